@@ -1,0 +1,124 @@
+"""What a classifier is asked: attributes, their labels, and the wording of each label.
+
+Labels describe how an image reads (perceived presentation), never who somebody is. They are names everywhere; no table or file
+holds a label's position.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from typing import Annotated, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+PRESENCE = "presence"
+PERSON = "person"
+NO_PERSON = "no_person"
+AMBIGUOUS = "ambiguous"
+UNREADABLE = "unreadable"
+MIXED = "mixed"
+RESERVED_DECISIONS = frozenset({AMBIGUOUS, NO_PERSON, UNREADABLE, MIXED})
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 _+\-]{0,63}")
+
+
+def _checked_name(name: str) -> str:
+    if not _NAME.fullmatch(name):
+        raise ValueError(f"{name!r} is no usable name: letters, digits, space, '_', '-', '+', at most 64, no leading mark")
+    return name
+
+
+def _checked_template(template: str) -> str:
+    if template.count("{}") != 1:
+        raise ValueError(f"template {template!r} must hold '{{}}' exactly once, where the label's phrase goes")
+    return template
+
+
+Name = Annotated[str, AfterValidator(_checked_name)]
+Template = Annotated[str, AfterValidator(_checked_template)]
+Phrases = Annotated[tuple[Annotated[str, Field(min_length=1, max_length=300)], ...], Field(min_length=1)]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class AttributeSpec(_Frozen):
+    """One question to the classifier, such as perceived gender."""
+
+    labels: dict[Name, Phrases]
+    """Label name -> phrases that stand for it; every phrase goes through every template."""
+    templates: tuple[Template, ...] | None = None
+    """Overrides the set's templates for this attribute."""
+    margin: float = Field(default=0.0, ge=0.0, lt=1.0)
+    """Abstention margin: where the two most probable labels are closer than this, the decision is `ambiguous`."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if len(self.labels) < 2:
+            raise ValueError("an attribute needs at least two labels")
+        if taken := RESERVED_DECISIONS & set(self.labels):
+            raise ValueError(f"label name {sorted(taken)[0]!r} is taken: it is a decision of its own")
+        return self
+
+
+class PresenceSpec(_Frozen):
+    """The gate before all attributes: is there a person to describe at all?"""
+
+    labels: dict[Name, Phrases]
+    templates: tuple[Template, ...] | None = None
+    threshold: float = Field(default=0.5, ge=0.0, le=1.0)
+    """Below this probability of `person` an image is `no_person` for every attribute."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if set(self.labels) != {PERSON, NO_PERSON}:
+            raise ValueError(f"presence has exactly the labels {PERSON!r} and {NO_PERSON!r}")
+        return self
+
+
+class AttributeSet(_Frozen):
+    """Everything one classifier is asked about an image."""
+
+    templates: tuple[Template, ...] = ("{}",)
+    presence: PresenceSpec | None = None
+    attributes: dict[Name, AttributeSpec]
+    headline: str = "gender"
+    """The attribute whose unanimity is the headline metric."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if PRESENCE in self.attributes:
+            raise ValueError(f"{PRESENCE!r} is the gate's name; write it beside 'attributes', not in it")
+        if self.headline not in self.attributes:
+            raise ValueError(f"headline {self.headline!r} is none of the attributes: {', '.join(self.attributes)}")
+        return self
+
+    def labels(self, attribute: str) -> tuple[str, ...]:
+        """Label names of an attribute (or of the presence gate), in the file's order."""
+        if attribute == PRESENCE:
+            return tuple(self.presence.labels) if self.presence else (PERSON, NO_PERSON)
+        return tuple(self.attributes[attribute].labels)
+
+    def prompts(self, attribute: str) -> dict[str, tuple[str, ...]]:
+        """Label name -> every full text that stands for it: its phrases through the templates."""
+        spec: AttributeSpec | PresenceSpec | None = self.presence if attribute == PRESENCE else self.attributes[attribute]
+        if spec is None:
+            raise KeyError(attribute)
+        templates = spec.templates or self.templates
+        return {
+            label: tuple(template.replace("{}", phrase) for template in templates for phrase in phrases)
+            for label, phrases in spec.labels.items()
+        }
+
+    @property
+    def questions(self) -> tuple[str, ...]:
+        """Names of everything asked: the presence gate first where there is one, then the attributes."""
+        return ((PRESENCE,) if self.presence else ()) + tuple(self.attributes)
+
+    def wording_sha256(self) -> str:
+        """Hash of labels and wording alone: margins and thresholds change decisions, not probabilities."""
+        wording = {question: self.prompts(question) for question in self.questions}
+        return hashlib.sha256(json.dumps(wording, ensure_ascii=True).encode()).hexdigest()

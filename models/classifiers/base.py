@@ -1,0 +1,83 @@
+"""The classifier protocols: images in, probabilities per attribute and label out.
+
+Two kinds. An `EmbeddingClassifier` is an image encoder and a head, kept apart so that stored embeddings can be relabelled with
+new wording at almost no cost. A `PersonClassifier` looks for people itself and describes each. Neither takes decisions:
+margins and the presence gate are applied by the pipeline, in one place for all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from models.attributes import AttributeSet
+
+FloatArray = NDArray[np.float32]
+ByteArray = NDArray[np.uint8]
+
+
+class ClassifierError(RuntimeError):
+    """A classifier cannot be had. The message says what is missing, where it was looked for, and how to mend it."""
+
+
+@runtime_checkable
+class Classifier(Protocol):
+    """What every classifier has."""
+
+    @property
+    def attributes(self) -> AttributeSet: ...
+
+    def identity(self) -> Mapping[str, Any]:
+        """Architecture, sha256 of the weights, preprocessing, wording. JSON-serialisable.
+
+        Scores of two runs can be compared only where `identity()` agrees.
+        """
+        ...
+
+
+@runtime_checkable
+class EmbeddingClassifier(Classifier, Protocol):
+    """An encoder (RGB -> unit embeddings) and a head (embeddings -> probabilities)."""
+
+    @property
+    def embedding_dim(self) -> int: ...
+
+    def encoder_identity(self) -> Mapping[str, Any]:
+        """The part of the identity that embeddings depend on: weights and preprocessing, not wording."""
+        ...
+
+    def prepare(self, image: Image.Image) -> ByteArray:
+        """An RGB image of any size -> the encoder's input [H, W, 3], uint8. Runs in decoding workers: no torch state."""
+        ...
+
+    def encode(self, batch: ByteArray) -> FloatArray:
+        """[N, H, W, 3] uint8 -> [N, D] float32, each row of unit length."""
+        ...
+
+    def probabilities(self, embeddings: FloatArray) -> dict[str, FloatArray]:
+        """[N, D] -> question -> [N, labels] float32, rows summing to 1, labels in `attributes.labels(question)` order."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class PersonScores:
+    """One person that a `PersonClassifier` found in an image."""
+
+    probabilities: Mapping[str, Mapping[str, float]]
+    """Attribute -> label -> probability; an attribute that the classifier cannot judge is absent."""
+    box: tuple[int, int, int, int] | None = None
+    """Left, top, right, bottom in pixels of the decoded image."""
+
+
+@runtime_checkable
+class PersonClassifier(Classifier, Protocol):
+    """Finds people in an image and describes each of them."""
+
+    def classify(self, image: Image.Image) -> Sequence[PersonScores]:
+        """An RGB image -> one entry per person found, in reading order; empty where nobody was found."""
+        ...

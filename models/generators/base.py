@@ -1,0 +1,98 @@
+"""The generator protocol: requests in, outcomes out.
+
+A generator never raises for one image. Whatever happens to a request is an outcome with a name, so that nothing
+can be dropped in silence: `Generated`, `Refused` (a policy said no) or `Failed` (anything else). Only an error that makes
+every further request pointless (no key, no quota, no weights) is raised, as `BackendError`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol, runtime_checkable
+
+
+class BackendError(RuntimeError):
+    """A backend cannot go on at all. The message says what is wrong, where, and the command that mends it."""
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationRequest:
+    """One image to make."""
+
+    prompt_id: str
+    """Identifier of the prompt, safe as a folder name."""
+    index: int
+    """Position of the image within its prompt, from 0."""
+    prompt: str
+    """The text given to the model, unchanged."""
+    seed: int
+    """Seed of this image alone, in [0, 2**63): see `image_seed`."""
+
+    @property
+    def key(self) -> tuple[str, int]:
+        return (self.prompt_id, self.index)
+
+
+@dataclass(frozen=True, slots=True)
+class Generated:
+    """An image came back. `data` holds the original bytes, which the pipeline stores untouched."""
+
+    request: GenerationRequest
+    data: bytes
+    extension: str
+    """File extension without the dot, from the bytes and not from what a server claims: png, jpg, webp."""
+    revised_prompt: str | None = None
+    """The prompt as the service rewrote it, where it says so."""
+    truth: Mapping[str, str] | None = None
+    """True labels by attribute name, where the generator knows them (drawn images only)."""
+    details: Mapping[str, Any] = field(default_factory=dict)
+    """Whatever else the backend reports, JSON-serialisable."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A content policy (or a safety checker) withheld the image. Never retried, never scored."""
+
+    request: GenerationRequest
+    reason: str
+    code: str
+    """The provider's own code, such as `content_policy_violation`; `safety_checker` for a local one."""
+    request_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """No image for any other reason, after the backend's own retries."""
+
+    request: GenerationRequest
+    error: str
+
+
+Outcome = Generated | Refused | Failed
+
+
+@runtime_checkable
+class Generator(Protocol):
+    """Turns requests into outcomes.
+
+    `generate` yields exactly one outcome per request, in any order, and yields each as soon as it stands, so that the
+    caller can commit it before the next one is paid for.
+    """
+
+    def identity(self) -> Mapping[str, Any]:
+        """What makes these images these images: backend, model, weights' sha256, settings. JSON-serialisable, no secrets."""
+        ...
+
+    def generate(self, requests: Iterable[GenerationRequest]) -> Iterator[Outcome]: ...
+
+
+def image_seed(run_seed: int, prompt_id: str, index: int) -> int:
+    """Seed of one image: the first 63 bits of sha256 over run seed, prompt id and index.
+
+    Depends on nothing else, so the same image gets the same seed whatever the batch size, rank or order.
+    (`hash()` of a string differs between processes and would not do.)
+    """
+    digest = hashlib.sha256(f"{run_seed}\x00{prompt_id}\x00{index}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1

@@ -1,0 +1,107 @@
+"""One interface for images that exist already, whatever they lie in.
+
+A source is cut into shards, the units of work: a shard is read, scored and committed as a whole, on any machine, so it must
+be readable from its description alone. Sources are picklable (they hold paths and options, never open files).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
+
+DEFAULT_SHARD_SIZE = 10_000
+
+
+class ArchiveError(RuntimeError):
+    """The archive as a whole cannot be used. Says what, where, and how to mend it."""
+
+
+@dataclass(frozen=True, slots=True)
+class ArchivedImage:
+    """One listed image. Whatever was listed gets a row, readable or not."""
+
+    prompt_id: str
+    prompt: str
+    """The prompt as found (a folder's name, a caption, a column, metadata); data, never trusted as markup or path."""
+    index: int
+    """Position within the prompt. Unique per prompt and increasing in reading order; not always gapless."""
+    path: str
+    """Where the bytes lie, for people and for reports: a file path or URL; `archive.tar::member` inside a container."""
+    group: str | None = None
+    seed: int | None = None
+    extra: Mapping[str, str] = field(default_factory=dict)
+    """Further columns of a manifest or metadata found inside the image, kept as text."""
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveItem:
+    """An image with its bytes, or with the reason why there are none."""
+
+    image: ArchivedImage
+    data: bytes | None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """One unit of work of a source."""
+
+    id: str
+    """Stable and safe as a file name: the same shard of the same source has the same id in every process."""
+    ordinal: int
+    """Position in the source: final tables are in the order of ordinals."""
+    fingerprint: str
+    """Changes when the shard's input changes (names, sizes, modification times or etags)."""
+    images: int | None = None
+    """How many images, where the listing knows; for progress alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveSummary:
+    """What `--dry-run` shows."""
+
+    layout: str
+    """folder, manifest, tar, parquet, zip, run."""
+    images: int | None
+    prompts: int | None
+    shards: int
+    examples: tuple[str, ...] = ()
+    """A few `prompt <- path` lines."""
+    notes: tuple[str, ...] = ()
+    """Anything a user should know: files that were not taken for images, prompts that were guessed, and why."""
+
+
+@runtime_checkable
+class ArchiveSource(Protocol):
+    """Images that exist, in shards."""
+
+    def identity(self) -> Mapping[str, str]:
+        """Layout, location and reading options: what the run's header says of the source. No credentials."""
+        ...
+
+    def shards(self) -> Iterator[Shard]: ...
+
+    def read(self, shard: Shard) -> Iterator[ArchiveItem]:
+        """Every listed image of a shard in its fixed order. Never raises for one image."""
+        ...
+
+    def summary(self) -> ArchiveSummary: ...
+
+
+_SAFE_ID = re.compile(r"[a-z0-9][a-z0-9_\-]{0,63}")
+
+
+def prompt_id_for(text: str) -> str:
+    """Identifier of a prompt, safe as a folder name and the same everywhere.
+
+    A text that is already safe is its own id. Anything else becomes a slug with 8 hex digits of the text's sha256, so that two
+    prompts that differ only in marks stay two prompts.
+    """
+    if _SAFE_ID.fullmatch(text):
+        return text
+    slug = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:48]
+    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+    return f"{slug}-{digest}" if slug else digest
