@@ -1,0 +1,224 @@
+"""Zero-shot classification with CLIP (Radford et al. 2021), through open_clip.
+
+Probabilities are the softmax over a question's labels of logit scale x cosine, with the model's own logit scale, in fp32. A
+label's text vector is the mean of the unit vectors of its wordings, renormalised (the prompt ensemble of that paper).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from models.attributes import AttributeSet
+from models.classifiers import clip_weights
+from models.classifiers.base import ByteArray, ClassifierError, FloatArray
+
+
+def pick_device(device: str) -> torch.device:
+    """`auto` is the first of cuda, mps, cpu that this machine has."""
+    if device == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        return torch.device(device)
+    except RuntimeError as error:
+        raise ClassifierError(f"classifier.device: {device!r} is no device: {str(error).splitlines()[0]}") from None
+
+
+def pick_dtype(dtype: str, device: torch.device) -> torch.dtype:
+    """`auto` is float16 on a GPU and float32 elsewhere; logits are float32 in any case."""
+    if dtype == "auto":
+        return torch.float16 if device.type == "cuda" else torch.float32
+    return {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}[dtype]
+
+
+class ClipEncoder:
+    """The image tower of an open_clip model: RGB -> unit embeddings, with the model's own preprocessing."""
+
+    def __init__(self, *, weights: clip_weights.ClipWeights, device: str = "auto", dtype: str = "auto") -> None:
+        import open_clip
+
+        self._weights = weights
+        self._device = pick_device(device)
+        self._dtype = pick_dtype(dtype, self._device)
+        local = weights.name.startswith("local-dir:")
+        level = logging.getLogger().level
+        try:
+            model, _, transform = open_clip.create_model_and_transforms(
+                weights.name,
+                pretrained=None if local else str(weights.weights),
+                precision="fp32",
+                device="cpu",
+                **weights.overrides,
+            )
+        except Exception as error:  # whatever a damaged file raises, the user needs the file's name
+            raise ClassifierError(
+                f"{weights.weights}: open_clip cannot load these weights as {weights.architecture}: "
+                f"{type(error).__name__}: {' '.join(str(error).split())[:400]}"
+            ) from None
+        finally:
+            logging.getLogger().setLevel(level)
+        model.eval()
+        model.requires_grad_(False)
+        if any(not torch.isfinite(parameter).all() for parameter in model.parameters()):
+            raise ClassifierError(f"{weights.weights}: the weights hold values that are not finite")
+        self.model = model
+        self.logit_scale = float(model.logit_scale.exp())
+        self.logit_bias = float(model.logit_bias) if getattr(model, "logit_bias", None) is not None else 0.0
+        self._preprocess: Mapping[str, Any] = dict(model.visual.preprocess_cfg)
+        # All steps of open_clip's transform before the tensor run on PIL images and leave uint8; normalisation is left to the
+        # device. So the pixels that reach the tower are those of open_clip's own transform, bit for bit.
+        steps = list(transform.transforms)
+        to_tensor = next(i for i, step in enumerate(steps) if "ToTensor" in type(step).__name__)
+        self._to_input: list[Callable[[Any], Any]] = steps[:to_tensor]
+        shape = (1, 3, 1, 1)
+        # (x/255 - mean) / std  =  x * a + b
+        mean, std = (torch.tensor(self._preprocess[k], dtype=torch.float32).view(shape) for k in ("mean", "std"))
+        self._mean, self._std = mean.to(self._device), std.to(self._device)
+
+    def to_device(self) -> None:
+        """Move the image tower to its device and dtype. The text tower stays on the CPU in fp32, where it runs once."""
+        self.model.visual.to(device=self._device, dtype=self._dtype)
+        if self._device.type == "cuda":
+            self.model.visual.to(memory_format=torch.channels_last)
+
+    @cached_property
+    def embedding_dim(self) -> int:
+        size = self._preprocess["size"]
+        height, width = (size, size) if isinstance(size, int) else size
+        return int(self.encode(np.zeros((1, height, width, 3), dtype=np.uint8)).shape[1])
+
+    @cached_property
+    def identity(self) -> Mapping[str, Any]:
+        config = json.dumps(dict(self._preprocess), sort_keys=True, default=list)
+        return {
+            "architecture": self._weights.architecture,
+            "weights_sha256": self._weights.sha256(),
+            "model_config_sha256": hashlib.sha256(repr(self.model.visual).encode()).hexdigest(),
+            "preprocess": json.loads(config),
+            "dtype": str(self._dtype).removeprefix("torch."),
+            "logit_scale": round(self.logit_scale, 6),
+        }
+
+    def prepare(self, image: Image.Image) -> ByteArray:
+        """RGB image -> [H, W, 3] uint8 at the tower's input size, by open_clip's own resize and crop."""
+        value: Any = image
+        for step in self._to_input:
+            value = step(value)
+        return np.asarray(value, dtype=np.uint8)
+
+    @torch.inference_mode()
+    def encode(self, batch: ByteArray) -> FloatArray:
+        """[N, H, W, 3] uint8 -> [N, D] float32 of unit length."""
+        pixels = torch.from_numpy(batch)
+        if self._device.type == "cuda":
+            pixels = pixels.pin_memory()
+        pixels = pixels.to(self._device, non_blocking=True).permute(0, 3, 1, 2).float().div_(255.0)
+        pixels = ((pixels - self._mean) / self._std).to(self._dtype)
+        features = self.model.encode_image(pixels).float()
+        features = features / features.norm(dim=-1, keepdim=True)
+        return np.asarray(features.cpu().numpy(), dtype=np.float32)
+
+    @torch.inference_mode()
+    def text_matrix(self, attributes: AttributeSet) -> dict[str, FloatArray]:
+        """Question -> [labels, D] float32: each row the renormalised mean of the unit vectors of a label's wordings."""
+        import open_clip
+
+        tokenizer = open_clip.get_tokenizer(self._weights.name)
+        matrix: dict[str, FloatArray] = {}
+        for question in attributes.questions:
+            rows = []
+            for texts in attributes.prompts(question).values():
+                features = self.model.encode_text(tokenizer(list(texts))).float()
+                mean = (features / features.norm(dim=-1, keepdim=True)).mean(dim=0)
+                rows.append(mean / mean.norm())
+            matrix[question] = np.asarray(torch.stack(rows).cpu().numpy(), dtype=np.float32)
+        return matrix
+
+
+def zero_shot_probabilities(
+    embeddings: FloatArray, text_matrix: Mapping[str, FloatArray], *, logit_scale: float
+) -> dict[str, FloatArray]:
+    """Softmax over each question's labels of logit_scale x cosine, in fp32.
+
+    Parameters
+    ----------
+    embeddings
+        [N, D], rows of unit length.
+    text_matrix
+        Question -> [labels, D], rows of unit length.
+    logit_scale
+        The model's own (exp of the learnt temperature).
+    """
+    result: dict[str, FloatArray] = {}
+    for question, matrix in text_matrix.items():
+        logits = np.float32(logit_scale) * (embeddings.astype(np.float32, copy=False) @ matrix.T)
+        logits -= logits.max(axis=1, keepdims=True)
+        np.exp(logits, out=logits)
+        logits /= logits.sum(axis=1, keepdims=True)
+        result[question] = logits
+    return result
+
+
+class ClipClassifier:
+    """`EmbeddingClassifier` over open_clip: see `models.classifiers.base`.
+
+    Raises
+    ------
+    ClassifierError
+        The weights cannot be had or loaded.
+    """
+
+    def __init__(
+        self,
+        *,
+        attributes: AttributeSet,
+        model: str | None,
+        pretrained: str | None,
+        root: Path,
+        device: str = "auto",
+        dtype: str = "auto",
+    ) -> None:
+        self._attributes = attributes
+        weights = clip_weights.resolve(model=model, pretrained=pretrained, root=root)
+        self._encoder = ClipEncoder(weights=weights, device=device, dtype=dtype)
+        self._text = self._encoder.text_matrix(attributes)
+        self._encoder.to_device()
+
+    @property
+    def attributes(self) -> AttributeSet:
+        return self._attributes
+
+    @property
+    def embedding_dim(self) -> int:
+        return self._encoder.embedding_dim
+
+    def encoder_identity(self) -> Mapping[str, Any]:
+        return self._encoder.identity
+
+    def identity(self) -> Mapping[str, Any]:
+        return {
+            "backend": "clip",
+            "head": "zero-shot",
+            "encoder": dict(self._encoder.identity),
+            "wording_sha256": self._attributes.wording_sha256(),
+        }
+
+    def prepare(self, image: Image.Image) -> ByteArray:
+        return self._encoder.prepare(image)
+
+    def encode(self, batch: ByteArray) -> FloatArray:
+        return self._encoder.encode(batch)
+
+    def probabilities(self, embeddings: FloatArray) -> dict[str, FloatArray]:
+        return zero_shot_probabilities(embeddings, self._text, logit_scale=self._encoder.logit_scale)

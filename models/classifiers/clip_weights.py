@@ -1,0 +1,201 @@
+"""Where the weights of an open_clip model are: resolved, hashed, and never random.
+
+open_clip itself only warns where it finds no weights and goes on with random ones, whose scores look like any others; and it
+asks a hub again and again before it gives up. Here the weights are located first, and what cannot be had is one error.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from models.classifiers.base import ClassifierError
+
+CONFIG_NAME = "open_clip_config.json"
+_WEIGHT_NAMES = ("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors", "model.safetensors")
+_HUB_PROBE_SECONDS = 5.0
+
+OFFLINE_ALTERNATIVE = (
+    "Without any weights: `--set classifier.backend=face --set attributes.file=configs/attributes/face.yaml` (or "
+    "CONFIG=configs/rescore-face.yaml) scores photographs offline, with weights that ship in a package"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ClipWeights:
+    """A model that can be built: what open_clip's factory needs, and what identifies it."""
+
+    name: str
+    """What to pass as `model_name`: an architecture, or `local-dir:FOLDER`."""
+    architecture: str
+    """For people: the architecture's name, or that of the folder."""
+    weights: Path
+    overrides: dict[str, Any]
+    """Preprocessing and activation that belong to the tag, as keyword arguments of the factory."""
+
+    def sha256(self) -> str:
+        """Of the weights file, and of the folder's model config where it has one (same weights, other architecture)."""
+        digest = hashlib.sha256()
+        with self.weights.open("rb") as file:
+            while block := file.read(1 << 22):
+                digest.update(block)
+        return digest.hexdigest()
+
+
+def resolve(*, model: str | None, pretrained: str | None, root: Path) -> ClipWeights:
+    """Locate the weights of `model` / `pretrained`.
+
+    `pretrained` is a folder in open_clip's own format (also written `local-dir:FOLDER`), a .safetensors file, or a pretrained tag
+    of open_clip. Relative paths are taken from `root`.
+
+    Raises
+    ------
+    ClassifierError
+        Nothing is named, the path or the tag does not exist, or the tag's weights are neither cached nor to be downloaded.
+    """
+    if not pretrained:
+        raise ClassifierError(
+            "classifier.pretrained is not set: it names the weights. Give a folder in open_clip's own format "
+            f"({CONFIG_NAME} and {_WEIGHT_NAMES[0]}), as in `--set classifier.pretrained=FOLDER`, or a pretrained tag, as in "
+            f"`--set classifier.model=ViT-L-14 --set classifier.pretrained=openai`. {OFFLINE_ALTERNATIVE}"
+        )
+    text = pretrained.removeprefix("local-dir:")
+    path = Path(text).expanduser()
+    path = path if path.is_absolute() else root / path
+    named_as_path = text != pretrained or "/" in text or "\\" in text or text.startswith((".", "~"))
+    if path.is_dir():
+        return _from_folder(path)
+    if path.is_file():
+        return _from_file(path, model)
+    if named_as_path:
+        raise ClassifierError(
+            f"classifier.pretrained: no such folder or file: {path}. Give a folder that holds {CONFIG_NAME} and "
+            f"{_WEIGHT_NAMES[0]} (relative paths are taken from {root}). {OFFLINE_ALTERNATIVE}"
+        )
+    return _from_tag(model, pretrained)
+
+
+def _from_folder(folder: Path) -> ClipWeights:
+    config = folder / CONFIG_NAME
+    try:
+        parsed = json.loads(config.read_text(encoding="utf-8"))
+        if not isinstance(parsed["model_cfg"], dict):
+            raise KeyError("model_cfg")
+    except FileNotFoundError:
+        raise ClassifierError(
+            f"{folder}: not a folder in open_clip's own format: {CONFIG_NAME} is missing. For a transformers checkpoint, convert it "
+            "first, or name an architecture and a pretrained tag"
+        ) from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ClassifierError(f"{config}: not an open_clip model config: {error}") from None
+    for name in _WEIGHT_NAMES:
+        if (folder / name).is_file():
+            return ClipWeights(name=f"local-dir:{folder}", architecture=folder.name, weights=folder / name, overrides={})
+    raise ClassifierError(
+        f"{folder}: holds {CONFIG_NAME} but no weights ({', '.join(_WEIGHT_NAMES)}); random weights are refused, since their scores "
+        "would look like any others"
+    )
+
+
+def _from_file(path: Path, model: str | None) -> ClipWeights:
+    if path.suffix != ".safetensors":
+        raise ClassifierError(f"{path}: weights must be .safetensors; a pickled checkpoint can run code when it is read")
+    return ClipWeights(name=_architecture(model), architecture=_architecture(model), weights=path, overrides={})
+
+
+def _architecture(model: str | None) -> str:
+    import open_clip
+
+    known = open_clip.list_models()
+    if model in known:
+        return str(model)
+    if model is None:
+        raise ClassifierError("classifier.model is not set: it names the architecture, such as ViT-L-14")
+    close = difflib.get_close_matches(model, known, n=3)
+    raise ClassifierError(
+        f"classifier.model: open_clip has no architecture {model!r}. "
+        + (f"Did you mean {' or '.join(map(repr, close))}? " if close else "")
+        + 'All of them: python -c "import open_clip; print(open_clip.list_models())"'
+    )
+
+
+def _from_tag(model: str | None, tag: str) -> ClipWeights:
+    import open_clip
+
+    name = _architecture(model)
+    tags = open_clip.list_pretrained_tags_by_model(name)
+    config = open_clip.get_pretrained_cfg(name, tag)
+    if not config:
+        close = difflib.get_close_matches(tag, tags, n=1)
+        raise ClassifierError(
+            f"classifier.pretrained: {name} has no pretrained tag {tag!r} (and there is no such folder). "
+            + (f"Did you mean {close[0]!r}? " if close else "")
+            + f"Tags of {name}: {', '.join(tags) or 'none'}"
+        )
+    weights = _cached(config) or _download(name, tag, config)
+    overrides: dict[str, Any] = {"force_quick_gelu": bool(config.get("quick_gelu", False))}
+    for ours, theirs in (("image_mean", "mean"), ("image_std", "std"), ("image_interpolation", "interpolation"),
+                         ("image_resize_mode", "resize_mode")):  # fmt: skip
+        if config.get(theirs) is not None:
+            overrides[ours] = config[theirs]
+    return ClipWeights(name=name, architecture=name, weights=weights, overrides=overrides)
+
+
+def _hub_location(config: dict[str, Any]) -> tuple[str, tuple[str, ...]]:
+    """Hub repository of a tag, and the file names to look for, best first."""
+    repository, _, file = str(config.get("hf_hub", "")).rpartition("/")
+    if file:
+        return repository, (file.rsplit(".", 1)[0] + ".safetensors",)
+    return repository, ("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors", "model.safetensors")
+
+
+def _cached(config: dict[str, Any]) -> Path | None:
+    from huggingface_hub import try_to_load_from_cache
+
+    repository, names = _hub_location(config)
+    if not repository:
+        return None
+    for name in names:
+        found = try_to_load_from_cache(repository, name)
+        if isinstance(found, str):
+            return Path(found)
+    return None
+
+
+def _download(name: str, tag: str, config: dict[str, Any]) -> Path:
+    repository, names = _hub_location(config)
+    problem = _hub_problem() if repository else "its weights are published only as a pickled file, which is not read"
+    if problem is None:
+        from huggingface_hub import hf_hub_download
+
+        for file in names:
+            try:
+                return Path(hf_hub_download(repository, file))
+            except Exception as error:
+                problem = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no reason given'}"
+    python = f"import open_clip; open_clip.create_model('{name}', pretrained='{tag}')"
+    raise ClassifierError(
+        f"the weights of {name} / {tag} are not on this machine, and cannot be downloaded: {problem}. Two ways to get them: "
+        f'(1) on a machine with access to the model hub run  python -c "{python}"  and copy its cache folder (HF_HOME, by default '
+        "~/.cache/huggingface) here; or (2) put the model in a folder in open_clip's own format and run with  "
+        f"--set classifier.pretrained=FOLDER . {OFFLINE_ALTERNATIVE}"
+    )
+
+
+def _hub_problem() -> str | None:
+    """Why the model hub cannot be reached, found out in seconds; None where it answers."""
+    import httpx
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE or os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}:
+        return "HF_HUB_OFFLINE is set"
+    try:
+        httpx.head(constants.ENDPOINT, timeout=_HUB_PROBE_SECONDS, follow_redirects=True)
+    except httpx.HTTPError as error:
+        return f"the model hub does not answer ({type(error).__name__})"
+    return None
