@@ -4,6 +4,16 @@ docs/method.md has every formula with its assumptions and source; docs/validatio
 interval in simulated audits.
 """
 
+from pipeline.statistics.imbalance import (
+    MEASURES,
+    AbsentLabel,
+    Imbalance,
+    Measure,
+    absent_labels,
+    imbalance,
+    imbalance_floor,
+    imbalance_scores,
+)
 from pipeline.statistics.intervals import Interval, clopper_pearson, cluster_bootstrap, mean_over_prompts, wilson
 from pipeline.statistics.unanimity import (
     Estimand,
@@ -24,15 +34,23 @@ from pipeline.statistics.unanimity import (
 )
 
 __all__ = [
+    "MEASURES",
+    "AbsentLabel",
     "Estimand",
+    "Imbalance",
     "Interval",
+    "Measure",
     "Resolve",
     "UnanimityBounds",
     "UnanimityEstimate",
     "UnanimityNull",
+    "absent_labels",
     "benjamini_hochberg",
     "clopper_pearson",
     "cluster_bootstrap",
+    "imbalance",
+    "imbalance_floor",
+    "imbalance_scores",
     "mean_over_prompts",
     "setwise_unanimity",
     "share_tests",
