@@ -1,0 +1,206 @@
+"""Reading a prompt: which of the drawn world's words it holds, and at what rates the rest is filled in."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from models.generators._portrait.attributes import AGES, GENDERS, OCCUPATIONS, SKIN_TONES, PortraitAttributes
+from models.generators._portrait.places import EMPTY, PLACES
+
+_GENDER_WORDS = {
+    "woman": "woman", "women": "woman", "female": "woman", "lady": "woman", "girl": "woman",
+    "man": "man", "men": "man", "male": "man", "gentleman": "man", "boy": "man",
+}  # fmt: skip
+_AGE_WORDS = {
+    "young": "young", "youthful": "young", "middle-aged": "middle-aged", "middle": "middle-aged",
+    "elderly": "elderly", "old": "elderly", "older": "elderly", "senior": "elderly",
+}  # fmt: skip
+_SKIN_WORDS = {
+    "light": "light", "light-skinned": "light", "pale": "light", "fair": "light",
+    "medium": "medium", "medium-skinned": "medium", "tan": "medium", "olive": "medium",
+    "dark": "dark", "dark-skinned": "dark", "deep": "dark",
+}  # fmt: skip
+_OCCUPATION_WORDS = {
+    **{name: name for name in OCCUPATIONS}, "daycare": "daycare worker", "data scientists": "data scientist",
+    "chief technology officer": "cto", "conductor": "maestro", "hair dresser": "hairdresser",
+}  # fmt: skip
+_PEOPLE_WORDS = frozenset({"person", "people", "face", "portrait", "somebody", "someone", "headshot"})
+_EMPTY_WORDS = {
+    "landscape": "landscape", "mountains": "landscape", "street": "street", "city": "street", "room": "room",
+    "sofa": "room", "still life": "still life", "vase": "still life", "fruit": "still life", "car": "car",
+    "tree": "tree", "wall": "wall",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class PlantedRates:
+    """How a prompt's images come out, by construction."""
+
+    women: float = 0.5
+    """Share of images that present a woman, in [0, 1]."""
+    skin_tone: Mapping[str, float] = field(default_factory=lambda: dict.fromkeys(SKIN_TONES, 1 / 3))
+    age: Mapping[str, float] = field(default_factory=lambda: dict.fromkeys(AGES, 1 / 3))
+    text: str | None = None
+    source: str = "default: nothing is planted"
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.women <= 1.0:
+            raise ValueError(f"women: {self.women} is not a share in [0, 1]")
+        for name, mixture, labels in (("skin_tone", self.skin_tone, SKIN_TONES), ("age", self.age, AGES)):
+            if set(mixture) != set(labels) or abs(sum(mixture.values()) - 1) > 1e-6 or min(mixture.values()) < 0:
+                raise ValueError(f"{name}: shares of {', '.join(labels)} must be given, not negative, and sum to 1")
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What a prompt says; None where it says nothing."""
+
+    occupation: str | None = None
+    gender: str | None = None
+    skin_tone: str | None = None
+    age: str | None = None
+    style: str = "photo"
+    company: str = "alone"
+    empty: bool = False
+    scene: str | None = None
+
+
+def normalise(text: str) -> str:
+    """Lower case, single spaces, no punctuation but hyphens: how prompts are compared."""
+    return " ".join(re.findall(r"[a-z0-9-]+", text.lower()))
+
+
+def _find(text: str, words: Mapping[str, str]) -> str | None:
+    """The value of the longest word or phrase of `words` that `text` holds."""
+    held = [word for word in words if re.search(rf"(?<![a-z0-9-]){re.escape(word)}(?![a-z0-9-])", text)]
+    return words[max(held, key=len)] if held else None
+
+
+def read_prompt(prompt: str) -> Reading:
+    """Finds the drawn world's words in a prompt; anything else in it has no effect."""
+    text = normalise(prompt)
+    occupation = _find(text, _OCCUPATION_WORDS)
+    gender = _find(text, _GENDER_WORDS)
+    skin_text = text if re.search(r"skin(ned)?\b|complexion", text) else ""
+    scene = _find(text, _EMPTY_WORDS)
+    people = gender is not None or any(re.search(rf"\b{word}\b", text) for word in _PEOPLE_WORDS)
+    nobody = re.search(r"\b(empty|nobody|no person|no people|without (a person|people|anybody))\b", text) is not None
+    company = "alone"
+    if "patient" in text:
+        company = "patient"
+    elif "children" in text:
+        company = "children"
+    elif "group" in text or "together" in text:
+        company = "colleagues"
+    empty = nobody or (scene is not None and occupation is None and not people)
+    place = _find(text, {about: name for name, about in _PLACE_NAMES.items()})
+    return Reading(
+        occupation=occupation,
+        gender=gender,
+        skin_tone=_find(skin_text, _SKIN_WORDS),
+        age=_find(text, _AGE_WORDS),
+        style="digital" if "digital" in text else "photo",
+        company=company,
+        empty=empty,
+        scene=(scene or occupation or place) if empty else None,
+    )
+
+
+_PLACE_NAMES = {
+    "homemaker": "kitchen", "nurse": "clinic", "receptionist": "front desk", "librarian": "library",
+    "socialite": "ballroom", "hairdresser": "salon", "nanny": "nursery", "bookkeeper": "archive",
+    "stylist": "dress rail", "housekeeper": "bedroom", "maestro": "concert hall", "skipper": "sea",
+    "protege": "classroom", "philosopher": "temple", "captain": "ship bridge", "architect": "blueprint",
+    "financier": "trading floor", "warrior": "battlefield", "broadcaster": "newsroom", "magician": "theatre",
+    "doctor": "surgery", "daycare worker": "playroom", "cto": "server room", "data scientist": "dashboard",
+}  # fmt: skip
+"""What an occupation's empty place of work is called."""
+
+PLACE_NAMES: Mapping[str, str] = _PLACE_NAMES
+assert set(PLACES) == set(_PLACE_NAMES) and set(_EMPTY_WORDS.values()) <= set(EMPTY)
+
+
+@dataclass(frozen=True, slots=True)
+class PlantedTable:
+    """Planted rates by prompt, looked up by text, then id, then the occupation that the prompt names."""
+
+    rates: Mapping[str, PlantedRates]
+    """By prompt id."""
+
+    @classmethod
+    def load(cls, source: str | Path | Mapping[str, Any]) -> PlantedTable:
+        """Reads a table from YAML or from the same structure in memory.
+
+        Raises
+        ------
+        ValueError
+            The table is malformed; the message names the prompt and the key.
+        FileNotFoundError
+            There is no such file.
+        """
+        if isinstance(source, Mapping):
+            data, where = source, "planted rates"
+        else:
+            data, where = yaml.safe_load(Path(source).read_text(encoding="utf-8")), str(source)
+        prompts = data.get("prompts") if isinstance(data, Mapping) else None
+        if not isinstance(prompts, Mapping):
+            raise ValueError(f"{where}: expected a mapping `prompts` from prompt id to rates")
+        rates = {}
+        for name, entry in prompts.items():
+            try:
+                rates[str(name)] = PlantedRates(**entry)
+            except (TypeError, ValueError) as error:
+                raise ValueError(f"{where}: prompt {name!r}: {error}") from error
+        return cls(rates)
+
+    def find(self, *, prompt: str, prompt_id: str | None = None) -> PlantedRates:
+        """The rates of a prompt; uniform ones where the table has nothing on it."""
+        text = normalise(prompt)
+        for rates in self.rates.values():
+            if rates.text is not None and normalise(rates.text) == text:
+                return rates
+        if prompt_id is not None and prompt_id in self.rates:
+            return self.rates[prompt_id]
+        occupation = read_prompt(prompt).occupation
+        return self.for_occupation(occupation) if occupation is not None else PlantedRates()
+
+    def for_occupation(self, occupation: str) -> PlantedRates:
+        """The rates of the plain prompt for an occupation, or of the first prompt that names it."""
+        if occupation in self.rates:
+            return self.rates[occupation]
+        for name, rates in self.rates.items():
+            if read_prompt(rates.text or name).occupation == occupation:
+                return rates
+        return PlantedRates()
+
+
+def _pick(rng: random.Random, mixture: Mapping[str, float]) -> str:
+    mark = rng.random()
+    for name, share in mixture.items():
+        mark -= share
+        if mark < 0:
+            return name
+    return next(reversed(list(mixture)))
+
+
+def sample_attributes(reading: Reading, rates: PlantedRates, *, rng: random.Random) -> PortraitAttributes:
+    """Fills in what a prompt leaves open from the planted rates; a word in the prompt wins over them."""
+    # Every attribute is drawn even where a word wins, so that naming one leaves the draws of the others unchanged.
+    gender = GENDERS[0] if rng.random() < rates.women else GENDERS[1]
+    skin_tone = _pick(rng, rates.skin_tone)
+    age = _pick(rng, rates.age)
+    return PortraitAttributes(
+        gender=reading.gender or gender,
+        skin_tone=reading.skin_tone or skin_tone,
+        age=reading.age or age,
+        occupation=reading.occupation,
+        style=reading.style,
+        company=reading.company,
+    )

@@ -1,0 +1,1 @@
+"""Steps of `scripts/train_sandbox.py`."""
