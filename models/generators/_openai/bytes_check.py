@@ -1,0 +1,66 @@
+"""Bytes that claim to be an image: decoded once, so that what stands as generated can be opened later."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import io
+
+MAX_IMAGE_BYTES = 32 * 1024 * 1024
+"""Largest file taken for one image; the largest documented size (3840x2160 PNG) stays below it."""
+MAX_PIXELS = 64_000_000
+"""Largest width x height decoded: small files can unfold to gigabytes."""
+
+_EXTENSIONS = {"PNG": "png", "JPEG": "jpg", "WEBP": "webp"}
+
+
+class NotAnImageError(Exception):
+    """The bytes are not an image that can be taken; the message says why."""
+
+
+def decode_base64(text: str) -> bytes:
+    """Bytes of `text`, with or without a `data:` prefix and line breaks.
+
+    Raises:
+        NotAnImageError: not base64, or longer than an image may be.
+    """
+    if text.startswith("data:"):
+        head, comma, rest = text.partition(",")
+        if not (comma and head.endswith(";base64")):
+            raise NotAnImageError("the answer's data: address is not base64")
+        text = rest
+    if len(text) > MAX_IMAGE_BYTES * 4 // 3 + 4096:
+        raise NotAnImageError(f"the image is larger than {MAX_IMAGE_BYTES // 2**20} MiB")
+    try:
+        return base64.b64decode("".join(text.split()), validate=True)
+    except (binascii.Error, ValueError):
+        raise NotAnImageError("the answer's b64_json is not base64") from None
+
+
+def check_image(data: bytes) -> str:
+    """File extension of the image in `data`, after decoding all of it.
+
+    Raises:
+        NotAnImageError: not a PNG, JPEG or WebP, cut short, damaged, or larger than the limits above.
+    """
+    from PIL import Image
+
+    if not data:
+        raise NotAnImageError("the image is empty")
+    if len(data) > MAX_IMAGE_BYTES:
+        raise NotAnImageError(f"the image is larger than {MAX_IMAGE_BYTES // 2**20} MiB")
+    try:
+        with Image.open(io.BytesIO(data), formats=tuple(_EXTENSIONS)) as image:
+            width, height = image.size
+            if width * height > MAX_PIXELS:
+                raise NotAnImageError(f"{width}x{height} pixels are more than the {MAX_PIXELS:,} allowed")
+            extension = _EXTENSIONS[image.format or ""]
+            image.load()
+    except NotAnImageError:
+        raise
+    except Exception as error:  # Pillow's readers raise many types on hostile bytes, SyntaxError among them
+        raise NotAnImageError(
+            f"the bytes do not decode as PNG, JPEG or WebP ({type(error).__name__}; {len(data)} bytes, "
+            f"starting {data[:8]!r})"
+        ) from None
+    return extension

@@ -1,0 +1,176 @@
+"""The official client, with a meter on its wire.
+
+Retries are the client's own and nobody else's. What is added sits below it, in the HTTP client it is handed: every
+attempt passes the pacer and the ledger, answers are read under a cap, and answers that no retry can mend carry
+`x-should-retry: false`, which the client obeys.
+
+Import this module only where it is needed: it needs the `openai` package.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import httpx2
+import openai
+
+from models.generators._openai.answers import MAYBE_BILLED_STATUSES, Verdict
+from models.generators._openai.bytes_check import MAX_IMAGE_BYTES
+from models.generators._openai.ledger import Ledger
+from models.generators._openai.pacing import Pacer
+from models.generators._openai.settings import Settings
+from models.generators.base import GenerationRequest
+
+_NOT_SENT = (
+    httpx2.ConnectError,
+    httpx2.ConnectTimeout,
+    httpx2.PoolTimeout,
+    httpx2.ProxyError,
+    httpx2.UnsupportedProtocol,
+    httpx2.LocalProtocolError,
+)
+_MAX_ERROR_BYTES = 1024 * 1024
+_MAX_ANSWER_BYTES = 256 * 1024 * 1024
+_DROPPED_HEADERS = frozenset({"content-encoding", "content-length", "transfer-encoding"})
+
+Judge = Callable[[int, bytes, httpx2.Headers], Verdict]
+
+
+class StoppedError(Exception):
+    """The run is ending: nothing more is sent."""
+
+
+class AnswerTooLargeError(Exception):
+    """A body went over the cap and was not read further."""
+
+
+class Call:
+    """One logical request, for images of one prompt: the attempts the client makes of it."""
+
+    def __init__(self, requests: Sequence[GenerationRequest]) -> None:
+        self.requests = requests
+        self.open_attempt: int | None = None
+        """The ledger's id of the attempt whose end is not written yet."""
+        self.attempts = 0
+        self.between_attempts = False
+        """Whether an attempt came to nothing and the client has not begun the next."""
+
+
+current_call: contextvars.ContextVar[Call | None] = contextvars.ContextVar("current_call", default=None)
+
+
+class MeteredClient(httpx2.Client):
+    """An HTTP client that books every attempt of the current `Call`."""
+
+    def __init__(
+        self, *, ledger: Ledger, pacer: Pacer, stop: threading.Event, judge: Judge, body_seconds: float, **options: Any
+    ) -> None:
+        super().__init__(**options)
+        self._ledger = ledger
+        self._pacer = pacer
+        self._stop = stop
+        self._judge = judge
+        self._body_seconds = body_seconds
+
+    def send(self, request: httpx2.Request, *, stream: bool = False, **options: Any) -> httpx2.Response:
+        """Send one attempt and read its whole answer.
+
+        Raises:
+            StoppedError: the run is ending.
+            BudgetReachedError: the attempt's price does not fit any more.
+            AnswerTooLargeError: the body is larger than any answer can be.
+        """
+        call = current_call.get()
+        if call is None:
+            return self._read(super().send(request, stream=True, **options), _MAX_ERROR_BYTES * 8)
+        self._pacer.wait(len(call.requests), self._stop)
+        if self._stop.is_set():
+            raise StoppedError
+        attempt = self._ledger.begin(call.requests)
+        call.open_attempt = attempt
+        call.attempts += 1
+        call.between_attempts = False
+        try:
+            response = super().send(request, stream=True, **options)
+            cap = min(_MAX_ANSWER_BYTES, len(call.requests) * MAX_IMAGE_BYTES * 4 // 3 + _MAX_ERROR_BYTES)
+            response = self._read(response, cap)
+        except _NOT_SENT:
+            self._ledger.end(attempt, "unsent")
+            call.open_attempt, call.between_attempts = None, True
+            raise
+        except BaseException as error:
+            self._ledger.end(attempt, "unknown", code=type(error).__name__)
+            call.open_attempt, call.between_attempts = None, True
+            raise
+        if response.is_success:
+            return response  # left open: its end is written together with the images it brought
+        verdict = self._judge(response.status_code, response.content, response.headers)
+        self._ledger.end(
+            attempt,
+            "unknown" if response.status_code in MAYBE_BILLED_STATUSES else "rejected",
+            status=response.status_code,
+            code=verdict.code,
+            request_id=verdict.request_id,
+        )
+        call.open_attempt, call.between_attempts = None, True
+        if verdict.kind != "failed" or self._stop.is_set():
+            response.headers["x-should-retry"] = "false"
+        return response
+
+    def _read(self, response: httpx2.Response, cap: int) -> httpx2.Response:
+        """`response` with its body read under a cap on size and time, as a response that holds it.
+
+        An error's body is cut and not refused: its status says enough.
+        """
+        cut = not response.is_success
+        cap = min(cap, _MAX_ERROR_BYTES) if cut else cap
+        deadline = time.monotonic() + self._body_seconds
+        body = bytearray()
+        try:
+            for chunk in response.iter_bytes():
+                body += chunk
+                if len(body) > cap and cut:
+                    break
+                if len(body) > cap:
+                    raise AnswerTooLargeError(f"the answer is larger than {cap // 2**20} MiB")
+                if time.monotonic() > deadline:
+                    raise httpx2.ReadTimeout("the answer's body took too long", request=response.request)
+        finally:
+            response.close()
+        headers = [(k, v) for k, v in response.headers.multi_items() if k.lower() not in _DROPPED_HEADERS]
+        return httpx2.Response(
+            response.status_code,
+            headers=headers,
+            content=bytes(body),
+            request=response.request,
+            history=response.history,
+        )
+
+
+def build_client(
+    settings: Settings, key: str | None, *, ledger: Ledger, pacer: Pacer, stop: threading.Event, judge: Judge
+) -> openai.OpenAI:
+    """The official client for `settings`. `key` None stands for a local server that asks for none."""
+    timeout = httpx2.Timeout(settings.timeout, connect=min(10.0, settings.timeout))
+    return openai.OpenAI(
+        api_key=key or "none",
+        base_url=settings.base_url,
+        max_retries=settings.max_retries,
+        timeout=timeout,
+        http_client=MeteredClient(
+            ledger=ledger,
+            pacer=pacer,
+            stop=stop,
+            judge=judge,
+            body_seconds=settings.timeout,
+            timeout=timeout,
+            follow_redirects=True,
+            limits=httpx2.Limits(
+                max_connections=settings.concurrency + 2, max_keepalive_connections=settings.concurrency
+            ),
+        ),
+    )

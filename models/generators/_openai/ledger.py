@@ -1,0 +1,313 @@
+"""The money ledger: every attempt is written down before it is sent, and what came of it after.
+
+A SQLite file in WAL mode beside the run. Three promises rest on it:
+
+- `max_cost` is never passed by what was asked for: the price of an attempt is reserved, in the same transaction that
+  checks the limit, before a byte is sent.
+- What was in flight when the process died counts as spent: its row still says `in_flight`, and nobody can know better.
+- An answer that arrived is kept here with its bytes until the caller has taken it, so that a death between the answer
+  and the caller's own commit does not pay for the same image twice.
+
+Money is whole billionths of the currency the price was given in.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import json
+import sqlite3
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from models.generators._openai.settings import NANO
+from models.generators.base import BackendError, Generated, GenerationRequest, Outcome, Refused
+
+FORMAT = 1
+
+State = Literal["in_flight", "answered", "rejected", "unsent", "unknown"]
+"""in_flight: sent, no answer yet (after a crash: for ever). answered: images came, each counted. rejected: the server
+said no, nothing spent. unsent: no connection came about, nothing spent. unknown: sent, and the answer was lost or cut
+off (timeout, dropped connection, gateway error), so all images asked for count as spent."""
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS attempts (
+    id         INTEGER PRIMARY KEY,
+    started    TEXT NOT NULL,
+    ended      TEXT,
+    state      TEXT NOT NULL CHECK (state IN ('in_flight', 'answered', 'rejected', 'unsent', 'unknown')),
+    prompt_id  TEXT NOT NULL,
+    indexes    TEXT NOT NULL,              -- JSON list of the image indexes asked for
+    asked      INTEGER NOT NULL,
+    billed     INTEGER NOT NULL,           -- images counted as spent
+    price_nano INTEGER NOT NULL,           -- price of one image, in billionths
+    status     INTEGER,                    -- HTTP status
+    code       TEXT,
+    request_id TEXT,
+    usage      TEXT                        -- JSON, as the server reported it
+);
+CREATE TABLE IF NOT EXISTS kept (
+    fingerprint TEXT NOT NULL,             -- of the settings, the prompt and the seed
+    prompt_id   TEXT NOT NULL,
+    image_index INTEGER NOT NULL,
+    outcome     TEXT NOT NULL,             -- JSON, without the bytes
+    data        BLOB,
+    PRIMARY KEY (fingerprint, prompt_id, image_index)
+);
+"""
+
+
+class BudgetReachedError(Exception):
+    """The next attempt would pass `max_cost`."""
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerTotals:
+    """What a run has spent, by its own books."""
+
+    attempts: int
+    """HTTP requests for images, the client's retries included."""
+    answered_images: int
+    """Images that came back."""
+    uncertain_images: int
+    """Images asked for in attempts whose answer was lost: counted as spent, though the server may not have billed."""
+    in_flight: int
+    """Attempts still open: those of a process that died, once no process is running."""
+    rejected: int
+    """Attempts that the server turned down."""
+    spent: float
+    """(answered + uncertain images) x price, in the currency of `price_per_image`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """How an answered attempt ended: the images it brought, and what the server says about the bill."""
+
+    billed: int
+    request_id: str | None = None
+    usage: Mapping[str, Any] | None = None
+
+
+class Ledger:
+    """One run's ledger. Safe to use from several threads, and from several processes on one machine.
+
+    Raises:
+        BackendError: the file cannot be opened, is damaged, or was written by a newer version.
+    """
+
+    def __init__(self, path: Path | None, *, price_nano: int, max_nano: int | None) -> None:
+        self._path = path
+        self._price = price_nano
+        self._max = max_nano
+        self._lock = threading.Lock()
+        try:
+            if path is not None:
+                path.parent.mkdir(parents=True, exist_ok=True)
+            self._db = sqlite3.connect(
+                ":memory:" if path is None else path, timeout=30, isolation_level=None, check_same_thread=False
+            )
+            self._db.execute("PRAGMA journal_mode=WAL")
+            self._db.execute("PRAGMA synchronous=FULL")  # an intent that a power cut undoes would be money forgotten
+            (version,) = self._db.execute("PRAGMA user_version").fetchone()
+            if version > FORMAT:
+                raise BackendError(
+                    f"The ledger {path} has format {version}, newer than this version's {FORMAT}: update allfour."
+                )
+            self._db.executescript(_SCHEMA)
+            self._db.execute(f"PRAGMA user_version={FORMAT}")
+        except (sqlite3.Error, OSError) as error:
+            raise BackendError(
+                f"The ledger {path} cannot be used ({error}). It holds what this run has spent: restore it from a "
+                "backup, or move it away to begin counting at zero (images already in the run are kept either way)."
+            ) from None
+
+    def close(self) -> None:
+        with self._lock:
+            self._db.close()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with self._lock:
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._db
+            except BaseException:
+                self._db.execute("ROLLBACK")
+                raise
+            self._db.execute("COMMIT")
+
+    # -- attempts ------------------------------------------------------------------------------------------------
+
+    def begin(self, requests: Sequence[GenerationRequest]) -> int:
+        """Write the intent to ask for `requests` (of one prompt) and reserve its price. Returns the attempt's id.
+
+        Raises:
+            BudgetReachedError: the price does not fit under `max_cost` any more; nothing was written.
+        """
+        with self._transaction() as db:
+            if self._max is not None and _spent(db) + len(requests) * self._price > self._max:
+                raise BudgetReachedError
+            cursor = db.execute(
+                "INSERT INTO attempts (started, state, prompt_id, indexes, asked, billed, price_nano)"
+                " VALUES (?, 'in_flight', ?, ?, ?, ?, ?)",
+                (
+                    _now(),
+                    requests[0].prompt_id,
+                    json.dumps([r.index for r in requests]),
+                    len(requests),
+                    len(requests),
+                    self._price,
+                ),
+            )
+            assert cursor.lastrowid is not None
+            return cursor.lastrowid
+
+    def end(
+        self,
+        attempt: int,
+        state: Literal["rejected", "unsent", "unknown"],
+        *,
+        status: int | None = None,
+        code: str | None = None,
+        request_id: str | None = None,
+    ) -> None:
+        """Write how an attempt that brought no images ended."""
+        with self._transaction() as db:
+            db.execute(
+                "UPDATE attempts SET ended=?, state=?, billed=CASE WHEN ?='unknown' THEN asked ELSE 0 END,"
+                " status=?, code=?, request_id=? WHERE id=?",
+                (_now(), state, state, status, code, request_id, attempt),
+            )
+
+    def settle(self, attempt: int, settlement: Settlement, keep: Iterable[tuple[str, Outcome]]) -> None:
+        """Write, in one transaction, that an attempt was answered, and keep its outcomes (fingerprint, outcome)."""
+        with self._transaction() as db:
+            db.execute(
+                "UPDATE attempts SET ended=?, state='answered', billed=?, status=200, request_id=?, usage=? WHERE id=?",
+                (
+                    _now(),
+                    settlement.billed,
+                    settlement.request_id,
+                    json.dumps(settlement.usage) if settlement.usage else None,
+                    attempt,
+                ),
+            )
+            for fingerprint, outcome in keep:
+                _keep(db, fingerprint, outcome)
+
+    def keep(self, fingerprint: str, outcome: Outcome) -> None:
+        """Keep an outcome that stands apart from any settlement, such as an image fetched from its address."""
+        with self._transaction() as db:
+            _keep(db, fingerprint, outcome)
+
+    # -- kept outcomes -------------------------------------------------------------------------------------------
+
+    def kept(self, fingerprint: str, request: GenerationRequest) -> Outcome | None:
+        """The outcome kept for `request`, if one is."""
+        with self._lock:
+            row = self._db.execute(
+                "SELECT outcome, data FROM kept WHERE fingerprint=? AND prompt_id=? AND image_index=?",
+                (fingerprint, request.prompt_id, request.index),
+            ).fetchone()
+        return None if row is None else _outcome(request, json.loads(row[0]), row[1])
+
+    def release(self, fingerprint: str, request: GenerationRequest) -> None:
+        """Forget the kept outcome of `request`: the caller has it."""
+        with self._transaction() as db:
+            db.execute(
+                "DELETE FROM kept WHERE fingerprint=? AND prompt_id=? AND image_index=?",
+                (fingerprint, request.prompt_id, request.index),
+            )
+
+    def release_all_but(self, fingerprints: Iterable[str]) -> None:
+        """Forget every kept outcome that none of these fingerprints asks for: the caller has them already."""
+        wanted = set(fingerprints)
+        with self._transaction() as db:
+            rows = db.execute("SELECT DISTINCT fingerprint FROM kept").fetchall()
+            db.executemany("DELETE FROM kept WHERE fingerprint=?", [r for r in rows if r[0] not in wanted])
+
+    # -- sums ----------------------------------------------------------------------------------------------------
+
+    def affordable(self) -> int | None:
+        """How many more images fit under `max_cost`; None where there is no limit."""
+        if self._max is None or not self._price:
+            return None
+        with self._lock:
+            return max(0, (self._max - _spent(self._db)) // self._price)
+
+    def totals(self) -> LedgerTotals:
+        with self._lock:
+            row = self._db.execute(
+                "SELECT count(*), coalesce(sum(CASE WHEN state='answered' THEN billed END), 0),"
+                " coalesce(sum(CASE WHEN state IN ('unknown', 'in_flight') THEN billed END), 0),"
+                " coalesce(sum(state='in_flight'), 0), coalesce(sum(state='rejected'), 0) FROM attempts"
+            ).fetchone()
+            attempts, answered, uncertain, in_flight, rejected = map(int, row)
+            return LedgerTotals(attempts, answered, uncertain, in_flight, rejected, _spent(self._db) / NANO)
+
+
+def read_totals(path: Path | None) -> LedgerTotals:
+    """Totals of the ledger at `path` without creating or changing it; zeros where there is none."""
+    if path is None or not path.is_file():
+        return LedgerTotals(0, 0, 0, 0, 0, 0.0)
+    ledger = Ledger(path, price_nano=0, max_nano=None)
+    try:
+        return ledger.totals()
+    finally:
+        ledger.close()
+
+
+def fingerprint(identity: Mapping[str, Any], request: GenerationRequest) -> str:
+    """What an answer kept in the ledger must match to be taken for `request`."""
+    parts = json.dumps([identity, request.prompt_id, request.index, request.prompt, request.seed], sort_keys=True)
+    return hashlib.sha256(parts.encode()).hexdigest()
+
+
+def _spent(db: sqlite3.Connection) -> int:
+    (spent,) = db.execute("SELECT coalesce(sum(billed * price_nano), 0) FROM attempts").fetchone()
+    return int(spent)
+
+
+def _now() -> str:
+    return dt.datetime.now(dt.UTC).isoformat(timespec="milliseconds")
+
+
+def _keep(db: sqlite3.Connection, fingerprint: str, outcome: Outcome) -> None:
+    data: bytes | None = None
+    if isinstance(outcome, Generated):
+        data = outcome.data
+        record: dict[str, Any] = {
+            "kind": "generated",
+            "extension": outcome.extension,
+            "revised_prompt": outcome.revised_prompt,
+            "details": dict(outcome.details),
+        }
+    elif isinstance(outcome, Refused):
+        record = {
+            "kind": "refused",
+            "reason": outcome.reason,
+            "code": outcome.code,
+            "request_id": outcome.request_id,
+        }
+    else:
+        return  # a failure is no possession: whether it is asked for again is the caller's choice
+    db.execute(
+        "INSERT OR REPLACE INTO kept (fingerprint, prompt_id, image_index, outcome, data) VALUES (?, ?, ?, ?, ?)",
+        (fingerprint, outcome.request.prompt_id, outcome.request.index, json.dumps(record), data),
+    )
+
+
+def _outcome(request: GenerationRequest, record: Mapping[str, Any], data: bytes | None) -> Outcome:
+    if record["kind"] == "refused":
+        return Refused(request, reason=record["reason"], code=record["code"], request_id=record["request_id"])
+    return Generated(
+        request,
+        data=data or b"",
+        extension=record["extension"],
+        revised_prompt=record["revised_prompt"],
+        details=record["details"],
+    )

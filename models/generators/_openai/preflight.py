@@ -1,0 +1,167 @@
+"""Can this run start? Asked before the first image is paid for, and by `allfour doctor`."""
+
+from __future__ import annotations
+
+import datetime as dt
+import difflib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, get_args
+
+from models.generators._openai.answers import read_error
+from models.generators._openai.secrets import Scrubber
+from models.generators._openai.settings import WITHDRAWN_BY_PROVIDER, Settings
+
+_LOOKS_LIKE_IMAGES = re.compile(r"image|dall|flux|diffusion|sdxl|\bsd[-_.]?\d|imagen|kandinsky|pixart", re.IGNORECASE)
+_NAMED_AT_MOST = 12
+_NO_LISTING = frozenset({404, 405, 501})
+RESCORE_HINT = "Images of this model that exist already can still be measured: allfour rescore ARCHIVE --config FILE"
+
+
+@dataclass(frozen=True, slots=True)
+class Preflight:
+    """Whether generation can start."""
+
+    ok: bool
+    message: str
+    """What was found, in one sentence."""
+    mend: str | None = None
+    """What to do about it, where `ok` is false."""
+    served_models: tuple[str, ...] = ()
+    """Model ids the server lists (all of them; empty where it does not say)."""
+    warnings: tuple[str, ...] = ()
+    """What may go wrong later though the run can start."""
+
+    def error(self) -> str:
+        return f"{self.message} {self.mend}" if self.mend else self.message
+
+
+def known_models() -> tuple[str, ...]:
+    """Image models the installed client documents, less those known to be withdrawn; empty without the client."""
+    try:
+        from openai.types.image_model import ImageModel
+    except ImportError:
+        return ()
+    return tuple(m for m in get_args(ImageModel) if m not in WITHDRAWN_BY_PROVIDER)
+
+
+def missing_model(settings: Settings, served: Sequence[str], *, said: str | None = None) -> Preflight:
+    """The one error for a model that is unknown or withdrawn."""
+    gone = settings.withdrawn_on
+    if gone:
+        message = f"{settings.model} was withdrawn by its provider on {gone} and is no longer served."
+    else:
+        message = f"{settings.model!r} is not served at {settings.base_url}" + (f" ({said})." if said else ".")
+    return Preflight(False, message, _mend(settings.model, served or known_models()), tuple(served))
+
+
+def _mend(model: str, served: Sequence[str]) -> str:
+    images = [m for m in served if _LOOKS_LIKE_IMAGES.search(m)] or list(served)
+    if not images:
+        return f"Set generator.model to a model the server has. {RESCORE_HINT}"
+    close = difflib.get_close_matches(model, images, n=1, cutoff=0.5)
+    named = [*close, *(m for m in images if m not in close)][:_NAMED_AT_MOST]
+    more = f" and {len(images) - len(named)} more" if len(images) > len(named) else ""
+    guess = f" (did you mean {close[0]}?)" if close else ""
+    return f"Served now: {', '.join(named)}{more}. Set generator.model to one of them{guess}. {RESCORE_HINT}"
+
+
+def check_models(client: Any, settings: Settings, scrub: Scrubber) -> Preflight:
+    """Ask the server which models it serves, and judge the one that is set.
+
+    A server that lists no models does not block: it is asked for images all the same, with a warning.
+    """
+    import openai
+
+    # Seconds, not minutes: a doctor that waits out five retries is of no use.
+    quick = client.with_options(max_retries=min(1, settings.max_retries), timeout=min(15.0, settings.timeout))
+    try:
+        raw = quick.models.with_raw_response.list()
+        listed = _listed(json.loads(raw.http_response.content))
+    except openai.APIStatusError as error:
+        return _listing_failed(error, settings, scrub)
+    except openai.APIConnectionError as error:
+        cause = type(error.__cause__ or error).__name__
+        return Preflight(
+            False,
+            f"No connection to {settings.base_url} ({cause}).",
+            "Check the network and generator.base_url, then repeat the command.",
+        )
+    except Exception as error:
+        listed = None
+        reason = type(error).__name__
+    else:
+        reason = "no list in its answer"
+    if listed is None:
+        return _go_on(settings, f"The server's list of models cannot be read ({scrub(reason)}).")
+    served = tuple(scrub(str(entry["id"]), limit=120) for entry in listed)
+    entry = next((e for e in listed if e["id"] == settings.model), None) or _single(quick, settings.model)
+    if entry is None:
+        return missing_model(settings, served)
+    shutdown = _date(entry.get("shutdown_date"))
+    today = dt.datetime.now(dt.UTC).date()
+    if shutdown and shutdown <= today:
+        return Preflight(
+            False,
+            f"{settings.model} was shut down on {shutdown}, says the server.",
+            _mend(settings.model, [m for m in served if m != settings.model] or known_models()),
+            served,
+        )
+    warnings = (f"{settings.model} will be shut down on {shutdown}.",) if shutdown else ()
+    return Preflight(True, f"{settings.model} is served at {settings.base_url}.", None, served, warnings)
+
+
+def _listing_failed(error: Any, settings: Settings, scrub: Scrubber) -> Preflight:
+    status = int(error.status_code)
+    content_type = error.response.headers.get("content-type", "")
+    said = scrub(read_error(error.response.content, content_type).message)
+    if status == 401:
+        return Preflight(
+            False,
+            f"The server does not accept the API key (HTTP 401: {said}).",
+            f"Set a valid key: export {settings.api_key_env or 'OPENAI_API_KEY'}=...",
+        )
+    if status in _NO_LISTING:
+        return _go_on(settings, f"The server has no list of models (HTTP {status}).")
+    # 403 among them: keys can be allowed to make images and yet not to list models.
+    return _go_on(settings, f"The server does not list its models (HTTP {status}: {said}).")
+
+
+def _go_on(settings: Settings, warning: str) -> Preflight:
+    if settings.withdrawn_on:
+        return missing_model(settings, ())
+    return Preflight(
+        True,
+        f"{settings.base_url} answers.",
+        warnings=(f"{warning} Whether it serves {settings.model} will show with the first image.",),
+    )
+
+
+def _listed(parsed: object) -> list[Mapping[str, Any]] | None:
+    entries = parsed.get("data") if isinstance(parsed, Mapping) else parsed
+    if not isinstance(entries, list):
+        return None
+    found = [e for e in entries if isinstance(e, Mapping) and isinstance(e.get("id"), str)]
+    return found or None
+
+
+def _single(client: Any, model: str) -> Mapping[str, Any] | None:
+    """The model's own entry: some servers list a part of what they serve."""
+    try:
+        parsed = json.loads(client.models.with_raw_response.retrieve(model).http_response.content)
+    except Exception:
+        return None
+    return parsed if isinstance(parsed, Mapping) and parsed.get("id") == model else None
+
+
+def _date(value: object) -> dt.date | None:
+    try:
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            return dt.datetime.fromtimestamp(value, dt.UTC).date()
+        if isinstance(value, str):
+            return dt.date.fromisoformat(value.strip()[:10])
+    except (ValueError, OverflowError, OSError):
+        pass
+    return None

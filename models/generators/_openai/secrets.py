@@ -1,0 +1,81 @@
+"""The API key: where it comes from, and how it is kept out of every message."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import Any
+from urllib.parse import quote
+
+from models.generators.base import BackendError
+
+REDACTED = "[redacted]"
+
+# Servers echo keys, whole or masked in the middle; both shapes are removed even where they are not our key.
+_KEY_SHAPES = re.compile(r"\bsk-[A-Za-z0-9_*.\-]{6,}|(?i:\bbearer\s+)[^\s\"',;]+")
+_SHORTEST = 6
+"""Shorter ones are the placeholders of local servers ("none"): no secret, and common enough to spoil real text."""
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]+")
+
+
+class Scrubber:
+    """Makes text that came from outside fit for a message: no key, no control characters, bounded length."""
+
+    __slots__ = ("__secrets",)
+
+    def __init__(self, *secrets: str | None) -> None:
+        self.__secrets = tuple(
+            sorted(
+                {form for s in secrets if s and len(s) >= _SHORTEST for form in (s, quote(s, safe=""))},
+                key=len,
+                reverse=True,
+            )
+        )
+
+    def __repr__(self) -> str:
+        return "Scrubber()"
+
+    def without_key(self, text: str) -> str:
+        """`text` with our own key replaced, and otherwise unchanged: for text that is data, such as a prompt."""
+        for secret in self.__secrets:
+            text = text.replace(secret, REDACTED)
+        return text
+
+    def __call__(self, text: object, *, limit: int = 300) -> str:
+        # The key goes before the cut, so that a cut cannot leave a part of it that no longer matches.
+        cleaned = _KEY_SHAPES.sub(REDACTED, self.without_key(str(text)))
+        cleaned = _CONTROL.sub(" ", cleaned).strip()
+        return cleaned if len(cleaned) <= limit else cleaned[: limit - 1].rstrip() + "…"
+
+    def deep(self, value: Any) -> Any:
+        """`value` (JSON-like) with our own key removed from every string in it."""
+        if isinstance(value, str):
+            return self.without_key(value)
+        if isinstance(value, dict):
+            return {self.without_key(str(k)): self.deep(v) for k, v in value.items()}
+        if isinstance(value, list | tuple):
+            return [self.deep(v) for v in value]
+        return value
+
+
+def read_key(env: str | None, *, required: bool) -> str | None:
+    """The key in environment variable `env`, or None where it is unset and not required.
+
+    Raises:
+        BackendError: the variable is unset though required, or holds something that cannot be sent in a header.
+    """
+    value = os.environ.get(env, "").strip() if env else ""
+    if not value:
+        if required:
+            raise BackendError(
+                f"No API key: the environment variable {env or 'named by generator.api_key_env'} is not set. "
+                f"Set it and repeat the command: export {env or 'OPENAI_API_KEY'}=..."
+            )
+        return None
+    if not (value.isascii() and value.isprintable() and " " not in value):
+        # The HTTP library would quote the whole header, key included, in its own error.
+        raise BackendError(
+            f"The API key in {env} holds spaces, control or non-ASCII characters, so it cannot be sent. "
+            f"Set it again without quotes or line breaks: export {env}=..."
+        )
+    return value

@@ -1,0 +1,347 @@
+"""`openai-images`: any server that speaks the OpenAI image API, through the official client.
+
+    generator = OpenAIImages(model="gpt-image-2.5-flare", size="1024x1024", price_per_image=0.02, max_cost=2.0)
+    print(generator.estimate(requests).describe())
+    for outcome in generator.generate(requests):
+        ...  # commit it: the next step of the loop tells the generator that this one is safe
+
+How it behaves, and what is counted as spent: docs/hosted-apis.md.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from models.generators._openai.answers import judge
+from models.generators._openai.download import Downloader, is_inside
+from models.generators._openai.ledger import Ledger, LedgerTotals, fingerprint, read_totals
+from models.generators._openai.pacing import Pacer
+from models.generators._openai.preflight import Preflight, check_models, missing_model
+from models.generators._openai.secrets import Scrubber, read_key
+from models.generators._openai.settings import DEFAULT_BASE_URL, NANO, Settings, to_nano
+from models.generators._openai.workers import Workers
+from models.generators.base import BackendError, GenerationRequest, Outcome
+
+if TYPE_CHECKING:
+    from models.generators._openai.asking import Asker, CallResult, Group
+
+__all__ = ["CostEstimate", "LedgerTotals", "OpenAIImages", "Preflight"]
+
+RESUME_HINT = "Everything made so far is kept: repeat the same command to go on from here."
+_INSTALL_HINT = "The openai-images generator needs the openai package: pip install 'openai>=3.54'"
+_GRACE_SECONDS = 10.0
+"""How long a caller that walks away waits for answers under way, which are paid for and are kept when they come."""
+
+
+@dataclass(frozen=True, slots=True)
+class CostEstimate:
+    """What a run would cost, in the currency of `price_per_image`."""
+
+    images: int
+    """Images to ask for."""
+    api_requests: int
+    """Requests to the server if none has to be repeated."""
+    price_per_image: float | None
+    cost: float | None
+    """images x price; None where no price is set."""
+    already_spent: float
+    """From the run's ledger, with what was in flight at a crash."""
+    max_cost: float | None
+
+    @property
+    def fits(self) -> bool:
+        """Whether all images fit under `max_cost`, if every request succeeds the first time."""
+        if self.cost is None or self.max_cost is None:
+            return True
+        return to_nano(self.already_spent) + self.images * to_nano(self.price_per_image or 0) <= to_nano(self.max_cost)
+
+    def describe(self) -> str:
+        """One sentence for the terminal."""
+        head = f"{_count(self.images, 'image')} in {_count(self.api_requests, 'request')}"
+        if self.cost is None:
+            return f"{head}; cost unknown, as generator.price_per_image is not set."
+        text = f"{head}, about {self.cost:.2f} at {self.price_per_image:g} each"
+        if self.already_spent:
+            text += f", after {self.already_spent:.2f} spent before"
+        if self.max_cost is not None:
+            text += f"; the limit is {self.max_cost:g}" + (
+                "" if self.fits else ", which will stop the run before its end"
+            )
+        return text + "."
+
+
+class OpenAIImages:
+    """Generator that asks an OpenAI-compatible image API.
+
+    Args:
+        model: model id, always sent (the client's own default is a withdrawn model).
+        base_url: address of the API, ending in /v1 as a rule. None: `OPENAI_BASE_URL`, else the provider's.
+        api_key_env: name of the environment variable with the key. A server at a local address needs none.
+        size, quality, response_format: sent where set. gpt-image models take no `response_format`.
+        images_per_request: images of one prompt asked for at once (the field `n`), 1 to 10. A policy that withholds
+            one image refuses the whole request, so 1 loses the fewest.
+        concurrency: requests under way at once.
+        images_per_minute: limit over all requests, retries included.
+        price_per_image: for the estimate and the ledger; any currency.
+        max_cost: total that is never passed by what is asked for; needs `price_per_image`.
+        timeout: seconds without a byte before an attempt is given up, and seconds for the body of an answer.
+        max_retries: retries of the official client, the only ones there are.
+        extra_body: further fields of the request. The text "{seed}" stands for the image's seed modulo 2**31; without
+            it no seed is sent, as the provider's API has none.
+        ledger_path: the SQLite ledger; None keeps it in memory.
+
+    Raises:
+        ValueError: a setting is out of range or contradicts another; the message names it as `generator.NAME`.
+    """
+
+    def __init__(
+        self,
+        *,
+        model: str,
+        base_url: str | None = None,
+        api_key_env: str | None = "OPENAI_API_KEY",
+        size: str | None = None,
+        quality: str | None = None,
+        response_format: str | None = None,
+        images_per_request: int = 1,
+        concurrency: int = 4,
+        images_per_minute: float | None = None,
+        price_per_image: float | None = None,
+        max_cost: float | None = None,
+        timeout: float = 120.0,
+        max_retries: int = 5,
+        extra_body: Mapping[str, Any] | None = None,
+        ledger_path: str | Path | None = None,
+    ) -> None:
+        self._settings = Settings(
+            model=model,
+            base_url=(base_url or os.environ.get("OPENAI_BASE_URL", "").strip() or DEFAULT_BASE_URL).rstrip("/"),
+            api_key_env=api_key_env,
+            size=size,
+            quality=quality,
+            response_format=response_format,
+            images_per_request=images_per_request,
+            concurrency=concurrency,
+            images_per_minute=images_per_minute,
+            price_per_image=price_per_image,
+            max_cost=max_cost,
+            timeout=timeout,
+            max_retries=max_retries,
+            extra_body=dict(extra_body or {}),
+        )
+        self._ledger_path = Path(ledger_path) if ledger_path is not None else None
+        self._preflight: Preflight | None = None
+
+    def __repr__(self) -> str:
+        return f"OpenAIImages(model={self._settings.model!r}, base_url={self._settings.base_url!r})"
+
+    def identity(self) -> Mapping[str, Any]:
+        """What decides the images: backend, model, address and the fields sent. Not how fast or how dear they come."""
+        s = self._settings
+        return {
+            "backend": "openai-images",
+            "model": s.model,
+            "base_url": s.base_url,
+            "size": s.size,
+            "quality": s.quality,
+            "extra_body": dict(s.extra_body),
+        }
+
+    def estimate(self, requests: Iterable[GenerationRequest]) -> CostEstimate:
+        """What generating `requests` would cost. Sends nothing."""
+        s = self._settings
+        counts: dict[tuple[str, str], int] = {}
+        for request in requests:
+            counts[request.prompt_id, request.prompt] = counts.get((request.prompt_id, request.prompt), 0) + 1
+        images = sum(counts.values())
+        return CostEstimate(
+            images=images,
+            api_requests=sum(math.ceil(count / s.images_per_request) for count in counts.values()),
+            price_per_image=s.price_per_image,
+            cost=None if s.price_per_image is None else images * s.price_nano / NANO,
+            already_spent=self.spent().spent,
+            max_cost=s.max_cost,
+        )
+
+    def spent(self) -> LedgerTotals:
+        """The ledger's totals so far (zeros where it is kept in memory: those end with `generate`).
+
+        Raises:
+            BackendError: the ledger cannot be read.
+        """
+        return read_totals(self._ledger_path)
+
+    def preflight(self) -> Preflight:
+        """Whether a run can start: package, key, server, model. Costs nothing and takes seconds; never raises."""
+        stop = threading.Event()
+        ledger: Ledger | None = None
+        try:
+            key, scrub = self._key()
+            ledger = Ledger(None, price_nano=0, max_nano=None)
+            client = self._client(key, scrub, ledger, stop)
+        except BackendError as error:
+            if self._settings.withdrawn_on:  # a new key or package would not bring the model back
+                return missing_model(self._settings, ())
+            return Preflight(False, str(error))
+        try:
+            return check_models(client, self._settings, scrub)
+        finally:
+            client.close()
+            ledger.close()
+
+    def generate(self, requests: Iterable[GenerationRequest]) -> Iterator[Outcome]:
+        """One outcome per request, each as soon as it stands.
+
+        Asking for the next outcome says that the last one is safe with the caller: until then its bytes stay in the
+        ledger, and a later call for the same request gets them from there instead of paying again.
+
+        Raises:
+            BackendError: the run cannot start (see `preflight`), or cannot go on: key, quota, model or setting not
+                accepted, `max_cost` reached, ledger not writable. Every outcome that stands is yielded first.
+        """
+        todo = list(requests)
+        if not todo:
+            return
+        identity = self.identity()
+        ledger = Ledger(
+            self._ledger_path,
+            price_nano=self._settings.price_nano,
+            max_nano=None if self._settings.max_cost is None else to_nano(self._settings.max_cost),
+        )
+        try:
+            prints = {request.key: fingerprint(identity, request) for request in todo}
+            ledger.release_all_but(prints.values())
+            missing: list[GenerationRequest] = []
+            for request in todo:
+                kept = ledger.kept(prints[request.key], request)
+                if kept is None:
+                    missing.append(request)
+                    continue
+                yield kept
+                ledger.release(prints[request.key], request)
+            if missing:
+                for outcome in self._generate(missing, identity, ledger):
+                    yield outcome
+                    ledger.release(prints[outcome.request.key], outcome.request)
+        finally:
+            ledger.close()
+
+    # -- inside --------------------------------------------------------------------------------------------------
+
+    def _key(self) -> tuple[str | None, Scrubber]:
+        s = self._settings
+        key = read_key(s.api_key_env, required=not s.host_is_local_name and s.api_key_env is not None)
+        return key, Scrubber(key)
+
+    def _client(self, key: str | None, scrub: Scrubber, ledger: Ledger, stop: threading.Event) -> Any:
+        try:
+            from models.generators._openai.client import build_client
+        except ImportError as error:
+            raise BackendError(f"{_INSTALL_HINT} ({error})") from None
+        s = self._settings
+        return build_client(
+            s, key, ledger=ledger, pacer=Pacer(s.images_per_minute), stop=stop, judge=self._judge(scrub)
+        )
+
+    def _judge(self, scrub: Scrubber) -> Any:
+        s = self._settings
+        set_fields = {name for name in ("size", "quality", "response_format") if getattr(s, name) is not None}
+        own = frozenset({"n", "model", *s.extra_body, *set_fields})
+        return functools.partial(judge, scrub=scrub, key_env=s.api_key_env, own_fields=own)
+
+    def _generate(
+        self, todo: list[GenerationRequest], identity: Mapping[str, Any], ledger: Ledger
+    ) -> Iterator[Outcome]:
+        s = self._settings
+        if self._preflight is None or not self._preflight.ok:
+            self._preflight = self.preflight()
+        if not self._preflight.ok:
+            raise BackendError(self._preflight.error())
+        from models.generators._openai.asking import Asker, group_requests
+
+        stop = threading.Event()
+        key, scrub = self._key()
+        inside = is_inside(s.host, 443 if s.base_url.startswith("https") else 80)
+        client = self._client(key, scrub, ledger, stop)
+        asker = Asker(
+            client=client,
+            settings=s,
+            identity=identity,
+            ledger=ledger,
+            downloader=Downloader(allow_inside=inside, timeout=s.timeout),
+            scrub=scrub,
+            judge=self._judge(scrub),
+            stop=stop,
+            served_models=self._preflight.served_models,
+        )
+        try:
+            yield from _dispatch(asker, deque(group_requests(todo, s.images_per_request)), ledger, stop, s)
+        finally:
+            if not asker.calls:  # a call that was left behind still uses it
+                client.close()
+
+
+def _dispatch(
+    asker: Asker, groups: deque[Group], ledger: Ledger, stop: threading.Event, settings: Settings
+) -> Iterator[Outcome]:
+    """Hand groups to the threads while there is room and money, and yield what comes back."""
+    workers: Workers[Group, CallResult] = Workers(settings.concurrency, asker.ask)
+    reason: str | None = None
+    try:
+        while True:
+            while groups and reason is None and workers.busy < settings.concurrency:
+                affordable = ledger.affordable()
+                if affordable == 0:
+                    if not workers.busy:  # while a call is under way, a refusal may still give its price back
+                        reason = _budget_reached(ledger, settings)
+                    break
+                group, rest = groups.popleft().split(settings.images_per_request if affordable is None else affordable)
+                if rest:
+                    groups.appendleft(rest)
+                workers.submit(group)
+            if not workers.busy:
+                break
+            result = workers.next(timeout=0.2)
+            if result is None:
+                if reason is not None and not asker.waiting_for_server:
+                    break  # what is left sleeps before a retry that will not be sent
+                continue
+            if result.stop and reason is None:
+                reason = result.stop
+                stop.set()
+            if result.again:
+                groups.appendleft(result.again)
+            yield from result.outcomes
+    finally:
+        stop.set()
+        workers.dismiss()
+        _let_answers_arrive(asker, _GRACE_SECONDS)
+    if reason is not None:
+        raise BackendError(f"{reason} {RESUME_HINT}")
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def _budget_reached(ledger: Ledger, settings: Settings) -> str:
+    spent = ledger.totals().spent
+    return (
+        f"generator.max_cost of {settings.max_cost:g} leaves no room for another image at {settings.price_per_image:g} "
+        f"({spent:.2f} spent, by the run's ledger). Raise generator.max_cost to go on."
+    )
+
+
+def _let_answers_arrive(asker: Asker, seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while asker.waiting_for_server and time.monotonic() < deadline:
+        time.sleep(0.02)
