@@ -41,8 +41,8 @@ MAX_PIXELS = 89_478_485
 """Default limit, about 9,459 x 9,459: 256 MiB of 24-bit samples, the size from which Pillow itself suspects a bomb."""
 
 MAX_ASPECT = 100
-"""Longest side to shortest. A classifier resizes the shortest side to its input, so that a strip of 1 x 100,000, harmless
-as it lies, would grow to 224 x 22,400,000."""
+"""Longest side to shortest. A classifier resizes the shortest side to its input, so that a strip of 1 x 100,000,
+harmless as it lies, would grow to 224 x 22,400,000."""
 
 # Pillow's own warnings (possible bomb, corrupt EXIF, palette with transparency) say nothing that is not checked here,
 # and there would be one per damaged file. Installed once: `warnings.catch_warnings` is not safe in threads.

@@ -1,7 +1,7 @@
 """One interface for images that exist already, whatever they lie in.
 
-A source is cut into shards, the units of work: a shard is read, scored and committed as a whole, on any machine, so it must
-be readable from its description alone. Sources are picklable (they hold paths and options, never open files).
+A source is cut into shards, the units of work: a shard is read, scored and committed as a whole, on any machine, so it
+must be readable from its description alone. Sources are picklable (they hold paths and options, never open files).
 """
 
 from __future__ import annotations
@@ -13,6 +13,13 @@ from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 DEFAULT_SHARD_SIZE = 10_000
+
+INDEX_STRIDE = 1_000_000_000
+"""Where indexes are counted while a shard is read, those of shard n begin at n * INDEX_STRIDE: unique and increasing
+within a prompt that lies in many shards, without any shard knowing of the others."""
+
+NO_PROMPT_ID = "no-prompt"
+"""Prompt id of listed images that no prompt could be found for. They carry an error, never bytes."""
 
 
 class ArchiveError(RuntimeError):
@@ -57,6 +64,9 @@ class Shard:
     """Changes when the shard's input changes (names, sizes, modification times or etags)."""
     images: int | None = None
     """How many images, where the listing knows; for progress alone."""
+    payload: bytes = field(default=b"", repr=False, compare=False)
+    """The part of the source's listing that this shard is, in the source's own form: with it another process reads the
+    shard without listing the source again. Without it (a shard known by its id) the source lists again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +82,8 @@ class ArchiveSummary:
     """A few `prompt <- path` lines."""
     notes: tuple[str, ...] = ()
     """Anything a user should know: files that were not taken for images, prompts that were guessed, and why."""
+    images_per_prompt: Mapping[int, int] | None = None
+    """Histogram: so many images -> so many prompts that have them; how many sets of any size there are."""
 
 
 @runtime_checkable
@@ -97,8 +109,8 @@ _SAFE_ID = re.compile(r"[a-z0-9][a-z0-9_\-]{0,63}")
 def prompt_id_for(text: str) -> str:
     """Identifier of a prompt, safe as a folder name and the same everywhere.
 
-    A text that is already safe is its own id. Anything else becomes a slug with 8 hex digits of the text's sha256, so that two
-    prompts that differ only in marks stay two prompts.
+    A text that is already safe is its own id. Anything else becomes a slug with 8 hex digits of the text's sha256, so
+    that two prompts that differ only in marks stay two prompts.
     """
     if _SAFE_ID.fullmatch(text):
         return text

@@ -1,0 +1,112 @@
+"""A folder on this machine as a tree of files."""
+
+# os, not pathlib: descriptors, and ten million paths
+# ruff: noqa: PTH116, PTH118, PTH119, PTH123
+
+from __future__ import annotations
+
+import os
+import stat
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from pipeline.archives.base import ArchiveError
+from pipeline.archives.kinds import is_hidden
+from pipeline.archives.listing import SNIFF_BYTES, FileEntry
+from pipeline.archives.text import escape_name
+
+MAX_CAPTION_BYTES = 2**20
+
+
+class LocalTree:
+    """Files under a local folder. Links that lead out of it are not followed."""
+
+    def __init__(self, root: str | os.PathLike[str]) -> None:
+        self._root = str(Path(root).resolve())
+        self.root_name = os.path.basename(self._root) or "images"
+
+    def show(self, path: str) -> str:
+        return escape_name(os.path.join(self._root, path))
+
+    def walk(self, notes: Counter[str]) -> Iterator[tuple[str, list[FileEntry]]]:
+        pending = [""]
+        while pending:
+            folder = pending.pop()
+            files: list[FileEntry] = []
+            try:
+                with os.scandir(os.path.join(self._root, folder)) as entries:
+                    for entry in entries:
+                        if entry.is_symlink():
+                            linked = self._linked(entry, notes)
+                            if linked is not None:
+                                files.append(linked)
+                        elif entry.is_dir(follow_symlinks=False):
+                            if is_hidden(entry.name):
+                                notes["hidden or system folders, not looked into"] += 1
+                            else:
+                                pending.append(f"{folder}/{entry.name}" if folder else entry.name)
+                        elif entry.is_file(follow_symlinks=False):
+                            status = entry.stat(follow_symlinks=False)
+                            files.append(FileEntry(entry.name, status.st_size, status.st_mtime_ns))
+                        else:
+                            notes["pipes, sockets or devices, not read"] += 1
+            except OSError as error:
+                if not folder:
+                    raise ArchiveError(f"cannot list {escape_name(self._root)}: {error.strerror}") from error
+                notes[f"folders that cannot be listed ({error.strerror}), such as {self.show(folder)}"] += 1
+            yield folder, files
+
+    def _linked(self, entry: os.DirEntry[str], notes: Counter[str]) -> FileEntry | None:
+        """The file behind a link, where it lies under the root."""
+        target = os.path.realpath(entry.path)
+        if not target.startswith(self._root + os.sep):
+            notes["links that lead out of the folder, not followed"] += 1
+            return None
+        try:
+            status = os.stat(target)
+        except OSError:
+            notes["links that lead nowhere, not followed"] += 1
+            return None
+        if not stat.S_ISREG(status.st_mode):
+            notes["links to folders or devices, not followed"] += 1
+            return None
+        return FileEntry(entry.name, status.st_size, status.st_mtime_ns)
+
+    def heads(self, paths: Sequence[str]) -> Iterator[bytes]:
+        for path in paths:
+            try:
+                with open(self._open(path), "rb") as file:
+                    yield file.read(SNIFF_BYTES)
+            except OSError:
+                yield b""
+
+    def read_all(self, paths: Sequence[str], *, limit: int) -> Iterator[bytes | str]:
+        for path in paths:
+            yield read_file(os.path.join(self._root, path), limit=limit)
+
+    def read_small(self, path: str) -> bytes | None:
+        content = read_file(os.path.join(self._root, path), limit=MAX_CAPTION_BYTES)
+        return None if isinstance(content, str) else content
+
+    def _open(self, path: str) -> int:
+        return os.open(os.path.join(self._root, path), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+
+
+def read_file(path: str, *, limit: int) -> bytes | str:
+    """Bytes of a regular file, or the reason why there are none. Never waits on a pipe, never reads over `limit`."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with open(descriptor, "rb") as file:
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):
+                return "no regular file"
+            data = file.read(limit + 1) if status.st_size <= limit else b""
+            size = max(status.st_size, len(data))
+            return data if size <= limit else f"{size:,} bytes are over the limit of {limit:,} bytes (max_image_bytes)"
+    except FileNotFoundError:
+        return "the file is missing"
+    except ValueError:  # a zero byte in the path
+        return "no valid path"
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"

@@ -1,0 +1,234 @@
+"""The listing of a tree of files, whatever it lies in: which are images, whose prompt they are, and where shards end.
+
+Only metadata is held, by columns: about 100 bytes a file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zlib
+from array import array
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol
+
+from pipeline.archives.base import ArchiveError, Shard
+from pipeline.archives.kinds import Kind, extension, kind_of
+from pipeline.archives.text import PromptBook, escape_name, natural_key, path_key
+from pipeline.decoding import sniff_format
+
+CAPTION_EXTENSIONS = ("txt", "caption", "json")
+SNIFF_BYTES = 256
+
+
+class FileEntry(NamedTuple):
+    """A file as its folder lists it."""
+
+    name: str
+    """Last path component."""
+    size: int
+    """Bytes; -1 where unknown."""
+    stamp: int | str
+    """Changes with the content: modification time in ns, an etag, a checksum."""
+
+
+class Tree(Protocol):
+    """Files under a root: a local folder, a prefix in an object store, a zip. Paths are relative, '/'-separated."""
+
+    @property
+    def root_name(self) -> str:
+        """Name of the root, the prompt of images that lie directly in it."""
+        ...
+
+    def show(self, path: str) -> str:
+        """Where a file lies, as text for tables."""
+        ...
+
+    def walk(self, notes: Counter[str]) -> Iterator[tuple[str, list[FileEntry]]]:
+        """Every folder with its files, in any order. What is not followed is counted in the notes."""
+        ...
+
+    def heads(self, paths: Sequence[str]) -> Iterator[bytes]:
+        """First bytes of files, empty where they cannot be read."""
+        ...
+
+    def read_all(self, paths: Sequence[str], *, limit: int) -> Iterator[bytes | str]:
+        """Bytes of files in order, or the reason why there are none."""
+        ...
+
+    def read_small(self, path: str) -> bytes | None:
+        """Bytes of a small file such as a caption, None where there is none."""
+        ...
+
+
+@dataclass(slots=True)
+class Directory:
+    """The images of one folder, in reading order."""
+
+    path: str
+    names: list[str]
+    sizes: array[int]
+    stamps: Sequence[int | str]
+    indexes: Sequence[int] = range(0)
+    """Position within the prompt, for each image."""
+
+    def join(self, name: str) -> str:
+        return f"{self.path}/{name}" if self.path else name
+
+
+@dataclass(slots=True)
+class Listing:
+    directories: list[Directory]
+    images: int
+    captioned: int
+    """How many images have a caption file beside them."""
+    images_per_prompt: Counter[str]
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def flat(self) -> bool:
+        return [directory.path for directory in self.directories] == [""]
+
+
+class ChunkPart(NamedTuple):
+    """Images of one folder that belong to one shard."""
+
+    path: str
+    names: list[str]
+    indexes: list[int]
+
+
+def prompt_name(path: str, root_name: str) -> str:
+    """The folder that an image lies in names its prompt."""
+    return path.rpartition("/")[2] or root_name
+
+
+def list_tree(tree: Tree, book: PromptBook) -> Listing:
+    """List a tree: folders and names in natural order, unknown files told by their content, indexes by prompt."""
+    counts: Counter[str] = Counter()
+    directories: list[Directory] = []
+    captioned = 0
+    for path, entries in tree.walk(counts):
+        images = _images_of(tree, path, entries, counts)
+        if not images:
+            continue
+        images.sort(key=lambda entry: (natural_key(entry.name), entry.name))
+        captions = {entry.name for entry in entries if extension(entry.name) in CAPTION_EXTENSIONS}
+        if captions:
+            stems = {name.rpartition(".")[0] for name in captions}
+            captioned += sum(entry.name.rpartition(".")[0] in stems for entry in images)
+        stamps: Sequence[Any] = [entry.stamp for entry in images]
+        if all(isinstance(stamp, int) for stamp in stamps):
+            stamps = array("q", stamps)
+        sizes = array("q", [entry.size for entry in images])
+        directories.append(Directory(path, [entry.name for entry in images], sizes, stamps))
+    directories.sort(key=lambda directory: (path_key(directory.path), directory.path))
+    per_prompt = _number(directories, tree.root_name, book)
+    notes = [f"{count:,} {what}" for what, count in sorted(counts.items())]
+    return Listing(directories, sum(per_prompt.values()), captioned, per_prompt, notes)
+
+
+def _images_of(tree: Tree, path: str, entries: list[FileEntry], counts: Counter[str]) -> list[FileEntry]:
+    images = []
+    unknown = []
+    for entry in entries:
+        kind = kind_of(entry.name)
+        if kind is Kind.IMAGE:
+            images.append(entry)
+        elif kind is Kind.UNKNOWN:
+            unknown.append(entry)
+        elif kind is Kind.HIDDEN:
+            counts["hidden or system files, not taken for images"] += 1
+        elif kind is Kind.CONTAINER:
+            counts[f".{extension(entry.name)} archives inside the tree, not opened: rescore them by themselves"] += 1
+        else:
+            counts[f".{extension(entry.name)} files, not taken for images"] += 1
+    paths = [f"{path}/{entry.name}" if path else entry.name for entry in unknown]
+    for entry, head in zip(unknown, tree.heads(paths), strict=True):
+        ext = escape_name(extension(entry.name))[:20]
+        named = f"files named .{ext}" if ext else "files without an extension"
+        found = sniff_format(head)
+        if found is None:
+            counts[f"{named}, not taken for images: their content is none"] += 1
+        else:
+            counts[f"{named}, taken for images: their content is {found}"] += 1
+            images.append(entry)
+    return images
+
+
+def _number(directories: list[Directory], root_name: str, book: PromptBook) -> Counter[str]:
+    """Give every image its index: the number in its name where all names of a prompt are rising numbers, else counted.
+
+    Returns how many images each prompt id has.
+    """
+    by_prompt: dict[str, list[Directory]] = {}
+    for directory in directories:
+        by_prompt.setdefault(book.from_name(prompt_name(directory.path, root_name)).id, []).append(directory)
+    totals: Counter[str] = Counter()
+    for prompt_id, parts in by_prompt.items():
+        numbers = _rising_numbers(parts)
+        start = 0
+        for part in parts:
+            stop = start + len(part.names)
+            part.indexes = range(start, stop) if numbers is None else numbers[start:stop]
+            start = stop
+        totals[prompt_id] = start
+    return totals
+
+
+def _rising_numbers(parts: list[Directory]) -> array[int] | None:
+    numbers = array("q")
+    for part in parts:
+        for name in part.names:
+            stem = name.rpartition(".")[0] or name
+            if not (stem.isascii() and stem.isdigit() and len(stem) <= 18):
+                return None
+            number = int(stem)
+            if numbers and number <= numbers[-1]:
+                return None
+            numbers.append(number)
+    return numbers
+
+
+def cut(listing: Listing, size: int) -> Iterator[list[tuple[Directory, int, int]]]:
+    """Pieces of `size` images in reading order: (folder, start, stop)."""
+    piece: list[tuple[Directory, int, int]] = []
+    room = size
+    for directory in listing.directories:
+        start = 0
+        while start < len(directory.names):
+            stop = min(len(directory.names), start + room)
+            piece.append((directory, start, stop))
+            room -= stop - start
+            start = stop
+            if not room:
+                yield piece
+                piece, room = [], size
+    if piece:
+        yield piece
+
+
+def shard_of(piece: list[tuple[Directory, int, int]], *, id_: str, ordinal: int, salt: str = "") -> Shard:
+    """A shard with its fingerprint over path, size, stamp and index, and its own part of the listing as payload."""
+    digest = hashlib.sha256(salt.encode())
+    parts = []
+    for directory, start, stop in piece:
+        parts.append([directory.path, directory.names[start:stop], list(directory.indexes[start:stop])])
+        for i in range(start, stop):
+            row = (directory.path, directory.names[i], directory.sizes[i], directory.stamps[i], directory.indexes[i])
+            digest.update(json.dumps(row).encode())
+    payload = zlib.compress(json.dumps(parts, separators=(",", ":")).encode(), 6)
+    images = sum(stop - start for _, start, stop in piece)
+    return Shard(id=id_, ordinal=ordinal, fingerprint=digest.hexdigest(), images=images, payload=payload)
+
+
+def chunk_of(shard: Shard) -> list[ChunkPart]:
+    """The part of the listing that a shard carries."""
+    try:
+        return [ChunkPart(*part) for part in json.loads(zlib.decompress(shard.payload))]
+    except (zlib.error, ValueError, TypeError) as error:
+        raise ArchiveError(
+            f"shard {shard.id} does not carry a readable listing ({error}); list the archive again"
+        ) from error

@@ -1,0 +1,56 @@
+"""How an archive is to be read."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from pipeline.archives.base import DEFAULT_SHARD_SIZE
+from pipeline.archives.text import PromptBook
+
+Layout = Literal["auto", "folder", "manifest", "tar", "zip", "parquet", "run"]
+PromptFrom = Literal["auto", "folder", "caption", "column", "metadata"]
+
+DEFAULT_MAX_IMAGE_BYTES = 256 * 2**20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArchiveOptions:
+    """Reading options; every one has a default that fits the customary layouts."""
+
+    layout: Layout = "auto"
+    prompt_from: PromptFrom = "auto"
+    """auto: folders and zips by the folders' names (one flat folder in which every image has a caption file: by those);
+    a tar by caption files, else folders, else the images' own metadata, whichever its first images have; a table by
+    its prompt column."""
+    prompt_column: str | None = None
+    image_column: str | None = None
+    prompts: Mapping[str, tuple[str, str | None]] = field(default_factory=dict)
+    """A known prompt set: prompt id -> (text, group). Folders named by an id and captions equal to a text are of it."""
+    shard_size: int = DEFAULT_SHARD_SIZE
+    """Images per shard, where the source can be cut anywhere."""
+    max_image_bytes: int = DEFAULT_MAX_IMAGE_BYTES
+    """Larger files get a row with an error; they are not read."""
+
+    def __post_init__(self) -> None:
+        if self.shard_size < 1 or self.max_image_bytes < 1:
+            raise ValueError("shard_size and max_image_bytes must be at least 1")
+
+    def book(self) -> PromptBook:
+        return PromptBook(self.prompts)
+
+    def identity(self) -> dict[str, str]:
+        """What of the options changes the rows."""
+        said = {"prompt_from": self.prompt_from, "shard_size": str(self.shard_size)}
+        said |= {"max_image_bytes": str(self.max_image_bytes)}
+        if self.prompt_column is not None:
+            said["prompt_column"] = self.prompt_column
+        if self.image_column is not None:
+            said["image_column"] = self.image_column
+        if self.prompts:
+            text = json.dumps(sorted((key, *value) for key, value in self.prompts.items()))
+            said["prompts_sha256"] = hashlib.sha256(text.encode()).hexdigest()
+        return said

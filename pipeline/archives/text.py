@@ -1,0 +1,114 @@
+"""Names and texts that others wrote, made fit for tables, terminals and sorting."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pipeline.archives.base import prompt_id_for
+
+MAX_PROMPT_CHARS = 10_000
+"""Longer prompts and captions are cut in the tables; their ids are made from the whole text."""
+
+# Control characters, direction marks, line separators, byte order mark, and what UTF-8 cannot hold (lone surrogates,
+# which is how Python holds the bytes of a file name that is not UTF-8).
+_UNSAFE = re.compile(
+    "[\\\\\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"
+)
+_ESCAPE = re.compile(r"\\(?:\\|x([0-9a-f]{2})|u([0-9a-f]{4}))")
+
+
+def escape_name(name: str) -> str:
+    r"""A file name as text that any table, terminal and page can hold. Reversible, see `unescape_name`.
+
+    >>> escape_name("a\nb"), escape_name("caf\udce9")
+    ('a\\u000ab', 'caf\\xe9')
+    """
+    return _UNSAFE.sub(_escaped, name)
+
+
+def unescape_name(text: str) -> str:
+    """The file name that `escape_name` made the text from."""
+    return _ESCAPE.sub(_unescaped, text)
+
+
+def _escaped(match: re.Match[str]) -> str:
+    char = match.group()
+    if char == "\\":
+        return "\\\\"
+    code = ord(char)
+    if 0xDC80 <= code <= 0xDCFF:
+        return f"\\x{code - 0xDC00:02x}"  # a byte that is not UTF-8
+    return f"\\u{code:04x}"
+
+
+def _unescaped(match: re.Match[str]) -> str:
+    byte, code = match.groups()
+    if byte is not None:
+        return chr(0xDC00 + int(byte, 16))
+    return "\\" if code is None else chr(int(code, 16))
+
+
+def clean_text(text: str) -> str:
+    """A prompt, caption or column as one line of valid text: white space joined, unsafe characters escaped, and capped.
+
+    Backslashes stay: prompts of Stable Diffusion web UIs use them.
+    """
+    line = " ".join(text.split())
+    line = _UNSAFE.sub(lambda match: "\\" if match.group() == "\\" else _escaped(match), line)
+    return line if len(line) <= MAX_PROMPT_CHARS else line[: MAX_PROMPT_CHARS - 1] + "…"
+
+
+_DIGITS = re.compile(r"[0-9]+")
+
+
+def natural_key(name: str) -> str:
+    """Sort key by which 2 comes before 10. One string, so that ten million keys fit in memory.
+
+    >>> sorted(["10.png", "2.png", "a1b10", "a1b9"], key=natural_key)
+    ['2.png', '10.png', 'a1b9', 'a1b10']
+    """
+    return _DIGITS.sub(_padded, name)
+
+
+def _padded(match: re.Match[str]) -> str:
+    digits = match.group().lstrip("0")
+    return f"{len(digits):04d}{digits}"
+
+
+def path_key(folder: str) -> str:
+    """Sort key of a '/'-separated folder: a folder before what lies in it, by parts and not by characters."""
+    return natural_key(folder).replace("/", "\0")
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """A prompt as an archive names it."""
+
+    id: str
+    text: str
+    group: str | None = None
+
+
+class PromptBook:
+    """Turns what an archive says into prompts: those of a known set by id or by text, all others by themselves."""
+
+    def __init__(self, known: Mapping[str, tuple[str, str | None]] | None = None) -> None:
+        self._by_id = {id_: Prompt(id_, text, group) for id_, (text, group) in (known or {}).items()}
+        self._by_text = {_plain(prompt.text): prompt for prompt in self._by_id.values()}
+
+    def from_name(self, name: str) -> Prompt:
+        """The prompt that a folder's name stands for: underscores are spaces."""
+        id_ = prompt_id_for(name)
+        known = self._by_id.get(name) or self._by_id.get(id_)
+        return known or Prompt(id_, clean_text(escape_name(name).replace("_", " ")))
+
+    def from_text(self, text: str) -> Prompt:
+        """The prompt of a caption, a column or an image's metadata."""
+        known = self._by_id.get(text) or self._by_text.get(_plain(text))
+        return known or Prompt(prompt_id_for(text), clean_text(text))
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.split()).casefold()
