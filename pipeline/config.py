@@ -220,7 +220,7 @@ class ScoringConfig(_Block):
     batch_size: int = Field(default=32, ge=1, le=8192)
     workers: int | None = Field(default=None, ge=0)
     """Decoding threads; by default one per core."""
-    max_pixels: int = Field(default=100_000_000, ge=1)
+    max_pixels: int = Field(default=89_478_485, ge=1)
     """Larger images are unreadable: a guard against decompression bombs."""
 
 

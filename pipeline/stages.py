@@ -1,0 +1,240 @@
+"""Runs stages in order, each only if it is not done: generate -> score -> metrics -> report."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from models.attributes import AttributeSet
+from models.classifiers.base import Classifier
+from models.generators.base import Generator
+from models.registry import CLASSIFIERS, GENERATORS, load
+from pipeline.archives import open_source
+from pipeline.archives.base import ArchiveSource, Shard
+from pipeline.archives.options import ArchiveOptions
+from pipeline.config import (
+    REPOSITORY,
+    ConfigError,
+    OpenAIImagesConfig,
+    PortraitRendererConfig,
+    RunConfig,
+    StableDiffusionConfig,
+    load_attributes,
+    load_prompts,
+    load_reference,
+    resolve_path,
+    validate,
+)
+from pipeline.generation import generate_images
+from pipeline.metrics import METRICS_VERSION, compute_metrics
+from pipeline.parts import PartStore
+from pipeline.plan import make_plan
+from pipeline.progress import Reporter
+from pipeline.report import write_report
+from pipeline.report.exports import write_prompts_csv
+from pipeline.run_folder import RunFolder, fingerprint, git_state, package_versions, sweep_temp_files, utc_now, write_json
+from pipeline.scoring import score_shard, scoring_fingerprint
+from pipeline.tallies import tally
+
+
+@dataclass(frozen=True, slots=True)
+class RunSummary:
+    """What a finished command did."""
+
+    run: Path
+    metrics: dict[str, Any]
+    report: Path | None
+    work: Mapping[str, int]
+    """Images that this process generated and scored: 0 where everything stood."""
+
+    @property
+    def missing(self) -> int:
+        """Images that were requested or listed and have no score."""
+        accounting = self.metrics["accounting"]
+        return int(accounting["refused"] + accounting["failed"] + accounting["unreadable"])
+
+
+def build_classifier(config: RunConfig, attributes: AttributeSet) -> Classifier:
+    """The configured classifier. Raises ClassifierError."""
+    options = config.classifier.model_dump(exclude={"backend"})
+    if config.classifier.backend != "face":
+        options["root"] = REPOSITORY
+    classifier: Classifier = load(CLASSIFIERS, config.classifier.backend)(attributes=attributes, **options)
+    return classifier
+
+
+def build_generator(config: RunConfig, run: RunFolder) -> Generator:
+    """The configured generator. Raises BackendError, ConfigError."""
+    settings = config.generator
+    if settings is None:
+        raise ConfigError("generator is not set: an audit makes images. To score images that exist, use `allfour rescore SOURCE`")
+    options = settings.model_dump(exclude={"backend"}, exclude_none=True)
+    if isinstance(settings, OpenAIImagesConfig):
+        options["ledger_path"] = run.ledger_path
+    elif isinstance(settings, PortraitRendererConfig):
+        options["planted"] = resolve_path(settings.planted)
+    elif isinstance(settings, StableDiffusionConfig):
+        local = resolve_path(settings.model)
+        options["model"] = str(local) if local.is_dir() else settings.model
+    generator: Generator = load(GENERATORS, settings.backend)(**options)
+    return generator
+
+
+def audit(config: RunConfig, run: RunFolder, reporter: Reporter) -> RunSummary:
+    """Generate, score, measure, report."""
+    plan = make_plan(config)
+    attributes = load_attributes(config.attributes.file)
+    with run.lock():
+        sweep_temp_files(run.path)
+        _start(run, config, attributes, kind="audit")
+        generator = build_generator(config, run)
+        identity = dict(generator.identity())
+        run.update_header(generator=identity)
+        started = time.monotonic()
+        with reporter.task("generating", len(plan.requests)) as task:
+            made = generate_images(run, plan, generator, advance=task.advance, skip=task.skip)
+        del generator  # a diffusion pipeline and a classifier need not fit into memory together
+        run.commit_stage("images", fingerprint(identity, [r.key for r in plan.requests]), seconds=time.monotonic() - started)
+        source = open_source(str(run.path), options=ArchiveOptions(layout="run"))
+        scored = _score(run, source, config, attributes, reporter, own_images=True)
+        return _finish(run, config, attributes, reporter, {"generated": made.made, "scored": scored})
+
+
+def rescore(config: RunConfig, location: str, run: RunFolder, reporter: Reporter) -> RunSummary:
+    """Score images that exist, measure, report."""
+    attributes = load_attributes(config.attributes.file)
+    source = open_source(location, options=archive_options(config))
+    with run.lock():
+        sweep_temp_files(run.path)
+        _start(run, config, attributes, kind="rescore")
+        run.update_header(source={**source.identity(), "location": location})
+        scored = _score(run, source, config, attributes, reporter, own_images=False)
+        return _finish(run, config, attributes, reporter, {"scored": scored})
+
+
+def archive_options(config: RunConfig) -> ArchiveOptions:
+    """Reading options of a config, with its prompt set where it names one."""
+    prompts = {}
+    if config.prompts.file is not None:
+        prompts = {p.key: (p.text, p.group) for p in load_prompts(config.prompts.file).prompts}
+    return ArchiveOptions(**config.archive.model_dump(), prompts=prompts)
+
+
+def _start(run: RunFolder, config: RunConfig, attributes: AttributeSet, *, kind: str) -> None:
+    header = run.header()
+    if header.get("kind", kind) != kind:
+        raise ConfigError(f"{run.path} is a run of `allfour {header['kind']}`: choose another folder with --run")
+    run.update_header(
+        kind=kind,
+        name=config.name,
+        notice=config.notice,
+        config=config.model_dump(mode="json"),
+        attributes=attributes.model_dump(mode="json"),
+        versions=package_versions(),
+        git=git_state(),
+    )
+
+
+def _score(
+    run: RunFolder,
+    source: ArchiveSource,
+    config: RunConfig,
+    attributes: AttributeSet,
+    reporter: Reporter,
+    *,
+    own_images: bool,
+) -> int:
+    """Score every shard that is not done; returns the number of images scored now."""
+    started = time.monotonic()
+    shards = list(source.shards())
+    classifier = build_classifier(config, attributes)
+    run.update_header(classifier=dict(classifier.identity()))
+    store = PartStore(run, scoring_fingerprint=scoring_fingerprint(classifier, config.scoring))
+    stage = fingerprint([(s.id, store.wanted(s.fingerprint)) for s in shards])
+    tables = (run.scores_path,) if own_images else (run.scores_path, run.images_path)
+    if run.stage_done("scores", stage, *tables):
+        reporter.note("scores stand already: nothing to score")
+        return 0
+    todo = [shard for shard in shards if not store.done(shard.id, shard.fingerprint)]
+    total = sum(s.images or 0 for s in shards) if all(s.images is not None for s in shards) else None
+    scored = 0
+    with reporter.task("scoring", total) as task:
+        task.skip(sum(s.images or 0 for s in shards) - sum(s.images or 0 for s in todo))
+        for shard in todo:
+            scored += _score_one(store, source, shard, classifier, config, task.advance)
+    listed, rows = store.merge([s.id for s in shards], images=not own_images)
+    run.commit_stage("scores", stage, seconds=time.monotonic() - started, images=listed or None, rows=rows)
+    return scored
+
+
+def _score_one(
+    store: PartStore, source: ArchiveSource, shard: Shard, classifier: Classifier, config: RunConfig, advance: Any
+) -> int:
+    tables = score_shard(source.read(shard), classifier=classifier, config=config.scoring, advance=advance)
+    store.commit(shard.id, shard.fingerprint, tables)
+    return int(tables.images.num_rows)
+
+
+def _finish(
+    run: RunFolder, config: RunConfig, attributes: AttributeSet, reporter: Reporter, work: Mapping[str, int]
+) -> RunSummary:
+    metrics = measure(run, config, attributes, reporter)
+    report = render(run, reporter)
+    return RunSummary(run=run.path, metrics=metrics, report=report, work=work)
+
+
+def measure(run: RunFolder, config: RunConfig, attributes: AttributeSet, reporter: Reporter) -> dict[str, Any]:
+    """Compute and write metrics.json and prompts.csv."""
+    started = time.monotonic()
+    reference = load_reference(config.reference.file) if config.reference else None
+    names = [attributes.headline, *(name for name in attributes.attributes if name != attributes.headline)]
+    counted = tally(run, attributes=names, set_size=config.prompts.set_size)
+    metrics = compute_metrics(
+        counted,
+        labels={name: attributes.labels(name) for name in names},
+        headline=attributes.headline,
+        set_size=config.prompts.set_size,
+        confidence=config.statistics.confidence,
+        reference=reference,
+    )
+    write_json(run.metrics_path, metrics)
+    write_prompts_csv(run.path)
+    stage = fingerprint(METRICS_VERSION, run.header().get("stages", {}).get("scores", {}).get("fingerprint"))
+    run.commit_stage("metrics", stage, seconds=time.monotonic() - started)
+    return metrics
+
+
+def render(run: RunFolder, reporter: Reporter) -> Path:
+    """Write report.html."""
+    started = time.monotonic()
+    accounting_counts = _counts(run)
+    run.update_header(counts=accounting_counts, finished=utc_now())
+    path = write_report(run.path)
+    run.commit_stage("report", fingerprint(accounting_counts), seconds=time.monotonic() - started)
+    return path
+
+
+def report_again(run: RunFolder, reporter: Reporter) -> RunSummary:
+    """Metrics and report of a scored run, from its tables and its own header.
+
+    Raises
+    ------
+    ConfigError
+        It is no run folder, or its scores do not stand.
+    """
+    header = run.header()
+    if not header or not run.scores_path.exists() or not run.images_path.exists():
+        raise ConfigError(f"{run.path}: no scored run: run.json, images.parquet and scores.parquet must stand there")
+    config = validate(RunConfig, header.get("config"), where=str(run.header_path))
+    attributes = validate(AttributeSet, header.get("attributes"), where=str(run.header_path))
+    with run.lock():
+        return _finish(run, config, attributes, reporter, {})
+
+
+def _counts(run: RunFolder) -> dict[str, int]:
+    metrics = json.loads(run.metrics_path.read_text(encoding="utf-8"))
+    return dict(metrics["accounting"])

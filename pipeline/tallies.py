@@ -1,0 +1,165 @@
+"""Tables -> counts per prompt, with DuckDB: bounded memory whatever the number of rows.
+
+An image has one label per attribute. Where several persons were found in it, that is the label they share; `mixed` where they
+differ; `ambiguous` where one of them is and the others do not differ already.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from models.attributes import PRESENCE
+from pipeline.records import AMBIGUOUS, MIXED, NO_PERSON, UNREADABLE, ImageStatus
+from pipeline.run_folder import RunFolder
+
+_IMAGE_LABELS = f"""
+CREATE TEMP VIEW labels AS
+SELECT prompt_id, "index", attribute,
+  CASE
+    WHEN bool_or(decision = '{UNREADABLE}') THEN '{UNREADABLE}'
+    WHEN count(DISTINCT decision) FILTER (decision NOT IN ('{AMBIGUOUS}', '{NO_PERSON}')) > 1 THEN '{MIXED}'
+    WHEN bool_or(decision = '{AMBIGUOUS}') THEN '{AMBIGUOUS}'
+    ELSE coalesce(min(decision) FILTER (decision NOT IN ('{AMBIGUOUS}', '{NO_PERSON}')), '{NO_PERSON}')
+  END AS label,
+  max(person) + 1 AS persons
+FROM scores WHERE attribute <> '{PRESENCE}' GROUP BY ALL
+"""  # noqa: S608 (constants of this module)
+
+_RANKED = """
+CREATE TEMP VIEW ranked AS
+SELECT prompt_id, "index", status, row_number() OVER (PARTITION BY prompt_id ORDER BY "index") AS rank FROM images
+"""
+
+
+@dataclass(slots=True)
+class PromptTally:
+    """Counts of one prompt."""
+
+    id: str
+    text: str
+    group: str | None
+    statuses: dict[str, int] = field(default_factory=dict)
+    """Image status -> number of images."""
+    labels: dict[str, dict[str, int]] = field(default_factory=dict)
+    """Attribute -> image label (or ambiguous, no_person, mixed, unreadable) -> number of images."""
+    set_labels: dict[str, dict[str, int]] = field(default_factory=dict)
+    """The same over the first `set_size` images alone."""
+    revised: int = 0
+    """Images whose prompt the service rewrote."""
+
+    @property
+    def requested(self) -> int:
+        return sum(self.statuses.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Tallies:
+    """Everything that the metrics need of a run's tables."""
+
+    prompts: tuple[PromptTally, ...]
+    """In the order of first appearance in images.parquet."""
+    joint: Mapping[tuple[str, str], Mapping[tuple[str, str], int]]
+    """(attribute, attribute) -> (label, label) -> images."""
+    duplicates: tuple[tuple[tuple[str, int], ...], ...]
+    """Groups of images with identical bytes, at most `MAX_DUPLICATE_GROUPS`."""
+    duplicate_images: int
+    """Images whose bytes are those of an earlier image."""
+    persons: int
+    """Images in which more than one person was found."""
+
+
+MAX_DUPLICATE_GROUPS = 200
+
+
+def connect(run: RunFolder, *, memory: str | None = None) -> duckdb.DuckDBPyConnection:
+    """A DuckDB connection with the views `images`, `scores` and `labels`; it spills to the run folder."""
+    connection = duckdb.connect()
+    spill = run.path / ".spill"
+    connection.execute(f"SET temp_directory = {_quoted(spill)}")
+    if memory:
+        connection.execute(f"SET memory_limit = {_quoted(memory)}")
+    connection.execute(f"CREATE TEMP VIEW images AS SELECT * FROM read_parquet({_quoted(run.images_path)}, file_row_number = true)")
+    connection.execute(f"CREATE TEMP VIEW scores AS SELECT * FROM read_parquet({_quoted(run.scores_path)})")
+    connection.execute(_IMAGE_LABELS)
+    connection.execute(_RANKED)
+    return connection
+
+
+def _quoted(text: str | Path) -> str:
+    """A path as an SQL string that DuckDB takes literally (a `[` or `*` in a path is no pattern)."""
+    value = str(text)
+    if isinstance(text, Path) and any(mark in value for mark in "*?["):
+        value = "".join(f"[{c}]" if c in "*?[" else c for c in value)
+    return "'" + value.replace("'", "''") + "'"
+
+
+def tally(run: RunFolder, *, attributes: list[str], set_size: int, memory: str | None = None) -> Tallies:
+    """Count labels per prompt over images.parquet and scores.parquet.
+
+    Parameters
+    ----------
+    attributes
+        Attribute names; labels of all of them are counted, and pairs of the first with each other one jointly.
+    set_size
+        Number of first images of a prompt that make its set.
+    memory
+        DuckDB's memory limit, such as `1GB`.
+    """
+    with connect(run, memory=memory) as connection:
+        prompts: dict[str, PromptTally] = {}
+        for prompt_id, text, group, revised in connection.execute(
+            "SELECT prompt_id, arg_min(prompt, file_row_number), arg_min(\"group\", file_row_number),"
+            " count(*) FILTER (revised_prompt IS NOT NULL AND revised_prompt <> prompt) FROM images GROUP BY prompt_id"
+            " ORDER BY min(file_row_number)"
+        ).fetchall():  # fmt: skip
+            prompts[prompt_id] = PromptTally(id=prompt_id, text=text, group=group, revised=revised)
+        for prompt_id, status, count in connection.execute(
+            "SELECT prompt_id, status, count(*) FROM images GROUP BY ALL"
+        ).fetchall():
+            prompts[prompt_id].statuses[status] = count
+        for prompt_id, attribute, label, total, in_set in connection.execute(
+            "SELECT l.prompt_id, l.attribute, l.label, count(*), count(*) FILTER (r.rank <= ?) FROM labels l"
+            ' JOIN ranked r ON l.prompt_id = r.prompt_id AND l."index" = r."index" GROUP BY ALL',
+            [set_size],
+        ).fetchall():
+            prompts[prompt_id].labels.setdefault(attribute, {})[label] = total
+            if in_set:
+                prompts[prompt_id].set_labels.setdefault(attribute, {})[label] = in_set
+        joint = {}
+        for other in attributes[1:]:
+            rows = connection.execute(
+                'SELECT a.label, b.label, count(*) FROM labels a JOIN labels b ON a.prompt_id = b.prompt_id AND a."index" = b."index"'
+                " WHERE a.attribute = ? AND b.attribute = ? GROUP BY ALL",
+                [attributes[0], other],
+            ).fetchall()
+            joint[attributes[0], other] = {(a, b): n for a, b, n in rows}
+        groups = connection.execute(
+            'SELECT list({"p": prompt_id, "i": "index"} ORDER BY file_row_number), count(*) FROM images WHERE sha256 IS NOT NULL'
+            f" GROUP BY sha256 HAVING count(*) > 1 ORDER BY min(file_row_number) LIMIT {MAX_DUPLICATE_GROUPS}"  # noqa: S608
+        ).fetchall()
+        duplicate_images = _scalar(connection, "SELECT count(sha256) - count(DISTINCT sha256) FROM images")
+        persons = _scalar(
+            connection, 'SELECT count(*) FROM (SELECT DISTINCT prompt_id, "index" FROM scores WHERE person > 0)'
+        )
+    return Tallies(
+        prompts=tuple(prompts.values()),
+        joint=joint,
+        duplicates=tuple(tuple((row["p"], row["i"]) for row in rows) for rows, _ in groups),
+        duplicate_images=duplicate_images,
+        persons=persons,
+    )
+
+
+def _scalar(connection: duckdb.DuckDBPyConnection, query: str) -> int:
+    row: Any = connection.execute(query).fetchone()
+    return int(row[0]) if row else 0
+
+
+def status_count(tallies: Tallies, status: ImageStatus) -> int:
+    """Images of one status over all prompts."""
+    return sum(prompt.statuses.get(status, 0) for prompt in tallies.prompts)
