@@ -81,8 +81,8 @@ class LocalTree:
             except OSError:
                 yield b""
 
-    def read_all(self, paths: Sequence[str], *, limit: int) -> Iterator[bytes | str]:
-        for path in paths:
+    def read_all(self, files: Sequence[tuple[str, int]], *, limit: int) -> Iterator[bytes | str]:
+        for path, _ in files:
             yield read_file(os.path.join(self._root, path), limit=limit)
 
     def read_small(self, path: str) -> bytes | None:

@@ -54,8 +54,8 @@ class Tree(Protocol):
         """First bytes of files, empty where they cannot be read."""
         ...
 
-    def read_all(self, paths: Sequence[str], *, limit: int) -> Iterator[bytes | str]:
-        """Bytes of files in order, or the reason why there are none."""
+    def read_all(self, files: Sequence[tuple[str, int]], *, limit: int) -> Iterator[bytes | str]:
+        """Bytes of files (path, size as listed or -1) in order, or the reason why there are none."""
         ...
 
     def read_small(self, path: str) -> bytes | None:
@@ -97,6 +97,7 @@ class ChunkPart(NamedTuple):
 
     path: str
     names: list[str]
+    sizes: list[int]
     indexes: list[int]
 
 
@@ -215,7 +216,8 @@ def shard_of(piece: list[tuple[Directory, int, int]], *, id_: str, ordinal: int,
     digest = hashlib.sha256(salt.encode())
     parts = []
     for directory, start, stop in piece:
-        parts.append([directory.path, directory.names[start:stop], list(directory.indexes[start:stop])])
+        sizes, indexes = directory.sizes[start:stop].tolist(), list(directory.indexes[start:stop])
+        parts.append([directory.path, directory.names[start:stop], sizes, indexes])
         for i in range(start, stop):
             row = (directory.path, directory.names[i], directory.sizes[i], directory.stamps[i], directory.indexes[i])
             digest.update(json.dumps(row).encode())

@@ -142,13 +142,17 @@ def read_chunk(
     only known once the image is read."""
     book = options.book()
     counted: Counter[str] = Counter()
-    paths = [f"{part.path}/{name}" if part.path else name for part in chunk for name in part.names]
-    contents = tree.read_all(paths, limit=options.max_image_bytes)
+    files = [
+        (f"{part.path}/{name}" if part.path else name, size)
+        for part in chunk
+        for name, size in zip(part.names, part.sizes, strict=True)
+    ]
+    contents = tree.read_all(files, limit=options.max_image_bytes)
     at = 0
     for part in chunk:
         of_folder = book.from_name(prompt_name(part.path, tree.root_name))
         for index in part.indexes:
-            path = paths[at]
+            path = files[at][0]
             content = next(contents)
             at += 1
             data, error = (None, content) if isinstance(content, str) else (content, None)

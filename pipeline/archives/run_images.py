@@ -1,0 +1,131 @@
+"""The images of a run folder: what the generation stage made, or what an earlier audit left."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.archives.base import (
+    DEFAULT_SHARD_SIZE,
+    ArchivedImage,
+    ArchiveError,
+    ArchiveItem,
+    ArchiveSummary,
+    Shard,
+)
+from pipeline.archives.folder import read_file
+from pipeline.archives.options import DEFAULT_MAX_IMAGE_BYTES
+from pipeline.archives.text import escape_name
+from pipeline.records import IMAGES_SCHEMA, ImageStatus
+
+TABLE = "images.parquet"
+_COLUMNS = ("prompt_id", "prompt", "group", "index", "seed", "path", "sha256", "extra")
+
+
+class RunImages:
+    """`ArchiveSource` over the rows of RUN/images.parquet with status `generated`, in the table's order.
+
+    The files must lie under the run folder and must still have the sha256 of the table; one that does not is an item
+    with an error. Rows that were refused or failed have no image, and are no items.
+    """
+
+    def __init__(
+        self,
+        run_dir: str | os.PathLike[str],
+        *,
+        shard_size: int = DEFAULT_SHARD_SIZE,
+        max_image_bytes: int = DEFAULT_MAX_IMAGE_BYTES,
+    ) -> None:
+        self._run_dir = Path(run_dir).resolve()
+        self._shard_size = shard_size
+        self._max_image_bytes = max_image_bytes
+        self._rows: pa.Table | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_rows": None}
+
+    def identity(self) -> Mapping[str, str]:
+        return {"layout": "run", "location": escape_name(str(self._run_dir)), "shard_size": str(self._shard_size)}
+
+    def shards(self) -> Iterator[Shard]:
+        rows = self._table()
+        for ordinal, start in enumerate(range(0, rows.num_rows, self._shard_size)):
+            digest = hashlib.sha256()
+            part = rows.slice(start, self._shard_size)
+            for row in part.to_pylist():
+                digest.update(json.dumps([row[name] for name in _COLUMNS]).encode())
+            yield Shard(id=f"{ordinal:06d}", ordinal=ordinal, fingerprint=digest.hexdigest(), images=part.num_rows)
+
+    def read(self, shard: Shard) -> Iterator[ArchiveItem]:
+        rows = self._table().slice(shard.ordinal * self._shard_size, self._shard_size)
+        if not rows.num_rows:
+            raise ArchiveError(f"no shard {shard.id} in {self._run_dir}: {TABLE} has changed since it was listed")
+        for batch in rows.to_batches(max_chunksize=1_000):
+            for row in batch.to_pylist():
+                yield self._item(row)
+
+    def summary(self) -> ArchiveSummary:
+        rows = self._table()
+        ids: list[str] = rows["prompt_id"].to_pylist()
+        per_prompt = Counter(ids)
+        first = {id_: i for i, id_ in reversed(list(enumerate(ids)))}
+        examples = [rows.slice(i, 1).to_pylist()[0] for i in sorted(first.values())[:5]]
+        return ArchiveSummary(
+            layout="run",
+            images=rows.num_rows,
+            prompts=len(per_prompt),
+            shards=-(-rows.num_rows // self._shard_size),
+            examples=tuple(f"{row['prompt']} <- {row['path']}" for row in examples),
+            images_per_prompt=Counter(per_prompt.values()),
+        )
+
+    def _table(self) -> pa.Table:
+        """The rows with an image.
+
+        Raises:
+            ArchiveError: if the table is missing or is no images table.
+        """
+        if self._rows is None:
+            path = self._run_dir / TABLE
+            try:
+                rows = pq.read_table(
+                    path, columns=list(_COLUMNS), filters=[("status", "=", ImageStatus.GENERATED.value)]
+                )
+                self._rows = rows.cast(pa.schema([IMAGES_SCHEMA.field(name) for name in _COLUMNS]))
+            except FileNotFoundError:
+                raise ArchiveError(
+                    f"no {TABLE} in {self._run_dir}: it is no run folder, or generation is not done"
+                ) from None
+            except (pa.ArrowException, OSError, KeyError, ValueError) as error:
+                raise ArchiveError(f"{path} cannot be read as a table of images: {error}") from error
+        return self._rows
+
+    def _item(self, row: dict[str, Any]) -> ArchiveItem:
+        image = ArchivedImage(
+            prompt_id=row["prompt_id"],
+            prompt=row["prompt"],
+            index=row["index"],
+            path=row["path"] or "",
+            group=row["group"],
+            seed=row["seed"],
+            extra=dict(row["extra"] or ()),
+        )
+        if not row["path"]:
+            return ArchiveItem(image, None, "the table names no file")
+        path = os.path.realpath(self._run_dir / row["path"])
+        if not Path(path).is_relative_to(self._run_dir):
+            return ArchiveItem(image, None, "the path leads out of the run folder")
+        content = read_file(path, limit=self._max_image_bytes)
+        if isinstance(content, str):
+            return ArchiveItem(image, None, content)
+        if row["sha256"] is not None and hashlib.sha256(content).hexdigest() != row["sha256"]:
+            return ArchiveItem(image, None, "bytes changed since generation")
+        return ArchiveItem(image, content)
