@@ -1,0 +1,259 @@
+"""metrics.json and run.json as the report reads them.
+
+Reading is tolerant: most keys may be absent, and keys that this version does not know are kept aside. A
+section of the report is shown only where its data is there.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+FORMAT = 1
+
+
+class ReportError(RuntimeError):
+    """The report cannot be made. Says what, where, and how to mend it."""
+
+
+def _finite(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+Number = Annotated[float | None, BeforeValidator(_finite)]
+
+
+class _Open(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+
+class Interval(_Open):
+    """An estimate with its interval; shares in [0, 1]."""
+
+    value: Number = None
+    low: Number = None
+    high: Number = None
+    method: str | None = None
+
+    @property
+    def known(self) -> bool:
+        return self.value is not None
+
+    @property
+    def bounded(self) -> bool:
+        return self.low is not None and self.high is not None
+
+
+class Bounds(_Open):
+    """What unanimity becomes when abstentions are resolved against it, and for it."""
+
+    low: Number = None
+    high: Number = None
+
+
+class Null(_Open):
+    """What chance would give."""
+
+    expected: Number = None
+    p_value: Number = None
+
+
+class Summary(_Open):
+    prompts: int = 0
+    prompts_left_out: int = 0
+    set_size: int = 4
+    unanimous: int = 0
+    unanimity: Interval | None = None
+    unanimity_bounds: Bounds | None = None
+    unanimity_null: Null | None = None
+    unanimity_corrected: Interval | None = None
+    unanimity_all_images: Interval | None = None
+    confidence: float = 0.95
+    multi_person_images: int = 0
+    revised_prompts: int = 0
+    duplicate_images: int = 0
+
+
+class Accounting(_Open):
+    requested: int = 0
+    generated: int = 0
+    refused: int = 0
+    failed: int = 0
+    unreadable: int = 0
+    scored: int = 0
+    labelled: int = 0
+    ambiguous: int = 0
+    no_person: int = 0
+    mixed: int = 0
+
+
+class Group(_Open):
+    name: str
+    prompts: int = 0
+    unanimous: int = 0
+    unanimity: Interval | None = None
+    share: dict[str, Interval | None] = Field(default_factory=dict)
+
+
+class Never(_Open):
+    """A label that no image got."""
+
+    label: str
+    high: Number = None
+    """Upper end of the interval of its share."""
+    chance: Number = None
+    """Probability that it is absent although every label is as likely."""
+
+
+class Cell(_Open):
+    """Images with one label of either attribute."""
+
+    labels: list[str]
+    images: int = 0
+
+
+class Intersection(_Open):
+    """Joint counts of two attributes."""
+
+    attributes: list[str]
+    counts: list[Cell] = Field(default_factory=list)
+
+
+class ImageName(_Open):
+    id: str
+    index: int
+
+
+class ReferenceNote(_Open):
+    """Where the reference shares come from."""
+
+    name: str = ""
+    source: str = ""
+    year: int | None = None
+
+
+class Attribute(_Open):
+    """Counts and shares of one attribute."""
+
+    counts: dict[str, int] = Field(default_factory=dict)
+    share: dict[str, Interval | None] = Field(default_factory=dict)
+    unanimous: int | None = None
+    unanimity: Interval | None = None
+    unanimity_all_images: Interval | None = None
+    never: list[Never] = Field(default_factory=list)
+
+
+class Prompt(_Open):
+    id: str
+    text: str = ""
+    group: str | None = None
+    images: int = 0
+    evaluated: bool = True
+    counts: dict[str, int] = Field(default_factory=dict)
+    unanimous: str | None = None
+    unanimity_possible: bool | None = None
+    share: dict[str, Interval | None] = Field(default_factory=dict)
+    p_value: Number = None
+    q_value: Number = None
+    reference: dict[str, Number] | None = None
+    attributes: dict[str, Attribute] = Field(default_factory=dict)
+
+
+class Metrics(_Open):
+    """The whole of metrics.json."""
+
+    format: int
+    headline: str = "gender"
+    labels: dict[str, list[str]] = Field(default_factory=dict)
+    summary: Summary = Field(default_factory=Summary)
+    accounting: Accounting = Field(default_factory=Accounting)
+    groups: list[Group] = Field(default_factory=list)
+    attributes: dict[str, Attribute] = Field(default_factory=dict)
+    intersections: list[Intersection] = Field(default_factory=list)
+    prompts: list[Prompt] = Field(default_factory=list)
+    duplicates: list[list[ImageName]] = Field(default_factory=list)
+    reference: ReferenceNote | None = None
+    warnings: list[str] = Field(default_factory=list)
+
+    @property
+    def headline_labels(self) -> tuple[str, ...]:
+        """Labels of the headline attribute, in the attribute file's order."""
+        named = self.labels.get(self.headline)
+        if named:
+            return tuple(named)
+        seen: dict[str, None] = {}
+        for prompt in self.prompts:
+            seen.update(dict.fromkeys(prompt.share))
+        return tuple(seen) or ("woman", "man")
+
+
+class Header(_Open):
+    """The whole of run.json."""
+
+    format: int
+    name: str | None = None
+    created: str | None = None
+    finished: str | None = None
+    config: Any = None
+    versions: dict[str, Any] = Field(default_factory=dict)
+    git: dict[str, Any] | None = None
+    source: Any = None
+    generator: Any = None
+    classifier: Any = None
+    counts: dict[str, Any] = Field(default_factory=dict)
+    stages: dict[str, Any] = Field(default_factory=dict)
+    notice: str | None = None
+
+    @property
+    def drawn_world(self) -> bool:
+        """Whether the images were drawn by the embedded renderer, so that nothing is found about a real model."""
+        return isinstance(self.generator, dict) and bool(self.generator.get("drawn_world"))
+
+
+def _read(path: Path) -> Any:
+    try:
+        return json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise ReportError(
+            f"{path.name} is missing in {path.parent}: the run's earlier stages are not done; "
+            "run the same `allfour audit` or `allfour rescore` command again"
+        ) from None
+    except ValueError as error:
+        raise ReportError(f"{path} is not valid JSON ({error}); delete it and run the command again") from None
+
+
+def _checked(path: Path, content: Any) -> Any:
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        found = content.get("format") if isinstance(content, dict) else type(content).__name__
+        raise ReportError(
+            f"{path} has format {found!r}, this version reads format {FORMAT}; use the allfour that wrote it"
+        )
+    return content
+
+
+def read_metrics(run_dir: Path) -> Metrics:
+    """Read and check RUN/metrics.json. Raises ReportError."""
+    path = run_dir / "metrics.json"
+    try:
+        return Metrics.model_validate(_checked(path, _read(path)))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise ReportError(
+            f"{path} is not as expected at {where}: {first['msg']}; redo it with `allfour report`"
+        ) from None
+
+
+def read_header(run_dir: Path) -> Header:
+    """Read and check RUN/run.json. Raises ReportError."""
+    path = run_dir / "run.json"
+    try:
+        return Header.model_validate(_checked(path, _read(path)))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise ReportError(f"{path} is not as expected at {where}: {first['msg']}; run the command again") from None

@@ -1,0 +1,222 @@
+"""A run's metrics in the forms that other programs read: CSV, Markdown, LaTeX, JUnit XML."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+import xml.etree.ElementTree as ET
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from pipeline.report import prose, text
+from pipeline.report.document import Interval, Metrics, Prompt, read_metrics
+from pipeline.report.view import ranked
+from pipeline.run_folder import write_atomic
+
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "|", "%", "＝", "＋", "－", "＠")
+_OTHER_COUNTS = ("ambiguous", "mixed", "no_person", "unreadable", "refused", "failed")
+_XML_FORBIDDEN = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+def csv_cell(value: object) -> object:
+    """A cell that no spreadsheet takes for a formula: text that starts like one gets an apostrophe before it."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int | float):
+        return value
+    content = text.clean(value, 100_000)
+    return "'" + content if content.lstrip().startswith(_FORMULA_STARTS) else content
+
+
+def _csv_bytes(header: Sequence[str], rows: Sequence[Sequence[object]]) -> bytes:
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow([csv_cell(name) for name in header])
+    writer.writerows([csv_cell(value) for value in row] for row in rows)
+    return buffer.getvalue().encode("utf-8", "replace")
+
+
+def _interval_cells(interval: Interval | None) -> list[float | None]:
+    return [None, None, None] if interval is None else [interval.value, interval.low, interval.high]
+
+
+def write_prompts_csv(run_dir: Path) -> Path:
+    """Write RUN/prompts.csv: a row per prompt, in the run's order, with counts, shares, intervals and unanimity.
+
+    Columns: `prompt_id, prompt, group, images, evaluated, unanimous, unanimity_possible`, a count per decision, then
+    `share_LABEL, share_LABEL_low, share_LABEL_high` per label of the headline attribute, `p_value, q_value`, a
+    reference share per label where the run has one, and for every other attribute `ATTRIBUTE_LABEL` counts.
+
+    Raises ReportError.
+    """
+    metrics = read_metrics(run_dir)
+    labels = metrics.headline_labels
+    others = {name: metrics.labels[name] for name in metrics.labels if name != metrics.headline}
+    has_reference = any(prompt.reference for prompt in metrics.prompts)
+    header = ["prompt_id", "prompt", "group", "images", "evaluated", "unanimous", "unanimity_possible"]
+    header += [f"count_{name}" for name in (*labels, *_OTHER_COUNTS)]
+    for label in labels:
+        header += [f"share_{label}", f"share_{label}_low", f"share_{label}_high"]
+    header += ["p_value", "q_value"]
+    header += [f"reference_{label}" for label in labels] if has_reference else []
+    header += [f"{name}_{label}" for name, names in others.items() for label in names]
+    rows = []
+    for prompt in metrics.prompts:
+        row: list[object] = [
+            prompt.id,
+            prompt.text,
+            prompt.group,
+            prompt.images,
+            prompt.evaluated,
+            prompt.unanimous,
+            prompt.unanimity_possible,
+        ]
+        row += [prompt.counts.get(name, 0) for name in (*labels, *_OTHER_COUNTS)]
+        for label in labels:
+            row += _interval_cells(prompt.share.get(label))
+        row += [prompt.p_value, prompt.q_value]
+        row += [(prompt.reference or {}).get(label) for label in labels] if has_reference else []
+        for name, names in others.items():
+            found = prompt.attributes.get(name)
+            row += [found.counts.get(label, 0) if found else None for label in names]
+        rows.append(row)
+    path = run_dir / "prompts.csv"
+    write_atomic(path, _csv_bytes(header, rows))
+    return path
+
+
+# --- Markdown and LaTeX ----------------------------------------------------------------------------------------------
+
+
+def markdown_text(value: object, limit: int = 200) -> str:
+    """Foreign text inside Markdown: every mark that could start markup is escaped, so are HTML's."""
+    escaped = re.sub(r"([\\`*_{}\[\]()#+\-.!|~$:@])", r"\\\1", text.clean(value, limit))
+    return escaped.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+_LATEX = {
+    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "_": r"\_", "%": r"\%",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    '"': r"\textquotedbl{}",
+}  # fmt: skip
+
+
+def latex_text(value: object, limit: int = 200) -> str:
+    """Foreign text inside LaTeX: no character keeps a meaning of its own."""
+    return "".join(_LATEX.get(char, char) for char in text.clean(value, limit))
+
+
+def _table_cells(metrics: Metrics, prompt: Prompt) -> tuple[str, str, list[str]]:
+    first = metrics.headline_labels[0]
+    share = prompt.share.get(first)
+    value = "–" if share is None or share.value is None else text.percent(share.value)
+    interval = "–" if share is None or share.low is None else text.interval_text(share.low, share.high)
+    counts = [str(prompt.counts.get(label, 0)) for label in metrics.headline_labels]
+    return value, interval, counts
+
+
+def markdown_table(metrics: Metrics, *, limit: int | None = None) -> str:
+    """The ranked prompts as a Markdown table."""
+    labels = metrics.headline_labels
+    names = [markdown_text(text.plural(label)) for label in labels]
+    lines = [
+        "| prompt | " + " | ".join(names) + f" | other | share of {names[0]} | 95% interval | all of one kind |",
+        "|---|" + "---:|" * len(labels) + "---:|---:|---:|---|",
+    ]
+    for prompt in ranked(metrics)[:limit]:
+        value, interval, counts = _table_cells(metrics, prompt)
+        other = prompt.images - sum(prompt.counts.get(label, 0) for label in labels)
+        verdict = f"all {markdown_text(text.plural(prompt.unanimous))}" if prompt.unanimous else "no"
+        lines.append(
+            f"| {markdown_text(prompt.text)} | {' | '.join(counts)} | {other} | {value} | {interval} | {verdict} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def latex_table(metrics: Metrics, *, limit: int | None = None) -> str:
+    """The ranked prompts as a LaTeX table for `booktabs`."""
+    labels = metrics.headline_labels
+    names = [latex_text(text.plural(label)) for label in labels]
+    lines = [
+        r"\begin{tabular}{l" + "r" * len(labels) + "rl}",
+        r"\toprule",
+        " & ".join(["prompt", *names, f"share of {names[0]} (95\\% interval)", "all of one kind"]) + r" \\",
+        r"\midrule",
+    ]
+    for prompt in ranked(metrics)[:limit]:
+        value, interval, counts = _table_cells(metrics, prompt)
+        verdict = f"all {latex_text(text.plural(prompt.unanimous))}" if prompt.unanimous else "--"
+        cells = [latex_text(prompt.text), *counts, latex_text(f"{value} ({interval})").replace("–", "--"), verdict]
+        lines.append(" & ".join(cells) + r" \\")
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
+
+
+def markdown_summary(metrics: Metrics, *, limit: int = 40) -> str:
+    """What a continuous-integration job shows: headline, interval, chance, accounting, warnings, the ranked prompts."""
+    lines = [f"### {prose.headline(metrics)}", ""]
+    for sentence in (
+        prose.standfirst(metrics),
+        prose.chance(metrics.summary, metrics.headline_labels),
+        prose.corrected(metrics.summary),
+        prose.PERCEIVED,
+    ):
+        if sentence:
+            lines += [sentence, ""]
+    sums = [
+        f"{text.grouped(total)} {name} = " + " + ".join(f"{text.grouped(count)} {what}" for count, what in parts)
+        for name, total, parts in prose.identities(metrics.accounting)
+    ]
+    lines += ["; ".join(sums) + ".", ""]
+    lines += [f"- {markdown_text(warning, 400)}" for warning in metrics.warnings[:20]]
+    lines += [""] if metrics.warnings else []
+    lines.append(markdown_table(metrics, limit=limit))
+    if len(metrics.prompts) > limit:
+        lines.append(f"The first {limit} of {text.quantity(len(metrics.prompts), 'prompt')}.\n")
+    return "\n".join(lines)
+
+
+# --- JUnit -----------------------------------------------------------------------------------------------------------
+
+
+class GateOutcome(Protocol):
+    """What JUnit needs of a gate; `pipeline.gate.GateResult` has it."""
+
+    @property
+    def gate(self) -> Any: ...
+
+    @property
+    def hit(self) -> bool: ...
+
+    @property
+    def reason(self) -> str: ...
+
+
+def junit_xml(
+    results: Sequence[GateOutcome], *, suite: str = "allfour", properties: Mapping[str, object] | None = None
+) -> bytes:
+    """Gates as JUnit test cases: a gate that is hit is a failure."""
+
+    def legal(value: object) -> str:
+        return _XML_FORBIDDEN.sub("\ufffd", str(value))
+
+    failures = sum(result.hit for result in results)
+    root = ET.Element("testsuites", name="allfour", tests=str(len(results)), failures=str(failures))
+    node = ET.SubElement(
+        root, "testsuite", name=legal(suite), tests=str(len(results)), failures=str(failures), errors="0", skipped="0"
+    )
+    if properties:
+        holder = ET.SubElement(node, "properties")
+        for name, value in properties.items():
+            ET.SubElement(holder, "property", name=legal(name), value=legal(value))
+    for result in results:
+        case = ET.SubElement(node, "testcase", classname="allfour.gate", name=legal(f"not {result.gate.text}"))
+        if result.hit:
+            failure = ET.SubElement(case, "failure", message=legal(result.reason), type="gate")
+            failure.text = legal(f"--fail-if {result.gate.text!r} was hit: {result.reason}")
+    ET.indent(root)
+    return bytes(ET.tostring(root, encoding="utf-8", xml_declaration=True)) + b"\n"

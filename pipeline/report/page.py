@@ -1,0 +1,263 @@
+"""Puts the page together: reads the run, builds the views, renders the template, writes RUN/report.html."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import yaml
+from markupsafe import Markup
+
+from pipeline.report import prose, svg, text
+from pipeline.report.document import Header, Metrics, read_header, read_metrics
+from pipeline.report.tables import ImageRecord, read_images, read_missing
+from pipeline.report.thumbnails import make_thumbnails
+from pipeline.report.view import (
+    PageBuilder,
+    TileView,
+    alone,
+    flatten,
+    histogram_counts,
+    images_per_row,
+    page_path,
+    planted_points,
+    ranked,
+    sample,
+)
+from pipeline.run_folder import write_atomic
+
+TEMPLATES = Path(__file__).parent / "templates"
+MAX_TILES = 400
+"""Runs with more prompts show a histogram of shares in place of a square per prompt."""
+MAX_MISSING = 200
+"""Missing images listed one by one."""
+
+
+def write_report(run_dir: Path) -> Path:
+    """Write RUN/report.html from the run's tables and return its path.
+
+    Raises
+    ------
+    ReportError
+        A table or document of the run is missing or not as expected.
+    """
+    header, metrics = read_header(run_dir), read_metrics(run_dir)
+    page = render(run_dir, header, metrics)
+    path = page_path(run_dir)
+    write_atomic(path, page.encode("utf-8", "replace"))
+    return path
+
+
+def environment() -> jinja2.Environment:
+    """Templates that escape everything and stop at names they do not know."""
+    env = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    env.filters.update(
+        clean=text.clean, percent=text.percent, grouped=text.grouped, label=text.label_text, plural=text.plural,
+        words=text.group_text, duration=text.seconds_text,
+    )  # fmt: skip
+    return env
+
+
+def script_json(value: Any) -> Markup:
+    """JSON that is safe inside a script element: no `<`, `>`, `&`, line or paragraph separators."""
+    raw = json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+    return Markup(raw.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))  # noqa: S704  escaped here
+
+
+def _inlined(name: str) -> tuple[Markup, str]:
+    """A style sheet or script of ours, and its hash for the content security policy."""
+    content = (TEMPLATES / name).read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
+    return Markup(content), f"'sha256-{digest}'"  # noqa: S704  our own file
+
+
+def security_policy(style_hash: str, script_hash: str) -> str:
+    """Nothing is loaded from anywhere; only our own style and script run."""
+    return (
+        f"default-src 'none'; img-src data:; style-src {style_hash}; script-src {script_hash}; "
+        "base-uri 'none'; form-action 'none'"
+    )
+
+
+def render(run_dir: Path, header: Header, metrics: Metrics) -> str:
+    """The whole page as text."""
+    order = ranked(metrics)
+    chosen = sample(order)
+    records = read_images(run_dir, [prompt.id for _, prompt in chosen])
+    limit = images_per_row(len(chosen), metrics.summary.set_size)
+    shown = {prompt.id: records[prompt.id][:limit] for _, prompt in chosen}
+    size = metrics.summary.set_size
+    queue = [record for images in shown.values() for record in images[:size]]
+    queue += [record for images in shown.values() for record in images[size:]]
+    thumbnails = make_thumbnails(run_dir, queue)
+    builder = PageBuilder(metrics)
+    rows = [builder.row(rank, prompt, records[prompt.id], shown[prompt.id], thumbnails) for rank, prompt in chosen]
+    missing, missing_total = read_missing(run_dir, MAX_MISSING)
+    css, css_hash = _inlined("report.css")
+    script, script_hash = _inlined("report.js")
+    context = {
+        "css": css,
+        "script": script,
+        "policy": security_policy(css_hash, script_hash),
+        "title": prose.title(header.name),
+        "header": header,
+        "metrics": metrics,
+        "summary": metrics.summary,
+        "labels": metrics.headline_labels,
+        "first": metrics.headline_labels[0],
+        "series": svg.series_class,
+        "headline": prose.headline(metrics),
+        "standfirst": prose.standfirst(metrics),
+        "sides": prose.sides(metrics),
+        "perceived": prose.PERCEIVED,
+        "banner": _banner(header),
+        "chance": prose.chance(metrics.summary, metrics.headline_labels),
+        "corrected": prose.corrected(metrics.summary),
+        "estimates": [(line, _estimate_figure(line, metrics)) for line in prose.estimates(metrics)],
+        "identities": prose.identities(metrics.accounting),
+        "tiles": _tiles(builder, order, records),
+        "histogram": _histogram(metrics) if len(order) > MAX_TILES else None,
+        "rows": rows,
+        "total_prompts": len(order),
+        "scale": svg.scale_row(),
+        "groups": _groups(metrics),
+        "attributes": _attributes(metrics),
+        "missing": missing,
+        "missing_total": missing_total,
+        "planted": _planted(metrics, header),
+        "identity": flatten(header.classifier) if header.classifier else [],
+        "maker": flatten(header.generator or header.source or {}),
+        "maker_name": "Generator" if header.generator else "Source",
+        "config": _config_text(header.config),
+        "page_data": script_json({"images": builder.data}),
+        "reference": any(prompt.reference for prompt in metrics.prompts),
+        "subject": _subject(header),
+    }
+    return environment().get_template("report.html.j2").render(context)
+
+
+def _banner(header: Header) -> str | None:
+    if header.drawn_world:
+        return prose.DRAWN_WORLD
+    return text.clean(header.notice) if header.notice else None
+
+
+def _subject(header: Header) -> str:
+    """What was measured, in a few words."""
+    for part in (header.generator, header.source):
+        if isinstance(part, dict):
+            for key in ("model", "name", "location", "path", "backend", "layout"):
+                if part.get(key):
+                    return text.clean(part[key], 80)
+        elif part:
+            return text.clean(part, 80)
+    return text.clean(header.name, 80)
+
+
+def _estimate_figure(line: prose.Estimate, metrics: Metrics) -> Markup:
+    if line.kind == "range":
+        return svg.range_row(line.at.low or 0.0, line.at.high or 0.0)
+    null = metrics.summary.unanimity_null
+    expected = null.expected if null is not None else None
+    kind = "quiet" if line.kind == "chance" else "ink"
+    references = () if expected is None else (expected,)
+    return svg.interval_row(svg.Mark(line.at.value, line.at.low, line.at.high), references=references, kind=kind)
+
+
+def _tiles(builder: PageBuilder, order: list[Any], records: dict[str, list[ImageRecord]]) -> list[TileView]:
+    if len(order) > MAX_TILES:
+        return []
+    return [
+        builder.tile(f"p{rank}", prompt, records[prompt.id])
+        for rank, prompt in enumerate(order, 1)
+        if prompt.id in records
+    ]
+
+
+def _histogram(metrics: Metrics) -> Markup:
+    counts = histogram_counts(metrics)
+    label = text.plural(metrics.headline_labels[0])
+    return svg.histogram(
+        counts,
+        f"Prompts by share of {label}: {counts[0]} prompts at 0 to 5%, {counts[-1]} prompts at 95 to 100%.",
+    )
+
+
+def _groups(metrics: Metrics) -> list[dict[str, Any]]:
+    first = metrics.headline_labels[0]
+    views = []
+    for group in metrics.groups:
+        share = alone(group.share, first)
+        unanimity = group.unanimity
+        views.append(
+            {
+                "name": text.group_text(group.name),
+                "prompts": group.prompts,
+                "unanimous": group.unanimous,
+                "unanimity": unanimity,
+                "unanimity_figure": None
+                if unanimity is None or unanimity.value is None
+                else svg.interval_row(svg.Mark(unanimity.value, unanimity.low, unanimity.high)),
+                "share": share,
+                "share_figure": None if share is None else svg.interval_row(share, references=(0.5,)),
+            }
+        )
+    return views
+
+
+def _attributes(metrics: Metrics) -> list[dict[str, Any]]:
+    views = []
+    for name, attribute in metrics.attributes.items():
+        labels = metrics.labels.get(name) or [*attribute.share]
+        even = 1 / len(labels) if labels else 0.0
+        lines = []
+        for label in labels:
+            mark = alone(attribute.share, label)
+            figure = None if mark is None else svg.interval_row(mark, references=(even,))
+            lines.append({"label": label, "count": attribute.counts.get(label, 0), "mark": mark, "figure": figure})
+        views.append(
+            {
+                "name": text.label_text(name),
+                "lines": lines,
+                "even": even,
+                "never": [text.label_text(label.label) for label in attribute.never],
+                "unclear": attribute.counts.get("ambiguous", 0),
+                "total": sum(attribute.counts.get(label, 0) for label in labels),
+            }
+        )
+    return views
+
+
+def _planted(metrics: Metrics, header: Header) -> dict[str, Any] | None:
+    if not header.drawn_world:
+        return None
+    points = planted_points(metrics)
+    if not points:
+        return None
+    covered = sum(point.covered for point in points)
+    label = text.plural(metrics.headline_labels[0])
+    sentence = f"{covered} of {text.quantity(len(points), 'interval')} hold the planted share."
+    return {
+        "figure": svg.planted_chart(points, f"Measured against planted share of {label} per prompt. {sentence}", label),
+        "sentence": sentence,
+        "missed": [point for point in points if not point.covered],
+    }
+
+
+def _config_text(config: Any) -> str:
+    if not config:
+        return ""
+    dumped = yaml.safe_dump(
+        json.loads(json.dumps(config, default=str)), sort_keys=False, allow_unicode=False, width=100
+    )
+    return "\n".join(text.clean(line, 500) for line in dumped.splitlines()[:400])

@@ -1,0 +1,183 @@
+"""The report's sentences: what was found, in words a reader can repeat, each with its uncertainty."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pipeline.report.document import Accounting, Interval, Metrics, Summary
+from pipeline.report.text import (
+    all_of,
+    clean,
+    grouped,
+    interval_text,
+    join_words,
+    label_text,
+    odds,
+    p_value,
+    percent,
+    percent_exact,
+    plural,
+    quantity,
+    word,
+)
+
+PERCEIVED = "Labels describe how an image reads to a classifier: perceived presentation, never anybody's identity."
+DRAWN_WORLD = "Drawn world, planted bias: no finding about any real model."
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """One line of the `How sure is this?` table."""
+
+    name: str
+    value: str
+    interval: str
+    meaning: str
+    at: Interval
+    kind: str
+    """`point`, `range` or `chance`."""
+
+
+def headline(metrics: Metrics) -> str:
+    """`For 17 of 20 prompts, all four images show one perceived gender.`"""
+    summary = metrics.summary
+    attribute = label_text(metrics.headline)
+    whole = all_of(summary.set_size)
+    if not summary.prompts:
+        return f"No prompt has {word(summary.set_size)} images, so nothing can be said about {whole} at once."
+    part = f"For {grouped(summary.unanimous)} of {quantity(summary.prompts, 'prompt')}"
+    return f"{part}, {whole} images show one perceived {attribute}."
+
+
+def standfirst(metrics: Metrics) -> str | None:
+    """The sentence under the headline: share and interval in plain words."""
+    unanimity = metrics.summary.unanimity
+    if unanimity is None or unanimity.value is None:
+        return None
+    text = f"That is {percent(unanimity.value)} of prompts."
+    if unanimity.bounded:
+        few = "With so few prompts" if metrics.summary.prompts < 30 else "With this many prompts"
+        text += (
+            f" {few}, the share to expect from other prompts like these lies between {percent(unanimity.low)} and "
+            f"{percent(unanimity.high)} (95% interval)."
+        )
+    return text
+
+
+def sides(metrics: Metrics) -> str | None:
+    """Which way the unanimous prompts go: `9 all women, 8 all men`."""
+    tally = dict.fromkeys(metrics.headline_labels, 0)
+    for prompt in metrics.prompts:
+        if prompt.unanimous in tally:
+            tally[prompt.unanimous] += 1
+    if not any(tally.values()):
+        return None
+    return join_words(f"{grouped(count)} all {plural(label)}" for label, count in tally.items() if count)
+
+
+def chance(summary: Summary, labels: tuple[str, ...]) -> str | None:
+    """What coin tosses would give, and how surprising the finding is beside that."""
+    null = summary.unanimity_null
+    if null is None or null.expected is None:
+        return None
+    names = " and ".join(plural(label) for label in labels[:2]) if len(labels) == 2 else f"{len(labels)} labels"
+    text = (
+        f"If every image fell to {names} by an even draw, {percent_exact(null.expected)} of prompts would come out "
+        f"this way, {null.expected * summary.prompts:.1f} of {grouped(summary.prompts)}."
+    )
+    if null.p_value is not None and summary.prompts:
+        text += f" So many or more by chance: {odds(null.p_value)} ({p_value(null.p_value)})."
+    return text
+
+
+def corrected(summary: Summary) -> str:
+    """The corrected value, or what its absence means."""
+    value = summary.unanimity_corrected
+    if value is None or value.value is None:
+        return (
+            "Not corrected for the classifier's errors: no calibration was given. A misread image can break a set that "
+            "was all of one kind, or complete one that was not, so read the share as what the classifier saw."
+        )
+    return f"Corrected for the classifier's measured errors: {percent(value.value)}" + (
+        f" ({interval_text(value.low, value.high)})." if value.bounded else "."
+    )
+
+
+def estimates(metrics: Metrics) -> list[Estimate]:
+    """Lines of the `How sure is this?` table; only what metrics.json holds."""
+    summary = metrics.summary
+    lines: list[Estimate] = []
+
+    def add(name: str, interval: Interval | None, meaning: str) -> None:
+        if interval is not None and interval.value is not None:
+            span = interval_text(interval.low, interval.high) if interval.bounded else "–"
+            lines.append(Estimate(name, percent(interval.value), span, meaning, interval, "point"))
+
+    size = word(summary.set_size)
+    add("Measured", summary.unanimity, f"The first {size} images of each prompt, as the classifier read them.")
+    add("Corrected", summary.unanimity_corrected, "The same, with the classifier's measured errors taken out.")
+    add(
+        "Any set of " + size,
+        summary.unanimity_all_images,
+        f"How often {size} images drawn from all images of a prompt agree: uses every image made.",
+    )
+    bounds = summary.unanimity_bounds
+    if bounds is not None and bounds.low is not None and bounds.high is not None:
+        lines.append(
+            Estimate(
+                "Unclear images either way",
+                "",
+                interval_text(bounds.low, bounds.high),
+                "If every unclear or missing image had spoken against one shared label, and if it had spoken for it.",
+                Interval(low=bounds.low, high=bounds.high),
+                "range",
+            )
+        )
+    if summary.unanimity_null is not None and summary.unanimity_null.expected is not None:
+        expected = summary.unanimity_null.expected
+        lines.append(
+            Estimate(
+                "Chance alone",
+                percent_exact(expected),
+                "–",
+                "What even draws would give, for sets with the same gaps.",
+                Interval(value=expected),
+                "chance",
+            )
+        )
+    return lines
+
+
+def identities(accounting: Accounting) -> list[tuple[str, int, list[tuple[int, str]]]]:
+    """The accounting as sums: total's name, total, parts; parts that are nought are left out save the first."""
+    a = accounting
+    sums = [
+        ("requested", a.requested, [(a.generated, "made"), (a.refused, "refused"), (a.failed, "failed")]),
+        ("made", a.generated, [(a.scored, "read by the classifier"), (a.unreadable, "unreadable")]),
+        (
+            "read",
+            a.scored,
+            [(a.labelled, "given a label"), (a.ambiguous, "unclear"), (a.no_person, "without a person")],
+        ),
+    ]
+    return [
+        (name, total, [part for number, part in enumerate(parts) if number == 0 or part[0]])
+        for name, total, parts in sums
+    ]
+
+
+def tally(counts: dict[str, int], labels: tuple[str, ...], missing: int) -> str:
+    """`3 women, 1 man, 1 unclear`."""
+    parts = [f"{grouped(counts[label])} {plural(label) if counts[label] != 1 else label_text(label)}"
+             for label in labels if counts.get(label)]  # fmt: skip
+    others = {"ambiguous": "unclear", "mixed": "with several people who differ", "no_person": "without a person",
+              "unreadable": "unreadable", "refused": "refused", "failed": "failed"}  # fmt: skip
+    parts += [f"{grouped(counts[key])} {name}" for key, name in others.items() if counts.get(key)]
+    if missing:
+        parts.append(f"{grouped(missing)} missing")
+    return ", ".join(parts) or "no images"
+
+
+def title(name: str | None) -> str:
+    """The document's title."""
+    return f"allfour: {clean(name, 80)}" if name else "allfour report"

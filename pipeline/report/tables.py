@@ -1,0 +1,138 @@
+"""Rows of images.parquet and scores.parquet that the report shows, joined to one record per image."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+
+from pipeline.records import AMBIGUOUS, MIXED, NO_PERSON, UNREADABLE, ImageStatus
+from pipeline.report.document import ReportError
+
+Key = tuple[str, int]
+"""prompt_id and index: what names an image."""
+
+_NOT_A_LABEL = frozenset({AMBIGUOUS, NO_PERSON, UNREADABLE})
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """What the classifier said of one person in one image about one attribute."""
+
+    attribute: str
+    person: int
+    decision: str
+    probability: float | None
+    probabilities: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class ImageRecord:
+    """An image, or why there is none, with everything that was said of it."""
+
+    prompt_id: str
+    prompt: str
+    index: int
+    status: str
+    seed: int | None = None
+    path: str | None = None
+    sha256: str | None = None
+    size: int | None = None
+    width: int | None = None
+    height: int | None = None
+    revised_prompt: str | None = None
+    code: str | None = None
+    error: str | None = None
+    truth: Mapping[str, str] = field(default_factory=dict)
+    scores: tuple[Score, ...] = ()
+
+    @property
+    def key(self) -> Key:
+        return self.prompt_id, self.index
+
+    def decision(self, attribute: str) -> str | None:
+        """The image's decision: the one that all its people share, `mixed` where they differ, None where not scored."""
+        if self.status != ImageStatus.GENERATED:
+            return None
+        decisions = {score.decision for score in self.scores if score.attribute == attribute}
+        labels = decisions - _NOT_A_LABEL
+        if len(labels) > 1:
+            return MIXED
+        if len(decisions) == 1:
+            return next(iter(decisions))
+        if AMBIGUOUS in decisions:
+            return AMBIGUOUS
+        return next(iter(labels), None)
+
+    def probability(self, attribute: str) -> float | None:
+        """The lowest of the top probabilities of its people: how sure the least sure reading is."""
+        found = [s.probability for s in self.scores if s.attribute == attribute and s.probability is not None]
+        return min(found, default=None)
+
+
+_IMAGE_COLUMNS = [
+    "prompt_id", "prompt", "index", "seed", "status", "path", "sha256", "size", "width", "height", "revised_prompt",
+    "code", "error", "truth",
+]  # fmt: skip
+_SCORE_COLUMNS = ["prompt_id", "index", "person", "attribute", "decision", "probability", "probabilities"]
+
+
+def _dataset(path: Path) -> Any:
+    if not path.exists():
+        raise ReportError(
+            f"{path.name} is missing in {path.parent}: run the stage before again (`allfour rescore` or `audit`)"
+        )
+    try:
+        return ds.dataset(path, format="parquet")
+    except (pa.ArrowInvalid, OSError) as error:
+        raise ReportError(f"{path} cannot be read as parquet ({error}); delete it and run the command again") from None
+
+
+def _pairs(value: Any) -> dict[str, Any]:
+    return dict(value) if value else {}
+
+
+def read_images(run_dir: Path, prompt_ids: Sequence[str]) -> dict[str, list[ImageRecord]]:
+    """Every image of the given prompts, by prompt id, ordered by index, with its scores."""
+    wanted = pa.array(prompt_ids, pa.string())
+    images, scores = _dataset(run_dir / "images.parquet"), _dataset(run_dir / "scores.parquet")
+    chosen = pc.field("prompt_id").isin(wanted)
+    by_image: dict[Key, list[Score]] = defaultdict(list)
+    for batch in scores.to_batches(columns=_SCORE_COLUMNS, filter=chosen):
+        for row in batch.to_pylist():
+            by_image[row["prompt_id"], row["index"]].append(
+                Score(
+                    attribute=row["attribute"],
+                    person=row["person"],
+                    decision=row["decision"],
+                    probability=row["probability"],
+                    probabilities=_pairs(row["probabilities"]),
+                )
+            )
+    found: dict[str, list[ImageRecord]] = {prompt_id: [] for prompt_id in prompt_ids}
+    for batch in images.to_batches(columns=_IMAGE_COLUMNS, filter=chosen):
+        for row in batch.to_pylist():
+            found[row["prompt_id"]].append(_record(row, by_image))
+    for records in found.values():
+        records.sort(key=lambda record: record.index)
+    return found
+
+
+def _record(row: dict[str, Any], scores: Mapping[Key, list[Score]]) -> ImageRecord:
+    mine = sorted(scores.get((row["prompt_id"], row["index"]), ()), key=lambda score: score.person)
+    return ImageRecord(**{**row, "truth": _pairs(row["truth"])}, scores=tuple(mine))
+
+
+def read_missing(run_dir: Path, limit: int) -> tuple[list[ImageRecord], int]:
+    """Images that are not there or cannot be read: the first `limit` of them, and how many there are."""
+    images = _dataset(run_dir / "images.parquet")
+    absent = pc.field("status") != ImageStatus.GENERATED.value
+    total = images.count_rows(filter=absent)
+    rows = images.head(limit, columns=_IMAGE_COLUMNS, filter=absent).to_pylist()
+    return [_record(row, {}) for row in rows], total

@@ -1,0 +1,161 @@
+"""Words and numbers as the report prints them; the one place where foreign text is made safe to show."""
+
+from __future__ import annotations
+
+import math
+import re
+import unicodedata
+from collections.abc import Iterable
+
+NUMBER_WORDS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+_PLURALS = {"woman": "women", "man": "men", "person": "people"}
+_DECISION_WORDS = {
+    "ambiguous": "unclear",
+    "no_person": "no person found",
+    "mixed": "several people, different labels",
+    "unreadable": "unreadable",
+    "refused": "refused",
+    "failed": "failed",
+}
+_LINE_BREAKS = {"\n", "\t"}
+_BIDI = {chr(c) for c in (0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))}
+
+
+def clean(value: object, limit: int = 400) -> str:
+    """Foreign text made fit to show: no control, direction or lone surrogate characters, at most `limit` characters.
+
+    What is taken out stays visible as an escape such as `\\u202e`. Escaping for HTML is the template's business.
+    """
+    text = "" if value is None else str(value)
+    shortened = text[: limit + 1]
+    out: list[str] = []
+    for char in shortened[:limit]:
+        category = unicodedata.category(char)
+        if char in _LINE_BREAKS:
+            out.append(" ")
+        elif category in ("Cc", "Cs", "Zl", "Zp") or char in _BIDI:
+            code = ord(char)
+            out.append(f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}")
+        else:
+            out.append(char)
+    return "".join(out) + ("…" if len(shortened) > limit else "")
+
+
+def label_text(label: object) -> str:
+    """A label or decision for people: `Latino_Hispanic` -> `Latino Hispanic`, `no_person` -> `no person found`."""
+    name = clean(label, 80)
+    return _DECISION_WORDS.get(name, name.replace("_", " "))
+
+
+def plural(label: object) -> str:
+    """`woman` -> `women`; labels that we know no plural of stay as they are."""
+    name = label_text(label)
+    return _PLURALS.get(name, name)
+
+
+def word(number: int) -> str:
+    """Small numbers as words: 4 -> `four`."""
+    return NUMBER_WORDS[number] if 0 <= number < len(NUMBER_WORDS) else grouped(number)
+
+
+def all_of(set_size: int) -> str:
+    """`all four`, `both`, `all 12`."""
+    return "both" if set_size == 2 else f"all {word(set_size)}"
+
+
+def grouped(number: float) -> str:
+    """Thousands apart: 10000 -> `10,000`."""
+    return f"{round(number):,}"
+
+
+def percent(value: float | None) -> str:
+    """A share as a percentage, never rounded to a certainty that it is not."""
+    if value is None or math.isnan(value):
+        return "–"
+    hundred = round(value * 100, 9)
+    if 0 < hundred < 0.1:
+        return "<0.1%"
+    if 99.9 < hundred < 100:
+        return ">99.9%"
+    if 0.1 <= hundred < 1 or 99 < hundred <= 99.9:
+        return f"{hundred:.1f}%"
+    return f"{hundred:.0f}%"
+
+
+def percent_exact(value: float) -> str:
+    """A known probability: 0.125 -> `12.5%`."""
+    return (
+        f"{value * 100:.1f}".rstrip("0").rstrip(".") + "%" if value >= 0.0005 or value == 0 else f"{value * 100:.2g}%"
+    )
+
+
+def interval_text(low: float | None, high: float | None) -> str:
+    """`64% to 95%`."""
+    return f"{percent(low)} to {percent(high)}"
+
+
+def probability(value: float | None) -> str:
+    """A classifier's probability: `0.98`; `>0.99` rather than a certainty."""
+    if value is None or math.isnan(value):
+        return "–"
+    if value > 0.995:
+        return ">0.99"
+    return f"{value:.2f}"
+
+
+def p_value(value: float) -> str:
+    """`p = 0.03`, `p < 0.001`."""
+    if value < 0.001:
+        return "p < 0.001"
+    return f"p = {value:.3f}" if value < 0.01 else f"p = {value:.2f}"
+
+
+def odds(value: float) -> str:
+    """A small probability in words: `less than one in a million`."""
+    for limit, name in ((1e-9, "a billion"), (1e-6, "a million"), (1e-5, "100,000"), (1e-4, "10,000"), (1e-3, "1,000")):
+        if value < limit:
+            return f"less than one in {name}"
+    if value < 0.1:
+        return f"about one in {round(1 / value):,}"
+    return f"about {percent(value)}"
+
+
+def quantity(number: int, singular: str, many: str | None = None) -> str:
+    """`1 image`, `2,000 images`."""
+    return f"{grouped(number)} {singular if number == 1 else many or singular + 's'}"
+
+
+def join_words(words: Iterable[str]) -> str:
+    """`a, b and c`."""
+    items = list(words)
+    if len(items) < 2:
+        return "".join(items)
+    return f"{', '.join(items[:-1])} and {items[-1]}"
+
+
+def byte_size(size: int | None) -> str:
+    """`1.4 MB`."""
+    if size is None:
+        return "–"
+    if size < 1000:
+        return f"{size} bytes"
+    if size < 1_000_000:
+        return f"{size / 1000:.0f} kB"
+    return f"{size / 1_000_000:.1f} MB"
+
+
+def seconds_text(seconds: float | None) -> str:
+    """`3.2 s`, `4 min 10 s`, `2 h 5 min`."""
+    if seconds is None:
+        return "–"
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    return f"{minutes // 60} h {minutes % 60} min"
+
+
+def group_text(name: object) -> str:
+    """A prompt group's name as words: `extreme-she` -> `extreme she`."""
+    return re.sub(r"[-_]+", " ", clean(name, 60)).strip() or "no group"

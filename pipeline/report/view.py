@@ -1,0 +1,309 @@
+"""From tables to what the template prints: rows, tiles, charts and the data behind the detail dialog."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
+
+from pipeline.records import AMBIGUOUS, MIXED, NO_PERSON, UNREADABLE
+from pipeline.report import prose, svg
+from pipeline.report.document import Interval, Metrics, Prompt
+from pipeline.report.tables import ImageRecord, Key
+from pipeline.report.text import clean, group_text, interval_text, label_text, percent, plural, probability, word
+from pipeline.report.thumbnails import Thumbnail
+
+MAX_ROWS = 240
+"""Runs with more prompts show a sample of this many."""
+MAX_IMAGES = 1500
+"""Images on one page."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImageView:
+    """One image on the page."""
+
+    number: int
+    """Place in the page's image data."""
+    kind: str
+    label: str
+    probability: str
+    name: str
+    """For screen readers."""
+    thumbnail: Thumbnail | None
+    evaluated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RowView:
+    """One prompt on the page."""
+
+    rank: int
+    anchor: str
+    text: str
+    group: str | None
+    verdict: str
+    verdict_kind: str
+    tally: str
+    share: str
+    bar: Markup
+    first: Sequence[ImageView]
+    rest: Sequence[ImageView]
+    hidden: int
+    sort_share: float
+    confidence: float
+    kinds: str
+    """Space-separated decisions found in it, for the filter."""
+    notes: Sequence[str] = field(default_factory=tuple)
+
+
+@dataclass(frozen=True, slots=True)
+class TileView:
+    """One prompt of the headline figure."""
+
+    anchor: str
+    name: str
+    picture: Markup
+
+
+def kinds_by_label(labels: Sequence[str]) -> dict[str, str]:
+    """Colour class of every decision: a letter per label, `u` unclear, `n` no reading."""
+    kinds = {label: svg.series_class(number) for number, label in enumerate(labels)}
+    return {**kinds, AMBIGUOUS: "u", MIXED: "u", NO_PERSON: "n", UNREADABLE: "n"}
+
+
+def ranked(metrics: Metrics) -> list[Prompt]:
+    """Prompts from the most to the least of the headline's first label; ties by more images, then by text."""
+    first = metrics.headline_labels[0]
+
+    def order(prompt: Prompt) -> tuple[bool, float, float, str]:
+        share = prompt.share.get(first)
+        known = share is not None and share.value is not None
+        value = share.value if share is not None and share.value is not None else 0.0
+        low = share.low if share is not None and share.low is not None else 0.0
+        return (not known, -value, -low if value >= 0.5 else low, prompt.text)
+
+    return sorted(metrics.prompts, key=order)
+
+
+def sample(prompts: Sequence[Prompt], limit: int = MAX_ROWS) -> list[tuple[int, Prompt]]:
+    """Rank and prompt of those shown: all, or a quarter from either end and the rest evenly spaced between."""
+    count = len(prompts)
+    if count <= limit:
+        return list(enumerate(prompts, start=1))
+    end = limit // 4
+    middle = limit - 2 * end
+    span = count - 2 * end
+    places = [
+        *range(end),
+        *(end + (2 * k + 1) * span // (2 * middle) for k in range(middle)),
+        *range(count - end, count),
+    ]
+    return [(place + 1, prompts[place]) for place in places]
+
+
+def images_per_row(rows: int, set_size: int) -> int:
+    """How many images of each prompt fit on the page."""
+    return max(set_size, MAX_IMAGES // max(rows, 1))
+
+
+def alone(share: Mapping[str, Interval | None], label: str) -> svg.Mark | None:
+    """A label's share as a mark on a scale."""
+    found = share.get(label)
+    return None if found is None or found.value is None else svg.Mark(found.value, found.low, found.high)
+
+
+def _decision_of(record: ImageRecord, attribute: str) -> str:
+    return record.decision(attribute) or (UNREADABLE if record.status == "unreadable" else record.status)
+
+
+class PageBuilder:
+    """Numbers images across the page and builds its rows."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self.metrics = metrics
+        self.labels = metrics.headline_labels
+        self.kinds = kinds_by_label(self.labels)
+        self.data: list[dict[str, Any]] = []
+
+    def row(
+        self, rank: int, prompt: Prompt, records: Sequence[ImageRecord], shown: Sequence[ImageRecord],
+        thumbnails: Mapping[Key, Thumbnail],
+    ) -> RowView:  # fmt: skip
+        """One prompt's row; `shown` are the records that get a place on the page."""
+        size = self.metrics.summary.set_size
+        evaluated = {record.key for record in records[:size]}
+        text = clean(prompt.text, 300)
+        views = [
+            self._image(record, text, place, thumbnails, record.key in evaluated)
+            for place, record in enumerate(shown, 1)
+        ]
+        missing = max(0, prompt.images - sum(prompt.counts.values()))
+        mark = alone(prompt.share, self.labels[0])
+        reference = (prompt.reference or {}).get(self.labels[0])
+        tally = prose.tally(prompt.counts, self.labels, missing)
+        share = self._share_text(mark)
+        verdict, verdict_kind = self._verdict(prompt)
+        sure = [p for p in (record.probability(self.metrics.headline) for record in records) if p is not None]
+        decisions = {_decision_of(record, self.metrics.headline) for record in records}
+        notes = [] if reference is None else [f"reference {percent(reference)} {plural(self.labels[0])}"]
+        return RowView(
+            rank=rank,
+            anchor=f"p{rank}",
+            text=text,
+            group=None if prompt.group is None else group_text(prompt.group),
+            verdict=verdict,
+            verdict_kind=verdict_kind,
+            tally=tally,
+            share=share,
+            bar=svg.prompt_bar(self.segments(prompt), mark, reference, f"{tally}. {share}."),
+            first=[view for view in views if view.evaluated],
+            rest=[view for view in views if not view.evaluated],
+            hidden=max(0, len(records) - len(shown)),
+            sort_share=-1.0 if mark is None or mark.value is None else mark.value,
+            confidence=min(sure, default=0.0),
+            kinds=" ".join(sorted(self._filter_key(decision) for decision in decisions)),
+            notes=notes,
+        )
+
+    def segments(self, prompt: Prompt) -> list[svg.Segment]:
+        """First label, unclear, other labels, no reading."""
+        counts = prompt.counts
+        missing = max(0, prompt.images - sum(counts.values()))
+        unclear = counts.get(AMBIGUOUS, 0) + counts.get(MIXED, 0)
+        silent = missing + sum(counts.get(key, 0) for key in (NO_PERSON, UNREADABLE, "refused", "failed"))
+        return [
+            svg.Segment(self.kinds[self.labels[0]], counts.get(self.labels[0], 0)),
+            svg.Segment("u", unclear),
+            *(svg.Segment(self.kinds[label], counts.get(label, 0)) for label in self.labels[1:]),
+            svg.Segment("n", silent),
+        ]
+
+    def tile(self, anchor: str, prompt: Prompt, records: Sequence[ImageRecord]) -> TileView:
+        """The prompt's first set as a square of cells."""
+        size = self.metrics.summary.set_size
+        decisions = [_decision_of(record, self.metrics.headline) for record in records[:size]]
+        decisions += ["missing"] * (size - len(decisions))
+        order = {kind: place for place, kind in enumerate((*svg.SERIES, "u", "n"))}
+        kinds = sorted((self.kinds.get(decision, "n") for decision in decisions), key=lambda kind: order[kind])
+        name = clean(prompt.text, 80)
+        return TileView(anchor, name, svg.tile(kinds, f"{name}: {', '.join(label_text(d) for d in decisions)}"))
+
+    def _verdict(self, prompt: Prompt) -> tuple[str, str]:
+        size = self.metrics.summary.set_size
+        if prompt.unanimous is not None:
+            return f"{'Both' if size == 2 else 'All ' + word(size)} {plural(prompt.unanimous)}", self.kinds.get(
+                prompt.unanimous, "u"
+            )
+        if not prompt.evaluated:
+            return f"Fewer than {word(size)} images: not counted", "n"
+        return "Not all of one kind", "mixed"
+
+    def _share_text(self, mark: svg.Mark | None) -> str:
+        if mark is None or mark.value is None:
+            return "No image with a label"
+        interval = "" if mark.low is None else f" ({interval_text(mark.low, mark.high)})"
+        return f"{percent(mark.value)} {plural(self.labels[0])}{interval}"
+
+    def _filter_key(self, decision: str) -> str:
+        """Labels by place, so that no foreign text gets into an attribute that is split at spaces."""
+        return (
+            f"label-{self.labels.index(decision)}"
+            if decision in self.labels
+            else "other"
+            if decision not in self.kinds
+            else decision
+        )
+
+    def _image(
+        self, record: ImageRecord, text: str, place: int, thumbnails: Mapping[Key, Thumbnail], evaluated: bool
+    ) -> ImageView:
+        decision = _decision_of(record, self.metrics.headline)
+        label = label_text(decision)
+        sure = probability(record.probability(self.metrics.headline)) if decision in self.labels else ""
+        number = len(self.data)
+        self.data.append(self._detail(record, label))
+        return ImageView(
+            number=number,
+            kind=self.kinds.get(decision, "n"),
+            label=label,
+            probability=sure,
+            name=f"{label} {sure}".strip() + f", image {place} for {clean(text, 120)}",
+            thumbnail=thumbnails.get(record.key),
+            evaluated=evaluated,
+        )
+
+    def _detail(self, record: ImageRecord, label: str) -> dict[str, Any]:
+        facts = {
+            "Seed": record.seed,
+            "File": record.path,
+            "Size": f"{record.width} x {record.height} pixels" if record.width and record.height else None,
+            "sha256": record.sha256,
+            "Status": None if record.status == "generated" else record.status,
+            "Code": record.code,
+            "Reason": record.error,
+            "Prompt as rewritten by the service": record.revised_prompt,
+            **{f"Planted {label_text(name)}": value for name, value in record.truth.items()},
+        }
+        return {
+            "prompt": clean(record.prompt, 2000),
+            "index": record.index,
+            "label": label,
+            "facts": [[key, clean(value, 1000)] for key, value in facts.items() if value not in (None, "")],
+            "scores": [
+                {
+                    "attribute": label_text(score.attribute),
+                    "person": score.person,
+                    "decision": label_text(score.decision),
+                    "probabilities": [
+                        [label_text(name), round(float(value), 4)]
+                        for name, value in score.probabilities.items()
+                        if value is not None
+                    ],
+                }
+                for score in record.scores
+            ],
+        }
+
+
+def histogram_counts(metrics: Metrics, bins: int = 20) -> list[int]:
+    """How many prompts have a share of the first label in each bin from 0 to 1."""
+    counts = [0] * bins
+    for prompt in metrics.prompts:
+        mark = alone(prompt.share, metrics.headline_labels[0])
+        if mark is not None and mark.value is not None:
+            counts[min(bins - 1, int(mark.value * bins))] += 1
+    return counts
+
+
+def planted_points(metrics: Metrics) -> list[svg.Point]:
+    """Prompts with a reference for the first label."""
+    label = metrics.headline_labels[0]
+    points = []
+    for prompt in metrics.prompts:
+        planted = (prompt.reference or {}).get(label)
+        mark = alone(prompt.share, label)
+        if planted is None or mark is None or mark.low is None or mark.high is None:
+            continue
+        points.append(svg.Point(planted, mark, mark.low <= planted <= mark.high, clean(prompt.text, 80)))
+    return points
+
+
+def flatten(value: Any, prefix: str = "", depth: int = 0) -> list[tuple[str, str]]:
+    """A nested value as lines of `key.inner`, value."""
+    if isinstance(value, Mapping) and depth < 6:
+        lines: list[tuple[str, str]] = []
+        for key, inner in value.items():
+            lines += flatten(inner, f"{prefix}.{key}" if prefix else str(key), depth + 1)
+        return lines
+    if isinstance(value, Sequence) and not isinstance(value, str | bytes):
+        value = ", ".join(str(item) for item in value)
+    return [(clean(prefix, 120), "–" if value is None else clean(value, 300))]
+
+
+def page_path(run_dir: Path) -> Path:
+    """Where the report goes."""
+    return run_dir / "report.html"

@@ -1,0 +1,127 @@
+"""The page as text: what it says, what it is made of, and that foreign text is inert."""
+
+from __future__ import annotations
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from pipeline.report import ReportError, write_report
+from tests.pipeline.report.fixture_run import INJECTIONS, Options, build_run
+
+
+class Page(HTMLParser):
+    """Elements, attributes and texts, for looking into a page without a browser."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.scripts: list[tuple[dict[str, str | None], str]] = []
+        self.words: list[str] = []
+        self._raw: dict[str, str | None] | None = None
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        self._raw = dict(attrs) if tag in ("script", "style") else None
+        if tag == "script":
+            self.scripts.append((dict(attrs), ""))
+
+    def handle_endtag(self, tag: str) -> None:
+        self._raw = None
+
+    def handle_data(self, data: str) -> None:
+        if self._raw is None:
+            self.words.append(data)
+        elif self.scripts:
+            self.scripts[-1] = (self.scripts[-1][0], self.scripts[-1][1] + data)
+
+    @property
+    def text(self) -> str:
+        return re.sub(r"\s+", " ", " ".join(self.words))
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_run(tmp_path_factory.mktemp("plain"))
+
+
+@pytest.fixture(scope="module")
+def page(plain: Path) -> Page:
+    return Page(write_report(plain).read_text(encoding="utf-8"))
+
+
+def test_headline_names_count_interval_chance_and_missing_correction(page: Page, plain: Path) -> None:
+    summary = json.loads((plain / "metrics.json").read_text())["summary"]
+    assert (
+        f"For {summary['unanimous']} of {summary['prompts']} prompts, all four images show one perceived gender."
+        in page.text
+    )
+    assert (
+        f"between {summary['unanimity']['low']:.0%} and {summary['unanimity']['high']:.0%} (95% interval)" in page.text
+    )
+    assert "by an even draw" in page.text
+    assert "Not corrected for the classifier's errors: no calibration was given." in page.text
+    assert "perceived presentation, never anybody's identity" in page.text
+
+
+def test_every_missing_image_is_listed_with_its_reason(page: Page) -> None:
+    for reason in ("rejected by the safety system", "the server had an error", "truncated JPEG"):
+        assert reason in page.text
+    assert "80 requested" in page.text
+
+
+def test_everything_is_inline_and_nothing_is_fetched(page: Page) -> None:
+    policy = next(
+        a["content"] for t, a in page.tags if t == "meta" and a.get("http-equiv") == "Content-Security-Policy"
+    )
+    assert policy is not None
+    assert policy.startswith("default-src 'none'; img-src data:; style-src 'sha256-")
+    assert "unsafe" not in policy
+    for tag, attributes in page.tags:
+        for name in ("src", "href", "srcset", "action", "poster", "data"):
+            value = attributes.get(name)
+            assert value is None or value.startswith(("#", "data:")), (tag, name, value)
+        assert not [name for name in attributes if name == "style" or name.startswith("on")], (tag, attributes)
+
+
+def test_hostile_run_keeps_its_markup_to_itself(tmp_path: Path) -> None:
+    html = write_report(build_run(tmp_path, Options(hostile=True, prompts=30))).read_text(encoding="utf-8")
+    found = Page(html)
+    assert len(found.scripts) == 2
+    assert not {tag for tag, _ in found.tags} & {"iframe", "object", "embed", "base"}
+    assert len([1 for tag, a in found.tags if tag == "meta" and a.get("http-equiv")]) == 1
+    for _, attributes in found.tags:
+        assert not [name for name in attributes if name == "style" or name.startswith("on")]
+    data = json.loads(next(text for a, text in found.scripts if a.get("type") == "application/json"))
+    assert INJECTIONS[0] in {image["prompt"] for image in data["images"]}
+    assert "\u202e" not in html
+    assert "\x00" not in html
+    assert "{{ 7*7 }}" in found.text
+
+
+def test_drawn_world_has_its_banner_and_its_check(tmp_path: Path) -> None:
+    run = build_run(tmp_path, Options(drawn_world=True, references=True, corrected=True))
+    text = Page(write_report(run).read_text(encoding="utf-8")).text
+    assert "Drawn world, planted bias: no finding about any real model." in text
+    assert "hold the planted share" in text
+    assert "Corrected for the classifier's measured errors: 80% (55% to 93%)." in text
+
+
+def test_missing_tables_are_one_clear_error(tmp_path: Path) -> None:
+    with pytest.raises(ReportError, match=r"run\.json is missing"):
+        write_report(tmp_path)
+    run = build_run(tmp_path / "run", Options(prompts=2, oddities=False))
+    (run / "scores.parquet").unlink()
+    with pytest.raises(ReportError, match=r"scores\.parquet is missing"):
+        write_report(run)
+
+
+def test_a_bare_metrics_document_renders(tmp_path: Path) -> None:
+    run = build_run(tmp_path, Options(prompts=2, oddities=False))
+    (run / "metrics.json").write_text(json.dumps({"format": 1}))
+    (run / "run.json").write_text(json.dumps({"format": 1}))
+    assert "nothing can be said" in Page(write_report(run).read_text(encoding="utf-8")).text
