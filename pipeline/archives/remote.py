@@ -1,7 +1,8 @@
 """Addresses: s3://, gs:// and https:// through fsspec, and patterns of names, here or there.
 
-Credentials come from the environment, as the storage's own library reads it (AWS_*, GOOGLE_APPLICATION_CREDENTIALS), and
-reach no message: addresses are shown without user, password and query.
+Credentials come from the environment, as the storage's own library reads it (AWS_*, GOOGLE_APPLICATION_CREDENTIALS),
+and reach no message: addresses are shown without user, password and query, and the errors of a storage's library, whose
+texts may hold them, are not chained.
 """
 
 from __future__ import annotations
@@ -67,7 +68,7 @@ def filesystem(location: str) -> tuple[Any, str]:
         ArchiveError: for a scheme that is not read, or one whose package is missing.
     """
     scheme = scheme_of(location)
-    if scheme not in SCHEMES:
+    if scheme is None or scheme not in SCHEMES:
         known = ", ".join(f"{name}://" for name in SCHEMES if name != "memory")
         raise ArchiveError(f"cannot read {show_address(location)}: addresses start with one of {known}")
     import fsspec
@@ -77,7 +78,7 @@ def filesystem(location: str) -> tuple[Any, str]:
     except ImportError as error:
         raise ArchiveError(f"{scheme}:// needs a package that is not installed: {SCHEMES[scheme]}") from error
     except Exception as error:
-        raise unreachable(location, error) from error
+        raise unreachable(location, error) from None
     return fs, path
 
 
@@ -95,16 +96,16 @@ def unreachable(location: str, error: BaseException) -> ArchiveError:
     status = getattr(error, "status", None)
     detail = f" {status}" if isinstance(status, int) else ""
     return ArchiveError(
-        f"{shown} could not be read ({type(error).__name__}{detail}): check the address and the network, then run again; "
-        "finished shards are kept"
+        f"{shown} could not be read ({type(error).__name__}{detail}): check the address and the network, then run "
+        "again; finished shards are kept"
     )
 
 
 def expand(location: str) -> list[str]:
     """The files that a path, pattern or address stands for, in natural order.
 
-    `{0000..0012}` and `{a,b}` are expanded first, in their own order; then `*`, `?` and `[...]` match names. A local file
-    or folder that exists is always itself, whatever its name holds.
+    `{0000..0012}` and `{a,b}` are expanded first, in their own order; then `*`, `?` and `[...]` match names. A local
+    file or folder that exists is always itself, whatever its name holds.
 
     Raises:
         ArchiveError: if a pattern matches nothing, or stands for too many.
@@ -123,7 +124,7 @@ def expand(location: str) -> list[str]:
             try:
                 matches = fs.glob(path)
             except Exception as error:
-                raise unreachable(pattern, error) from error
+                raise unreachable(pattern, error) from None
             found += [f"{scheme}://{str(match).lstrip('/')}" for match in sorted(matches, key=natural_key)]
     if not found:
         raise ArchiveError(f"nothing matches {show_address(location)}")
@@ -176,7 +177,7 @@ def open_binary(location: str) -> BinaryIO:
     try:
         return cast(BinaryIO, _Guarded(fs.open(path, "rb", block_size=_BLOCK, cache_type="readahead"), location))
     except Exception as error:
-        raise unreachable(location, error) from error
+        raise unreachable(location, error) from None
 
 
 class _Guarded(io.RawIOBase):
@@ -197,7 +198,7 @@ class _Guarded(io.RawIOBase):
         try:
             return bytes(self._file.read(size))
         except Exception as error:
-            raise unreachable(self._location, error) from error
+            raise unreachable(self._location, error) from None
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         return int(self._file.seek(offset, whence))
@@ -227,7 +228,7 @@ def stamp_of(location: str) -> tuple[int, str]:
     try:
         info = fs.info(path)
     except Exception as error:
-        raise unreachable(location, error) from error
+        raise unreachable(location, error) from None
     return int(info.get("size") or -1), _stamp(info)
 
 
@@ -251,8 +252,8 @@ class RemoteTree:
     def walk(self, notes: Counter[str]) -> Iterator[tuple[str, list[FileEntry]]]:
         if scheme_of(self._location) in ("http", "https"):
             raise ArchiveError(
-                f"{show_address(self._location)}: folders cannot be listed over https. Give a tar, zip, parquet or manifest "
-                "file, or several as {0000..0012}.tar"
+                f"{show_address(self._location)}: folders cannot be listed over https. Give a tar, zip, parquet or "
+                "manifest file, or several as {0000..0012}.tar"
             )
         fs, root = self._open()
         prefix = root.rstrip("/") + "/"
@@ -269,7 +270,7 @@ class RemoteTree:
         except ArchiveError:
             raise
         except Exception as error:
-            raise unreachable(self._location, error) from error
+            raise unreachable(self._location, error) from None
 
     def heads(self, paths: Sequence[str]) -> Iterator[bytes]:
         if not paths:
@@ -307,7 +308,7 @@ class RemoteTree:
                 [f"{root}/{path}" for path in wanted], [0] * len(wanted), [limit + 1] * len(wanted), on_error="return"
             )
         except Exception as error:
-            raise unreachable(self._location, error) from error
+            raise unreachable(self._location, error) from None
         for path, content in zip(wanted, found, strict=True):
             if isinstance(content, FileNotFoundError):
                 contents[path] = "the file is missing"
@@ -315,7 +316,7 @@ class RemoteTree:
                 contents[path] = "cannot be read: no permission"
             elif isinstance(content, Exception):
                 # Not a fault of the image: the shard is tried again, rather than committed with rows that are untrue.
-                raise unreachable(f"{self._location}/{path}", content) from content
+                raise unreachable(f"{self._location}/{path}", content) from None
             elif len(content) > limit:
                 contents[path] = f"more bytes than the limit of {limit:,} bytes (max_image_bytes)"
             else:
@@ -329,7 +330,7 @@ class RemoteTree:
         except FileNotFoundError:
             return None
         except Exception as error:
-            raise unreachable(f"{self._location}/{path}", error) from error
+            raise unreachable(f"{self._location}/{path}", error) from None
 
     def _open(self) -> tuple[Any, str]:
         fs, root = filesystem(self._location)

@@ -1,0 +1,382 @@
+"""Tar shards, as WebDataset lays them out: an image and its caption share a key, one tar is one shard.
+
+Tars are streamed: nothing but the images of one key is held. Captions may stand before or after their image. In a plain
+tar on this machine they may stand anywhere; in a compressed or remote one they must be next to it, as WebDataset writes
+them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import hashlib
+import zlib
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import BinaryIO, cast
+
+from pipeline.archives.base import (
+    INDEX_STRIDE,
+    NO_PROMPT_ID,
+    ArchivedImage,
+    ArchiveError,
+    ArchiveItem,
+    ArchiveSummary,
+    Shard,
+)
+from pipeline.archives.kinds import Kind, extension, kind_of
+from pipeline.archives.listing import CAPTION_EXTENSIONS
+from pipeline.archives.metadata import caption_in_file, prompt_in_image
+from pipeline.archives.options import ArchiveOptions
+from pipeline.archives.remote import address_path, open_binary, scheme_of, show_address, stamp_of
+from pipeline.archives.tar_stream import BrokenTarError, TarMember, TarStream
+from pipeline.archives.text import Prompt, clean_text, escape_name
+from pipeline.decoding import sniff_format
+
+MAX_CAPTION_BYTES = 2**20
+MAX_KEY_IMAGES = 64
+"""Images of one key that are held while its caption is awaited."""
+
+_PROBED_IMAGES = 50
+_SURVEYED_MEMBERS = 100_000
+_SURVEYED_REMOTE = 1_000
+_BOMB_BYTES = 2**30
+_BOMB_RATIO = 200
+
+
+@dataclass(slots=True)
+class _Key:
+    """What a tar holds of one key."""
+
+    name: str = ""
+    images: list[tuple[str, bytes | None, str | None]] = field(default_factory=list)
+    captions: dict[str, bytes] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class _Survey:
+    """What the headers (and captions) of tars say."""
+
+    images: int = 0
+    in_folders: int = 0
+    captioned: int = 0
+    complete: bool = True
+    prompts: Counter[str] = field(default_factory=Counter)
+    examples: list[str] = field(default_factory=list)
+    notes: Counter[str] = field(default_factory=Counter)
+
+
+class TarSource:
+    """`ArchiveSource` over tars (.tar, .tar.gz), here or at addresses."""
+
+    def __init__(self, files: Sequence[str], options: ArchiveOptions, *, location: str) -> None:
+        if options.prompt_from == "column":
+            raise ArchiveError(f"{show_address(location)}: a tar has no columns; take prompt_from: caption or folder")
+        self._files = list(files)
+        self._options = options
+        self._location = show_address(location)
+        self._prompt_from = None if options.prompt_from == "auto" else str(options.prompt_from)
+
+    def identity(self) -> Mapping[str, str]:
+        return {"layout": "tar", "location": self._location, **self._options.identity()}
+
+    def prompt_from(self) -> str:
+        """Where prompts come from, with auto resolved by the first images of the first tar that has any.
+
+        Raises:
+            ArchiveError: if none of the first tars holds an image, or nothing names the prompts of many tars.
+        """
+        if self._prompt_from is None:
+            self._prompt_from = self._probe()
+        return self._prompt_from
+
+    def shards(self) -> Iterator[Shard]:
+        prompt_from = self.prompt_from()
+        workers = 16 if scheme_of(self._files[0]) else 1
+        with ThreadPoolExecutor(max_workers=workers) as pool:
+            for ordinal, (size, stamp) in enumerate(pool.map(stamp_of, self._files)):
+                shown = show_address(self._files[ordinal])
+                name = hashlib.sha256(shown.encode()).hexdigest()[:8]
+                said = "\n".join([shown, str(size), stamp, str(ordinal), prompt_from])
+                yield Shard(
+                    id=f"{ordinal:06d}-{name}-{prompt_from}",
+                    ordinal=ordinal,
+                    fingerprint=hashlib.sha256(said.encode()).hexdigest(),
+                )
+
+    def read(self, shard: Shard) -> Iterator[ArchiveItem]:
+        file = self._files[shard.ordinal]
+        prompt_from = shard.id.rpartition("-")[2]
+        counted: Counter[str] = Counter()
+        for name, data, error, prompt, extra in self._rows(file, prompt_from):
+            number = shard.ordinal * INDEX_STRIDE + counted[prompt.id]
+            counted[prompt.id] += 1
+            extra = dict(extra)
+            seed = extra.get("seed", "")
+            image = ArchivedImage(
+                prompt_id=prompt.id,
+                prompt=prompt.text,
+                index=number,
+                path=f"{show_address(file)}::{escape_name(name)}",
+                group=prompt.group,
+                seed=int(extra.pop("seed")) if seed.isascii() and seed.isdigit() and len(seed) <= 18 else None,
+                extra={clean_text(key): clean_text(value) for key, value in extra.items()},
+            )
+            yield ArchiveItem(image, data, error)
+
+    def summary(self) -> ArchiveSummary:
+        prompt_from = self.prompt_from()
+        survey = _Survey()
+        for file in self._files:
+            self._survey(file, prompt_from, survey)
+            if not survey.complete:
+                break
+        notes = [f"prompts are taken from each image's {prompt_from}"]
+        notes += [f"{count:,} {what}" for what, count in sorted(survey.notes.items())]
+        if not survey.complete:
+            notes.append(f"counted in the first members alone: {survey.images:,} images; reading goes through all")
+        prompts_known = survey.complete and prompt_from != "metadata"
+        return ArchiveSummary(
+            layout="tar",
+            images=survey.images if survey.complete else None,
+            prompts=len(survey.prompts) if prompts_known else None,
+            shards=len(self._files),
+            examples=tuple(survey.examples),
+            notes=tuple(notes),
+            images_per_prompt=Counter(survey.prompts.values()) if prompts_known else None,
+        )
+
+    # --- reading -----------------------------------------------------------------------------------------------------
+
+    def _rows(
+        self, file: str, prompt_from: str
+    ) -> Iterator[tuple[str, bytes | None, str | None, Prompt, dict[str, str]]]:
+        """Every image of a tar: name, bytes or reason, prompt, further fields."""
+        book = self._options.book()
+        captions = self._captions_anywhere(file) if prompt_from == "caption" else {}
+        for key in self._keys(file, hold=prompt_from == "caption" and captions is None):
+            for name, data, error in key.images:
+                extra: dict[str, str] = {}
+                text: str | None = None
+                if prompt_from == "folder":
+                    prompt = book.from_name(_folder(name) or _stem(file))
+                elif prompt_from == "metadata":
+                    text = None if data is None else prompt_in_image(data)
+                elif captions is not None:
+                    text, extra = _caption_of(name, captions)
+                else:
+                    text, extra = _caption_of(name, key.captions)
+                if prompt_from != "folder":
+                    prompt = book.from_text(text) if text else Prompt(NO_PROMPT_ID, "")
+                    if not text and error is None:
+                        data, error = None, f"no prompt: {_MISSING[prompt_from]}"
+                yield name, data, error, prompt, extra
+
+    def _keys(self, file: str, *, hold: bool) -> Iterator[_Key]:
+        """Images in the tar's order, each with the captions of its key where they are held for."""
+        key = _Key()
+        try:
+            with self._stream(file) as stream:
+                for member in stream:
+                    name = _key(member.name)
+                    if name != key.name or len(key.images) >= MAX_KEY_IMAGES:
+                        if key.images:
+                            yield key
+                        key = _Key(name)
+                    self._take(stream, member, key, captions=hold)
+                    if not hold and key.images:
+                        yield key
+                        key = _Key(name)
+        except BrokenTarError as error:
+            # A row that stands for all that is lost behind it, so that nothing is lost in silence.
+            key.images.append(("", None, f"{error}; nothing behind this can be read"))
+        if key.images:
+            yield key
+
+    def _take(self, stream: TarStream, member: TarMember, key: _Key, *, captions: bool) -> None:
+        base = member.name.rpartition("/")[2]
+        kind = kind_of(base)
+        limit = self._options.max_image_bytes
+        if not member.regular:
+            if kind is Kind.IMAGE and not member.name.endswith("/"):
+                key.images.append((member.name, None, "a link or special file in the tar, not followed"))
+        elif kind is Kind.IMAGE and member.size > limit:
+            error = f"{member.size:,} bytes are over the limit of {limit:,} bytes (max_image_bytes)"
+            key.images.append((member.name, None, error))
+        elif kind is Kind.IMAGE:
+            try:
+                key.images.append((member.name, stream.read(), None))
+            except BrokenTarError as error:
+                key.images.append((member.name, None, f"{error} inside this image; nothing behind it can be read"))
+                raise _Told from None
+        elif kind is Kind.UNKNOWN and 0 < member.size <= limit:
+            data = stream.read()
+            if sniff_format(data):
+                key.images.append((member.name, data, None))
+        elif captions and extension(base) in CAPTION_EXTENSIONS and member.size <= MAX_CAPTION_BYTES:
+            key.captions[member.name] = stream.read()
+
+    def _captions_anywhere(self, file: str) -> dict[str, bytes] | None:
+        """All captions of a plain tar on this machine, by a pass over its headers; None for any other."""
+        if not _plain_and_here(file):
+            return None
+        captions: dict[str, bytes] = {}
+        with contextlib.suppress(BrokenTarError), self._stream(file, by_seek=True) as stream:
+            for member in stream:
+                if member.regular and extension(member.name) in CAPTION_EXTENSIONS and member.size <= MAX_CAPTION_BYTES:
+                    captions[member.name] = stream.read()
+        return captions
+
+    @contextlib.contextmanager
+    def _stream(self, file: str, *, by_seek: bool = False) -> Iterator[TarStream]:
+        """Open a tar.
+
+        Raises:
+            ArchiveError: if it cannot be opened.
+            BrokenTarError: from within, if it is damaged.
+        """
+        with open_binary(file) as raw:
+            try:
+                if _is_gzip(file):
+                    yield TarStream(cast(BinaryIO, _Gunzip(raw)))
+                else:
+                    yield TarStream(raw, by_seek=by_seek)
+            except _Told:
+                return
+            except OSError as error:
+                raise BrokenTarError(f"the tar cannot be read on: {error.strerror or type(error).__name__}") from error
+
+    # --- looking ahead -----------------------------------------------------------------------------------------------
+
+    def _probe(self) -> str:
+        survey = _Survey()
+        problems: list[str] = []
+        for file in self._files[:3]:
+            try:
+                self._survey(file, "caption", survey, images=_PROBED_IMAGES)
+            except BrokenTarError as error:
+                problems.append(f"{show_address(file)}: {error}")
+            if survey.images:
+                break
+        if not survey.images:
+            raise ArchiveError(f"no images in {self._location}" + "".join(f"; {problem}" for problem in problems))
+        if 2 * survey.captioned >= survey.images:
+            return "caption"
+        if 2 * survey.in_folders >= survey.images:
+            return "folder"
+        for key in self._keys(file, hold=False):
+            data = key.images[0][1]
+            if data is not None and prompt_in_image(data):
+                return "metadata"
+            break
+        if len(self._files) == 1:
+            return "folder"  # the tar's own name
+        raise ArchiveError(
+            f"nothing in {self._location} says which prompt an image was made for: no caption files, folders or metadata. "
+            "Set prompt_from: folder to take each tar's own name"
+        )
+
+    def _survey(self, file: str, prompt_from: str, survey: _Survey, *, images: int | None = None) -> None:
+        """Add what a tar's headers and captions say; stop where the budget ends."""
+        here = _plain_and_here(file)
+        budget = _SURVEYED_MEMBERS if here else _SURVEYED_REMOTE
+        book = self._options.book()
+        found: list[str] = []
+        captions: dict[str, bytes] = {}
+        try:
+            with self._stream(file, by_seek=here) as stream:
+                for seen, member in enumerate(stream):
+                    if seen >= budget or (images is not None and not here and len(found) > images):
+                        survey.complete = False
+                        break
+                    base = member.name.rpartition("/")[2]
+                    kind = kind_of(base)
+                    if kind is Kind.IMAGE and not member.name.endswith("/"):
+                        found.append(member.name)
+                    elif kind is Kind.UNKNOWN and member.regular and member.size:
+                        if sniff_format(stream.read() if member.size <= self._options.max_image_bytes else b""):
+                            found.append(member.name)
+                    elif extension(base) in CAPTION_EXTENSIONS and member.size <= MAX_CAPTION_BYTES:
+                        captions[member.name] = stream.read()
+                    elif member.regular:
+                        survey.notes[f".{escape_name(extension(base))[:20]} files, not taken for images"] += 1
+        except BrokenTarError as error:
+            survey.notes[f"tars that are damaged, such as {show_address(file)} ({error})"] += 1
+        for name in found[:images]:
+            text = _caption_of(name, captions)[0]
+            survey.images += 1
+            survey.captioned += text is not None
+            survey.in_folders += bool(_folder(name))
+            prompt: Prompt | None = None
+            if prompt_from == "folder":
+                prompt = book.from_name(_folder(name) or _stem(file))
+            elif prompt_from == "caption" and text:
+                prompt = book.from_text(text)
+            if prompt is not None:
+                if prompt.id not in survey.prompts and len(survey.examples) < 5:
+                    survey.examples.append(f"{prompt.text} <- {show_address(file)}::{escape_name(name)}")
+                survey.prompts[prompt.id] += 1
+
+
+_MISSING = {"caption": "no caption (.txt, .caption or .json) of its key", "metadata": "none in the image's metadata"}
+
+
+class _Told(Exception):  # noqa: N818  (not an error: the rows say it already)
+    """The stream is broken, and a row says so."""
+
+
+class _Gunzip:
+    """Gzip with a bound on how far it may expand."""
+
+    def __init__(self, raw: BinaryIO) -> None:
+        self._raw = raw
+        self._file = gzip.GzipFile(fileobj=raw)
+        self._total = 0
+
+    def read(self, size: int) -> bytes:
+        try:
+            data = self._file.read(size)
+        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            raise BrokenTarError(f"the gzip is damaged or cut short ({type(error).__name__})") from error
+        self._total += len(data)
+        if self._total > _BOMB_BYTES and self._total > _BOMB_RATIO * max(1, self._raw.tell()):
+            raise BrokenTarError(f"it expands more than {_BOMB_RATIO} times: refused as a decompression bomb")
+        return data
+
+
+def _is_gzip(file: str) -> bool:
+    return address_path(file).lower().endswith((".gz", ".tgz"))
+
+
+def _plain_and_here(file: str) -> bool:
+    return scheme_of(file) is None and not _is_gzip(file)
+
+
+def _stem(file: str) -> str:
+    name = address_path(file).rpartition("/")[2]
+    return name.partition(".")[0] or "tar"
+
+
+def _folder(name: str) -> str:
+    """The folder that a member lies in, as text; empty for none."""
+    parts = [part for part in name.split("/")[:-1] if part not in ("", ".", "..")]
+    return parts[-1] if parts else ""
+
+
+def _key(name: str) -> str:
+    """WebDataset's key: the path up to the first dot of its last part."""
+    folder, slash, base = name.rpartition("/")
+    return folder + slash + base.partition(".")[0]
+
+
+def _caption_of(name: str, captions: Mapping[str, bytes]) -> tuple[str | None, dict[str, str]]:
+    for stem in dict.fromkeys((name.rpartition(".")[0], _key(name))):
+        for ext in CAPTION_EXTENSIONS:
+            data = captions.get(f"{stem}.{ext}")
+            if data is not None:
+                text, extra = caption_in_file(f"x.{ext}", data)
+                if text is not None:
+                    return text, extra
+    return None, {}
