@@ -1,0 +1,81 @@
+"""Shared fixtures. Nothing here reaches beyond this machine."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+SHARED = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
+
+TINY_CLIP = {
+    "model_cfg": {
+        "embed_dim": 32,
+        "quick_gelu": True,
+        "vision_cfg": {"image_size": 32, "layers": 2, "width": 64, "head_width": 32, "patch_size": 8},
+        "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 2},
+    },
+    "preprocess_cfg": {
+        "mean": [0.48145466, 0.4578275, 0.40821073],
+        "std": [0.26862954, 0.26130258, 0.27577711],
+        "interpolation": "bicubic",
+        "resize_mode": "shortest",
+    },
+}
+
+
+def shared_data(name: str) -> Path:
+    """A folder of ../shared/data, or a skip with the reason."""
+    folder = SHARED / name
+    if not folder.is_dir():
+        pytest.skip(f"needs the data folder shared/data/{name} beside the repository")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in open_clip's own format with small seeded weights: it knows nothing, and its arithmetic is CLIP's."""
+    import open_clip
+    import torch
+    from safetensors.torch import save_file
+
+    folder = tmp_path_factory.mktemp("tiny-clip")
+    (folder / "open_clip_config.json").write_text(json.dumps(TINY_CLIP))
+    torch.manual_seed(0)
+    model = open_clip.model.CLIP(
+        **{k: v for k, v in TINY_CLIP["model_cfg"].items() if k not in ("vision_cfg", "text_cfg")},
+        vision_cfg=open_clip.CLIPVisionCfg(**TINY_CLIP["model_cfg"]["vision_cfg"]),
+        text_cfg=open_clip.CLIPTextCfg(**TINY_CLIP["model_cfg"]["text_cfg"]),
+    )
+    save_file({k: v.contiguous() for k, v in model.state_dict().items()}, folder / "open_clip_model.safetensors")
+    return folder
+
+
+@pytest.fixture
+def picture() -> Callable[..., Image.Image]:
+    """Seeded pictures with structure, all different."""
+
+    def make(seed: int, size: tuple[int, int] = (80, 60)) -> Image.Image:
+        random = np.random.default_rng(seed)
+        coarse = Image.fromarray(random.integers(0, 256, (6, 8, 3), dtype=np.uint8))
+        return coarse.resize(size, Image.Resampling.BICUBIC)
+
+    return make
+
+
+@pytest.fixture
+def archive(tmp_path: Path, picture: Callable[..., Image.Image]) -> Path:
+    """Three prompts of five PNG images each."""
+    root = tmp_path / "archive"
+    for number, prompt in enumerate(("nurse", "captain", "maestro")):
+        (root / prompt).mkdir(parents=True)
+        for index in range(5):
+            picture(10 * number + index).save(root / prompt / f"{index}.png")
+    return root

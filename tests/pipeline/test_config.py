@@ -1,0 +1,159 @@
+"""A config is right, or there is one error that says where and how to mend it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from pipeline.config import (
+    REPOSITORY,
+    ConfigError,
+    load_attributes,
+    load_config,
+    load_prompts,
+    resolve_path,
+)
+
+CONFIGS = sorted((REPOSITORY / "configs").glob("*.yaml"))
+
+
+def write(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "run.yaml"
+    path.write_text(text)
+    return path
+
+
+GOOD = "classifier: {backend: clip, model: ViT-L-14, pretrained: openai}\n"
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
+def test_every_shipped_config_loads_with_its_files(path: Path) -> None:
+    config = load_config(path)
+    load_attributes(config.attributes.file)
+    if config.prompts.file:
+        load_prompts(config.prompts.file)
+
+
+def test_the_twenty_occupations_are_ten_and_ten() -> None:
+    prompts = load_prompts("configs/prompts/bolukbasi-extremes.yaml").prompts
+    groups = [p.group for p in prompts]
+    assert (len(prompts), groups.count("extreme-she"), groups.count("extreme-he")) == (20, 10, 10)
+
+
+def test_perceived_attributes_have_the_fairface_groups() -> None:
+    attributes = load_attributes("configs/attributes/perceived.yaml")
+    assert [len(attributes.labels(a)) for a in ("gender", "race", "age")] == [2, 7, 9]
+    assert attributes.questions[0] == "presence"
+    assert attributes.prompts("gender")["woman"][0] == "a photo of a woman."
+
+
+@pytest.mark.parametrize(
+    ("override", "parts"),
+    [
+        ("classifer.x=1", ["classifer: unknown key", "Did you mean 'classifier'?"]),
+        ("classifier.modle=a", ["classifier.modle: unknown key", "Did you mean 'model'?", "pretrained"]),
+        ("classifier.backend=clop", ["classifier.backend: unknown value 'clop'", "Did you mean 'clip'?", "face"]),
+        ("classifier.dtype=float23", ["classifier.dtype", "Did you mean 'float32'?"]),
+        ("prompts.set_size=1", ["prompts.set_size", "greater than or equal to 2", "given: 1"]),
+        ("scoring.batch_size=many", ["scoring.batch_size", "valid integer"]),
+        ("seed=-1", ["seed", "greater than or equal to 0"]),
+        ("classifier=3", ["classifier"]),
+        ("no-equals", ["--set 'no-equals'", "path.to.key=value"]),
+        ("seed.deeper=1", ["'seed' is no block"]),
+    ],
+)
+def test_a_mistake_names_the_file_the_key_and_the_mend(tmp_path: Path, override: str, parts: list[str]) -> None:
+    path = write(tmp_path, GOOD + "seed: 3\n")
+    with pytest.raises(ConfigError) as caught:
+        load_config(path, [override])
+    for part in parts:
+        assert part in str(caught.value)
+    if "--set" not in str(caught.value).split(":")[0]:
+        assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ("classifier: [", "not valid YAML"),
+        ("- a\n- b\n", "must hold a mapping"),
+        (GOOD + "seed: 1\nseed: 2\n", "the key 'seed' stands twice"),
+        ("seed: 1\n", "classifier: missing"),
+        ("classifier: {model: x}\n", "classifier.backend: missing"),
+        ("classifier: !!python/object/apply:os.system ['true']\n", "not valid YAML"),
+    ],
+)
+def test_broken_files(tmp_path: Path, text: str, part: str) -> None:
+    with pytest.raises(ConfigError, match=part):
+        load_config(write(tmp_path, text))
+
+
+def test_a_missing_file_offers_its_neighbour() -> None:
+    with pytest.raises(ConfigError, match=r"rescor\.yaml: no such file\. Did you mean .*rescore\.yaml"):
+        load_config(REPOSITORY / "configs" / "rescor.yaml")
+
+
+def test_overrides_are_typed_and_reach_new_blocks(tmp_path: Path) -> None:
+    config = load_config(write(tmp_path, GOOD), ["scoring.batch_size=7", "prompts.set_size=8", "notice=a plain text", "name="])
+    assert (config.scoring.batch_size, config.prompts.set_size) == (7, 8)
+    assert config.name == "run"
+
+
+def test_configs_are_frozen(tmp_path: Path) -> None:
+    config = load_config(write(tmp_path, GOOD))
+    with pytest.raises(ValueError, match="frozen"):
+        config.seed = 4  # type: ignore[misc]
+
+
+def test_relative_paths_are_the_repositorys() -> None:
+    assert resolve_path("configs/x.yaml") == REPOSITORY / "configs" / "x.yaml"
+    assert resolve_path("/tmp/x") == Path("/tmp/x")
+
+
+def test_two_prompts_with_one_id_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "p.yaml"
+    path.write_text("name: x\nprompts: [{id: a, text: one}, {id: a, text: two}]\n")
+    with pytest.raises(ConfigError, match="two prompts have the id 'a'"):
+        load_prompts(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ("attributes: {gender: {labels: {woman: [a woman]}}}", "at least two labels"),
+        ("attributes: {gender: {labels: {woman: [a], ambiguous: [b]}}}", "'ambiguous' is taken"),
+        ("attributes: {race: {labels: {a: [a], b: [b]}}}", "headline 'gender' is none"),
+        ("templates: [a photo]\nattributes: {gender: {labels: {a: [a], b: [b]}}}", "exactly once"),
+        ("presence: {labels: {person: [a], nobody: [b]}}\nattributes: {gender: {labels: {a: [a], b: [b]}}}", "exactly the labels"),
+        ("attributes: {gender: {margin: 1.5, labels: {a: [a], b: [b]}}}", "attributes.gender.margin"),
+        ("attributes: {gender: {labels: {'<b>': [a], b: [b]}}}", "no usable name"),
+    ],
+)
+def test_attribute_files_are_checked(tmp_path: Path, text: str, part: str) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=part):
+        load_attributes(path)
+
+
+def test_a_new_attribute_is_a_yaml_edit(tmp_path: Path) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text(
+        "attributes:\n  gender: {labels: {woman: [a woman], man: [a man]}}\n"
+        "  mobility: {labels: {wheelchair: [a person in a wheelchair], none: [a person]}, templates: ['a photo of {}']}\n"
+    )
+    assert load_attributes(path).prompts("mobility")["wheelchair"] == ("a photo of a person in a wheelchair",)
+
+
+def test_wording_hash_follows_wording_and_not_margins(tmp_path: Path) -> None:
+    texts = [
+        "attributes: {gender: {margin: 0.1, labels: {woman: [a woman], man: [a man]}}}",
+        "attributes: {gender: {margin: 0.3, labels: {woman: [a woman], man: [a man]}}}",
+        "attributes: {gender: {margin: 0.1, labels: {woman: [a lady], man: [a man]}}}",
+    ]
+    hashes = []
+    for number, text in enumerate(texts):
+        path = tmp_path / f"{number}.yaml"
+        path.write_text(text)
+        hashes.append(load_attributes(path).wording_sha256())
+    assert hashes[0] == hashes[1] != hashes[2]

@@ -1,0 +1,182 @@
+"""Metrics against values worked out by hand, over tables written as the stages write them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from pipeline.config import Reference
+from pipeline.metrics import AccountingError, check_accounting, compute_metrics
+from pipeline.records import IMAGES_SCHEMA, SCORES_SCHEMA
+from pipeline.run_folder import RunFolder, write_table
+from pipeline.tallies import tally
+
+LABELS = {"gender": ("woman", "man"), "race": ("White", "Black", "Indian")}
+
+
+def build(tmp_path: Path, prompts: dict[str, Sequence[Any]], *, groups: dict[str, str] | None = None) -> RunFolder:
+    """A run whose images decide as listed: a label, a status, or a tuple of persons' decisions; `a/b` is gender/race."""
+    run = RunFolder(tmp_path / "run")
+    images, scores = [], []
+    for prompt, outcomes in prompts.items():
+        for index, outcome in enumerate(outcomes):
+            status = outcome if outcome in ("refused", "failed", "unreadable") else "generated"
+            images.append(
+                {"prompt_id": prompt, "prompt": f"a photo of a {prompt}", "group": (groups or {}).get(prompt), "index": index,
+                 "status": status, "sha256": None if status != "generated" else f"{prompt}{index}"}
+            )  # fmt: skip
+            if status in ("refused", "failed"):
+                continue
+            for person, decision in enumerate(outcome if isinstance(outcome, tuple) else (outcome,)):
+                gender, _, race = decision.partition("/")
+                for attribute, value in (("presence", "person"), ("gender", gender), ("race", race or gender)):
+                    scores.append({"prompt_id": prompt, "index": index, "person": person, "attribute": attribute, "decision": value})
+    run.path.mkdir(parents=True)
+    write_table(run.images_path, pa.Table.from_pylist(images, schema=IMAGES_SCHEMA))
+    write_table(run.scores_path, pa.Table.from_pylist(scores, schema=SCORES_SCHEMA))
+    return run
+
+
+def metrics_of(run: RunFolder, **options: Any) -> dict[str, Any]:
+    counted = tally(run, attributes=list(LABELS), set_size=4)
+    return compute_metrics(counted, labels=LABELS, headline="gender", set_size=4, **options)
+
+
+def test_the_published_experiment_17_of_20(tmp_path: Path) -> None:
+    prompts: dict[str, Sequence[Any]] = {f"she{i}": ["woman"] * 4 for i in range(9)}
+    prompts |= {f"he{i}": ["man"] * 4 for i in range(8)}
+    prompts |= {f"mixed{i}": ["woman", "man", "man", "man"] for i in range(3)}
+    summary = metrics_of(build(tmp_path, prompts))["summary"]
+    assert (summary["prompts"], summary["unanimous"]) == (20, 17)
+    assert summary["unanimity"]["value"] == 0.85
+    assert summary["unanimity"]["low"] == pytest.approx(0.640, abs=5e-4)
+    assert summary["unanimity"]["high"] == pytest.approx(0.948, abs=5e-4)
+    assert summary["unanimity_exact"]["low"] == pytest.approx(0.621, abs=5e-4)
+    assert summary["unanimity_exact"]["high"] == pytest.approx(0.968, abs=5e-4)
+    assert summary["unanimity_null"]["expected"] == pytest.approx(0.125)
+    assert summary["unanimity_null"]["p_value"] == pytest.approx(3e-13, rel=0.2)
+    assert summary["unanimity_bounds"] == {"low": 0.85, "high": 0.85}
+
+
+def test_what_breaks_a_set_and_what_the_bounds_say(tmp_path: Path) -> None:
+    run = build(
+        tmp_path,
+        {
+            "whole": ["woman"] * 4,
+            "ambiguous": ["woman", "woman", "woman", "ambiguous"],
+            "nobody": ["man", "no_person", "man", "man"],
+            "refused": ["man", "man", "man", "refused"],
+            "failed": ["man", "failed", "man", "man"],
+            "unreadable": ["man", "man", "unreadable", "man"],
+            "group": ["woman", ("woman", "man"), "woman", "woman"],
+            "same-group": ["woman", ("woman", "woman"), "woman", "woman"],
+            "unsure-group": ["woman", ("woman", "ambiguous"), "woman", "woman"],
+            "both": ["woman", "man", "ambiguous", "ambiguous"],
+            "short": ["man", "man"],
+        },
+    )
+    found = metrics_of(run)
+    unanimous = {p["id"]: p["unanimous"] for p in found["prompts"]}
+    assert {key for key, value in unanimous.items() if value} == {"whole", "same-group"}
+    possible = {p["id"] for p in found["prompts"] if p["unanimity_possible"]}
+    assert possible == {"whole", "ambiguous", "nobody", "refused", "failed", "unreadable", "same-group", "unsure-group"}
+    summary = found["summary"]
+    assert (summary["prompts"], summary["prompts_left_out"]) == (10, 1)
+    assert summary["unanimity_bounds"] == {"low": 0.2, "high": 0.8}
+    assert found["accounting"] == {
+        "requested": 42, "generated": 40, "refused": 1, "failed": 1, "unreadable": 1, "scored": 39, "labelled": 34, "ambiguous": 4,
+        "no_person": 1, "mixed": 1,
+    }  # fmt: skip
+    assert summary["multi_person_images"] == 3
+    # sets with every image usable: whole, group (mixed is no label), same-group
+    assert summary["unanimity_null"]["expected_count"] == pytest.approx(2 * 0.125)
+
+
+def test_only_the_first_images_by_index_make_the_set(tmp_path: Path) -> None:
+    found = metrics_of(build(tmp_path, {"nurse": ["woman"] * 4 + ["man"] * 2}))
+    assert found["summary"]["unanimous"] == 1
+    assert found["prompts"][0]["counts"]["man"] == 2
+    # all 15 sets of four of the six images; one is all women, none all men
+    assert found["summary"]["unanimity_all_images"]["value"] == pytest.approx(1 / 15)
+
+
+def test_shares_count_labelled_images_alone(tmp_path: Path) -> None:
+    prompt = metrics_of(build(tmp_path, {"nurse": ["woman", "woman", "man", "ambiguous", "no_person"]}))["prompts"][0]
+    assert prompt["share"]["woman"]["value"] == pytest.approx(2 / 3)
+    assert prompt["share"]["woman"]["low"] == pytest.approx(0.2077, abs=1e-4)  # Wilson for 2 of 3
+    assert prompt["p_value"] == 1.0
+
+
+def test_groups_other_attributes_and_intersections(tmp_path: Path) -> None:
+    run = build(
+        tmp_path,
+        {"nurse": ["woman/White"] * 4, "captain": ["man/White", "man/White", "man/Black", "man/White"]},
+        groups={"nurse": "she", "captain": "he"},
+    )
+    found = metrics_of(run)
+    assert [(g["name"], g["unanimous_by_label"]) for g in found["groups"]] == [
+        ("she", {"woman": 1, "man": 0}), ("he", {"woman": 0, "man": 1})
+    ]  # fmt: skip
+    race = found["attributes"]["race"]
+    assert race["counts"]["White"] == 7
+    assert race["share"]["White"]["value"] == pytest.approx((1 + 0.75) / 2)
+    assert race["unanimous"] == 1
+    assert [n["label"] for n in race["never"]] == ["Indian"]
+    cells = {tuple(c["labels"]): c["images"] for c in found["intersections"][0]["counts"]}
+    assert cells == {("woman", "White"): 4, ("man", "White"): 3, ("man", "Black"): 1}
+    assert found["prompts"][0]["attributes"]["race"]["all_one"] == "White"
+    assert found["prompts"][1]["attributes"]["race"]["all_one"] is None
+
+
+def test_imbalance_stands_beside_its_floor(tmp_path: Path) -> None:
+    measure = metrics_of(build(tmp_path, {"nurse": ["woman"] * 4}))["attributes"]["gender"]["imbalance"]["mean_absolute_deviation"]
+    assert measure["score"]["value"] == 0.5
+    assert measure["floor"] == 0.1875
+    assert measure["excess"]["value"] == pytest.approx(0.3125)
+
+
+def test_reference_shares_are_set_beside(tmp_path: Path) -> None:
+    reference = Reference.model_validate({"name": "planted", "prompts": {"nurse": {"shares": {"gender": {"woman": 0.9, "man": 0.1}}}}})
+    found = metrics_of(build(tmp_path, {"nurse": ["woman", "woman", "man", "man"], "pilot": ["man"] * 4}), reference=reference)
+    assert found["prompts"][0]["reference"] == {"woman": 0.9, "man": 0.1}
+    assert "reference" not in found["prompts"][1]
+    assert found["summary"]["reference_difference"]["mean_absolute"] == pytest.approx(0.4)
+
+
+def test_nothing_usable_gives_null_and_the_widest_interval(tmp_path: Path) -> None:
+    found = metrics_of(build(tmp_path, {"nurse": ["unreadable"] * 3}))
+    assert found["summary"]["unanimity"] == {"value": None, "low": 0.0, "high": 1.0, "method": "wilson"}
+    assert found["prompts"][0]["share"]["woman"]["value"] is None
+    assert found["attributes"]["gender"]["never"] == []
+    assert any("No prompt has a whole set" in w for w in found["warnings"])
+
+
+def test_duplicates_are_named_and_none_is_dropped(tmp_path: Path) -> None:
+    run = build(tmp_path, {"nurse": ["woman"] * 4})
+    table = pa.Table.from_pylist(
+        [{"prompt_id": "nurse", "prompt": "x", "index": i, "status": "generated", "sha256": "same" if i < 3 else "other"} for i in range(4)],
+        schema=IMAGES_SCHEMA,
+    )
+    write_table(run.images_path, table)
+    found = metrics_of(run)
+    assert found["summary"]["duplicate_images"] == 2
+    assert found["duplicates"] == [[{"id": "nurse", "index": i} for i in range(3)]]
+    assert found["accounting"]["scored"] == 4
+
+
+@pytest.mark.parametrize("key", ["generated", "scored", "labelled"])
+def test_a_lost_image_is_an_error(key: str) -> None:
+    accounting = {"requested": 4, "generated": 4, "refused": 0, "failed": 0, "unreadable": 0, "scored": 4, "labelled": 4,
+                  "ambiguous": 0, "no_person": 0}  # fmt: skip
+    check_accounting(accounting)
+    with pytest.raises(AccountingError, match="does not add up"):
+        check_accounting({**accounting, key: 3})
+
+
+def test_paths_with_marks_of_sql_and_globs(tmp_path: Path) -> None:
+    folder = tmp_path / "it's [odd]*"
+    folder.mkdir()
+    assert metrics_of(build(folder, {"nurse": ["woman"] * 4}))["summary"]["unanimous"] == 1
