@@ -182,13 +182,11 @@ class OpenAIImages:
 
     def preflight(self) -> Preflight:
         """Whether a run can start: package, key, server, model. Costs nothing and takes seconds; never raises."""
-        stop = threading.Event()
-        ledger: Ledger | None = None
+        ledger = Ledger(None, price_nano=0, max_nano=None)  # nothing is asked for, so nothing is booked
         try:
-            key, scrub = self._key()
-            ledger = Ledger(None, price_nano=0, max_nano=None)
-            client = self._client(key, scrub, ledger, stop)
+            client, scrub = self._connect(ledger, threading.Event())
         except BackendError as error:
+            ledger.close()
             if self._settings.withdrawn_on:  # a new key or package would not bring the model back
                 return missing_model(self._settings, ())
             return Preflight(False, str(error))
@@ -219,7 +217,6 @@ class OpenAIImages:
         )
         try:
             prints = {request.key: fingerprint(identity, request) for request in todo}
-            ledger.release_all_but(prints.values())
             missing: list[GenerationRequest] = []
             for request in todo:
                 kept = ledger.kept(prints[request.key], request)
@@ -237,20 +234,22 @@ class OpenAIImages:
 
     # -- inside --------------------------------------------------------------------------------------------------
 
-    def _key(self) -> tuple[str | None, Scrubber]:
+    def _connect(self, ledger: Ledger, stop: threading.Event) -> tuple[Any, Scrubber]:
+        """The client, and what keeps its key out of messages. The key itself stays in here: a local variable of a
+        longer-lived frame would show in tracebacks that print those.
+
+        Raises:
+            BackendError: no key though one is needed, or no `openai` package.
+        """
         s = self._settings
         key = read_key(s.api_key_env, required=not s.host_is_local_name and s.api_key_env is not None)
-        return key, Scrubber(key)
-
-    def _client(self, key: str | None, scrub: Scrubber, ledger: Ledger, stop: threading.Event) -> Any:
+        scrub = Scrubber(key)
         try:
             from models.generators._openai.client import build_client
         except ImportError as error:
             raise BackendError(f"{_INSTALL_HINT} ({error})") from None
-        s = self._settings
-        return build_client(
-            s, key, ledger=ledger, pacer=Pacer(s.images_per_minute), stop=stop, judge=self._judge(scrub)
-        )
+        pacer = Pacer(s.images_per_minute)
+        return build_client(s, key, ledger=ledger, pacer=pacer, stop=stop, judge=self._judge(scrub)), scrub
 
     def _judge(self, scrub: Scrubber) -> Any:
         s = self._settings
@@ -269,9 +268,8 @@ class OpenAIImages:
         from models.generators._openai.asking import Asker, group_requests
 
         stop = threading.Event()
-        key, scrub = self._key()
+        client, scrub = self._connect(ledger, stop)
         inside = is_inside(s.host, 443 if s.base_url.startswith("https") else 80)
-        client = self._client(key, scrub, ledger, stop)
         asker = Asker(
             client=client,
             settings=s,

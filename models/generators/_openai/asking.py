@@ -155,12 +155,13 @@ class Asker:
 
     def _turned_down(self, group: Group, verdict: Verdict) -> CallResult:
         if verdict.kind == "refused":
-            return CallResult(
-                tuple(
-                    Refused(r, reason=verdict.message, code=verdict.code, request_id=verdict.request_id)
-                    for r in group.requests
-                )
+            refused = tuple(
+                Refused(r, reason=verdict.message, code=verdict.code, request_id=verdict.request_id)
+                for r in group.requests
             )
+            for outcome in refused:  # a refusal is final too: not asked for again if the caller dies before it commits
+                self._ledger.keep(fingerprint(self._identity, outcome.request), outcome)
+            return CallResult(refused)
         if verdict.kind == "stop":
             message = verdict.message
             if verdict.model_missing:

@@ -10,6 +10,8 @@ Import this module only where it is needed: it needs the `openai` package.
 from __future__ import annotations
 
 import contextvars
+import functools
+import ssl
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -151,6 +153,12 @@ class MeteredClient(httpx2.Client):
         )
 
 
+@functools.cache
+def _tls() -> ssl.SSLContext:
+    """The HTTP library's own default, read from disk once."""
+    return httpx2.create_ssl_context()
+
+
 def build_client(
     settings: Settings, key: str | None, *, ledger: Ledger, pacer: Pacer, stop: threading.Event, judge: Judge
 ) -> openai.OpenAI:
@@ -167,6 +175,7 @@ def build_client(
             stop=stop,
             judge=judge,
             body_seconds=settings.timeout,
+            verify=_tls(),
             timeout=timeout,
             follow_redirects=True,
             limits=httpx2.Limits(

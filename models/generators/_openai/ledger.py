@@ -223,13 +223,6 @@ class Ledger:
                 (fingerprint, request.prompt_id, request.index),
             )
 
-    def release_all_but(self, fingerprints: Iterable[str]) -> None:
-        """Forget every kept outcome that none of these fingerprints asks for: the caller has them already."""
-        wanted = set(fingerprints)
-        with self._transaction() as db:
-            rows = db.execute("SELECT DISTINCT fingerprint FROM kept").fetchall()
-            db.executemany("DELETE FROM kept WHERE fingerprint=?", [r for r in rows if r[0] not in wanted])
-
     # -- sums ----------------------------------------------------------------------------------------------------
 
     def affordable(self) -> int | None:

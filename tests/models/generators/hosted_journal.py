@@ -1,0 +1,65 @@
+"""A caller that commits every outcome before it takes the next, to be killed at any moment.
+
+    python -m tests.models.generators.hosted_journal FOLDER BASE_URL PROMPTS IMAGES
+
+The journal is one line per outcome, flushed to disk. A real pipeline does the same with tables and files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+from pathlib import Path
+
+from models.generators.base import Generated
+from models.generators.openai_images import OpenAIImages
+from tests.models.generators.hosted_helpers import KEY_ENV, requests
+
+
+def read(folder: Path) -> dict[tuple[str, int], dict[str, str]]:
+    """Journal entries by request; a line cut off by a kill does not count."""
+    found: dict[tuple[str, int], dict[str, str]] = {}
+    path = folder / "journal"
+    for line in path.read_text().splitlines(keepends=True) if path.exists() else []:
+        if line.endswith("\n"):
+            entry = json.loads(line)
+            assert (entry["prompt_id"], entry["index"]) not in found, "an outcome was handed over twice"
+            found[entry["prompt_id"], entry["index"]] = entry
+    return found
+
+
+def main() -> None:
+    folder, base_url = Path(sys.argv[1]), sys.argv[2]
+    have = read(folder)
+    generator = OpenAIImages(
+        model="gpt-image-2.5-flare",
+        base_url=base_url,
+        api_key_env=KEY_ENV,
+        price_per_image=0.02,
+        max_cost=100.0,
+        concurrency=4,
+        max_retries=4,
+        timeout=5.0,
+        ledger_path=folder / "ledger.sqlite",
+    )
+    todo = [r for r in requests(int(sys.argv[3]), int(sys.argv[4])) if r.key not in have]
+    with (folder / "journal").open("rb+" if (folder / "journal").exists() else "wb+") as journal:
+        text = journal.read()
+        journal.seek(text.rfind(b"\n") + 1)
+        journal.truncate()
+        for outcome in generator.generate(todo):
+            entry = {
+                "prompt_id": outcome.request.prompt_id,
+                "index": outcome.request.index,
+                "kind": type(outcome).__name__,
+                "sha256": hashlib.sha256(outcome.data).hexdigest() if isinstance(outcome, Generated) else "",
+            }
+            journal.write(json.dumps(entry).encode() + b"\n")
+            journal.flush()
+            os.fsync(journal.fileno())
+
+
+if __name__ == "__main__":
+    main()

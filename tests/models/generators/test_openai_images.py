@@ -1,0 +1,525 @@
+"""`openai-images` against a loopback server: what each answer of a server becomes."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import json
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from models.generators.base import BackendError, Generator
+from tests.loopback_image_server import Asked, Fault, png
+from tests.models.generators.hosted_helpers import (
+    KEY,
+    KEY_ENV,
+    Failed,
+    Generated,
+    LoopbackImageServer,
+    OpenAIImages,
+    Refused,
+    by_key,
+    kinds,
+    make,
+    requests,
+)
+
+
+@pytest.fixture(autouse=True)
+def key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(KEY_ENV, KEY)
+
+
+@pytest.fixture
+def server() -> Iterator[LoopbackImageServer]:
+    with LoopbackImageServer() as running:
+        yield running
+
+
+def always(fault: Fault) -> Any:
+    return lambda asked: fault
+
+
+def first_time(fault: Fault) -> Any:
+    return lambda asked: fault if asked.attempt == 1 else None
+
+
+# --- answers ---------------------------------------------------------------------------------------------------------
+
+
+def test_is_a_generator(server: LoopbackImageServer) -> None:
+    assert isinstance(make(server), Generator)
+
+
+def test_one_outcome_per_request_with_original_bytes(server: LoopbackImageServer) -> None:
+    todo = requests(3)
+    found = by_key(make(server).generate(todo))
+    assert set(found) == {r.key for r in todo}
+    for request in todo:
+        outcome = found[request.key]
+        assert isinstance(outcome, Generated)
+        assert outcome.request == request
+        assert outcome.extension == "png"
+        assert outcome.data == png(f"{request.prompt}\0{_made_as(outcome.data, request.prompt)}", 16)
+        assert outcome.details["source"] == "b64_json"
+        assert outcome.details["request_id"].startswith("req_")
+        json.dumps(dict(outcome.details))
+
+
+def _made_as(data: bytes, prompt: str) -> int:
+    return next(i for i in range(10) if png(f"{prompt}\0{i}", 16) == data)
+
+
+def test_the_model_is_always_sent_and_only_fields_that_are_set(server: LoopbackImageServer) -> None:
+    list(make(server).generate(requests(1, 1)))
+    assert dict(server.asked[0].body) == {"model": "gpt-image-2.5-flare", "prompt": "prompt number 0", "n": 1}
+
+
+def test_settings_and_extra_body_are_sent(server: LoopbackImageServer) -> None:
+    fields = {"size": "512x512", "quality": "standard", "response_format": "b64_json"}
+    list(make(server, model="dall-e-2", extra_body={"user": "u"}, **fields).generate(requests(1, 1)))
+    body = server.asked[0].body
+    assert {name: body[name] for name in (*fields, "user")} == {**fields, "user": "u"}
+
+
+def test_seed_is_sent_only_where_a_placeholder_asks_for_it(server: LoopbackImageServer) -> None:
+    todo = requests(1, 2)
+    found = by_key(make(server, extra_body={"options": {"seed": "{seed}"}}).generate(todo))
+    sent = {a.body["options"]["seed"] for a in server.asked}
+    assert sent == {r.seed % 2**31 for r in todo}
+    assert {o.details["seed_sent"] for o in found.values() if isinstance(o, Generated)} == sent
+
+
+def test_addresses_are_fetched_at_once_and_revised_prompts_kept(server: LoopbackImageServer) -> None:
+    found = by_key(make(server, model="dall-e-3").generate(requests(2, 2)))
+    assert kinds(found.values()) == {"Generated": 4}
+    for outcome in found.values():
+        assert isinstance(outcome, Generated)
+        assert outcome.revised_prompt == f"A detailed photograph: {outcome.request.prompt}"
+        assert outcome.details["source"] == "url"
+        assert "url" not in outcome.details  # addresses may hold signed tokens
+    assert len(server.fetched) == 4
+    assert all("authorization" not in h and "cookie" not in h for h in server.fetch_headers)
+
+
+@pytest.mark.parametrize(("format_name", "extension"), [("JPEG", "jpg"), ("WEBP", "webp"), ("PNG", "png")])
+def test_extension_comes_from_the_bytes(server: LoopbackImageServer, format_name: str, extension: str) -> None:
+    buffer = io.BytesIO()
+    Image.new("RGB", (8, 8), "teal").save(buffer, format_name)
+    server.files["/files/x"] = buffer.getvalue()  # served as image/png
+    server.plan = always(Fault("raw", status=200, body={"data": [{"url": server.origin + "/files/x"}]}))
+    (outcome,) = make(server).generate(requests(1, 1))
+    assert isinstance(outcome, Generated)
+    assert (outcome.extension, outcome.data) == (extension, buffer.getvalue())
+
+
+def test_requests_of_one_prompt_are_grouped(server: LoopbackImageServer) -> None:
+    todo = requests(2, 5)
+    interleaved = [r for pair in zip(todo[:5], todo[5:], strict=True) for r in pair]
+    found = by_key(make(server, images_per_request=4, concurrency=1).generate(interleaved))
+    assert kinds(found.values()) == {"Generated": 10}
+    assert [(a.prompt[-1], a.n) for a in server.asked] == [("0", 4), ("0", 1), ("1", 4), ("1", 1)]
+    for request in todo:  # the k-th entry of an answer is the k-th request of its group
+        outcome = found[request.key]
+        assert isinstance(outcome, Generated)
+        assert outcome.data == png(f"{request.prompt}\0{request.index}", 16)
+
+
+def test_a_server_that_sends_more_than_asked(server: LoopbackImageServer) -> None:
+    server.plan = always(Fault("short", count=-2))
+    assert kinds(make(server).generate(requests(2, 2))) == {"Generated": 4}
+
+
+def test_identical_bytes_are_passed_on_untouched(server: LoopbackImageServer) -> None:
+    server.same_bytes = True
+    found = list(make(server).generate(requests(1, 3)))
+    assert len({o.data for o in found if isinstance(o, Generated)}) == 1
+
+
+def test_concurrency_is_bounded_and_used(server: LoopbackImageServer) -> None:
+    server.latency = 0.15
+    start = time.monotonic()
+    assert kinds(make(server, concurrency=4).generate(requests(2, 4))) == {"Generated": 8}
+    assert server.most_running == 4
+    assert time.monotonic() - start < 8 * 0.15
+
+
+def test_outcomes_come_as_soon_as_they_stand(server: LoopbackImageServer) -> None:
+    server.plan = lambda asked: Fault("slow", seconds=0.8) if asked.prompt.endswith("0") else None
+    arrived = []
+    for outcome in make(server, concurrency=2).generate(requests(2, 1)):
+        arrived.append((outcome.request.prompt_id, time.monotonic()))
+    assert [name for name, _ in arrived] == ["p01", "p00"]
+    assert arrived[1][1] - arrived[0][1] > 0.4
+
+
+def test_images_per_minute(server: LoopbackImageServer) -> None:
+    list(make(server, images_per_minute=60 / 0.1, concurrency=4).generate(requests(1, 5)))
+    times = sorted(a.at for a in server.asked)
+    assert times[-1] - times[0] >= 0.38
+    assert min(b - a for a, b in itertools.pairwise(times)) > 0.05
+
+
+def test_nothing_to_do(server: LoopbackImageServer) -> None:
+    assert list(make(server).generate([])) == []
+    assert not server.asked
+
+
+# --- refusals --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "code"),
+    [
+        (400, {"error": {"message": "no", "code": "content_policy_violation"}}, "content_policy_violation"),
+        (400, {"error": {"message": "no", "code": "moderation_blocked"}}, "moderation_blocked"),
+        (400, {"error": {"message": "no", "code": "content_filter"}}, "content_filter"),
+        (422, {"detail": {"message": "no", "code": "content-policy-violation"}}, "content_policy_violation"),
+        (403, {"error": {"message": "no", "type": "content_policy_violation"}}, "content_policy_violation"),
+        (500, {"error": {"message": "no", "code": "moderation_blocked"}}, "moderation_blocked"),
+        (429, {"error": {"message": "no", "code": "moderation_blocked"}}, "moderation_blocked"),
+        (
+            400,
+            {"error": {"message": "Your request was rejected as a result of our safety system.", "code": None}},
+            "content_policy_violation",
+        ),
+        (200, {"error": {"message": "no", "code": "moderation_blocked"}}, "moderation_blocked"),
+    ],
+)
+def test_moderation_is_refused_and_never_retried(
+    server: LoopbackImageServer, status: int, body: Any, code: str
+) -> None:
+    headers = {"x-should-retry": "true", "retry-after-ms": "1"}
+    server.plan = always(Fault("raw", status=status, body=body, headers=headers))
+    (outcome,) = make(server).generate(requests(1, 1))
+    assert isinstance(outcome, Refused)
+    assert outcome.code == code
+    assert outcome.request_id == "req_000001"
+    assert len(server.asked) == 1
+
+
+def test_a_refused_prompt_leaves_the_others(server: LoopbackImageServer) -> None:
+    server.plan = lambda asked: Fault("moderation") if asked.prompt.endswith("1") else None
+    found = by_key(make(server, images_per_request=2).generate(requests(3)))
+    assert kinds(found.values()) == {"Generated": 8, "Refused": 4}
+    assert {k[0] for k, o in found.items() if isinstance(o, Refused)} == {"p01"}
+
+
+def test_an_item_withheld_by_moderation_is_refused_alone(server: LoopbackImageServer) -> None:
+    server.plan = always(Fault("withheld_item"))
+    found = by_key(make(server, images_per_request=3).generate(requests(1, 3)))
+    assert isinstance(found["p00", 0], Refused)
+    assert isinstance(found["p00", 1], Generated)
+    assert len(server.asked) == 1
+
+
+def test_a_server_error_is_never_booked_as_a_refusal(server: LoopbackImageServer) -> None:
+    server.plan = always(Fault("raw", status=500, body={"error": {"message": "safety system is down"}}))
+    (outcome,) = make(server, max_retries=0).generate(requests(1, 1))
+    assert isinstance(outcome, Failed)
+
+
+# --- what the client retries -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault("rate_limit"),
+        Fault("status", status=500),
+        Fault("status", status=503),
+        Fault("status", status=408),
+        Fault("status", status=409),
+        Fault("drop_before"),
+        Fault("drop_after"),
+    ],
+    ids=["429", "500", "503", "408", "409", "dropped before", "dropped after"],
+)
+def test_transient_faults_are_retried_by_the_client(server: LoopbackImageServer, fault: Fault) -> None:
+    server.plan = first_time(fault)
+    (outcome,) = make(server).generate(requests(1, 1))
+    assert isinstance(outcome, Generated)
+    assert [a.retry for a in server.asked] == [0, 1]  # the client's own count: no second layer
+
+
+def test_retry_after_is_honoured(server: LoopbackImageServer) -> None:
+    server.plan = first_time(Fault("rate_limit", headers={"retry-after-ms": "700"}))
+    assert kinds(make(server).generate(requests(1, 1))) == {"Generated": 1}
+    assert server.asked[1].at - server.asked[0].at >= 0.65
+
+
+@pytest.mark.parametrize("fault", [Fault("rate_limit"), Fault("status", status=500)])
+def test_retries_end(server: LoopbackImageServer, fault: Fault) -> None:
+    server.plan = always(fault)
+    (outcome,) = make(server, max_retries=3).generate(requests(1, 1))
+    assert isinstance(outcome, Failed)
+    assert str(429 if fault.kind == "rate_limit" else 500) in outcome.error
+    assert [a.retry for a in server.asked] == [0, 1, 2, 3]
+
+
+def test_no_answer_in_time(server: LoopbackImageServer) -> None:
+    server.plan = always(Fault("slow", seconds=2.0))
+    (outcome,) = make(server, timeout=0.3, max_retries=0).generate(requests(1, 1))
+    assert isinstance(outcome, Failed)
+    assert "no answer within 0.3 s (1 attempt)" in outcome.error
+
+
+def test_dropped_for_good(server: LoopbackImageServer) -> None:
+    server.plan = always(Fault("drop_before"))
+    found = by_key(make(server, max_retries=0).generate(requests(1, 2)))
+    assert kinds(found.values()) == {"Failed": 2}
+    assert all("connection failed" in o.error for o in found.values() if isinstance(o, Failed))
+
+
+# --- answers that are short, empty or broken -------------------------------------------------------------------------
+
+
+def test_fewer_images_than_asked_are_asked_for_again(server: LoopbackImageServer) -> None:
+    server.plan = first_time(Fault("short", count=3))
+    found = by_key(make(server, images_per_request=4).generate(requests(1, 4)))
+    assert kinds(found.values()) == {"Generated": 4}
+    assert [a.n for a in server.asked] == [4, 3]
+    for index in range(4):
+        outcome = found["p00", index]
+        assert isinstance(outcome, Generated)
+        assert outcome.data == png(f"prompt number 0\0{index}", 16)
+
+
+def test_one_image_per_answer_is_enough(server: LoopbackImageServer) -> None:
+    server.plan = lambda asked: Fault("short", count=asked.n - 1)
+    assert kinds(make(server, images_per_request=10).generate(requests(1, 10))) == {"Generated": 10}
+    assert [a.n for a in server.asked] == list(range(10, 0, -1))
+
+
+@pytest.mark.parametrize("fault", [Fault("null_data"), Fault("raw", status=200, body={"data": []})])
+def test_a_server_that_never_sends_an_image(server: LoopbackImageServer, fault: Fault) -> None:
+    server.plan = always(fault)
+    found = list(make(server, images_per_request=2).generate(requests(1, 2)))
+    assert kinds(found) == {"Failed": 2}
+    assert "3 times in a row without an image" in found[0].error  # type: ignore[union-attr]
+    assert len(server.asked) == 3
+
+
+def test_a_null_entry_is_asked_for_again_alone(server: LoopbackImageServer) -> None:
+    server.plan = first_time(Fault("null_item"))
+    found = by_key(make(server, images_per_request=3).generate(requests(1, 3)))
+    assert kinds(found.values()) == {"Generated": 3}
+    assert [a.n for a in server.asked] == [3, 1]
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        (Fault("garbage_image"), "do not decode as PNG, JPEG or WebP"),
+        (Fault("truncated_image"), "do not decode as PNG, JPEG or WebP"),
+        (Fault("garbage_b64"), "not base64"),
+        (Fault("raw", status=200, body=b'{"data": [{"b64'), "not JSON"),
+        (Fault("raw", status=200, body=b"[1, 2]"), "not a JSON object"),
+        (Fault("raw", status=200, body=b'{"data": "no"}'), "no list but str"),
+        (Fault("raw", status=200, body=b"[" * 100_000), "not JSON"),
+        (Fault("raw", status=200, body=b"\xff\xfe\x00"), "not JSON"),
+        (
+            Fault("raw", status=200, body=b"<!DOCTYPE html><title>Log in</title>", content_type="text/html"),
+            "an HTML page titled 'Log in'",
+        ),
+        (Fault("raw", status=200, body={"data": [{"url": "file:///etc/passwd"}]}), "not http(s) but 'file'"),
+        (Fault("raw", status=200, body={"data": [{"url": "data:image/png;base64,AAAA"}]}), "not http(s) but 'data'"),
+        (Fault("raw", status=404, body=b"<html><title>Nope</title></html>", content_type="text/html"), None),
+        (Fault("raw", status=400, body={"detail": "prompt is too long"}), "HTTP 400: prompt is too long"),
+        (
+            Fault("raw", status=422, body={"detail": [{"loc": ["body", "prompt"], "msg": "too long", "type": "x"}]}),
+            "HTTP 422: too long",
+        ),
+        (Fault("raw", status=400, body={"error": "as plain text"}), "HTTP 400: as plain text"),
+        (Fault("raw", status=400, body=b"", content_type="text/plain"), "HTTP 400: an empty body"),
+        (
+            Fault("raw", status=502, body=b"<html><title>Bad Gateway</title></html>", content_type="text/html"),
+            "HTTP 502: an HTML page titled 'Bad Gateway'",
+        ),
+    ],
+)
+def test_broken_answers_fail_with_a_reason(server: LoopbackImageServer, fault: Fault, said: str | None) -> None:
+    server.plan = always(fault)
+    generator = make(server, max_retries=0)
+    if said is None:
+        with pytest.raises(BackendError, match="no image generation at this address"):
+            list(generator.generate(requests(1, 1)))
+        return
+    (outcome,) = generator.generate(requests(1, 1))
+    assert isinstance(outcome, Failed)
+    assert said in outcome.error
+    assert "\n" not in outcome.error
+
+
+def test_json_under_a_wrong_content_type_is_taken(server: LoopbackImageServer) -> None:
+    server.files["/files/ok"] = png("ok", 8)
+    body = json.dumps({"data": [{"url": server.origin + "/files/ok"}]}).encode()
+    server.plan = always(Fault("raw", status=200, body=body, content_type="text/plain"))
+    assert kinds(make(server).generate(requests(1, 1))) == {"Generated": 1}
+
+
+def test_a_body_without_end_is_cut_off(server: LoopbackImageServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("models.generators._openai.client._MAX_ANSWER_BYTES", 100_000)
+    server.plan = always(Fault("raw", status=200, body=b" " * 300_000))
+    (outcome,) = make(server).generate(requests(1, 1))
+    assert isinstance(outcome, Failed)
+    assert "the answer is larger than" in outcome.error
+    assert len(server.asked) == 1  # asking again would only pay again
+
+
+def test_an_image_of_too_many_pixels(server: LoopbackImageServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("models.generators._openai.bytes_check.MAX_PIXELS", 100)
+    (outcome,) = make(server).generate(requests(1, 1))
+    assert isinstance(outcome, Failed)
+    assert "16x16 pixels are more than the 100 allowed" in outcome.error
+
+
+def test_base64_with_a_prefix_and_line_breaks_is_taken(server: LoopbackImageServer) -> None:
+    import base64
+
+    text = "data:image/png;base64," + base64.encodebytes(png("x", 16)).decode()
+    server.plan = always(Fault("raw", status=200, body={"data": [{"b64_json": text}]}))
+    (outcome,) = make(server).generate(requests(1, 1))
+    assert isinstance(outcome, Generated)
+    assert outcome.data == png("x", 16)
+
+
+# --- what stops the run ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        (Fault("quota"), "cannot pay for more images"),
+        (
+            Fault("raw", status=400, body={"error": {"message": "limit", "code": "billing_hard_limit_reached"}}),
+            "cannot pay for more images",
+        ),
+        (Fault("raw", status=402, body={"detail": "payment required"}), "cannot pay for more images"),
+        (Fault("raw", status=401, body={"error": {"message": "bad key"}}), "does not accept the API key"),
+        (Fault("raw", status=403, body={"error": {"message": "not your region"}}), "forbids this request"),
+        (Fault("raw", status=405, body={"detail": "Method Not Allowed"}), "no image generation at this address"),
+        (Fault("raw", status=404, body={"detail": "Model 'x' not found"}), "is not served at"),
+        (Fault("rate_limit", headers={"retry-after-ms": "", "retry-after": "600"}), "asks to wait 600 s"),
+        (
+            Fault("raw", status=400, body={"error": {"message": "bad size", "param": "size"}}),
+            "does not take the setting generator.size",
+        ),
+        (
+            Fault("raw", status=422, body={"detail": [{"loc": ["body", "n"], "msg": "must be 1"}]}),
+            "does not take the setting generator.images_per_request",
+        ),
+    ],
+)
+def test_what_no_further_request_can_mend_stops_at_once(server: LoopbackImageServer, fault: Fault, said: str) -> None:
+    server.plan = lambda asked: fault if asked.number == 3 else None
+    todo = requests(3, 4)
+    found = []
+    with pytest.raises(BackendError, match="repeat the same command") as caught:
+        for outcome in make(server, concurrency=1, size="1024x1024").generate(todo):
+            found.append(outcome)
+    assert said in str(caught.value)
+    assert kinds(found) == {"Generated": 2}  # what stood was yielded first
+    assert len(server.asked) == 3  # and nothing was sent after
+
+
+def test_answers_under_way_are_kept_when_the_run_stops(server: LoopbackImageServer) -> None:
+    def plan(asked: Asked) -> Fault | None:
+        return Fault("quota") if asked.number == 4 else Fault("slow", seconds=0.4)
+
+    server.plan = plan
+    found = []
+    with pytest.raises(BackendError, match="cannot pay"):
+        for outcome in make(server, concurrency=4).generate(requests(3, 4)):
+            found.append(outcome)
+    assert kinds(found) == {"Generated": 3}
+    assert len(server.asked) == 4
+
+
+def test_a_retry_that_sleeps_does_not_hold_up_the_stop(server: LoopbackImageServer) -> None:
+    def plan(asked: Asked) -> Fault | None:
+        if asked.prompt.endswith("0"):
+            return Fault("rate_limit", headers={"retry-after-ms": "30000"})
+        return Fault("slow", seconds=0.3) if asked.prompt.endswith("1") else Fault("quota")
+
+    server.plan = plan
+    start = time.monotonic()
+    with pytest.raises(BackendError, match="cannot pay"):
+        list(make(server, concurrency=3).generate(requests(3, 1)))
+    assert time.monotonic() - start < 5
+
+
+def test_a_caller_that_walks_away_ends_the_run(server: LoopbackImageServer) -> None:
+    before = set(threading.enumerate())
+    server.latency = 0.05
+    stream = make(server, concurrency=2).generate(requests(5, 4))
+    next(stream)
+    stream.close()
+    seen = len(server.asked)
+    assert seen <= 4
+    time.sleep(0.2)
+    assert len(server.asked) == seen
+    assert not [t for t in set(threading.enumerate()) - before if t.name.startswith("images-")]
+
+
+def test_a_defect_costs_one_row(server: LoopbackImageServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(data: bytes) -> str:
+        raise RuntimeError("a defect")
+
+    monkeypatch.setattr("models.generators._openai.asking.check_image", broken)
+    found = list(make(server).generate(requests(1, 2)))
+    assert kinds(found) == {"Failed": 2}
+
+
+# --- settings --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"model": " "}, "generator.model"),
+        ({"base_url": "ftp://host/v1"}, "generator.base_url"),
+        ({"base_url": "http://user:secret@host/v1"}, "generator.base_url"),
+        ({"base_url": "http://host/v1?key=secret"}, "generator.base_url"),
+        ({"base_url": "http://host:99999/v1"}, "generator.base_url"),
+        ({"model": "gpt-image-2", "response_format": "url"}, "generator.response_format"),
+        ({"response_format": "png"}, "generator.response_format"),
+        ({"images_per_request": 11}, "generator.images_per_request"),
+        ({"images_per_request": 0}, "generator.images_per_request"),
+        ({"images_per_request": 2, "extra_body": {"seed": "{seed}"}}, "generator.images_per_request"),
+        ({"concurrency": 0}, "generator.concurrency"),
+        ({"images_per_minute": 0}, "generator.images_per_minute"),
+        ({"max_cost": 1.0}, "generator.max_cost"),
+        ({"price_per_image": float("nan")}, "generator.price_per_image"),
+        ({"timeout": 0}, "generator.timeout"),
+        ({"max_retries": -1}, "generator.max_retries"),
+        ({"extra_body": {"prompt": "mine"}}, "generator.extra_body"),
+        ({"extra_body": {"stream": True}}, "generator.extra_body"),
+        ({"extra_body": {"x": object()}}, "generator.extra_body"),
+    ],
+)
+def test_wrong_settings_are_named(options: dict[str, Any], named: str) -> None:
+    with pytest.raises(ValueError, match=named) as caught:
+        OpenAIImages(**{"model": "dall-e-2"} | options)
+    assert "secret" not in str(caught.value)
+
+
+def test_identity_is_what_decides_the_images(server: LoopbackImageServer) -> None:
+    one = make(server, size="1024x1024", extra_body={"style": "natural"})
+    same = make(server, size="1024x1024", extra_body={"style": "natural"}, concurrency=9, price_per_image=1.0)
+    assert one.identity() == same.identity()
+    assert json.loads(json.dumps(one.identity())) == one.identity()
+    assert one.identity()["base_url"] == server.base_url
+    assert one.identity() != make(server, size="512x512").identity()
+
+
+def test_base_url_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:9/v1/")
+    assert OpenAIImages(model="x").identity()["base_url"] == "http://127.0.0.1:9/v1"
+    monkeypatch.delenv("OPENAI_BASE_URL")
+    assert OpenAIImages(model="x").identity()["base_url"] == "https://api.openai.com/v1"

@@ -1,0 +1,129 @@
+"""The API key reaches no outcome, error, log, traceback, ledger or repr."""
+
+from __future__ import annotations
+
+import json
+import logging
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from models.generators._openai.secrets import REDACTED, Scrubber, read_key
+from models.generators.base import BackendError
+from tests.loopback_image_server import Fault, png
+from tests.models.generators.hosted_helpers import KEY_ENV, LoopbackImageServer, kinds, make, requests
+
+SECRET = "hosted/key+with=odd&characters-0123456789"
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[LoopbackImageServer]:
+    monkeypatch.setenv(KEY_ENV, SECRET)
+    with LoopbackImageServer(key=SECRET) as running:
+        yield running
+
+
+def everything(path: Path) -> bytes:
+    return b"".join(p.read_bytes() for p in sorted(path.rglob("*")) if p.is_file())
+
+
+ECHOES = [
+    Fault("raw", status=400, body={"error": {"message": f"key {SECRET} is bad", "code": SECRET, "param": SECRET}}),
+    Fault("raw", status=400, body={"error": {"message": f"key {SECRET}", "code": "moderation_blocked"}}),
+    Fault("raw", status=500, body=f"<html><title>Bearer {SECRET}</title></html>".encode(), content_type="text/html"),
+    Fault("raw", status=200, body=f"Bearer {SECRET}".encode()),
+    Fault("raw", status=200, body={"data": [{"url": f"http://{'x' * 30}.invalid/{SECRET}"}]}),
+    Fault("raw", status=200, body={"data": [{"url": f"{SECRET}://host"}]}),
+    Fault("raw", status=400, body={"error": {"message": "x" * 280 + SECRET}}),
+]
+
+
+@pytest.mark.parametrize("fault", ECHOES)
+def test_a_server_that_echoes_the_key(
+    server: LoopbackImageServer, fault: Fault, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    server.plan = lambda asked: fault
+    found = list(make(server, max_retries=0, ledger_path=tmp_path / "ledger.sqlite").generate(requests(1, 1)))
+    assert len(found) == 1
+    for text in (repr(found), caplog.text):
+        assert SECRET not in text
+        assert SECRET[:20] not in text
+    assert SECRET.encode() not in everything(tmp_path)
+
+
+def test_an_answer_that_carries_the_key(server: LoopbackImageServer, tmp_path: Path) -> None:
+    image = {"url": server.origin + "/files/x", "revised_prompt": f"a nurse {SECRET}"}
+    server.files["/files/x"] = png("x", 8)
+    server.plan = lambda asked: Fault("raw", status=200, body={"data": [image], "model": SECRET, "size": SECRET})
+    stream = make(server, ledger_path=tmp_path / "ledger.sqlite").generate(requests(1, 1))
+    outcome = next(stream)
+    assert kinds([outcome]) == {"Generated": 1}
+    assert SECRET not in repr(outcome)
+    assert f"a nurse {REDACTED}" in repr(outcome)
+    stream.close()
+    assert SECRET.encode() not in everything(tmp_path)
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 402, 429])
+def test_the_error_that_stops_the_run(server: LoopbackImageServer, status: int) -> None:
+    body = {"error": {"message": f"no access for {SECRET}, model not found", "code": "insufficient_quota"}}
+    server.plan = lambda asked: Fault("raw", status=status, body=body)
+    generator = make(server)
+    with pytest.raises(BackendError) as caught:
+        list(generator.generate(requests(1, 1)))
+    inside = caught.value.__traceback__.tb_next if caught.value.__traceback__ else None  # without this test's frame
+    shown = "".join(
+        traceback.TracebackException(BackendError, caught.value, inside, capture_locals=True).format(chain=True)
+    )
+    assert "in _dispatch" in shown
+    assert SECRET not in shown
+    assert SECRET not in str(caught.value)
+
+
+def test_reprs_and_identity(server: LoopbackImageServer) -> None:
+    generator = make(server)
+    assert generator.preflight().ok
+    for text in (
+        repr(generator),
+        json.dumps(dict(generator.identity())),
+        repr(vars(generator)),
+        repr(Scrubber(SECRET)),
+    ):
+        assert SECRET not in text
+
+
+def test_a_key_that_cannot_be_sent_is_not_shown(server: LoopbackImageServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    for bad in (f"{SECRET}\nx", f"{SECRET} {SECRET}", f"{SECRET}é"):
+        monkeypatch.setenv(KEY_ENV, bad)
+        found = make(server).preflight()
+        assert not found.ok
+        assert "cannot be sent" in found.message
+        assert SECRET not in found.message
+
+
+def test_surrounding_white_space_is_forgiven(server: LoopbackImageServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(KEY_ENV, f"  {SECRET}\n")
+    assert make(server).preflight().ok
+    assert read_key(KEY_ENV, required=True) == SECRET
+
+
+def test_the_key_goes_to_the_server_and_nowhere_else(server: LoopbackImageServer) -> None:
+    list(make(server, model="dall-e-2").generate(requests(1, 2)))
+    assert set(server.authorizations) == {f"Bearer {SECRET}"}
+    assert len(server.fetch_headers) == 2
+    assert all(SECRET not in json.dumps(headers) for headers in server.fetch_headers)
+
+
+def test_scrubber() -> None:
+    scrub = Scrubber(SECRET)
+    assert scrub(f"a {SECRET} b") == f"a {REDACTED} b"
+    assert scrub("Incorrect API key provided: sk-proj-abc***xyz.") == f"Incorrect API key provided: {REDACTED}"
+    assert scrub("Authorization: Bearer abc.def") == f"Authorization: {REDACTED}"
+    assert scrub("hosted%2Fkey%2Bwith%3Dodd%26characters-0123456789") == REDACTED
+    assert scrub("a\x1b[31m\nb\u202e") == "a [31m b"
+    assert len(scrub("x" * 1000)) == 300
+    assert Scrubber("none")("there is none") == "there is none"  # a placeholder is no secret
+    assert scrub.deep({"a": [SECRET, 1, None]}) == {"a": [REDACTED, 1, None]}
