@@ -14,15 +14,19 @@ from markupsafe import Markup
 
 from pipeline.report import prose, svg, text
 from pipeline.report.document import Header, Metrics, read_header, read_metrics
+from pipeline.report.pages import remove_pages, write_pages
 from pipeline.report.tables import ImageRecord, read_images, read_missing
 from pipeline.report.thumbnails import make_thumbnails
 from pipeline.report.view import (
+    MAX_ROWS,
     PageBuilder,
     TileView,
     alone,
+    by_prompt,
     flatten,
     histogram_counts,
     images_per_row,
+    intersections,
     page_path,
     planted_points,
     ranked,
@@ -46,10 +50,30 @@ def write_report(run_dir: Path) -> Path:
         A table or document of the run is missing or not as expected.
     """
     header, metrics = read_header(run_dir), read_metrics(run_dir)
-    page = render(run_dir, header, metrics)
+    pages = _further_pages(run_dir, header, metrics)
+    page = render(run_dir, header, metrics, pages=pages)
     path = page_path(run_dir)
     write_atomic(path, page.encode("utf-8", "replace"))
     return path
+
+
+def _further_pages(run_dir: Path, header: Header, metrics: Metrics) -> int:
+    if len(metrics.prompts) <= MAX_ROWS:
+        remove_pages(run_dir)
+        return 0
+    css, css_hash = _inlined("report.css")
+    return write_pages(
+        run_dir,
+        metrics,
+        ranked(metrics),
+        environment(),
+        css=css,
+        policy=security_policy(css_hash, "'none'"),
+        title=prose.title(header.name),
+        banner=_banner(header),
+        perceived=prose.PERCEIVED,
+        series=svg.series_class,
+    )
 
 
 def environment() -> jinja2.Environment:
@@ -89,8 +113,8 @@ def security_policy(style_hash: str, script_hash: str) -> str:
     )
 
 
-def render(run_dir: Path, header: Header, metrics: Metrics) -> str:
-    """The whole page as text."""
+def render(run_dir: Path, header: Header, metrics: Metrics, *, pages: int = 0) -> str:
+    """The whole page as text; `pages` is the number of further pages that list every prompt."""
     order = ranked(metrics)
     chosen = sample(order)
     records = read_images(run_dir, [prompt.id for _, prompt in chosen])
@@ -135,12 +159,16 @@ def render(run_dir: Path, header: Header, metrics: Metrics) -> str:
         "missing": missing,
         "missing_total": missing_total,
         "planted": _planted(metrics, header),
+        "abstained": prose.abstained(metrics.accounting),
+        "intersections": intersections(metrics),
+        "by_prompt": by_prompt(metrics, order),
+        "pages": pages,
         "identity": flatten(header.classifier) if header.classifier else [],
         "maker": flatten(header.generator or header.source or {}),
         "maker_name": "Generator" if header.generator else "Source",
         "config": _config_text(header.config),
         "page_data": script_json({"images": builder.data}),
-        "reference": any(prompt.reference for prompt in metrics.prompts),
+        "has_reference": any(prompt.reference for prompt in metrics.prompts),
         "subject": _subject(header),
     }
     return environment().get_template("report.html.j2").render(context)
@@ -230,7 +258,9 @@ def _attributes(metrics: Metrics) -> list[dict[str, Any]]:
                 "name": text.label_text(name),
                 "lines": lines,
                 "even": even,
-                "never": [text.label_text(label.label) for label in attribute.never],
+                "never": prose.never_seen(attribute, sum(attribute.counts.get(label, 0) for label in labels)),
+                "unanimous": attribute.unanimous,
+                "is_headline": name == metrics.headline,
                 "unclear": attribute.counts.get("ambiguous", 0),
                 "total": sum(attribute.counts.get(label, 0) for label in labels),
             }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pipeline.report.document import Accounting, Interval, Metrics, Summary
+from pipeline.report.document import Accounting, Attribute, Interval, Metrics, Summary
 from pipeline.report.text import (
     all_of,
     clean,
@@ -54,7 +54,8 @@ def standfirst(metrics: Metrics) -> str | None:
     unanimity = metrics.summary.unanimity
     if unanimity is None or unanimity.value is None:
         return None
-    text = f"That is {percent(unanimity.value)} of prompts."
+    which = sides(metrics)
+    text = f"That is {percent(unanimity.value)} of prompts{': ' + which if which else ''}."
     if unanimity.bounded:
         few = "With so few prompts" if metrics.summary.prompts < 30 else "With this many prompts"
         text += (
@@ -116,11 +117,12 @@ def estimates(metrics: Metrics) -> list[Estimate]:
     size = word(summary.set_size)
     add("Measured", summary.unanimity, f"The first {size} images of each prompt, as the classifier read them.")
     add("Corrected", summary.unanimity_corrected, "The same, with the classifier's measured errors taken out.")
-    add(
-        "Any set of " + size,
-        summary.unanimity_all_images,
-        f"How often {size} images drawn from all images of a prompt agree: uses every image made.",
-    )
+    if any(prompt.images > summary.set_size for prompt in metrics.prompts):
+        add(
+            "Any set of " + size,
+            summary.unanimity_all_images,
+            f"How often {size} images drawn from all images of a prompt agree: uses every image made.",
+        )
     bounds = summary.unanimity_bounds
     if bounds is not None and bounds.low is not None and bounds.high is not None:
         lines.append(
@@ -164,6 +166,32 @@ def identities(accounting: Accounting) -> list[tuple[str, int, list[tuple[int, s
         (name, total, [part for number, part in enumerate(parts) if number == 0 or part[0]])
         for name, total, parts in sums
     ]
+
+
+def never_seen(attribute: Attribute, images: int) -> str | None:
+    """`Never among 76 images: Indian (at most 5% of such images).`"""
+    if not attribute.never:
+        return None
+    names = [
+        label_text(entry.label) + ("" if entry.high is None else f" (at most {percent(entry.high)})")
+        for entry in attribute.never
+    ]
+    return f"Never among {quantity(images, 'image')}: {join_words(names)}."
+
+
+def abstained(accounting: Accounting) -> str | None:
+    """What became of images that were read and got no label."""
+    parts = []
+    if accounting.ambiguous:
+        were = "was" if accounting.ambiguous == 1 else "were"
+        parts.append(f"{quantity(accounting.ambiguous, 'image')} {were} unclear, the two likeliest labels too close.")
+    if accounting.no_person:
+        parts.append(f"In {quantity(accounting.no_person, 'image')} no person was found.")
+    if accounting.mixed:
+        parts.append(f"{quantity(accounting.mixed, 'image')} had several people with different labels.")
+    if not parts:
+        return None
+    return " ".join(parts) + " They break a set's unanimity and are in no share."
 
 
 def tally(counts: dict[str, int], labels: tuple[str, ...], missing: int) -> str:

@@ -279,6 +279,91 @@ def histogram_counts(metrics: Metrics, bins: int = 20) -> list[int]:
     return counts
 
 
+@dataclass(frozen=True, slots=True)
+class HeatCell:
+    """One cell of a heatmap."""
+
+    shade: int
+    """0 to 10, in proportion to the share."""
+    text: str
+    hint: str
+
+
+@dataclass(frozen=True, slots=True)
+class Heatmap:
+    """A table of shaded cells."""
+
+    caption: str
+    note: str
+    columns: Sequence[str]
+    rows: Sequence[tuple[str, Sequence[HeatCell]]]
+
+
+def _shade(share: float) -> int:
+    return 0 if share <= 0 else max(1, min(10, round(share * 10)))
+
+
+def intersections(metrics: Metrics) -> list[Heatmap]:
+    """Joint counts of two attributes, each row with its label's own distribution."""
+    maps = []
+    for joint in metrics.intersections:
+        if len(joint.attributes) != 2 or not all(name in metrics.labels for name in joint.attributes):
+            continue
+        down, across = (metrics.labels[name] for name in joint.attributes)
+        counts = {tuple(cell.labels): cell.images for cell in joint.counts}
+        total = sum(counts.get((one, two), 0) for one in down for two in across)
+        other = sum(counts.values()) - total
+        if not total:
+            continue
+        rows = []
+        for one in down:
+            cells = []
+            for two in across:
+                count = counts.get((one, two), 0)
+                hint = f"{label_text(one)}, {label_text(two)}: {count:,} of {total:,} images"
+                cells.append(HeatCell(_shade(3 * count / total), f"{count:,}", hint))
+            rows.append((label_text(one), cells))
+        names = [label_text(name) for name in joint.attributes]
+        maps.append(
+            Heatmap(
+                caption=f"Perceived {names[0]} by {names[1]}",
+                note=f"{total:,} images with a label for both" + (f"; {other:,} without are left out" if other else ""),
+                columns=[label_text(label) for label in across],
+                rows=rows,
+            )
+        )
+    return maps
+
+
+def by_prompt(metrics: Metrics, order: Sequence[Prompt], limit: int = 60) -> list[Heatmap]:
+    """Every other attribute's counts per prompt; nothing for runs with more than `limit` prompts."""
+    if len(order) > limit:
+        return []
+    maps = []
+    for name, labels in metrics.labels.items():
+        if name == metrics.headline or not any(name in prompt.attributes for prompt in order):
+            continue
+        rows = []
+        for prompt in order:
+            counts = prompt.attributes[name].counts if name in prompt.attributes else {}
+            total = sum(counts.get(label, 0) for label in labels)
+            cells = []
+            for label in labels:
+                count = counts.get(label, 0)
+                hint = f"{clean(prompt.text, 80)}, {label_text(label)}: {count:,} of {total:,} images"
+                cells.append(HeatCell(_shade(count / total if total else 0.0), f"{count:,}" if count else "·", hint))
+            rows.append((clean(prompt.text, 80), cells))
+        maps.append(
+            Heatmap(
+                caption=f"Perceived {label_text(name)} by prompt",
+                note="Images with each label; the darker, the larger their share of the prompt",
+                columns=[label_text(label) for label in labels],
+                rows=rows,
+            )
+        )
+    return maps
+
+
 def planted_points(metrics: Metrics) -> list[svg.Point]:
     """Prompts with a reference for the first label."""
     label = metrics.headline_labels[0]

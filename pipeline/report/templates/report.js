@@ -145,4 +145,119 @@
     if (event.key === "ArrowRight") step(1);
   });
   dialog.addEventListener("close", () => { if (opener) opener.focus(); });
+
+  /* copy a figure as SVG, a table as CSV */
+  const toast = byId("toast");
+  let fading = 0;
+  const say = (text) => {
+    toast.textContent = text;
+    clearTimeout(fading);
+    fading = setTimeout(() => { toast.textContent = ""; }, 2500);
+  };
+  const shown = (element) => element.getClientRects().length > 0;
+  const PAINT = ["fill", "fill-opacity", "stroke", "stroke-width", "stroke-dasharray", "stroke-opacity", "stroke-linecap", "font-size", "font-family", "font-weight", "text-anchor"];
+  const painted = (original) => {
+    const copy = original.cloneNode(true);
+    const from = [original, ...original.querySelectorAll("*")];
+    [copy, ...copy.querySelectorAll("*")].forEach((node, place) => {
+      const style = getComputedStyle(from[place]);
+      for (const name of PAINT) node.setAttribute(name, style.getPropertyValue(name));
+      for (const name of ["class", "role", "aria-label", "aria-hidden"]) node.removeAttribute(name);
+    });
+    return copy;
+  };
+  const textLines = (element) => {
+    const lines = new Map();
+    const walker = document.createTreeWalker(element, NodeFilter.SHOW_TEXT);
+    const bottom = element.getBoundingClientRect().bottom + 1;
+    while (walker.nextNode()) {
+      for (const match of walker.currentNode.data.matchAll(/\S+/g)) {
+        const range = document.createRange();
+        range.setStart(walker.currentNode, match.index);
+        range.setEnd(walker.currentNode, match.index + match[0].length);
+        const box = range.getBoundingClientRect();
+        if (!box.width || box.bottom > bottom) continue;
+        const key = Math.round(box.bottom);
+        const line = lines.get(key) || { x: box.left, y: box.bottom - box.height * 0.22, words: [] };
+        line.words.push(match[0]);
+        lines.set(key, line);
+      }
+    }
+    return lines.values();
+  };
+  const asSvg = (figure) => {
+    const before = root.dataset.theme;
+    root.dataset.theme = "light";
+    const frame = figure.getBoundingClientRect();
+    const pad = 8;
+    const out = document.createElementNS(SVG, "svg");
+    out.setAttribute("xmlns", SVG);
+    out.setAttribute("width", String(Math.ceil(frame.width + 2 * pad)));
+    let bottom = 0;
+    for (const drawing of figure.querySelectorAll("svg")) {
+      if (drawing.parentElement.closest("svg") || !shown(drawing) || drawing.closest(".thumb, .tools")) continue;
+      const box = drawing.getBoundingClientRect();
+      const copy = painted(drawing);
+      for (const [name, value] of [["x", box.left - frame.left + pad], ["y", box.top - frame.top + pad], ["width", box.width], ["height", box.height], ["overflow", "visible"]]) copy.setAttribute(name, String(value));
+      out.append(copy);
+      bottom = Math.max(bottom, box.bottom - frame.top);
+    }
+    for (const element of figure.querySelectorAll("[data-svg], th, td.num, caption")) {
+      if (!shown(element) || element.closest(".visually-hidden")) continue;
+      const style = getComputedStyle(element);
+      for (const line of textLines(element)) {
+        const text = document.createElementNS(SVG, "text");
+        for (const [name, value] of [["x", line.x - frame.left + pad], ["y", line.y - frame.top + pad], ["fill", style.color], ["font-size", style.fontSize], ["font-weight", style.fontWeight], ["font-family", style.fontFamily]]) text.setAttribute(name, String(value));
+        text.textContent = line.words.join(" ");
+        out.append(text);
+        bottom = Math.max(bottom, line.y - frame.top + 6);
+      }
+    }
+    out.setAttribute("height", String(Math.ceil(bottom + 2 * pad)));
+    if (before) root.dataset.theme = before; else delete root.dataset.theme;
+    return new XMLSerializer().serializeToString(out);
+  };
+  const cellText = (cell) => {
+    const copy = cell.cloneNode(true);
+    copy.querySelectorAll("small, svg").forEach((node) => node.remove());
+    return copy.textContent.replace(/\s+/g, " ").trim();
+  };
+  const quoted = (value) => {
+    const safe = /^[=+@\t\r|%-]/.test(value) && !/^-?[\d.]+%?$/.test(value) ? `'${value}` : value;
+    return /[",\n]/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
+  };
+  const asCsv = (figure) => {
+    if (figure === list) {
+      const pick = (row, name) => row.querySelector(name)?.textContent.replace(/\s+/g, " ").trim() ?? "";
+      const lines = [["rank", "prompt", "group", "verdict", "images", "share"]];
+      for (const row of list.querySelectorAll(".row:not([hidden])")) {
+        const [tally, share] = row.querySelectorAll(".row-bar .meta");
+        lines.push([pick(row, ".rank"), pick(row, "h3"), pick(row, ".row-name .meta"), pick(row, ".verdict"), tally.textContent.trim(), share.textContent.trim()]);
+      }
+      return lines.map((line) => line.map(quoted).join(",")).join("\n");
+    }
+    const lines = Array.from(figure.querySelector("table").rows, (row) => Array.from(row.cells).filter((cell) => !cell.classList.contains("figure-cell")).map((cell) => quoted(cellText(cell))).join(","));
+    return lines.join("\n");
+  };
+  const save = (text, name, type) => {
+    const link = document.createElement("a");
+    link.href = URL.createObjectURL(new Blob([text], { type }));
+    link.download = name;
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+  };
+  document.addEventListener("click", async (event) => {
+    const button = event.target.closest("[data-copy]");
+    if (!button) return;
+    const svg = button.dataset.copy === "svg";
+    const figure = byId(button.dataset.target);
+    const text = svg ? asSvg(figure) : asCsv(figure);
+    try {
+      await navigator.clipboard.writeText(text);
+      say(svg ? "Figure copied as SVG" : "Table copied as CSV");
+    } catch {
+      save(text, `${button.dataset.target}.${svg ? "svg" : "csv"}`, svg ? "image/svg+xml" : "text/csv");
+      say("Saved as a file");
+    }
+  });
 })();

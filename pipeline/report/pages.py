@@ -1,0 +1,53 @@
+"""Further pages of a large run: every prompt in RUN/report/prompts-NNN.html, bars without pictures."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from pipeline.report.document import Metrics, Prompt
+from pipeline.report.view import PageBuilder
+from pipeline.run_folder import write_atomic
+
+ROWS_PER_PAGE = 500
+
+
+def page_count(prompts: int) -> int:
+    """How many pages list so many prompts."""
+    return -(-prompts // ROWS_PER_PAGE)
+
+
+def write_pages(
+    run_dir: Path, metrics: Metrics, order: Sequence[Prompt], env: jinja2.Environment, **shared: Any
+) -> int:
+    """Write one page per `ROWS_PER_PAGE` prompts of the ranking and remove pages of an earlier, longer list."""
+    folder = run_dir / "report"
+    template = env.get_template("prompts.html.j2")
+    builder = PageBuilder(metrics)
+    count = page_count(len(order))
+    names = [f"prompts-{number:03d}.html" for number in range(1, count + 1)]
+    for number, name in enumerate(names):
+        start = number * ROWS_PER_PAGE
+        rows = [
+            builder.row(rank, prompt, [], [], {})
+            for rank, prompt in enumerate(order[start : start + ROWS_PER_PAGE], start + 1)
+        ]
+        content = template.render(
+            rows=rows, number=number + 1, names=names, total=len(order), labels=metrics.headline_labels, **shared
+        )
+        write_atomic(folder / name, content.encode("utf-8", "replace"))
+    remove_pages(run_dir, keep=names)
+    return count
+
+
+def remove_pages(run_dir: Path, *, keep: Sequence[str] = ()) -> None:
+    """Remove pages that no longer belong to the report."""
+    for stale in (run_dir / "report").glob("prompts-*.html"):
+        if stale.name not in keep:
+            stale.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        (run_dir / "report").rmdir()
