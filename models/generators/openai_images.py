@@ -33,6 +33,7 @@ from models.generators.base import BackendError, GenerationRequest, Outcome
 
 if TYPE_CHECKING:
     from models.generators._openai.asking import Asker, CallResult, Group
+    from models.generators._openai.client import Call
 
 __all__ = ["CostEstimate", "LedgerTotals", "OpenAIImages", "Preflight"]
 
@@ -292,20 +293,22 @@ def _dispatch(
     asker: Asker, groups: deque[Group], ledger: Ledger, stop: threading.Event, settings: Settings
 ) -> Iterator[Outcome]:
     """Hand groups to the threads while there is room and money, and yield what comes back."""
-    workers: Workers[Group, CallResult] = Workers(settings.concurrency, asker.ask)
+    workers: Workers[tuple[Call, Group], CallResult] = Workers(settings.concurrency, asker.ask)
     reason: str | None = None
     try:
         while True:
             while groups and reason is None and workers.busy < settings.concurrency:
-                affordable = ledger.affordable()
-                if affordable == 0:
-                    if not workers.busy:  # while a call is under way, a refusal may still give its price back
-                        reason = _budget_reached(ledger, settings)
-                    break
-                group, rest = groups.popleft().split(settings.images_per_request if affordable is None else affordable)
+                room = ledger.affordable()
+                if room is not None:
+                    room -= asker.images_not_reserved
+                    if room <= 0:
+                        if not workers.busy:  # while a call is under way, a refusal may still give its price back
+                            reason = _budget_reached(ledger, settings)
+                        break
+                group, rest = groups.popleft().split(settings.images_per_request if room is None else room)
                 if rest:
                     groups.appendleft(rest)
-                workers.submit(group)
+                workers.submit(asker.new_call(group))
             if not workers.busy:
                 break
             result = workers.next(timeout=0.2)

@@ -95,11 +95,21 @@ class Asker:
         """Whether any call waits for an answer or an image, and not merely for the time of its next retry."""
         return any(not call.between_attempts for call in tuple(self.calls))
 
-    def ask(self, group: Group) -> CallResult:
-        """The result of one call. Never raises: what goes wrong is an outcome or a reason to stop."""
+    @property
+    def images_not_reserved(self) -> int:
+        """Images of calls that were handed out and have not reached the ledger yet."""
+        return sum(len(call.requests) for call in tuple(self.calls) if not call.attempts)
+
+    def new_call(self, group: Group) -> tuple[Call, Group]:
+        """A call for `ask`, known from now on."""
         call = Call(group.requests)
-        current_call.set(call)
         self.calls.add(call)
+        return call, group
+
+    def ask(self, job: tuple[Call, Group]) -> CallResult:
+        """The result of one call. Never raises: what goes wrong is an outcome or a reason to stop."""
+        call, group = job
+        current_call.set(call)
         try:
             return self._ask(call, group)
         except (StoppedError, BudgetReachedError):
