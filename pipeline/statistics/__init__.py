@@ -4,6 +4,17 @@ docs/method.md has every formula with its assumptions and source; docs/validatio
 interval in simulated audits.
 """
 
+from pipeline.statistics.correction import (
+    CONTRADICTED,
+    CORRECTED,
+    Confusion,
+    corrected_prompt_shares,
+    corrected_share,
+    corrected_unanimity,
+    likelihood_shares,
+    rogan_gladen,
+)
+from pipeline.statistics.coverage import CoverageWarning, coverage_warnings
 from pipeline.statistics.imbalance import (
     MEASURES,
     AbsentLabel,
@@ -13,6 +24,7 @@ from pipeline.statistics.imbalance import (
     imbalance,
     imbalance_floor,
     imbalance_scores,
+    mean_share,
 )
 from pipeline.statistics.intervals import Interval, clopper_pearson, cluster_bootstrap, mean_over_prompts, wilson
 from pipeline.statistics.unanimity import (
@@ -34,8 +46,12 @@ from pipeline.statistics.unanimity import (
 )
 
 __all__ = [
+    "CONTRADICTED",
+    "CORRECTED",
     "MEASURES",
     "AbsentLabel",
+    "Confusion",
+    "CoverageWarning",
     "Estimand",
     "Imbalance",
     "Interval",
@@ -48,10 +64,17 @@ __all__ = [
     "benjamini_hochberg",
     "clopper_pearson",
     "cluster_bootstrap",
+    "corrected_prompt_shares",
+    "corrected_share",
+    "corrected_unanimity",
+    "coverage_warnings",
     "imbalance",
     "imbalance_floor",
     "imbalance_scores",
+    "likelihood_shares",
     "mean_over_prompts",
+    "mean_share",
+    "rogan_gladen",
     "setwise_unanimity",
     "share_tests",
     "subset_unanimity",

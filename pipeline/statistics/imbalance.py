@@ -1,4 +1,4 @@
-"""How far label shares are from even, and how much of that is chance.
+"""Label shares, how far they are from even, and how much of that is chance.
 
 With few images even a fair generator looks uneven: four fair coins are on average 0.1875 away from one half. Every
 score here comes with that floor, its expectation under the reference shares at the same number of images, and with
@@ -61,6 +61,26 @@ class AbsentLabel:
     """Upper confidence limit of its share."""
     chance: float
     """Probability that a generator with the reference shares never shows it in this many images."""
+
+
+def mean_share(counts: npt.ArrayLike, *, label: int = 0, confidence: float = 0.95) -> Interval:
+    """Return the mean over prompts of a label's share of the labelled images; every prompt counts the same.
+
+    Prompts without labelled images are left out. The interval is about prompts like these.
+
+    Parameters
+    ----------
+    counts
+        Labelled images, shape (prompts, labels).
+    label
+        Column of the label.
+    confidence
+        Wanted coverage.
+    """
+    table = as_counts(counts)
+    table = table[table.sum(axis=1) > 0]
+    images = table.sum(axis=1)
+    return mean_over_prompts(table[:, label] / images, independent=float(images.sum()), confidence=confidence)
 
 
 def imbalance_scores(counts: npt.ArrayLike, *, measure: Measure, reference: npt.ArrayLike | None = None) -> FloatArray:

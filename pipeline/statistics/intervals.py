@@ -111,7 +111,13 @@ def wilson_limit(share: npt.ArrayLike, size: npt.ArrayLike, z: npt.ArrayLike) ->
 
 
 def effective_size(
-    mean: npt.ArrayLike, variance: npt.ArrayLike, *, prompts: int, independent: float, confidence: float = 0.95
+    mean: npt.ArrayLike,
+    variance: npt.ArrayLike,
+    *,
+    prompts: int,
+    independent: float,
+    most: float = np.inf,
+    confidence: float = 0.95,
 ) -> FloatArray:
     """Return how many independent coin flips a mean over prompts is worth, elementwise.
 
@@ -128,6 +134,8 @@ def effective_size(
         Number of prompts.
     independent
         Number of independent observations if prompts did not differ, such as the number of images.
+    most
+        Upper end, before the correction. Prompts that agree by chance must not count for more than this.
     confidence
         Coverage of the interval to be built.
 
@@ -144,12 +152,17 @@ def effective_size(
     # Equal values leave a variance of rounding errors, far below what a single differing image would.
     same = variance <= 1e-12
     size = np.where(same, independent, mean * (1 - mean) * prompts / np.where(same, 1.0, variance))
-    corrected: FloatArray = np.maximum(size * ratio**2, prompts)
+    corrected: FloatArray = np.maximum(np.minimum(size, most) * ratio**2, prompts)
     return corrected
 
 
 def mean_over_prompts(
-    values: npt.ArrayLike, *, independent: float | None = None, lowest: float = 0.0, confidence: float = 0.95
+    values: npt.ArrayLike,
+    *,
+    independent: float | None = None,
+    most: float = np.inf,
+    lowest: float = 0.0,
+    confidence: float = 0.95,
 ) -> Interval:
     """Return the mean of per-prompt values for a population of prompts like these.
 
@@ -163,6 +176,8 @@ def mean_over_prompts(
     independent
         Number of independent observations if prompts did not differ, such as the number of images behind a share or
         the number of disjoint sets behind unanimity; it counts where all values agree. Default: the number of prompts.
+    most
+        See `effective_size`.
     lowest
         The lowest value that is possible at all. Close to it a mean of few values is skewed, which the limits follow.
     confidence
@@ -184,7 +199,7 @@ def mean_over_prompts(
     position = min(max((mean - lowest) / span, 0.0), 1.0)
     variance = float(vector.var(ddof=1)) / span**2 if len(vector) > 1 else 0.0
     flips = len(vector) if independent is None else independent
-    size = effective_size(position, variance, prompts=len(vector), independent=flips, confidence=confidence)
+    size = effective_size(position, variance, prompts=len(vector), independent=flips, most=most, confidence=confidence)
     z = float(special.ndtri((1 + confidence) / 2))
     low = 0.0 if position == 0 else float(wilson_limit(position, size, -z))
     high = 1.0 if position == 1 else float(wilson_limit(position, size, z))

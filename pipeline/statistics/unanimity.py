@@ -218,7 +218,8 @@ def unanimity(
     certain = resolve != "against" or not np.any(unresolved)
     lowest = _even_split_unanimity(int(images.min()), labels=table.shape[1], set_size=set_size) if certain else 0.0
     if estimand == "population":
-        interval = mean_over_prompts(values, independent=sets, lowest=lowest, confidence=confidence)
+        most = float(images.sum())
+        interval = mean_over_prompts(values, independent=sets, most=most, lowest=lowest, confidence=confidence)
     else:
         interval = _fixed_prompts(values, table, images, set_size=set_size, sets=sets, confidence=confidence)
     return UnanimityEstimate(interval, len(values), left_out)

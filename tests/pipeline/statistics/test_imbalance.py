@@ -14,6 +14,7 @@ from pipeline.statistics.imbalance import (
     imbalance,
     imbalance_floor,
     imbalance_scores,
+    mean_share,
 )
 
 
@@ -95,3 +96,10 @@ def test_wrong_reference_and_measure_are_refused():
         imbalance_scores([[1, 2]], measure="variation")
     with pytest.raises(ValueError, match="images"):
         imbalance_floor(0, labels=2, measure="total_variation")
+
+
+def test_mean_share_weighs_prompts_not_images():
+    interval = mean_share([[4, 0], [16, 48], [0, 0]])
+    assert interval.value == pytest.approx((1 + 0.25) / 2)
+    assert 0 <= interval.low < interval.value < interval.high <= 1
+    assert mean_share([[0, 0]]).value is None
