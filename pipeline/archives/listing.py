@@ -21,6 +21,8 @@ from pipeline.decoding import sniff_format
 
 CAPTION_EXTENSIONS = ("txt", "caption", "json")
 SNIFF_BYTES = 256
+MAX_INDEX_DIGITS = 9
+"""Longer numbers, such as times, are no positions; it also keeps indexes of one container below INDEX_STRIDE."""
 
 
 class FileEntry(NamedTuple):
@@ -184,7 +186,7 @@ def _rising_numbers(parts: list[Directory]) -> array[int] | None:
     for part in parts:
         for name in part.names:
             stem = name.rpartition(".")[0] or name
-            if not (stem.isascii() and stem.isdigit() and len(stem) <= 18):
+            if not (stem.isascii() and stem.isdigit() and len(stem) <= MAX_INDEX_DIGITS):
                 return None
             number = int(stem)
             if numbers and number <= numbers[-1]:

@@ -272,6 +272,21 @@ class RemoteTree:
         except Exception as error:
             raise unreachable(self._location, error) from None
 
+    def top(self) -> tuple[list[str], bool]:
+        """Names of the files directly under the root, and whether there are folders too.
+
+        Raises:
+            ArchiveError: if the root cannot be listed.
+        """
+        fs, root = self._open()
+        try:
+            entries = fs.ls(root, detail=True)
+        except Exception as error:
+            raise unreachable(self._location, error) from None
+        names = {entry["name"].rstrip("/").rpartition("/")[2]: entry["type"] == "directory" for entry in entries}
+        folders = any(folder and not is_hidden(name) for name, folder in names.items())
+        return [name for name, folder in names.items() if not folder], folders
+
     def heads(self, paths: Sequence[str]) -> Iterator[bytes]:
         if not paths:
             return

@@ -37,7 +37,8 @@ from pipeline.decoding import sniff_format
 
 MAX_CAPTION_BYTES = 2**20
 MAX_KEY_IMAGES = 64
-"""Images of one key that are held while its caption is awaited."""
+MAX_KEY_BYTES = 2**29
+"""Images of one key that are held while its caption is awaited; a caption behind more than these is not theirs."""
 
 _PROBED_IMAGES = 50
 _SURVEYED_MEMBERS = 100_000
@@ -52,7 +53,11 @@ class _Key:
 
     name: str = ""
     images: list[tuple[str, bytes | None, str | None]] = field(default_factory=list)
+    """Member name, its bytes or the reason why there are none. A nameless one stands for what is lost."""
     captions: dict[str, bytes] = field(default_factory=dict)
+
+    def held(self) -> int:
+        return sum(len(data) for _, data, _ in self.images if data is not None)
 
 
 @dataclass(slots=True)
@@ -110,10 +115,10 @@ class TarSource:
         file = self._files[shard.ordinal]
         prompt_from = shard.id.rpartition("-")[2]
         counted: Counter[str] = Counter()
-        for name, data, error, prompt, extra in self._rows(file, prompt_from):
+        for name, data, error, prompt, fields in self._rows(file, prompt_from):
             number = shard.ordinal * INDEX_STRIDE + counted[prompt.id]
             counted[prompt.id] += 1
-            extra = dict(extra)
+            extra = dict(fields)
             seed = extra.get("seed", "")
             image = ArchivedImage(
                 prompt_id=prompt.id,
@@ -158,21 +163,20 @@ class TarSource:
         captions = self._captions_anywhere(file) if prompt_from == "caption" else {}
         for key in self._keys(file, hold=prompt_from == "caption" and captions is None):
             for name, data, error in key.images:
+                if prompt_from == "folder" and name:
+                    yield name, data, error, book.from_name(_folder(name) or _stem(file)), {}
+                    continue
                 extra: dict[str, str] = {}
                 text: str | None = None
-                if prompt_from == "folder":
-                    prompt = book.from_name(_folder(name) or _stem(file))
-                elif prompt_from == "metadata":
+                if prompt_from == "metadata":
                     text = None if data is None else prompt_in_image(data)
-                elif captions is not None:
-                    text, extra = _caption_of(name, captions)
+                elif prompt_from == "caption":
+                    text, extra = _caption_of(name, key.captions if captions is None else captions)
+                if text:
+                    yield name, data, error, book.from_text(text), extra
                 else:
-                    text, extra = _caption_of(name, key.captions)
-                if prompt_from != "folder":
-                    prompt = book.from_text(text) if text else Prompt(NO_PROMPT_ID, "")
-                    if not text and error is None:
-                        data, error = None, f"no prompt: {_MISSING[prompt_from]}"
-                yield name, data, error, prompt, extra
+                    reason = error or f"no prompt: {_MISSING[prompt_from]}"
+                    yield name, None, reason, Prompt(NO_PROMPT_ID, ""), {}
 
     def _keys(self, file: str, *, hold: bool) -> Iterator[_Key]:
         """Images in the tar's order, each with the captions of its key where they are held for."""
@@ -181,7 +185,7 @@ class TarSource:
             with self._stream(file) as stream:
                 for member in stream:
                     name = _key(member.name)
-                    if name != key.name or len(key.images) >= MAX_KEY_IMAGES:
+                    if name != key.name or len(key.images) >= MAX_KEY_IMAGES or key.held() > MAX_KEY_BYTES:
                         if key.images:
                             yield key
                         key = _Key(name)
@@ -274,8 +278,8 @@ class TarSource:
         if len(self._files) == 1:
             return "folder"  # the tar's own name
         raise ArchiveError(
-            f"nothing in {self._location} says which prompt an image was made for: no caption files, folders or metadata. "
-            "Set prompt_from: folder to take each tar's own name"
+            f"nothing in {self._location} says which prompt an image was made for: no caption files, folders or "
+            "metadata. Set prompt_from: folder to take each tar's own name"
         )
 
     def _survey(self, file: str, prompt_from: str, survey: _Survey, *, images: int | None = None) -> None:

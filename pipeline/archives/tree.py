@@ -27,7 +27,7 @@ from pipeline.archives.listing import (
     shard_of,
 )
 from pipeline.archives.metadata import caption_in_file, prompt_in_image
-from pipeline.archives.options import ArchiveOptions
+from pipeline.archives.options import ArchiveOptions, PromptFrom
 from pipeline.archives.text import Prompt
 
 EXAMPLES = 5
@@ -68,7 +68,7 @@ class TreeSource:
             self._listing = listing
         return self._listing
 
-    def prompt_from(self) -> str:
+    def prompt_from(self) -> PromptFrom:
         """Where prompts come from, with auto resolved; needs the listing."""
         if self._options.prompt_from != "auto":
             return self._options.prompt_from
@@ -115,6 +115,12 @@ class TreeSource:
         for directory in listing.directories[:EXAMPLES]:
             prompt = book.from_name(prompt_name(directory.path, self._tree.root_name))
             yield f"{prompt.text} <- {self._tree.show(directory.join(directory.names[0]))}"
+
+
+def broken_item(shard: Shard, path: str, error: str) -> ArchiveItem:
+    """The row that stands for a container, or the rest of one, that cannot be read."""
+    image = ArchivedImage(prompt_id=NO_PROMPT_ID, prompt="", index=shard.ordinal * INDEX_STRIDE, path=path)
+    return ArchiveItem(image, None, error)
 
 
 def shard_id(ordinal: int, prompt_from: str) -> str:

@@ -1,0 +1,48 @@
+"""Columns of manifests and tables: which is which, by their customary names."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+
+from pipeline.archives.base import ArchiveError
+from pipeline.archives.text import escape_name
+
+PROMPT_NAMES = ("prompt", "text", "caption")
+
+
+def pick(
+    names: Sequence[str], customary: Sequence[str], chosen: str | None, *, what: str, where: str, option: str
+) -> str | None:
+    """The column that was chosen, or the first customary one (in any case of letters), or None.
+
+    Raises:
+        ArchiveError: if a column was chosen that is not there.
+    """
+    if chosen is not None:
+        if chosen in names:
+            return chosen
+        raise ArchiveError(f"{where}: no {what} column {chosen!r} ({option}). {suggestion(chosen, names)}")
+    lower = {name.strip().lower(): name for name in reversed(names)}
+    return next((lower[name] for name in customary if name in lower), None)
+
+
+def suggestion(name: str, names: Sequence[str]) -> str:
+    """'Did you mean ...?' with the columns there are."""
+    close = difflib.get_close_matches(name.lower(), [known.lower() for known in names], n=1, cutoff=0.6)
+    original = next((known for known in names if close and known.lower() == close[0]), None)
+    hint = f"Did you mean '{escape_name(original)}'? " if original is not None else ""
+    listed = ", ".join(escape_name(known) for known in names[:20]) or "none"
+    return f"{hint}Columns: {listed}"
+
+
+def whole_number(text: str | None) -> int | None:
+    """A whole number that fits 64 bits, or None."""
+    if text is None:
+        return None
+    text = text.strip()
+    digits = text.removeprefix("-")
+    if not (digits.isascii() and digits.isdigit() and len(digits) <= 19):
+        return None
+    number = int(text)
+    return number if -(2**63) <= number < 2**63 else None

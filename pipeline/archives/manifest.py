@@ -1,0 +1,463 @@
+"""A CSV or JSONL manifest: a row per image with the columns path and prompt; index, group, seed, prompt_id if wanted.
+
+Paths are relative to the manifest. One that somebody wrote on this machine may name any file on it; one at an address
+may only name what lies beside or below it. The manifest itself must be right: whatever is wrong with a row of it is one
+error that names the line. A file that is missing is an image with an error.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import os
+from array import array
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from pipeline.archives.base import INDEX_STRIDE, ArchivedImage, ArchiveError, ArchiveItem, ArchiveSummary, Shard
+from pipeline.archives.columns import PROMPT_NAMES, pick, suggestion, whole_number
+from pipeline.archives.folder import read_file
+from pipeline.archives.options import ArchiveOptions
+from pipeline.archives.remote import RemoteTree, address_path, open_binary, scheme_of, show_address, stamp_of
+from pipeline.archives.text import Prompt, PromptBook, clean_text, escape_name
+from pipeline.archives.tree import find_shard
+
+PATH_NAMES = ("path", "file_name", "filename", "file", "image_path", "image")
+MAX_LINE_BYTES = 2**20
+_JSON_LINES = (".jsonl", ".ndjson")
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    line: int
+    """Line in the manifest, from 1, where the row begins."""
+    offset: int
+    """Byte where the row begins."""
+    values: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Columns:
+    path: str
+    prompt: str | None
+    """None where prompts are the folders of the paths."""
+    index: str | None
+    group: str | None
+    seed: str | None
+    prompt_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Scan:
+    """What one pass over the manifest finds."""
+
+    columns: _Columns
+    shards: tuple[Shard, ...]
+    images: int
+    per_prompt: Counter[str]
+    examples: tuple[str, ...]
+    kept: tuple[str, ...]
+
+
+class ManifestSource:
+    """`ArchiveSource` over one manifest, here or at an address."""
+
+    def __init__(self, file: str, options: ArchiveOptions) -> None:
+        if options.prompt_from in ("caption", "metadata"):
+            raise ArchiveError(
+                f"{show_address(file)}: a manifest's prompts come from its column, or prompt_from: folder"
+            )
+        self._options = options
+        self._remote = scheme_of(file) is not None
+        self._file = file if self._remote else str(Path(file).resolve())
+        self._shown = show_address(self._file)
+        self._json = address_path(file).lower().endswith(_JSON_LINES)
+        self._scanned: _Scan | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_scanned": None}
+
+    def identity(self) -> Mapping[str, str]:
+        return {"layout": "manifest", "location": self._shown, **self._options.identity()}
+
+    def shards(self) -> Iterator[Shard]:
+        yield from self._scan().shards
+
+    def read(self, shard: Shard) -> Iterator[ArchiveItem]:
+        if not shard.payload:
+            shard = find_shard(self, shard.id)
+        start = json.loads(shard.payload)
+        columns = _Columns(**start["columns"])
+        book = self._options.book()
+        counted: Counter[str] = Counter()
+        pending: list[tuple[ArchivedImage, str]] = []
+        rows = self._rows(start["names"], offset=start["offset"], line=start["line"])
+        for _, row in zip(range(start["rows"]), rows, strict=False):
+            prompt, index, group, seed = self._parsed(row, columns, book)
+            if index is None:
+                index = shard.ordinal * INDEX_STRIDE + counted[prompt.id]
+                counted[prompt.id] += 1
+            named = row.values[columns.path]
+            image = ArchivedImage(
+                prompt_id=prompt.id,
+                prompt=prompt.text,
+                index=index,
+                path=self._show(named),
+                group=group or prompt.group,
+                seed=seed,
+                extra=_extra(row, columns),
+            )
+            pending.append((image, named))
+            if len(pending) >= 256:
+                yield from self._items(pending)
+                pending = []
+        yield from self._items(pending)
+
+    def summary(self) -> ArchiveSummary:
+        scan = self._scan()
+        notes = [f"images from column {escape_name(scan.columns.path)}"]
+        if scan.columns.prompt is None:
+            notes.append("prompts are the folders that the paths name")
+        else:
+            notes.append(f"prompts from column {escape_name(scan.columns.prompt)}")
+        if scan.columns.index is None:
+            notes.append("no column index: images are counted within their prompt, in the order of the rows")
+        if scan.kept:
+            notes.append(f"further columns, kept as text: {', '.join(escape_name(name) for name in scan.kept[:20])}")
+        return ArchiveSummary(
+            layout="manifest",
+            images=scan.images,
+            prompts=len(scan.per_prompt),
+            shards=len(scan.shards),
+            examples=scan.examples,
+            notes=tuple(notes),
+            images_per_prompt=Counter(scan.per_prompt.values()),
+        )
+
+    # --- the pass over all rows --------------------------------------------------------------------------------------
+
+    def _scan(self) -> _Scan:
+        """Read every row once: check it, cut shards, count.
+
+        Raises:
+            ArchiveError: for the first thing that is wrong, with its line.
+        """
+        if self._scanned is None:
+            self._scanned = self._scan_rows()
+        return self._scanned
+
+    def _scan_rows(self) -> _Scan:
+        book = self._options.book()
+        size, stamp = stamp_of(self._file)
+        salt = f"{self._shown}\n{size}\n{stamp}" if self._remote else ""
+        columns: _Columns | None = None
+        names: list[str] = []
+        shards: list[Shard] = []
+        keys = array("Q")
+        per_prompt: Counter[str] = Counter()
+        examples: list[str] = []
+        piece = _Piece(hashlib.sha256(salt.encode()))
+        for row in self._rows():
+            if columns is None:
+                names = list(row.values)
+                columns = self._columns(names)
+            prompt, index, _, _ = self._parsed(row, columns, book)
+            if index is not None:
+                keys.append(_hash(prompt.id, index))
+            if prompt.id not in per_prompt and len(examples) < 5:
+                examples.append(f"{prompt.text} <- {self._show(row.values[columns.path])}")
+            per_prompt[prompt.id] += 1
+            piece.first = piece.first or row
+            piece.rows += 1
+            piece.digest.update(json.dumps(list(row.values.items())).encode())
+            if not self._remote:
+                piece.digest.update(_file_stamp(self._local_path(row.values[columns.path])))
+            if piece.rows == self._options.shard_size:
+                shards.append(piece.shard(len(shards), columns, names))
+                piece = _Piece(hashlib.sha256(salt.encode()))
+        if columns is None:
+            raise ArchiveError(f"{self._shown} has no rows")
+        if piece.rows:
+            shards.append(piece.shard(len(shards), columns, names))
+        self._check_unique(keys, columns, book)
+        used = {columns.path, columns.prompt, columns.index, columns.group, columns.seed, columns.prompt_id}
+        return _Scan(
+            columns=columns,
+            shards=tuple(shards),
+            images=sum(per_prompt.values()),
+            per_prompt=per_prompt,
+            examples=tuple(examples),
+            kept=tuple(name for name in names if name not in used),
+        )
+
+    def _check_unique(self, keys: array[int], columns: _Columns, book: PromptBook) -> None:
+        if not keys:
+            return
+        values = np.sort(np.frombuffer(keys, dtype=np.uint64))
+        if not (values[1:] == values[:-1]).any():
+            return
+        doubles = set(values[1:][values[1:] == values[:-1]].tolist())
+        seen: dict[tuple[str, int], int] = {}
+        for row in self._rows():
+            prompt, index, _, _ = self._parsed(row, columns, book)
+            assert index is not None
+            if _hash(prompt.id, index) not in doubles:
+                continue
+            earlier = seen.setdefault((prompt.id, index), row.line)
+            if earlier != row.line:
+                raise self._error(
+                    row.line,
+                    f"is image {index} of the prompt {prompt.text!r}, and so is line {earlier}. Give each image its "
+                    f"own {columns.index}, or leave that column out: images are then counted in the order of the rows",
+                )
+
+    def _columns(self, names: Sequence[str]) -> _Columns:
+        options = self._options
+        where = f"{self._shown}, line 1"
+        path = pick(names, PATH_NAMES, options.image_column, what="path", where=where, option="image_column")
+        if path is None:
+            raise ArchiveError(f"{where}: no column 'path'. {suggestion('path', names)}. Or set image_column")
+        prompt = None
+        if options.prompt_from != "folder":
+            prompt = pick(
+                names, PROMPT_NAMES, options.prompt_column, what="prompt", where=where, option="prompt_column"
+            )
+            if prompt is None and "prompt_id" not in names:
+                raise ArchiveError(
+                    f"{where}: no column 'prompt'. {suggestion('prompt', names)}. Or set prompt_column; or "
+                    "prompt_from: folder, to take the folder in each path"
+                )
+        others = {name: pick(names, (name,), None, what=name, where=where, option="") for name in _OTHERS}
+        return _Columns(path=path, prompt=prompt, **others)
+
+    def _parsed(
+        self, row: _Row, columns: _Columns, book: PromptBook
+    ) -> tuple[Prompt, int | None, str | None, int | None]:
+        """Prompt, index, group and seed of a row.
+
+        Raises:
+            ArchiveError: if one of them is missing or makes no sense, with the line.
+        """
+        values = row.values
+        path = values.get(columns.path, "")
+        if not path.strip():
+            raise self._error(row.line, f"has no {columns.path}")
+        named = values.get(columns.prompt_id or "", "").strip()
+        text = values.get(columns.prompt or "", "").strip()
+        if columns.prompt is None and not named:
+            folder = path.rstrip("/").rpartition("/")[0].rpartition("/")[2]
+            prompt = book.from_name(
+                folder or address_path(self._file).rpartition("/")[0].rpartition("/")[2] or "images"
+            )
+        elif not text and not named:
+            raise self._error(row.line, f"has no {columns.prompt}")
+        elif named:
+            known = book.from_name(named)
+            prompt = Prompt(known.id, clean_text(text) if text else known.text, known.group)
+        else:
+            prompt = book.from_text(text)
+        index: int | None = None
+        if columns.index is not None:
+            index = whole_number(values.get(columns.index, ""))
+            if index is None or index < 0:
+                shown = escape_name(values.get(columns.index, ""))[:40]
+                raise self._error(row.line, f"has {columns.index} '{shown}': expected a whole number from 0 on")
+        seed: int | None = None
+        if columns.seed is not None and values.get(columns.seed, "").strip():
+            seed = whole_number(values[columns.seed])
+            if seed is None:
+                shown = escape_name(values[columns.seed])[:40]
+                raise self._error(row.line, f"has {columns.seed} '{shown}': expected a whole number, or nothing")
+        group = values.get(columns.group or "", "").strip()
+        return prompt, index, clean_text(group) or None, seed
+
+    # --- rows from bytes ---------------------------------------------------------------------------------------------
+
+    def _rows(self, names: Sequence[str] = (), *, offset: int = 0, line: int = 1) -> Iterator[_Row]:
+        """Rows from the start, or from a row's offset and line with the header's names."""
+        with open_binary(self._file) as stream:
+            lines = _Lines(stream, self._shown, offset=offset, line=line)
+            yield from self._json_rows(lines) if self._json else self._csv_rows(lines, list(names))
+
+    def _json_rows(self, lines: _Lines) -> Iterator[_Row]:
+        for text in lines:
+            if not text.strip():
+                continue
+            try:
+                value = json.loads(text)
+            except (ValueError, RecursionError) as error:
+                raise self._error(lines.last_line, f"is no JSON ({error})") from None
+            if not isinstance(value, dict):
+                raise self._error(lines.last_line, 'is no JSON object such as {"path": ..., "prompt": ...}')
+            yield _Row(lines.last_line, lines.last_offset, {str(key): _as_text(field) for key, field in value.items()})
+
+    def _csv_rows(self, lines: _Lines, names: list[str]) -> Iterator[_Row]:
+        separator = "\t" if address_path(self._file).lower().endswith(".tsv") else ","
+        rows = csv.reader(lines, delimiter=separator, strict=True)
+        while True:
+            line, offset = lines.line, lines.offset
+            try:
+                fields = next(rows, None)
+            except csv.Error as error:
+                raise self._error(line, f"is no valid CSV ({error})") from None
+            if fields is None:
+                return
+            if not fields:
+                continue  # an empty line
+            if not names:
+                names = [name.strip() for name in fields]
+                if len(set(names)) < len(names):
+                    double = next(name for name in names if names.count(name) > 1)
+                    raise self._error(line, f"names the column '{escape_name(double)}' twice")
+                if len(names) == 1 and any(mark in names[0] for mark in ";\t|"):
+                    raise self._error(line, "has one column; separate columns by commas (or tabs, in a .tsv)")
+                continue
+            if len(fields) != len(names):
+                raise self._error(line, f"has {len(fields)} fields, and the header {len(names)} columns")
+            yield _Row(line, offset, dict(zip(names, fields, strict=True)))
+
+    def _error(self, line: int, what: str) -> ArchiveError:
+        return ArchiveError(f"{self._shown}: line {line} {what}")
+
+    # --- files -------------------------------------------------------------------------------------------------------
+
+    def _items(self, pending: Sequence[tuple[ArchivedImage, str]]) -> Iterator[ArchiveItem]:
+        limit = self._options.max_image_bytes
+        contents: dict[str, bytes | str] = {}
+        if self._remote:
+            inside = list(dict.fromkeys(named for _, named in pending if _is_inside(named)))
+            tree = RemoteTree(self._file.rpartition("/")[0])
+            found = tree.read_all([(named, -1) for named in inside], limit=limit)
+            contents = dict(zip(inside, found, strict=True))
+        for image, named in pending:
+            if self._remote:
+                content = contents.get(named, "the path leads out of the manifest's folder: not followed")
+            elif scheme_of(named) is not None:
+                content = "an address in a manifest on this machine is not fetched; put the manifest beside the images"
+            else:
+                content = read_file(self._local_path(named), limit=limit)
+            data, error = (None, content) if isinstance(content, str) else (content, None)
+            yield ArchiveItem(image, data, error)
+
+    def _local_path(self, named: str) -> str:
+        return os.path.join(os.path.dirname(self._file), named)  # noqa: PTH118, PTH120  (kept as it is written)
+
+    def _show(self, named: str) -> str:
+        if self._remote:
+            return f"{show_address(self._file.rpartition('/')[0])}/{escape_name(named)}"
+        return escape_name(named if scheme_of(named) else os.path.normpath(self._local_path(named)))
+
+
+_OTHERS = ("index", "group", "seed", "prompt_id")
+
+
+class _Lines:
+    """Lines of text from bytes, with the offset and number of the one that comes next."""
+
+    def __init__(self, stream: BinaryIO, shown: str, *, offset: int, line: int) -> None:
+        self._stream = stream
+        self._shown = shown
+        self.offset = self.last_offset = offset
+        self.line = self.last_line = line
+        self._buffer = b""
+        stream.seek(offset)
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        raw = self._next_line()
+        if not raw:
+            raise StopIteration
+        self.last_line, self.last_offset = self.line, self.offset
+        self.line += 1
+        self.offset += len(raw)
+        where = f"{self._shown}: line {self.last_line}"
+        if len(raw) > MAX_LINE_BYTES:
+            raise ArchiveError(f"{where} is longer than {MAX_LINE_BYTES:,} bytes; is this a manifest?")
+        if self.last_line == 1 and raw.startswith((b"\xff\xfe", b"\xfe\xff")):
+            raise ArchiveError(f"{where}: the file is UTF-16; save it as UTF-8")
+        if b"\0" in raw:
+            raise ArchiveError(f"{where} holds a zero byte; is this a text file?")
+        try:
+            text = raw.decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise ArchiveError(
+                f"{where} is not UTF-8 (byte {error.start + 1} of it is {raw[error.start]:#04x}); save it as UTF-8"
+            ) from None
+        return text.removeprefix("\ufeff") if self.last_line == 1 else text
+
+    def _next_line(self) -> bytes:
+        at = self._buffer.find(b"\n")
+        while at < 0 and len(self._buffer) <= MAX_LINE_BYTES:
+            more = self._stream.read(2**18)
+            if not more:
+                line, self._buffer = self._buffer, b""
+                return line
+            at = more.find(b"\n")
+            at = at + len(self._buffer) if at >= 0 else -1
+            self._buffer += more
+        stop = at + 1 if at >= 0 else len(self._buffer)
+        line, self._buffer = self._buffer[:stop], self._buffer[stop:]
+        return line
+
+
+def _as_text(value: Any) -> str:
+    if value is None:
+        return ""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _extra(row: _Row, columns: _Columns) -> dict[str, str]:
+    used = {columns.path, columns.prompt, columns.index, columns.group, columns.seed, columns.prompt_id}
+    return {clean_text(name): clean_text(value) for name, value in row.values.items() if name not in used and value}
+
+
+def _hash(prompt_id: str, index: int) -> int:
+    return int.from_bytes(hashlib.blake2b(f"{index}\n{prompt_id}".encode(), digest_size=8).digest(), "big")
+
+
+def _file_stamp(path: str) -> bytes:
+    try:
+        status = os.stat(path)  # noqa: PTH116  (a path may be no valid one)
+    except (OSError, ValueError):
+        return b"missing"
+    return f"{status.st_size} {status.st_mtime_ns}".encode()
+
+
+def _is_inside(named: str) -> bool:
+    """A relative path that stays in the manifest's folder, whatever the storage makes of it."""
+    parts = named.replace("\\", "/").split("/")
+    return scheme_of(named) is None and "://" not in named and all(part not in ("", ".", "..") for part in parts)
+
+
+@dataclass(slots=True)
+class _Piece:
+    """The shard that is being filled."""
+
+    digest: Any
+    first: _Row | None = None
+    rows: int = 0
+
+    def shard(self, ordinal: int, columns: _Columns, names: Sequence[str]) -> Shard:
+        assert self.first is not None
+        said = {
+            "offset": self.first.offset,
+            "line": self.first.line,
+            "rows": self.rows,
+            "names": list(names),
+            "columns": {name: getattr(columns, name) for name in columns.__slots__},
+        }
+        return Shard(
+            id=f"{ordinal:06d}",
+            ordinal=ordinal,
+            fingerprint=self.digest.hexdigest(),
+            images=self.rows,
+            payload=json.dumps(said).encode(),
+        )

@@ -1,0 +1,152 @@
+"""From a location to the source that reads it."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from pipeline.archives.base import ArchiveError, ArchiveSource
+from pipeline.archives.folder import LocalTree
+from pipeline.archives.kinds import Kind, is_hidden, kind_of
+from pipeline.archives.listing import Tree
+from pipeline.archives.manifest import ManifestSource
+from pipeline.archives.options import ArchiveOptions
+from pipeline.archives.parquet import ParquetSource
+from pipeline.archives.remote import RemoteTree, address_path, expand, scheme_of, show_address
+from pipeline.archives.run_images import RunImages
+from pipeline.archives.tar import TarSource
+from pipeline.archives.text import natural_key
+from pipeline.archives.tree import TreeSource
+from pipeline.archives.zip import ZipSource
+
+
+def open_source(location: str | os.PathLike[str], *, options: ArchiveOptions | None = None) -> ArchiveSource:
+    """The archive at a path, pattern or URL.
+
+    Args:
+        location: a folder, a manifest, tar, zip or parquet file, several of them (`*`, `{0000..0012}`), a run folder,
+            or an s3://, gs:// or https:// address of the same.
+        options: reading options; the defaults fit the customary layouts.
+
+    Raises:
+        ArchiveError: if there is nothing there, or nothing that can be read; says how to mend it.
+    """
+    options = options or ArchiveOptions()
+    text = os.fspath(location)
+    if scheme_of(text) is None:
+        text = str(Path(text).expanduser())
+    files = expand(text)
+    layout = _layout(text, files, options)
+    if layout in ("folder", "run") and len(files) > 1:
+        raise ArchiveError(f"{show_address(text)} matches {len(files)} folders or images; give the folder above them")
+    if layout == "run":
+        return RunImages(text, shard_size=options.shard_size, max_image_bytes=options.max_image_bytes)
+    if layout == "folder":
+        tree: Tree = LocalTree(files[0]) if scheme_of(files[0]) is None else RemoteTree(files[0])
+        shown = str(Path(files[0]).resolve()) if scheme_of(files[0]) is None else files[0]
+        return TreeSource(tree, options, location=show_address(shown))
+    files = [file for each in files for file in _inside(each, layout)]
+    if layout == "manifest":
+        if len(files) > 1:
+            raise ArchiveError(f"{show_address(text)} matches {len(files)} manifests; give one")
+        return ManifestSource(files[0], options)
+    if layout == "tar":
+        return TarSource(files, options, location=text)
+    return (ZipSource if layout == "zip" else ParquetSource)(files, options, location=text)
+
+
+_SUFFIXES = {
+    "manifest": (".csv", ".tsv", ".jsonl", ".ndjson"),
+    "tar": (".tar", ".tar.gz", ".tgz"),
+    "zip": (".zip",),
+    "parquet": (".parquet",),
+}
+
+
+def _layout(location: str, files: Sequence[str], options: ArchiveOptions) -> str:
+    """What lies at a location: as the options say, else by names, else by looking in.
+
+    Raises:
+        ArchiveError: if it is nothing that is read, or a mixture.
+    """
+    if options.layout != "auto":
+        return options.layout
+    kinds = {_kind(file) for file in files}
+    if len(kinds) > 1:
+        raise ArchiveError(
+            f"{show_address(location)} matches {' and '.join(sorted(kinds))}; give a pattern for one kind"
+        )
+    return kinds.pop()
+
+
+def _kind(file: str) -> str:
+    name = address_path(file).lower()
+    is_folder = scheme_of(file) is None and Path(file).is_dir()
+    if not is_folder:
+        for kind, suffixes in _SUFFIXES.items():
+            if name.endswith(suffixes):
+                return kind
+    if scheme_of(file) is not None:
+        return _remote_kind(file)
+    path = Path(file)
+    if not path.exists():
+        raise ArchiveError(f"nothing at {show_address(file)}")
+    if not is_folder:
+        what = "it is one image: give the folder that it lies in" if kind_of(path.name) is Kind.IMAGE else _EXPECTED
+        raise ArchiveError(f"cannot read {show_address(file)}: {what}")
+    if (path / "run.json").is_file() and (path / "images.parquet").is_file():
+        return "run"
+    entries = list(os.scandir(path))
+    folders = any(entry.is_dir() and not is_hidden(entry.name) for entry in entries)
+    return _folder_kind([entry.name for entry in entries if not entry.is_dir()], folders=folders)
+
+
+_EXPECTED = (
+    "expected a folder of images, a manifest (.csv, .tsv, .jsonl), .tar, .tar.gz, .zip or .parquet. If it is one of "
+    "these under another name, set archive.layout"
+)
+
+
+def _folder_kind(names: Sequence[str], *, folders: bool) -> str:
+    """A folder of containers alone is read as those, any other as a tree of images."""
+    if folders:
+        return "folder"
+    counts: Counter[str] = Counter()
+    for name in names:
+        if not is_hidden(name):
+            counts["image"] += kind_of(name) is Kind.IMAGE
+            for kind in ("tar", "zip", "parquet"):
+                counts[kind] += name.lower().endswith(_SUFFIXES[kind])
+    found = [kind for kind in ("tar", "zip", "parquet") if counts[kind]]
+    return found[0] if len(found) == 1 and not counts["image"] else "folder"
+
+
+def _remote_kind(file: str) -> str:
+    if scheme_of(file) in ("http", "https"):
+        raise ArchiveError(
+            f"cannot read {show_address(file)}: over https only files are read (tar, zip, parquet, manifest), whose "
+            "address ends as their names do; for another name set archive.layout"
+        )
+    names, folders = RemoteTree(file).top()
+    return _folder_kind(names, folders=folders)
+
+
+def _inside(file: str, layout: str) -> list[str]:
+    """The containers in a folder of containers; a file is itself."""
+    suffixes = _SUFFIXES[layout]
+    if scheme_of(file) is None and Path(file).is_dir():
+        names = [entry.name for entry in os.scandir(file) if entry.is_file()]
+        base = str(Path(file).resolve())
+    elif scheme_of(file) is None:
+        return [str(Path(file).resolve())]
+    elif scheme_of(file) in ("http", "https") or address_path(file).lower().endswith(suffixes):
+        return [file]
+    else:
+        names = RemoteTree(file).top()[0]
+        base = file.rstrip("/")
+    chosen = [name for name in names if name.lower().endswith(suffixes) and not is_hidden(name)]
+    if not chosen:
+        raise ArchiveError(f"no {' or '.join(suffixes)} file in {show_address(file)}")
+    return [f"{base}/{name}" for name in sorted(chosen, key=lambda name: (natural_key(name), name))]

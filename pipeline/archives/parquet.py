@@ -1,0 +1,333 @@
+"""Parquet with the images inside: Hugging Face's struct {bytes, path}, or a plain column of bytes.
+
+A shard is a run of row groups of about `shard_size` rows in one file (at least one row group). Only the columns that
+are used are read, a few rows at a time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.archives.base import (
+    INDEX_STRIDE,
+    NO_PROMPT_ID,
+    ArchivedImage,
+    ArchiveError,
+    ArchiveItem,
+    ArchiveSummary,
+    Shard,
+)
+from pipeline.archives.columns import PROMPT_NAMES, pick, whole_number
+from pipeline.archives.metadata import prompt_in_image
+from pipeline.archives.options import ArchiveOptions
+from pipeline.archives.remote import open_binary, show_address, stamp_of
+from pipeline.archives.text import Prompt, clean_text, escape_name
+from pipeline.archives.tree import broken_item, find_shard
+
+IMAGE_NAMES = (
+    "image",
+    "img",
+    "jpg",
+    "jpeg",
+    "png",
+    "webp",
+    "image_bytes",
+    "bytes",
+    "picture",
+    "photo",
+    "content",
+    "data",
+)
+BATCH_ROWS = 16
+_SUMMARY_ROWS = 1_000_000
+_BROKEN = "broken"
+
+
+class ParquetSource:
+    """`ArchiveSource` over parquet files, here or at addresses."""
+
+    def __init__(self, files: Sequence[str], options: ArchiveOptions, *, location: str) -> None:
+        self._files = list(files)
+        self._options = options
+        self._location = show_address(location)
+
+    def identity(self) -> Mapping[str, str]:
+        return {"layout": "parquet", "location": self._location, **self._options.identity()}
+
+    def shards(self) -> Iterator[Shard]:
+        ordinal = 0
+        for number, file in enumerate(self._files):
+            said = [show_address(file), *map(str, stamp_of(file))]
+            try:
+                with _File(file, self._options) as table:
+                    pieces = list(_pieces(table.rows_of_groups(), self._options.shard_size))
+            except ArchiveError as error:
+                if len(self._files) == 1:
+                    raise
+                pieces = [(0, 0, None)]
+                broken = str(error).encode()
+            for first, last, rows in pieces:
+                if rows == 0:
+                    continue
+                name = _BROKEN if rows is None else f"{first:06d}.{last:06d}"
+                text = "\n".join([*said, str(ordinal), name])
+                yield Shard(
+                    id=f"{ordinal:06d}-{number:06d}-{name}",
+                    ordinal=ordinal,
+                    fingerprint=hashlib.sha256(text.encode()).hexdigest(),
+                    images=rows,
+                    payload=broken if rows is None else b"",
+                )
+                ordinal += 1
+
+    def read(self, shard: Shard) -> Iterator[ArchiveItem]:
+        _, number, name = shard.id.split("-")
+        file = self._files[int(number)]
+        if name == _BROKEN:
+            shard = shard if shard.payload else find_shard(self, shard.id)
+            yield broken_item(shard, show_address(file), shard.payload.decode())
+            return
+        first, last = (int(part) for part in name.split("."))
+        counted: Counter[str] = Counter()
+        with _File(file, self._options) as table:
+            row = sum(table.rows_of_groups()[:first])
+            try:
+                for batch in table.batches(range(first, last + 1)):
+                    for values in batch.to_pylist():
+                        prompt, data, error, extra = table.row(values)
+                        seed = whole_number(extra.get("seed"))
+                        if seed is not None:
+                            del extra["seed"]
+                        group = extra.pop("group", None)
+                        image = ArchivedImage(
+                            prompt_id=prompt.id,
+                            prompt=prompt.text,
+                            index=shard.ordinal * INDEX_STRIDE + counted[prompt.id],
+                            path=f"{show_address(file)}::{row}",
+                            group=prompt.group or group,
+                            seed=seed,
+                            extra=extra,
+                        )
+                        counted[prompt.id] += 1
+                        row += 1
+                        yield ArchiveItem(image, data, error)
+            except (pa.ArrowException, OSError, ValueError) as error:
+                if isinstance(error, ArchiveError):
+                    raise
+                image = ArchivedImage(
+                    prompt_id=NO_PROMPT_ID,
+                    prompt="",
+                    index=shard.ordinal * INDEX_STRIDE + counted[NO_PROMPT_ID],
+                    path=f"{show_address(file)}::{row}",
+                )
+                reason = (
+                    f"the parquet is damaged ({type(error).__name__}); no row from {row:,} on in this part can be read"
+                )
+                yield ArchiveItem(image, None, reason)
+
+    def summary(self) -> ArchiveSummary:
+        images = 0
+        shards = 0
+        per_prompt: Counter[str] = Counter()
+        counted = True
+        notes: list[str] = []
+        examples: list[str] = []
+        for file in self._files:
+            try:
+                with _File(file, self._options) as table:
+                    rows = table.rows_of_groups()
+                    images += sum(rows)
+                    shards += sum(1 for _ in _pieces(rows, self._options.shard_size))
+                    notes += table.notes()
+                    if table.prompt_column is None or images > _SUMMARY_ROWS:
+                        counted = False
+                        continue
+                    for row, prompt in enumerate(table.prompts()):
+                        if prompt.id not in per_prompt and len(examples) < 5:
+                            examples.append(f"{prompt.text} <- {show_address(file)}::{row}")
+                        per_prompt[prompt.id] += 1
+            except ArchiveError as error:
+                if len(self._files) == 1:
+                    raise
+                notes.append(str(error))
+                shards += 1
+        return ArchiveSummary(
+            layout="parquet",
+            images=images,
+            prompts=len(per_prompt) if counted else None,
+            shards=shards,
+            examples=tuple(examples),
+            notes=tuple(dict.fromkeys(notes)),
+            images_per_prompt=Counter(per_prompt.values()) if counted else None,
+        )
+
+
+class _File:
+    """One parquet file, opened, with its columns told apart.
+
+    Raises:
+        ArchiveError: if it is no parquet, or has no column of images or prompts.
+    """
+
+    def __init__(self, file: str, options: ArchiveOptions) -> None:
+        self._shown = show_address(file)
+        self._options = options
+        self._book = options.book()
+        self._stream = open_binary(file)
+        try:
+            self._table = pq.ParquetFile(self._stream, memory_map=False, pre_buffer=False)
+            schema = self._table.schema_arrow
+        except (pa.ArrowException, OSError, ValueError) as error:
+            self._stream.close()
+            if isinstance(error, ArchiveError):
+                raise
+            raise ArchiveError(f"{self._shown} is no parquet, or is damaged ({type(error).__name__})") from None
+        try:
+            self.image_column = _image_column(schema, options, self._shown)
+            self.prompt_column = _prompt_column(schema, options, self._shown)
+        except ArchiveError:
+            self._stream.close()
+            raise
+        used = {self.image_column, self.prompt_column}
+        self._kept = [item.name for item in schema if item.name not in used and _is_plain(item.type)]
+        self._left_out = [item.name for item in schema if item.name not in used and not _is_plain(item.type)]
+
+    def __enter__(self) -> _File:
+        return self
+
+    def __exit__(self, *args: object) -> None:
+        self._table.close()
+        self._stream.close()
+
+    def rows_of_groups(self) -> list[int]:
+        metadata = self._table.metadata
+        return [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
+
+    def batches(self, groups: range) -> Iterator[pa.RecordBatch]:
+        columns = [name for name in (self.image_column, self.prompt_column, *self._kept) if name is not None]
+        yield from self._table.iter_batches(BATCH_ROWS, row_groups=list(groups), columns=columns, use_threads=False)
+
+    def prompts(self) -> Iterator[Prompt]:
+        for batch in self._table.iter_batches(65_536, columns=[self.prompt_column], use_threads=False):
+            for value in batch.column(0).to_pylist():
+                yield self._prompt(value)[0]
+
+    def notes(self) -> list[str]:
+        notes = [f"images from column {escape_name(self.image_column)}"]
+        if self.prompt_column is None:
+            notes.append("prompts are taken from each image's metadata, and counted when it is read")
+        else:
+            notes.append(f"prompts from column {escape_name(self.prompt_column)}")
+        if self._left_out:
+            names = ", ".join(escape_name(name) for name in self._left_out[:10])
+            notes.append(f"columns of bytes, lists or structs are not kept: {names}")
+        return notes
+
+    def row(self, values: Mapping[str, Any]) -> tuple[Prompt, bytes | None, str | None, dict[str, str]]:
+        """Prompt, bytes or reason, further columns."""
+        data, error = self._bytes(values[self.image_column])
+        if self.prompt_column is None:
+            text = None if data is None else prompt_in_image(data)
+            found: tuple[Prompt, str | None]
+            found = (self._book.from_text(text), None) if text else (_NONE, "no prompt: none in the image's metadata")
+        else:
+            found = self._prompt(values[self.prompt_column])
+        prompt, missing = found
+        if missing is not None:
+            data, error = None, error or missing
+        extra = {
+            clean_text(name): clean_text(value if isinstance(value, str) else json.dumps(value, default=str))
+            for name in self._kept
+            if (value := values[name]) is not None
+        }
+        return prompt, data, error, extra
+
+    def _prompt(self, value: Any) -> tuple[Prompt, str | None]:
+        if value is None or not str(value).strip():
+            return _NONE, "no prompt: the column is empty in this row"
+        return self._book.from_text(str(value).strip()), None
+
+    def _bytes(self, value: Any) -> tuple[bytes | None, str | None]:
+        if isinstance(value, Mapping):
+            if value.get("bytes") is None and value.get("path"):
+                return None, "the row holds a path and no bytes; embed the images before archiving"
+            value = value.get("bytes")
+        if value is None:
+            return None, "the row holds no bytes"
+        limit = self._options.max_image_bytes
+        if len(value) > limit:
+            return None, f"{len(value):,} bytes are over the limit of {limit:,} bytes (max_image_bytes)"
+        return bytes(value), None
+
+
+_NONE = Prompt(NO_PROMPT_ID, "")
+
+
+def _pieces(rows: Sequence[int], size: int) -> Iterator[tuple[int, int, int | None]]:
+    """Runs of row groups (first, last, rows) of about `size` rows, never fewer than one group."""
+    first = total = 0
+    for group, count in enumerate(rows):
+        if total and total + count > size:
+            yield first, group - 1, total
+            first, total = group, 0
+        total += count
+    if rows:
+        yield first, len(rows) - 1, total
+
+
+def _holds_bytes(kind: pa.DataType) -> bool:
+    if pa.types.is_struct(kind):
+        at = kind.get_field_index("bytes")
+        return at >= 0 and _holds_bytes(kind.field(at).type)
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
+
+
+def _is_plain(kind: pa.DataType) -> bool:
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    return bool(
+        pa.types.is_string(kind)
+        or pa.types.is_large_string(kind)
+        or pa.types.is_integer(kind)
+        or pa.types.is_floating(kind)
+        or pa.types.is_boolean(kind)
+        or pa.types.is_temporal(kind)
+    )
+
+
+def _image_column(schema: pa.Schema, options: ArchiveOptions, shown: str) -> str:
+    able = [item.name for item in schema if _holds_bytes(item.type)]
+    found = pick(able, IMAGE_NAMES, options.image_column, what="image", where=shown, option="image_column")
+    if found is None and len(able) == 1:
+        found = able[0]
+    if found is None:
+        raise ArchiveError(
+            f"{shown}: no column holds images (bytes, or a struct with bytes). Its columns: {_listed(schema.names)}. "
+            "Set image_column if it is one of these"
+        )
+    return found
+
+
+def _prompt_column(schema: pa.Schema, options: ArchiveOptions, shown: str) -> str | None:
+    if options.prompt_from == "metadata":
+        return None
+    able = [item.name for item in schema if _is_plain(item.type)]
+    found = pick(able, PROMPT_NAMES, options.prompt_column, what="prompt", where=shown, option="prompt_column")
+    if found is None:
+        raise ArchiveError(
+            f"{shown}: no column of prompts ({', '.join(PROMPT_NAMES)}). Its columns: {_listed(schema.names)}. "
+            "Set prompt_column to one of these, or prompt_from: metadata"
+        )
+    return found
+
+
+def _listed(names: Sequence[str]) -> str:
+    shown = ", ".join(escape_name(name) for name in names[:20])
+    return f"{shown}, ..." if len(names) > 20 else shown or "none"

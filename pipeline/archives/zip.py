@@ -1,0 +1,237 @@
+"""Zips: a tree of files like a folder, read through their own list of members. One zip is one shard, a large one more.
+
+Declared sizes are checked before, real sizes while reading; members that share bytes with others (how small zips claim
+terabytes), encrypted ones and rare compressions are rows with an error. Member names are text, never paths.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import zipfile
+import zlib
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+
+from pipeline.archives.base import INDEX_STRIDE, ArchiveError, ArchiveItem, ArchiveSummary, Shard
+from pipeline.archives.folder import MAX_CAPTION_BYTES
+from pipeline.archives.kinds import is_hidden
+from pipeline.archives.listing import SNIFF_BYTES, FileEntry
+from pipeline.archives.options import ArchiveOptions
+from pipeline.archives.remote import address_path, open_binary, show_address, stamp_of
+from pipeline.archives.text import escape_name
+from pipeline.archives.tree import TreeSource, broken_item, find_shard
+
+SURVEYED = 100
+"""Zips that a summary looks into."""
+
+_READ = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+_LOCAL_HEADER = 30
+_BROKEN = "broken"
+
+
+class ZipTree:
+    """Members of one zip as a tree of files. Opened when first needed; lives within one call of the source."""
+
+    def __init__(self, file: str) -> None:
+        self._file = file
+        self.root_name = address_path(file).rpartition("/")[2].rpartition(".")[0] or "zip"
+        self._opened: tuple[zipfile.ZipFile, dict[str, zipfile.ZipInfo], set[str]] | None = None
+
+    def close(self) -> None:
+        if self._opened is not None:
+            self._opened[0].close()
+            self._stream.close()
+            self._opened = None
+
+    def show(self, path: str) -> str:
+        return f"{show_address(self._file)}::{escape_name(path)}"
+
+    def walk(self, notes: Counter[str]) -> Iterator[tuple[str, list[FileEntry]]]:
+        folders: dict[str, list[FileEntry]] = {}
+        members = self._open()[1]
+        for name, info in members.items():
+            if info.is_dir():
+                continue
+            folder, _, base = name.rpartition("/")
+            if any(is_hidden(part) for part in folder.split("/") if part not in (".", "..")):
+                notes["files in hidden or system folders, not taken for images"] += 1
+            else:
+                folders.setdefault(folder, []).append(FileEntry(base, info.file_size, info.CRC))
+        yield from folders.items()
+
+    def heads(self, paths: Sequence[str]) -> Iterator[bytes]:
+        for path in paths:
+            content = self._read(path, limit=SNIFF_BYTES, head=True)
+            yield b"" if isinstance(content, str) else content
+
+    def read_all(self, files: Sequence[tuple[str, int]], *, limit: int) -> Iterator[bytes | str]:
+        for path, _ in files:
+            yield self._read(path, limit=limit)
+
+    def read_small(self, path: str) -> bytes | None:
+        content = self._read(path, limit=MAX_CAPTION_BYTES)
+        return None if isinstance(content, str) else content
+
+    def _read(self, path: str, *, limit: int, head: bool = False) -> bytes | str:
+        archive, members, shared = self._open()
+        info = members.get(path)
+        if info is None:
+            return "the file is missing"
+        if path in shared:
+            return "it shares its bytes with another member: refused as a decompression bomb"
+        if info.flag_bits & 1:
+            return "encrypted"
+        if info.compress_type not in _READ:
+            return f"compression method {info.compress_type} is not supported"
+        if info.file_size > limit and not head:
+            return f"{info.file_size:,} bytes are over the limit of {limit:,} bytes (max_image_bytes)"
+        try:
+            with archive.open(info) as member:
+                data = member.read(limit if head else limit + 1)
+        except (
+            zipfile.BadZipFile,
+            zlib.error,
+            EOFError,
+            NotImplementedError,
+            RuntimeError,
+            ValueError,
+            OSError,
+        ) as error:
+            if isinstance(error, ArchiveError):
+                raise
+            return f"damaged in the zip ({type(error).__name__})"
+        return data if head or len(data) <= limit else f"more bytes than the limit of {limit:,} bytes (max_image_bytes)"
+
+    def _open(self) -> tuple[zipfile.ZipFile, dict[str, zipfile.ZipInfo], set[str]]:
+        """The zip, its members by name, and the names of those that overlap.
+
+        Raises:
+            ArchiveError: if it is no zip, or its list of members is damaged.
+        """
+        if self._opened is None:
+            self._stream = open_binary(self._file)
+            try:
+                archive = zipfile.ZipFile(self._stream)
+                infos = archive.infolist()
+            except (zipfile.BadZipFile, NotImplementedError, ValueError, OSError, EOFError, UnicodeError) as error:
+                self._stream.close()
+                raise ArchiveError(f"{show_address(self._file)} is no zip, or is damaged: {error}") from None
+            members = _named(infos)
+            self._opened = archive, members, _overlapping(members)
+        return self._opened
+
+
+def _named(infos: Sequence[zipfile.ZipInfo]) -> dict[str, zipfile.ZipInfo]:
+    """Members by name. A name that comes again is kept as another member, as NAME~2.EXT."""
+    members: dict[str, zipfile.ZipInfo] = {}
+    for info in infos:
+        name = info.filename.replace("\\", "/") if "/" not in info.filename else info.filename
+        at, unique = 1, name
+        while unique in members:
+            at += 1
+            stem, dot, ext = name.rpartition(".")
+            unique = f"{stem}~{at}{dot}{ext}" if dot else f"{name}~{at}"
+        members[unique] = info
+    return members
+
+
+def _overlapping(members: Mapping[str, zipfile.ZipInfo]) -> set[str]:
+    """Names of members that begin before the one in front of them has ended."""
+    order = sorted(members.items(), key=lambda item: item[1].header_offset)
+    shared: set[str] = set()
+    end, last = -1, ""
+    for name, info in order:
+        if info.is_dir():
+            continue
+        if info.header_offset < end:
+            shared |= {name, last}
+        after = info.header_offset + _LOCAL_HEADER + info.compress_size
+        if after > end:
+            end, last = after, name
+    return shared
+
+
+class ZipSource:
+    """`ArchiveSource` over one zip or several, here or at addresses."""
+
+    def __init__(self, files: Sequence[str], options: ArchiveOptions, *, location: str) -> None:
+        self._location = show_address(location)
+        self._options = options
+        self._files = list(files)
+
+    def identity(self) -> Mapping[str, str]:
+        return {"layout": "zip", "location": self._location, **self._options.identity()}
+
+    def shards(self) -> Iterator[Shard]:
+        ordinal = 0
+        options = self._options
+        for number, file in enumerate(self._files):
+            said = [show_address(file), *map(str, stamp_of(file)), str(number)]
+            try:
+                with self._tree(file, options) as tree:
+                    options = replace(options, prompt_from=tree.prompt_from())  # the first zip decides for all
+                    shards = list(tree.shards())
+            except ArchiveError as error:
+                if len(self._files) == 1:
+                    raise
+                shards = [Shard(id=f"000000-{_BROKEN}", ordinal=0, fingerprint="", payload=str(error).encode())]
+            for shard in shards:
+                yield Shard(
+                    id=f"{ordinal:06d}-{number:06d}-{shard.id}",
+                    ordinal=ordinal,
+                    fingerprint=hashlib.sha256("\n".join([shard.fingerprint, *said]).encode()).hexdigest(),
+                    images=shard.images,
+                    payload=shard.payload,
+                )
+                ordinal += 1
+
+    def read(self, shard: Shard) -> Iterator[ArchiveItem]:
+        if not shard.payload:
+            shard = find_shard(self, shard.id)
+        _, number, inner, prompt_from = shard.id.split("-")
+        file = self._files[int(number)]
+        if prompt_from == _BROKEN:
+            yield broken_item(shard, show_address(file), shard.payload.decode())
+            return
+        within = replace(shard, id=f"{inner}-{prompt_from}", ordinal=int(inner))
+        # Indexes of the listing are unique within a zip, counted ones within a shard.
+        base = INDEX_STRIDE * (int(number) if prompt_from == "folder" else shard.ordinal - int(inner))
+        with self._tree(file, self._options) as tree:
+            for item in tree.read(within):
+                yield replace(item, image=replace(item.image, index=base + item.image.index)) if base else item
+
+    def summary(self) -> ArchiveSummary:
+        summaries: list[ArchiveSummary] = []
+        per_prompt: Counter[str] = Counter()
+        notes: list[str] = []
+        for file in self._files[:SURVEYED]:
+            try:
+                with self._tree(file, self._options) as tree:
+                    summaries.append(tree.summary())
+                    per_prompt.update(tree.listing().images_per_prompt)
+                    notes += summaries[-1].notes
+            except ArchiveError as error:
+                if len(self._files) == 1:
+                    raise
+                notes.append(str(error))
+        complete = len(self._files) <= SURVEYED
+        counted = complete and all(summary.prompts is not None for summary in summaries)
+        if not complete:
+            notes.append(f"counted in the first {SURVEYED} zips alone; reading goes through all {len(self._files):,}")
+        return ArchiveSummary(
+            layout="zip",
+            images=sum(summary.images or 0 for summary in summaries) if complete else None,
+            prompts=len(per_prompt) if counted else None,
+            shards=max(len(self._files), sum(summary.shards for summary in summaries)),
+            examples=tuple(example for summary in summaries for example in summary.examples)[:5],
+            notes=tuple(dict.fromkeys(notes)),
+            images_per_prompt=Counter(per_prompt.values()) if counted else None,
+        )
+
+    @contextlib.contextmanager
+    def _tree(self, file: str, options: ArchiveOptions) -> Iterator[TreeSource]:
+        """One zip as a tree, closed and forgotten after use: there may be thousands."""
+        with contextlib.closing(ZipTree(file)) as tree:
+            yield TreeSource(tree, options, location=show_address(file), layout="zip")
