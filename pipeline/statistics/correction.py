@@ -326,7 +326,7 @@ def corrected_prompt_shares(
     weights = _weights(table)
     score = decision_scores(confusion.rates, weights=weights)[label]
     drawn = decision_scores(confusion.draw_rates(draws, random), weights=weights)[:, label]
-    z = _normal_draws(draws, random)
+    z = normal_draws(draws, random)
     found: dict[tuple[int, ...], Interval] = {}
     for row in np.unique(table, axis=0):
         images = int(row.sum())
@@ -434,7 +434,7 @@ def estimate_range(observed: IntArray, *, set_size: int, confusion: Confusion) -
     images = int(observed.sum(axis=1).min())
     even = confusion.rates.mean(axis=0, keepdims=True)
     grid = compositions(observed.shape[1], set_size) / set_size
-    return np.unique(np.concatenate([observed, _apportion(np.concatenate([grid, even]), images)]), axis=0)
+    return np.unique(np.concatenate([observed, apportion(np.concatenate([grid, even]), images)]), axis=0)
 
 
 def _corrected(
@@ -468,7 +468,7 @@ def _corrected(
     value = float(times @ (probabilities @ point)) / prompts
 
     random = np.random.default_rng(seed)
-    rates, z = confusion.draw_rates(draws, random), _normal_draws(draws, random)
+    rates, z = confusion.draw_rates(draws, random), normal_draws(draws, random)
     parts: list[tuple[FloatArray, ...]] = []
     step = max(1, _CELLS // max(len(reach) + len(rows), len(ways) * confusion.labels))
     for start in range(0, draws, step):
@@ -535,7 +535,7 @@ class _Estimates:
         return Interval(value, min(max(low, floor), value), max(min(high, 1.0), value), method)
 
 
-def _normal_draws(draws: int, random: np.random.Generator) -> FloatArray:
+def normal_draws(draws: int, random: np.random.Generator) -> FloatArray:
     """Return standard normal draws in random order, one from each of `draws` slices of equal probability."""
     quantiles: FloatArray = special.ndtri((random.permutation(draws) + 0.5) / draws)
     return quantiles
@@ -558,7 +558,7 @@ def _weights(table: IntArray) -> FloatArray:
     return weights
 
 
-def _apportion(shares: FloatArray, images: int) -> IntArray:
+def apportion(shares: FloatArray, images: int) -> IntArray:
     """Return whole images that come closest to each row's shares and add up to `images` (largest remainder)."""
     exact = shares * images
     whole = np.floor(exact + 1e-9).astype(np.int64)
