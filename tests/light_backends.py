@@ -1,0 +1,92 @@
+"""A generator and a classifier small enough to be started dozens of times in a test. Run as a script, this is `allfour` with
+them in place, which kills itself with SIGKILL at the n-th fsync if KILL_AT=n is set: at every moment at which a kill can matter.
+With FSYNCS=file it writes there how many there were."""
+
+from __future__ import annotations
+
+import atexit
+import io
+import os
+import signal
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from models.attributes import AttributeSet
+from models.classifiers.base import PersonScores
+from models.generators.base import Failed, Generated, GenerationRequest, Outcome, Refused
+from PIL import Image
+
+
+def picture(seed: int) -> bytes:
+    """A PNG whose mean colour follows the seed."""
+    random = np.random.default_rng(seed)
+    buffer = io.BytesIO()
+    Image.fromarray(random.integers(0, 256, (4, 4, 3), dtype=np.uint8)).resize((40, 40)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+class LightGenerator:
+    """Makes a picture per request; refuses index 2 of `maestro`. Counts every image it makes in the file MADE."""
+
+    def identity(self) -> Mapping[str, Any]:
+        return {"backend": "light"}
+
+    def generate(self, requests: Iterable[GenerationRequest]) -> Iterator[Outcome]:
+        for request in requests:
+            if (request.prompt_id, request.index) == ("maestro", 2):
+                yield Refused(request, reason="no", code="content_policy_violation")
+            elif request.prompt == "a broken one":
+                yield Failed(request, error="server error")
+            else:
+                if made := os.environ.get("MADE"):
+                    with Path(made).open("a") as file:
+                        file.write(f"{request.prompt_id}/{request.index}\n")
+                yield Generated(request, data=picture(request.seed), extension="png", details={"note": "x"})
+
+
+class LightClassifier:
+    """Reads a picture's mean red as the probability of `woman`."""
+
+    def __init__(self, attributes: AttributeSet) -> None:
+        self.attributes = attributes
+
+    def identity(self) -> Mapping[str, Any]:
+        return {"backend": "light"}
+
+    def classify(self, image: Image.Image) -> Sequence[PersonScores]:
+        p = float(np.asarray(image)[..., 0].mean()) / 255
+        return [PersonScores({"gender": {"woman": p, "man": 1 - p}})]
+
+
+def install() -> None:
+    """Put both in place of the configured ones."""
+    from pipeline import stages
+
+    stages.build_generator = lambda config, run: LightGenerator()  # type: ignore[assignment]
+    stages.build_classifier = lambda config, attributes: LightClassifier(attributes)  # type: ignore[assignment]
+
+
+def _watch_fsyncs(kill_at: int, report: str) -> None:
+    real, count = os.fsync, 0
+
+    def fsync(descriptor: int) -> None:
+        nonlocal count
+        count += 1
+        if count == kill_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+        real(descriptor)
+
+    os.fsync = fsync  # type: ignore[assignment]
+    if report:
+        atexit.register(lambda: Path(report).write_text(str(count)))
+
+
+if __name__ == "__main__":
+    _watch_fsyncs(int(os.environ.get("KILL_AT", "0")), os.environ.get("FSYNCS", ""))
+    install()
+    from pipeline.cli import main
+
+    sys.exit(main())
