@@ -27,7 +27,7 @@ from models.generators._openai.ledger import Ledger, LedgerTotals, fingerprint, 
 from models.generators._openai.pacing import Pacer
 from models.generators._openai.preflight import Preflight, check_models, missing_model
 from models.generators._openai.secrets import Scrubber, read_key
-from models.generators._openai.settings import DEFAULT_BASE_URL, NANO, Settings, to_nano
+from models.generators._openai.settings import DEFAULT_BASE_URL, NANO, Settings, SettingsError, to_nano
 from models.generators._openai.workers import Workers
 from models.generators.base import BackendError, GenerationRequest, Outcome
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from models.generators._openai.asking import Asker, CallResult, Group
     from models.generators._openai.client import Call
 
-__all__ = ["CostEstimate", "LedgerTotals", "OpenAIImages", "Preflight"]
+__all__ = ["CostEstimate", "LedgerTotals", "OpenAIImages", "Preflight", "SettingsError"]
 
 RESUME_HINT = "Everything made so far is kept: repeat the same command to go on from here."
 _INSTALL_HINT = "The openai-images generator needs the openai package: pip install 'openai>=3.54'"
@@ -101,7 +101,8 @@ class OpenAIImages:
         ledger_path: the SQLite ledger; None keeps it in memory.
 
     Raises:
-        ValueError: a setting is out of range or contradicts another; the message names it as `generator.NAME`.
+        SettingsError: (a BackendError and a ValueError) a setting is out of range or contradicts another; the message
+            names it as `generator.NAME`.
     """
 
     def __init__(

@@ -12,7 +12,7 @@ from typing import Any, get_args
 
 from models.generators._openai.answers import read_error
 from models.generators._openai.secrets import Scrubber
-from models.generators._openai.settings import WITHDRAWN_BY_PROVIDER, Settings
+from models.generators._openai.settings import SHUTDOWN_BY_PROVIDER, Settings
 
 _LOOKS_LIKE_IMAGES = re.compile(r"image|dall|flux|diffusion|sdxl|\bsd[-_.]?\d|imagen|kandinsky|pixart", re.IGNORECASE)
 _NAMED_AT_MOST = 12
@@ -39,12 +39,12 @@ class Preflight:
 
 
 def known_models() -> tuple[str, ...]:
-    """Image models the installed client documents, less those known to be withdrawn; empty without the client."""
+    """Image models the installed client documents, less those shut down or about to be; empty without the client."""
     try:
         from openai.types.image_model import ImageModel
     except ImportError:
         return ()
-    return tuple(m for m in get_args(ImageModel) if m not in WITHDRAWN_BY_PROVIDER)
+    return tuple(m for m in get_args(ImageModel) if m not in SHUTDOWN_BY_PROVIDER)
 
 
 def missing_model(settings: Settings, served: Sequence[str], *, said: str | None = None) -> Preflight:
@@ -54,18 +54,20 @@ def missing_model(settings: Settings, served: Sequence[str], *, said: str | None
         message = f"{settings.model} was withdrawn by its provider on {gone} and is no longer served."
     else:
         message = f"{settings.model!r} is not served at {settings.base_url}" + (f" ({said})." if said else ".")
-    return Preflight(False, message, _mend(settings.model, served or known_models()), tuple(served))
+    return Preflight(False, message, _mend(settings.model, served), tuple(served))
 
 
 def _mend(model: str, served: Sequence[str]) -> str:
-    images = [m for m in served if _LOOKS_LIKE_IMAGES.search(m)] or list(served)
+    # Without the server's own list: what the client knows of the provider's.
+    source, listed = ("Served now", served) if served else ("Models the openai package knows", known_models())
+    images = [m for m in listed if _LOOKS_LIKE_IMAGES.search(m)] or list(listed)
     if not images:
         return f"Set generator.model to a model the server has. {RESCORE_HINT}"
     close = difflib.get_close_matches(model, images, n=1, cutoff=0.5)
     named = [*close, *(m for m in images if m not in close)][:_NAMED_AT_MOST]
     more = f" and {len(images) - len(named)} more" if len(images) > len(named) else ""
     guess = f" (did you mean {close[0]}?)" if close else ""
-    return f"Served now: {', '.join(named)}{more}. Set generator.model to one of them{guess}. {RESCORE_HINT}"
+    return f"{source}: {', '.join(named)}{more}. Set generator.model to one of them{guess}. {RESCORE_HINT}"
 
 
 def check_models(client: Any, settings: Settings, scrub: Scrubber) -> Preflight:
@@ -106,7 +108,7 @@ def check_models(client: Any, settings: Settings, scrub: Scrubber) -> Preflight:
         return Preflight(
             False,
             f"{settings.model} was shut down on {shutdown}, says the server.",
-            _mend(settings.model, [m for m in served if m != settings.model] or known_models()),
+            _mend(settings.model, [m for m in served if m != settings.model]),
             served,
         )
     warnings = (f"{settings.model} will be shut down on {shutdown}.",) if shutdown else ()

@@ -13,24 +13,33 @@ from decimal import Decimal
 from typing import Any
 from urllib.parse import urlsplit
 
+from models.generators.base import BackendError
+
 DEFAULT_BASE_URL = "https://api.openai.com/v1"
 PROVIDER_HOST = "api.openai.com"
 SEED_PLACEHOLDER = "{seed}"
 SEED_RANGE = 2**31
 """Seeds are sent modulo this: the largest range that servers with signed 32-bit seeds take as well."""
 
-WITHDRAWN_BY_PROVIDER: Mapping[str, dt.date] = {
+SHUTDOWN_BY_PROVIDER: Mapping[str, dt.date] = {
     "dall-e-2": dt.date(2026, 5, 12),
     "dall-e-3": dt.date(2026, 5, 12),
     "gpt-image-1": dt.date(2026, 10, 23),
+    "gpt-image-1-mini": dt.date(2026, 12, 1),
+    "gpt-image-1.5": dt.date(2026, 12, 1),
+    "gpt-image-1.5-2025-12-16": dt.date(2026, 12, 1),
+    "chatgpt-image-latest": dt.date(2026, 12, 1),
 }
-"""Models the provider has shut down, by date (its deprecations page, repeated in the types of openai 3.54).
-
-Applies to the provider's own host alone: another server may serve models of these names."""
+"""When the provider shut, or will shut, its image models down (https://developers.openai.com/api/docs/deprecations,
+November 2026). Applies to the provider's own host alone: another server may serve models of these names."""
 
 _RESERVED_FIELDS = frozenset({"model", "prompt", "n", "size", "quality", "response_format", "stream", "partial_images"})
 _NO_RESPONSE_FORMAT = re.compile(r"^(gpt-image|chatgpt-image)", re.IGNORECASE)
 NANO = 1_000_000_000
+
+
+class SettingsError(BackendError, ValueError):
+    """A setting is out of range or contradicts another. The message begins with its name in the config."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +82,7 @@ class Settings:
         try:
             json.dumps(dict(self.extra_body), allow_nan=False)
         except (TypeError, ValueError) as error:
-            raise ValueError(f"generator.extra_body: not JSON ({error})") from None
+            raise SettingsError(f"generator.extra_body: not JSON ({error})") from None
         if self.sends_seed:
             _check(
                 self.images_per_request == 1,
@@ -109,8 +118,9 @@ class Settings:
 
     @property
     def withdrawn_on(self) -> dt.date | None:
-        """When the provider withdrew the model, if requests go to the provider and it is known to have done so."""
-        return WITHDRAWN_BY_PROVIDER.get(self.model.lower()) if self.on_provider else None
+        """The day the provider shut the model down, if requests go to the provider and that day has come."""
+        day = SHUTDOWN_BY_PROVIDER.get(self.model.lower()) if self.on_provider else None
+        return day if day and day <= dt.datetime.now(dt.UTC).date() else None
 
     def body_for(self, seed: int) -> dict[str, Any]:
         """`extra_body` with the seed put in place of its placeholder."""
@@ -124,7 +134,7 @@ def to_nano(amount: float) -> int:
 
 def _check(holds: bool, field: str, mend: str) -> None:
     if not holds:
-        raise ValueError(f"generator.{field}: {mend}.")
+        raise SettingsError(f"generator.{field}: {mend}.")
 
 
 def _check_base_url(url: str) -> None:
@@ -132,7 +142,7 @@ def _check_base_url(url: str) -> None:
         parts = urlsplit(url)
         _ = parts.port
     except ValueError as error:
-        raise ValueError(f"generator.base_url: not a URL ({error}).") from None
+        raise SettingsError(f"generator.base_url: not a URL ({error}).") from None
     _check(
         parts.scheme in ("http", "https") and bool(parts.hostname), "base_url", "use http(s)://HOST/v1 or leave it out"
     )

@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from models.generators.base import BackendError, Generator
+from models.generators.openai_images import SettingsError
 from tests.loopback_image_server import Asked, Fault, png
 from tests.models.generators.hosted_helpers import (
     KEY,
@@ -33,6 +34,7 @@ from tests.models.generators.hosted_helpers import (
 @pytest.fixture(autouse=True)
 def key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(KEY_ENV, KEY)
+    monkeypatch.setenv("NO_PROXY", "*")
 
 
 @pytest.fixture
@@ -504,8 +506,9 @@ def test_a_defect_costs_one_row(server: LoopbackImageServer, monkeypatch: pytest
     ],
 )
 def test_wrong_settings_are_named(options: dict[str, Any], named: str) -> None:
-    with pytest.raises(ValueError, match=named) as caught:
+    with pytest.raises(SettingsError, match=f"^{named}: ") as caught:
         OpenAIImages(**{"model": "dall-e-2"} | options)
+    assert isinstance(caught.value, BackendError)
     assert "secret" not in str(caught.value)
 
 

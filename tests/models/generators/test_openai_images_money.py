@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from models.generators._openai.ledger import BudgetReachedError, Ledger
 from models.generators.base import BackendError
 from models.generators.openai_images import LedgerTotals
 from tests.loopback_image_server import Asked, Fault, faults_by_prompt
@@ -35,6 +36,7 @@ ROOT = Path(__file__).parents[3]
 @pytest.fixture(autouse=True)
 def key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(KEY_ENV, KEY)
+    monkeypatch.setenv("NO_PROXY", "*")
 
 
 @pytest.fixture
@@ -239,6 +241,20 @@ def test_a_raised_limit_goes_on_where_the_run_stopped(server: LoopbackImageServe
     found = by_key(make(server, price_per_image=1.0, max_cost=8.0, ledger_path=ledger).generate(rest))
     assert set(found) | have == {r.key for r in todo}
     assert server.total_billed == 8
+
+
+def test_two_processes_share_one_limit(tmp_path: Path) -> None:
+    one, two = (Ledger(tmp_path / "ledger.sqlite", price_nano=1, max_nano=3) for _ in range(2))
+    one.begin(requests(1, 2))
+    assert two.affordable() == 1
+    with pytest.raises(BudgetReachedError):
+        two.begin(requests(1, 2))
+    attempt = two.begin(requests(1, 1))
+    assert one.affordable() == 0
+    two.end(attempt, "rejected")
+    assert one.affordable() == 1
+    one.close()
+    two.close()
 
 
 # --- deaths ----------------------------------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ SECRET = "hosted/key+with=odd&characters-0123456789"
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[LoopbackImageServer]:
     monkeypatch.setenv(KEY_ENV, SECRET)
+    monkeypatch.setenv("NO_PROXY", "*")
     with LoopbackImageServer(key=SECRET) as running:
         yield running
 
