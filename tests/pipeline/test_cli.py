@@ -1,0 +1,175 @@
+"""The command as a user types it: what it prints, and the exit codes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from pipeline import cli
+from pipeline.config import REPOSITORY
+from typer.testing import CliRunner
+
+from tests.light_backends import install, picture
+
+ATTRIBUTES = "attributes: {gender: {margin: 0.05, labels: {woman: [w], man: [m]}}}\n"
+
+
+@pytest.fixture
+def light(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A working folder with a config, an archive of 2 x 4 good images, and light backends."""
+    from pipeline import stages
+
+    monkeypatch.setattr(stages, "build_generator", stages.build_generator)
+    monkeypatch.setattr(stages, "build_classifier", stages.build_classifier)
+    install()
+    (tmp_path / "attributes.yaml").write_text(ATTRIBUTES)
+    (tmp_path / "prompts.yaml").write_text("name: p\nprompts: [{id: nurse, text: a nurse}, {id: captain, text: a captain}]\n")
+    (tmp_path / "light.yaml").write_text(
+        f"prompts: {{file: {tmp_path}/prompts.yaml}}\nclassifier: {{backend: face}}\ngenerator: {{backend: portrait-renderer}}\n"
+        f"attributes: {{file: {tmp_path}/attributes.yaml}}\n"
+    )
+    for prompt in ("nurse", "captain"):
+        (tmp_path / "archive" / prompt).mkdir(parents=True)
+        for index in range(4):
+            (tmp_path / "archive" / prompt / f"{index}.png").write_bytes(picture(index))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def run(*arguments: Any) -> Any:
+    return CliRunner().invoke(cli.app, [str(a) for a in arguments])
+
+
+def test_rescore_scores_reports_and_does_no_work_twice(light: Path) -> None:
+    first = run("rescore", "archive", "--config", "light.yaml", "--run", "r")
+    assert first.exit_code == 0, first.output
+    assert "of 2 prompts: all 4 images show one perceived gender" in first.output
+    assert "8 requested" in first.output
+    assert {p.name for p in (light / "r").iterdir()} >= {
+        "run.json", "images.parquet", "scores.parquet", "metrics.json", "prompts.csv", "report.html"
+    }  # fmt: skip
+    written = {p: p.stat().st_mtime_ns for p in (light / "r").rglob("*.parquet")}
+    second = run("rescore", "archive", "--config", "light.yaml", "--run", "r", "--json")
+    assert json.loads(second.stdout)["work"] == {"scored": 0}
+    assert {p: p.stat().st_mtime_ns for p in (light / "r").rglob("*.parquet")} == written
+
+
+def test_a_new_image_is_scored_and_the_archive_is_only_read(light: Path) -> None:
+    before = {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in (light / "archive").rglob("*.png")}
+    run("rescore", "archive", "--config", "light.yaml", "--run", "r")
+    assert {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in (light / "archive").rglob("*.png")} == before
+    (light / "archive" / "nurse" / "4.png").write_bytes(picture(9))
+    result = json.loads(run("rescore", "archive", "--config", "light.yaml", "--run", "r", "--json").stdout)
+    assert result["accounting"]["scored"] == 9
+
+
+def test_missing_images_are_exit_code_3_and_named(light: Path) -> None:
+    (light / "archive" / "nurse" / "4.png").write_bytes(b"<html>not found</html>")
+    result = run("rescore", "archive", "--config", "light.yaml", "--run", "r")
+    assert result.exit_code == 3
+    assert "1 images are missing" in result.output
+    rows = pq.read_table(light / "r" / "images.parquet").to_pylist()
+    bad = [r for r in rows if r["status"] == "unreadable"]
+    assert len(bad) == 1
+    assert bad[0]["path"].endswith("nurse/4.png")
+    assert bad[0]["error"]
+
+
+@pytest.mark.parametrize(("gate", "code"), [("unanimity >= 0", 1), ("unanimity > 1", 0), ("accounting.requested < 8", 0)])
+def test_gates_set_the_exit_code(light: Path, gate: str, code: int) -> None:
+    result = run("rescore", "archive", "--config", "light.yaml", "--run", "r", "--fail-if", gate)
+    assert result.exit_code == code
+    assert ("gate HIT" in result.output) == (code == 1)
+
+
+def test_audit_generates_scores_and_resumes(light: Path) -> None:
+    first = run("audit", "--config", "light.yaml", "--run", "a", "--json")
+    assert first.exit_code == 0, first.output
+    result = json.loads(first.stdout)
+    assert result["work"] == {"generated": 8, "scored": 8}
+    assert len(list((light / "a" / "images").rglob("*.png"))) == 8
+    again = json.loads(run("audit", "--config", "light.yaml", "--run", "a", "--json").stdout)
+    assert again["work"] == {"generated": 0, "scored": 0}
+    header = json.loads((light / "a" / "run.json").read_text())
+    assert header["format"] == 1
+    assert header["generator"] == {"backend": "light"}
+    assert set(header["stages"]) == {"images", "scores", "metrics", "report"}
+
+
+def test_an_image_damaged_after_generation_is_told(light: Path) -> None:
+    run("audit", "--config", "light.yaml", "--run", "a")
+    (light / "a" / "images" / "nurse" / "0.png").write_bytes(b"changed")
+    result = run("audit", "--config", "light.yaml", "--run", "a", "--json")
+    assert json.loads(result.stdout)["work"]["generated"] == 1  # made again, for its bytes are not those that were committed
+
+
+def test_report_again_from_tables_alone(light: Path) -> None:
+    run("rescore", "archive", "--config", "light.yaml", "--run", "r")
+    (light / "r" / "report.html").unlink()
+    before = (light / "r" / "metrics.json").read_text()
+    result = run("report", "r")
+    assert result.exit_code == 0, result.output
+    assert (light / "r" / "report.html").exists()
+    assert (light / "r" / "metrics.json").read_text() == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "part"),
+    [
+        (["rescore", "nowhere", "--config", "light.yaml"], "nowhere"),
+        (["rescore", "archive", "--config", "nowhere.yaml"], "nowhere.yaml: no such file"),
+        (["rescore", "archive", "--config", "light.yaml", "--set", "classifier.backend=clop"], "Did you mean 'clip'?"),
+        (["rescore", "archive", "--config", "light.yaml", "--fail-if", "unanimity"], "PATH OPERATOR NUMBER"),
+        (["rescore", "archive", "--config", "light.yaml", "--run", "r", "--fail-if", "unanimty > 1"], "unanimty"),
+        (["audit", "--config", "light.yaml", "--set", "prompts.images_per_prompt=3"], "images_per_prompt is 3"),
+        (["audit", "--config", "light.yaml", "--set", "prompts.file=null"], "prompts.file is not set"),
+        (["report", "nowhere"], "no scored run"),
+        (["rescore", "archive", "--config", "light.yaml", "--run", "light.yaml/x"], "cannot be written"),
+    ],
+)
+def test_what_a_user_can_mend_is_one_error_and_exit_code_2(light: Path, arguments: list[str], part: str) -> None:
+    result = run(*arguments)
+    assert result.exit_code == 2, result.output
+    assert part in result.output
+    assert "Traceback" not in result.output
+
+
+def test_a_run_folder_keeps_its_kind(light: Path) -> None:
+    run("rescore", "archive", "--config", "light.yaml", "--run", "r")
+    result = run("audit", "--config", "light.yaml", "--run", "r")
+    assert result.exit_code == 2
+    assert "is a run of `allfour rescore`" in result.output
+
+
+def test_dry_run_says_what_is_there_and_writes_nothing(light: Path) -> None:
+    result = run("rescore", "archive", "--config", "light.yaml", "--run", "r", "--dry-run")
+    assert result.exit_code == 0, result.output
+    for part in ("layout:  folder", "images:  8", "prompts: 2"):
+        assert part in result.output
+    assert not (light / "r").exists()
+
+
+@pytest.mark.parametrize("config", ["rescore.yaml", "rescore-local-clip.yaml"])
+def test_weights_that_cannot_be_had_are_one_clear_error(tmp_path: Path, light: Path, monkeypatch: pytest.MonkeyPatch, config: str) -> None:
+    monkeypatch.undo()  # the real classifiers
+    result = run("rescore", light / "archive", "--config", REPOSITORY / "configs" / config, "--run", tmp_path / "r")
+    assert result.exit_code == 2
+    assert "configs/rescore-face.yaml" in result.output
+    assert result.output.count("error:") == 1
+
+
+def test_doctor(light: Path) -> None:
+    result = run("doctor", "--json")
+    checks = {c["name"]: c for c in json.loads(result.stdout)}
+    assert checks["torch"]["state"] == checks["Python"]["state"] == "ok"
+    result = run("doctor", "--config", REPOSITORY / "configs" / "rescore.yaml")
+    assert result.exit_code == 2
+    assert "missing" in result.output
+
+
+def test_every_command_has_help() -> None:
+    for command in ("audit", "rescore", "report", "doctor"):
+        assert run(command, "--help").exit_code == 0
