@@ -1,0 +1,1 @@
+"""What turns text into images and images into scores. Knows nothing of runs, files or reports."""

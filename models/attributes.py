@@ -26,7 +26,9 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 _+\-]{0,63}")
 
 def _checked_name(name: str) -> str:
     if not _NAME.fullmatch(name):
-        raise ValueError(f"{name!r} is no usable name: letters, digits, space, '_', '-', '+', at most 64, no leading mark")
+        raise ValueError(
+            f"{name!r} is no usable name: letters, digits, space, '_', '-', '+', at most 64, no leading mark"
+        )
     return name
 
 
@@ -104,7 +106,9 @@ class AttributeSet(_Frozen):
 
     def prompts(self, attribute: str) -> dict[str, tuple[str, ...]]:
         """Label name -> every full text that stands for it: its phrases through the templates."""
-        spec: AttributeSpec | PresenceSpec | None = self.presence if attribute == PRESENCE else self.attributes[attribute]
+        spec: AttributeSpec | PresenceSpec | None = (
+            self.presence if attribute == PRESENCE else self.attributes[attribute]
+        )
         if spec is None:
             raise KeyError(attribute)
         templates = spec.templates or self.templates

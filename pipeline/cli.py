@@ -37,14 +37,25 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-ConfigOption = Annotated[Path, typer.Option("--config", "-c", help="The YAML of one way to run, such as configs/sandbox.yaml.")]
-SetOption = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override any config key, as in a.b=c. Repeatable.")]
-RunOption = Annotated[Path | None, typer.Option("--run", help="Run folder. Default: runs/NAME, from the config's name.")]
+ConfigOption = Annotated[
+    Path, typer.Option("--config", "-c", help="The YAML of one way to run, such as configs/sandbox.yaml.")
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override any config key, as in a.b=c. Repeatable."),
+]
+RunOption = Annotated[
+    Path | None, typer.Option("--run", help="Run folder. Default: runs/NAME, from the config's name.")
+]
 FailIfOption = Annotated[
     list[str] | None,
-    typer.Option("--fail-if", metavar="EXPR", help="Exit with 1 where this holds, as in 'unanimity > 0.5'. Repeatable."),
+    typer.Option(
+        "--fail-if", metavar="EXPR", help="Exit with 1 where this holds, as in 'unanimity > 0.5'. Repeatable."
+    ),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout, for machines; no progress.")]
+JsonOption = Annotated[
+    bool, typer.Option("--json", help="Print the result as JSON on stdout, for machines; no progress.")
+]
 
 
 def main() -> None:
@@ -71,7 +82,9 @@ def _clear_errors() -> Iterator[None]:
         raise typer.Exit(130) from None
     except OSError as error:
         if error.errno in (28, 122):  # no space left, quota exceeded
-            _stop(f"the disk is full ({error.filename or 'while writing'}). Free some space and repeat the same command: it goes on")
+            _stop(
+                f"the disk is full ({error.filename or 'while writing'}). Free some space and repeat the same command: it goes on"
+            )
         raise
 
 
@@ -115,7 +128,9 @@ def audit(
 
 @app.command()
 def rescore(
-    source: Annotated[str, typer.Argument(help="A folder of PROMPT/INDEX.png, a manifest, or another archive of images.")],
+    source: Annotated[
+        str, typer.Argument(help="A folder of PROMPT/INDEX.png, a manifest, or another archive of images.")
+    ],
     config: ConfigOption = Path("configs/rescore.yaml"),
     overrides: SetOption = None,
     run: RunOption = None,
@@ -188,7 +203,12 @@ def _describe(config: RunConfig, location: str, as_json: bool) -> None:
 
     found = open_source(location, options=archive_options(config)).summary()
     if as_json:
-        print(json.dumps({name: getattr(found, name) for name in ("layout", "images", "prompts", "shards", "examples", "notes")}, indent=1))
+        print(
+            json.dumps(
+                {name: getattr(found, name) for name in ("layout", "images", "prompts", "shards", "examples", "notes")},
+                indent=1,
+            )
+        )
         return
     unknown = "not known before reading"
     print(f"layout:  {found.layout}")
@@ -218,7 +238,9 @@ def _conclude(summary: RunSummary, parsed: Sequence[gates.Gate], as_json: bool) 
                     "summary": summary.metrics["summary"],
                     "accounting": summary.metrics["accounting"],
                     "warnings": summary.metrics["warnings"],
-                    "gates": [{"gate": r.gate.text, "value": r.value, "hit": r.hit, "reason": r.reason} for r in results],
+                    "gates": [
+                        {"gate": r.gate.text, "value": r.value, "hit": r.hit, "reason": r.reason} for r in results
+                    ],
                 },
                 indent=1,
             )
@@ -243,13 +265,21 @@ def _print_summary(summary: RunSummary, results: Sequence[gates.GateResult]) -> 
         )
         bounds = top["unanimity_bounds"]
         if bounds["high"] != bounds["low"]:
-            print(f"  between {bounds['low']:.1%} and {bounds['high']:.1%}, as images without a label are resolved against or for it")
-    parts = [f"{accounting[key]} {key.replace('_', ' ')}" for key in accounting if accounting[key] or key in ("requested", "scored")]
+            print(
+                f"  between {bounds['low']:.1%} and {bounds['high']:.1%}, as images without a label are resolved against or for it"
+            )
+    parts = [
+        f"{accounting[key]} {key.replace('_', ' ')}"
+        for key in accounting
+        if accounting[key] or key in ("requested", "scored")
+    ]
     print("images: " + ", ".join(parts))
     for warning in metrics["warnings"]:
         print(f"note: {warning}")
     for result in results:
         print(f"gate {'HIT' if result.hit else 'passed'}: {result.gate.text} ({result.reason})")
     if summary.missing:
-        print(f"{summary.missing} images are missing: see the column `error` of {summary.run / 'images.parquet'}, or the report")
+        print(
+            f"{summary.missing} images are missing: see the column `error` of {summary.run / 'images.parquet'}, or the report"
+        )
     print(f"report: {summary.report}")

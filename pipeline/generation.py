@@ -51,9 +51,9 @@ def standing_outcomes(
         key = (str(entry.get("prompt_id")), int(entry.get("index", -1)))
         if wanted.get(key) != entry.get("fingerprint"):
             continue
-        if entry["status"] == ImageStatus.GENERATED and not _file_stands(run, entry):
-            standing.pop(key, None)
-        elif entry["status"] == ImageStatus.FAILED and retry_failed:
+        if (entry["status"] == ImageStatus.GENERATED and not _file_stands(run, entry)) or (
+            entry["status"] == ImageStatus.FAILED and retry_failed
+        ):
             standing.pop(key, None)
         else:
             standing[key] = entry
@@ -65,7 +65,7 @@ def _file_stands(run: RunFolder, entry: Mapping[str, Any]) -> bool:
         data = (run.path / str(entry["path"])).read_bytes()
     except OSError:
         return False
-    return hashlib.sha256(data).hexdigest() == entry["sha256"]
+    return bool(hashlib.sha256(data).hexdigest() == entry["sha256"])
 
 
 def generate_images(
@@ -99,7 +99,9 @@ def generate_images(
             made[key] = entry
             advance(1)
         for request in missing:
-            if request.key not in made:  # a generator that stops early breaks its protocol; the image is not lost in silence
+            if (
+                request.key not in made
+            ):  # a generator that stops early breaks its protocol; the image is not lost in silence
                 entry = _commit(run, Failed(request=request, error="the generator gave no outcome"), identity)
                 journal.append(entry)
                 made[request.key] = entry

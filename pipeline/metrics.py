@@ -86,7 +86,7 @@ def compute_metrics(
         "revised_prompts": sum(p.revised for p in tallies.prompts),
         "duplicate_images": tallies.duplicate_images,
     }
-    result = {
+    result: dict[str, Any] = {
         "format": FORMAT,
         "headline": headline,
         "labels": {name: list(names) for name, names in labels.items()},
@@ -97,12 +97,26 @@ def compute_metrics(
             name: _attribute(tallies.prompts, name, names, set_size, confidence) for name, names in labels.items()
         },
         "intersections": [
-            {"attributes": list(pair), "counts": [{"labels": list(cell), "images": n} for cell, n in sorted(cells.items())]}
+            {
+                "attributes": list(pair),
+                "counts": [{"labels": list(cell), "images": n} for cell, n in sorted(cells.items())],
+            }
             for pair, cells in tallies.joint.items()
         ],
-        "prompts": _prompts(tallies.prompts, table, unanimous, possible, labels, headline, confidence, reference),
+        "prompts": _prompts(
+            tallies.prompts,
+            table=table,
+            unanimous=unanimous,
+            possible=possible,
+            labels=labels,
+            headline=headline,
+            confidence=confidence,
+            reference=reference,
+        ),
         "duplicates": [[{"id": p, "index": i} for p, i in group] for group in tallies.duplicates],
-        "reference": {"name": reference.name, "source": reference.source, "year": reference.year} if reference else None,
+        "reference": {"name": reference.name, "source": reference.source, "year": reference.year}
+        if reference
+        else None,
     }
     if reference is not None:
         summary["reference_difference"] = _reference_difference(result["prompts"], labels[headline])
@@ -115,7 +129,9 @@ class _SetTable:
 
     def __init__(self, prompts: Sequence[PromptTally], attribute: str, labels: Sequence[str], set_size: int) -> None:
         counts = [p.set_labels.get(attribute, {}) for p in prompts]
-        self.labelled = np.array([[c.get(label, 0) for label in labels] for c in counts], dtype=np.int64).reshape(-1, len(labels))
+        self.labelled = np.array([[c.get(label, 0) for label in labels] for c in counts], dtype=np.int64).reshape(
+            -1, len(labels)
+        )
         """[prompts, labels] images of the set with exactly that label."""
         self.mixed = np.array([c.get(MIXED, 0) for c in counts], dtype=np.int64)
         self.evaluated = np.array([p.requested >= set_size for p in prompts], dtype=bool)
@@ -172,10 +188,14 @@ def check_accounting(accounting: Mapping[str, int]) -> None:
     }
     broken = [name for name, holds in identities.items() if not holds]
     if broken:
-        raise AccountingError(f"the accounting does not add up: {'; '.join(broken)}: {dict(a)}. Please report this with the run folder")
+        raise AccountingError(
+            f"the accounting does not add up: {'; '.join(broken)}: {dict(a)}. Please report this with the run folder"
+        )
 
 
-def _label_counts(prompts: Sequence[PromptTally], attribute: str, labels: Sequence[str]) -> np.ndarray[Any, np.dtype[np.int64]]:
+def _label_counts(
+    prompts: Sequence[PromptTally], attribute: str, labels: Sequence[str]
+) -> np.ndarray[Any, np.dtype[np.int64]]:
     rows = [[p.labels.get(attribute, {}).get(label, 0) for label in labels] for p in prompts]
     return np.array(rows, dtype=np.int64).reshape(-1, len(labels))
 
@@ -198,7 +218,9 @@ def _shares(counts: np.ndarray[Any, Any], labels: Sequence[str], confidence: flo
     result = {}
     for column, label in enumerate(labels):
         values = counts[known, column] / images[known]
-        result[label] = st.mean_over_prompts(values, independent=float(images.sum()) or None, confidence=confidence).to_dict()
+        result[label] = st.mean_over_prompts(
+            values, independent=float(images.sum()) or None, confidence=confidence
+        ).to_dict()
     return result
 
 
@@ -234,7 +256,8 @@ def _attribute(
 ) -> dict[str, Any]:
     counts = _label_counts(prompts, name, labels)
     other = {
-        key: sum(p.labels.get(name, {}).get(key, 0) for p in prompts) for key in (AMBIGUOUS, NO_PERSON, MIXED, UNREADABLE)
+        key: sum(p.labels.get(name, {}).get(key, 0) for p in prompts)
+        for key in (AMBIGUOUS, NO_PERSON, MIXED, UNREADABLE)
     }
     table = _SetTable(prompts, name, labels, set_size)
     evaluated = int(table.evaluated.sum())
@@ -262,6 +285,7 @@ def _number(value: float) -> float | None:
 
 def _prompts(
     prompts: Sequence[PromptTally],
+    *,
     table: _SetTable,
     unanimous: np.ndarray[Any, Any],
     possible: np.ndarray[Any, Any],
@@ -301,7 +325,9 @@ def _prompts(
             "p_value": _number(fair_p[row]),
             "q_value": _number(fair_q[row]),
             "attributes": {
-                name: _prompt_attribute(prompt, name, own, confidence) for name, own in labels.items() if name != headline
+                name: _prompt_attribute(prompt, name, own, confidence)
+                for name, own in labels.items()
+                if name != headline
             },
         }
         given = expected[row]
@@ -352,7 +378,9 @@ def _warnings(summary: Mapping[str, Any], accounting: Mapping[str, int], tallies
     if not summary["prompts"]:
         found.append(f"No prompt has a whole set of {size} images: unanimity cannot be told from this run.")
     elif summary["prompts"] < 10:
-        found.append(f"Only {summary['prompts']} prompts: the interval is wide, and no prompt set of this size speaks for a model.")
+        found.append(
+            f"Only {summary['prompts']} prompts: the interval is wide, and no prompt set of this size speaks for a model."
+        )
     missing = accounting["refused"] + accounting["failed"] + accounting["unreadable"]
     if missing:
         found.append(
@@ -367,5 +395,7 @@ def _warnings(summary: Mapping[str, Any], accounting: Mapping[str, int], tallies
             f"{summary['duplicate_images']} images are byte-identical to another one: a server with a fixed seed, or an archive with copies."
         )
     if summary["revised_prompts"]:
-        found.append(f"The service rewrote the prompt of {summary['revised_prompts']} images: they answer its wording, not yours.")
+        found.append(
+            f"The service rewrote the prompt of {summary['revised_prompts']} images: they answer its wording, not yours."
+        )
     return found

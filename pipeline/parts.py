@@ -78,7 +78,11 @@ class PartStore:
             self._embeddings_path(shard_id).unlink(missing_ok=True)
         write_json(
             self._path(shard_id, "json"),
-            {"fingerprint": self.wanted(input_fingerprint), "images": tables.images.num_rows, "scores": tables.scores.num_rows},
+            {
+                "fingerprint": self.wanted(input_fingerprint),
+                "images": tables.images.num_rows,
+                "scores": tables.scores.num_rows,
+            },
         )
 
     def merge(self, shard_ids: Iterable[str], *, images: bool) -> tuple[int, int]:

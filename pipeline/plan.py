@@ -28,7 +28,9 @@ def make_plan(config: RunConfig) -> Plan:
         No prompt set is named, or fewer images per prompt than a set needs.
     """
     if config.prompts.file is None:
-        raise ConfigError("prompts.file is not set: an audit needs a prompt set, such as configs/prompts/bolukbasi-extremes.yaml")
+        raise ConfigError(
+            "prompts.file is not set: an audit needs a prompt set, such as configs/prompts/bolukbasi-extremes.yaml"
+        )
     if config.prompts.images_per_prompt < config.prompts.set_size:
         raise ConfigError(
             f"prompts.images_per_prompt is {config.prompts.images_per_prompt}, and a set needs prompts.set_size = "

@@ -39,10 +39,14 @@ IMAGES_SCHEMA = pa.schema(
         pa.field("prompt_id", pa.string(), nullable=False),
         pa.field("prompt", pa.string(), nullable=False),  # as requested, or as found in the archive
         pa.field("group", pa.string()),  # the prompt's group in its prompt set, such as extreme-she
-        pa.field("index", pa.int64(), nullable=False),  # position within the prompt; ordered, unique, not always gapless
+        pa.field(
+            "index", pa.int64(), nullable=False
+        ),  # position within the prompt; ordered, unique, not always gapless
         pa.field("seed", pa.int64()),
         pa.field("status", pa.string(), nullable=False),  # ImageStatus
-        pa.field("path", pa.string()),  # relative to the run folder where it made the image, else as the source names it
+        pa.field(
+            "path", pa.string()
+        ),  # relative to the run folder where it made the image, else as the source names it
         pa.field("sha256", pa.string()),  # of the original bytes; equal hashes are duplicates
         pa.field("size", pa.int64()),  # bytes
         pa.field("width", pa.int32()),  # pixels, as shown (after EXIF orientation)

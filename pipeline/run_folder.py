@@ -80,7 +80,9 @@ def write_atomic(path: Path, data: bytes) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Write indented JSON atomically; not-a-number is refused, since it is no JSON."""
-    write_atomic(path, (json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode("utf-8", "replace"))
+    write_atomic(
+        path, (json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode("utf-8", "replace")
+    )
 
 
 def write_table(path: Path, table: pa.Table) -> None:
@@ -110,7 +112,9 @@ def git_state() -> dict[str, Any] | None:
         return None
     try:
         commit, status = (
-            subprocess.run(["git", "-C", str(REPOSITORY), *args], capture_output=True, text=True, timeout=20, check=True).stdout
+            subprocess.run(
+                ["git", "-C", str(REPOSITORY), *args], capture_output=True, text=True, timeout=20, check=True
+            ).stdout
             for args in (["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no"])
         )
     except (OSError, subprocess.SubprocessError):
@@ -148,7 +152,9 @@ class RunFolder:
             self.path.mkdir(parents=True, exist_ok=True)
             file = (self.path / ".lock").open("a")
         except OSError as error:
-            raise ConfigError(f"run folder {self.path}: cannot be written: {error.strerror}. Choose another with --run") from None
+            raise ConfigError(
+                f"run folder {self.path}: cannot be written: {error.strerror}. Choose another with --run"
+            ) from None
         with file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -171,7 +177,9 @@ class RunFolder:
         except FileNotFoundError:
             return {}
         except (OSError, ValueError) as error:
-            raise ConfigError(f"{self.header_path}: not a run header: {error}. Move the folder aside or choose another") from None
+            raise ConfigError(
+                f"{self.header_path}: not a run header: {error}. Move the folder aside or choose another"
+            ) from None
         if not isinstance(header, dict) or header.get("format") != FORMAT:
             raise ConfigError(f"{self.header_path}: format {header.get('format') if isinstance(header, dict) else '?'} is not {FORMAT},"
                               " which this version of allfour reads")  # fmt: skip

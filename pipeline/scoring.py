@@ -39,7 +39,10 @@ SCORING_VERSION = 1
 def scoring_fingerprint(classifier: Classifier, config: ScoringConfig) -> str:
     """What a part depends on besides its images."""
     return fingerprint(
-        SCORING_VERSION, classifier.identity(), classifier.attributes.model_dump(mode="json"), {"max_pixels": config.max_pixels}
+        SCORING_VERSION,
+        classifier.identity(),
+        classifier.attributes.model_dump(mode="json"),
+        {"max_pixels": config.max_pixels},
     )
 
 
@@ -220,8 +223,17 @@ def scores_table(
     unreadable[readable] = False
     tables = []
     for question in questions:
-        tables.append(_question_table(rows, question, readable, unreadable, probabilities[question], decided[question],
-                                      attributes.labels(question)))  # fmt: skip
+        tables.append(
+            _question_table(
+                rows,
+                question,
+                readable=readable,
+                unreadable=unreadable,
+                probabilities=probabilities[question],
+                decided=decided[question],
+                labels=attributes.labels(question),
+            )
+        )
     table = pa.concat_tables(tables)
     order = np.arange(total * len(questions)).reshape(len(questions), total).T.ravel()
     return table.take(pa.array(order)).combine_chunks()
@@ -230,6 +242,7 @@ def scores_table(
 def _question_table(
     rows: Sequence[_Prepared],
     question: str,
+    *,
     readable: NDArray[np.int64],
     unreadable: NDArray[np.bool_],
     probabilities: NDArray[np.float32],
@@ -276,7 +289,9 @@ def _embeddings_table(
     )
 
 
-def _score_persons(stream: Iterator[_Prepared], classifier: PersonClassifier, advance: Callable[[int], None]) -> ShardTables:
+def _score_persons(
+    stream: Iterator[_Prepared], classifier: PersonClassifier, advance: Callable[[int], None]
+) -> ShardTables:
     rows: list[_Prepared] = []
     scores: list[dict[str, Any]] = []
     seen: dict[str, Sequence[PersonScores]] = {}
@@ -290,12 +305,20 @@ def _score_persons(stream: Iterator[_Prepared], classifier: PersonClassifier, ad
             scores += [_plain_row(prepared, name, UNREADABLE) for name in classifier.attributes.attributes]
         prepared.value = None
         advance(1)
-    return ShardTables(images=images_table(rows), scores=pa.Table.from_pylist(scores, schema=SCORES_SCHEMA), embeddings=None)
+    return ShardTables(
+        images=images_table(rows), scores=pa.Table.from_pylist(scores, schema=SCORES_SCHEMA), embeddings=None
+    )
 
 
 def _plain_row(row: _Prepared, attribute: str, decision: str, *, person: int = 0) -> dict[str, Any]:
     image = row.item.image
-    return {"prompt_id": image.prompt_id, "index": image.index, "person": person, "attribute": attribute, "decision": decision}
+    return {
+        "prompt_id": image.prompt_id,
+        "index": image.index,
+        "person": person,
+        "attribute": attribute,
+        "decision": decision,
+    }
 
 
 def _person_rows(row: _Prepared, people: Sequence[PersonScores], attributes: AttributeSet) -> list[dict[str, Any]]:
@@ -309,7 +332,9 @@ def _person_rows(row: _Prepared, people: Sequence[PersonScores], attributes: Att
                 result.append(_plain_row(row, name, "ambiguous", person=number))
                 continue
             labels = tuple(spec.labels)
-            decided = decide(np.asarray([[given[label] for label in labels]], dtype=np.float32), labels, margin=spec.margin)
+            decided = decide(
+                np.asarray([[given[label] for label in labels]], dtype=np.float32), labels, margin=spec.margin
+            )
             result.append(
                 {
                     **_plain_row(row, name, str(decided.decision[0]), person=number),

@@ -14,7 +14,7 @@ from models.classifiers.base import Classifier
 from models.generators.base import Generator
 from models.registry import CLASSIFIERS, GENERATORS, load
 from pipeline.archives import open_source
-from pipeline.archives.base import ArchiveSource, Shard
+from pipeline.archives.base import ArchiveSource
 from pipeline.archives.options import ArchiveOptions
 from pipeline.config import (
     REPOSITORY,
@@ -36,7 +36,15 @@ from pipeline.plan import make_plan
 from pipeline.progress import Reporter
 from pipeline.report import write_report
 from pipeline.report.exports import write_prompts_csv
-from pipeline.run_folder import RunFolder, fingerprint, git_state, package_versions, sweep_temp_files, utc_now, write_json
+from pipeline.run_folder import (
+    RunFolder,
+    fingerprint,
+    git_state,
+    package_versions,
+    sweep_temp_files,
+    utc_now,
+    write_json,
+)
 from pipeline.scoring import score_shard, scoring_fingerprint
 from pipeline.tallies import tally
 
@@ -71,7 +79,9 @@ def build_generator(config: RunConfig, run: RunFolder) -> Generator:
     """The configured generator. Raises BackendError, ConfigError."""
     settings = config.generator
     if settings is None:
-        raise ConfigError("generator is not set: an audit makes images. To score images that exist, use `allfour rescore SOURCE`")
+        raise ConfigError(
+            "generator is not set: an audit makes images. To score images that exist, use `allfour rescore SOURCE`"
+        )
     options = settings.model_dump(exclude={"backend"}, exclude_none=True)
     if isinstance(settings, OpenAIImagesConfig):
         options["ledger_path"] = run.ledger_path
@@ -98,7 +108,9 @@ def audit(config: RunConfig, run: RunFolder, reporter: Reporter) -> RunSummary:
         with reporter.task("generating", len(plan.requests)) as task:
             made = generate_images(run, plan, generator, advance=task.advance, skip=task.skip)
         del generator  # a diffusion pipeline and a classifier need not fit into memory together
-        run.commit_stage("images", fingerprint(identity, [r.key for r in plan.requests]), seconds=time.monotonic() - started)
+        run.commit_stage(
+            "images", fingerprint(identity, [r.key for r in plan.requests]), seconds=time.monotonic() - started
+        )
         source = open_source(str(run.path), options=ArchiveOptions(layout="run"))
         scored = _score(run, source, config, attributes, reporter, own_images=True)
         return _finish(run, config, attributes, reporter, {"generated": made.made, "scored": scored})
@@ -165,18 +177,12 @@ def _score(
     with reporter.task("scoring", total) as task:
         task.skip(sum(s.images or 0 for s in shards) - sum(s.images or 0 for s in todo))
         for shard in todo:
-            scored += _score_one(store, source, shard, classifier, config, task.advance)
+            part = score_shard(source.read(shard), classifier=classifier, config=config.scoring, advance=task.advance)
+            store.commit(shard.id, shard.fingerprint, part)
+            scored += part.images.num_rows
     listed, rows = store.merge([s.id for s in shards], images=not own_images)
     run.commit_stage("scores", stage, seconds=time.monotonic() - started, images=listed or None, rows=rows)
     return scored
-
-
-def _score_one(
-    store: PartStore, source: ArchiveSource, shard: Shard, classifier: Classifier, config: RunConfig, advance: Any
-) -> int:
-    tables = score_shard(source.read(shard), classifier=classifier, config=config.scoring, advance=advance)
-    store.commit(shard.id, shard.fingerprint, tables)
-    return int(tables.images.num_rows)
 
 
 def _finish(

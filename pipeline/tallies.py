@@ -83,8 +83,9 @@ def connect(run: RunFolder, *, memory: str | None = None) -> duckdb.DuckDBPyConn
     connection.execute(f"SET temp_directory = {_quoted(spill)}")
     if memory:
         connection.execute(f"SET memory_limit = {_quoted(memory)}")
-    connection.execute(f"CREATE TEMP VIEW images AS SELECT * FROM read_parquet({_quoted(run.images_path)}, file_row_number = true)")
-    connection.execute(f"CREATE TEMP VIEW scores AS SELECT * FROM read_parquet({_quoted(run.scores_path)})")
+    images, scores = _quoted(run.images_path), _quoted(run.scores_path)  # a view takes no parameters
+    connection.execute(f"CREATE TEMP VIEW images AS SELECT * FROM read_parquet({images}, file_row_number = true)")  # noqa: S608
+    connection.execute(f"CREATE TEMP VIEW scores AS SELECT * FROM read_parquet({scores})")  # noqa: S608
     connection.execute(_IMAGE_LABELS)
     connection.execute(_RANKED)
     return connection
@@ -140,7 +141,8 @@ def tally(run: RunFolder, *, attributes: list[str], set_size: int, memory: str |
             joint[attributes[0], other] = {(a, b): n for a, b, n in rows}
         groups = connection.execute(
             'SELECT list({"p": prompt_id, "i": "index"} ORDER BY file_row_number), count(*) FROM images WHERE sha256 IS NOT NULL'
-            f" GROUP BY sha256 HAVING count(*) > 1 ORDER BY min(file_row_number) LIMIT {MAX_DUPLICATE_GROUPS}"  # noqa: S608
+            " GROUP BY sha256 HAVING count(*) > 1 ORDER BY min(file_row_number) LIMIT ?",
+            [MAX_DUPLICATE_GROUPS],
         ).fetchall()
         duplicate_images = _scalar(connection, "SELECT count(sha256) - count(DISTINCT sha256) FROM images")
         persons = _scalar(

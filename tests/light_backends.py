@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
+
 from models.attributes import AttributeSet
 from models.classifiers.base import PersonScores
 from models.generators.base import Failed, Generated, GenerationRequest, Outcome, Refused
-from PIL import Image
 
 
 def picture(seed: int) -> bytes:

@@ -95,7 +95,9 @@ def _from_folder(folder: Path) -> ClipWeights:
         raise ClassifierError(f"{config}: not an open_clip model config: {error}") from None
     for name in _WEIGHT_NAMES:
         if (folder / name).is_file():
-            return ClipWeights(name=f"local-dir:{folder}", architecture=folder.name, weights=folder / name, overrides={})
+            return ClipWeights(
+                name=f"local-dir:{folder}", architecture=folder.name, weights=folder / name, overrides={}
+            )
     raise ClassifierError(
         f"{folder}: holds {CONFIG_NAME} but no weights ({', '.join(_WEIGHT_NAMES)}); random weights are refused, since their scores "
         "would look like any others"
@@ -104,7 +106,9 @@ def _from_folder(folder: Path) -> ClipWeights:
 
 def _from_file(path: Path, model: str | None) -> ClipWeights:
     if path.suffix != ".safetensors":
-        raise ClassifierError(f"{path}: weights must be .safetensors; a pickled checkpoint can run code when it is read")
+        raise ClassifierError(
+            f"{path}: weights must be .safetensors; a pickled checkpoint can run code when it is read"
+        )
     return ClipWeights(name=_architecture(model), architecture=_architecture(model), weights=path, overrides={})
 
 

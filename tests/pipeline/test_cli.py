@@ -8,10 +8,10 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from pipeline import cli
-from pipeline.config import REPOSITORY
 from typer.testing import CliRunner
 
+from pipeline import cli
+from pipeline.config import REPOSITORY
 from tests.light_backends import install, picture
 
 ATTRIBUTES = "attributes: {gender: {margin: 0.05, labels: {woman: [w], man: [m]}}}\n"
@@ -26,7 +26,9 @@ def light(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     monkeypatch.setattr(stages, "build_classifier", stages.build_classifier)
     install()
     (tmp_path / "attributes.yaml").write_text(ATTRIBUTES)
-    (tmp_path / "prompts.yaml").write_text("name: p\nprompts: [{id: nurse, text: a nurse}, {id: captain, text: a captain}]\n")
+    (tmp_path / "prompts.yaml").write_text(
+        "name: p\nprompts: [{id: nurse, text: a nurse}, {id: captain, text: a captain}]\n"
+    )
     (tmp_path / "light.yaml").write_text(
         f"prompts: {{file: {tmp_path}/prompts.yaml}}\nclassifier: {{backend: face}}\ngenerator: {{backend: portrait-renderer}}\n"
         f"attributes: {{file: {tmp_path}/attributes.yaml}}\n"
@@ -78,7 +80,9 @@ def test_missing_images_are_exit_code_3_and_named(light: Path) -> None:
     assert bad[0]["error"]
 
 
-@pytest.mark.parametrize(("gate", "code"), [("unanimity >= 0", 1), ("unanimity > 1", 0), ("accounting.requested < 8", 0)])
+@pytest.mark.parametrize(
+    ("gate", "code"), [("unanimity >= 0", 1), ("unanimity > 1", 0), ("accounting.requested < 8", 0)]
+)
 def test_gates_set_the_exit_code(light: Path, gate: str, code: int) -> None:
     result = run("rescore", "archive", "--config", "light.yaml", "--run", "r", "--fail-if", gate)
     assert result.exit_code == code
@@ -103,7 +107,9 @@ def test_an_image_damaged_after_generation_is_told(light: Path) -> None:
     run("audit", "--config", "light.yaml", "--run", "a")
     (light / "a" / "images" / "nurse" / "0.png").write_bytes(b"changed")
     result = run("audit", "--config", "light.yaml", "--run", "a", "--json")
-    assert json.loads(result.stdout)["work"]["generated"] == 1  # made again, for its bytes are not those that were committed
+    assert (
+        json.loads(result.stdout)["work"]["generated"] == 1
+    )  # made again, for its bytes are not those that were committed
 
 
 def test_report_again_from_tables_alone(light: Path) -> None:
@@ -153,7 +159,9 @@ def test_dry_run_says_what_is_there_and_writes_nothing(light: Path) -> None:
 
 
 @pytest.mark.parametrize("config", ["rescore.yaml", "rescore-local-clip.yaml"])
-def test_weights_that_cannot_be_had_are_one_clear_error(tmp_path: Path, light: Path, monkeypatch: pytest.MonkeyPatch, config: str) -> None:
+def test_weights_that_cannot_be_had_are_one_clear_error(
+    tmp_path: Path, light: Path, monkeypatch: pytest.MonkeyPatch, config: str
+) -> None:
     monkeypatch.undo()  # the real classifiers
     result = run("rescore", light / "archive", "--config", REPOSITORY / "configs" / config, "--run", tmp_path / "r")
     assert result.exit_code == 2

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from pipeline.config import (
     REPOSITORY,
     ConfigError,
@@ -94,7 +95,9 @@ def test_a_missing_file_offers_its_neighbour() -> None:
 
 
 def test_overrides_are_typed_and_reach_new_blocks(tmp_path: Path) -> None:
-    config = load_config(write(tmp_path, GOOD), ["scoring.batch_size=7", "prompts.set_size=8", "notice=a plain text", "name="])
+    config = load_config(
+        write(tmp_path, GOOD), ["scoring.batch_size=7", "prompts.set_size=8", "notice=a plain text", "name="]
+    )
     assert (config.scoring.batch_size, config.prompts.set_size) == (7, 8)
     assert config.name == "run"
 
@@ -124,7 +127,10 @@ def test_two_prompts_with_one_id_are_refused(tmp_path: Path) -> None:
         ("attributes: {gender: {labels: {woman: [a], ambiguous: [b]}}}", "'ambiguous' is taken"),
         ("attributes: {race: {labels: {a: [a], b: [b]}}}", "headline 'gender' is none"),
         ("templates: [a photo]\nattributes: {gender: {labels: {a: [a], b: [b]}}}", "exactly once"),
-        ("presence: {labels: {person: [a], nobody: [b]}}\nattributes: {gender: {labels: {a: [a], b: [b]}}}", "exactly the labels"),
+        (
+            "presence: {labels: {person: [a], nobody: [b]}}\nattributes: {gender: {labels: {a: [a], b: [b]}}}",
+            "exactly the labels",
+        ),
         ("attributes: {gender: {margin: 1.5, labels: {a: [a], b: [b]}}}", "attributes.gender.margin"),
         ("attributes: {gender: {labels: {'<b>': [a], b: [b]}}}", "no usable name"),
     ],

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import numpy as np
+
 from models.attributes import AttributeSet
 from pipeline.decisions import decide, decide_all
 
@@ -10,7 +11,12 @@ def test_margin_and_ties() -> None:
     found = decide(probabilities, ("woman", "man"), margin=0.2)
     assert found.decision.tolist() == ["woman", "ambiguous", "ambiguous", "man"]
     assert np.allclose(found.margin, [0.8, 0.1, 0.0, 0.6], atol=1e-6)
-    assert decide(probabilities, ("woman", "man"), margin=0.0).decision.tolist() == ["woman", "woman", "ambiguous", "man"]
+    assert decide(probabilities, ("woman", "man"), margin=0.0).decision.tolist() == [
+        "woman",
+        "woman",
+        "ambiguous",
+        "man",
+    ]
 
 
 def test_the_presence_gate_overrides_every_attribute() -> None:

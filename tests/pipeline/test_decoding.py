@@ -9,7 +9,6 @@ import resource
 import struct
 import sys
 import threading
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,6 +18,7 @@ from PIL import Image, ImageFile, ImageOps
 from PIL.PngImagePlugin import PngInfo
 
 from pipeline.decoding import MAX_PIXELS, UnreadableImage, decode, decode_image, sniff_extension, sniff_format
+from tests.conftest import shared_data
 from tests.hostile_images import FORMATS, NOT_IMAGES, bombs, damaged_files, encoded, good_file, picture, png_file
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")
@@ -327,9 +327,6 @@ def test_threads(capfd: pytest.CaptureFixture[str]) -> None:
 
 
 def test_real_photographs() -> None:
-    folder = Path(__file__).parents[3] / "shared" / "data" / "generated-occupations"
-    if not folder.is_dir():
-        pytest.skip("../shared/data is not here")
-    for path in sorted(folder.glob("*/*"))[:12]:
+    for path in sorted(shared_data("generated-occupations").glob("*/*"))[:12]:
         data = path.read_bytes()
         assert decode(data).tobytes() == Image.open(io.BytesIO(data)).convert("RGB").tobytes(), os.fspath(path)

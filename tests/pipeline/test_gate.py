@@ -1,11 +1,17 @@
 from __future__ import annotations
 
 import pytest
+
 from pipeline.config import ConfigError
 from pipeline.gate import evaluate, parse_gate
 
 METRICS = {
-    "summary": {"unanimity": {"value": 0.85, "low": 0.64, "high": 0.948}, "unanimity_corrected": None, "prompts": 20, "text": "x"},
+    "summary": {
+        "unanimity": {"value": 0.85, "low": 0.64, "high": 0.948},
+        "unanimity_corrected": None,
+        "prompts": 20,
+        "text": "x",
+    },
     "prompts": [{"id": "nurse", "share": {"woman": {"value": 1.0, "low": 0.5, "high": 1.0}}}],
     "accounting": {"refused": 0},
 }

@@ -8,18 +8,20 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+
 from models.generators.base import BackendError, Failed, Generated, GenerationRequest, Outcome, image_seed
 from pipeline.config import ConfigError, RunConfig
 from pipeline.generation import generate_images
 from pipeline.plan import Plan, make_plan
 from pipeline.run_folder import RunFolder
-
 from tests.light_backends import LightGenerator, picture
 
 
 def plan(tmp_path: Path, images: int = 4, **prompts: Any) -> Plan:
     path = tmp_path / "prompts.yaml"
-    path.write_text("name: p\nprompts:\n  - {id: nurse, text: a nurse, group: she}\n  - {id: maestro, text: a maestro}\n")
+    path.write_text(
+        "name: p\nprompts:\n  - {id: nurse, text: a nurse, group: she}\n  - {id: maestro, text: a maestro}\n"
+    )
     config = RunConfig.model_validate(
         {"classifier": {"backend": "face"}, "prompts": {"file": str(path), "images_per_prompt": images, **prompts}}
     )

@@ -13,8 +13,8 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from pipeline.config import REPOSITORY
 
+from pipeline.config import REPOSITORY
 from tests.light_backends import picture
 
 CONFIG = """
@@ -29,10 +29,16 @@ KILLS = 6
 
 @pytest.fixture
 def config(tmp_path: Path) -> Path:
-    (tmp_path / "prompts.yaml").write_text("name: p\nprompts: [{id: nurse, text: a nurse}, {id: maestro, text: a maestro}]\n")
+    (tmp_path / "prompts.yaml").write_text(
+        "name: p\nprompts: [{id: nurse, text: a nurse}, {id: maestro, text: a maestro}]\n"
+    )
     (tmp_path / "attributes.yaml").write_text("attributes: {gender: {margin: 0.05, labels: {woman: [w], man: [m]}}}\n")
     path = tmp_path / "config.yaml"
-    path.write_text(CONFIG.replace("PROMPTS", str(tmp_path / "prompts.yaml")).replace("ATTRIBUTES", str(tmp_path / "attributes.yaml")))
+    path.write_text(
+        CONFIG.replace("PROMPTS", str(tmp_path / "prompts.yaml")).replace(
+            "ATTRIBUTES", str(tmp_path / "attributes.yaml")
+        )
+    )
     return path
 
 
@@ -63,7 +69,12 @@ def test_audit(tmp_path: Path, config: Path) -> None:
     assert commits > 20
     for number in range(KILLS):
         run, made = tmp_path / f"run{number}", tmp_path / f"made{number}"
-        assert allfour("audit", "--config", config, "--run", run, kill_at=1 + number * (commits - 1) // (KILLS - 1), made=made) < 0
+        assert (
+            allfour(
+                "audit", "--config", config, "--run", run, kill_at=1 + number * (commits - 1) // (KILLS - 1), made=made
+            )
+            < 0
+        )
         assert allfour("audit", "--config", config, "--run", run, made=made) == 3
         assert tables(run) == tables(whole)
         # at most the one image that was in hand when the process was killed is made again
@@ -84,6 +95,11 @@ def test_rescore(tmp_path: Path, config: Path) -> None:
     assert commits > 20
     for number in range(KILLS):
         run = tmp_path / f"run{number}"
-        assert allfour("rescore", archive, "--config", config, "--run", run, kill_at=1 + number * (commits - 1) // (KILLS - 1)) < 0
+        assert (
+            allfour(
+                "rescore", archive, "--config", config, "--run", run, kill_at=1 + number * (commits - 1) // (KILLS - 1)
+            )
+            < 0
+        )
         assert allfour("rescore", archive, "--config", config, "--run", run) == 3
         assert tables(run) == tables(whole)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+
 from pipeline.config import Reference
 from pipeline.metrics import AccountingError, check_accounting, compute_metrics
 from pipeline.records import IMAGES_SCHEMA, SCORES_SCHEMA
@@ -33,7 +34,15 @@ def build(tmp_path: Path, prompts: dict[str, Sequence[Any]], *, groups: dict[str
             for person, decision in enumerate(outcome if isinstance(outcome, tuple) else (outcome,)):
                 gender, _, race = decision.partition("/")
                 for attribute, value in (("presence", "person"), ("gender", gender), ("race", race or gender)):
-                    scores.append({"prompt_id": prompt, "index": index, "person": person, "attribute": attribute, "decision": value})
+                    scores.append(
+                        {
+                            "prompt_id": prompt,
+                            "index": index,
+                            "person": person,
+                            "attribute": attribute,
+                            "decision": value,
+                        }
+                    )
     run.path.mkdir(parents=True)
     write_table(run.images_path, pa.Table.from_pylist(images, schema=IMAGES_SCHEMA))
     write_table(run.scores_path, pa.Table.from_pylist(scores, schema=SCORES_SCHEMA))
@@ -132,15 +141,21 @@ def test_groups_other_attributes_and_intersections(tmp_path: Path) -> None:
 
 
 def test_imbalance_stands_beside_its_floor(tmp_path: Path) -> None:
-    measure = metrics_of(build(tmp_path, {"nurse": ["woman"] * 4}))["attributes"]["gender"]["imbalance"]["mean_absolute_deviation"]
+    measure = metrics_of(build(tmp_path, {"nurse": ["woman"] * 4}))["attributes"]["gender"]["imbalance"][
+        "mean_absolute_deviation"
+    ]
     assert measure["score"]["value"] == 0.5
     assert measure["floor"] == 0.1875
     assert measure["excess"]["value"] == pytest.approx(0.3125)
 
 
 def test_reference_shares_are_set_beside(tmp_path: Path) -> None:
-    reference = Reference.model_validate({"name": "planted", "prompts": {"nurse": {"shares": {"gender": {"woman": 0.9, "man": 0.1}}}}})
-    found = metrics_of(build(tmp_path, {"nurse": ["woman", "woman", "man", "man"], "pilot": ["man"] * 4}), reference=reference)
+    reference = Reference.model_validate(
+        {"name": "planted", "prompts": {"nurse": {"shares": {"gender": {"woman": 0.9, "man": 0.1}}}}}
+    )
+    found = metrics_of(
+        build(tmp_path, {"nurse": ["woman", "woman", "man", "man"], "pilot": ["man"] * 4}), reference=reference
+    )
     assert found["prompts"][0]["reference"] == {"woman": 0.9, "man": 0.1}
     assert "reference" not in found["prompts"][1]
     assert found["summary"]["reference_difference"]["mean_absolute"] == pytest.approx(0.4)
@@ -157,7 +172,16 @@ def test_nothing_usable_gives_null_and_the_widest_interval(tmp_path: Path) -> No
 def test_duplicates_are_named_and_none_is_dropped(tmp_path: Path) -> None:
     run = build(tmp_path, {"nurse": ["woman"] * 4})
     table = pa.Table.from_pylist(
-        [{"prompt_id": "nurse", "prompt": "x", "index": i, "status": "generated", "sha256": "same" if i < 3 else "other"} for i in range(4)],
+        [
+            {
+                "prompt_id": "nurse",
+                "prompt": "x",
+                "index": i,
+                "status": "generated",
+                "sha256": "same" if i < 3 else "other",
+            }
+            for i in range(4)
+        ],
         schema=IMAGES_SCHEMA,
     )
     write_table(run.images_path, table)

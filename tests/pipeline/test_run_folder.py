@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from pipeline.config import ConfigError
 from pipeline.run_folder import Journal, RunFolder, atomic_file, fingerprint, sweep_temp_files, write_atomic
 

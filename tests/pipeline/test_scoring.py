@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
+
 from models.attributes import AttributeSet
 from models.classifiers.base import PersonScores
 from models.classifiers.clip import ClipClassifier
-from PIL import Image
 from pipeline.archives.base import ArchivedImage, ArchiveItem
 from pipeline.config import ScoringConfig
 from pipeline.records import IMAGES_SCHEMA, SCORES_SCHEMA
@@ -33,7 +34,9 @@ def png(image: Image.Image) -> bytes:
 
 
 def item(index: int, data: bytes | None, error: str | None = None) -> ArchiveItem:
-    return ArchiveItem(ArchivedImage(prompt_id="nurse", prompt="a nurse", index=index, path=f"{index}.png"), data, error)
+    return ArchiveItem(
+        ArchivedImage(prompt_id="nurse", prompt="a nurse", index=index, path=f"{index}.png"), data, error
+    )
 
 
 class Counting(ClipClassifier):
@@ -52,7 +55,9 @@ def clip(tiny_clip: Path) -> Counting:
     return model
 
 
-def test_bad_images_are_rows_and_leave_the_good_ones_as_they_were(clip: Counting, picture: Callable[..., Image.Image]) -> None:
+def test_bad_images_are_rows_and_leave_the_good_ones_as_they_were(
+    clip: Counting, picture: Callable[..., Image.Image]
+) -> None:
     good = [png(picture(i)) for i in range(5)]
     alone = score_shard([item(i, d) for i, d in enumerate(good)], classifier=clip, config=ScoringConfig(batch_size=2))
     mixed = [item(0, good[0]), item(10, b""), item(1, good[1]), item(11, good[1][:200]), item(12, None, "no such file"),
@@ -62,7 +67,11 @@ def test_bad_images_are_rows_and_leave_the_good_ones_as_they_were(clip: Counting
     assert tables.scores.schema == SCORES_SCHEMA
     status = dict(zip(tables.images["index"].to_pylist(), tables.images["status"].to_pylist(), strict=True))
     assert {k for k, v in status.items() if v == "unreadable"} == {10, 11, 12, 13}
-    assert all(e for e, s in zip(tables.images["error"].to_pylist(), tables.images["status"].to_pylist(), strict=True) if s == "unreadable")
+    assert all(
+        e
+        for e, s in zip(tables.images["error"].to_pylist(), tables.images["status"].to_pylist(), strict=True)
+        if s == "unreadable"
+    )
     rows = tables.scores.to_pylist()
     assert [r["index"] for r in rows[::2]] == [0, 10, 1, 11, 12, 2, 13, 3, 4]
     assert [r["attribute"] for r in rows[:2]] == ["presence", "gender"]
@@ -74,9 +83,13 @@ def test_bad_images_are_rows_and_leave_the_good_ones_as_they_were(clip: Counting
         assert dict(ours["probabilities"]) == pytest.approx(dict(theirs["probabilities"]), abs=1e-5)
 
 
-def test_the_same_bytes_are_encoded_once_and_keep_every_row(clip: Counting, picture: Callable[..., Image.Image]) -> None:
+def test_the_same_bytes_are_encoded_once_and_keep_every_row(
+    clip: Counting, picture: Callable[..., Image.Image]
+) -> None:
     one, two = png(picture(1)), png(picture(2))
-    tables = score_shard([item(i, d) for i, d in enumerate([one, two, one, one])], classifier=clip, config=ScoringConfig(batch_size=8))
+    tables = score_shard(
+        [item(i, d) for i, d in enumerate([one, two, one, one])], classifier=clip, config=ScoringConfig(batch_size=8)
+    )
     assert clip.encoded == 2
     assert tables.images.num_rows == 4
     rows = [r for r in tables.scores.to_pylist() if r["attribute"] == "gender"]
@@ -114,14 +127,19 @@ def test_only_unreadable_images(clip: Counting) -> None:
 class People:
     """A person classifier whose people stand in the image's size: width = number of people."""
 
-    attributes = AttributeSet.model_validate({"attributes": {"gender": {"margin": 0.2, "labels": {"woman": ["w"], "man": ["m"]}}}})
+    attributes = AttributeSet.model_validate(
+        {"attributes": {"gender": {"margin": 0.2, "labels": {"woman": ["w"], "man": ["m"]}}}}
+    )
 
     def identity(self) -> Mapping[str, Any]:
         return {"backend": "people"}
 
     def classify(self, image: Image.Image) -> Sequence[PersonScores]:
         p = [0.9, 0.1, 0.55]
-        return [PersonScores({"gender": {"woman": p[i], "man": 1 - p[i]}}, box=(i, 0, i + 1, 1)) for i in range(image.width - 10)]
+        return [
+            PersonScores({"gender": {"woman": p[i], "man": 1 - p[i]}}, box=(i, 0, i + 1, 1))
+            for i in range(image.width - 10)
+        ]
 
 
 def test_people_are_rows_of_their_own() -> None:

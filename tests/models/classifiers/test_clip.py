@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+
 from models.attributes import AttributeSet
 from models.classifiers.base import ClassifierError
 from models.classifiers.clip import ClipClassifier
 from models.classifiers.clip_weights import resolve
-from PIL import Image
-
 from tests.conftest import TINY_CLIP
 
 ATTRIBUTES = AttributeSet.model_validate(
@@ -87,7 +87,13 @@ def test_probabilities_agree_with_transformers(tiny_clip: Path, images: list[Ima
 
     tokenizer = open_clip.get_tokenizer(f"local-dir:{tiny_clip}")
     attributes = AttributeSet.model_validate(
-        {"attributes": {"gender": {"labels": {"woman": ["a photo of a woman"], "man": ["a photo of a man"], "x": ["nobody at all"]}}}}
+        {
+            "attributes": {
+                "gender": {
+                    "labels": {"woman": ["a photo of a woman"], "man": ["a photo of a man"], "x": ["nobody at all"]}
+                }
+            }
+        }
     )
     tokens = tokenizer([texts[0] for texts in attributes.prompts("gender").values()])
     with torch.no_grad():
@@ -116,7 +122,10 @@ def _as_transformers(folder: Path, text_layers: int, vision_layers: int) -> dict
                          ("vision_model.post_layernorm", "visual.ln_post")):  # fmt: skip
         for part in ("weight", "bias"):
             result[f"{theirs}.{part}"] = source[f"{mine}.{part}"]
-    for tower, prefix, layers in (("text_model", "transformer", text_layers), ("vision_model", "visual.transformer", vision_layers)):
+    for tower, prefix, layers in (
+        ("text_model", "transformer", text_layers),
+        ("vision_model", "visual.transformer", vision_layers),
+    ):
         for layer in range(layers):
             mine, theirs = f"{prefix}.resblocks.{layer}", f"{tower}.encoder.layers.{layer}"
             for part in ("weight", "bias"):

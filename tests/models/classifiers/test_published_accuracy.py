@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from models.attributes import AttributeSet
-from models.classifiers.clip import ClipClassifier
 from PIL import Image
 
+from models.attributes import AttributeSet
+from models.classifiers.clip import ClipClassifier
 from tests.conftest import shared_data
 
 CARD = {  # shared/data/photo-clip/README.md
@@ -24,7 +24,9 @@ CARD = {  # shared/data/photo-clip/README.md
 def truth(path: Path, attribute: str) -> str:
     age, gender, race, *_ = path.name.split("_")
     if attribute == "age":
-        return next(label for label in CARD["age"][1] if int(label.split("-")[0]) <= int(age) <= int(label.split("-")[1]))
+        return next(
+            label for label in CARD["age"][1] if int(label.split("-")[0]) <= int(age) <= int(label.split("-")[1])
+        )
     return {"gender": gender, "race": race}[attribute]
 
 
@@ -33,7 +35,9 @@ def test_photo_clip_reproduces_its_card_on_utkface() -> None:
     attributes = AttributeSet.model_validate(
         {"templates": ["a photo of {}"], "attributes": {name: {"labels": labels} for name, (_, labels) in CARD.items()}}
     )
-    model = ClipClassifier(attributes=attributes, model=None, pretrained=str(shared_data("photo-clip")), root=Path.cwd())
+    model = ClipClassifier(
+        attributes=attributes, model=None, pretrained=str(shared_data("photo-clip")), root=Path.cwd()
+    )
     embeddings = np.concatenate(
         [
             model.encode(np.stack([model.prepare(Image.open(p).convert("RGB")) for p in photographs[i : i + 100]]))
