@@ -193,7 +193,8 @@ class OpenAIImages:
                 return missing_model(self._settings, ())
             return Preflight(False, str(error))
         try:
-            return check_models(client, self._settings, scrub)
+            self._preflight = check_models(client, self._settings, scrub)
+            return self._preflight
         finally:
             client.close()
             ledger.close()
@@ -263,10 +264,11 @@ class OpenAIImages:
         self, todo: list[GenerationRequest], identity: Mapping[str, Any], ledger: Ledger
     ) -> Iterator[Outcome]:
         s = self._settings
-        if self._preflight is None or not self._preflight.ok:
-            self._preflight = self.preflight()
-        if not self._preflight.ok:
-            raise BackendError(self._preflight.error())
+        checked = self._preflight  # by the caller, a moment ago
+        if checked is None or not checked.ok:
+            checked = self.preflight()
+        if not checked.ok:
+            raise BackendError(checked.error())
         from models.generators._openai.asking import Asker, group_requests
 
         stop = threading.Event()
@@ -281,7 +283,7 @@ class OpenAIImages:
             scrub=scrub,
             judge=self._judge(scrub),
             stop=stop,
-            served_models=self._preflight.served_models,
+            served_models=checked.served_models,
         )
         try:
             yield from _dispatch(asker, deque(group_requests(todo, s.images_per_request)), ledger, stop, s)

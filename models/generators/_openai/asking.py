@@ -50,8 +50,6 @@ class CallResult:
     """Requests that have no outcome yet: missing from the answer, or not sent at all."""
     stop: str | None = None
     """Why no further request makes sense, where one does not."""
-    interrupted: bool = False
-    """Whether the requests in `again` were simply not asked (the run is ending, or the budget reached)."""
 
 
 def group_requests(requests: Sequence[GenerationRequest], size: int) -> list[Group]:
@@ -113,9 +111,9 @@ class Asker:
         try:
             return self._ask(call, group)
         except (StoppedError, BudgetReachedError):
-            return CallResult(again=group, interrupted=True)
+            return CallResult(again=group)
         except sqlite3.Error as error:  # what cannot be booked must not be spent
-            return CallResult(again=group, stop=f"The ledger cannot be written ({error}).", interrupted=True)
+            return CallResult(again=group, stop=f"The ledger cannot be written ({error}).")
         except Exception as error:  # a defect here must cost one row, not the rows of the whole run
             return self._failed(group, f"unexpected {type(error).__name__}: {error}")
         finally:
@@ -176,9 +174,9 @@ class Asker:
             message = verdict.message
             if verdict.model_missing:
                 message = missing_model(self._settings, self._served, said=verdict.message).error()
-            return CallResult(again=group, stop=message, interrupted=True)
+            return CallResult(again=group, stop=message)
         if self._stop.is_set():  # its retries were cut short by the end of the run: it may well work the next time
-            return CallResult(again=group, interrupted=True)
+            return CallResult(again=group)
         suffix = f" [{verdict.request_id}]" if verdict.request_id else ""
         return self._failed(group, verdict.message + suffix)
 
