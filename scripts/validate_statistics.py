@@ -145,24 +145,29 @@ def corrected_limits(
     z = random.permuted(np.broadcast_to(normal_draws(draws, random), (audits, draws)), axis=1)
     rows = np.column_stack([np.arange(images + 1), images - np.arange(images + 1)])
     times = np.stack([np.bincount(row, minlength=images + 1) for row in women]).astype(np.float64)
-    even = (confusion / calibrated).mean(axis=1)
+    even = apportion((confusion / calibrated).mean(axis=1), images)[:, :1]
+    nearest = np.take_along_axis(women, np.abs(women - even).argmin(axis=1, keepdims=True), axis=1)
     limits = {}
     for name, size, chosen, floor in (("share", 1, slice(0, 1), 0.0), ("unanimity", SET_SIZE, slice(None), 0.125)):
         ways = compositions(2, size)
         probabilities = set_probabilities(rows, ways)
-        reach = times > 0
-        reach[:, apportion(ways / size, images)[:, 0]] = True
-        reach[np.arange(audits), apportion(even, images)[:, 0]] = True
-        table = set_scores(scores[:, :, chosen], ways) @ probabilities.T
-        mean = (table @ times[:, :, np.newaxis])[..., 0] / prompts
-        squares = ((table - mean[..., np.newaxis]) ** 2 @ times[:, :, np.newaxis])[..., 0]
+        grid = np.broadcast_to(apportion(ways / size, images)[:, 0], (audits, len(ways)))
+        # Of the observed rows, the outermost and the one closest to even have the extreme estimates.
+        reach = np.column_stack([grid, even, nearest, women.min(axis=1), women.max(axis=1)])
+        drawn_scores = set_scores(scores[:, :, chosen], ways)
+        extremes = drawn_scores @ np.swapaxes(probabilities[reach], 1, 2)
+        centre = times @ probabilities / prompts
+        apart = probabilities - centre[:, np.newaxis]
+        spread = np.swapaxes(apart * times[..., np.newaxis], 1, 2) @ apart / (prompts - 1)
+        mean = (drawn_scores @ centre[..., np.newaxis])[..., 0]
+        variance = np.maximum(((drawn_scores @ spread) * drawn_scores).sum(axis=2), 0.0)
         quantiles = None
         for possible in ((-np.inf, np.inf), (floor, 1.0)):
             theta = confidence_draws(
                 mean,
-                squares / (prompts - 1),
-                lowest=np.where(reach[:, np.newaxis], table, np.inf).min(axis=2),
-                highest=np.where(reach[:, np.newaxis], table, -np.inf).max(axis=2),
+                variance,
+                lowest=extremes.min(axis=2),
+                highest=extremes.max(axis=2),
                 z=z,
                 possible=possible,
                 prompts=prompts,
@@ -246,7 +251,7 @@ def check_corrected(setting: Setting, audits: int, *, draws: int, random: np.ran
     each = setting.calibration // 2
     right = random.binomial(each, [setting.sensitivity, setting.specificity], size=(audits, 2))
     # Batches keep the largest array near 100 MB.
-    batch = max(1, 10_000_000 // (draws * (setting.images + 8)))
+    batch = max(1, 10_000_000 // (draws * 20))
     parts = [
         corrected_limits(
             women[i : i + batch],
@@ -478,7 +483,7 @@ def report(results: list[Result], extra: dict[str, Any], *, audits: int, draws: 
         "",
         f"{audits:,} simulated audits per setting, {draws} draws of the error rates each. Prompts' shares come from",
         "a Beta distribution: near 0 is Beta(1, 32), near 0.5 Beta(15, 15), near 1 Beta(32, 1), mixed Beta(0.3, 0.3),",
-        "whose prompts are mostly close to all of one label. The truth is the mean over that population. A 95% interval",
+        "whose prompts are mostly close to all of one label. The truth is that population's mean. A 95% interval",
         f"should cover it in 93% to 98% of audits; with {audits:,} audits chance alone moves a figure by one point.",
         "",
         "## Summary",

@@ -1,0 +1,155 @@
+"""Two runs of the same prompts against each other, prompt by prompt.
+
+Pairing takes out how much prompts differ, which is most of the spread in either run alone. The unit is the prompt.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy import stats
+
+from pipeline.statistics.arrays import FloatArray, as_counts, as_values, check_confidence
+from pipeline.statistics.intervals import Interval
+from pipeline.statistics.unanimity import benjamini_hochberg
+
+
+@dataclass(frozen=True)
+class PairedDifference:
+    """Second run less first run, mean over prompts."""
+
+    interval: Interval
+    """Mean difference and its limits."""
+    p_value: float
+    """Sign-flip permutation test that neither run is higher, two-sided."""
+    prompts: int
+    """Prompts compared."""
+
+
+def paired_difference(
+    first: npt.ArrayLike,
+    second: npt.ArrayLike,
+    *,
+    resolution: float | None = None,
+    confidence: float = 0.95,
+    draws: int = 20_000,
+    seed: int = 0,
+) -> PairedDifference:
+    """Return the mean difference of per-prompt values, such as shares or unanimity, between two runs.
+
+    Parameters
+    ----------
+    first, second
+        One value between 0 and 1 per prompt, in the same order; leave out prompts that one run lacks.
+    resolution
+        The least difference that one image more can make: 1 / images for a share, 1 for unanimity of one set. By
+        default the smallest gap between any two of the values, 1 where all are 0 or 1.
+    confidence
+        Wanted coverage.
+    draws, seed
+        Random sign flips, where there are too many to try all, and their seed.
+
+    Notes
+    -----
+    Limits are mean -+ t s / sqrt(prompts). The variance s^2 counts one pair of differences of plus and minus the
+    resolution that were not seen, so that runs that agree on all prompts are not declared equal for certain; for
+    unanimity of one set this is close to the adjusted interval of Bonett and Price.
+
+    References
+    ----------
+    Bonett, D. G., Price, R. M. (2012). Adjusted Wald confidence interval for a difference of binomial proportions
+    based on paired data. J. Educ. Behav. Stat. 37, 479-488. On the test: Good, P. (2005). Permutation, Parametric and
+    Bootstrap Tests of Hypotheses, chapter 3.
+    """
+    check_confidence(confidence)
+    before, after = as_values(first, name="first"), as_values(second, name="second")
+    if before.shape != after.shape:
+        raise ValueError(f"both runs need the same prompts, got {len(before)} and {len(after)} values")
+    difference = after - before
+    prompts = len(difference)
+    if prompts < 2:
+        value = float(difference[0]) if prompts else None
+        return PairedDifference(Interval(value, -1.0, 1.0, "paired"), 1.0, prompts)
+    step = _resolution(np.concatenate([before, after])) if resolution is None else resolution
+    value = float(difference.mean())
+    variance = (float(((difference - value) ** 2).sum()) + 2 * step**2) / (prompts + 1)
+    margin = float(stats.t.ppf((1 + confidence) / 2, prompts - 1)) * float(np.sqrt(variance / prompts))
+    interval = Interval(value, max(value - margin, -1.0), min(value + margin, 1.0), "paired")
+    return PairedDifference(interval, sign_flip_test(difference, draws=draws, seed=seed), prompts)
+
+
+def sign_flip_test(differences: npt.ArrayLike, *, draws: int = 20_000, seed: int = 0) -> float:
+    """Return the two-sided p-value of a mean difference under flips of its signs.
+
+    All flips are tried where there are at most `draws` of them; prompts without a difference play no part.
+    """
+    vector = as_values(differences, name="differences")
+    vector = vector[vector != 0]
+    if len(vector) < 2:
+        return 1.0
+    test = stats.permutation_test(
+        (vector,),
+        lambda values, axis: np.mean(values, axis=axis),
+        permutation_type="samples",
+        vectorized=True,
+        n_resamples=draws,
+        batch=1000,
+        random_state=seed,
+    )
+    return float(test.pvalue)
+
+
+def mcnemar(first: npt.ArrayLike, second: npt.ArrayLike) -> float:
+    """Return the exact two-sided p-value that two runs are unanimous equally often.
+
+    Of the prompts that are unanimous in one run only, each run should have half.
+
+    Parameters
+    ----------
+    first, second
+        Whether each prompt is unanimous, in the same order.
+
+    References
+    ----------
+    McNemar, Q. (1947). Note on the sampling error of the difference between correlated proportions or percentages.
+    Psychometrika 12, 153-157.
+    """
+    before, after = np.asarray(first, dtype=bool), np.asarray(second, dtype=bool)
+    if before.shape != after.shape:
+        raise ValueError(f"both runs need the same prompts, got {before.shape} and {after.shape}")
+    gained, lost = int((after & ~before).sum()), int((before & ~after).sum())
+    return float(stats.binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0
+
+
+def prompt_differences(first: npt.ArrayLike, second: npt.ArrayLike) -> tuple[FloatArray, FloatArray]:
+    """Test for every prompt whether two runs differ in their counts of two labels.
+
+    Parameters
+    ----------
+    first, second
+        Images per prompt and label, shape (prompts, 2).
+
+    Returns
+    -------
+    Fisher's exact two-sided p-values and the same adjusted over prompts (Benjamini-Hochberg); nan where a run has no
+    labelled image of a prompt.
+    """
+    before, after = as_counts(first, name="first"), as_counts(second, name="second")
+    if before.shape != after.shape or before.shape[1] != 2:
+        raise ValueError(f"both runs need shape (prompts, 2), got {before.shape} and {after.shape}")
+    p_values = np.array(
+        [
+            float(stats.fisher_exact([old, new]).pvalue) if old.sum() and new.sum() else np.nan
+            for old, new in zip(before, after, strict=True)
+        ]
+    )
+    return p_values, benjamini_hochberg(p_values)
+
+
+def _resolution(values: FloatArray) -> float:
+    gaps = np.diff(np.unique(values))
+    # Equal shares computed from different counts may differ by a rounding error.
+    gaps = gaps[gaps > 1e-9]
+    return float(gaps.min()) if len(gaps) else 1.0

@@ -1,0 +1,84 @@
+"""Paired comparisons against values computed by hand and simulation."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.statistics.paired import mcnemar, paired_difference, prompt_differences, sign_flip_test
+
+
+def test_sign_flips_by_hand():
+    # Of 2^4 flips, only all plus and all minus are as extreme.
+    assert sign_flip_test([1, 1, 1, 1, 0, 0]) == pytest.approx(2 / 16)
+    assert sign_flip_test([1, -1]) == pytest.approx(1.0)
+    assert sign_flip_test([0, 0]) == 1.0
+
+
+def test_mcnemar_by_hand():
+    first, second = [True] * 5 + [False] * 5, [False] * 4 + [True] * 2 + [False] * 4
+    # Four lost, one gained: 2 P(X <= 1), X ~ Binomial(5, 1/2).
+    assert mcnemar(first, second) == pytest.approx(2 * 6 / 32)
+    assert mcnemar([True, False], [True, False]) == 1.0
+    with pytest.raises(ValueError, match="same prompts"):
+        mcnemar([True], [True, False])
+
+
+@given(st.lists(st.tuples(st.sampled_from([0, 1]), st.sampled_from([0, 1])), min_size=2, max_size=12))
+def test_sign_flips_of_unanimity_are_mcnemars_test(pairs):
+    first, second = np.array(pairs, dtype=float).T
+    assert paired_difference(first, second).p_value == pytest.approx(mcnemar(first, second), abs=1e-9)
+
+
+def test_agreement_is_not_certainty():
+    same = paired_difference([1.0, 0.0] * 10, [1.0, 0.0] * 10)
+    assert same.interval.value == 0.0
+    assert 0.1 < same.interval.high < 0.2
+    assert same.p_value == 1.0
+
+
+def test_resolution_keeps_precise_shares_precise():
+    values = np.linspace(0.1, 0.8, 20)
+    precise = paired_difference(values, values + 0.1, resolution=1 / 64)
+    coarse = paired_difference(values, values + 0.1, resolution=1.0)
+    assert precise.interval.low > 0.09
+    assert coarse.interval.low < 0
+    assert precise.p_value < 1e-4
+
+
+def test_difference_is_second_less_first():
+    result = paired_difference([0.5, 0.25, 0.75], [0.75, 0.25, 1.0])
+    assert result.interval.value == pytest.approx(0.5 / 3)
+    assert result.prompts == 3
+
+
+def test_too_few_prompts_say_nothing():
+    assert paired_difference([], []).interval.value is None
+    one = paired_difference([0.0], [1.0])
+    assert (one.interval.low, one.interval.high, one.p_value) == (-1.0, 1.0, 1.0)
+    with pytest.raises(ValueError, match="same prompts"):
+        paired_difference([0.5], [0.5, 0.6])
+
+
+def test_prompt_differences_by_hand():
+    p_values, adjusted = prompt_differences([[4, 0], [2, 2], [0, 0]], [[0, 4], [2, 2], [4, 0]])
+    assert p_values[:2].tolist() == pytest.approx([2 / 70, 1.0])
+    assert adjusted[:2].tolist() == pytest.approx([4 / 70, 1.0])
+    assert np.isnan(p_values[2])
+    with pytest.raises(ValueError, match="shape"):
+        prompt_differences([[1, 2, 3]], [[1, 2, 3]])
+
+
+@pytest.mark.parametrize("images", [4, 64])
+def test_interval_covers_and_test_keeps_its_level(images):
+    random = np.random.default_rng(9)
+    covered = rejected = 0
+    for _ in range(150):
+        shares = random.beta(0.5, 0.5, size=20)
+        shift = np.clip(shares + random.normal(0, 0.05, size=20), 0, 1)
+        first, second = random.binomial(images, shares) / images, random.binomial(images, shift) / images
+        result = paired_difference(first, second, resolution=1 / images, draws=200)
+        covered += result.interval.low <= 0 <= result.interval.high
+        rejected += result.p_value <= 0.05
+    assert 0.92 <= covered / 150 <= 0.99
+    assert rejected / 150 <= 0.08
