@@ -224,24 +224,28 @@ def planted_chart(points: Sequence[Point], description: str, what: str) -> Marku
         shapes.append(el("text", percent(at), x=left - 8, y=y(at) + 4, text_anchor="end", class_="tick"))
         shapes.append(el("text", percent(at), x=x(at), y=top + side + 18, text_anchor="middle", class_="tick"))
     shapes.append(el("line", x1=x(0), x2=x(1), y1=y(0), y2=y(1), class_="diagonal"))
+    taken: dict[int, int] = {}
     for point in points:
         mark = point.mark
         if mark.value is None:
             continue
+        at = x(point.planted)
+        number = taken[round(at / 8)] = taken.get(round(at / 8), -1) + 1
+        at += 3.5 * ((number + 1) // 2) * (-1 if number % 2 else 1)  # prompts with one planted share stand side by side
         kind = "ink" if point.covered else "miss"
         inner = [el("title", point.name)]
         if mark.low is not None and mark.high is not None:
             inner.append(
                 el(
                     "line",
-                    x1=x(point.planted),
-                    x2=x(point.planted),
+                    x1=at,
+                    x2=at,
                     y1=y(mark.low),
                     y2=y(mark.high),
                     class_=f"whisker thin w-{kind}",
                 )
             )
-        inner.append(el("circle", cx=x(point.planted), cy=y(mark.value), r=4, class_=f"dot d-{kind}"))
+        inner.append(el("circle", cx=at, cy=y(mark.value), r=4, class_=f"dot d-{kind}"))
         shapes.append(el("g", *inner))
     shapes.append(
         el("text", f"planted share of {what}", x=x(0.5), y=top + side + 40, text_anchor="middle", class_="axistitle")

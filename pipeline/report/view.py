@@ -137,10 +137,7 @@ class PageBuilder:
         size = self.metrics.summary.set_size
         evaluated = {record.key for record in records[:size]}
         text = clean(prompt.text, 300)
-        views = [
-            self._image(record, text, place, thumbnails, record.key in evaluated)
-            for place, record in enumerate(shown, 1)
-        ]
+        views = [self._image(record, text, thumbnails, record.key in evaluated) for record in shown]
         missing = max(0, prompt.images - sum(prompt.counts.values()))
         mark = alone(prompt.share, self.labels[0])
         reference = (prompt.reference or {}).get(self.labels[0])
@@ -194,13 +191,14 @@ class PageBuilder:
 
     def _verdict(self, prompt: Prompt) -> tuple[str, str]:
         size = self.metrics.summary.set_size
-        if prompt.unanimous is not None:
-            return f"{'Both' if size == 2 else 'All ' + word(size)} {plural(prompt.unanimous)}", self.kinds.get(
-                prompt.unanimous, "u"
-            )
         if not prompt.evaluated:
             return f"Fewer than {word(size)} images: not counted", "n"
-        return "Not all of one kind", "mixed"
+        more = prompt.images > size
+        if prompt.unanimous is not None:
+            who = plural(prompt.unanimous)
+            whole = "Both" if size == 2 else f"All {word(size)}"
+            return f"First {word(size)} all {who}" if more else f"{whole} {who}", self.kinds.get(prompt.unanimous, "u")
+        return f"First {word(size)} not all of one kind" if more else "Not all of one kind", "mixed"
 
     def _share_text(self, mark: svg.Mark | None) -> str:
         if mark is None or mark.value is None:
@@ -218,9 +216,7 @@ class PageBuilder:
             else decision
         )
 
-    def _image(
-        self, record: ImageRecord, text: str, place: int, thumbnails: Mapping[Key, Thumbnail], evaluated: bool
-    ) -> ImageView:
+    def _image(self, record: ImageRecord, text: str, thumbnails: Mapping[Key, Thumbnail], evaluated: bool) -> ImageView:
         decision = _decision_of(record, self.metrics.headline)
         label = label_text(decision)
         sure = probability(record.probability(self.metrics.headline)) if decision in self.labels else ""
@@ -231,7 +227,7 @@ class PageBuilder:
             kind=self.kinds.get(decision, "n"),
             label=label,
             probability=sure,
-            name=f"{label} {sure}".strip() + f", image {place} for {clean(text, 120)}",
+            name=f"{label} {sure}".strip() + f", image {record.index} for {clean(text, 120)}",
             thumbnail=thumbnails.get(record.key),
             evaluated=evaluated,
         )
@@ -304,7 +300,7 @@ def _shade(share: float) -> int:
 
 
 def intersections(metrics: Metrics) -> list[Heatmap]:
-    """Joint counts of two attributes, each row with its label's own distribution."""
+    """Joint counts of two attributes: the second's labels down, the headline's across."""
     maps = []
     for joint in metrics.intersections:
         if len(joint.attributes) != 2 or not all(name in metrics.labels for name in joint.attributes):
@@ -315,20 +311,21 @@ def intersections(metrics: Metrics) -> list[Heatmap]:
         other = sum(counts.values()) - total
         if not total:
             continue
+        most = max(counts.get((one, two), 0) for one in down for two in across)
         rows = []
-        for one in down:
+        for two in across:
             cells = []
-            for two in across:
+            for one in down:
                 count = counts.get((one, two), 0)
                 hint = f"{label_text(one)}, {label_text(two)}: {count:,} of {total:,} images"
-                cells.append(HeatCell(_shade(3 * count / total), f"{count:,}", hint))
-            rows.append((label_text(one), cells))
+                cells.append(HeatCell(_shade(count / most), f"{count:,}", hint))
+            rows.append((label_text(two), cells))
         names = [label_text(name) for name in joint.attributes]
         maps.append(
             Heatmap(
-                caption=f"Perceived {names[0]} by {names[1]}",
+                caption=f"Perceived {names[1]} by {names[0]}",
                 note=f"{total:,} images with a label for both" + (f"; {other:,} without are left out" if other else ""),
-                columns=[label_text(label) for label in across],
+                columns=[plural(label) for label in down],
                 rows=rows,
             )
         )

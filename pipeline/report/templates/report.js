@@ -81,7 +81,7 @@
     block.append(make("h3", people ? `${score.attribute}, person ${score.person + 1}: ${score.decision}` : `${score.attribute}: ${score.decision}`));
     const best = Math.max(...score.probabilities.map((pair) => pair[1]));
     for (const [label, value] of score.probabilities) {
-      const line = make("div", undefined, value === best ? "score-line top" : "score-line");
+      const line = make("div", undefined, value === best ? "score-line best" : "score-line");
       const chart = document.createElementNS(SVG, "svg");
       chart.setAttribute("width", "100%");
       chart.setAttribute("height", "8");
@@ -188,6 +188,7 @@
   const asSvg = (figure) => {
     const before = root.dataset.theme;
     root.dataset.theme = "light";
+    root.classList.add("copying");
     const frame = figure.getBoundingClientRect();
     const pad = 8;
     const out = document.createElementNS(SVG, "svg");
@@ -214,6 +215,7 @@
       }
     }
     out.setAttribute("height", String(Math.ceil(bottom + 2 * pad)));
+    root.classList.remove("copying");
     if (before) root.dataset.theme = before; else delete root.dataset.theme;
     return new XMLSerializer().serializeToString(out);
   };
