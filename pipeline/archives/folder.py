@@ -60,7 +60,7 @@ class LocalTree:
     def _linked(self, entry: os.DirEntry[str], notes: Counter[str]) -> FileEntry | None:
         """The file behind a link, where it lies under the root."""
         target = os.path.realpath(entry.path)
-        if not target.startswith(self._root + os.sep):
+        if target != self._root and not target.startswith(self._root + os.sep):
             notes["links that lead out of the folder, not followed"] += 1
             return None
         try:

@@ -220,10 +220,8 @@ def shard_of(piece: list[tuple[Directory, int, int]], *, id_: str, ordinal: int,
     for directory, start, stop in piece:
         sizes, indexes = directory.sizes[start:stop].tolist(), list(directory.indexes[start:stop])
         parts.append([directory.path, directory.names[start:stop], sizes, indexes])
-        for i in range(start, stop):
-            row = (directory.path, directory.names[i], directory.sizes[i], directory.stamps[i], directory.indexes[i])
-            digest.update(json.dumps(row).encode())
-    payload = zlib.compress(json.dumps(parts, separators=(",", ":")).encode(), 6)
+        digest.update(json.dumps([*parts[-1], list(directory.stamps[start:stop])]).encode())
+    payload = zlib.compress(json.dumps(parts, separators=(",", ":")).encode(), 1)
     images = sum(stop - start for _, start, stop in piece)
     return Shard(id=id_, ordinal=ordinal, fingerprint=digest.hexdigest(), images=images, payload=payload)
 
