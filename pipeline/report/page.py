@@ -148,7 +148,9 @@ def render(run_dir: Path, header: Header, metrics: Metrics, *, pages: int = 0) -
         "chance": prose.chance(metrics.summary, metrics.headline_labels),
         "corrected": prose.corrected(metrics.summary),
         "estimates": [(line, _estimate_figure(line, metrics)) for line in prose.estimates(metrics)],
-        "identities": prose.identities(metrics.accounting),
+        "identities": prose.identities(
+            metrics.accounting, archive=header.generator is None and header.source is not None
+        ),
         "tiles": _tiles(builder, order, records),
         "histogram": _histogram(metrics) if len(order) > MAX_TILES else None,
         "rows": rows,
@@ -186,10 +188,16 @@ def _subject(header: Header) -> str:
         if isinstance(part, dict):
             for key in ("model", "name", "location", "path", "backend", "layout"):
                 if part.get(key):
-                    return text.clean(part[key], 80)
+                    return text.clean(_last_part(str(part[key])), 80)
         elif part:
             return text.clean(part, 80)
     return text.clean(header.name, 80)
+
+
+def _last_part(location: str) -> str:
+    """A folder's or file's own name; a model's name such as `org/model` stays whole."""
+    local = location.startswith(("/", ".", "~")) or "://" in location or "\\" in location
+    return location.rstrip("/\\").replace("\\", "/").rsplit("/", 1)[-1] if local else location
 
 
 def _estimate_figure(line: prose.Estimate, metrics: Metrics) -> Markup:

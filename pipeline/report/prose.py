@@ -129,7 +129,7 @@ def estimates(metrics: Metrics) -> list[Estimate]:
             Estimate(
                 "Unclear images either way",
                 "",
-                interval_text(bounds.low, bounds.high),
+                percent(bounds.low) if bounds.low == bounds.high else interval_text(bounds.low, bounds.high),
                 "If every unclear or missing image had spoken against one shared label, and if it had spoken for it.",
                 Interval(low=bounds.low, high=bounds.high),
                 "range",
@@ -150,17 +150,23 @@ def estimates(metrics: Metrics) -> list[Estimate]:
     return lines
 
 
-def identities(accounting: Accounting) -> list[tuple[str, int, list[tuple[int, str]]]]:
-    """The accounting as sums: total's name, total, parts; parts that are nought are left out save the first."""
+def identities(accounting: Accounting, *, archive: bool = False) -> list[tuple[str, int, list[tuple[int, str]]]]:
+    """The accounting as sums: total's name, total, parts; parts that are nought are left out save the first.
+
+    `archive`: the images were found, not made.
+    """
     a = accounting
+    asked, there = ("listed", "found") if archive else ("requested", "made")
+    reading = [
+        (a.labelled - a.mixed, "given one label"),
+        (a.mixed, "with people who differ"),
+        (a.ambiguous, "unclear"),
+        (a.no_person, "without a person"),
+    ]
     sums = [
-        ("requested", a.requested, [(a.generated, "made"), (a.refused, "refused"), (a.failed, "failed")]),
-        ("made", a.generated, [(a.scored, "read by the classifier"), (a.unreadable, "unreadable")]),
-        (
-            "read",
-            a.scored,
-            [(a.labelled, "given a label"), (a.ambiguous, "unclear"), (a.no_person, "without a person")],
-        ),
+        (asked, a.requested, [(a.generated, there), (a.refused, "refused"), (a.failed, "failed")]),
+        (there, a.generated, [(a.scored, "read by the classifier"), (a.unreadable, "unreadable")]),
+        ("read", a.scored, reading),
     ]
     return [
         (name, total, [part for number, part in enumerate(parts) if number == 0 or part[0]])

@@ -104,10 +104,10 @@ def probability(value: float | None) -> str:
 
 
 def p_value(value: float) -> str:
-    """`p = 0.03`, `p < 0.001`."""
+    """`p = 0.03`, `p < 0.001`, held together by no-break spaces."""
     if value < 0.001:
-        return "p < 0.001"
-    return f"p = {value:.3f}" if value < 0.01 else f"p = {value:.2f}"
+        return "p\u00a0<\u00a00.001"
+    return f"p\u00a0=\u00a0{value:.3f}" if value < 0.01 else f"p\u00a0=\u00a0{value:.2f}"
 
 
 def odds(value: float) -> str:
