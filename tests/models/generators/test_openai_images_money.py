@@ -131,7 +131,7 @@ def test_ledger_equals_the_servers_count_under_every_fault(server: LoopbackImage
         (Fault("raw", status=504, body={"detail": "gateway timeout"}), "unknown", 2),
         (Fault("drop_after"), "unknown", 2),
         (Fault("drop_before"), "unknown", 2),  # nobody can tell the two apart
-        (Fault("slow", seconds=1.5), "unknown", 2),
+        (Fault("slow", seconds=2.0), "unknown", 2),
         (Fault("raw", status=200, body=b"<html>"), "unknown", 2),
         (Fault("garbage_image"), "answered", 2),
         (Fault("short", count=1), "answered", 1),
@@ -143,15 +143,17 @@ def test_what_counts_as_spent(
 ) -> None:
     server.plan = lambda asked: fault if asked.attempt == 1 else Fault("moderation")
     ledger = tmp_path / "ledger.sqlite"
-    list(make(server, images_per_request=2, max_retries=0, timeout=0.5, ledger_path=ledger).generate(requests(1, 2)))
+    timeout = 0.5 if fault.kind == "slow" else 5.0
+    options = {"images_per_request": 2, "max_retries": 0, "timeout": timeout}
+    list(make(server, ledger_path=ledger, **options).generate(requests(1, 2)))
     first = rows(ledger)[0]
     assert (first["state"], first["billed"], first["asked"], first["indexes"]) == (state, billed, 2, "[0, 1]")
     assert first["started"] <= first["ended"]
 
 
 def test_a_timed_out_attempt_and_its_retry_both_count(server: LoopbackImageServer, tmp_path: Path) -> None:
-    server.plan = lambda asked: Fault("slow", seconds=1.2) if asked.attempt == 1 else None
-    generator = make(server, timeout=0.4, price_per_image=1.0, ledger_path=tmp_path / "ledger.sqlite")
+    server.plan = lambda asked: Fault("slow", seconds=3.0) if asked.attempt == 1 else None
+    generator = make(server, timeout=1.0, price_per_image=1.0, ledger_path=tmp_path / "ledger.sqlite")
     assert kinds(generator.generate(requests(1, 1))) == {"Generated": 1}
     assert generator.spent() == LedgerTotals(2, 1, 1, 0, 0, 2.0)
 
