@@ -40,6 +40,7 @@ from pipeline.statistics.correction import (
     compositions,
     confidence_draws,
     decision_scores,
+    least_doubt,
     normal_draws,
     set_probabilities,
     set_scores,
@@ -161,35 +162,22 @@ def corrected_limits(
         spread = np.swapaxes(apart * times[..., np.newaxis], 1, 2) @ apart / (prompts - 1)
         mean = (drawn_scores @ centre[..., np.newaxis])[..., 0]
         variance = np.maximum(((drawn_scores @ spread) * drawn_scores).sum(axis=2), 0.0)
-        quantiles = None
-        for possible in ((-np.inf, np.inf), (floor, 1.0)):
-            theta = confidence_draws(
-                mean,
-                variance,
-                lowest=extremes.min(axis=2),
-                highest=extremes.max(axis=2),
-                z=z,
-                possible=possible,
-                prompts=prompts,
-                independent=prompts * images / size,
-                most=np.inf if size == 1 else prompts * images,
-            )
-            found = np.quantile(theta, [0.025, 0.975], axis=1)
-            if quantiles is None:
-                quantiles = found
-                beyond = (found[0] > 1) | (found[1] < floor)
-                if not beyond.any():
-                    break
-            else:
-                quantiles = np.where(beyond, found, quantiles)
-        assert quantiles is not None
+        theta = confidence_draws(
+            mean,
+            variance,
+            lowest=extremes.min(axis=2),
+            highest=extremes.max(axis=2),
+            z=z,
+            prompts=prompts,
+            independent=prompts * images / size,
+            most=np.inf if size == 1 else prompts * images,
+        )
+        doubt = (1 - floor) * least_doubt(prompts=prompts, independent=prompts * images / size)
+        low, high = np.clip(np.quantile(theta, [0.025, 0.975], axis=1), floor, 1)
+        low, high = np.minimum(low, 1 - doubt), np.maximum(high, floor + doubt)
         estimate = set_scores(point[:, chosen], ways) @ probabilities.T
         value = np.clip((estimate * times).sum(axis=1) / prompts, floor, 1)
-        limits[name] = (
-            value,
-            np.minimum(np.clip(quantiles[0], floor, 1), value),
-            np.maximum(np.clip(quantiles[1], 0, 1), value),
-        )
+        limits[name] = (value, np.minimum(low, value), np.maximum(high, value))
     return limits
 
 
@@ -302,7 +290,7 @@ def agree_with_public(women: IntArray, right: IntArray, each: int, setting: Sett
     for name, theirs in public.items():
         ours = intervals(limits[name], 0)
         apart = max(abs(ours.low - theirs.low), abs(ours.high - theirs.high))
-        assert apart < 0.02 + 0.15 * (theirs.high - theirs.low), (setting, name, ours, theirs)
+        assert apart < 0.04 + 0.2 * (theirs.high - theirs.low), (setting, name, ours, theirs)
 
 
 def check_fixed_prompts(audits: int, random: np.random.Generator) -> list[dict[str, Any]]:
@@ -459,11 +447,12 @@ def reason(result: Result) -> str:
             "their spread is hardly known, and limits allow for it" if conservative else "rare kinds of prompts unseen"
         )
     if "unanimity" in result.estimate and setting.population == "near 0.5":
-        return (
-            "unanimity near its least possible value, so its estimate is skewed"
-            if setting.calibration is None or result.too_low > result.too_high
-            else "unanimity near its least possible value, which calibration error can only raise"
-        )
+        least = "unanimity near its least possible value"
+        if conservative:
+            return f"{least}: prompts agree more than chance allows to count on"
+        if setting.calibration is not None and result.too_high > result.too_low:
+            return f"{least}, which calibration error can only raise"
+        return f"{least}, so its estimate is skewed"
     if rare < 30:
         return f"about {rare:.0f} images of the rare label: counts are too coarse to hit 95%"
     if conservative:
@@ -581,7 +570,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("docs"), help="folder for validation.md and validation.json")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    audits, draws = (200, 300) if options.quick else (2000, 800)
+    audits, draws = (200, 300) if options.quick else (2000, 500)
     random = np.random.default_rng(options.seed)
     started, results = time.monotonic(), []
     grid = list(product(POPULATIONS, IMAGES, (5, 20) if options.quick else PROMPTS))

@@ -172,8 +172,11 @@ def set_scores(scores: FloatArray, ways: IntArray) -> FloatArray:
     """
     product = np.ones((*scores.shape[:-1], len(ways)))
     for decision in range(ways.shape[1]):
-        powers = scores[..., decision, np.newaxis] ** np.arange(ways[:, decision].max() + 1)
-        product *= powers[..., ways[:, decision]]
+        score = scores[..., decision]
+        powers = [np.ones_like(score)]
+        for _ in range(int(ways[:, decision].max())):
+            powers.append(powers[-1] * score)
+        product *= np.stack(powers, axis=-1)[..., ways[:, decision]]
     total: FloatArray = product.sum(axis=-2)
     return total
 
@@ -185,7 +188,6 @@ def confidence_draws(
     lowest: FloatArray,
     highest: FloatArray,
     z: FloatArray,
-    possible: tuple[float, float] = (-np.inf, np.inf),
     prompts: int,
     independent: float,
     most: float = np.inf,
@@ -201,15 +203,13 @@ def confidence_draws(
         The range that a per-prompt estimate can have at those error rates.
     z
         Standard normal draws.
-    possible
-        If given, a mean beyond these is moved to the edge first.
     prompts, independent, most, confidence
         See `effective_size`.
     """
     lowest = np.minimum(lowest, mean)
     span = np.maximum(highest, mean) - lowest
     span = np.where(span > 0, span, 1.0)
-    position = np.clip((np.clip(mean, *possible) - lowest) / span, 0.0, 1.0)
+    position = np.clip((mean - lowest) / span, 0.0, 1.0)
     size = effective_size(
         position, variance / span**2, prompts=prompts, independent=independent, most=most, confidence=confidence
     )
@@ -341,7 +341,13 @@ def corrected_prompt_shares(
             highest=drawn.max(axis=1),
         )
         found[tuple(row.tolist())] = estimates.interval(
-            float(score @ row) / images, z=z, floor=0.0, prompts=images, independent=images, confidence=confidence
+            float(score @ row) / images,
+            z=z,
+            floor=0.0,
+            prompts=images,
+            independent=images,
+            most=images,
+            confidence=confidence,
         )
     return [found[tuple(row)] for row in table.tolist()]
 
@@ -483,8 +489,8 @@ def _corrected(
         floor=floor,
         prompts=prompts,
         independent=float(images.sum()) / set_size,
-        # A share moves in steps of an image, so prompts cannot agree by chance as closely as unanimity can.
-        most=float(images.sum()) if label is None else np.inf,
+        # A share of two decisions moves in steps of an image, so prompts cannot agree by chance as closely as elsewhere.
+        most=np.inf if set_size == 1 and table.shape[1] == 2 else float(images.sum()),
         confidence=confidence,
     )
     return UnanimityEstimate(interval, prompts, left_out)
@@ -511,28 +517,39 @@ class _Estimates:
         confidence: float,
     ) -> Interval:
         """Return the interval between quantiles of the confidence distribution, within `floor` and 1."""
-        tail, method = (1 - confidence) / 2, CORRECTED
-        # An unbiased estimate may lie beyond what is possible. That is no reason to widen the interval, unless
-        # nothing possible would be left in it.
-        for possible in ((-np.inf, np.inf), (floor, 1.0)):
-            draws = confidence_draws(
-                self.mean,
-                self.variance,
-                lowest=self.lowest,
-                highest=self.highest,
-                z=z,
-                possible=possible,
-                prompts=prompts,
-                independent=independent,
-                most=most,
-                confidence=confidence,
-            )
-            low, high = np.quantile(draws, [tail, 1 - tail]).tolist()
-            if low <= 1 and high >= floor:
-                break
-            method = CONTRADICTED
+        tail = (1 - confidence) / 2
+        draws = confidence_draws(
+            self.mean,
+            self.variance,
+            lowest=self.lowest,
+            highest=self.highest,
+            z=z,
+            prompts=prompts,
+            independent=independent,
+            most=most,
+            confidence=confidence,
+        )
+        low, high = np.quantile(draws, [tail, 1 - tail]).tolist()
+        method = CONTRADICTED if low > 1 or high < floor else CORRECTED
+        doubt = least_doubt(prompts=prompts, independent=independent, confidence=confidence) * (1 - floor)
+        low, high = min(max(low, floor), 1 - doubt), max(min(high, 1.0), floor + doubt)
         value = min(max(value, floor), 1.0)
-        return Interval(value, min(max(low, floor), value), max(min(high, 1.0), value), method)
+        return Interval(value, min(low, value), max(high, value), method)
+
+
+def least_doubt(*, prompts: int, independent: float, confidence: float = 0.95) -> float:
+    """Return how far from 0 and 1 an interval has to reach: as far as it would without errors if all images agreed.
+
+    An unbiased estimate may lie beyond 0 or 1, and little or nothing of its interval within. No correction can make
+    surer than a perfect classifier would, so the interval is extended to what that one would leave open.
+
+    Parameters
+    ----------
+    prompts, independent, confidence
+        See `effective_size`.
+    """
+    size = effective_size(1.0, 0.0, prompts=prompts, independent=independent, confidence=confidence)
+    return 1 - float(wilson_limit(1.0, size, -special.ndtri((1 + confidence) / 2)))
 
 
 def normal_draws(draws: int, random: np.random.Generator) -> FloatArray:

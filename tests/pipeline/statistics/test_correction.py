@@ -239,3 +239,21 @@ def test_corrected_intervals_cover_where_raw_ones_miss():
         ]
     assert (hits[:2] / 150 >= 0.9).all()
     assert hits[2] / 150 < 0.3
+
+
+def test_no_correction_is_surer_than_a_perfect_classifier():
+    confusion = Confusion.from_rates(sensitivity=(95, 100), specificity=(95, 100))
+    corrected = corrected_unanimity([[4, 0]] * 20, confusion=confusion).interval
+    raw = unanimity([[4, 0]] * 20).interval
+    assert corrected.value == raw.value == 1.0
+    # The corrected measure reaches down to 1/8 only, the plain one to 0.
+    assert corrected.low <= raw.low + 0.125 * (1 - raw.low) + 1e-9
+
+
+def test_a_label_that_was_never_decided_may_still_be_there():
+    rates = np.full((7, 7), 0.05)
+    rates[np.arange(7), np.arange(7)] = 0.7
+    confusion = confusion_of(rates, 500)
+    share = corrected_prompt_shares([[0, 16, 0, 0, 0, 0, 0]], confusion=confusion)[0]
+    assert share.value == 0.0
+    assert share.high > 0.15
