@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -126,7 +127,7 @@ def render(run_dir: Path, header: Header, metrics: Metrics, *, pages: int = 0) -
     thumbnails = make_thumbnails(run_dir, queue)
     builder = PageBuilder(metrics)
     rows = [builder.row(rank, prompt, records[prompt.id], shown[prompt.id], thumbnails) for rank, prompt in chosen]
-    missing, missing_total = read_missing(run_dir, MAX_MISSING)
+    missing, missing_total = read_missing(run_dir, metrics.headline, MAX_MISSING)
     css, css_hash = _inlined("report.css")
     script, script_hash = _inlined("report.js")
     context = {
@@ -168,6 +169,7 @@ def render(run_dir: Path, header: Header, metrics: Metrics, *, pages: int = 0) -
         "identity": flatten(header.classifier) if header.classifier else [],
         "maker": flatten(header.generator or header.source or {}),
         "maker_name": "Generator" if header.generator else "Source",
+        "command": _command(header),
         "config": _config_text(header.config),
         "page_data": script_json({"images": builder.data}),
         "has_reference": any(prompt.reference for prompt in metrics.prompts),
@@ -290,6 +292,14 @@ def _planted(metrics: Metrics, header: Header) -> dict[str, Any] | None:
         "sentence": sentence,
         "missed": [point for point in points if not point.covered],
     }
+
+
+def _command(header: Header) -> str | None:
+    """The command that repeats the run, for a configuration saved as run.yaml."""
+    if header.generator:
+        return "allfour audit --config run.yaml"
+    location = header.source.get("location") if isinstance(header.source, dict) else None
+    return f"allfour rescore {text.clean(shlex.quote(str(location)), 400)} --config run.yaml" if location else None
 
 
 def _config_text(config: Any) -> str:

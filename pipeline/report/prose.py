@@ -121,7 +121,7 @@ def estimates(metrics: Metrics) -> list[Estimate]:
         add(
             "Any set of " + size,
             summary.unanimity_all_images,
-            f"How often {size} images drawn from all images of a prompt agree: uses every image made.",
+            f"How often {size} images drawn from all images of a prompt agree, over every image of the run.",
         )
     bounds = summary.unanimity_bounds
     if bounds is not None and bounds.low is not None and bounds.high is not None:

@@ -129,10 +129,29 @@ def _record(row: dict[str, Any], scores: Mapping[Key, list[Score]]) -> ImageReco
     return ImageRecord(**{**row, "truth": _pairs(row["truth"])}, scores=tuple(mine))
 
 
-def read_missing(run_dir: Path, limit: int) -> tuple[list[ImageRecord], int]:
-    """Images that are not there or cannot be read: the first `limit` of them, and how many there are."""
-    images = _dataset(run_dir / "images.parquet")
+def read_missing(run_dir: Path, attribute: str, limit: int) -> tuple[list[ImageRecord], int]:
+    """Images that are not there or cannot be read: the first `limit` of them, and how many there are.
+
+    An image that was whole when it was made and is unreadable to the scoring stage is among them.
+    """
+    images, scores = _dataset(run_dir / "images.parquet"), _dataset(run_dir / "scores.parquet")
     absent = pc.field("status") != ImageStatus.GENERATED.value
     total = images.count_rows(filter=absent)
     rows = images.head(limit, columns=_IMAGE_COLUMNS, filter=absent).to_pylist()
-    return [_record(row, {}) for row in rows], total
+    unscored = (pc.field("attribute") == attribute) & (pc.field("decision") == UNREADABLE)
+    known = images.count_rows(filter=pc.field("status") == ImageStatus.UNREADABLE.value)
+    damaged = scores.count_rows(filter=unscored) - known
+    if damaged > 0:
+        keys = {
+            (row["prompt_id"], row["index"])
+            for row in scores.head(limit, ["prompt_id", "index"], filter=unscored).to_pylist()
+        }
+        ids = pa.array(sorted({prompt_id for prompt_id, _ in keys}), pa.string())
+        later = images.to_table(_IMAGE_COLUMNS, filter=pc.field("prompt_id").isin(ids) & ~absent).to_pylist()
+        rows += [
+            {**row, "status": ImageStatus.UNREADABLE.value, "error": "damaged or changed after it was made"}
+            for row in later
+            if (row["prompt_id"], row["index"]) in keys
+        ]
+        total += damaged
+    return [_record(row, {}) for row in rows[:limit]], total

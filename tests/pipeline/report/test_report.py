@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+import tarfile
 from html.parser import HTMLParser
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-from pipeline.report import ReportError, write_report
+from pipeline.records import IMAGES_SCHEMA, SCORES_SCHEMA, UNREADABLE
+from pipeline.report import ReportError, text, write_report
+from pipeline.report.document import Prompt
+from pipeline.report.view import sample
 from tests.pipeline.report.fixture_run import INJECTIONS, Options, build_run
 
 
@@ -96,7 +103,7 @@ def test_hostile_run_keeps_its_markup_to_itself(tmp_path: Path) -> None:
     assert len([1 for tag, a in found.tags if tag == "meta" and a.get("http-equiv")]) == 1
     for _, attributes in found.tags:
         assert not [name for name in attributes if name == "style" or name.startswith("on")]
-    data = json.loads(next(text for a, text in found.scripts if a.get("type") == "application/json"))
+    data = json.loads(next(body for a, body in found.scripts if a.get("type") == "application/json"))
     assert INJECTIONS[0] in {image["prompt"] for image in data["images"]}
     assert "\u202e" not in html
     assert "\x00" not in html
@@ -105,10 +112,10 @@ def test_hostile_run_keeps_its_markup_to_itself(tmp_path: Path) -> None:
 
 def test_drawn_world_has_its_banner_and_its_check(tmp_path: Path) -> None:
     run = build_run(tmp_path, Options(drawn_world=True, references=True, corrected=True))
-    text = Page(write_report(run).read_text(encoding="utf-8")).text
-    assert "Drawn world, planted bias: no finding about any real model." in text
-    assert "hold the planted share" in text
-    assert "Corrected for the classifier's measured errors: 80% (55% to 93%)." in text
+    words = Page(write_report(run).read_text(encoding="utf-8")).text
+    assert "Drawn world, planted bias: no finding about any real model." in words
+    assert "hold the planted share" in words
+    assert "Corrected for the classifier's measured errors: 80% (55% to 93%)." in words
 
 
 def test_missing_tables_are_one_clear_error(tmp_path: Path) -> None:
@@ -125,3 +132,88 @@ def test_a_bare_metrics_document_renders(tmp_path: Path) -> None:
     (run / "metrics.json").write_text(json.dumps({"format": 1}))
     (run / "run.json").write_text(json.dumps({"format": 1}))
     assert "nothing can be said" in Page(write_report(run).read_text(encoding="utf-8")).text
+
+
+def test_an_image_that_broke_after_it_was_made_is_listed(tmp_path: Path) -> None:
+    run = build_run(tmp_path, Options(prompts=2, oddities=False))
+    scores = pq.read_table(run / "scores.parquet").to_pylist()
+    for row in scores:
+        if (row["prompt_id"], row["index"]) == ("00001-nurse", 2):
+            row["decision"] = UNREADABLE
+    pq.write_table(pa.Table.from_pylist(scores, schema=SCORES_SCHEMA), run / "scores.parquet")
+    words = Page(write_report(run).read_text(encoding="utf-8")).text
+    assert "1 requested image is not there or could not be read" in words
+    assert "damaged or changed after it was made" in words
+
+
+def test_pictures_come_from_stored_thumbnails_or_from_a_tar_member(tmp_path: Path) -> None:
+    stored = build_run(tmp_path / "stored", Options(prompts=2, oddities=False, pictures=False, thumbnails=True))
+    assert write_report(stored).read_text(encoding="utf-8").count('<img src="data:image/jpeg') == 8
+    archived = build_run(tmp_path / "archived", Options(prompts=2, oddities=False))
+    with tarfile.open(archived / "a.tar", "w") as archive:
+        archive.add(archived / "images", "images")
+    rows = pq.read_table(archived / "images.parquet").to_pylist()
+    for row in rows:
+        row["path"] = f"{archived}/a.tar::{row['path']}"
+    pq.write_table(pa.Table.from_pylist(rows, schema=IMAGES_SCHEMA), archived / "images.parquet")
+    shutil.rmtree(archived / "images")
+    assert write_report(archived).read_text(encoding="utf-8").count('<img src="data:image/jpeg') == 8
+
+
+@pytest.mark.parametrize(
+    "path", ["https://x.example/a.png", "s3://b/a.png", "../../etc/passwd", "/dev/zero", "a\0b", "no.tar::x"]
+)
+def test_paths_that_are_no_local_pictures_leave_a_blank(tmp_path: Path, path: str) -> None:
+    run = build_run(tmp_path, Options(prompts=1, images=1, oddities=False))
+    rows = pq.read_table(run / "images.parquet").to_pylist()
+    rows[0]["path"] = path
+    pq.write_table(pa.Table.from_pylist(rows, schema=IMAGES_SCHEMA), run / "images.parquet")
+    html = write_report(run).read_text(encoding="utf-8")
+    assert '<span class="blank"></span>' in html
+
+
+def test_pages_of_a_longer_run_are_removed_when_it_shrinks(tmp_path: Path) -> None:
+    run = build_run(tmp_path, Options(prompts=300, pictures=False))
+    assert "240 of 300 prompts are shown" in Page(write_report(run).read_text(encoding="utf-8")).text
+    assert [page.name for page in (run / "report").iterdir()] == ["prompts-001.html"]
+    metrics = json.loads((run / "metrics.json").read_text())
+    metrics["prompts"] = metrics["prompts"][:10]
+    (run / "metrics.json").write_text(json.dumps(metrics))
+    write_report(run)
+    assert not (run / "report").exists()
+
+
+def test_writing_twice_gives_the_same_bytes(plain: Path) -> None:
+    assert write_report(plain).read_bytes() == write_report(plain).read_bytes()
+
+
+def test_the_sample_holds_both_ends_and_no_prompt_twice() -> None:
+    prompts = [Prompt(id=str(number)) for number in range(10_000)]
+    chosen = [rank for rank, _ in sample(prompts)]
+    assert len(chosen) == len(set(chosen)) == 240
+    assert chosen == sorted(chosen)
+    assert chosen[:60] == list(range(1, 61))
+    assert chosen[-60:] == list(range(9941, 10_001))
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (0.0, "0%"),
+        (1.0, "100%"),
+        (0.9999, ">99.9%"),
+        (0.0004, "<0.1%"),
+        (0.004, "0.4%"),
+        (0.996, "99.6%"),
+        (0.64, "64%"),
+        (None, "–"),
+    ],
+)
+def test_percentages_never_claim_a_certainty(value: float | None, shown: str) -> None:
+    assert text.percent(value) == shown
+
+
+def test_foreign_text_is_bared_of_what_cannot_be_seen() -> None:
+    assert text.clean("a\x00b\u202ec\ud800d\ne") == "a\\x00b\\u202ec\\ud800d e"
+    assert text.clean("x" * 500, 10) == "x" * 10 + "…"
+    assert text.clean(None) == ""
