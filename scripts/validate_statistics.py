@@ -1,7 +1,7 @@
 """Do the intervals cover? Simulated audits with known truth and planted classifier error.
 
-Writes docs/validation.md and docs/validation.json. The full grid takes about half an hour on one core, `--quick` a
-minute:
+Writes docs/validation.md and docs/validation.json. The full grid takes about a quarter of an hour on one core,
+`--quick` half a minute:
 
     python -m scripts.validate_statistics [--quick] [--out docs]
 
@@ -443,9 +443,11 @@ def reason(result: Result) -> str:
     rare = min(mean, 1 - mean) * setting.images * setting.prompts
     conservative = result.coverage > HIGH
     if setting.prompts < 10:
-        return "5 prompts: " + (
-            "their spread is hardly known, and limits allow for it" if conservative else "rare kinds of prompts unseen"
-        )
+        if conservative:
+            return "5 prompts: their spread is hardly known, and limits allow for it"
+        if result.estimate == "unanimity" and setting.images == SET_SIZE:
+            return "5 prompts, each unanimous or not: counts are too coarse to hit 95%"
+        return "5 prompts: prompts of a rare kind are missed"
     if "unanimity" in result.estimate and setting.population == "near 0.5":
         least = "unanimity near its least possible value"
         if conservative:

@@ -310,7 +310,7 @@ def corrected_prompt_shares(
     confusion: Confusion,
     label: int = 0,
     confidence: float = 0.95,
-    draws: int = 4000,
+    draws: int = 1000,
     seed: int = 0,
 ) -> list[Interval]:
     """Return every prompt's own corrected share of a label; images are the independent units here.
