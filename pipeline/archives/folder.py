@@ -76,7 +76,8 @@ class LocalTree:
     def heads(self, paths: Sequence[str]) -> Iterator[bytes]:
         for path in paths:
             try:
-                with open(self._open(path), "rb") as file:
+                descriptor = os.open(os.path.join(self._root, path), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+                with open(descriptor, "rb") as file:
                     yield file.read(SNIFF_BYTES)
             except OSError:
                 yield b""
@@ -89,18 +90,16 @@ class LocalTree:
         content = read_file(os.path.join(self._root, path), limit=MAX_CAPTION_BYTES)
         return None if isinstance(content, str) else content
 
-    def _open(self, path: str) -> int:
-        return os.open(os.path.join(self._root, path), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-
 
 def read_file(path: str, *, limit: int) -> bytes | str:
     """Bytes of a regular file, or the reason why there are none. Never waits on a pipe, never reads over `limit`."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            os.close(descriptor)
+            return "no regular file"
         with open(descriptor, "rb") as file:
-            status = os.fstat(descriptor)
-            if not stat.S_ISREG(status.st_mode):
-                return "no regular file"
             data = file.read(limit + 1) if status.st_size <= limit else b""
             size = max(status.st_size, len(data))
             return data if size <= limit else f"{size:,} bytes are over the limit of {limit:,} bytes (max_image_bytes)"

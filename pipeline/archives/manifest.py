@@ -366,7 +366,8 @@ class _Lines:
         self.offset = self.last_offset = offset
         self.line = self.last_line = line
         self._buffer = b""
-        stream.seek(offset)
+        if offset:
+            stream.seek(offset)
 
     def __iter__(self) -> Iterator[str]:
         return self

@@ -83,6 +83,8 @@ def _layout(location: str, files: Sequence[str], options: ArchiveOptions) -> str
 
 def _kind(file: str) -> str:
     name = address_path(file).lower()
+    if scheme_of(file) is None and not Path(file).exists():
+        raise ArchiveError(f"nothing at {show_address(file)}")
     is_folder = scheme_of(file) is None and Path(file).is_dir()
     if not is_folder:
         for kind, suffixes in _SUFFIXES.items():
@@ -91,8 +93,6 @@ def _kind(file: str) -> str:
     if scheme_of(file) is not None:
         return _remote_kind(file)
     path = Path(file)
-    if not path.exists():
-        raise ArchiveError(f"nothing at {show_address(file)}")
     if not is_folder:
         what = "it is one image: give the folder that it lies in" if kind_of(path.name) is Kind.IMAGE else _EXPECTED
         raise ArchiveError(f"cannot read {show_address(file)}: {what}")

@@ -93,6 +93,11 @@ def unreachable(location: str, error: BaseException) -> ArchiveError:
             "(s3: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or FSSPEC_S3_ANON=true for a public bucket; "
             "gs: GOOGLE_APPLICATION_CREDENTIALS)"
         )
+    if isinstance(error, ValueError) and scheme_of(location) in ("http", "https"):
+        return ArchiveError(
+            f"{shown} can only be read from its start: the server does not send parts of files (range requests). "
+            "Download it, and give the local file"
+        )
     status = getattr(error, "status", None)
     detail = f" {status}" if isinstance(status, int) else ""
     return ArchiveError(
@@ -140,8 +145,11 @@ def _braces(pattern: str) -> list[str]:
     pending = [pattern]
     while pending:
         text = pending.pop()
-        match = _RANGE.search(text)
-        if match:
+        match = min(filter(None, (_RANGE.search(text), _CHOICE.search(text))), key=re.Match.start, default=None)
+        if match is None:
+            done.append(text)
+            continue
+        if match.re is _RANGE:
             first, last = int(match[1]), int(match[2])
             if abs(last - first) >= MAX_EXPANDED:
                 raise ArchiveError(f"{match[0]} stands for more than {MAX_EXPANDED:,} names")
@@ -149,10 +157,6 @@ def _braces(pattern: str) -> list[str]:
             numbers = range(first, last + 1) if first <= last else range(first, last - 1, -1)
             choices = [f"{number:0{width}d}" for number in numbers]
         else:
-            match = _CHOICE.search(text)
-            if not match:
-                done.append(text)
-                continue
             choices = match[1].split(",")
         if len(done) + len(pending) + len(choices) > MAX_EXPANDED:
             raise ArchiveError(f"{show_address(pattern)} stands for more than {MAX_EXPANDED:,} names")
@@ -192,7 +196,7 @@ class _Guarded(io.RawIOBase):
         return True
 
     def seekable(self) -> bool:
-        return bool(self._file.seekable())
+        return True
 
     def read(self, size: int = -1) -> bytes:
         try:
@@ -201,7 +205,10 @@ class _Guarded(io.RawIOBase):
             raise unreachable(self._location, error) from None
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        return int(self._file.seek(offset, whence))
+        try:
+            return int(self._file.seek(offset, whence))
+        except Exception as error:
+            raise unreachable(self._location, error) from None
 
     def tell(self) -> int:
         return int(self._file.tell())

@@ -40,6 +40,7 @@ MAX_KEY_IMAGES = 64
 MAX_KEY_BYTES = 2**29
 """Images of one key that are held while its caption is awaited; a caption behind more than these is not theirs."""
 
+_PROBED_TARS = 3
 _PROBED_IMAGES = 50
 _SURVEYED_MEMBERS = 100_000
 _SURVEYED_REMOTE = 1_000
@@ -193,6 +194,8 @@ class TarSource:
                     if not hold and key.images:
                         yield key
                         key = _Key(name)
+                if _is_gzip(file):
+                    stream.drain()  # the checksum stands at the end
         except BrokenTarError as error:
             # A row that stands for all that is lost behind it, so that nothing is lost in silence.
             key.images.append(("", None, f"{error}; nothing behind this can be read"))
@@ -256,16 +259,14 @@ class TarSource:
 
     def _probe(self) -> str:
         survey = _Survey()
-        problems: list[str] = []
-        for file in self._files[:3]:
-            try:
-                self._survey(file, "caption", survey, images=_PROBED_IMAGES)
-            except BrokenTarError as error:
-                problems.append(f"{show_address(file)}: {error}")
+        for file in self._files[:_PROBED_TARS]:
+            self._survey(file, "caption", survey, images=_PROBED_IMAGES)
             if survey.images:
                 break
         if not survey.images:
-            raise ArchiveError(f"no images in {self._location}" + "".join(f"; {problem}" for problem in problems))
+            seen = "; ".join(f"{count:,} {what}" for what, count in survey.notes.items()) or "empty"
+            where = self._location if len(self._files) <= _PROBED_TARS else f"the first tars of {self._location}"
+            raise ArchiveError(f"no images in {where} ({seen})")
         if 2 * survey.captioned >= survey.images:
             return "caption"
         if 2 * survey.in_folders >= survey.images:
@@ -287,29 +288,40 @@ class TarSource:
         here = _plain_and_here(file)
         budget = _SURVEYED_MEMBERS if here else _SURVEYED_REMOTE
         book = self._options.book()
-        found: list[str] = []
+        found: list[tuple[str, str | None]] = []
+        waiting: list[str] = []
         captions: dict[str, bytes] = {}
+        key = ""
+
+        def settle() -> None:
+            found.extend((name, _caption_of(name, captions)[0]) for name in waiting)
+            waiting.clear()
+            captions.clear()
+
         try:
             with self._stream(file, by_seek=here) as stream:
                 for seen, member in enumerate(stream):
                     if seen >= budget or (images is not None and not here and len(found) > images):
                         survey.complete = False
                         break
+                    if not here and _key(member.name) != key:
+                        key = _key(member.name)
+                        settle()
                     base = member.name.rpartition("/")[2]
                     kind = kind_of(base)
                     if kind is Kind.IMAGE and not member.name.endswith("/"):
-                        found.append(member.name)
+                        waiting.append(member.name)
                     elif kind is Kind.UNKNOWN and member.regular and member.size:
                         if sniff_format(stream.read() if member.size <= self._options.max_image_bytes else b""):
-                            found.append(member.name)
+                            waiting.append(member.name)
                     elif extension(base) in CAPTION_EXTENSIONS and member.size <= MAX_CAPTION_BYTES:
                         captions[member.name] = stream.read()
                     elif member.regular:
                         survey.notes[f".{escape_name(extension(base))[:20]} files, not taken for images"] += 1
         except BrokenTarError as error:
             survey.notes[f"tars that are damaged, such as {show_address(file)} ({error})"] += 1
-        for name in found[:images]:
-            text = _caption_of(name, captions)[0]
+        settle()
+        for name, text in found[:images]:
             survey.images += 1
             survey.captioned += text is not None
             survey.in_folders += bool(_folder(name))

@@ -89,6 +89,11 @@ class TarStream:
         self._unread = 0
         return data
 
+    def drain(self) -> None:
+        """Read what is left of the stream, for what it checks at its end."""
+        while self._stream.read(_SKIP_BYTES):
+            pass
+
     def _meta(self, size: int) -> bytes:
         if size > MAX_HEADER_BYTES:
             raise BrokenTarError(f"a header of {size:,} bytes at byte {self.offset - BLOCK:,}")

@@ -1,0 +1,113 @@
+"""Parquet with images inside."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pipeline.archives import INDEX_STRIDE, NO_PROMPT_ID, ArchiveError, ArchiveOptions, open_source
+from tests.hostile_images import good_file
+from tests.pipeline.archives.helpers import check_contract, items_of
+from tests.pipeline.archives.test_metadata import png as png_with
+
+PNG = good_file(0, "png")
+
+
+def write(path: Path, columns: dict[str, object], *, group: int = 4) -> Path:
+    pq.write_table(pa.table(columns), path, row_group_size=group)
+    return path
+
+
+def struct_of(values: list[bytes | None]) -> pa.Array:
+    return pa.array([{"bytes": value, "path": f"{i}.png"} for i, value in enumerate(values)])
+
+
+def test_hugging_face_struct(tmp_path: Path) -> None:
+    count = 10
+    columns = {
+        "image": struct_of([PNG] * (count - 1) + [None]),
+        "prompt": [f"prompt {i % 3}" for i in range(count)],
+        "seed": list(range(count)),
+        "model": ["dall-e"] * count,
+        "embedding": [[0.5]] * count,
+    }
+    source = open_source(write(tmp_path / "a.parquet", columns), options=ArchiveOptions(shard_size=8))
+    assert [shard.images for shard in source.shards()] == [8, 2]
+    items = check_contract(source)
+    assert [item.image.index for item in items[:4]] == [0, 0, 0, 1]
+    assert items[8].image.index == INDEX_STRIDE
+    assert (items[3].image.seed, items[3].image.extra) == (3, {"model": "dall-e"})
+    assert items[3].image.path == f"{tmp_path}/a.parquet::3"
+    assert items[9].error == "the row holds a path and no bytes; embed the images before archiving"
+    summary = source.summary()
+    assert (summary.images, summary.prompts, summary.shards) == (10, 3, 2)
+    assert "columns of bytes, lists or structs are not kept: embedding" in summary.notes
+
+
+@pytest.mark.parametrize("kind", [pa.binary(), pa.large_binary()])
+def test_column_of_bytes(tmp_path: Path, kind: pa.DataType) -> None:
+    columns = {"jpg": pa.array([PNG, None, bytes(9_000)], kind), "TEXT": ["a nurse", "a nurse", "a cto"]}
+    items = check_contract(
+        open_source(write(tmp_path / "a.parquet", columns), options=ArchiveOptions(max_image_bytes=8_000))
+    )
+    assert [item.error for item in items] == [
+        None,
+        "the row holds no bytes",
+        "9,000 bytes are over the limit of 8,000 bytes (max_image_bytes)",
+    ]
+    assert items[0].image.prompt == "a nurse"
+
+
+def test_missing_prompts(tmp_path: Path) -> None:
+    columns = {"image": struct_of([PNG, PNG]), "prompt": ["a nurse", None]}
+    items = check_contract(open_source(write(tmp_path / "a.parquet", columns)))
+    assert (items[1].image.prompt_id, items[1].error) == (NO_PROMPT_ID, "no prompt: the column is empty in this row")
+
+
+def test_prompts_from_metadata(tmp_path: Path) -> None:
+    columns = {"image": struct_of([png_with(parameters="a nurse"), PNG])}
+    path = write(tmp_path / "a.parquet", columns)
+    with pytest.raises(ArchiveError, match="no column of prompts"):
+        items_of(open_source(path))
+    items = check_contract(open_source(path, options=ArchiveOptions(prompt_from="metadata")))
+    assert [item.image.prompt for item in items] == ["a nurse", ""]
+
+
+def test_columns_are_chosen(tmp_path: Path) -> None:
+    columns = {"first": struct_of([PNG]), "second": struct_of([PNG + b"2"]), "label": ["a nurse"]}
+    path = write(tmp_path / "a.parquet", columns)
+    with pytest.raises(ArchiveError, match="no column holds images"):
+        items_of(open_source(path))
+    options = ArchiveOptions(image_column="second", prompt_column="label")
+    assert check_contract(open_source(path, options=options))[0].data == PNG + b"2"
+    with pytest.raises(ArchiveError, match="Did you mean 'label'"):
+        items_of(open_source(path, options=ArchiveOptions(image_column="second", prompt_column="lable")))
+
+
+def test_several_files_of_which_one_is_broken(tmp_path: Path) -> None:
+    for number in range(3):
+        write(tmp_path / f"{number}.parquet", {"image": struct_of([PNG]), "prompt": ["a nurse"]})
+    (tmp_path / "1.parquet").write_bytes(b"PAR1 and then nothing")
+    items = check_contract(open_source(tmp_path))
+    assert [item.image.index for item in items] == [0, INDEX_STRIDE, 2 * INDEX_STRIDE]
+    assert "is no parquet, or is damaged" in (items[1].error or "")
+    with pytest.raises(ArchiveError, match="is no parquet"):
+        items_of(open_source(tmp_path / "1.parquet"))
+
+
+def test_damage_inside_is_a_row(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.parquet", {"image": struct_of([PNG] * 4), "prompt": ["a nurse"] * 4}, group=2)
+    data = bytearray(path.read_bytes())
+    data[4:80] = b"\xff" * 76
+    path.write_bytes(data)
+    items = items_of(open_source(path, options=ArchiveOptions(shard_size=2)))
+    assert items[0].error and "the parquet is damaged" in items[0].error
+    assert [item.data for item in items[1:]] == [PNG, PNG]
+
+
+def test_no_rows(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.parquet", {"image": struct_of([]).cast(struct_of([PNG]).type), "prompt": pa.array([], pa.string())})  # fmt: skip
+    assert items_of(open_source(path)) == []

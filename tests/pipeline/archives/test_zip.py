@@ -1,0 +1,149 @@
+"""Zips: the same rows as the folder they were made from, and zips that lie."""
+
+from __future__ import annotations
+
+import struct
+import zipfile
+import zlib
+from pathlib import Path
+
+import pytest
+
+from pipeline.archives import INDEX_STRIDE, NO_PROMPT_ID, ArchiveError, ArchiveOptions, open_source
+from tests.hostile_images import good_file
+from tests.pipeline.archives.helpers import check_contract, items_of, rows, write_tree
+
+PNG = good_file(0, "png")
+JPG = good_file(0, "jpeg")
+
+
+def write_zip(path: Path, members: list[tuple[str, bytes]], *, method: int = zipfile.ZIP_DEFLATED) -> Path:
+    with zipfile.ZipFile(path, "w", method) as archive:
+        for name, data in members:
+            archive.writestr(name, data)
+    return path
+
+
+def test_as_the_folder(tmp_path: Path) -> None:
+    files = {
+        "p_q/10.png": PNG,
+        "p_q/2.jpg": JPG,
+        "x/y/z.png": PNG,
+        "notes.txt": b"x",
+        "__MACOSX/p/._1.png": b"x",
+        "r/1": PNG,
+    }
+    folder = open_source(write_tree(tmp_path / "folder", files))
+    zipped = open_source(write_zip(tmp_path / "a.zip", list(files.items())), options=ArchiveOptions(shard_size=2))
+    items = check_contract(zipped)
+    assert rows(items) == rows(items_of(folder))
+    assert items[0].image.path == f"{tmp_path}/a.zip::p_q/2.jpg"
+    assert "1 .txt files, not taken for images" in zipped.summary().notes
+
+
+def test_several_zips(tmp_path: Path) -> None:
+    for number in range(3):
+        write_zip(tmp_path / f"{number}.zip", [("p/0.png", PNG), ("p/1.png", PNG)])
+    (tmp_path / "2.zip").write_bytes(b"PK broken")
+    source = open_source(tmp_path)
+    items = check_contract(source)
+    assert [item.image.index for item in items] == [0, 1, INDEX_STRIDE, INDEX_STRIDE + 1, 2 * INDEX_STRIDE]
+    assert items[4].image.prompt_id == NO_PROMPT_ID and "is no zip" in (items[4].error or "")
+    assert source.summary().prompts == 1
+
+
+def test_captions(tmp_path: Path) -> None:
+    members = [("0.png", PNG), ("0.txt", b"a nurse"), ("1.png", PNG), ("1.txt", b"a nurse")]
+    for number in range(2):
+        write_zip(tmp_path / f"{number}.zip", members)
+    items = check_contract(open_source(tmp_path, options=ArchiveOptions(shard_size=1)))
+    assert {item.image.prompt for item in items} == {"a nurse"}
+    assert len({item.image.index for item in items}) == 4
+
+
+def test_hostile_names(tmp_path: Path) -> None:
+    names = ["../../x.png", "/etc/passwd.png", "C:\\pics\\nurse\\1.png", "a\nb/1.png", "\u202e/1.png", "same/1.png"]
+    path = tmp_path / "a.zip"
+    with pytest.warns(UserWarning, match="Duplicate name"), zipfile.ZipFile(path, "w") as archive:
+        for name in [*names, "same/1.png"]:
+            archive.writestr(name, PNG)
+    items = check_contract(open_source(path))
+    assert len(items) == len(names) + 1
+    assert all(item.data == PNG for item in items)
+    assert "nurse" in {item.image.prompt for item in items}
+
+
+def test_sizes(tmp_path: Path) -> None:
+    path = write_zip(tmp_path / "a.zip", [("p/0.png", PNG), ("p/1.png", bytes(10**6))])
+    options = ArchiveOptions(max_image_bytes=10_000)
+    items = check_contract(open_source(path, options=options))
+    assert [item.error for item in items] == [
+        None,
+        "1,000,000 bytes are over the limit of 10,000 bytes (max_image_bytes)",
+    ]
+    # The same with a declared size that is a lie: the real one is what counts.
+    data = bytearray(path.read_bytes())
+    at = data.rindex(b"PK\x01\x02")
+    data[at + 24 : at + 28] = struct.pack("<I", 50)
+    path.write_bytes(data)
+    (_, item) = check_contract(open_source(path, options=options))
+    assert item.data is None
+
+
+def test_members_that_share_bytes(tmp_path: Path) -> None:
+    """Many entries of the central directory that point into one kernel of compressed zeros."""
+    kernel = zlib.compressobj(9, zlib.DEFLATED, -15)
+    packed = kernel.compress(bytes(2**20)) + kernel.flush()
+    crc = zlib.crc32(bytes(2**20))
+    local = (
+        struct.pack("<4sHHHHHIIIHH", b"PK\x03\x04", 20, 0, 8, 0, 0, crc, len(packed), 2**20, 5, 0) + b"0.png" + packed
+    )
+    central = b"".join(
+        struct.pack(
+            "<4sHHHHHHIIIHHHHHII", b"PK\x01\x02", 20, 20, 0, 8, 0, 0, crc, len(packed), 2**20, 5, 0, 0, 0, 0, 0, 0
+        )
+        + f"{number}.png".encode()
+        for number in range(5)
+    )
+    end = struct.pack("<4sHHHHIIH", b"PK\x05\x06", 0, 0, 5, 5, len(central), len(local), 0)
+    (tmp_path / "a.zip").write_bytes(local + central + end)
+    items = check_contract(open_source(tmp_path / "a.zip"))
+    assert len(items) == 5
+    assert all("decompression bomb" in (item.error or "") for item in items)
+
+
+def test_damage_is_a_row(tmp_path: Path) -> None:
+    path = write_zip(tmp_path / "a.zip", [(f"p/{i}.png", PNG) for i in range(3)], method=zipfile.ZIP_STORED)
+    data = bytearray(path.read_bytes())
+    at = data.index(PNG, data.index(PNG) + 1)
+    data[at + 100] ^= 1
+    path.write_bytes(data)
+    items = check_contract(open_source(path))
+    assert [item.error for item in items] == [None, "damaged in the zip (BadZipFile)", None]
+
+
+def test_encrypted_and_rare_methods(tmp_path: Path) -> None:
+    path = write_zip(tmp_path / "a.zip", [("p/0.png", PNG)], method=zipfile.ZIP_LZMA)
+    assert check_contract(open_source(path))[0].error == "compression method 14 is not supported"
+    path = write_zip(tmp_path / "b.zip", [("p/0.png", PNG)])
+    data = bytearray(path.read_bytes())
+    data[data.rindex(b"PK\x01\x02") + 8] |= 1
+    path.write_bytes(data)
+    assert check_contract(open_source(path))[0].error == "encrypted"
+
+
+@pytest.mark.parametrize("data", [b"", b"PK\x05\x06" + bytes(18), b"PK\x03\x04" + b"x" * 100])
+def test_no_zip(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "a.zip").write_bytes(data)
+    with pytest.raises(ArchiveError, match=r"is no zip|no images"):
+        items_of(open_source(tmp_path / "a.zip"))
+
+
+def test_every_cut_is_an_error_or_rows(tmp_path: Path) -> None:
+    whole = write_zip(tmp_path / "a.zip", [(f"p/{i}.png", PNG) for i in range(2)]).read_bytes()
+    for length in range(0, len(whole), 97):
+        (tmp_path / "a.zip").write_bytes(whole[:length])
+        try:
+            items_of(open_source(tmp_path / "a.zip"))
+        except ArchiveError:
+            continue
