@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Callable, Sequence
 from typing import Annotated, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
@@ -126,3 +127,27 @@ class AttributeSet(_Frozen):
         """Hash of labels and wording alone: margins and thresholds change decisions, not probabilities."""
         wording = {question: self.prompts(question) for question in self.questions}
         return hashlib.sha256(json.dumps(wording, ensure_ascii=True).encode()).hexdigest()
+
+
+_RANGE = re.compile(r"(\d+)\s*(?:-|to)\s*(\d+)")
+_OPEN_RANGE = re.compile(r"(?:more than|over)\s+(\d+)|(\d+)\+")
+
+
+def age_bins(labels: Sequence[str]) -> Callable[[int], str | None]:
+    """A function from age in years to the label that holds it, for labels such as `20-29`, `more than 70`, `70+`.
+
+    Raises
+    ------
+    ValueError
+        A label holds no range of years.
+    """
+    bins: list[tuple[int, int, str]] = []
+    for label in labels:
+        if match := _RANGE.search(label):
+            bins.append((int(match[1]), int(match[2]), label))
+        elif match := _OPEN_RANGE.search(label):
+            # FairFace's "more than 70" follows 60-69, so it holds 70 too
+            bins.append((int(match[1] or match[2]), 10_000, label))
+        else:
+            raise ValueError(f"the age label {label!r} is no range of years (write 20-29, or more than 70)")
+    return lambda age: next((label for low, high, label in bins if low <= age <= high), None)

@@ -53,6 +53,12 @@ FailIfOption = Annotated[
         "--fail-if", metavar="EXPR", help="Exit with 1 where this holds, as in 'unanimity > 0.5'. Repeatable."
     ),
 ]
+CalibrationOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--calibration", help="calibration.json of this very classifier: adds corrected shares and unanimity."
+    ),
+]
 JsonOption = Annotated[
     bool, typer.Option("--json", help="Print the result as JSON on stdout, for machines; no progress.")
 ]
@@ -111,6 +117,7 @@ def audit(
     config: ConfigOption = Path("configs/sandbox.yaml"),
     overrides: SetOption = None,
     run: RunOption = None,
+    calibration: CalibrationOption = None,
     fail_if: FailIfOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -122,7 +129,7 @@ def audit(
         from pipeline.run_folder import RunFolder
 
         folder = RunFolder(_run_folder(settings, run))
-        summary = stages.audit(settings, folder, _reporter(as_json))
+        summary = stages.audit(settings, folder, _reporter(as_json), calibration)
         _conclude(summary, parsed, as_json)
 
 
@@ -134,6 +141,7 @@ def rescore(
     config: ConfigOption = Path("configs/rescore.yaml"),
     overrides: SetOption = None,
     run: RunOption = None,
+    calibration: CalibrationOption = None,
     fail_if: FailIfOption = None,
     as_json: JsonOption = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what the archive holds, and score nothing.")] = False,
@@ -149,13 +157,14 @@ def rescore(
             _describe(settings, source, as_json)
             return
         folder = RunFolder(_run_folder(settings, run))
-        summary = stages.rescore(settings, source, folder, _reporter(as_json))
+        summary = stages.rescore(settings, source, folder, _reporter(as_json), calibration)
         _conclude(summary, parsed, as_json)
 
 
 @app.command()
 def report(
     run: Annotated[Path, typer.Argument(help="A run folder.")],
+    calibration: CalibrationOption = None,
     fail_if: FailIfOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -165,7 +174,48 @@ def report(
         from pipeline import stages
         from pipeline.run_folder import RunFolder
 
-        _conclude(stages.report_again(RunFolder(run), _reporter(as_json)), parsed, as_json)
+        _conclude(stages.report_again(RunFolder(run), calibration), parsed, as_json)
+
+
+@app.command()
+def calibrate(
+    dataset: Annotated[
+        Path, typer.Argument(help="Labelled images: FairFace or other CSV, UTKFace names, a folder per class.")
+    ],
+    config: ConfigOption = Path("configs/rescore.yaml"),
+    overrides: SetOption = None,
+    out: Annotated[Path, typer.Option("--out", help="Where to write the calibration.")] = Path("calibration.json"),
+    fit_probe: Annotated[
+        Path | None,
+        typer.Option("--fit-probe", help="Also fit a linear probe on the embeddings, to this .safetensors file."),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure how wrong a config's classifier is, overall and per group, on images that people labelled."""
+    with _clear_errors():
+        settings = load_config(config, overrides)
+        from pipeline.calibrating import run_calibration
+
+        result = run_calibration(settings, dataset, out, fit_probe, _reporter(as_json))
+    if as_json:
+        print(json.dumps(result, indent=1))
+        return
+    for name, entry in result["attributes"].items():
+        accuracy = entry["accuracy"]
+        print(
+            f"{name}: accuracy {accuracy['value']:.1%} ({accuracy['low']:.1%} to {accuracy['high']:.1%}) of the labelled "
+            f"{entry['labelled']['value']:.1%} of {entry['images']} images"
+        )
+        for by, values in entry["groups"].items():
+            said = ", ".join(
+                f"{v} {g['accuracy']['value']:.1%}" for v, g in values.items() if g["accuracy"]["value"] is not None
+            )
+            print(f"  by {by}: {said}")
+    for name, entry in (result.get("probe") or {}).items():
+        print(
+            f"probe, {name}: {entry['probe']['value']:.1%} cross-validated; zero-shot {entry['zero_shot']['value']:.1%}"
+        )
+    print(f"calibration: {out}")
 
 
 @app.command()

@@ -156,7 +156,8 @@ def _generator(config: RunConfig) -> Check:
         if preflight is not None:
             answer = preflight()
             state: State = "ok" if answer.ok else "missing"
-            return Check(name, state, str(answer.message), str(answer.mend or ""))
+            found = "; ".join([str(answer.message), *getattr(answer, "warnings", ())])
+            return Check(name, state, found, str(answer.mend or ""))
         del generator
         load(GENERATORS, settings.backend if settings else "")
     except (BackendError, ConfigError) as error:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from pipeline import statistics as st
+from pipeline.calibration import Calibration
 from pipeline.config import Reference
 from pipeline.records import AMBIGUOUS, MIXED, NO_PERSON, UNREADABLE, ImageStatus
 from pipeline.tallies import PromptTally, Tallies, status_count
@@ -30,6 +31,7 @@ def compute_metrics(
     set_size: int,
     confidence: float = 0.95,
     reference: Reference | None = None,
+    calibration: Calibration | None = None,
 ) -> dict[str, Any]:
     """metrics.json of one run.
 
@@ -47,6 +49,8 @@ def compute_metrics(
         Of every interval.
     reference
         Shares to set beside the measured ones.
+    calibration
+        Of the run's classifier; without one, nothing is corrected.
 
     Raises
     ------
@@ -120,7 +124,11 @@ def compute_metrics(
     }
     if reference is not None:
         summary["reference_difference"] = _reference_difference(result["prompts"], labels[headline])
-    result["warnings"] = _warnings(summary, accounting, tallies)
+    result["calibration"] = calibration.summary() if calibration else None
+    doubts = []
+    if calibration is not None:
+        doubts = _correct(result, tallies.prompts, calibration, set_size=set_size, confidence=confidence)
+    result["warnings"] = doubts + _warnings(summary, accounting, tallies)
     return result
 
 
@@ -277,6 +285,51 @@ def _attribute(
             {"label": labels[a.label], "high": a.high, "chance": a.chance} for a in st.absent_labels(counts, confidence=confidence)
         ] if counts.sum() else [],
     }  # fmt: skip
+
+
+def _correct(
+    result: dict[str, Any],
+    prompts: Sequence[PromptTally],
+    calibration: Calibration,
+    *,
+    set_size: int,
+    confidence: float,
+) -> list[str]:
+    """Add corrected figures for every attribute that the calibration knows; returns what to warn about."""
+    warnings: list[str] = []
+    for name, names in result["labels"].items():
+        confusion = calibration.confusion(name, names)
+        if confusion is None:
+            warnings.append(
+                f"The calibration has no error rates for {name} with these labels: its figures are not corrected."
+            )
+            continue
+        columns = (*names, AMBIGUOUS)
+        decisions = np.array([[p.labels.get(name, {}).get(c, 0) for c in columns] for p in prompts], dtype=np.int64)
+        entry = result["attributes"][name]
+        entry["share_corrected"] = {
+            label: st.corrected_share(decisions, confusion=confusion, label=i, confidence=confidence).to_dict()
+            for i, label in enumerate(names)
+        }
+        if name != result["headline"]:
+            continue
+        found = st.corrected_unanimity(decisions, confusion=confusion, set_size=set_size, confidence=confidence)
+        result["summary"]["unanimity_corrected"] = {**found.interval.to_dict(), "prompts": found.prompts}
+        for i, label in enumerate(names):
+            shares = st.corrected_prompt_shares(decisions, confusion=confusion, label=i, confidence=confidence)
+            for prompt, share in zip(result["prompts"], shares, strict=True):
+                prompt.setdefault("share_corrected", {})[label] = share.to_dict()
+        warnings += [
+            warning.message
+            for warning in st.coverage_warnings(
+                prompts=found.prompts,
+                set_size=set_size,
+                labels=len(names),
+                confusion=confusion,
+                corrected_unanimity=found.interval,
+            )
+        ]
+    return warnings
 
 
 def _number(value: float) -> float | None:

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from models.attributes import AttributeSet
 from models.classifiers.base import Classifier
-from models.generators.base import Generator
+from models.generators.base import GenerationRequest, Generator
 from models.registry import CLASSIFIERS, GENERATORS, load
 from pipeline.archives import open_source
 from pipeline.archives.base import ArchiveSource
 from pipeline.archives.options import ArchiveOptions
+from pipeline.calibration import load_calibration
 from pipeline.config import (
     REPOSITORY,
     ConfigError,
@@ -47,6 +48,24 @@ from pipeline.run_folder import (
 )
 from pipeline.scoring import score_shard, scoring_fingerprint
 from pipeline.tallies import tally
+
+
+class _Described(Protocol):
+    def describe(self) -> str: ...
+
+
+@runtime_checkable
+class HasEstimate(Protocol):
+    """A generator that costs money and says how much before it is asked."""
+
+    def estimate(self, requests: Sequence[GenerationRequest]) -> _Described: ...
+
+
+@runtime_checkable
+class HasLedger(Protocol):
+    """A generator that keeps account of what it spent: a dataclass of totals."""
+
+    def spent(self) -> Any: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +113,7 @@ def build_generator(config: RunConfig, run: RunFolder) -> Generator:
     return generator
 
 
-def audit(config: RunConfig, run: RunFolder, reporter: Reporter) -> RunSummary:
+def audit(config: RunConfig, run: RunFolder, reporter: Reporter, calibration: Path | None = None) -> RunSummary:
     """Generate, score, measure, report."""
     plan = make_plan(config)
     attributes = load_attributes(config.attributes.file)
@@ -105,18 +124,26 @@ def audit(config: RunConfig, run: RunFolder, reporter: Reporter) -> RunSummary:
         identity = dict(generator.identity())
         run.update_header(generator=identity)
         started = time.monotonic()
+        if isinstance(generator, HasEstimate):
+            reporter.note(generator.estimate(plan.requests).describe())
         with reporter.task("generating", len(plan.requests)) as task:
             made = generate_images(run, plan, generator, advance=task.advance, skip=task.skip)
+        if isinstance(generator, HasLedger):
+            run.update_header(spent=asdict(generator.spent()))
         del generator  # a diffusion pipeline and a classifier need not fit into memory together
         run.commit_stage(
             "images", fingerprint(identity, [r.key for r in plan.requests]), seconds=time.monotonic() - started
         )
         source = open_source(str(run.path), options=ArchiveOptions(layout="run"))
         scored = _score(run, source, config, attributes, reporter, own_images=True)
-        return _finish(run, config, attributes, reporter, {"generated": made.made, "scored": scored})
+        return _finish(
+            run, config, attributes, work={"generated": made.made, "scored": scored}, calibration=calibration
+        )
 
 
-def rescore(config: RunConfig, location: str, run: RunFolder, reporter: Reporter) -> RunSummary:
+def rescore(
+    config: RunConfig, location: str, run: RunFolder, reporter: Reporter, calibration: Path | None = None
+) -> RunSummary:
     """Score images that exist, measure, report."""
     attributes = load_attributes(config.attributes.file)
     source = open_source(location, options=archive_options(config))
@@ -125,7 +152,7 @@ def rescore(config: RunConfig, location: str, run: RunFolder, reporter: Reporter
         _start(run, config, attributes, kind="rescore")
         run.update_header(source={**source.identity(), "location": location})
         scored = _score(run, source, config, attributes, reporter, own_images=False)
-        return _finish(run, config, attributes, reporter, {"scored": scored})
+        return _finish(run, config, attributes, work={"scored": scored}, calibration=calibration)
 
 
 def archive_options(config: RunConfig) -> ArchiveOptions:
@@ -186,16 +213,30 @@ def _score(
 
 
 def _finish(
-    run: RunFolder, config: RunConfig, attributes: AttributeSet, reporter: Reporter, work: Mapping[str, int]
+    run: RunFolder,
+    config: RunConfig,
+    attributes: AttributeSet,
+    *,
+    work: Mapping[str, int],
+    calibration: Path | None,
 ) -> RunSummary:
-    metrics = measure(run, config, attributes, reporter)
-    report = render(run, reporter)
+    metrics = measure(run, config, attributes, calibration)
+    report = render(run)
     return RunSummary(run=run.path, metrics=metrics, report=report, work=work)
 
 
-def measure(run: RunFolder, config: RunConfig, attributes: AttributeSet, reporter: Reporter) -> dict[str, Any]:
-    """Compute and write metrics.json and prompts.csv."""
+def measure(
+    run: RunFolder, config: RunConfig, attributes: AttributeSet, calibration: Path | None = None
+) -> dict[str, Any]:
+    """Compute and write metrics.json and prompts.csv.
+
+    Raises
+    ------
+    ConfigError
+        The calibration is not one of this run's classifier.
+    """
     started = time.monotonic()
+    known = load_calibration(calibration, run.header()["classifier"], attributes) if calibration else None
     reference = load_reference(config.reference.file) if config.reference else None
     names = [attributes.headline, *(name for name in attributes.attributes if name != attributes.headline)]
     counted = tally(run, attributes=names, set_size=config.prompts.set_size)
@@ -206,6 +247,7 @@ def measure(run: RunFolder, config: RunConfig, attributes: AttributeSet, reporte
         set_size=config.prompts.set_size,
         confidence=config.statistics.confidence,
         reference=reference,
+        calibration=known,
     )
     write_json(run.metrics_path, metrics)
     write_prompts_csv(run.path)
@@ -214,7 +256,7 @@ def measure(run: RunFolder, config: RunConfig, attributes: AttributeSet, reporte
     return metrics
 
 
-def render(run: RunFolder, reporter: Reporter) -> Path:
+def render(run: RunFolder) -> Path:
     """Write report.html."""
     started = time.monotonic()
     accounting_counts = _counts(run)
@@ -224,7 +266,7 @@ def render(run: RunFolder, reporter: Reporter) -> Path:
     return path
 
 
-def report_again(run: RunFolder, reporter: Reporter) -> RunSummary:
+def report_again(run: RunFolder, calibration: Path | None = None) -> RunSummary:
     """Metrics and report of a scored run, from its tables and its own header.
 
     Raises
@@ -238,7 +280,7 @@ def report_again(run: RunFolder, reporter: Reporter) -> RunSummary:
     config = validate(RunConfig, header.get("config"), where=str(run.header_path))
     attributes = validate(AttributeSet, header.get("attributes"), where=str(run.header_path))
     with run.lock():
-        return _finish(run, config, attributes, reporter, {})
+        return _finish(run, config, attributes, work={}, calibration=calibration)
 
 
 def _counts(run: RunFolder) -> dict[str, int]:

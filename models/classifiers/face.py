@@ -10,40 +10,15 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import importlib.resources
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from PIL import Image
 
-from models.attributes import AttributeSet
+from models.attributes import AttributeSet, age_bins
 from models.classifiers.base import ClassifierError, PersonScores
 
 _GENDERS = {"female": "woman", "male": "man"}
-_RANGE = re.compile(r"(\d+)\s*-\s*(\d+)")
-_OPEN_RANGE = re.compile(r"more than (\d+)|(\d+)\+")
-
-
-def age_bins(labels: Sequence[str]) -> Callable[[int], str | None]:
-    """A function from age in years to the label that holds it, for labels such as `20-29`, `more than 70`, `70+`.
-
-    Raises
-    ------
-    ClassifierError
-        A label is no range of years.
-    """
-    bins: list[tuple[int, int, str]] = []
-    for label in labels:
-        if match := _RANGE.fullmatch(label):
-            bins.append((int(match[1]), int(match[2]), label))
-        elif match := _OPEN_RANGE.fullmatch(label):
-            # FairFace's "more than 70" follows 60-69, so it holds 70 too
-            bins.append((int(match[1] or match[2]), 10_000, label))
-        else:
-            raise ClassifierError(
-                f"the face classifier gives age in years, and the age label {label!r} is no range of years (write 20-29, or more than 70)"
-            )
-    return lambda age: next((label for low, high, label in bins if low <= age <= high), None)
 
 
 class FaceClassifier:
@@ -73,7 +48,10 @@ class FaceClassifier:
                 f"the face classifier gives the gender labels woman and man; the attribute set has {', '.join(attributes.labels('gender'))}"
             )
         self._attributes = attributes
-        self._age_bin = age_bins(attributes.labels("age")) if "age" in attributes.attributes else None
+        try:
+            self._age_bin = age_bins(attributes.labels("age")) if "age" in attributes.attributes else None
+        except ValueError as error:
+            raise ClassifierError(f"the face classifier gives age in years: {error}") from None
         self._min_face = min_face
         self._predictor = AgeAndGender()
 

@@ -5,9 +5,9 @@ import itertools
 import pytest
 from PIL import Image
 
-from models.attributes import AttributeSet
+from models.attributes import AttributeSet, age_bins
 from models.classifiers.base import ClassifierError
-from models.classifiers.face import FaceClassifier, age_bins
+from models.classifiers.face import FaceClassifier
 from pipeline.config import load_attributes
 from tests.conftest import shared_data
 
@@ -63,7 +63,7 @@ def test_age_bins_follow_the_labels() -> None:
         "more than 70",
         "more than 70",
     ]
-    with pytest.raises(ClassifierError, match="'young' is no range"):
+    with pytest.raises(ValueError, match="'young' is no range"):
         age_bins(["young"])
 
 

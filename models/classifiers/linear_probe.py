@@ -1,0 +1,173 @@
+"""A linear probe: multinomial logistic regression on frozen CLIP embeddings, in place of the zero-shot head.
+
+Fitted by `allfour calibrate --fit-probe` (scikit-learn), stored as safetensors: per attribute a matrix [labels, D] and a bias
+[labels], and as metadata the labels and the identity of the encoder that it was fitted on. Nothing is pickled.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from models.attributes import PRESENCE, AttributeSet
+from models.classifiers import clip_weights
+from models.classifiers.base import ByteArray, ClassifierError, FloatArray
+from models.classifiers.clip import ClipEncoder, zero_shot_probabilities
+
+FORMAT = "allfour-linear-probe-1"
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """A fitted probe."""
+
+    labels: Mapping[str, tuple[str, ...]]
+    """Attribute -> label names, in the order of the rows."""
+    weights: Mapping[str, FloatArray]
+    """Attribute -> [labels, D]."""
+    biases: Mapping[str, FloatArray]
+    """Attribute -> [labels]."""
+    encoder: Mapping[str, Any]
+    """Identity of the encoder whose embeddings it reads."""
+
+    def save(self, path: Path) -> None:
+        """Write a .safetensors file."""
+        from safetensors.numpy import save_file
+
+        tensors = {f"{name}.weight": np.ascontiguousarray(w, dtype=np.float32) for name, w in self.weights.items()}
+        tensors |= {f"{name}.bias": np.ascontiguousarray(b, dtype=np.float32) for name, b in self.biases.items()}
+        metadata = {
+            "format": FORMAT,
+            "labels": json.dumps({name: list(labels) for name, labels in self.labels.items()}),
+            "encoder": json.dumps(dict(self.encoder), sort_keys=True),
+        }
+        save_file(tensors, path, metadata=metadata)
+
+    @classmethod
+    def load(cls, path: Path) -> Probe:
+        """Read a fitted probe.
+
+        Raises
+        ------
+        ClassifierError
+            No such file, or none that `save` wrote.
+        """
+        from safetensors import safe_open
+
+        try:
+            with safe_open(path, framework="numpy") as file:
+                metadata = file.metadata() or {}
+                if metadata.get("format") != FORMAT:
+                    raise ValueError(f"its format is {metadata.get('format')!r}, not {FORMAT!r}")
+                labels = {name: tuple(words) for name, words in json.loads(metadata["labels"]).items()}
+                weights = {name: file.get_tensor(f"{name}.weight") for name in labels}
+                biases = {name: file.get_tensor(f"{name}.bias") for name in labels}
+                return cls(labels=labels, weights=weights, biases=biases, encoder=json.loads(metadata["encoder"]))
+        except FileNotFoundError:
+            raise ClassifierError(
+                f"classifier.probe: no such file: {path}. Fit one with `allfour calibrate DATASET --config CONFIG --fit-probe {path}`"
+            ) from None
+        except Exception as error:  # safetensors raises its own type for a damaged file
+            raise ClassifierError(f"classifier.probe: {path} is no fitted probe: {error}") from None
+
+    def probabilities(self, embeddings: FloatArray) -> dict[str, FloatArray]:
+        """[N, D] unit embeddings -> attribute -> [N, labels], softmax of the linear scores."""
+        result = {}
+        for name, matrix in self.weights.items():
+            scores = embeddings.astype(np.float32, copy=False) @ matrix.T + self.biases[name]
+            scores = np.exp(scores - scores.max(axis=1, keepdims=True))
+            result[name] = scores / scores.sum(axis=1, keepdims=True)
+        return result
+
+    def sha256(self) -> str:
+        digest = hashlib.sha256(json.dumps([sorted((k, list(v)) for k, v in self.labels.items())]).encode())
+        for name in sorted(self.weights):
+            digest.update(np.ascontiguousarray(self.weights[name]).tobytes())
+            digest.update(np.ascontiguousarray(self.biases[name]).tobytes())
+        return digest.hexdigest()
+
+
+class LinearProbeClassifier:
+    """`EmbeddingClassifier` with a fitted probe as its head. The presence gate, and any attribute that the probe does not have,
+    stay zero-shot.
+
+    Raises
+    ------
+    ClassifierError
+        The probe or the weights cannot be had, or do not belong together.
+    """
+
+    def __init__(
+        self,
+        *,
+        attributes: AttributeSet,
+        probe: str,
+        model: str | None,
+        pretrained: str | None,
+        root: Path,
+        device: str = "auto",
+        dtype: str = "auto",
+    ) -> None:
+        path = Path(probe).expanduser()
+        self._probe = Probe.load(path if path.is_absolute() else root / path)
+        for name, labels in self._probe.labels.items():
+            if name in attributes.attributes and set(attributes.labels(name)) != set(labels):
+                raise ClassifierError(
+                    f"classifier.probe: it was fitted for the {name} labels {', '.join(labels)}; the attribute set has "
+                    f"{', '.join(attributes.labels(name))}"
+                )
+        self._attributes = attributes
+        self._encoder = ClipEncoder(
+            weights=clip_weights.resolve(model=model, pretrained=pretrained, root=root), device=device, dtype=dtype
+        )
+        fitted_on = self._probe.encoder.get("weights_sha256")
+        if fitted_on != self._encoder.identity["weights_sha256"]:
+            raise ClassifierError(
+                f"classifier.probe: it was fitted on embeddings of {self._probe.encoder.get('architecture')} with other weights "
+                f"({str(fitted_on)[:12]}) than {self._encoder.identity['architecture']} "
+                f"({self._encoder.identity['weights_sha256'][:12]}): fit it again with this config"
+            )
+        self._text = self._encoder.text_matrix(attributes)
+        self._encoder.to_device()
+
+    @property
+    def attributes(self) -> AttributeSet:
+        return self._attributes
+
+    @property
+    def embedding_dim(self) -> int:
+        return self._encoder.embedding_dim
+
+    def encoder_identity(self) -> Mapping[str, Any]:
+        return self._encoder.identity
+
+    def identity(self) -> Mapping[str, Any]:
+        probed = [name for name in self._attributes.attributes if name in self._probe.labels]
+        return {
+            "backend": "linear-probe",
+            "head": f"linear probe ({', '.join(probed)}), zero-shot for the rest",
+            "probe_sha256": self._probe.sha256(),
+            "encoder": dict(self._encoder.identity),
+            "wording_sha256": self._attributes.wording_sha256(),
+        }
+
+    def prepare(self, image: Image.Image) -> ByteArray:
+        return self._encoder.prepare(image)
+
+    def encode(self, batch: ByteArray) -> FloatArray:
+        return self._encoder.encode(batch)
+
+    def probabilities(self, embeddings: FloatArray) -> dict[str, FloatArray]:
+        result = zero_shot_probabilities(embeddings, self._text, logit_scale=self._encoder.logit_scale)
+        for name, table in self._probe.probabilities(embeddings).items():
+            if name != PRESENCE and name in self._attributes.attributes:
+                order = [self._probe.labels[name].index(label) for label in self._attributes.labels(name)]
+                result[name] = np.ascontiguousarray(table[:, order])
+        return result

@@ -1,0 +1,44 @@
+"""`allfour calibrate`: score a labelled set with a config's classifier and write what was learnt."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from models.classifiers.base import EmbeddingClassifier
+from pipeline.calibration import calibrate
+from pipeline.config import ConfigError, RunConfig, load_attributes
+from pipeline.labelled import open_labelled
+from pipeline.probe_fitting import fit_probe
+from pipeline.progress import Reporter
+from pipeline.run_folder import write_json
+from pipeline.scoring import score_shard
+from pipeline.stages import build_classifier
+
+
+def run_calibration(
+    config: RunConfig, dataset: Path, out: Path, probe_path: Path | None, reporter: Reporter
+) -> dict[str, Any]:
+    """Score, compare with the labels, write `out` (and the probe), and return what `out` holds.
+
+    Raises
+    ------
+    ConfigError, ClassifierError
+        The data set, the config or the classifier cannot be used.
+    """
+    attributes = load_attributes(config.attributes.file)
+    labelled = open_labelled(dataset, attributes)
+    classifier = build_classifier(config, attributes)
+    if probe_path is not None and not isinstance(classifier, EmbeddingClassifier):
+        raise ConfigError("--fit-probe needs a classifier with embeddings (classifier.backend=clip)")
+    with reporter.task("scoring", len(labelled.images)) as task:
+        tables = score_shard(labelled.items(), classifier=classifier, config=config.scoring, advance=task.advance)
+    result = calibrate(labelled, tables, classifier, confidence=config.statistics.confidence)
+    if probe_path is not None and isinstance(classifier, EmbeddingClassifier):
+        reporter.note("fitting the probe, with cross-validation")
+        fitted = fit_probe(labelled, tables, classifier, seed=config.statistics.seed)
+        probe_path.parent.mkdir(parents=True, exist_ok=True)
+        fitted.probe.save(probe_path)
+        result["probe"] = fitted.report
+    write_json(out, result)
+    return result
