@@ -127,7 +127,7 @@ def _differences(there: Any, here: Any, path: str = "") -> list[str]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Judged:
+class Judged:
     """Decisions and probabilities on one attribute, beside the truth; rows are images with a usable truth."""
 
     truth: list[str]
@@ -165,7 +165,7 @@ def calibrate(
         if unknown:
             skipped[name] = unknown
         if judged.truth and all(label in judged.truth for label in attributes.labels(name)):
-            result[name] = _attribute(judged, dataset, attributes, name, confidence)
+            result[name] = attribute_entry(judged, dataset, attributes, name, confidence)
     if not result:
         words = {
             c: sorted({i.truth[c] for i in dataset.images if c in i.truth})[:8]
@@ -196,7 +196,7 @@ def calibrate(
 
 def _judge(
     dataset: LabelledSet, tables: ShardTables, attributes: AttributeSet, name: str
-) -> tuple[_Judged, dict[str, int]]:
+) -> tuple[Judged, dict[str, int]]:
     label_of = truth_mapping(name, attributes)
     labels = attributes.labels(name)
     people: dict[int, list[dict[str, Any]]] = {}
@@ -224,12 +224,13 @@ def _judge(
         rows.append(index)
         probabilities.append([given.get(n, np.nan) for n in labels])
     table = np.asarray(probabilities, dtype=np.float64).reshape(-1, len(labels))
-    return _Judged(truth, decision, table, rows), dict(unknown)
+    return Judged(truth, decision, table, rows), dict(unknown)
 
 
-def _attribute(
-    judged: _Judged, dataset: LabelledSet, attributes: AttributeSet, name: str, confidence: float
+def attribute_entry(
+    judged: Judged, dataset: LabelledSet, attributes: AttributeSet, name: str, confidence: float
 ) -> dict[str, Any]:
+    """One attribute's part of calibration.json: confusion and accuracy overall and per group, disparities, reliability."""
     labels = attributes.labels(name)
     everything = list(range(len(judged.truth)))
     groups = _groups(judged, dataset, attributes)
@@ -253,7 +254,7 @@ def _attribute(
     return result
 
 
-def _groups(judged: _Judged, dataset: LabelledSet, attributes: AttributeSet) -> dict[str, dict[str, list[int]]]:
+def _groups(judged: Judged, dataset: LabelledSet, attributes: AttributeSet) -> dict[str, dict[str, list[int]]]:
     """Rows by each thing the data set says: its own words, ages as the attribute's bins where there are any."""
     result: dict[str, dict[str, list[int]]] = {}
     for by in dict.fromkeys(key for image in dataset.images for key in image.truth):
@@ -272,13 +273,13 @@ def _decade(word: str) -> str:
     return f"{int(word) // 10 * 10}s" if word.isdigit() else word
 
 
-def _confusion(judged: _Judged, rows: Sequence[int], labels: Sequence[str]) -> dict[str, dict[str, int]]:
+def _confusion(judged: Judged, rows: Sequence[int], labels: Sequence[str]) -> dict[str, dict[str, int]]:
     counted = Counter((judged.truth[r], judged.decision[r]) for r in rows)
     decisions = (*labels, AMBIGUOUS, *OUTSIDE)
     return {label: {d: counted[label, d] for d in decisions if d in labels or counted[label, d]} for label in labels}
 
 
-def _rates(judged: _Judged, rows: Sequence[int], confidence: float) -> dict[str, Any]:
+def _rates(judged: Judged, rows: Sequence[int], confidence: float) -> dict[str, Any]:
     """Accuracy among images that got a label, and how many did."""
     decided = [r for r in rows if judged.decision[r] not in (AMBIGUOUS, *OUTSIDE)]
     right = sum(judged.decision[r] == judged.truth[r] for r in decided)
@@ -288,7 +289,7 @@ def _rates(judged: _Judged, rows: Sequence[int], confidence: float) -> dict[str,
     }
 
 
-def _disparity(judged: _Judged, members: Mapping[str, Sequence[int]]) -> dict[str, Any] | None:
+def _disparity(judged: Judged, members: Mapping[str, Sequence[int]]) -> dict[str, Any] | None:
     """Does accuracy differ between groups? Chi-square test of homogeneity, over groups large enough to tell."""
     from scipy import stats
 
@@ -307,7 +308,7 @@ def _disparity(judged: _Judged, members: Mapping[str, Sequence[int]]) -> dict[st
     return {"best": best, "worst": worst, "difference": rates[best] - rates[worst], "p_value": p, "groups": len(table)}
 
 
-def _probability_quality(judged: _Judged, usable: NDArray[np.bool_], labels: Sequence[str]) -> dict[str, Any]:
+def _probability_quality(judged: Judged, usable: NDArray[np.bool_], labels: Sequence[str]) -> dict[str, Any]:
     """Reliability diagram, expected calibration error, the temperature that fits best, and margins for wanted errors.
 
     Expected calibration error: Naeini et al. 2015, ten bins of equal width. Temperature: Guo et al. 2017, the T that minimises the

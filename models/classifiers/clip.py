@@ -103,6 +103,7 @@ class ClipEncoder:
         config = json.dumps(dict(self._preprocess), sort_keys=True, default=list)
         return {
             "architecture": self._weights.architecture,
+            "pretrained": self._weights.tag,
             "weights_sha256": self._weights.sha256(),
             "model_config_sha256": hashlib.sha256(repr(self.model.visual).encode()).hexdigest(),
             "preprocess": json.loads(config),

@@ -35,6 +35,8 @@ class ClipWeights:
     architecture: str
     """For people: the architecture's name, or that of the folder."""
     weights: Path
+    tag: str | None
+    """The pretrained tag, where the weights were named by one."""
     overrides: dict[str, Any]
     """Preprocessing and activation that belong to the tag, as keyword arguments of the factory."""
 
@@ -96,7 +98,7 @@ def _from_folder(folder: Path) -> ClipWeights:
     for name in _WEIGHT_NAMES:
         if (folder / name).is_file():
             return ClipWeights(
-                name=f"local-dir:{folder}", architecture=folder.name, weights=folder / name, overrides={}
+                name=f"local-dir:{folder}", architecture=folder.name, weights=folder / name, tag=None, overrides={}
             )
     raise ClassifierError(
         f"{folder}: holds {CONFIG_NAME} but no weights ({', '.join(_WEIGHT_NAMES)}); random weights are refused, since their scores "
@@ -109,7 +111,9 @@ def _from_file(path: Path, model: str | None) -> ClipWeights:
         raise ClassifierError(
             f"{path}: weights must be .safetensors; a pickled checkpoint can run code when it is read"
         )
-    return ClipWeights(name=_architecture(model), architecture=_architecture(model), weights=path, overrides={})
+    return ClipWeights(
+        name=_architecture(model), architecture=_architecture(model), weights=path, tag=None, overrides={}
+    )
 
 
 def _architecture(model: str | None) -> str:
@@ -147,7 +151,7 @@ def _from_tag(model: str | None, tag: str) -> ClipWeights:
                          ("image_resize_mode", "resize_mode")):  # fmt: skip
         if config.get(theirs) is not None:
             overrides[ours] = config[theirs]
-    return ClipWeights(name=name, architecture=name, weights=weights, overrides=overrides)
+    return ClipWeights(name=name, architecture=name, weights=weights, tag=tag, overrides=overrides)
 
 
 def _hub_location(config: dict[str, Any]) -> tuple[str, tuple[str, ...]]:
