@@ -11,6 +11,7 @@ from pipeline.archives.base import (
     Shard,
     prompt_id_for,
 )
+from pipeline.archives.fetch import fetch
 from pipeline.archives.opening import open_source
 from pipeline.archives.options import ArchiveOptions
 from pipeline.archives.run_images import RunImages
@@ -26,6 +27,7 @@ __all__ = [
     "ArchivedImage",
     "RunImages",
     "Shard",
+    "fetch",
     "open_source",
     "prompt_id_for",
 ]

@@ -155,7 +155,9 @@ class ManifestSource:
     def _scan_rows(self) -> _Scan:
         book = self._options.book()
         size, stamp = stamp_of(self._file)
-        salt = f"{self._shown}\n{size}\n{stamp}" if self._remote else ""
+        salt = self._options.salt()
+        if self._remote:  # the files themselves are not asked for their stamps, one by one
+            salt += f"\n{self._shown}\n{size}\n{stamp}"
         columns: _Columns | None = None
         names: list[str] = []
         shards: list[Shard] = []

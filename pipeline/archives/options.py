@@ -42,6 +42,12 @@ class ArchiveOptions:
     def book(self) -> PromptBook:
         return PromptBook(self.prompts)
 
+    def salt(self) -> str:
+        """Part of every shard's fingerprint: options under which the same files give other rows."""
+        said = self.identity()
+        del said["shard_size"]
+        return json.dumps(said, sort_keys=True)
+
     def identity(self) -> dict[str, str]:
         """What of the options changes the rows."""
         said = {"prompt_from": self.prompt_from, "shard_size": str(self.shard_size)}

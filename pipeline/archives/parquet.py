@@ -64,9 +64,9 @@ class ParquetSource:
     def shards(self) -> Iterator[Shard]:
         ordinal = 0
         for number, file in enumerate(self._files):
-            said = [show_address(file), *map(str, stamp_of(file))]
+            said = [show_address(file), *map(str, stamp_of(file)), self._options.salt()]
             try:
-                with _File(file, self._options) as table:
+                with ParquetFile(file, self._options) as table:
                     pieces = list(_pieces(table.rows_of_groups(), self._options.shard_size))
             except ArchiveError as error:
                 if len(self._files) == 1:
@@ -96,7 +96,7 @@ class ParquetSource:
             return
         first, last = (int(part) for part in name.split("."))
         counted: Counter[str] = Counter()
-        with _File(file, self._options) as table:
+        with ParquetFile(file, self._options) as table:
             row = sum(table.rows_of_groups()[:first])
             try:
                 for batch in table.batches(range(first, last + 1)):
@@ -141,7 +141,7 @@ class ParquetSource:
         examples: list[str] = []
         for file in self._files:
             try:
-                with _File(file, self._options) as table:
+                with ParquetFile(file, self._options) as table:
                     rows = table.rows_of_groups()
                     images += sum(rows)
                     shards += sum(1 for _ in _pieces(rows, self._options.shard_size))
@@ -169,7 +169,7 @@ class ParquetSource:
         )
 
 
-class _File:
+class ParquetFile:
     """One parquet file, opened, with its columns told apart.
 
     Raises:
@@ -199,7 +199,7 @@ class _File:
         self._kept = [item.name for item in schema if item.name not in used and _is_plain(item.type)]
         self._left_out = [item.name for item in schema if item.name not in used and not _is_plain(item.type)]
 
-    def __enter__(self) -> _File:
+    def __enter__(self) -> ParquetFile:
         return self
 
     def __exit__(self, *args: object) -> None:

@@ -105,7 +105,7 @@ class TarSource:
             for ordinal, (size, stamp) in enumerate(pool.map(stamp_of, self._files)):
                 shown = show_address(self._files[ordinal])
                 name = hashlib.sha256(shown.encode()).hexdigest()[:8]
-                said = "\n".join([shown, str(size), stamp, str(ordinal), prompt_from])
+                said = "\n".join([shown, str(size), stamp, str(ordinal), prompt_from, self._options.salt()])
                 yield Shard(
                     id=f"{ordinal:06d}-{name}-{prompt_from}",
                     ordinal=ordinal,
@@ -183,7 +183,7 @@ class TarSource:
         """Images in the tar's order, each with the captions of its key where they are held for."""
         key = _Key()
         try:
-            with self._stream(file) as stream:
+            with open_tar(file) as stream:
                 for member in stream:
                     name = _key(member.name)
                     if name != key.name or len(key.images) >= MAX_KEY_IMAGES or key.held() > MAX_KEY_BYTES:
@@ -230,30 +230,11 @@ class TarSource:
         if not _plain_and_here(file):
             return None
         captions: dict[str, bytes] = {}
-        with contextlib.suppress(BrokenTarError), self._stream(file, by_seek=True) as stream:
+        with contextlib.suppress(BrokenTarError), open_tar(file, by_seek=True) as stream:
             for member in stream:
                 if member.regular and extension(member.name) in CAPTION_EXTENSIONS and member.size <= MAX_CAPTION_BYTES:
                     captions[member.name] = stream.read()
         return captions
-
-    @contextlib.contextmanager
-    def _stream(self, file: str, *, by_seek: bool = False) -> Iterator[TarStream]:
-        """Open a tar.
-
-        Raises:
-            ArchiveError: if it cannot be opened.
-            BrokenTarError: from within, if it is damaged.
-        """
-        with open_binary(file) as raw:
-            try:
-                if _is_gzip(file):
-                    yield TarStream(cast(BinaryIO, _Gunzip(raw)))
-                else:
-                    yield TarStream(raw, by_seek=by_seek)
-            except _Told:
-                return
-            except OSError as error:
-                raise BrokenTarError(f"the tar cannot be read on: {error.strerror or type(error).__name__}") from error
 
     # --- looking ahead -----------------------------------------------------------------------------------------------
 
@@ -299,7 +280,7 @@ class TarSource:
             captions.clear()
 
         try:
-            with self._stream(file, by_seek=here) as stream:
+            with open_tar(file, by_seek=here) as stream:
                 for seen, member in enumerate(stream):
                     if seen >= budget or (images is not None and not here and len(found) > images):
                         survey.complete = False
@@ -341,6 +322,26 @@ _MISSING = {"caption": "no caption (.txt, .caption or .json) of its key", "metad
 
 class _Told(Exception):  # noqa: N818  (not an error: the rows say it already)
     """The stream is broken, and a row says so."""
+
+
+@contextlib.contextmanager
+def open_tar(file: str, *, by_seek: bool = False) -> Iterator[TarStream]:
+    """Open a tar, plain or gzipped, here or at an address.
+
+    Raises:
+        ArchiveError: if it cannot be opened.
+        BrokenTarError: from within, if it is damaged.
+    """
+    with open_binary(file) as raw:
+        try:
+            if _is_gzip(file):
+                yield TarStream(cast(BinaryIO, _Gunzip(raw)))
+            else:
+                yield TarStream(raw, by_seek=by_seek)
+        except _Told:
+            return
+        except OSError as error:
+            raise BrokenTarError(f"the tar cannot be read on: {error.strerror or type(error).__name__}") from error
 
 
 class _Gunzip:

@@ -78,7 +78,8 @@ class TreeSource:
     def shards(self) -> Iterator[Shard]:
         prompt_from = self.prompt_from()
         for ordinal, piece in enumerate(cut(self.listing(), self._options.shard_size)):
-            yield shard_of(piece, id_=shard_id(ordinal, prompt_from), ordinal=ordinal, salt=prompt_from)
+            salt = f"{prompt_from}\n{self._options.salt()}"
+            yield shard_of(piece, id_=shard_id(ordinal, prompt_from), ordinal=ordinal, salt=salt)
 
     def read(self, shard: Shard) -> Iterator[ArchiveItem]:
         if not shard.payload:

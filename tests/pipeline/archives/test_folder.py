@@ -251,6 +251,16 @@ class TestFingerprint:
         (tmp_path / "p" / "0.png").write_bytes(PNG + b"\0")
         assert fingerprints()[0] != before[0]
 
+    def test_changes_with_what_the_prompts_are(self, tmp_path: Path) -> None:
+        write_tree(tmp_path, {"nurse/0.png": PNG})
+
+        def fingerprint(**options: object) -> str:
+            return next(iter(open_source(tmp_path, options=ArchiveOptions(**options)).shards())).fingerprint
+
+        assert fingerprint() == fingerprint(shard_size=5)
+        one = fingerprint(prompts={"nurse": ("a nurse", None)})
+        assert len({fingerprint(), one, fingerprint(prompts={"nurse": ("a nurse", "she")})}) == 3
+
     def test_unknown_shard(self, tmp_path: Path) -> None:
         write_tree(tmp_path, {"p/0.png": PNG})
         source = open_source(tmp_path, options=ArchiveOptions(shard_size=1))
