@@ -3,7 +3,7 @@
 Writes docs/validation.md and docs/validation.json. The full grid takes about a quarter of an hour on one core,
 `--quick` half a minute:
 
-    python -m scripts.validate_statistics [--quick] [--out docs]
+    python -m scripts.validate_statistics [--quick] [--jobs 2] [--out docs]
 
 Each audit draws the prompts' shares from a population, images from the shares, decisions from the error rates, and a
 calibration set from the error rates. Everything inside an audit is done for many audits at once, with the functions
@@ -16,6 +16,7 @@ import argparse
 import json
 import time
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from itertools import product
 from pathlib import Path
@@ -565,34 +566,63 @@ def report(results: list[Result], extra: dict[str, Any], *, audits: int, draws: 
     return "\n".join(lines)
 
 
+Task = tuple[str, Any, int, int, int]
+"""What to run, on what, with how many audits and draws, and its seed."""
+
+
+def run_task(task: Task) -> Any:
+    """Run one piece of the grid; pieces have seeds of their own, so their order and the number of jobs do not matter."""
+    name, setting, audits, draws, seed = task
+    random = np.random.default_rng(seed)
+    match name:
+        case "raw":
+            return list(check_raw(setting, audits, random))
+        case "corrected":
+            return list(check_corrected(setting, audits, draws=draws, random=random))
+        case "estimators":
+            return compare_estimators(audits, draws, random)
+        case "bootstraps":
+            return check_bootstraps(audits, random)
+        case "fixed":
+            return check_fixed_prompts(audits, random)
+        case _:
+            return check_seven_labels(audits, random)
+
+
+def tasks(*, quick: bool, seed: int) -> list[Task]:
+    """Return all pieces of the grid, the long ones first."""
+    audits, draws = (200, 300) if quick else (2000, 400)
+    extra = {"estimators": 40, "bootstraps": 50, "fixed": 50, "seven_labels": 10}
+    if not quick:
+        extra = {"estimators": 200, "bootstraps": 500, "fixed": 1000, "seven_labels": 200}
+    found: list[Task] = [(name, None, number, 40 if quick else 100, 0) for name, number in extra.items()]
+    grid = list(product(POPULATIONS, IMAGES, (5, 20) if quick else PROMPTS))
+    found += [("raw", Setting(*cell, None, None, None), audits, draws, 0) for cell in grid]
+    for (sensitivity, specificity), calibration in product(ERRORS[2:3] if quick else ERRORS, CALIBRATIONS):
+        found += [
+            ("corrected", Setting(*cell, sensitivity, specificity, calibration), audits, draws, 0) for cell in grid
+        ]
+    return [(*task[:4], seed * 100_000 + number) for number, task in enumerate(found)]
+
+
 def main() -> None:
     """Run the grid and write both files."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="a small grid with few audits")
     parser.add_argument("--out", type=Path, default=Path("docs"), help="folder for validation.md and validation.json")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0, help="of all random numbers; 0 wrote the files in docs")
+    parser.add_argument("--jobs", type=int, default=1, help="processes")
     options = parser.parse_args()
-    audits, draws = (200, 300) if options.quick else (2000, 500)
-    random = np.random.default_rng(options.seed)
-    started, results = time.monotonic(), []
-    grid = list(product(POPULATIONS, IMAGES, (5, 20) if options.quick else PROMPTS))
-    for population, images, prompts in grid:
-        results += check_raw(Setting(population, images, prompts, None, None, None), audits, random)
-    errors = ERRORS[2:3] if options.quick else ERRORS
-    settings = [
-        Setting(population, images, prompts, sensitivity, specificity, calibration)
-        for (sensitivity, specificity), calibration in product(errors, CALIBRATIONS)
-        for population, images, prompts in grid
-    ]
-    for number, setting in enumerate(settings, start=1):
-        results += check_corrected(setting, audits, draws=draws, random=random)
-        print(f"{number}/{len(settings)} {time.monotonic() - started:.0f} s {setting}", flush=True)
-    extra = {
-        "estimators": compare_estimators(*((40, 40) if options.quick else (400, 200)), random),
-        "bootstraps": check_bootstraps(50 if options.quick else 1000, random),
-        "fixed": check_fixed_prompts(50 if options.quick else 1000, random),
-        "seven_labels": check_seven_labels(10 if options.quick else 300, random),
-    }
+    started, results, extra = time.monotonic(), [], {}
+    todo = tasks(quick=options.quick, seed=options.seed)
+    with ProcessPoolExecutor(options.jobs) as pool:
+        for number, (task, found) in enumerate(zip(todo, pool.map(run_task, todo), strict=True), start=1):
+            if task[0] in ("raw", "corrected"):
+                results += found
+            else:
+                extra[task[0]] = found
+            print(f"{number}/{len(todo)} {time.monotonic() - started:.0f} s {task[0]} {task[1] or ''}", flush=True)
+    audits, draws = todo[-1][2:4]
     options.out.mkdir(parents=True, exist_ok=True)
     rows = [{**asdict(r), "reached": r.reached} for r in results]
     document = {"audits": audits, "draws": draws, "seed": options.seed, "results": rows, **extra}

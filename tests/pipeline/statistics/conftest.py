@@ -1,0 +1,6 @@
+"""Property tests here are timed by the suite's own limit: on a busy machine one example may take long."""
+
+from hypothesis import settings
+
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
