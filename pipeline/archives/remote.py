@@ -336,6 +336,8 @@ class RemoteTree:
                 contents[path] = "the file is missing"
             elif isinstance(content, PermissionError):
                 contents[path] = "cannot be read: no permission"
+            elif isinstance(content, Exception) and _is_empty(fs, f"{root}/{path}"):
+                contents[path] = b""
             elif isinstance(content, Exception):
                 # Not a fault of the image: the shard is tried again, rather than committed with rows that are untrue.
                 raise unreachable(f"{self._location}/{path}", content) from None
@@ -357,6 +359,14 @@ class RemoteTree:
     def _open(self) -> tuple[Any, str]:
         fs, root = filesystem(self._location)
         return fs, root.rstrip("/")
+
+
+def _is_empty(fs: Any, path: str) -> bool:
+    """Whether a range could not be read because there are no bytes: storages call that an error."""
+    try:
+        return fs.info(path).get("size") == 0  # type: ignore[no-any-return]
+    except Exception:
+        return False
 
 
 def _batches(files: Sequence[tuple[str, int]]) -> Iterator[list[tuple[str, int]]]:
