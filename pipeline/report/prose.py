@@ -8,6 +8,7 @@ from pipeline.report.document import Accounting, Attribute, Interval, Metrics, S
 from pipeline.report.text import (
     all_of,
     clean,
+    digits_for,
     grouped,
     interval_text,
     join_words,
@@ -55,12 +56,13 @@ def standfirst(metrics: Metrics) -> str | None:
     if unanimity is None or unanimity.value is None:
         return None
     which = sides(metrics)
-    text = f"That is {percent(unanimity.value)} of prompts{': ' + which if which else ''}."
+    digits = digits_for(unanimity.low, unanimity.high)
+    text = f"That is {percent(unanimity.value, digits)} of prompts{': ' + which if which else ''}."
     if unanimity.bounded:
         few = "With so few prompts" if metrics.summary.prompts < 30 else "With this many prompts"
         text += (
-            f" {few}, the share to expect from other prompts like these lies between {percent(unanimity.low)} and "
-            f"{percent(unanimity.high)} (95% interval)."
+            f" {few}, the share to expect from other prompts like these lies between "
+            f"{percent(unanimity.low, digits)} and {percent(unanimity.high, digits)} (95% interval)."
         )
     return text
 
@@ -81,10 +83,12 @@ def chance(summary: Summary, labels: tuple[str, ...]) -> str | None:
     null = summary.unanimity_null
     if null is None or null.expected is None:
         return None
+    expected = null.expected * summary.prompts
+    count = f"{expected:.1f}" if expected < 10 else grouped(expected)
     names = " and ".join(plural(label) for label in labels[:2]) if len(labels) == 2 else f"{len(labels)} labels"
     text = (
         f"If every image fell to {names} by an even draw, {percent_exact(null.expected)} of prompts would come out "
-        f"this way, {null.expected * summary.prompts:.1f} of {grouped(summary.prompts)}."
+        f"this way, {count} of {grouped(summary.prompts)}."
     )
     if null.p_value is not None and summary.prompts:
         text += f" So many or more by chance: {odds(null.p_value)} ({p_value(null.p_value)})."
@@ -112,7 +116,8 @@ def estimates(metrics: Metrics) -> list[Estimate]:
     def add(name: str, interval: Interval | None, meaning: str) -> None:
         if interval is not None and interval.value is not None:
             span = interval_text(interval.low, interval.high) if interval.bounded else "–"
-            lines.append(Estimate(name, percent(interval.value), span, meaning, interval, "point"))
+            value = percent(interval.value, digits_for(interval.low, interval.high))
+            lines.append(Estimate(name, value, span, meaning, interval, "point"))
 
     size = word(summary.set_size)
     add("Measured", summary.unanimity, f"The first {size} images of each prompt, as the classifier read them.")

@@ -68,8 +68,8 @@ def grouped(number: float) -> str:
     return f"{round(number):,}"
 
 
-def percent(value: float | None) -> str:
-    """A share as a percentage, never rounded to a certainty that it is not."""
+def percent(value: float | None, digits: int = 0) -> str:
+    """A share as a percentage with so many digits, never rounded to a certainty that it is not."""
     if value is None or math.isnan(value):
         return "–"
     hundred = round(value * 100, 9)
@@ -79,7 +79,14 @@ def percent(value: float | None) -> str:
         return ">99.9%"
     if 0.1 <= hundred < 1 or 99 < hundred <= 99.9:
         return f"{hundred:.1f}%"
-    return f"{hundred:.0f}%"
+    return f"{hundred:.{digits}f}%"
+
+
+def digits_for(low: float | None, high: float | None) -> int:
+    """Digits after the point that an interval of this width gives sense to."""
+    if low is None or high is None:
+        return 0
+    return 0 if high - low >= 0.05 else 1
 
 
 def percent_exact(value: float) -> str:
@@ -90,8 +97,9 @@ def percent_exact(value: float) -> str:
 
 
 def interval_text(low: float | None, high: float | None) -> str:
-    """`64% to 95%`."""
-    return f"{percent(low)} to {percent(high)}"
+    """`64% to 95%`; `39.5% to 41.5%` where the interval is narrow."""
+    digits = digits_for(low, high)
+    return f"{percent(low, digits)} to {percent(high, digits)}"
 
 
 def probability(value: float | None) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import os
 import shutil
-import time
 import urllib.parse
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
@@ -73,7 +72,7 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def opened(browser: Any, path: Path, **options: Any) -> Watched:
     context = browser.new_context(**{"viewport": {"width": 1440, "height": 900}, **options})
     watched = Watched(context.new_page())
-    watched.page.set_default_timeout(5000)
+    watched.page.set_default_timeout(20_000)
     watched.page.on("request", lambda request: watched.requests.append(request.url))
     watched.page.on("console", lambda message: watched.complaints.append(f"{message.type}: {message.text}"))
     watched.page.on("pageerror", lambda error: watched.complaints.append(str(error)))
@@ -87,6 +86,13 @@ def watched(browser: Any, report: Path) -> Iterator[Watched]:
     yield found
     found.quiet()
     found.page.context.close()
+
+
+def busy_seconds(page: Any) -> float:
+    """Processor time of the page's main thread so far: unlike the clock, the same on a busy machine."""
+    session = page.context.new_cdp_session(page)
+    session.send("Performance.enable", {"timeDomain": "threadTicks"})
+    return next(m["value"] for m in session.send("Performance.getMetrics")["metrics"] if m["name"] == "ThreadTime")
 
 
 def visible(page: Any) -> list[str]:
@@ -277,11 +283,10 @@ def test_axe_finds_nothing(browser: Any, report: Path, scheme: str) -> None:
 def test_twenty_prompts_of_64_open_fast_and_stay_small(browser: Any, tmp_path: Path) -> None:
     path = write_report(build_run(tmp_path, Options(images=64, thumbnails=True, pictures=False, size=160)))
     assert path.stat().st_size < 15_000_000
-    started = time.monotonic()
     found = opened(browser, path)
     found.page.fill("#find", "nanny")
     assert visible(found.page) == ["a photo of a nanny"]
-    assert time.monotonic() - started < 5.0  # 2 s on an idle machine; see docs/report.md for what was measured
+    assert busy_seconds(found.page) < 2.0
     found.quiet()
     found.page.context.close()
 
@@ -289,10 +294,9 @@ def test_twenty_prompts_of_64_open_fast_and_stay_small(browser: Any, tmp_path: P
 def test_large_runs_sample_and_link_their_pages(browser: Any, tmp_path: Path) -> None:
     run = build_run(tmp_path, Options(prompts=1200, pictures=False))
     path = write_report(run)
-    started = time.monotonic()
     found = opened(browser, path)
     assert found.page.locator(".row").count() == 240
-    assert time.monotonic() - started < 5.0
+    assert busy_seconds(found.page) < 5.0
     assert len(sorted((run / "report").glob("*.html"))) == 3
     found.page.locator("a[href='report/prompts-001.html']").click()
     assert found.page.locator("h1").inner_text() == "Prompts 1 to 500 of 1,200"
