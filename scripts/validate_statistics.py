@@ -56,6 +56,8 @@ IMAGES = (4, 9, 64)
 PROMPTS = (5, 20, 150)
 ERRORS = ((0.80, 0.80), (0.80, 0.99), (0.90, 0.90), (0.99, 0.99))
 CALIBRATIONS = (200, 5000)
+Limits = tuple[FloatArray, FloatArray, FloatArray]
+"""Value, lower and upper limit, one of each per audit."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,7 @@ def truths(population: str) -> dict[str, float]:
     return {"share": a / (a + b), "unanimity": float(sum(rising))}
 
 
-def raw_limits(women: IntArray, images: int) -> dict[str, tuple[FloatArray, FloatArray, FloatArray]]:
+def raw_limits(women: IntArray, images: int) -> dict[str, Limits]:
     """Return value and limits per audit, as `mean_share` and `unanimity` do for one."""
     prompts = women.shape[1]
     rows = np.column_stack([np.arange(images + 1), images - np.arange(images + 1)])
@@ -118,7 +120,7 @@ def raw_limits(women: IntArray, images: int) -> dict[str, tuple[FloatArray, Floa
             0.0 if together else lowest,
         ),
     }
-    limits = {}
+    limits: dict[str, Limits] = {}
     for name, (table, independent, most, low) in values.items():
         scaled = np.clip((table[women] - low) / (1 - low), 0, 1)
         mean = scaled.mean(axis=1)
@@ -126,13 +128,13 @@ def raw_limits(women: IntArray, images: int) -> dict[str, tuple[FloatArray, Floa
         z = float(special.ndtri(0.975))
         lower = np.where(mean == 0, 0.0, wilson_limit(mean, size, -z))
         upper = np.where(mean == 1, 1.0, wilson_limit(mean, size, z))
-        limits[name] = tuple(low + (1 - low) * part for part in (mean, lower, upper))
+        limits[name] = (low + (1 - low) * mean, low + (1 - low) * lower, low + (1 - low) * upper)
     return limits
 
 
 def corrected_limits(
     women: IntArray, images: int, *, right: IntArray, calibrated: int, draws: int, random: np.random.Generator
-) -> dict[str, tuple[FloatArray, FloatArray, FloatArray]]:
+) -> dict[str, Limits]:
     """Return value and limits per audit, as `corrected_share` and `corrected_unanimity` do for one.
 
     `right` holds the right decisions per audit and label, shape (audits, 2), of `calibrated` images each.
@@ -186,7 +188,7 @@ def summarise(
     setting: Setting,
     estimate: str,
     truth: float,
-    limits: tuple[FloatArray, FloatArray, FloatArray],
+    limits: Limits,
     warned: float,
 ) -> Result:
     """Return how often limits cover."""
@@ -206,7 +208,7 @@ def summarise(
     )
 
 
-def intervals(limits: tuple[FloatArray, FloatArray, FloatArray], audit: int) -> Interval:
+def intervals(limits: Limits, audit: int) -> Interval:
     """Return one audit's interval."""
     value, low, high = (float(part[audit]) for part in limits)
     return Interval(value, low, high, "")
@@ -398,7 +400,8 @@ def plug_in(times: IntArray, rates: FloatArray) -> FloatArray:
     read = np.arange(images + 1) / images
     wrong = 1 - rates[:, 1:]
     share = np.clip((read - wrong) / (rates[:, :1] - wrong), 0, 1)
-    return ((share**SET_SIZE + (1 - share) ** SET_SIZE) * times).sum(axis=1) / times.sum(axis=1)
+    value: FloatArray = ((share**SET_SIZE + (1 - share) ** SET_SIZE) * times).sum(axis=1) / times.sum(axis=1)
+    return value
 
 
 def mixture(times: IntArray, rates: FloatArray, *, steps: int = 80) -> FloatArray:
