@@ -8,6 +8,7 @@ The numbers are consistent with each other (the accounting identities hold) but 
 from __future__ import annotations
 
 import argparse
+import functools
 import hashlib
 import io
 import json
@@ -102,8 +103,17 @@ class _Tables:
     thumbnails: list[dict[str, Any]] = field(default_factory=list)
 
 
-def draw_face(rng: random.Random, *, woman: bool, size: int) -> bytes:
-    """A simple drawn head as PNG."""
+@functools.cache
+def _small_jpeg(data: bytes) -> bytes:
+    buffer = io.BytesIO()
+    Image.open(io.BytesIO(data)).convert("RGB").resize((160, 160)).save(buffer, "JPEG", quality=70)
+    return buffer.getvalue()
+
+
+@functools.cache
+def draw_face(name: str, *, woman: bool, size: int) -> bytes:
+    """A simple drawn head as PNG, the same for the same name."""
+    rng = random.Random(name)
     image = Image.new("RGB", (size, size), tuple(rng.randint(150, 225) for _ in range(3)))
     draw = ImageDraw.Draw(image)
     u = size / 100
@@ -229,19 +239,17 @@ def _image(
         if photos:
             data = photos[(number * options.images + index) % len(photos)].read_bytes()
         elif options.pictures or options.thumbnails:
-            data = draw_face(
-                random.Random(f"{number}-{index}" if kind != "duplicate" else f"{number}-0"),
-                woman=woman,
-                size=options.size,
-            )
+            face = f"{number}-{0 if kind == 'duplicate' else index}" if options.pictures else str(index % 8)
+            data = draw_face(face, woman=woman, size=options.size)
         if options.pictures:
             target = folder / path
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(data)
         if options.thumbnails:
-            buffer = io.BytesIO()
-            Image.open(io.BytesIO(data)).convert("RGB").resize((160, 160)).save(buffer, "JPEG", quality=70)
-            tables.thumbnails.append({"prompt_id": prompt_id, "index": index, "jpeg": buffer.getvalue()})
+            jpeg = _small_jpeg(data)
+            tables.thumbnails.append({"prompt_id": prompt_id, "index": index, "jpeg": jpeg})
+        if not options.pictures:  # a few faces stand for all, so that large runs are made fast
+            data = f"{number}-{index}".encode()
     tables.images.append(
         {
             "prompt_id": prompt_id,
