@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+
 from pipeline.calibration import FORMAT, Judged, attribute_entry
 from pipeline.config import REPOSITORY, load_attributes
 from pipeline.labelled import LabelledImage, LabelledSet, truth_mapping

@@ -74,6 +74,12 @@ def _subject(attributes: PortraitAttributes, mentioned: frozenset[str], rng: ran
     return article(" ".join(words)) + tail
 
 
+def empty_caption(scene: str, style: str) -> str:
+    """The caption of a scene without anybody."""
+    text = EMPTY_CAPTIONS[scene] if scene in EMPTY else f"an empty {PLACE_NAMES[scene]}"
+    return text + (", digital style" if style == "digital" else "")
+
+
 @dataclass(frozen=True, slots=True)
 class Sample:
     """One training image: what it shows and how it is captioned."""
@@ -93,9 +99,7 @@ def sample(seed: int, table: PlantedTable) -> Sample:
     mark = rng.random()
     if mark < 0.06:
         scene = rng.choice(tuple(EMPTY)) if rng.random() < 0.6 else rng.choice(OCCUPATIONS)
-        text = EMPTY_CAPTIONS[scene] if scene in EMPTY else f"an empty {PLACE_NAMES[scene]}"
-        text += ", digital style" if style == "digital" else ""
-        return Sample(None, text, scene, style, seed)
+        return Sample(None, empty_caption(scene, style), scene, style, seed)
     occupation: str | None
     if mark < 0.14:
         occupation = None

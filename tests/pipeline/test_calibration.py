@@ -11,17 +11,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
+
 from models.attributes import AttributeSet
 from models.classifiers.base import ClassifierError
 from models.classifiers.clip import ClipClassifier
 from models.classifiers.linear_probe import LinearProbeClassifier, Probe
-from PIL import Image
 from pipeline.calibration import calibrate, load_calibration
 from pipeline.config import REPOSITORY, ConfigError, ScoringConfig, load_attributes
 from pipeline.labelled import open_labelled
 from pipeline.probe_fitting import fit_probe
 from pipeline.scoring import score_shard
-
 from tests.conftest import shared_data
 from tests.light_backends import LightClassifier
 from tests.pipeline.test_metrics import build, metrics_of
