@@ -255,7 +255,10 @@ def _describe(config: RunConfig, location: str, as_json: bool) -> None:
     if as_json:
         print(
             json.dumps(
-                {name: getattr(found, name) for name in ("layout", "images", "prompts", "shards", "examples", "notes")},
+                {
+                    name: getattr(found, name)
+                    for name in ("layout", "images", "prompts", "images_per_prompt", "shards", "examples", "notes")
+                },
                 indent=1,
             )
         )
@@ -264,6 +267,10 @@ def _describe(config: RunConfig, location: str, as_json: bool) -> None:
     print(f"layout:  {found.layout}")
     print(f"images:  {found.images if found.images is not None else unknown}")
     print(f"prompts: {found.prompts if found.prompts is not None else unknown}")
+    if found.images_per_prompt is not None:
+        size = config.prompts.set_size
+        whole = sum(count for images, count in found.images_per_prompt.items() if images >= size)
+        print(f"sets:    {whole} prompts have a whole set of {size} images")
     print(f"shards:  {found.shards}")
     for title, lines in (("examples", found.examples), ("notes", found.notes)):
         if lines:

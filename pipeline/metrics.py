@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from pipeline import statistics as st
+from pipeline.archives.base import NO_PROMPT_ID
 from pipeline.calibration import Calibration
 from pipeline.config import Reference
 from pipeline.records import AMBIGUOUS, MIXED, NO_PERSON, UNREADABLE, ImageStatus
@@ -58,6 +60,9 @@ def compute_metrics(
         The accounting identities do not hold.
     """
     accounting = _accounting(tallies, headline)
+    # rows that no prompt is known of (a container that broke off) are counted above, and are no prompt below
+    unprompted = sum(p.requested for p in tallies.prompts if p.id == NO_PROMPT_ID)
+    tallies = replace(tallies, prompts=tuple(p for p in tallies.prompts if p.id != NO_PROMPT_ID))
     table = _SetTable(tallies.prompts, headline, labels[headline], set_size)
     unanimous = table.unanimous()
     evaluated = table.evaluated
@@ -89,6 +94,7 @@ def compute_metrics(
         "multi_person_images": tallies.persons,
         "revised_prompts": sum(p.revised for p in tallies.prompts),
         "duplicate_images": tallies.duplicate_images,
+        "images_without_prompt": unprompted,
     }
     result: dict[str, Any] = {
         "format": FORMAT,
@@ -443,6 +449,8 @@ def _warnings(summary: Mapping[str, Any], accounting: Mapping[str, int], tallies
     if accounting["scored"] and (accounting["ambiguous"] + accounting["no_person"]) / accounting["scored"] > 0.1:
         share = (accounting["ambiguous"] + accounting["no_person"]) / accounting["scored"]
         found.append(f"{share:.0%} of the scored images got no label (ambiguous, or no person found): see the bounds.")
+    if summary["images_without_prompt"]:
+        found.append(f"{summary['images_without_prompt']} images have no prompt and are in no figure per prompt.")
     if summary["duplicate_images"]:
         found.append(
             f"{summary['duplicate_images']} images are byte-identical to another one: a server with a fixed seed, or an archive with copies."

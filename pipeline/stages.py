@@ -150,7 +150,7 @@ def rescore(
     with run.lock():
         sweep_temp_files(run.path)
         _start(run, config, attributes, kind="rescore")
-        run.update_header(source={**source.identity(), "location": location})
+        run.update_header(source=dict(source.identity()))
         scored = _score(run, source, config, attributes, reporter, own_images=False)
         return _finish(run, config, attributes, work={"scored": scored}, calibration=calibration)
 

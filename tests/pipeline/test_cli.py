@@ -153,7 +153,7 @@ def test_a_run_folder_keeps_its_kind(light: Path) -> None:
 def test_dry_run_says_what_is_there_and_writes_nothing(light: Path) -> None:
     result = run("rescore", "archive", "--config", "light.yaml", "--run", "r", "--dry-run")
     assert result.exit_code == 0, result.output
-    for part in ("layout:  folder", "images:  8", "prompts: 2"):
+    for part in ("layout:  folder", "images:  8", "prompts: 2", "sets:    2 prompts"):
         assert part in result.output
     assert not (light / "r").exists()
 

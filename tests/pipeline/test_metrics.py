@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from pipeline.archives.base import NO_PROMPT_ID
 from pipeline.config import Reference
 from pipeline.metrics import AccountingError, check_accounting, compute_metrics
 from pipeline.records import IMAGES_SCHEMA, SCORES_SCHEMA
@@ -204,3 +205,11 @@ def test_paths_with_marks_of_sql_and_globs(tmp_path: Path) -> None:
     folder = tmp_path / "it's [odd]*"
     folder.mkdir()
     assert metrics_of(build(folder, {"nurse": ["woman"] * 4}))["summary"]["unanimous"] == 1
+
+
+def test_rows_without_a_prompt_are_counted_and_are_no_prompt(tmp_path: Path) -> None:
+    found = metrics_of(build(tmp_path, {"nurse": ["woman"] * 4, NO_PROMPT_ID: ["unreadable"] * 5}))
+    assert found["accounting"]["unreadable"] == 5
+    assert (found["summary"]["prompts"], found["summary"]["prompts_left_out"]) == (1, 0)
+    assert [p["id"] for p in found["prompts"]] == ["nurse"]
+    assert found["summary"]["images_without_prompt"] == 5
