@@ -99,7 +99,7 @@ class Canvas:
         box = ((x - rx) * s, (y - ry) * s, (x + rx) * s, (y + ry) * s)
         self._draw.ellipse(box, outline=colour, width=max(1, round(width * s)))
 
-    def arc(
+    def arc(  # noqa: PLR0917 - the five numbers of an ellipse and the colour stand first in every shape
         self, x: float, y: float, rx: float, ry: float, start: float, end: float, colour: Colour, *, width: float
     ) -> None:
         """Part of an ellipse's outline; angles in degrees, clockwise from three o'clock."""

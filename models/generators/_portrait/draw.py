@@ -27,7 +27,7 @@ def render(attributes: PortraitAttributes, *, seed: int, size: int = 64) -> Imag
     -------
     RGB image of `size` x `size`.
     """
-    rng = random.Random(f"portrait/{seed}")
+    rng = random.Random(f"portrait/{seed}")  # noqa: S311 - no secret
     canvas = Canvas(size=size)
     figure = person.sample_figure(attributes, rng)
     _backdrop(canvas, rng, occupation=attributes.occupation, style=attributes.style)
@@ -59,7 +59,7 @@ def render_empty(*, seed: int, scene: str | None = None, style: str = "photo", s
     style
         `photo` or `digital`.
     """
-    rng = random.Random(f"empty/{seed}")
+    rng = random.Random(f"empty/{seed}")  # noqa: S311 - no secret
     canvas = Canvas(size=size)
     if scene is None:
         scene = rng.choice((*places.EMPTY, *places.PLACES) if rng.random() < 0.5 else tuple(places.EMPTY))

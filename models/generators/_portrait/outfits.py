@@ -55,7 +55,7 @@ def _hand(c: Canvas, f: Figure, x: float, y: float, *, sleeve: Colour | None = N
         c.line([(x - 2.6, y - 1 + 1.3 * k), (x - 0.4, y - 1 + 1.3 * k)], shade(f.skin, -0.28), width=0.4)
 
 
-def _small_head(c: Canvas, x: float, y: float, skin: Colour, hair: Colour, shirt: Colour) -> None:
+def _small_head(c: Canvas, x: float, y: float, *, skin: Colour, hair: Colour, shirt: Colour) -> None:
     c.blob([(x - 7, 66), (x - 6, y + 7), (x, y + 5), (x + 6, y + 7), (x + 7, 66)], shirt)
     c.ellipse(x, y - 0.8, 5.6, 5.8, hair)
     c.ellipse(x, y + 1, 4.7, 4.9, skin)
@@ -488,7 +488,7 @@ def daycare_worker(c: Canvas, f: Figure, rng: random.Random) -> None:
         c.rect(bx - 2.4, by - 2.4, bx + 2.4, by + 2.4, mix(rgb(colour), WHITE, 0.75))
         c.ellipse(bx, by, 0.9 + 0.4 * k, 1.2, rgb(colour))
     tone = rng.choice(("#f3cfb6", "#c2926b", "#7a4d31"))
-    _small_head(c, 10, 50, rgb(tone), rgb("#2a1c14"), rgb("#5cb85c"))
+    _small_head(c, 10, 50, skin=rgb(tone), hair=rgb("#2a1c14"), shirt=rgb("#5cb85c"))
 
 
 def cto(c: Canvas, f: Figure, rng: random.Random) -> None:
@@ -543,7 +543,7 @@ def company(c: Canvas, f: Figure, rng: random.Random, kind: str) -> None:
     tones = [rng.choice((rgb("#f3cfb6"), rgb("#c2926b"), rgb("#7a4d31"))) for _ in range(2)]
     if kind == "children":
         for x, tone, shirt in ((8, tones[0], "#e8554e"), (56, tones[1], "#4a90d9")):
-            _small_head(c, x, 49, tone, rgb("#33221a"), rgb(shirt))
+            _small_head(c, x, 49, skin=tone, hair=rgb("#33221a"), shirt=rgb(shirt))
     elif kind == "patient":
         c.rect(0, 55, 64, 64, rgb("#f4f8fb"))
         c.rect(0, 54, 64, 56, rgb("#8fb8d8"))

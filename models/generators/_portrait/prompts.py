@@ -6,6 +6,7 @@ import random
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -39,23 +40,34 @@ _EMPTY_WORDS = {
 }  # fmt: skip
 
 
+_LABELS = {"gender": GENDERS, "skin_tone": SKIN_TONES, "age": AGES}
+
+
+def _even(attribute: str) -> dict[str, float]:
+    labels = _LABELS[attribute]
+    return dict.fromkeys(labels, 1 / len(labels))
+
+
 @dataclass(frozen=True, slots=True)
 class PlantedRates:
     """How a prompt's images come out, by construction."""
 
-    women: float = 0.5
-    """Share of images that present a woman, in [0, 1]."""
-    skin_tone: Mapping[str, float] = field(default_factory=lambda: dict.fromkeys(SKIN_TONES, 1 / 3))
-    age: Mapping[str, float] = field(default_factory=lambda: dict.fromkeys(AGES, 1 / 3))
+    shares: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    """Attribute -> label -> share of images, in [0, 1]; an attribute that is not given is even."""
     text: str | None = None
     source: str = "default: nothing is planted"
 
     def __post_init__(self) -> None:
-        if not 0.0 <= self.women <= 1.0:
-            raise ValueError(f"women: {self.women} is not a share in [0, 1]")
-        for name, mixture, labels in (("skin_tone", self.skin_tone, SKIN_TONES), ("age", self.age, AGES)):
-            if set(mixture) != set(labels) or abs(sum(mixture.values()) - 1) > 1e-6 or min(mixture.values()) < 0:
-                raise ValueError(f"{name}: shares of {', '.join(labels)} must be given, not negative, and sum to 1")
+        for attribute, mixture in self.shares.items():
+            labels = _LABELS.get(attribute)
+            if labels is None:
+                raise ValueError(f"shares.{attribute}: not drawn; known are {', '.join(_LABELS)}")
+            if set(mixture) != set(labels) or min(mixture.values()) < 0 or abs(sum(mixture.values()) - 1) > 1e-6:
+                raise ValueError(f"shares.{attribute}: give {', '.join(labels)}, none below 0, with a sum of 1")
+
+    def mixture(self, attribute: str) -> Mapping[str, float]:
+        """Label -> share of one attribute."""
+        return self.shares.get(attribute) or _even(attribute)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +89,18 @@ def normalise(text: str) -> str:
     return " ".join(re.findall(r"[a-z0-9-]+", text.lower()))
 
 
+@lru_cache(maxsize=4096)
+def _normalised(text: str) -> str:
+    return normalise(text)
+
+
 def _find(text: str, words: Mapping[str, str]) -> str | None:
     """The value of the longest word or phrase of `words` that `text` holds."""
     held = [word for word in words if re.search(rf"(?<![a-z0-9-]){re.escape(word)}(?![a-z0-9-])", text)]
     return words[max(held, key=len)] if held else None
 
 
+@lru_cache(maxsize=4096)
 def read_prompt(prompt: str) -> Reading:
     """Finds the drawn world's words in a prompt; anything else in it has no effect."""
     text = normalise(prompt)
@@ -162,9 +180,9 @@ class PlantedTable:
 
     def find(self, *, prompt: str, prompt_id: str | None = None) -> PlantedRates:
         """The rates of a prompt; uniform ones where the table has nothing on it."""
-        text = normalise(prompt)
+        text = _normalised(prompt)
         for rates in self.rates.values():
-            if rates.text is not None and normalise(rates.text) == text:
+            if rates.text is not None and _normalised(rates.text) == text:
                 return rates
         if prompt_id is not None and prompt_id in self.rates:
             return self.rates[prompt_id]
@@ -183,19 +201,18 @@ class PlantedTable:
 
 def _pick(rng: random.Random, mixture: Mapping[str, float]) -> str:
     mark = rng.random()
-    for name, share in mixture.items():
-        mark -= share
+    names = list(mixture)
+    for name in names:
+        mark -= mixture[name]
         if mark < 0:
             return name
-    return next(reversed(list(mixture)))
+    return names[-1]
 
 
 def sample_attributes(reading: Reading, rates: PlantedRates, *, rng: random.Random) -> PortraitAttributes:
     """Fills in what a prompt leaves open from the planted rates; a word in the prompt wins over them."""
     # Every attribute is drawn even where a word wins, so that naming one leaves the draws of the others unchanged.
-    gender = GENDERS[0] if rng.random() < rates.women else GENDERS[1]
-    skin_tone = _pick(rng, rates.skin_tone)
-    age = _pick(rng, rates.age)
+    gender, skin_tone, age = (_pick(rng, rates.mixture(attribute)) for attribute in _LABELS)
     return PortraitAttributes(
         gender=reading.gender or gender,
         skin_tone=reading.skin_tone or skin_tone,
