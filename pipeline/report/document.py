@@ -136,11 +136,47 @@ class ReferenceNote(_Open):
     year: int | None = None
 
 
+class GroupQuality(_Open):
+    """How often the classifier is right for one group of a labelled set."""
+
+    images: int = 0
+    accuracy: Interval | None = None
+    labelled: Interval | None = None
+
+
+class Disparity(_Open):
+    """Whether accuracy differs between the groups of one grouping."""
+
+    best: str
+    worst: str
+    difference: Number = None
+    p_value: Number = None
+
+
+class Quality(_Open):
+    """How often the classifier is right about one attribute, overall and by group."""
+
+    images: int = 0
+    accuracy: Interval | None = None
+    groups: dict[str, dict[str, GroupQuality]] = Field(default_factory=dict)
+    disparities: dict[str, Disparity | None] = Field(default_factory=dict)
+
+
+class CalibrationNote(_Open):
+    """The calibration that corrected figures rest on."""
+
+    dataset: dict[str, Any] = Field(default_factory=dict)
+    created: str | None = None
+    binding: str | None = None
+    attributes: dict[str, Quality] = Field(default_factory=dict)
+
+
 class Attribute(_Open):
     """Counts and shares of one attribute."""
 
     counts: dict[str, int] = Field(default_factory=dict)
     share: dict[str, Interval | None] = Field(default_factory=dict)
+    share_corrected: dict[str, Interval | None] | None = None
     unanimous: int | None = None
     unanimity: Interval | None = None
     unanimity_all_images: Interval | None = None
@@ -157,6 +193,7 @@ class Prompt(_Open):
     unanimous: str | None = None
     unanimity_possible: bool | None = None
     share: dict[str, Interval | None] = Field(default_factory=dict)
+    share_corrected: dict[str, Interval | None] | None = None
     p_value: Number = None
     q_value: Number = None
     reference: dict[str, Number] | None = None
@@ -177,6 +214,7 @@ class Metrics(_Open):
     prompts: list[Prompt] = Field(default_factory=list)
     duplicates: list[list[ImageName]] = Field(default_factory=list)
     reference: ReferenceNote | None = None
+    calibration: CalibrationNote | None = None
     warnings: list[str] = Field(default_factory=list)
 
     @property

@@ -162,7 +162,7 @@ def markdown_summary(metrics: Metrics, *, limit: int = 40) -> str:
     for sentence in (
         prose.standfirst(metrics),
         prose.chance(metrics.summary, metrics.headline_labels),
-        prose.corrected(metrics.summary),
+        prose.corrected(metrics),
         prose.PERCEIVED,
     ):
         if sentence:

@@ -30,6 +30,7 @@ from pipeline.report.view import (
     intersections,
     page_path,
     planted_points,
+    qualities,
     ranked,
     sample,
 )
@@ -147,7 +148,7 @@ def render(run_dir: Path, header: Header, metrics: Metrics, *, pages: int = 0) -
         "perceived": prose.PERCEIVED,
         "banner": _banner(header),
         "chance": prose.chance(metrics.summary, metrics.headline_labels),
-        "corrected": prose.corrected(metrics.summary),
+        "corrected": prose.corrected(metrics),
         "estimates": [(line, _estimate_figure(line, metrics)) for line in prose.estimates(metrics)],
         "identities": prose.identities(
             metrics.accounting, archive=header.generator is None and header.source is not None
@@ -165,6 +166,8 @@ def render(run_dir: Path, header: Header, metrics: Metrics, *, pages: int = 0) -
         "abstained": prose.abstained(metrics.accounting),
         "intersections": intersections(metrics),
         "by_prompt": by_prompt(metrics, order),
+        "qualities": qualities(metrics),
+        "has_corrected": any(attribute.share_corrected for attribute in metrics.attributes.values()),
         "pages": pages,
         "identity": flatten(header.classifier) if header.classifier else [],
         "maker": flatten(header.generator or header.source or {}),
@@ -261,8 +264,10 @@ def _attributes(metrics: Metrics) -> list[dict[str, Any]]:
         lines = []
         for label in labels:
             mark = alone(attribute.share, label)
-            figure = None if mark is None else svg.interval_row(mark, references=(even,))
-            lines.append({"label": label, "count": attribute.counts.get(label, 0), "mark": mark, "figure": figure})
+            second = alone(attribute.share_corrected or {}, label)
+            figure = None if mark is None else svg.interval_row(mark, references=(even,), second=second)
+            count = attribute.counts.get(label, 0)
+            lines.append({"label": label, "count": count, "mark": mark, "second": second, "figure": figure})
         views.append(
             {
                 "name": text.label_text(name),

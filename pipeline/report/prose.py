@@ -95,17 +95,22 @@ def chance(summary: Summary, labels: tuple[str, ...]) -> str | None:
     return text
 
 
-def corrected(summary: Summary) -> str:
-    """The corrected value, or what its absence means."""
-    value = summary.unanimity_corrected
+def corrected(metrics: Metrics) -> str:
+    """The corrected value and what it rests on, or what its absence means."""
+    value = metrics.summary.unanimity_corrected
     if value is None or value.value is None:
+        if metrics.calibration is not None:
+            return "Not corrected: the calibration's error rates do not fit this run, see the notes below."
         return (
             "Not corrected for the classifier's errors: no calibration was given. A misread image can break a set that "
             "was all of one kind, or complete one that was not, so read the share as what the classifier saw."
         )
-    return f"Corrected for the classifier's measured errors: {percent(value.value)}" + (
-        f" ({interval_text(value.low, value.high)})." if value.bounded else "."
-    )
+    interval = f" ({interval_text(value.low, value.high)})" if value.bounded else ""
+    text = f"Corrected for the classifier's measured errors: {percent(value.value)}{interval}."
+    note = metrics.calibration
+    if note is not None and note.binding == "published":
+        text += " The error rates are published ones, taken on other images: a guide, no measurement on these."
+    return text
 
 
 def estimates(metrics: Metrics) -> list[Estimate]:
@@ -121,7 +126,9 @@ def estimates(metrics: Metrics) -> list[Estimate]:
 
     size = word(summary.set_size)
     add("Measured", summary.unanimity, f"The first {size} images of each prompt, as the classifier read them.")
-    add("Corrected", summary.unanimity_corrected, "The same, with the classifier's measured errors taken out.")
+    add(
+        "Corrected", summary.unanimity_corrected, f"Any set of {size}, with the classifier's measured errors taken out."
+    )
     if any(prompt.images > summary.set_size for prompt in metrics.prompts):
         add(
             "Any set of " + size,

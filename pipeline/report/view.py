@@ -11,9 +11,19 @@ from markupsafe import Markup
 
 from pipeline.records import AMBIGUOUS, MIXED, NO_PERSON, UNREADABLE
 from pipeline.report import prose, svg
-from pipeline.report.document import Interval, Metrics, Prompt
+from pipeline.report.document import Interval, Metrics, Prompt, Quality
 from pipeline.report.tables import ImageRecord, Key
-from pipeline.report.text import clean, group_text, interval_text, label_text, percent, plural, probability, word
+from pipeline.report.text import (
+    clean,
+    group_text,
+    interval_text,
+    label_text,
+    p_value,
+    percent,
+    plural,
+    probability,
+    word,
+)
 from pipeline.report.thumbnails import Thumbnail
 
 MAX_ROWS = 240
@@ -147,6 +157,9 @@ class PageBuilder:
         sure = [p for p in (record.probability(self.metrics.headline) for record in records) if p is not None]
         decisions = {_decision_of(record, self.metrics.headline) for record in records}
         notes = [] if reference is None else [f"reference {percent(reference)} {plural(self.labels[0])}"]
+        second = alone(prompt.share_corrected or {}, self.labels[0])
+        if second is not None:
+            notes.append(f"corrected {percent(second.value)} ({interval_text(second.low, second.high)})")
         return RowView(
             rank=rank,
             anchor=f"p{rank}",
@@ -263,6 +276,59 @@ class PageBuilder:
                 for score in record.scores
             ],
         }
+
+
+@dataclass(frozen=True, slots=True)
+class QualityLine:
+    """Accuracy of one group."""
+
+    name: str
+    images: int
+    accuracy: Interval
+    figure: Markup
+
+
+@dataclass(frozen=True, slots=True)
+class QualityTable:
+    """Accuracy about one attribute by the groups of one grouping."""
+
+    caption: str
+    sentence: str | None
+    lines: Sequence[QualityLine]
+
+
+def qualities(metrics: Metrics) -> list[QualityTable]:
+    """How often the classifier is right: per attribute of the calibration, overall and by group."""
+    if metrics.calibration is None:
+        return []
+    tables = []
+    for name, quality in metrics.calibration.attributes.items():
+        overall = _quality_line("all images", quality.images, quality.accuracy)
+        for by, members in (quality.groups or {"": {}}).items():
+            lines = [_quality_line(clean(value, 60), group.images, group.accuracy) for value, group in members.items()]
+            known = [line for line in (overall, *lines) if line is not None]
+            if not known:
+                continue
+            grouping = f", by {label_text(by)} in the labelled set" if members else ""
+            tables.append(QualityTable(f"Perceived {label_text(name)}{grouping}", _disparity(quality, by), known))
+    return tables
+
+
+def _quality_line(name: str, images: int, accuracy: Interval | None) -> QualityLine | None:
+    if accuracy is None or accuracy.value is None:
+        return None
+    return QualityLine(name, images, accuracy, svg.interval_row(svg.Mark(accuracy.value, accuracy.low, accuracy.high)))
+
+
+def _disparity(quality: Quality, by: str) -> str | None:
+    found = quality.disparities.get(by)
+    if found is None or found.difference is None or found.p_value is None:
+        return None
+    best, worst = label_text(found.best), label_text(found.worst)
+    return (
+        f"Right most often for {best}, least often for {worst}: {100 * found.difference:.1f} points apart "
+        f"({p_value(found.p_value)} if the groups did not differ)."
+    )
 
 
 def histogram_counts(metrics: Metrics, bins: int = 20) -> list[int]:

@@ -21,6 +21,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image, ImageDraw
 
+from pipeline import statistics
+from pipeline.calibration import Calibration
 from pipeline.config import Reference, ReferencePrompt
 from pipeline.metrics import compute_metrics
 from pipeline.records import AMBIGUOUS, IMAGES_SCHEMA, NO_PERSON, SCORES_SCHEMA, UNREADABLE
@@ -304,17 +306,48 @@ def _image(
     )
 
 
+def made_up_calibration(options: Options) -> Calibration:
+    """Error rates of a classifier that errs more with some groups."""
+
+    def quality(images: int, right: int) -> dict[str, Any]:
+        return {
+            "images": images,
+            "accuracy": statistics.wilson(right, images).to_dict(),
+            "labelled": statistics.wilson(images, images).to_dict(),
+        }
+
+    marks = INJECTIONS[0] if options.hostile else ""
+    groups = {"younger": quality(500, 488), "older" + marks: quality(400, 361), "lighter": quality(100, 93)}
+    gap = {"best": "younger", "worst": "older" + marks, "difference": 0.073, "p_value": 1e-5, "groups": 3}
+    gender = {
+        "labels": GENDER,
+        "confusion": {"woman": {"woman": 480, "man": 20}, "man": {"woman": 30, "man": 470}},
+        **quality(1000, 950),
+        "groups": {"age" + marks: groups},
+        "disparities": {"age" + marks: gap},
+    }
+    dataset = {"location": "a labelled set" + marks, "layout": "manifest", "images": 1000, "note": marks or None}
+    return Calibration(
+        {"dataset": dataset, "created": "2026-05-01", "binding": {"kind": "exact"}, "attributes": {"gender": gender}}
+    )
+
+
 def build_metrics(folder: Path, prompts: list[tuple[str, str, str | None, float]], options: Options) -> dict[str, Any]:
-    """metrics.json over the tables, by the pipeline's own code; no correction exists yet, so that one is made up."""
+    """metrics.json over the tables, by the pipeline's own code."""
     reference = None
     if options.references:
         shares = {pid: ReferencePrompt(shares={"gender": {"woman": share}}) for pid, _, _, share in prompts}
         reference = Reference(name="planted", source="the fixture", prompts=shares)
     run = RunFolder(folder)
     tallies = tally(run, attributes=list(LABELS), set_size=4)
-    metrics = compute_metrics(tallies, labels=LABELS, headline="gender", set_size=4, reference=reference)
-    if options.corrected:
-        metrics["summary"]["unanimity_corrected"] = {"value": 0.8, "low": 0.55, "high": 0.93, "method": "bootstrap"}
+    metrics = compute_metrics(
+        tallies,
+        labels=LABELS,
+        headline="gender",
+        set_size=4,
+        reference=reference,
+        calibration=made_up_calibration(options) if options.corrected else None,
+    )
     if options.hostile:
         metrics["warnings"] = [*metrics["warnings"], *INJECTIONS]
     return metrics

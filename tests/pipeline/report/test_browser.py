@@ -66,7 +66,9 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_report(build_run(tmp_path_factory.mktemp("hostile"), Options(hostile=True, prompts=30)))
+    return write_report(
+        build_run(tmp_path_factory.mktemp("hostile"), Options(hostile=True, prompts=30, corrected=True))
+    )
 
 
 def opened(browser: Any, path: Path, **options: Any) -> Watched:
@@ -268,7 +270,10 @@ def test_injection_run_is_inert(browser: Any, hostile: Path) -> None:
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Every section, few rows: the accessibility check looks at each element several times."""
-    run = build_run(tmp_path_factory.mktemp("small"), Options(prompts=5, images=5, drawn_world=True, references=True))
+    run = build_run(
+        tmp_path_factory.mktemp("small"),
+        Options(prompts=5, images=5, drawn_world=True, references=True, corrected=True),
+    )
     return write_report(run)
 
 

@@ -27,7 +27,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_run(tmp_path_factory.mktemp("hostile"), Options(pictures=False, hostile=True, prompts=30))
+    return build_run(
+        tmp_path_factory.mktemp("hostile"), Options(pictures=False, hostile=True, prompts=30, corrected=True)
+    )
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:

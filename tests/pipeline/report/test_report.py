@@ -96,7 +96,9 @@ def test_everything_is_inline_and_nothing_is_fetched(page: Page) -> None:
 
 
 def test_hostile_run_keeps_its_markup_to_itself(tmp_path: Path) -> None:
-    html = write_report(build_run(tmp_path, Options(hostile=True, prompts=30))).read_text(encoding="utf-8")
+    html = write_report(build_run(tmp_path, Options(hostile=True, prompts=30, corrected=True))).read_text(
+        encoding="utf-8"
+    )
     found = Page(html)
     assert len(found.scripts) == 2
     assert not {tag for tag, _ in found.tags} & {"iframe", "object", "embed", "base"}
@@ -115,7 +117,10 @@ def test_drawn_world_has_its_banner_and_its_check(tmp_path: Path) -> None:
     words = Page(write_report(run).read_text(encoding="utf-8")).text
     assert "Drawn world, planted bias: no finding about any real model." in words
     assert "hold the planted share" in words
-    assert "Corrected for the classifier's measured errors: 80% (55% to 93%)." in words
+    found = json.loads((run / "metrics.json").read_text())["summary"]["unanimity_corrected"]
+    span = f"{found['value']:.0%} ({found['low']:.0%} to {found['high']:.0%})"
+    assert f"Corrected for the classifier's measured errors: {span}." in words
+    assert "Right most often for younger, least often for older: 7.3 points apart" in words
 
 
 def test_missing_tables_are_one_clear_error(tmp_path: Path) -> None:
