@@ -12,8 +12,9 @@ import os
 import re
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import typer
 from rich.console import Console
@@ -24,7 +25,7 @@ from pipeline.config import ConfigError, RunConfig, load_config
 
 if TYPE_CHECKING:
     from pipeline.progress import Reporter
-    from pipeline.stages import RunSummary
+    from pipeline.stages import RankSummary, RunSummary
 
 EXIT_DONE, EXIT_GATE, EXIT_USAGE, EXIT_MISSING = 0, 1, 2, 3
 
@@ -145,6 +146,13 @@ def rescore(
     fail_if: FailIfOption = None,
     as_json: JsonOption = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what the archive holds, and score nothing.")] = False,
+    engine: Annotated[
+        Literal["local", "ray"], typer.Option("--engine", help="Where scoring runs: this machine, or a Ray cluster.")
+    ] = "local",
+    rank: Annotated[
+        int | None, typer.Option("--rank", help="Score only the shards of one rank of many, counted from 0.")
+    ] = None,
+    world_size: Annotated[int | None, typer.Option("--world-size", help="How many ranks there are.")] = None,
 ) -> None:
     """Score images that exist already, and report. The archive is only read."""
     with _clear_errors():
@@ -157,8 +165,19 @@ def rescore(
             _describe(settings, source, as_json)
             return
         folder = RunFolder(_run_folder(settings, run))
-        summary = stages.rescore(settings, source, folder, _reporter(as_json), calibration)
-        _conclude(summary, parsed, as_json)
+        if rank is None and world_size is None:
+            summary = stages.rescore(settings, source, folder, _reporter(as_json), calibration, engine_name=engine)
+            _conclude(summary, parsed, as_json)
+        if rank is None or world_size is None:
+            raise ConfigError("--rank and --world-size belong together")
+        if engine != "local":
+            raise ConfigError("--rank divides the work by itself: leave --engine out")
+        share = stages.rescore_rank(
+            settings, source, folder, _reporter(as_json), calibration, rank=rank, world_size=world_size
+        )
+        if isinstance(share, stages.RunSummary):
+            _conclude(share, parsed, as_json)
+        _conclude_rank(share, as_json)
 
 
 @app.command()
@@ -279,7 +298,19 @@ def _describe(config: RunConfig, location: str, as_json: bool) -> None:
                 print(f"  {line}")
 
 
-def _conclude(summary: RunSummary, parsed: Sequence[gates.Gate], as_json: bool) -> None:
+def _conclude_rank(summary: RankSummary, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps({**asdict(summary), "run": str(summary.run)}, indent=1))
+        return
+    rest = (
+        f"{summary.shards_left} shards of other ranks are not done; the last rank makes the tables and the report"
+        if summary.shards_left
+        else "all shards are done; another rank is making the tables and the report"
+    )
+    print(f"rank {summary.rank} of {summary.world_size}: {summary.scored} images scored; {rest}")
+
+
+def _conclude(summary: RunSummary, parsed: Sequence[gates.Gate], as_json: bool) -> NoReturn:
     """Print the result and leave with the exit code that it stands for."""
     results = [gates.evaluate(gate, summary.metrics) for gate in parsed]
     hit = [result for result in results if result.hit]

@@ -220,6 +220,8 @@ class ScoringConfig(_Block):
     batch_size: int = Field(default=32, ge=1, le=8192)
     workers: int | None = Field(default=None, ge=0)
     """Decoding threads; by default one per core."""
+    actors: int | None = Field(default=None, ge=1, le=10_000)
+    """Workers of `--engine ray`; by default one per GPU, or one per machine where there is none."""
     max_pixels: int = Field(default=89_478_485, ge=1)
     """Larger images are unreadable: a guard against decompression bombs."""
 

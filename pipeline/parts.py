@@ -1,15 +1,18 @@
 """Scored shards on disk: each is committed whole, and the final tables are their concatenation in the source's order.
 
-RUN/parts/part-<shard id>.images.parquet, .scores.parquet and RUN/embeddings/part-<shard id>.parquet first, then the manifest
+RUN/parts/part-<shard id>.images.parquet, .scores.parquet and RUN/embeddings/part-<shard id>.arrow first, then the manifest
 RUN/parts/part-<shard id>.json. A shard is done when its manifest stands and its fingerprint (input + scoring config) matches; so
 any number of launchers may run the same shard any number of times, and its rows are in the tables once.
+
+Before a worker begins a shard it counts the attempt in RUN/parts/part-<shard id>.attempts.json; a worker that lives takes the
+count back, whatever became of the shard. So what the file counts is workers that died.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +20,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline.archives.base import Shard
 from pipeline.records import IMAGES_SCHEMA, SCORES_SCHEMA
 from pipeline.run_folder import RunFolder, atomic_file, fingerprint, write_json, write_table
 
@@ -36,15 +40,19 @@ class ShardTables:
 class PartStore:
     """Reads and commits the parts of one run under one scoring config."""
 
-    def __init__(self, run: RunFolder, *, scoring_fingerprint: str) -> None:
+    def __init__(self, run: RunFolder, *, scoring_fingerprint: str, encoding_fingerprint: str | None = None) -> None:
         self._run = run
         self._scoring = scoring_fingerprint
+        self._encoding = encoding_fingerprint
 
     def _path(self, shard_id: str, kind: str) -> Path:
         return self._run.parts_folder / f"part-{shard_id}.{kind}"
 
-    def _embeddings_path(self, shard_id: str) -> Path:
-        return self._run.embeddings_folder / f"part-{shard_id}.parquet"
+    def embeddings_path(self, shard_id: str) -> Path:
+        return self._run.embeddings_folder / f"part-{shard_id}.arrow"
+
+    def images_path(self, shard_id: str) -> Path:
+        return self._path(shard_id, "images.parquet")
 
     def wanted(self, input_fingerprint: str) -> str:
         """Fingerprint of a part made from this input under this scoring config."""
@@ -52,38 +60,85 @@ class PartStore:
 
     def manifest(self, shard_id: str) -> dict[str, Any] | None:
         """The manifest of a part, or None where there is none that can be read."""
-        with contextlib.suppress(OSError, ValueError):
-            manifest = json.loads(self._path(shard_id, "json").read_text(encoding="utf-8"))
-            if isinstance(manifest, dict):
-                return manifest
-        return None
+        return _read(self._path(shard_id, "json"))
 
-    def done(self, shard_id: str, input_fingerprint: str) -> bool:
-        manifest = self.manifest(shard_id)
+    def done(self, shard: Shard) -> bool:
+        manifest = self.manifest(shard.id)
         return (
             manifest is not None
-            and manifest.get("fingerprint") == self.wanted(input_fingerprint)
-            and self._path(shard_id, "images.parquet").exists()
-            and self._path(shard_id, "scores.parquet").exists()
+            and manifest.get("fingerprint") == self.wanted(shard.fingerprint)
+            and self._path(shard.id, "images.parquet").exists()
+            and self._path(shard.id, "scores.parquet").exists()
         )
 
-    def commit(self, shard_id: str, input_fingerprint: str, tables: ShardTables) -> None:
-        """Tables first, manifest last: a kill in between leaves a shard that is simply not done."""
-        self._path(shard_id, "json").unlink(missing_ok=True)
-        write_table(self._path(shard_id, "images.parquet"), tables.images)
-        write_table(self._path(shard_id, "scores.parquet"), tables.scores)
+    def encoded(self, shard: Shard) -> tuple[pa.Table, pa.Table] | None:
+        """Images and embeddings of a part that the same encoder made from the same input, under whatever wording."""
+        manifest = self.manifest(shard.id)
+        if manifest is None or self._encoding is None:
+            return None
+        if manifest.get("input") != shard.fingerprint or manifest.get("encoding") != self._encoding:
+            return None
+        try:
+            images = pq.read_table(self.images_path(shard.id), schema=IMAGES_SCHEMA)
+            return images, read_embeddings(self.embeddings_path(shard.id))
+        except (OSError, pa.ArrowException):
+            return None
+
+    def commit(self, shard: Shard, tables: ShardTables, *, rescored: bool = False, set_aside: bool = False) -> None:
+        """Tables first, manifest last: a kill in between leaves a shard that is simply not done.
+
+        Parameters
+        ----------
+        rescored
+            Images and embeddings are those that stand: they are left alone, and can be used again after a kill here.
+        set_aside
+            The part holds errors in place of scores.
+        """
+        known: dict[str, Any] = {"input": shard.fingerprint, "ordinal": shard.ordinal}
         if tables.embeddings is not None:
-            write_table(self._embeddings_path(shard_id), tables.embeddings)
+            known["encoding"] = self._encoding
+        manifest = self._path(shard.id, "json")
+        if rescored:
+            write_json(manifest, {"fingerprint": None, **known})
         else:
-            self._embeddings_path(shard_id).unlink(missing_ok=True)
-        write_json(
-            self._path(shard_id, "json"),
-            {
-                "fingerprint": self.wanted(input_fingerprint),
-                "images": tables.images.num_rows,
-                "scores": tables.scores.num_rows,
-            },
+            manifest.unlink(missing_ok=True)
+            write_table(self.images_path(shard.id), tables.images)
+            if tables.embeddings is not None:
+                write_embeddings(self.embeddings_path(shard.id), tables.embeddings)
+            else:
+                self.embeddings_path(shard.id).unlink(missing_ok=True)
+        write_table(self._path(shard.id, "scores.parquet"), tables.scores)
+        facts = {"images": tables.images.num_rows, "scores": tables.scores.num_rows} | (
+            {"set_aside": True} if set_aside else {}
         )
+        write_json(manifest, {"fingerprint": self.wanted(shard.fingerprint), **known, **facts})
+
+    # --- attempts ----------------------------------------------------------------------------------------------------
+
+    def deaths(self, shard: Shard) -> int:
+        """How many workers this shard has taken with it, under this input and config."""
+        found = _read(self._path(shard.id, "attempts.json")) or {}
+        matches = found.get("fingerprint") == self.wanted(shard.fingerprint)
+        count = found.get("attempts")
+        return count if matches and isinstance(count, int) else 0
+
+    @contextlib.contextmanager
+    def attempt(self, shard: Shard) -> Iterator[None]:
+        """Count an attempt; it is taken back when the body ends, in success or error, and stays if the process dies in it."""
+        before = self.deaths(shard)
+        path = self._path(shard.id, "attempts.json")
+        write_json(path, {"fingerprint": self.wanted(shard.fingerprint), "attempts": before + 1})
+        try:
+            yield
+        except BaseException:
+            if before:
+                write_json(path, {"fingerprint": self.wanted(shard.fingerprint), "attempts": before})
+            else:
+                path.unlink(missing_ok=True)
+            raise
+        path.unlink(missing_ok=True)
+
+    # --- the end -----------------------------------------------------------------------------------------------------
 
     def merge(self, shard_ids: Iterable[str], *, images: bool) -> tuple[int, int]:
         """Write scores.parquet (and images.parquet) from the parts, a part at a time, and sweep parts of no listed shard.
@@ -110,3 +165,22 @@ class PartStore:
                 writer.write_table(table)
                 rows += table.num_rows
         return rows
+
+
+def write_embeddings(path: Path, table: pa.Table) -> None:
+    """Write an Arrow file atomically: parquet would take ten times as long to read and write, and saves nothing on such numbers."""
+    with atomic_file(path) as file, pa.ipc.new_file(file, table.schema) as writer:
+        writer.write_table(table.combine_chunks())
+
+
+def read_embeddings(path: Path) -> pa.Table:
+    """An embeddings table, mapped into memory and not read before it is used. Raises OSError, pa.ArrowException."""
+    return pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    with contextlib.suppress(OSError, ValueError):
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(found, dict):
+            return found
+    return None

@@ -77,7 +77,7 @@ EMBEDDING_COLUMN = "embedding"
 
 
 def embeddings_schema(dim: int) -> pa.Schema:
-    """Schema of RUN/embeddings/part-*.parquet: a row per encoded image, unit vectors in fp16."""
+    """Schema of RUN/embeddings/part-*.arrow: a row per encoded image, unit vectors in fp16."""
     return pa.schema(
         [
             pa.field("prompt_id", pa.string(), nullable=False),

@@ -122,6 +122,10 @@ def git_state() -> dict[str, Any] | None:
     return {"commit": commit.strip(), "dirty": bool(status.strip())}
 
 
+class RunFolderBusyError(ConfigError):
+    """Another process holds the run folder's lock."""
+
+
 class RunFolder:
     """Paths of one run, its header, and its lock."""
 
@@ -133,6 +137,7 @@ class RunFolder:
         self.journal_path = path / "outcomes.jsonl"
         self.ledger_path = path / "ledger.sqlite"
         self.parts_folder = path / "parts"
+        self.ranks_folder = path / "ranks"
         self.embeddings_folder = path / "embeddings"
         self.scores_path = path / "scores.parquet"
         self.metrics_path = path / "metrics.json"
@@ -140,8 +145,13 @@ class RunFolder:
         self.report_path = path / "report.html"
 
     @contextlib.contextmanager
-    def lock(self) -> Iterator[None]:
+    def lock(self, *, shared: bool = False) -> Iterator[None]:
         """One process at a time may write to a run folder. The lock ends with its process, however that ends.
+
+        Parameters
+        ----------
+        shared
+            For ranks, of which many work at once: they commit parts and files of their own, and nothing else.
 
         Raises
         ------
@@ -150,16 +160,16 @@ class RunFolder:
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            file = (self.path / ".lock").open("a")
+            file = (self.path / ".lock").open("a+")  # a network disk wants it readable for a shared lock
         except OSError as error:
             raise ConfigError(
                 f"run folder {self.path}: cannot be written: {error.strerror}. Choose another with --run"
             ) from None
         with file:
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
             except BlockingIOError:
-                raise ConfigError(
+                raise RunFolderBusyError(
                     f"run folder {self.path}: another allfour process is writing to it. Wait for it, or choose another with --run"
                 ) from None
             yield

@@ -1,4 +1,8 @@
-"""Stage 2: images -> embeddings -> probabilities -> decisions, one shard at a time."""
+"""Stage 2: images -> embeddings -> probabilities -> decisions, one shard at a time.
+
+An image's scores are those of its stored embedding, which is in half precision: a run that is relabelled later has, bit for bit,
+the numbers of a fresh one.
+"""
 
 from __future__ import annotations
 
@@ -16,13 +20,21 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from models.attributes import AttributeSet
-from models.classifiers.base import Classifier, EmbeddingClassifier, PersonClassifier, PersonScores
-from pipeline.archives.base import ArchiveItem
+from models.classifiers.base import (
+    AheadEncoder,
+    Classifier,
+    EmbeddingClassifier,
+    ParallelEncoder,
+    PersonClassifier,
+    PersonScores,
+)
+from pipeline.archives.base import ArchivedImage, ArchiveItem
 from pipeline.config import ScoringConfig
-from pipeline.decisions import Decisions, decide, decide_all
-from pipeline.decoding import UnreadableImage, decode
+from pipeline.decisions import decide
+from pipeline.decoding import UnreadableImage, decode_image
 from pipeline.parts import ShardTables
 from pipeline.records import (
+    EMBEDDING_COLUMN,
     IMAGES_SCHEMA,
     NO_PERSON,
     SCORES_SCHEMA,
@@ -31,9 +43,13 @@ from pipeline.records import (
     embeddings_schema,
 )
 from pipeline.run_folder import fingerprint
+from pipeline.score_tables import coded_scores, plain_scores, readable_rows
 
-SCORING_VERSION = 1
+SCORING_VERSION = 2
 """Raise it when scoring the same image would give another row: it is part of every fingerprint."""
+
+GROUP = 16
+"""Images that one core encodes at once: larger batches are hardly faster there, and leave cores idle at a shard's end."""
 
 
 def scoring_fingerprint(classifier: Classifier, config: ScoringConfig) -> str:
@@ -46,62 +62,67 @@ def scoring_fingerprint(classifier: Classifier, config: ScoringConfig) -> str:
     )
 
 
-@dataclass(slots=True)
-class _Prepared:
-    """An image after decoding, in a worker."""
+def encoding_fingerprint(classifier: Classifier, config: ScoringConfig) -> str | None:
+    """What a part's images and embeddings depend on besides the input: not the wording. None where there are no embeddings."""
+    if not isinstance(classifier, EmbeddingClassifier):
+        return None
+    return fingerprint(SCORING_VERSION, classifier.encoder_identity(), {"max_pixels": config.max_pixels})
 
-    item: ArchiveItem
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+
+
+@dataclass(slots=True)
+class _Row:
+    """What became of one listed image."""
+
+    image: ArchivedImage
     sha256: str | None = None
     size: int | None = None
     width: int | None = None
     height: int | None = None
     error: str | None = None
-    value: Any = None
-    """The encoder's input [H, W, 3] uint8, or the decoded image for a PersonClassifier."""
+    twin: _Row | None = None
+    """An earlier row with the same bytes: that one is decoded and encoded, and both keep its scores."""
+    vector: int = -1
+    """Position among the shard's embeddings; -1 where there is none."""
 
 
-def _prepare(item: ArchiveItem, finish: Callable[[Image.Image], Any], max_pixels: int) -> _Prepared:
-    prepared = _Prepared(item=item, error=item.error)
+def _listed(item: ArchiveItem, first_of: dict[str, _Row]) -> _Row:
+    row = _Row(image=item.image, error=item.error)
     if item.data is None:
-        prepared.error = item.error or "no data"
-        return prepared
-    prepared.sha256 = hashlib.sha256(item.data).hexdigest()
-    prepared.size = len(item.data)
-    prepared.item = ArchiveItem(image=item.image, data=None, error=item.error)  # the bytes are not needed any more
-    if item.error is not None:
-        return prepared
+        row.error = item.error or "no data"
+        return row
+    row.sha256 = hashlib.sha256(item.data).hexdigest()
+    row.size = len(item.data)
+    if row.error is None:
+        first = first_of.setdefault(row.sha256, row)
+        row.twin = first if first is not row else None
+    return row
+
+
+def _settle(rows: Iterable[_Row]) -> None:
+    """Give every twin what was found of the first."""
+    for row in rows:
+        if row.twin is not None:
+            row.width, row.height, row.error = row.twin.width, row.twin.height, row.twin.error
+            row.vector = row.twin.vector
+
+
+def _decode(row: _Row, data: bytes, finish: Callable[[Image.Image], Any], max_pixels: int) -> Any:
+    """The decoded and prepared image; None, and the reason in the row, where it cannot be read."""
     try:
-        image = decode(item.data, max_pixels=max_pixels)
-        prepared.width, prepared.height = image.size
-        prepared.value = finish(image)
+        decoded = decode_image(data, max_pixels=max_pixels)
+        row.width, row.height = decoded.width, decoded.height
+        return finish(decoded.image)
     except UnreadableImage as error:
-        prepared.error = str(error)
+        row.error = error.reason
     except (ValueError, OSError, MemoryError) as error:
         # a shape that decodes and still has no crop, such as one row of pixels
-        prepared.error = f"cannot be resized for the classifier: {type(error).__name__}"
-    return prepared
-
-
-def _decoded(
-    items: Iterable[ArchiveItem], finish: Callable[[Image.Image], Any], *, workers: int, window: int, max_pixels: int
-) -> Iterator[_Prepared]:
-    """Decode in threads (Pillow releases the GIL), in order, at most `window` images ahead."""
-    if workers == 0:
-        for item in items:
-            yield _prepare(item, finish, max_pixels)
-        return
-    pending: deque[Future[_Prepared]] = deque()
-    with ThreadPoolExecutor(max_workers=workers, thread_name_prefix="decode") as pool:
-        try:
-            for item in items:
-                pending.append(pool.submit(_prepare, item, finish, max_pixels))
-                if len(pending) >= window:
-                    yield pending.popleft().result()
-            while pending:
-                yield pending.popleft().result()
-        finally:
-            for future in pending:
-                future.cancel()
+        row.error = f"cannot be resized for the classifier: {type(error).__name__}"
+    return None
 
 
 def score_shard(
@@ -120,198 +141,309 @@ def score_shard(
     advance
         Called with the number of images that were finished since the last call.
     """
-    workers = config.workers if config.workers is not None else (os.cpu_count() or 1)
-    window = max(2 * config.batch_size, 4 * workers) if isinstance(classifier, EmbeddingClassifier) else 4 * workers + 1
+    workers = config.workers if config.workers is not None else cores()
     if isinstance(classifier, EmbeddingClassifier):
-        stream = _decoded(items, classifier.prepare, workers=workers, window=window, max_pixels=config.max_pixels)
-        return _score_embedded(stream, classifier, config.batch_size, advance)
+        rows, vectors = _encoded(items, classifier, config, workers, advance)
+        return embedded_tables(images_table(rows), _embeddings_table(rows, vectors), classifier)
     if isinstance(classifier, PersonClassifier):
-        stream = _decoded(items, lambda image: image, workers=workers, window=window, max_pixels=config.max_pixels)
-        return _score_persons(stream, classifier, advance)
+        return _score_persons(items, classifier, config, workers, advance)
     raise TypeError(f"{type(classifier).__name__} is neither an EmbeddingClassifier nor a PersonClassifier")
 
 
-def _score_embedded(
-    stream: Iterator[_Prepared], classifier: EmbeddingClassifier, batch_size: int, advance: Callable[[int], None]
-) -> ShardTables:
-    rows: list[_Prepared] = []
-    row_of_vector: list[int] = []  # vector -> the first row that has it
-    vector_of: dict[str, int] = {}  # sha256 -> vector: the same bytes are encoded once, and every row keeps its scores
-    vector_of_row: list[int] = []  # row -> vector, -1 where the image is unreadable
-    chunks: list[NDArray[np.float32]] = []
-    batch: list[NDArray[np.uint8]] = []
-
-    def flush() -> None:
-        if batch:
-            chunks.append(classifier.encode(np.stack(batch)))
-            batch.clear()
-
-    for prepared in stream:
-        row = len(rows)
-        rows.append(prepared)
-        if prepared.error is not None or prepared.sha256 is None:
-            vector_of_row.append(-1)
-        elif prepared.sha256 in vector_of:
-            vector_of_row.append(vector_of[prepared.sha256])
-        else:
-            vector_of[prepared.sha256] = len(row_of_vector)
-            vector_of_row.append(len(row_of_vector))
-            row_of_vector.append(row)
-            batch.append(prepared.value)
-        prepared.value = None
-        if len(batch) >= batch_size:
-            flush()
-        advance(1)
-    flush()
-
-    dim = classifier.embedding_dim
-    vectors = np.concatenate(chunks) if chunks else np.zeros((0, dim), dtype=np.float32)
-    index = np.asarray(vector_of_row, dtype=np.int64)
-    readable = np.flatnonzero(index >= 0)
-    embeddings = vectors[index[readable]]
+def embedded_tables(images: pa.Table, embeddings: pa.Table, classifier: EmbeddingClassifier) -> ShardTables:
+    """Score the embeddings of a shard's readable images, which are in the order of `images`."""
+    probabilities = classifier.probabilities(matrix_of(embeddings))
     return ShardTables(
-        images=images_table(rows),
-        scores=scores_table(rows, readable, classifier.probabilities(embeddings), classifier.attributes),
-        embeddings=_embeddings_table(rows, readable, embeddings, dim),
+        images=images,
+        scores=plain_scores(coded_scores(images, probabilities, classifier.attributes)),
+        embeddings=embeddings,
     )
 
 
-def images_table(rows: Sequence[_Prepared]) -> pa.Table:
+def matrix_of(embeddings: pa.Table) -> NDArray[np.float16]:
+    """[N, D] of an embeddings table, without a copy where it is one chunk."""
+    column = embeddings[EMBEDDING_COLUMN].combine_chunks()
+    return np.asarray(column.flatten().to_numpy(zero_copy_only=False)).reshape(len(column), column.type.list_size)
+
+
+def fits(images: pa.Table, embeddings: pa.Table) -> bool:
+    """Whether the embeddings are those of exactly the readable images, in their order."""
+    read = images.filter(pa.array(readable_rows(images)))
+    return all(read[name].equals(embeddings[name]) for name in ("prompt_id", "index", "sha256"))
+
+
+_Found = tuple[list[_Row], NDArray[np.float32]]
+"""The rows that could be read, and [N, D] of them."""
+
+
+def _encoded(
+    items: Iterable[ArchiveItem],
+    classifier: EmbeddingClassifier,
+    config: ScoringConfig,
+    workers: int,
+    advance: Callable[[int], None],
+) -> tuple[list[_Row], NDArray[np.float16]]:
+    rows: list[_Row] = []
+    chunks: list[NDArray[np.float16]] = []
+    count = 0
+    parallel = isinstance(classifier, ParallelEncoder) and classifier.encodes_in_parallel
+    stream = _by_groups if parallel else _by_batches
+    for found, vectors in stream(items, rows, classifier=classifier, config=config, workers=workers, advance=advance):
+        for number, row in enumerate(found, start=count):
+            row.vector = number
+        count += len(found)
+        chunks.append(vectors.astype(np.float16))
+    _settle(rows)
+    return rows, np.concatenate(chunks) if chunks else np.zeros((0, classifier.embedding_dim), dtype=np.float16)
+
+
+def _by_groups(
+    items: Iterable[ArchiveItem],
+    rows: list[_Row],
+    *,
+    classifier: EmbeddingClassifier,
+    config: ScoringConfig,
+    workers: int,
+    advance: Callable[[int], None],
+) -> Iterator[_Found]:
+    """For encoders on the CPU: each worker decodes and encodes a group of images on one core.
+
+    Nothing waits for anything else: decoding threads beside an encoder that itself runs on all cores would only take turns, and
+    would hold it up at each of its barriers. The groups do not depend on the number of workers, so neither do the results.
+    """
+    encode = classifier.encode_on_one_core if workers and isinstance(classifier, ParallelEncoder) else classifier.encode
+
+    def work(group: list[tuple[_Row, bytes]]) -> _Found:
+        found, prepared = [], []
+        while group:
+            row, data = group.pop(0)  # the bytes are let go one by one
+            value = _decode(row, data, classifier.prepare, config.max_pixels)
+            if value is not None:
+                found.append(row)
+                prepared.append(value)
+        vectors = encode(np.stack(prepared)) if prepared else np.zeros((0, classifier.embedding_dim), dtype=np.float32)
+        return found, vectors
+
+    size = min(config.batch_size, GROUP)
+    first_of: dict[str, _Row] = {}
+    group: list[tuple[_Row, bytes]] = []
+    listed = 0
+    _ = classifier.embedding_dim  # found out once, not by every worker at once
+    with _Pool(workers, window=workers + 1) as pool:
+        for item in items:
+            row = _listed(item, first_of)
+            rows.append(row)
+            listed += 1
+            if row.error is None and row.twin is None and item.data is not None:
+                group.append((row, item.data))
+            if len(group) == size:
+                yield from pool.submit(work, group)
+                group = []
+                advance(listed)  # those in hand are at most a few groups more
+                listed = 0
+        if group:
+            yield from pool.submit(work, group)
+        yield from pool.drain()
+    advance(listed)
+
+
+def _by_batches(
+    items: Iterable[ArchiveItem],
+    rows: list[_Row],
+    *,
+    classifier: EmbeddingClassifier,
+    config: ScoringConfig,
+    workers: int,
+    advance: Callable[[int], None],
+) -> Iterator[_Found]:
+    """For encoders on a device: workers decode, this thread fills batches and keeps one in flight.
+
+    Every batch has the same shape (the last is padded), so that a device's kernels are chosen once.
+    """
+    size = config.batch_size
+    found: list[_Row] = []
+    batch: NDArray[np.uint8] | None = None
+    flying: deque[tuple[list[_Row], int, Callable[[], NDArray[np.float32]]]] = deque()
+
+    def launch() -> Iterator[_Found]:
+        nonlocal found, batch
+        if batch is not None and found:
+            count = len(found)
+            batch[count:] = 0
+            if isinstance(classifier, AheadEncoder):
+                flying.append((found, count, classifier.encode_ahead(batch)))
+            else:
+                vectors = classifier.encode(batch[:count])
+                flying.append((found, count, lambda: vectors))
+            found, batch = [], None
+        while len(flying) > 1:
+            yield landed()
+
+    def landed() -> _Found:
+        those, count, result = flying.popleft()
+        return those, result()[:count]
+
+    for row, value in _decoded(
+        items,
+        rows,
+        finish=classifier.prepare,
+        workers=workers,
+        window=2 * size + 4 * workers,
+        max_pixels=config.max_pixels,
+    ):
+        if value is not None:
+            if batch is None:
+                batch = np.empty((size, *value.shape), dtype=np.uint8)
+            batch[len(found)] = value
+            found.append(row)
+        if len(found) == size:
+            yield from launch()
+        advance(1)
+    yield from launch()
+    while flying:
+        yield landed()
+
+
+def _decoded(
+    items: Iterable[ArchiveItem],
+    rows: list[_Row],
+    *,
+    finish: Callable[[Image.Image], Any],
+    workers: int,
+    window: int,
+    max_pixels: int,
+) -> Iterator[tuple[_Row, Any]]:
+    """Every listed image in order, decoded in threads (Pillow releases the GIL) at most `window` images ahead.
+
+    The value is None for images that cannot be read and for twins of an earlier one.
+    """
+    first_of: dict[str, _Row] = {}
+
+    def work(row: _Row, data: bytes | None) -> tuple[_Row, Any]:
+        if data is None or row.error is not None or row.twin is not None:
+            return row, None
+        return row, _decode(row, data, finish, max_pixels)
+
+    with _Pool(workers, window=window) as pool:
+        for item in items:
+            row = _listed(item, first_of)
+            rows.append(row)
+            yield from pool.submit(work, row, item.data)
+        yield from pool.drain()
+
+
+class _Pool:
+    """Threads whose results come in the order of submission, at most `window` of them waiting; 0 workers work at once."""
+
+    def __init__(self, workers: int, *, window: int) -> None:
+        self._threads = ThreadPoolExecutor(workers, thread_name_prefix="score") if workers else None
+        self._window = window
+        self._waiting: deque[Future[Any]] = deque()
+
+    def __enter__(self) -> _Pool:
+        return self
+
+    def submit(self, work: Callable[..., Any], *arguments: Any) -> Iterator[Any]:
+        if self._threads is None:
+            yield work(*arguments)
+            return
+        self._waiting.append(self._threads.submit(work, *arguments))
+        while len(self._waiting) > self._window:
+            yield self._waiting.popleft().result()
+
+    def drain(self) -> Iterator[Any]:
+        while self._waiting:
+            yield self._waiting.popleft().result()
+
+    def __exit__(self, *_: object) -> None:
+        if self._threads is not None:
+            self._threads.shutdown(wait=True, cancel_futures=True)
+
+
+def images_table(rows: Sequence[_Row]) -> pa.Table:
     """IMAGES_SCHEMA rows of an archive's images."""
-    return pa.Table.from_pylist(
+    images = [row.image for row in rows]
+    columns: dict[str, list[Any]] = {
+        "prompt_id": [image.prompt_id for image in images],
+        "prompt": [image.prompt for image in images],
+        "group": [image.group for image in images],
+        "index": [image.index for image in images],
+        "seed": [image.seed for image in images],
+        "status": [_status(row) for row in rows],
+        "path": [image.path for image in images],
+        "sha256": [row.sha256 for row in rows],
+        "size": [row.size for row in rows],
+        "width": [row.width for row in rows],
+        "height": [row.height for row in rows],
+        "error": [row.error for row in rows],
+        "extra": [list(image.extra.items()) or None for image in images],
+    }
+    return pa.table(
         [
-            {
-                "prompt_id": row.item.image.prompt_id,
-                "prompt": row.item.image.prompt,
-                "group": row.item.image.group,
-                "index": row.item.image.index,
-                "seed": row.item.image.seed,
-                "status": ImageStatus.UNREADABLE if row.error is not None else ImageStatus.GENERATED,
-                "path": row.item.image.path,
-                "sha256": row.sha256,
-                "size": row.size,
-                "width": row.width,
-                "height": row.height,
-                "error": row.error,
-                "extra": dict(row.item.image.extra) or None,
-            }
-            for row in rows
+            pa.array(columns[field.name], field.type) if field.name in columns else pa.nulls(len(rows), field.type)
+            for field in IMAGES_SCHEMA
         ],
         schema=IMAGES_SCHEMA,
     )
 
 
-def scores_table(
-    rows: Sequence[_Prepared],
-    readable: NDArray[np.int64],
-    probabilities: dict[str, NDArray[np.float32]],
-    attributes: AttributeSet,
-) -> pa.Table:
-    """SCORES_SCHEMA rows: image after image, question after question within an image.
-
-    Parameters
-    ----------
-    readable
-        [N] positions in `rows` of the images that were encoded.
-    probabilities
-        Question -> [N, labels], in the order of `readable`.
-    """
-    decided = decide_all(probabilities, attributes)
-    questions = attributes.questions
-    total = len(rows)
-    unreadable = np.ones(total, dtype=bool)
-    unreadable[readable] = False
-    tables = []
-    for question in questions:
-        tables.append(
-            _question_table(
-                rows,
-                question,
-                readable=readable,
-                unreadable=unreadable,
-                probabilities=probabilities[question],
-                decided=decided[question],
-                labels=attributes.labels(question),
-            )
-        )
-    table = pa.concat_tables(tables)
-    order = np.arange(total * len(questions)).reshape(len(questions), total).T.ravel()
-    return table.take(pa.array(order)).combine_chunks()
+def _status(row: _Row) -> str:
+    return (ImageStatus.UNREADABLE if row.error is not None else ImageStatus.GENERATED).value
 
 
-def _question_table(
-    rows: Sequence[_Prepared],
-    question: str,
-    *,
-    readable: NDArray[np.int64],
-    unreadable: NDArray[np.bool_],
-    probabilities: NDArray[np.float32],
-    decided: Decisions,
-    labels: tuple[str, ...],
-) -> pa.Table:
-    total, width = len(rows), len(labels)
-    decision = np.full(total, UNREADABLE, dtype=object)
-    decision[readable] = decided.decision
-    probability, margin = np.zeros(total, dtype=np.float32), np.zeros(total, dtype=np.float32)
-    probability[readable], margin[readable] = decided.probability, decided.margin
-    offsets = np.zeros(total + 1, dtype=np.int32)
-    offsets[1:] = np.cumsum(~unreadable) * width
-    offset_array = pa.array(offsets, mask=np.append(unreadable, False))
-    keys = pa.array(labels, pa.string()).take(pa.array(np.tile(np.arange(width), len(readable))))
+def _embeddings_table(rows: Sequence[_Row], vectors: NDArray[np.float16]) -> pa.Table:
+    read = [row for row in rows if row.error is None]
+    matrix = vectors[np.asarray([row.vector for row in read], dtype=np.int64)]
+    dim = vectors.shape[1]
     return pa.table(
         {
-            "prompt_id": pa.array([row.item.image.prompt_id for row in rows], pa.string()),
-            "index": pa.array([row.item.image.index for row in rows], pa.int64()),
-            "person": pa.array(np.zeros(total, dtype=np.int32)),
-            "attribute": pa.array([question] * total, pa.string()),
-            "decision": pa.array(decision, pa.string()),
-            "probability": pa.array(probability, mask=unreadable),
-            "margin": pa.array(margin, mask=unreadable),
-            "probabilities": pa.MapArray.from_arrays(offset_array, keys, pa.array(probabilities.ravel(), pa.float32())),
-            "box": pa.nulls(total, pa.list_(pa.int32())),
-        },
-        schema=SCORES_SCHEMA,
-    )
-
-
-def _embeddings_table(
-    rows: Sequence[_Prepared], readable: NDArray[np.int64], embeddings: NDArray[np.float32], dim: int
-) -> pa.Table:
-    flat = pa.array(embeddings.astype(np.float16).ravel())
-    return pa.table(
-        {
-            "prompt_id": pa.array([rows[i].item.image.prompt_id for i in readable], pa.string()),
-            "index": pa.array([rows[i].item.image.index for i in readable], pa.int64()),
-            "sha256": pa.array([rows[i].sha256 for i in readable], pa.string()),
-            "embedding": pa.FixedSizeListArray.from_arrays(flat, dim),
+            "prompt_id": pa.array([row.image.prompt_id for row in read], pa.string()),
+            "index": pa.array([row.image.index for row in read], pa.int64()),
+            "sha256": pa.array([row.sha256 for row in read], pa.string()),
+            EMBEDDING_COLUMN: pa.FixedSizeListArray.from_arrays(pa.array(matrix.ravel()), dim),
         },
         schema=embeddings_schema(dim),
     )
 
 
-def _score_persons(
-    stream: Iterator[_Prepared], classifier: PersonClassifier, advance: Callable[[int], None]
-) -> ShardTables:
-    rows: list[_Prepared] = []
-    scores: list[dict[str, Any]] = []
-    seen: dict[str, Sequence[PersonScores]] = {}
-    for prepared in stream:
-        rows.append(prepared)
-        if prepared.error is None and prepared.sha256 is not None:
-            if prepared.sha256 not in seen:
-                seen[prepared.sha256] = classifier.classify(prepared.value)
-            scores += _person_rows(prepared, seen[prepared.sha256], classifier.attributes)
-        else:
-            scores += [_plain_row(prepared, name, UNREADABLE) for name in classifier.attributes.attributes]
-        prepared.value = None
-        advance(1)
+def unscored_tables(images: Iterable[ArchivedImage], error: str, questions: Sequence[str]) -> ShardTables:
+    """Rows of images that are listed and cannot be scored, all for one reason."""
+    rows = [_Row(image=image, error=error) for image in images]
+    scores = [_plain_row(row, name, UNREADABLE) for row in rows for name in questions]
     return ShardTables(
         images=images_table(rows), scores=pa.Table.from_pylist(scores, schema=SCORES_SCHEMA), embeddings=None
     )
 
 
-def _plain_row(row: _Prepared, attribute: str, decision: str, *, person: int = 0) -> dict[str, Any]:
-    image = row.item.image
+def _score_persons(
+    items: Iterable[ArchiveItem],
+    classifier: PersonClassifier,
+    config: ScoringConfig,
+    workers: int,
+    advance: Callable[[int], None],
+) -> ShardTables:
+    rows: list[_Row] = []
+    people: dict[int, Sequence[PersonScores]] = {}
+    for row, image in _decoded(
+        items, rows, finish=lambda image: image, workers=workers, window=4 * workers + 1, max_pixels=config.max_pixels
+    ):
+        if image is not None:
+            people[id(row)] = classifier.classify(image)
+        advance(1)
+    _settle(rows)
+    scores: list[dict[str, Any]] = []
+    for row in rows:
+        if row.error is None:
+            scores += _person_rows(row, people[id(row.twin or row)], classifier.attributes)
+        else:
+            scores += [_plain_row(row, name, UNREADABLE) for name in classifier.attributes.attributes]
+    return ShardTables(
+        images=images_table(rows), scores=pa.Table.from_pylist(scores, schema=SCORES_SCHEMA), embeddings=None
+    )
+
+
+def _plain_row(row: _Row, attribute: str, decision: str, *, person: int = 0) -> dict[str, Any]:
+    image = row.image
     return {
         "prompt_id": image.prompt_id,
         "index": image.index,
@@ -321,7 +453,7 @@ def _plain_row(row: _Prepared, attribute: str, decision: str, *, person: int = 0
     }
 
 
-def _person_rows(row: _Prepared, people: Sequence[PersonScores], attributes: AttributeSet) -> list[dict[str, Any]]:
+def _person_rows(row: _Row, people: Sequence[PersonScores], attributes: AttributeSet) -> list[dict[str, Any]]:
     if not people:
         return [_plain_row(row, name, NO_PERSON) for name in attributes.attributes]
     result = []

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -14,7 +16,7 @@ from models.classifiers.base import Classifier
 from models.generators.base import GenerationRequest, Generator
 from models.registry import CLASSIFIERS, GENERATORS, load
 from pipeline.archives import open_source
-from pipeline.archives.base import ArchiveSource
+from pipeline.archives.base import ArchiveSource, Shard
 from pipeline.archives.options import ArchiveOptions
 from pipeline.calibration import load_calibration
 from pipeline.config import (
@@ -30,15 +32,17 @@ from pipeline.config import (
     resolve_path,
     validate,
 )
+from pipeline.engines import ScoringJob, engine, share_of
+from pipeline.engines.base import part_store
 from pipeline.generation import generate_images
 from pipeline.metrics import METRICS_VERSION, compute_metrics
-from pipeline.parts import PartStore
 from pipeline.plan import make_plan
 from pipeline.progress import Reporter
 from pipeline.report import write_report
 from pipeline.report.exports import write_prompts_csv
 from pipeline.run_folder import (
     RunFolder,
+    RunFolderBusyError,
     fingerprint,
     git_state,
     package_versions,
@@ -46,7 +50,6 @@ from pipeline.run_folder import (
     utc_now,
     write_json,
 )
-from pipeline.scoring import score_shard, scoring_fingerprint
 from pipeline.tallies import tally
 
 
@@ -83,6 +86,19 @@ class RunSummary:
         """Images that were requested or listed and have no score."""
         accounting = self.metrics["accounting"]
         return int(accounting["refused"] + accounting["failed"] + accounting["unreadable"])
+
+
+@dataclass(frozen=True, slots=True)
+class RankSummary:
+    """What a rank did that did not end the run."""
+
+    run: Path
+    rank: int
+    world_size: int
+    scored: int
+    """Images that this process scored."""
+    shards_left: int
+    """Shards of any rank that are not done; 0 where another rank is ending the run."""
 
 
 def build_classifier(config: RunConfig, attributes: AttributeSet) -> Classifier:
@@ -142,7 +158,13 @@ def audit(config: RunConfig, run: RunFolder, reporter: Reporter, calibration: Pa
 
 
 def rescore(
-    config: RunConfig, location: str, run: RunFolder, reporter: Reporter, calibration: Path | None = None
+    config: RunConfig,
+    location: str,
+    run: RunFolder,
+    reporter: Reporter,
+    calibration: Path | None = None,
+    *,
+    engine_name: str = "local",
 ) -> RunSummary:
     """Score images that exist, measure, report."""
     attributes = load_attributes(config.attributes.file)
@@ -151,8 +173,44 @@ def rescore(
         sweep_temp_files(run.path)
         _start(run, config, attributes, kind="rescore")
         run.update_header(source=dict(source.identity()))
-        scored = _score(run, source, config, attributes, reporter, own_images=False)
+        scored = _score(run, source, config, attributes, reporter, own_images=False, engine_name=engine_name)
         return _finish(run, config, attributes, work={"scored": scored}, calibration=calibration)
+
+
+def rescore_rank(
+    config: RunConfig,
+    location: str,
+    run: RunFolder,
+    reporter: Reporter,
+    calibration: Path | None = None,
+    *,
+    rank: int,
+    world_size: int,
+) -> RunSummary | RankSummary:
+    """One rank's share of `rescore`. The rank that finds every shard done ends the run; the others leave it to that one."""
+    attributes = load_attributes(config.attributes.file)
+    source = open_source(location, options=archive_options(config))
+    shards = list(source.shards())
+    share = share_of(shards, rank=rank, world_size=world_size)
+    started = utc_now()
+    with run.lock(shared=True):
+        classifier = build_classifier(config, attributes)
+        scored = _score_shards(
+            run, source, share, config, attributes, reporter, classifier=classifier, engine_name="local"
+        )
+        write_json(
+            run.ranks_folder / f"rank-{rank}-of-{world_size}.json",
+            {"shards": len(share), "scored": scored, "started": started, "finished": utc_now(),
+             "classifier": dict(classifier.identity()), "versions": package_versions()},
+        )  # fmt: skip
+    # Looked at without the lock: of ranks that end at the same moment, one at least sees all done and finds the folder free.
+    store = part_store(run.path, classifier, config.scoring)
+    left = sum(not store.done(shard) for shard in shards)
+    if not left:
+        del classifier
+        with contextlib.suppress(RunFolderBusyError):
+            return rescore(config, location, run, reporter, calibration)
+    return RankSummary(run=run.path, rank=rank, world_size=world_size, scored=scored, shards_left=left)
 
 
 def archive_options(config: RunConfig) -> ArchiveOptions:
@@ -186,30 +244,52 @@ def _score(
     reporter: Reporter,
     *,
     own_images: bool,
+    engine_name: str = "local",
 ) -> int:
-    """Score every shard that is not done; returns the number of images scored now."""
+    """Score every shard that is not done, and merge; returns the number of images scored now."""
     started = time.monotonic()
     shards = list(source.shards())
     classifier = build_classifier(config, attributes)
     run.update_header(classifier=dict(classifier.identity()))
-    store = PartStore(run, scoring_fingerprint=scoring_fingerprint(classifier, config.scoring))
+    store = part_store(run.path, classifier, config.scoring)
     stage = fingerprint([(s.id, store.wanted(s.fingerprint)) for s in shards])
     tables = (run.scores_path,) if own_images else (run.scores_path, run.images_path)
     if run.stage_done("scores", stage, *tables):
         reporter.note("scores stand already: nothing to score")
         return 0
-    todo = [shard for shard in shards if not store.done(shard.id, shard.fingerprint)]
-    total = sum(s.images or 0 for s in shards) if all(s.images is not None for s in shards) else None
-    scored = 0
-    with reporter.task("scoring", total) as task:
-        task.skip(sum(s.images or 0 for s in shards) - sum(s.images or 0 for s in todo))
-        for shard in todo:
-            part = score_shard(source.read(shard), classifier=classifier, config=config.scoring, advance=task.advance)
-            store.commit(shard.id, shard.fingerprint, part)
-            scored += part.images.num_rows
+    scored = _score_shards(
+        run, source, shards, config, attributes, reporter, classifier=classifier, engine_name=engine_name
+    )
     listed, rows = store.merge([s.id for s in shards], images=not own_images)
     run.commit_stage("scores", stage, seconds=time.monotonic() - started, images=listed or None, rows=rows)
     return scored
+
+
+def _score_shards(  # noqa: PLR0917
+    run: RunFolder,
+    source: ArchiveSource,
+    shards: Sequence[Shard],
+    config: RunConfig,
+    attributes: AttributeSet,
+    reporter: Reporter,
+    *,
+    classifier: Classifier,
+    engine_name: str,
+) -> int:
+    """Commit every shard that is not done; returns the number of images scored."""
+    store = part_store(run.path, classifier, config.scoring)
+    todo = [shard for shard in shards if not store.done(shard)]
+    total = sum(s.images or 0 for s in shards) if all(s.images is not None for s in shards) else None
+    job = ScoringJob(
+        run=run.path.resolve(),
+        source=source,
+        config=config.scoring,
+        build=partial(build_classifier, config, attributes),
+        actors=config.scoring.actors,
+    )
+    with reporter.task("scoring", total) as task:
+        task.skip(sum(s.images or 0 for s in shards) - sum(s.images or 0 for s in todo))
+        return engine(engine_name).score(job, todo, classifier=classifier, advance=task.advance)
 
 
 def _finish(

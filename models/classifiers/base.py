@@ -7,7 +7,7 @@ margins and the presence gate are applied by the pipeline, in one place for all.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -18,6 +18,7 @@ from PIL import Image
 from models.attributes import AttributeSet
 
 FloatArray = NDArray[np.float32]
+HalfArray = NDArray[np.float16]
 ByteArray = NDArray[np.uint8]
 
 
@@ -59,8 +60,34 @@ class EmbeddingClassifier(Classifier, Protocol):
         """[N, H, W, 3] uint8 -> [N, D] float32, each row of unit length."""
         ...
 
-    def probabilities(self, embeddings: FloatArray) -> dict[str, FloatArray]:
-        """[N, D] -> question -> [N, labels] float32, rows summing to 1, labels in `attributes.labels(question)` order."""
+    def probabilities(self, embeddings: FloatArray | HalfArray) -> dict[str, FloatArray]:
+        """[N, D] -> question -> [N, labels] float32, rows summing to 1, labels in `attributes.labels(question)` order.
+
+        `embeddings` may be float16, as they are stored; sums are in float32 all the same.
+        """
+        ...
+
+
+@runtime_checkable
+class ParallelEncoder(Protocol):
+    """An `EmbeddingClassifier` that may encode in several threads at once: on the CPU, with one core to each, nothing waits."""
+
+    @property
+    def encodes_in_parallel(self) -> bool:
+        """False where the encoder sits on a device, which one thread feeds."""
+        ...
+
+    def encode_on_one_core(self, batch: ByteArray) -> FloatArray:
+        """`encode` that leaves the other cores to other threads."""
+        ...
+
+
+@runtime_checkable
+class AheadEncoder(Protocol):
+    """An `EmbeddingClassifier` whose device works while the next batch is made ready."""
+
+    def encode_ahead(self, batch: ByteArray) -> Callable[[], FloatArray]:
+        """Start on a batch and return at once; the result, when called, waits for it. At most two batches may be under way."""
         ...
 
 

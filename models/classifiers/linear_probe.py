@@ -14,12 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from models.attributes import PRESENCE, AttributeSet
 from models.classifiers import clip_weights
-from models.classifiers.base import ByteArray, ClassifierError, FloatArray
-from models.classifiers.clip import ClipEncoder, zero_shot_probabilities
+from models.classifiers.base import ClassifierError, FloatArray, HalfArray
+from models.classifiers.clip import ClipEncoder, OverClip, zero_shot_probabilities
 
 FORMAT = "allfour-linear-probe-1"
 
@@ -77,7 +76,7 @@ class Probe:
         except Exception as error:  # safetensors raises its own type for a damaged file
             raise ClassifierError(f"classifier.probe: {path} is no fitted probe: {error}") from None
 
-    def probabilities(self, embeddings: FloatArray) -> dict[str, FloatArray]:
+    def probabilities(self, embeddings: FloatArray | HalfArray) -> dict[str, FloatArray]:
         """[N, D] unit embeddings -> attribute -> [N, labels], softmax of the linear scores."""
         result = {}
         for name, matrix in self.weights.items():
@@ -94,7 +93,7 @@ class Probe:
         return digest.hexdigest()
 
 
-class LinearProbeClassifier:
+class LinearProbeClassifier(OverClip):
     """`EmbeddingClassifier` with a fitted probe as its head. The presence gate, and any attribute that the probe does not have,
     stay zero-shot.
 
@@ -141,13 +140,6 @@ class LinearProbeClassifier:
     def attributes(self) -> AttributeSet:
         return self._attributes
 
-    @property
-    def embedding_dim(self) -> int:
-        return self._encoder.embedding_dim
-
-    def encoder_identity(self) -> Mapping[str, Any]:
-        return self._encoder.identity
-
     def identity(self) -> Mapping[str, Any]:
         probed = [name for name in self._attributes.attributes if name in self._probe.labels]
         return {
@@ -158,13 +150,7 @@ class LinearProbeClassifier:
             "wording_sha256": self._attributes.wording_sha256(),
         }
 
-    def prepare(self, image: Image.Image) -> ByteArray:
-        return self._encoder.prepare(image)
-
-    def encode(self, batch: ByteArray) -> FloatArray:
-        return self._encoder.encode(batch)
-
-    def probabilities(self, embeddings: FloatArray) -> dict[str, FloatArray]:
+    def probabilities(self, embeddings: FloatArray | HalfArray) -> dict[str, FloatArray]:
         result = zero_shot_probabilities(embeddings, self._text, logit_scale=self._encoder.logit_scale)
         for name, table in self._probe.probabilities(embeddings).items():
             if name != PRESENCE and name in self._attributes.attributes:
