@@ -249,7 +249,9 @@ class Header(_Open):
     @property
     def drawn_world(self) -> bool:
         """Whether the images were drawn by the embedded renderer, so that nothing is found about a real model."""
-        return isinstance(self.generator, dict) and bool(self.generator.get("drawn_world"))
+        if not isinstance(self.generator, dict):
+            return False
+        return bool(self.generator.get("drawn_world")) or self.generator.get("backend") == "portrait-renderer"
 
 
 def _read(path: Path) -> Any:

@@ -182,9 +182,10 @@ def render(run_dir: Path, header: Header, metrics: Metrics, *, pages: int = 0) -
 
 
 def _banner(header: Header) -> str | None:
-    if header.drawn_world:
-        return prose.DRAWN_WORLD
-    return text.clean(header.notice) if header.notice else None
+    notice = text.clean(header.notice) if header.notice else ""
+    if not header.drawn_world:
+        return notice or None
+    return prose.DRAWN_WORLD if "drawn world" in notice.casefold() else f"{prose.DRAWN_WORLD} {notice}".strip()
 
 
 def _subject(header: Header) -> str:

@@ -355,9 +355,10 @@ def build_metrics(folder: Path, prompts: list[tuple[str, str, str | None, float]
 
 def _header(options: Options, metrics: dict[str, Any]) -> dict[str, Any]:
     hostile = INJECTIONS[0] if options.hostile else ""
+    backend = "portrait-renderer" if options.drawn_world else "stable-diffusion"
     return {
         "format": 1,
-        "name": "sandbox" + hostile,
+        "name": "a run" + hostile,
         "created": "2026-05-20T10:00:00+00:00",
         "finished": "2026-05-20T10:03:10+00:00",
         "config": {
@@ -367,16 +368,12 @@ def _header(options: Options, metrics: dict[str, Any]) -> dict[str, Any]:
                 "images_per_prompt": options.images,
                 "set_size": 4,
             },
-            "generator": {"backend": "portrait-renderer" + hostile},
+            "generator": {"backend": backend + hostile},
             hostile or "extra": hostile or None,
         },
         "versions": {"allfour": "0.1.0", "python": "3.11.7", "torch": "2.11.0", "open_clip_torch": "3.3.0"},
         "git": {"commit": "c51004f5d2ad0a3c2f6b3c9de1d1c0a9c1b6a7e2", "dirty": True},
-        "generator": {
-            "backend": "portrait-renderer",
-            "model": "portrait-renderer-1" + hostile,
-            "drawn_world": options.drawn_world,
-        },
+        "generator": {"backend": backend, "model": "a drawn world" if options.drawn_world else "some model" + hostile},
         "classifier": {
             "backend": "clip",
             "model": "ViT-L-14",

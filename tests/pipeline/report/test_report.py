@@ -81,6 +81,10 @@ def test_every_missing_image_is_listed_with_its_reason(page: Page) -> None:
     assert "80 requested" in page.text
 
 
+def test_no_banner_where_the_world_is_not_drawn(page: Page) -> None:
+    assert "Drawn world" not in page.text
+
+
 def test_everything_is_inline_and_nothing_is_fetched(page: Page) -> None:
     policy = next(
         a["content"] for t, a in page.tags if t == "meta" and a.get("http-equiv") == "Content-Security-Policy"
