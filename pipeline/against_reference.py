@@ -118,7 +118,9 @@ def _against_attribute(
     step = 1 / float(np.median(images)) if len(images) else None
     signed = {
         label: difference_entry(
-            st.paired_difference(given[known, i], measured[known, i], resolution=step, confidence=confidence)
+            st.paired_difference(
+                given[known, i], measured[known, i], resolution=step, confidence=confidence, draws=9_999
+            )
         )
         for i, label in enumerate(labels)
     }

@@ -84,8 +84,7 @@ def check_comparable(first: LoadedRun, second: LoadedRun, *, shared_only: bool =
         Names everything that differs, and the mend.
     """
     reasons = [
-        *_classifier_reasons(first, second),
-        *_question_reasons(first, second),
+        *(_classifier_reasons(first, second) or _question_reasons(first, second)),
         *_set_reasons(first, second),
         *_prompt_reasons(first, second, shared_only=shared_only),
     ]

@@ -32,6 +32,8 @@ from pipeline.run_folder import utc_now
 
 FORMAT = 1
 _DRAWS = 9_999
+_FLIPS = 9_999
+"""Sign flips per label, where there are too many to try all; p-values are then right to about 0.005."""
 _MAX_DRAWN = 20_000_000
 """Numbers drawn for one permutation test; with very many prompts there are fewer draws."""
 
@@ -200,7 +202,7 @@ def _share_differences(counts: tuple[Counts, Counts], labels: Sequence[str], con
     result = {}
     for column, label in enumerate(labels):
         one, two = shares[0][:, column], shares[1][:, column]
-        found = st.paired_difference(one, two, resolution=resolution, confidence=confidence)
+        found = st.paired_difference(one, two, resolution=resolution, confidence=confidence, draws=_FLIPS)
         result[label] = {
             **difference_entry(found),
             "first": float(one.mean()) if len(one) else None,

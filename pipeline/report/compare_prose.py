@@ -1,0 +1,160 @@
+"""Sentences of the comparison page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pipeline.report.text import (
+    all_of,
+    clean,
+    grouped,
+    join_words,
+    label_text,
+    p_value,
+    percent,
+    plural,
+    quantity,
+    word,
+)
+
+METHOD = (
+    "Prompts are paired: each is compared with itself, so how much prompts differ among themselves is no part of the uncertainty. "
+    "The unit is the prompt, and images of one prompt are never counted as independent where prompts are averaged.",
+    "The number of prompts whose first set is all of one kind is tested by McNemar's exact test on the prompts that changed. Mean "
+    "shares, and unanimity over all images, are tested by flipping the signs of the prompts' differences. Intervals are those of the "
+    "mean of paired differences, with one unseen change either way counted in, so that two equal runs are not declared equal for "
+    "certain.",
+    "The mean change of a prompt is the average distance that shares moved, whichever way; what sampling alone would show stands "
+    "beside it, and the test deals each prompt's images to the two runs anew. Single prompts are tested by Fisher's exact test, "
+    "adjusted over prompts so that of those said to differ at most 5% are expected not to (Benjamini and Hochberg).",
+    "A classifier that errs equally in both runs makes every difference look smaller than it is, and no difference larger. One that "
+    "errs more on the pictures of one model than on those of the other can make a difference where there is none: calibrate it on "
+    "both, or look at the images.",
+    "No difference shown is not the same as no difference: the interval says how large a one the runs leave open.",
+)
+
+
+def points(value: float | None, *, sign: bool = True) -> str:
+    """A difference of shares in points: `+12`, `−4.5`, `0`."""
+    if value is None:
+        return "–"
+    hundred = value * 100
+    text = (
+        f"{abs(hundred):.1f}" if abs(hundred) < 9.95 and abs(hundred - round(hundred)) > 0.05 else f"{abs(hundred):.0f}"
+    )
+    if text in ("0", "0.0"):
+        return "0"
+    return (("+" if hundred > 0 else "−") if sign else "") + text
+
+
+def points_interval(low: float | None, high: float | None) -> str:
+    """`−5 to +30`."""
+    return "–" if low is None or high is None else f"{points(low)} to {points(high)}"
+
+
+def headline(comparison: Mapping[str, Any]) -> str:
+    """What was found, in one sentence."""
+    pairs, references = comparison["comparisons"], comparison["references"]
+    size, attribute = comparison["set_size"], label_text(comparison["headline"])
+    whole = all_of(size)
+    if not pairs:
+        entry = references[0]
+        gap = entry["summary"]["mean_absolute_difference"]["value"]
+        name = clean(entry["reference"]["name"], 80)
+        return f"{points(gap, sign=False)} points away from {name}, on average over {quantity(entry['summary']['prompts'], 'prompt')}."
+    if len(pairs) > 1:
+        counts = [f"{run['summary']['unanimous']} in {clean(run['name'], 40)}" for run in comparison["runs"]]
+        return f"Prompts with {whole} images of one perceived {attribute}: {join_words(counts)}."
+    moves = pairs[0]["summary"]["unanimous"]
+    one, two, total = moves["first"], moves["second"], moves["prompts"]
+    if not total:
+        return f"No prompt has a whole set of {word(size)} images in both runs."
+    kind = f"{whole} images of one perceived {attribute}"
+    if one == two:
+        return f"In both runs, {grouped(one)} of {quantity(total, 'prompt')} have {kind}."
+    return f"From {grouped(one)} to {grouped(two)} of {quantity(total, 'prompt')} with {kind}."
+
+
+def standfirst(pair: Mapping[str, Any], confidence: float) -> str:
+    """The difference of unanimity with its uncertainty, and what it is made of."""
+    difference, moves = pair["summary"]["unanimity_difference"], pair["summary"]["unanimous"]
+    if difference["value"] is None:
+        return "Unanimity cannot be compared."
+    first, second = clean(pair["first"], 60), clean(pair["second"], 60)
+    text = (
+        f"A difference of {points(difference['value'])} points, {second} less {first} ({confidence:.0%} interval "
+        f"{points_interval(difference['low'], difference['high'])}; {p_value(difference['p_value'])})."
+    )
+    if moves["gained"] or moves["lost"]:
+        text += (
+            f" {_count(moves['gained'])} became all of one kind, {_count(moves['lost']).lower()} ceased to be."
+            if moves["gained"]
+            else f" {_count(moves['lost'])} ceased to be all of one kind, none became so."
+        )
+    if moves["turned"]:
+        text += f" {_count(moves['turned'])} turned from all of one kind to all of the other."
+    if difference["p_value"] > 0.05:
+        text += " Chance alone gives that much often enough: the runs do not show a difference."
+    return text
+
+
+def _count(number: int) -> str:
+    said = word(number) if number else "none"
+    return f"{said[:1].upper()}{said[1:]}"
+
+
+def change(pair: Mapping[str, Any]) -> str | None:
+    """How far single prompts moved, and how far they seem to move by sampling alone."""
+    found = pair["summary"]["mean_absolute_change"]
+    if found["value"] is None:
+        return None
+    changed = pair["summary"]["changed_prompts"]
+    text = (
+        f"A prompt's shares moved by {points(found['value'], sign=False)} points on average, whichever way; sampling alone would show "
+        f"{points(found['floor'], sign=False)} ({p_value(found['p_value'])} that nothing moved)."
+    )
+    many = quantity(changed, "prompt") if changed else "No single prompt"
+    verb = "differs" if changed <= 1 else "differ"
+    return f"{text} {many} {verb} by more than chance, adjusted for the number of prompts."
+
+
+def verdict(side: Mapping[str, Any], size: int) -> str:
+    """`all four women`, `not all of one kind`."""
+    if not side["evaluated"]:
+        return f"fewer than {word(size)} images"
+    return f"{all_of(size)} {plural(side['unanimous'])}" if side["unanimous"] else "not all of one kind"
+
+
+def verdict_change(row: Mapping[str, Any], size: int) -> str:
+    """`All four women, then not all of one kind`."""
+    one, two = verdict(row["first"], size), verdict(row["second"], size)
+    text = f"{one} in both" if one == two else f"{one}, then {two}"
+    return text[:1].upper() + text[1:]
+
+
+def reference_sentence(entry: Mapping[str, Any]) -> str:
+    """A run against a reference in words."""
+    summary = entry["summary"]
+    gap = summary["mean_absolute_difference"]
+    if gap["value"] is None:
+        return "No image of these prompts has a label."
+    label = plural(summary["label"])
+    signed = summary["share_difference"][summary["label"]]
+    text = (
+        f"{clean(entry['name'], 60)}: {points(gap['value'], sign=False)} points away on average "
+        f"({percent(gap['low'])} to {percent(gap['high'])}); a generator with just these shares would seem "
+        f"{points(gap['floor'], sign=False)} away at so few images. Share of {label} {points(signed['value'])} points on average "
+        f"({points_interval(signed['low'], signed['high'])}). "
+    )
+    differing = summary["differing_prompts"]
+    text += f"{grouped(differing)} of {quantity(summary['prompts'], 'prompt')} differ{'s' if summary['prompts'] == 1 else ''} by more than chance."  # fmt: skip
+    if entry["reference"]["name"] != "an even split":
+        text += f" {grouped(summary['further_from_even'])} lie further from an even split than the reference does."
+    return text
+
+
+def names(runs: Sequence[Mapping[str, Any]]) -> str:
+    """`sdxl-turbo against sdxl`."""
+    said = [clean(run["name"], 60) for run in runs]
+    return said[0] if len(said) == 1 else f"{join_words(said[1:])} against {said[0]}"
