@@ -16,6 +16,7 @@ from markupsafe import Markup
 from pipeline.report import prose, svg, text
 from pipeline.report.document import Header, Metrics, read_header, read_metrics
 from pipeline.report.pages import remove_pages, write_pages
+from pipeline.report.panels import by_prompt, histogram_counts, intersections, planted_points, qualities
 from pipeline.report.tables import ImageRecord, read_images, read_missing
 from pipeline.report.thumbnails import make_thumbnails
 from pipeline.report.view import (
@@ -23,14 +24,9 @@ from pipeline.report.view import (
     PageBuilder,
     TileView,
     alone,
-    by_prompt,
     flatten,
-    histogram_counts,
     images_per_row,
-    intersections,
     page_path,
-    planted_points,
-    qualities,
     ranked,
     sample,
 )
