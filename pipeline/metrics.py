@@ -426,6 +426,10 @@ def _reference_difference(prompts: Sequence[Mapping[str, Any]], labels: Sequence
     }
 
 
+def _images(count: int) -> str:
+    return "1 image" if count == 1 else f"{count:,} images"
+
+
 def _warnings(summary: Mapping[str, Any], accounting: Mapping[str, int], tallies: Tallies) -> list[str]:
     """What a reader must know before quoting a number."""
     found = []
@@ -443,20 +447,20 @@ def _warnings(summary: Mapping[str, Any], accounting: Mapping[str, int], tallies
     missing = accounting["refused"] + accounting["failed"] + accounting["unreadable"]
     if missing:
         found.append(
-            f"{missing} of {accounting['requested']} images are missing ({accounting['refused']} refused, {accounting['failed']} failed, "
+            f"Of {_images(accounting['requested'])} {missing:,} missing ({accounting['refused']} refused, {accounting['failed']} failed, "
             f"{accounting['unreadable']} unreadable); a set that lacks an image counts as not unanimous."
         )
     if accounting["scored"] and (accounting["ambiguous"] + accounting["no_person"]) / accounting["scored"] > 0.1:
         share = (accounting["ambiguous"] + accounting["no_person"]) / accounting["scored"]
         found.append(f"{share:.0%} of the scored images got no label (ambiguous, or no person found): see the bounds.")
     if summary["images_without_prompt"]:
-        found.append(f"{summary['images_without_prompt']} images have no prompt and are in no figure per prompt.")
+        found.append(f"{_images(summary['images_without_prompt'])} without a prompt: in no figure per prompt.")
     if summary["duplicate_images"]:
         found.append(
-            f"{summary['duplicate_images']} images are byte-identical to another one: a server with a fixed seed, or an archive with copies."
+            f"{_images(summary['duplicate_images'])} byte-identical to another one: a server with a fixed seed, or an archive with copies."
         )
     if summary["revised_prompts"]:
         found.append(
-            f"The service rewrote the prompt of {summary['revised_prompts']} images: they answer its wording, not yours."
+            f"The service rewrote the prompt of {_images(summary['revised_prompts'])}, which answer its wording and not yours."
         )
     return found
