@@ -181,6 +181,32 @@ def rescore(
 
 
 @app.command()
+def relabel(
+    run: Annotated[Path, typer.Argument(help="A run folder scored with a CLIP: its embeddings are read, no image is.")],
+    attributes: Annotated[Path, typer.Option("--attributes", help="The new wording and margins: an attributes YAML.")],
+    out: Annotated[
+        Path | None, typer.Option("--run", help="Run folder of the result. Default: RUN-relabelled.")
+    ] = None,
+    overrides: SetOption = None,
+    calibration: CalibrationOption = None,
+    fail_if: FailIfOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Score a run's stored embeddings under another wording or other margins, into a run of its own."""
+    with _clear_errors():
+        parsed = [gates.parse_gate(text) for text in fail_if or []]
+        from pipeline.relabel import relabel as relabel_run
+        from pipeline.run_folder import RunFolder
+
+        file = str(attributes.resolve()) if attributes.exists() else str(attributes)
+        folder = RunFolder(out or run.parent / f"{run.resolve().name}-relabelled")
+        summary = relabel_run(
+            RunFolder(run), file, folder, _reporter(as_json), overrides=overrides or [], calibration=calibration
+        )
+        _conclude(summary, parsed, as_json)
+
+
+@app.command()
 def report(
     run: Annotated[Path, typer.Argument(help="A run folder.")],
     calibration: CalibrationOption = None,

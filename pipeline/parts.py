@@ -54,6 +54,9 @@ class PartStore:
     def images_path(self, shard_id: str) -> Path:
         return self._path(shard_id, "images.parquet")
 
+    def manifest_path(self, shard_id: str) -> Path:
+        return self._path(shard_id, "json")
+
     def wanted(self, input_fingerprint: str) -> str:
         """Fingerprint of a part made from this input under this scoring config."""
         return fingerprint(input_fingerprint, self._scoring)

@@ -135,7 +135,7 @@ def audit(config: RunConfig, run: RunFolder, reporter: Reporter, calibration: Pa
     attributes = load_attributes(config.attributes.file)
     with run.lock():
         sweep_temp_files(run.path)
-        _start(run, config, attributes, kind="audit")
+        start_run(run, config, attributes, kind="audit")
         generator = build_generator(config, run)
         identity = dict(generator.identity())
         run.update_header(generator=identity)
@@ -152,7 +152,7 @@ def audit(config: RunConfig, run: RunFolder, reporter: Reporter, calibration: Pa
         )
         source = open_source(str(run.path), options=ArchiveOptions(layout="run"))
         scored = _score(run, source, config, attributes, reporter, own_images=True)
-        return _finish(
+        return finish_run(
             run, config, attributes, work={"generated": made.made, "scored": scored}, calibration=calibration
         )
 
@@ -171,10 +171,10 @@ def rescore(
     source = open_source(location, options=archive_options(config))
     with run.lock():
         sweep_temp_files(run.path)
-        _start(run, config, attributes, kind="rescore")
+        start_run(run, config, attributes, kind="rescore")
         run.update_header(source=dict(source.identity()))
         scored = _score(run, source, config, attributes, reporter, own_images=False, engine_name=engine_name)
-        return _finish(run, config, attributes, work={"scored": scored}, calibration=calibration)
+        return finish_run(run, config, attributes, work={"scored": scored}, calibration=calibration)
 
 
 def rescore_rank(
@@ -221,7 +221,8 @@ def archive_options(config: RunConfig) -> ArchiveOptions:
     return ArchiveOptions(**config.archive.model_dump(), prompts=prompts)
 
 
-def _start(run: RunFolder, config: RunConfig, attributes: AttributeSet, *, kind: str) -> None:
+def start_run(run: RunFolder, config: RunConfig, attributes: AttributeSet, *, kind: str) -> None:
+    """Write the header of a run that begins or goes on. Raises ConfigError where the folder is of another kind of run."""
     header = run.header()
     if header.get("kind", kind) != kind:
         raise ConfigError(f"{run.path} is a run of `allfour {header['kind']}`: choose another folder with --run")
@@ -292,7 +293,7 @@ def _score_shards(  # noqa: PLR0917
         return engine(engine_name).score(job, todo, classifier=classifier, advance=task.advance)
 
 
-def _finish(
+def finish_run(
     run: RunFolder,
     config: RunConfig,
     attributes: AttributeSet,
@@ -300,6 +301,7 @@ def _finish(
     work: Mapping[str, int],
     calibration: Path | None,
 ) -> RunSummary:
+    """Metrics and report of a run whose tables stand."""
     metrics = measure(run, config, attributes, calibration)
     report = render(run)
     return RunSummary(run=run.path, metrics=metrics, report=report, work=work)
@@ -360,7 +362,7 @@ def report_again(run: RunFolder, calibration: Path | None = None) -> RunSummary:
     config = validate(RunConfig, header.get("config"), where=str(run.header_path))
     attributes = validate(AttributeSet, header.get("attributes"), where=str(run.header_path))
     with run.lock():
-        return _finish(run, config, attributes, work={}, calibration=calibration)
+        return finish_run(run, config, attributes, work={}, calibration=calibration)
 
 
 def _counts(run: RunFolder) -> dict[str, int]:
