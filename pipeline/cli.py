@@ -60,6 +60,12 @@ CalibrationOption = Annotated[
         "--calibration", help="calibration.json of this very classifier: adds corrected shares and unanimity."
     ),
 ]
+JunitOption = Annotated[
+    Path | None, typer.Option("--junit", help="Also write the --fail-if gates as JUnit XML to this file.")
+]
+MarkdownOption = Annotated[
+    Path | None, typer.Option("--markdown", help="Also add a Markdown summary to the end of this file.")
+]
 JsonOption = Annotated[
     bool, typer.Option("--json", help="Print the result as JSON on stdout, for machines; no progress.")
 ]
@@ -121,6 +127,8 @@ def audit(
     calibration: CalibrationOption = None,
     fail_if: FailIfOption = None,
     as_json: JsonOption = False,
+    junit: JunitOption = None,
+    markdown: MarkdownOption = None,
 ) -> None:
     """Generate images for every prompt, score them, and report."""
     with _clear_errors():
@@ -131,7 +139,7 @@ def audit(
 
         folder = RunFolder(_run_folder(settings, run))
         summary = stages.audit(settings, folder, _reporter(as_json), calibration)
-        _conclude(summary, parsed, as_json)
+        _conclude(summary, parsed, as_json, junit=junit, markdown=markdown)
 
 
 @app.command()
@@ -145,6 +153,8 @@ def rescore(
     calibration: CalibrationOption = None,
     fail_if: FailIfOption = None,
     as_json: JsonOption = False,
+    junit: JunitOption = None,
+    markdown: MarkdownOption = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what the archive holds, and score nothing.")] = False,
     engine: Annotated[
         Literal["local", "ray"], typer.Option("--engine", help="Where scoring runs: this machine, or a Ray cluster.")
@@ -167,7 +177,7 @@ def rescore(
         folder = RunFolder(_run_folder(settings, run))
         if rank is None and world_size is None:
             summary = stages.rescore(settings, source, folder, _reporter(as_json), calibration, engine_name=engine)
-            _conclude(summary, parsed, as_json)
+            _conclude(summary, parsed, as_json, junit=junit, markdown=markdown)
         if rank is None or world_size is None:
             raise ConfigError("--rank and --world-size belong together")
         if engine != "local":
@@ -176,7 +186,7 @@ def rescore(
             settings, source, folder, _reporter(as_json), calibration, rank=rank, world_size=world_size
         )
         if isinstance(share, stages.RunSummary):
-            _conclude(share, parsed, as_json)
+            _conclude(share, parsed, as_json, junit=junit, markdown=markdown)
         _conclude_rank(share, as_json)
 
 
@@ -212,6 +222,8 @@ def report(
     calibration: CalibrationOption = None,
     fail_if: FailIfOption = None,
     as_json: JsonOption = False,
+    junit: JunitOption = None,
+    markdown: MarkdownOption = None,
 ) -> None:
     """Compute metrics and the report again from the tables of a run."""
     with _clear_errors():
@@ -219,7 +231,80 @@ def report(
         from pipeline import stages
         from pipeline.run_folder import RunFolder
 
-        _conclude(stages.report_again(RunFolder(run), calibration), parsed, as_json)
+        _conclude(stages.report_again(RunFolder(run), calibration), parsed, as_json, junit=junit, markdown=markdown)
+
+
+@app.command()
+def compare(
+    runs: Annotated[list[Path], typer.Argument(help="Run folders: each further one is compared with the first.")],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", help="The page (.html; the JSON goes beside it), or a folder. Default: runs/compare-NAMES."
+        ),
+    ] = None,
+    reference: Annotated[
+        str | None,
+        typer.Option("--reference", help="Also against these shares: a file of configs/references, or 'uniform'."),
+    ] = None,
+    shared_prompts: Annotated[
+        bool, typer.Option("--shared-prompts", help="Leave out prompts that one run lacks, instead of refusing.")
+    ] = False,
+    fail_if: FailIfOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Compare runs prompt by prompt, or a run with reference shares. Runs that are not comparable are refused."""
+    with _clear_errors():
+        parsed = [gates.parse_gate(text) for text in fail_if or []]
+        from pipeline.comparing import run_comparison, summary_lines
+
+        done = run_comparison(runs, out=out, reference=reference, shared_only=shared_prompts)
+        results = [gates.evaluate(gate, done.comparison) for gate in parsed]
+    code = EXIT_GATE if any(result.hit for result in results) else EXIT_DONE
+    if as_json:
+        found = {"page": str(done.page_path), "json": str(done.json_path), "exit_code": code}
+        print(json.dumps({**found, "summary": done.comparison["summary"], "gates": _gate_entries(results)}, indent=1))
+    else:
+        for line in summary_lines(done.comparison):
+            print(line)
+        _print_gates(results)
+        print(f"comparison: {done.page_path}")
+    raise typer.Exit(code)
+
+
+@app.command()
+def export(
+    run: Annotated[Path, typer.Argument(help="A run folder.")],
+    kind: Annotated[
+        Literal["markdown", "latex", "junit", "csv", "dataset"],
+        typer.Option(
+            "--format", help="'dataset' is a folder that the package `datasets` loads: images and tidy scores."
+        ),
+    ],
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Where to write. Default: stdout; RUN-dataset for a data set.")
+    ] = None,
+    fail_if: FailIfOption = None,
+) -> None:
+    """Give a run's results to other programs: tables, gates as JUnit XML, or a data set."""
+    with _clear_errors():
+        parsed = [gates.parse_gate(text) for text in fail_if or []]
+        from pipeline import exporting
+
+        if kind == "dataset":
+            target = out or run.parent / f"{run.resolve().name}-dataset"
+            counts = exporting.export_dataset(run, target)
+            print(f"{counts['images']} images, {counts['rows']} rows of scores: {target}")
+            if counts["left_out"]:
+                print(
+                    f"note: {counts['left_out']} images are left out: their bytes are gone or not those that were scored"
+                )
+            return
+        data = exporting.text_export(run, kind, gates=parsed)
+        if out is None:
+            sys.stdout.buffer.write(data)
+        else:
+            exporting.write_file(out, data)
 
 
 @app.command()
@@ -336,9 +421,20 @@ def _conclude_rank(summary: RankSummary, as_json: bool) -> None:
     print(f"rank {summary.rank} of {summary.world_size}: {summary.scored} images scored; {rest}")
 
 
-def _conclude(summary: RunSummary, parsed: Sequence[gates.Gate], as_json: bool) -> NoReturn:
+def _conclude(
+    summary: RunSummary,
+    parsed: Sequence[gates.Gate],
+    as_json: bool,
+    *,
+    junit: Path | None = None,
+    markdown: Path | None = None,
+) -> NoReturn:
     """Print the result and leave with the exit code that it stands for."""
     results = [gates.evaluate(gate, summary.metrics) for gate in parsed]
+    if junit or markdown:
+        from pipeline.exporting import write_ci_files
+
+        write_ci_files(summary.run, results, junit=junit, markdown=markdown)
     hit = [result for result in results if result.hit]
     code = EXIT_GATE if hit else EXIT_MISSING if summary.missing else EXIT_DONE
     if as_json:
@@ -352,9 +448,7 @@ def _conclude(summary: RunSummary, parsed: Sequence[gates.Gate], as_json: bool) 
                     "summary": summary.metrics["summary"],
                     "accounting": summary.metrics["accounting"],
                     "warnings": summary.metrics["warnings"],
-                    "gates": [
-                        {"gate": r.gate.text, "value": r.value, "hit": r.hit, "reason": r.reason} for r in results
-                    ],
+                    "gates": _gate_entries(results),
                 },
                 indent=1,
             )
@@ -362,6 +456,15 @@ def _conclude(summary: RunSummary, parsed: Sequence[gates.Gate], as_json: bool) 
     else:
         _print_summary(summary, results)
     raise typer.Exit(code)
+
+
+def _gate_entries(results: Sequence[gates.GateResult]) -> list[dict[str, Any]]:
+    return [{"gate": r.gate.text, "value": r.value, "hit": r.hit, "reason": r.reason} for r in results]
+
+
+def _print_gates(results: Sequence[gates.GateResult]) -> None:
+    for result in results:
+        print(f"gate {'HIT' if result.hit else 'passed'}: {result.gate.text} ({result.reason})")
 
 
 def _print_summary(summary: RunSummary, results: Sequence[gates.GateResult]) -> None:
@@ -390,8 +493,7 @@ def _print_summary(summary: RunSummary, results: Sequence[gates.GateResult]) -> 
     print("images: " + ", ".join(parts))
     for warning in metrics["warnings"]:
         print(f"note: {warning}")
-    for result in results:
-        print(f"gate {'HIT' if result.hit else 'passed'}: {result.gate.text} ({result.reason})")
+    _print_gates(results)
     if summary.missing:
         print(
             f"{summary.missing} images are missing: see the column `error` of {summary.run / 'images.parquet'}, or the report"

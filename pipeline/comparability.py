@@ -134,8 +134,8 @@ def _classifier_reasons(first: LoadedRun, second: LoadedRun) -> list[str]:
 def _question_reasons(first: LoadedRun, second: LoadedRun) -> list[str]:
     """Headline, labels, wording, margins: all of them can be changed without reading an image again."""
     mend = (
-        f"Give both the same with `allfour relabel {second.path}`, which needs no image; where a run keeps no embeddings, "
-        f"with allfour rescore {second.path} --config CONFIG --run NEW"
+        f"Ask both the same: allfour relabel {second.path} --attributes FILE, with the attributes file of {first.name}, needs no "
+        f"image; where a run keeps no embeddings, allfour rescore {second.path} --config CONFIG --run NEW"
     )
     one, two = first.metrics, second.metrics
     if one.headline != two.headline:

@@ -176,7 +176,9 @@ def _set_difference(before: Sequence[Prompt], after: Sequence[Prompt], confidenc
     one = [a.unanimous is not None for a, _ in pairs]
     two = [b.unanimous is not None for _, b in pairs]
     found = st.paired_difference(np.array(one, float), np.array(two, float), resolution=1.0, confidence=confidence)
-    return {**difference_entry(found, p_value=st.mcnemar(one, two)), "test": "mcnemar"}
+    means = [sum(side) / len(pairs) if pairs else None for side in (one, two)]
+    entry = difference_entry(found, p_value=st.mcnemar(one, two))
+    return {**entry, "test": "mcnemar", "first": means[0], "second": means[1]}
 
 
 def _subset_difference(
@@ -189,7 +191,8 @@ def _subset_difference(
         values.append(st.subset_unanimity(table, set_size=size, unresolved=np.maximum(unresolved, 0)))
     known = np.isfinite(values[0]) & np.isfinite(values[1])
     found = st.paired_difference(values[0][known], values[1][known], confidence=confidence)
-    return {**difference_entry(found), "test": "sign-flip"}
+    means = [float(value[known].mean()) if known.any() else None for value in values]
+    return {**difference_entry(found), "test": "sign-flip", "first": means[0], "second": means[1]}
 
 
 def _share_differences(counts: tuple[Counts, Counts], labels: Sequence[str], confidence: float) -> dict[str, Any]:

@@ -19,14 +19,12 @@ from pipeline.report.tables import ImageRecord, read_images
 from pipeline.report.thumbnails import make_thumbnails
 from pipeline.report.view import PageBuilder, flatten
 
-MAX_ROWS = 24
+MAX_ROWS = 12
 """Prompts with images; with more pairs there are fewer of each."""
 MAX_TILES = 60
 """Comparisons of more prompts show a scatter in place of a pair of squares per prompt."""
 MAX_LISTED = 400
 """Prompts of the full table; comparison.json has all."""
-MAX_IMAGES = 8
-"""Images of one prompt and run on the page, at least a whole set."""
 
 
 class _Run:
@@ -158,7 +156,7 @@ def _pair(
     size = comparison["set_size"]
     rows = pair["prompts"]
     tiles = len(rows) <= MAX_TILES
-    chosen = rows[:limit]
+    chosen = [row for row in rows if _moved(row)][:limit] or rows[:1]
     wanted = [row["id"] for row in (rows if tiles else chosen)]
     first, second = runs[0], runs[number]
     records = read_images(first.path, wanted), read_images(second.path, wanted)
@@ -169,10 +167,11 @@ def _pair(
         "first": names[0],
         "second": names[1],
         "several": len(comparison["comparisons"]) > 1,
+        "in_part": any(row[side]["images"] > size for row in chosen for side in ("first", "second")),
         "standfirst": say.standfirst(pair, comparison["confidence"]),
         "change": say.change(pair),
         "warnings": [text.clean(warning, 500) for warning in pair["warnings"]],
-        "tiles": _tiles(rows, both, limit) if tiles else [],
+        "tiles": _tiles(rows, both, len(chosen)) if tiles else [],
         "scatter": None if tiles else _scatter(rows, labels[0], names),
         "estimates": _estimates(pair, labels, size),
         "moves": _moves(pair["summary"]["unanimous"], labels),
@@ -182,6 +181,10 @@ def _pair(
         "listed": [_listed(row, labels) for row in rows[:MAX_LISTED]],
         "unlisted": max(0, len(rows) - MAX_LISTED),
     }
+
+
+def _moved(row: Mapping[str, Any]) -> bool:
+    return bool(row["change"]) or row["first"]["unanimous"] != row["second"]["unanimous"]
 
 
 def _tiles(rows: Sequence[Mapping[str, Any]], both: _Both, linked: int) -> list[dict[str, Any]]:
@@ -253,7 +256,8 @@ def _estimates(pair: Mapping[str, Any], labels: Sequence[str], size: int) -> dic
     if any(row[side]["images"] > size for row in pair["prompts"] for side in ("first", "second")):
         every = summary["unanimity_all_images_difference"]
         meaning = f"How often {text.word(size)} images drawn from all images of a prompt agree."
-        lines.append(_line(f"Any set of {text.word(size)}", meaning, "", "", every))
+        one, two = text.percent(every["first"]), text.percent(every["second"])
+        lines.append(_line(f"Any set of {text.word(size)}", meaning, one, two, every))
     for label in labels[:1] if len(labels) == 2 else labels:
         entry = shares[label]
         name = f"Share of {text.plural(label)}"
@@ -277,15 +281,14 @@ def _moves(moves: Mapping[str, Any], labels: Sequence[str]) -> dict[str, Any]:
 
 
 def _rows(rows: Sequence[Mapping[str, Any]], both: _Both, labels: Sequence[str], size: int) -> list[dict[str, Any]]:
-    shown = max(size, MAX_IMAGES) if size > MAX_IMAGES // 2 else size
     strips = []
     for run, images in zip(both.runs, both.records, strict=True):
-        queue = [record for row in rows for record in images[row["id"]][:shown]]
+        queue = [record for row in rows for record in images[row["id"]][:size]]
         thumbnails = make_thumbnails(run.path, queue)
         strips.append(
             {
                 row["id"]: run.builder.row(
-                    row["rank"], run.by_id[row["id"]], images[row["id"]], images[row["id"]][:shown], thumbnails
+                    row["rank"], run.by_id[row["id"]], images[row["id"]], images[row["id"]][:size], thumbnails
                 )
                 for row in rows
             }
@@ -304,7 +307,7 @@ def _rows(rows: Sequence[Mapping[str, Any]], both: _Both, labels: Sequence[str],
                 "text": text.clean(row["text"], 300),
                 "group": None if row["group"] is None else text.group_text(row["group"]),
                 "verdict": say.verdict_change(row, size),
-                "difference": f"{say.points(difference['value'])} points {text.plural(first)}",
+                "difference": f"Share of {text.plural(first)} {say.points(difference['value'])} points",
                 "interval": say.points_interval(difference["low"], difference["high"]),
                 "test": _tested(row),
                 "figure": compare_svg.shares_chart(marks, said),
@@ -318,7 +321,7 @@ def _tested(row: Mapping[str, Any]) -> str:
     if row["p_value"] is None:
         return "not tested: a run has no label here"
     q = row["q_value"]
-    adjusted = "" if q is None else f", {text.p_value(q)} adjusted"
+    adjusted = "" if q is None else f" ({text.p_value(q).replace('p', '').replace('=', '').strip()} adjusted)"
     return f"{text.p_value(row['p_value'])}{adjusted}"
 
 

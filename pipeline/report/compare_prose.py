@@ -12,7 +12,6 @@ from pipeline.report.text import (
     join_words,
     label_text,
     p_value,
-    percent,
     plural,
     quantity,
     word,
@@ -83,7 +82,7 @@ def standfirst(pair: Mapping[str, Any], confidence: float) -> str:
         return "Unanimity cannot be compared."
     first, second = clean(pair["first"], 60), clean(pair["second"], 60)
     text = (
-        f"A difference of {points(difference['value'])} points, {second} less {first} ({confidence:.0%} interval "
+        f"A difference of {points(difference['value'])} points, {second} minus {first} ({confidence:.0%} interval "
         f"{points_interval(difference['low'], difference['high'])}; {p_value(difference['p_value'])})."
     )
     if moves["gained"] or moves["lost"]:
@@ -143,7 +142,7 @@ def reference_sentence(entry: Mapping[str, Any]) -> str:
     signed = summary["share_difference"][summary["label"]]
     text = (
         f"{clean(entry['name'], 60)}: {points(gap['value'], sign=False)} points away on average "
-        f"({percent(gap['low'])} to {percent(gap['high'])}); a generator with just these shares would seem "
+        f"({points(gap['low'], sign=False)} to {points(gap['high'], sign=False)}); a generator with just these shares would seem "
         f"{points(gap['floor'], sign=False)} away at so few images. Share of {label} {points(signed['value'])} points on average "
         f"({points_interval(signed['low'], signed['high'])}). "
     )
