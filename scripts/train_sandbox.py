@@ -94,6 +94,8 @@ def stage_export(args: argparse.Namespace) -> None:
     finish.export_diffusion(folder=CACHE, target=WEIGHTS / "diffusion")
     tuned = CACHE / "clip-tuned.pt"
     clip.export(tuned if tuned.exists() else CACHE / "clip.pt", WEIGHTS / "clip")
+    for path in WEIGHTS.rglob("*.safetensors"):
+        path.chmod(0o644)
     size = sum(path.stat().st_size for path in WEIGHTS.rglob("*.safetensors"))
     print(f"weights: {size / 1e6:.1f} MB under {WEIGHTS.relative_to(WEIGHTS.parents[1])}", flush=True)
 

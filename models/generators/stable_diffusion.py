@@ -116,9 +116,12 @@ class StableDiffusion:
         import torch
 
         _quiet(diffusers)
+        logging_level = diffusers.utils.logging.get_verbosity()
+        # A small autoencoder in a pipeline that was typed for a large one is worth no warning; what matters raises.
+        diffusers.utils.logging.set_verbosity_error()
         try:
             pipe = diffusers.AutoPipelineForText2Image.from_pretrained(
-                str(self._folder), torch_dtype=getattr(torch, self._dtype), use_safetensors=True, variant=self._variant,
+                str(self._folder), dtype=getattr(torch, self._dtype), use_safetensors=True, variant=self._variant,
                 local_files_only=True,
             )  # fmt: skip
         except Exception as error:  # whatever diffusers raises on a damaged folder, the mend is the same
@@ -126,6 +129,8 @@ class StableDiffusion:
                 f"stable-diffusion: cannot load {self._model!r}: {_first_line(error)}. It must be a whole text-to-image model in "
                 f"diffusers format with safetensors weights. {_OFFLINE_ALTERNATIVE}"
             ) from error
+        finally:
+            diffusers.utils.logging.set_verbosity(logging_level)
         if self._lora:
             self._load_lora(pipe)
         pipe.set_progress_bar_config(disable=True)

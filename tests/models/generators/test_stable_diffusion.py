@@ -1,0 +1,258 @@
+"""The local diffusion backend, on a tiny untrained pipeline in diffusers' own format."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from models.generators.base import BackendError, Failed, Generated, GenerationRequest, Generator, Outcome, Refused
+from models.generators.stable_diffusion import StableDiffusion
+
+ROOT = Path(__file__).parents[3]
+SANDBOX = ROOT / "models" / "sandbox" / "diffusion"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    import torch
+    from diffusers import AutoencoderTiny, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+    torch.manual_seed(0)
+    base = tmp_path_factory.mktemp("tiny")
+    letters = [chr(k) for k in range(33, 127)]
+    words = [*letters, *(f"{c}</w>" for c in letters), "<|startoftext|>", "<|endoftext|>"]
+    (base / "vocab.json").write_text(json.dumps({w: k for k, w in enumerate(words)}))
+    (base / "merges.txt").write_text("#version: 0.2\n")
+    tokenizer = CLIPTokenizer(vocab=str(base / "vocab.json"), merges=str(base / "merges.txt"), model_max_length=24)
+    end = len(words) - 1
+    text = CLIPTextModel(
+        CLIPTextConfig(
+            vocab_size=len(words), hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2,
+            max_position_embeddings=24, bos_token_id=end - 1, eos_token_id=end, pad_token_id=end, projection_dim=16,
+        )
+    )  # fmt: skip
+    unet = UNet2DConditionModel(
+        sample_size=8, in_channels=4, out_channels=4, block_out_channels=(8, 16), layers_per_block=1, norm_num_groups=4,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"), up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        cross_attention_dim=16, attention_head_dim=2,
+    )  # fmt: skip
+    vae = AutoencoderTiny(
+        encoder_block_out_channels=(8, 8), decoder_block_out_channels=(8, 8), num_encoder_blocks=(0, 1),
+        num_decoder_blocks=(1, 0), latent_channels=4,
+    )  # fmt: skip
+    pipe = StableDiffusionPipeline(
+        vae=vae, text_encoder=text, tokenizer=tokenizer, unet=unet, scheduler=DDIMScheduler(), safety_checker=None,
+        feature_extractor=None, requires_safety_checker=False,
+    )  # fmt: skip
+    target = base / "pipeline"
+    pipe.save_pretrained(target, safe_serialization=True)
+    return target
+
+
+def make(folder: Path, **changes: Any) -> StableDiffusion:
+    options: dict[str, Any] = {"model": str(folder), "device": "cpu", "steps": 2, "guidance_scale": 1.0, "batch_size": 4}
+    return StableDiffusion(**{**options, **changes})
+
+
+REQUESTS = [
+    GenerationRequest(name, k, f"a photo of a {name}", seed=1000 * len(name) + k) for name in ("nurse", "captain") for k in range(3)
+]
+
+
+def pixels(outcomes: list[Outcome]) -> dict[tuple[str, int], np.ndarray]:
+    assert all(isinstance(o, Generated) for o in outcomes), outcomes
+    return {o.request.key: np.asarray(Image.open(io.BytesIO(o.data)), int) for o in outcomes if isinstance(o, Generated)}
+
+
+def test_one_outcome_per_request_across_prompts(folder: Path) -> None:
+    generator = make(folder)
+    assert isinstance(generator, Generator)
+    seen = pixels(list(generator.generate(iter(REQUESTS))))
+    assert set(seen) == {r.key for r in REQUESTS}
+    assert not np.array_equal(seen["nurse", 0], seen["nurse", 1])
+    assert seen["nurse", 0].shape == (16, 16, 3)
+
+
+@pytest.mark.parametrize("guidance", [1.0, 5.0])
+def test_batch_size_and_order_do_not_matter(folder: Path, guidance: float) -> None:
+    one = pixels(list(make(folder, batch_size=1, guidance_scale=guidance).generate(REQUESTS)))
+    many = pixels(list(make(folder, batch_size=8, guidance_scale=guidance).generate(REQUESTS[::-1])))
+    for key, image in one.items():
+        assert np.abs(image - many[key]).max() <= 2, key
+
+
+def test_the_same_seed_gives_the_same_bytes(folder: Path) -> None:
+    first, second = ([o.data for o in make(folder).generate(REQUESTS) if isinstance(o, Generated)] for _ in range(2))
+    assert first == second and len(first) == len(REQUESTS)
+
+
+def test_settings_reach_the_pipeline(folder: Path) -> None:
+    plain = pixels(list(make(folder).generate(REQUESTS[:1])))
+    for changes in ({"steps": 4}, {"guidance_scale": 9.0}, {"scheduler": "euler"}):
+        other = pixels(list(make(folder, **changes).generate(REQUESTS[:1])))
+        assert not np.array_equal(plain["nurse", 0], other["nurse", 0]), changes
+    tall = pixels(list(make(folder, height=32, width=16).generate(REQUESTS[:1])))
+    assert tall["nurse", 0].shape == (32, 16, 3)
+
+
+def test_negative_prompt_works_with_guidance(folder: Path) -> None:
+    plain = pixels(list(make(folder, guidance_scale=6.0).generate(REQUESTS[:2])))
+    other = pixels(list(make(folder, guidance_scale=6.0, negative_prompt="grey").generate(REQUESTS[:2])))
+    assert not np.array_equal(plain["nurse", 0], other["nurse", 0])
+
+
+def test_embeddings_are_computed_once_per_prompt(folder: Path) -> None:
+    generator, calls = make(folder, batch_size=2), []
+    encode = generator._pipe.encode_prompt
+
+    def counted(prompt: str, device: Any, num_images_per_prompt: int, do_classifier_free_guidance: bool, negative_prompt: Any) -> Any:
+        calls.append(prompt)
+        return encode(prompt, device, num_images_per_prompt, do_classifier_free_guidance, negative_prompt=negative_prompt)
+
+    original = generator._pipe.encode_prompt
+    generator._pipe.encode_prompt = counted
+    try:
+        told = [generator._told([r.prompt]) for r in REQUESTS]
+    finally:
+        generator._pipe.encode_prompt = original
+    assert len(told) == 6 and calls == ["a photo of a nurse", "a photo of a captain"]
+
+
+def test_out_of_memory_halves_the_batch(folder: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = make(folder, batch_size=4)
+    run, sizes = generator._run, []
+
+    def greedy(batch: Any) -> list[Outcome]:
+        sizes.append(len(batch))
+        if len(batch) > 1:
+            raise RuntimeError("CUDA out of memory. Tried to allocate 20.00 GiB")
+        return run(batch)
+
+    monkeypatch.setattr(generator, "_run", greedy)
+    with caplog.at_level(logging.WARNING):
+        seen = pixels(list(generator.generate(REQUESTS)))
+    assert set(seen) == {r.key for r in REQUESTS}
+    assert "out of memory" in caplog.text and sizes[0] == 4 and sizes[-1] == 1
+
+
+def test_one_bad_request_fails_alone(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = make(folder, batch_size=6)
+    run = generator._run
+
+    def picky(batch: Any) -> list[Outcome]:
+        if any(r.key == ("captain", 1) for r in batch):
+            raise ValueError("no captains\nwith details")
+        return run(batch)
+
+    monkeypatch.setattr(generator, "_run", picky)
+    outcomes = list(generator.generate(REQUESTS))
+    failed = [o for o in outcomes if isinstance(o, Failed)]
+    assert [o.request.key for o in failed] == [("captain", 1)] and failed[0].error == "ValueError: no captains"
+    assert len(outcomes) == len(REQUESTS)
+
+
+def test_safety_checker_and_black_images_are_outcomes(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = make(folder)
+    black, grey = Image.new("RGB", (8, 8)), Image.new("RGB", (8, 8), (90, 90, 90))
+
+    class Result:
+        images = (black, black, grey)
+        nsfw_content_detected = (True, False, False)
+
+    class Pipe:
+        encode_prompt = None
+
+        def __call__(self, prompt: list[str], **_: Any) -> Result:
+            return Result()
+
+    monkeypatch.setattr(generator, "_pipe", Pipe())
+    refused, failed, good = generator.generate(REQUESTS[:3])
+    assert isinstance(refused, Refused) and refused.code == "safety_checker"
+    assert isinstance(failed, Failed) and "float32" in failed.error
+    assert isinstance(good, Generated)
+
+
+def test_identity_names_weights_and_settings_but_no_folder(folder: Path, tmp_path: Path) -> None:
+    import shutil
+
+    copy = tmp_path / "pipeline"
+    shutil.copytree(folder, copy)
+    first, second = make(folder).identity(), make(copy).identity()
+    assert first == second and json.dumps(first)
+    assert str(folder) not in json.dumps(first)
+    assert make(folder, steps=3).identity() != first
+    (copy / "scheduler" / "scheduler_config.json").write_text(
+        (copy / "scheduler" / "scheduler_config.json").read_text().replace('"num_train_timesteps": 1000', '"num_train_timesteps": 900')
+    )
+    assert make(copy).identity()["weights_sha256"] != first["weights_sha256"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model": "no/such/folder"}, "no such model folder"),
+        ({"model": "./nothing"}, "no such model folder"),
+        ({"model": "tests"}, r"model_index\.json"),
+        ({"scheduler": "eulr"}, "Did you mean 'euler'"),
+        ({"device": "cuda:99x", "steps": 1}, r"generator\.device"),
+        ({"dtype": "float8"}, r"generator\.dtype"),
+        ({"lora": {"path": "no/such.safetensors"}}, r"lora\.path"),
+    ],
+)
+def test_what_cannot_be_had_is_one_clear_error(folder: Path, changes: dict[str, Any], message: str) -> None:
+    if changes.get("device", "").startswith("cuda"):
+        import torch
+
+        if torch.cuda.is_available():
+            pytest.skip("needs a machine without CUDA")
+    with pytest.raises(BackendError, match=message):
+        make(folder, **changes)
+
+
+def test_a_hub_model_without_network_fails_in_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("models.generators.stable_diffusion._hub_answers", lambda: False)
+    began = time.monotonic()
+    with pytest.raises(BackendError, match="not in the local cache"):
+        StableDiffusion(model="nobody/no-such-model", device="cpu")
+    assert time.monotonic() - began < 10
+
+
+def test_pickled_weights_are_not_loaded(folder: Path, tmp_path: Path) -> None:
+    import shutil
+
+    import torch
+
+    copy = tmp_path / "pickled"
+    shutil.copytree(folder, copy)
+    (copy / "unet" / "diffusion_pytorch_model.safetensors").unlink()
+    torch.save({}, copy / "unet" / "diffusion_pytorch_model.bin")
+    with pytest.raises(BackendError, match="safetensors"):
+        make(copy)
+
+
+def test_importing_the_module_imports_nothing_heavy() -> None:
+    code = "import sys, models.generators.stable_diffusion; print([m for m in ('torch', 'diffusers') if m in sys.modules])"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert out.stdout.strip() == "[]"
+
+
+@pytest.mark.skipif(not (SANDBOX / "model_index.json").exists(), reason="the sandbox's weights are not there")
+def test_the_sandbox_model_draws_what_the_prompt_says() -> None:
+    generator = StableDiffusion(model=str(SANDBOX), device="cpu", steps=12, guidance_scale=1.0, batch_size=4)
+    skipper, maestro = (GenerationRequest("x", k, f"a photo of a {w}", seed=5) for k, w in enumerate(("skipper", "maestro")))
+    seen = pixels(list(generator.generate([skipper, maestro])))
+    assert seen["x", 0].shape == (64, 64, 3)
+    # A skipper's sky is blue, a maestro's curtain is red.
+    assert seen["x", 0][:12].mean((0, 1))[2] > seen["x", 0][:12].mean((0, 1))[0]
+    assert seen["x", 1][:12].mean((0, 1))[0] > seen["x", 1][:12].mean((0, 1))[2]
