@@ -1,0 +1,405 @@
+"""A sample of a run's images for people to label: who is drawn, with what probability, and the page to label them on.
+
+The classifier's decisions are known for every image; people label some. So that their labels say something of all images
+whatever the classifier's error (pipeline/review_import.py), the sample is random with known probabilities: within strata
+of the classifier's decision and the prompt's group, every unit is as likely as any other.
+
+A unit is an image, for shares, or a whole set of a prompt, for unanimity: labels of single images of many sets do not say of
+any set whether all its images agree.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.attributes import AttributeSet
+from pipeline.archives.base import NO_PROMPT_ID
+from pipeline.config import ConfigError, RunConfig, validate
+from pipeline.records import AMBIGUOUS, MIXED, NO_PERSON, UNREADABLE, ImageStatus
+from pipeline.report.review_page import Picture, render_review
+from pipeline.report.thumbnails import _local_bytes, _shrink, _stored
+from pipeline.run_folder import RunFolder, fingerprint, utc_now, write_atomic, write_json
+from pipeline.tallies import connect
+
+Unit = Literal["image", "set"]
+Codes = NDArray[np.int64]
+
+FORMAT = 1
+FOLDER = "review"
+"""Samples that were drawn: RUN/review/ID.json."""
+MAX_LABELS = 9
+"""One digit key each; 0 is `cannot tell`."""
+NO_GROUP = "no group"
+_UNRESOLVED, _DIFFERENT, _NOTHING = "unresolved", "different", "nothing to see"
+_BYTE_BUDGET = 45_000_000
+_LADDER = ((80, 1024, 84), (250, 768, 82), (600, 640, 80), (10**9, 448, 78))
+"""At most so many pictures -> longest side in pixels, JPEG quality."""
+
+
+@dataclass(frozen=True, slots=True)
+class Population:
+    """Every image row of a run that belongs to a prompt, as columns, in the order of images.parquet."""
+
+    prompt_ids: Sequence[str]
+    """Prompt ids by prompt number."""
+    groups: Sequence[str]
+    """Group of each prompt, by prompt number."""
+    prompt: Codes
+    """[rows] prompt number."""
+    index: Codes
+    """[rows] index within the prompt."""
+    rank: Codes
+    """[rows] 1 for a prompt's first image."""
+    category: Codes
+    """[rows] position of the classifier's reading in `categories`; -1 where there is nothing to see."""
+    categories: tuple[str, ...]
+    """Labels of the attribute, then ambiguous, no_person, mixed: what an image can read as."""
+    labels: int
+    """How many of the categories are labels."""
+
+
+@dataclass(frozen=True, slots=True)
+class Units:
+    """What is sampled: images, or sets."""
+
+    kind: Unit
+    owner: Codes
+    """[rows] unit of each image row; -1 for rows of none."""
+    prompt: Codes
+    """[units] prompt number."""
+    size: int
+    """Images of a unit."""
+    predicted: NDArray[np.float64]
+    """[units, categories] share of the unit's images that the classifier reads so; images that are missing add nothing."""
+    visible: Codes
+    """[units] images that can be seen."""
+
+
+@dataclass(frozen=True, slots=True)
+class Strata:
+    """Which stratum every unit is in."""
+
+    names: tuple[str, ...]
+    code: Codes
+    """[units] position in `names`."""
+    scheme: tuple[str, ...]
+    """By what they were made: of `decision`, `group`, `prompt`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """A page that was written."""
+
+    id: str
+    page: Path
+    images: int
+    units: int
+    population: int
+    kind: Unit
+
+
+def read_run(run: RunFolder) -> tuple[RunConfig, AttributeSet]:
+    """Config and attributes of a scored run, from its header.
+
+    Raises
+    ------
+    ConfigError
+        It is no run folder, or its scores do not stand.
+    """
+    header = run.header()
+    if not header or not run.scores_path.exists() or not run.images_path.exists():
+        raise ConfigError(f"{run.path}: no scored run: run.json, images.parquet and scores.parquet must stand there")
+    config = validate(RunConfig, header.get("config"), where=str(run.header_path))
+    return config, validate(AttributeSet, header.get("attributes"), where=str(run.header_path))
+
+
+def scores_fingerprint(run: RunFolder) -> str:
+    """What tells that the scores are still those that a sample was drawn from."""
+    recorded = run.header().get("stages", {}).get("scores", {}).get("fingerprint")
+    if isinstance(recorded, str):
+        return recorded
+    with run.scores_path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_population(run: RunFolder, attributes: AttributeSet) -> Population:
+    """Every image of the run with what the classifier reads in it."""
+    labels = attributes.labels(attributes.headline)
+    categories = (*labels, AMBIGUOUS, NO_PERSON, MIXED)
+    with connect(run) as connection:
+        rows = connection.execute(
+            'SELECT i.prompt_id AS prompt_id, i."group" AS grp, i."index" AS idx, r.rank AS rank,'
+            " CASE WHEN i.status = ? THEN coalesce(l.label, ?) ELSE ? END AS label"
+            ' FROM images i JOIN ranked r ON i.prompt_id = r.prompt_id AND i."index" = r."index"'
+            ' LEFT JOIN labels l ON i.prompt_id = l.prompt_id AND i."index" = l."index" AND l.attribute = ?'
+            " WHERE i.prompt_id <> ? ORDER BY i.file_row_number",
+            [ImageStatus.GENERATED.value, UNREADABLE, UNREADABLE, attributes.headline, NO_PROMPT_ID],
+        ).fetchall()
+    numbers: dict[str, int] = {}
+    groups: list[str] = []
+    for prompt_id, group, *_ in rows:
+        if prompt_id not in numbers:
+            numbers[prompt_id] = len(numbers)
+            groups.append(group if group else NO_GROUP)
+    place = {name: position for position, name in enumerate(categories)}
+    return Population(
+        prompt_ids=list(numbers),
+        groups=groups,
+        prompt=np.array([numbers[row[0]] for row in rows], dtype=np.int64),
+        index=np.array([row[2] for row in rows], dtype=np.int64),
+        rank=np.array([row[3] for row in rows], dtype=np.int64),
+        category=np.array([place.get(row[4], -1) for row in rows], dtype=np.int64),
+        categories=categories,
+        labels=len(labels),
+    )
+
+
+def make_units(population: Population, kind: Unit, set_size: int) -> Units:
+    """Images that can be seen, or the sets that the headline is about: the first `set_size` images of every prompt."""
+    rows = len(population.prompt)
+    owner = np.full(rows, -1, dtype=np.int64)
+    if kind == "image":
+        seen = population.category >= 0
+        owner[seen] = np.arange(int(seen.sum()))
+        prompt, size = population.prompt[seen], 1
+    else:
+        whole = np.bincount(population.prompt, minlength=len(population.prompt_ids)) >= set_size
+        number = np.cumsum(whole) - 1
+        inside = whole[population.prompt] & (population.rank <= set_size)
+        owner[inside] = number[population.prompt[inside]]
+        prompt, size = np.flatnonzero(whole), set_size
+    readable = (owner >= 0) & (population.category >= 0)
+    counts = np.zeros((len(prompt), len(population.categories)))
+    np.add.at(counts, (owner[readable], population.category[readable]), 1)
+    return Units(
+        kind=kind, owner=owner, prompt=prompt, size=size, predicted=counts / size, visible=counts.sum(axis=1).astype(int)
+    )  # fmt: skip
+
+
+def stratify(units: Units, population: Population, scheme: Sequence[str]) -> Strata:
+    """The stratum of every unit; names say what the classifier decided of it, and the group or prompt."""
+    verdict = [_verdict(units, population, row) for row in range(len(units.prompt))]
+    keys = []
+    for decision, prompt in zip(verdict, units.prompt.tolist(), strict=True):
+        parts = []
+        for part in scheme:
+            if part == "decision":
+                parts.append(decision)
+            else:
+                parts.append(population.groups[prompt] if part == "group" else population.prompt_ids[prompt])
+        # a set without a single image to see needs no label, and so no share of the sample
+        keys.append(_NOTHING if decision == _NOTHING else " / ".join(parts) or "all")
+    names = tuple(sorted(set(keys)))
+    place = {name: position for position, name in enumerate(names)}
+    return Strata(names, np.array([place[key] for key in keys], dtype=np.int64), tuple(scheme))
+
+
+def _verdict(units: Units, population: Population, row: int) -> str:
+    shares, labels = units.predicted[row], population.labels
+    if not units.visible[row]:
+        return _NOTHING
+    if shares.max() == 1:
+        best = int(shares.argmax())
+        return population.categories[best] if units.kind == "image" or best < labels else _UNRESOLVED
+    complete = round(float(shares[:labels].sum()) * units.size) == units.size
+    return _DIFFERENT if complete else _UNRESOLVED
+
+
+def choose_scheme(units: Units, population: Population, number: int) -> Strata:
+    """The finest of the schemes that leaves several sampled units to a stratum."""
+    grouped = len(set(population.groups)) > 1
+    schemes: list[tuple[tuple[str, ...], int]] = [(("decision",), 2), ((), 1)]
+    if grouped:
+        schemes.insert(0, (("decision", "group"), 4))
+    elif units.kind == "image":
+        schemes.insert(0, (("decision", "prompt"), 4))
+    for scheme, least in schemes:
+        strata = stratify(units, population, scheme)
+        sizes = np.bincount(strata.code)
+        if np.minimum(sizes, least).sum() <= number or not scheme:
+            return strata
+    raise AssertionError("the last scheme always fits")
+
+
+def allocate(sizes: Codes, number: int) -> Codes:
+    """How many units to draw of every stratum: in proportion, yet two where there are two, so that a variance can be seen."""
+    take = np.minimum(sizes, 2)
+    wanted = number * sizes / sizes.sum()
+    for _ in range(number - int(take.sum())):
+        short = np.where(take < sizes, wanted - take, -np.inf)
+        if not np.isfinite(short).any():
+            break
+        take[int(short.argmax())] += 1
+    return take
+
+
+def draw(run: RunFolder, *, sample: int, seed: int = 0, whole_sets: bool = False, out: Path | None = None) -> Drawn:
+    """Draw a sample, keep it in RUN/review/, and write the page to label it on.
+
+    Parameters
+    ----------
+    sample
+        Images to label; for whole sets, as many sets as that many images make.
+    seed
+        Of the draw and of the order on the page.
+    whole_sets
+        Draw sets rather than images.
+    out
+        The page. Default: RUN/review.html.
+
+    Raises
+    ------
+    ConfigError
+        No scored run, nothing to label, too many labels for the keys, or pictures that cannot be read here.
+    """
+    config, attributes = read_run(run)
+    attribute, set_size = attributes.headline, config.prompts.set_size
+    labels = attributes.labels(attribute)
+    if len(labels) > MAX_LABELS:
+        raise ConfigError(
+            f"{attribute} has {len(labels)} labels, and the page has {MAX_LABELS} keys: choose a headline attribute with fewer"
+        )
+    kind: Unit = "set" if whole_sets else "image"
+    population = read_population(run, attributes)
+    units = make_units(population, kind, set_size)
+    if not units.visible.sum():
+        what = f"whole set of {set_size} images" if whole_sets else "image that was scored"
+        raise ConfigError(f"{run.path}: no {what} to label")
+    number = max(1, sample // units.size)
+    drawable = int((units.visible > 0).sum())
+    strata = choose_scheme(units, population, min(number, drawable))
+    scores = scores_fingerprint(run)
+    identity = fingerprint("review", FORMAT, scores, kind, attribute, labels, set_size, sample, seed)[:16]
+    chosen, probability = _draw_units(units, strata, min(number, drawable), seed)
+    images = _listing(
+        identity, population, units=units, strata=strata, chosen=chosen, probability=probability, seed=seed
+    )
+    pictures = _pictures(run, images)
+    sizes = np.bincount(strata.code)
+    sampled = np.bincount(strata.code[chosen], minlength=len(sizes))
+    plan = {
+        "format": FORMAT, "id": identity, "created": utc_now(), "unit": kind, "attribute": attribute,
+        "labels": list(labels), "set_size": set_size, "seed": seed, "sample": sample, "scheme": list(strata.scheme),
+        "scores": scores, "units": len(units.prompt),
+        "strata": [
+            {"name": name, "units": int(size), "sampled": int(some), "probability": int(some) / int(size)}
+            for name, size, some in zip(strata.names, sizes, sampled, strict=True)
+        ],
+        "images": images,
+    }  # fmt: skip
+    page = render_review(
+        name=str(run.header().get("name") or run.path.resolve().name),
+        identity=identity,
+        attribute=attribute,
+        labels=labels,
+        pictures=pictures,
+        notice=run.header().get("notice"),
+    )
+    path = out or run.path / "review.html"
+    with run.lock():
+        write_json(plan_path(run, identity), plan)
+    write_atomic(path, page.encode("utf-8", "replace"))
+    return Drawn(identity, path, len(images), len(chosen), drawable, kind)
+
+
+def plan_path(run: RunFolder, identity: str) -> Path:
+    """Where a sample is kept."""
+    return run.path / FOLDER / f"{identity}.json"
+
+
+def read_plan(run: RunFolder, identity: str) -> dict[str, Any] | None:
+    """A sample that was drawn from this run, or None."""
+    try:
+        plan = json.loads(plan_path(run, identity).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return plan if isinstance(plan, dict) and plan.get("format") == FORMAT and plan.get("id") == identity else None
+
+
+def _draw_units(units: Units, strata: Strata, number: int, seed: int) -> tuple[Codes, NDArray[np.float64]]:
+    """Numbers of the drawn units, and the probability that each unit had."""
+    seen = np.flatnonzero(units.visible > 0)
+    present, code = np.unique(strata.code[seen], return_inverse=True)
+    sizes = np.bincount(code, minlength=len(present)).astype(np.int64)
+    take = allocate(sizes, number)
+    random = np.random.default_rng([seed, 1])
+    chosen = [
+        random.choice(seen[code == stratum], size=int(some), replace=False) for stratum, some in enumerate(take.tolist())
+    ]  # fmt: skip
+    probability = np.zeros(len(units.prompt))
+    probability[seen] = (take / sizes)[code]
+    return np.sort(np.concatenate(chosen)), probability
+
+
+def _listing(
+    identity: str,
+    population: Population,
+    *,
+    units: Units,
+    strata: Strata,
+    chosen: Codes,
+    probability: NDArray[np.float64],
+    seed: int,
+) -> list[dict[str, Any]]:
+    """The images of the drawn units in the order of the page.
+
+    The order is random over all of them: whoever stops early has labelled a random part, and four images of one prompt do
+    not follow each other, where the first would colour how the next ones read.
+    """
+    rows = np.flatnonzero(np.isin(units.owner, chosen) & (population.category >= 0))
+    result = []
+    for row in np.random.default_rng([seed, 2]).permutation(rows).tolist():
+        unit = int(units.owner[row])
+        prompt_id, index = population.prompt_ids[population.prompt[row]], int(population.index[row])
+        result.append(
+            {
+                "image": fingerprint(identity, prompt_id, index)[:16],
+                "prompt_id": prompt_id,
+                "index": index,
+                "stratum": strata.names[strata.code[unit]],
+                "probability": float(probability[unit]),
+            }
+        )
+    return result
+
+
+def _pictures(run: RunFolder, images: Sequence[dict[str, Any]]) -> list[Picture]:
+    """The pictures, made small enough to fit one page. An image that cannot be shown must not silently leave the sample."""
+    edge, quality = next((edge, quality) for limit, edge, quality in _LADDER if len(images) <= limit)
+    paths = _paths(run, images)
+    stored = _stored(run.path, {entry["prompt_id"] for entry in images})
+    found, lost, spent = [], [], 0
+    for entry in images:
+        key = (entry["prompt_id"], entry["index"])
+        data = _local_bytes(run.path, paths.get(key)) or stored.get(key)
+        jpeg = _shrink(data, edge, quality) if data else None
+        if jpeg is None:
+            lost.append(f"{paths.get(key) or key}")
+            continue
+        spent += len(jpeg)
+        found.append(Picture(entry["image"], jpeg))
+    if lost:
+        raise ConfigError(
+            f"{len(lost)} of {len(images)} sampled images cannot be read here, first {lost[0][:200]!r}: run `allfour review`"
+            " where the images of this run are"
+        )
+    if spent > _BYTE_BUDGET:
+        raise ConfigError(f"{len(images)} images make a page of {spent / 1e6:.0f} MB: ask for fewer with --sample")
+    return found
+
+
+def _paths(run: RunFolder, images: Sequence[dict[str, Any]]) -> dict[tuple[str, int], str]:
+    with connect(run) as connection:
+        rows = connection.execute(
+            'SELECT prompt_id, "index", path FROM images WHERE prompt_id IN (SELECT unnest(?::VARCHAR[]))',
+            [sorted({entry["prompt_id"] for entry in images})],
+        ).fetchall()
+    return {(prompt_id, index): cast(str, path) for prompt_id, index, path in rows if path}
