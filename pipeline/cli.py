@@ -349,6 +349,44 @@ def calibrate(
 
 
 @app.command()
+def review(
+    run: Annotated[Path, typer.Argument(help="A scored run folder.")],
+    sample: Annotated[int, typer.Option("--sample", min=1, help="Images to label.")] = 200,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of the draw.")] = 0,
+    whole_sets: Annotated[
+        bool, typer.Option("--whole-sets", help="Draw whole sets of prompts: for unanimity rather than shares.")
+    ] = False,
+    out: Annotated[Path | None, typer.Option("--out", help="The page. Default: RUN/review.html.")] = None,
+    imports: Annotated[
+        list[Path] | None,
+        typer.Option("--import", metavar="FILE.csv", help="Read what a rater exported from the page. Repeatable."),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Let people label a sample of a run's images; with --import, what they said of the classifier and of the run."""
+    with _clear_errors():
+        from pipeline.run_folder import RunFolder
+
+        folder = RunFolder(run)
+        if imports:
+            from pipeline.review_import import describe_result, import_answers
+
+            result = import_answers(folder, imports)
+            print(json.dumps(result, indent=1) if as_json else describe_result(result))
+            if not as_json:
+                print(f"review: {folder.path / 'review.json'}")
+            return
+        from pipeline.review import draw
+
+        drawn = draw(folder, sample=sample, seed=seed, whole_sets=whole_sets, out=out)
+        if as_json:
+            print(json.dumps({**asdict(drawn), "page": str(drawn.page)}, indent=1))
+            return
+        print(f"{drawn.images} images to label: {drawn.units} of {drawn.population} {drawn.kind}s, review {drawn.id}")
+        print(f"open {drawn.page} in a browser; read its CSV with `allfour review {run} --import FILE.csv`")
+
+
+@app.command()
 def doctor(
     config: Annotated[Path | None, typer.Option("--config", "-c", help="Check what this config needs, too.")] = None,
     overrides: SetOption = None,

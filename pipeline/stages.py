@@ -40,6 +40,7 @@ from pipeline.plan import make_plan
 from pipeline.progress import Reporter
 from pipeline.report import write_report
 from pipeline.report.exports import write_prompts_csv
+from pipeline.review_import import review_summary
 from pipeline.run_folder import (
     RunFolder,
     RunFolderBusyError,
@@ -331,6 +332,8 @@ def measure(
         reference=reference,
         calibration=known,
     )
+    if (reviewed := review_summary(run)) is not None:
+        metrics["review"] = reviewed
     write_json(run.metrics_path, metrics)
     write_prompts_csv(run.path)
     stage = fingerprint(METRICS_VERSION, run.header().get("stages", {}).get("scores", {}).get("fingerprint"))
