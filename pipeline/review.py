@@ -136,9 +136,8 @@ def read_population(run: RunFolder, attributes: AttributeSet) -> Population:
     categories = (*labels, AMBIGUOUS, NO_PERSON, MIXED)
     with connect(run) as connection:
         rows = connection.execute(
-            'SELECT i.prompt_id AS prompt_id, i."group" AS grp, i."index" AS idx, r.rank AS rank,'
-            " CASE WHEN i.status = ? THEN coalesce(l.label, ?) ELSE ? END AS label"
-            ' FROM images i JOIN ranked r ON i.prompt_id = r.prompt_id AND i."index" = r."index"'
+            'SELECT i.prompt_id, i."group", i."index", row_number() OVER (PARTITION BY i.prompt_id ORDER BY i."index"),'
+            " CASE WHEN i.status = ? THEN coalesce(l.label, ?) ELSE ? END FROM images i"
             ' LEFT JOIN labels l ON i.prompt_id = l.prompt_id AND i."index" = l."index" AND l.attribute = ?'
             " WHERE i.prompt_id <> ? ORDER BY i.file_row_number",
             [ImageStatus.GENERATED.value, UNREADABLE, UNREADABLE, attributes.headline, NO_PROMPT_ID],
