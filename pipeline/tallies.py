@@ -6,7 +6,9 @@ differ; `ambiguous` where one of them is and the others do not differ already.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+import shutil
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,12 @@ from models.attributes import PRESENCE
 from pipeline.records import AMBIGUOUS, MIXED, NO_PERSON, UNREADABLE, ImageStatus
 from pipeline.run_folder import RunFolder
 
-_IMAGE_LABELS = f"""
+_ONE_PERSON = f"""
+CREATE TEMP VIEW labels AS
+SELECT prompt_id, "index", attribute, decision AS label, 1 AS persons FROM scores WHERE attribute <> '{PRESENCE}'
+"""  # noqa: S608 (constants of this module)
+
+_PERSONS = f"""
 CREATE TEMP VIEW labels AS
 SELECT prompt_id, "index", attribute,
   CASE
@@ -34,6 +41,9 @@ _RANKED = """
 CREATE TEMP VIEW ranked AS
 SELECT prompt_id, "index", status, row_number() OVER (PARTITION BY prompt_id ORDER BY "index") AS rank FROM images
 """
+
+MEMORY_LIMIT = "1GB"
+"""DuckDB's own share; what does not fit goes to the run's disk. Its default would be most of the machine."""
 
 
 @dataclass(slots=True)
@@ -76,30 +86,42 @@ class Tallies:
 MAX_DUPLICATE_GROUPS = 200
 
 
-def connect(run: RunFolder, *, memory: str | None = None) -> duckdb.DuckDBPyConnection:
-    """A DuckDB connection with the views `images`, `scores` and `labels`; it spills to the run folder."""
-    connection = duckdb.connect()
-    spill = run.path / ".spill"
-    connection.execute(f"SET temp_directory = {_quoted(spill)}")
-    if memory:
-        connection.execute(f"SET memory_limit = {_quoted(memory)}")
-    images, scores = _quoted(run.images_path), _quoted(run.scores_path)  # a view takes no parameters
-    connection.execute(f"CREATE TEMP VIEW images AS SELECT * FROM read_parquet({images}, file_row_number = true)")  # noqa: S608
-    connection.execute(f"CREATE TEMP VIEW scores AS SELECT * FROM read_parquet({scores})")  # noqa: S608
-    connection.execute(_IMAGE_LABELS)
-    connection.execute(_RANKED)
-    return connection
+@contextlib.contextmanager
+def connect(run: RunFolder, *, memory: str = MEMORY_LIMIT) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A DuckDB connection with the views `images`, `scores`, `labels` and `ranked`; it spills to the run folder and leaves nothing there."""
+    spill = run.path / SPILL
+    shutil.rmtree(spill, ignore_errors=True)  # of a process that was killed
+    try:
+        with duckdb.connect() as connection:
+            connection.execute(f"SET temp_directory = {_quoted(spill, pattern=False)}")
+            connection.execute(f"SET memory_limit = {_quoted(memory)}")
+            connection.execute("SET preserve_insertion_order = false")  # every order that matters is asked for
+            images, scores = _quoted(run.images_path), _quoted(run.scores_path)  # a view takes no parameters
+            connection.execute(
+                f"CREATE TEMP VIEW images AS SELECT * FROM read_parquet({images}, file_row_number = true)"  # noqa: S608
+            )
+            connection.execute(f"CREATE TEMP VIEW scores AS SELECT * FROM read_parquet({scores})")  # noqa: S608
+            # a row per image and attribute is its label already: no grouping of everything by everything
+            several = _scalar(connection, "SELECT coalesce(max(person), 0) FROM scores") > 0
+            connection.execute(_PERSONS if several else _ONE_PERSON)
+            connection.execute(_RANKED)
+            yield connection
+    finally:
+        shutil.rmtree(spill, ignore_errors=True)
 
 
-def _quoted(text: str | Path) -> str:
-    """A path as an SQL string that DuckDB takes literally (a `[` or `*` in a path is no pattern)."""
+SPILL = ".spill"
+
+
+def _quoted(text: str | Path, *, pattern: bool = True) -> str:
+    """Text as an SQL string; a path so that DuckDB takes it literally where it expects a `pattern`, in which `[` or `*` mean more."""
     value = str(text)
-    if isinstance(text, Path) and any(mark in value for mark in "*?["):
+    if pattern and isinstance(text, Path) and any(mark in value for mark in "*?["):
         value = "".join(f"[{c}]" if c in "*?[" else c for c in value)
     return "'" + value.replace("'", "''") + "'"
 
 
-def tally(run: RunFolder, *, attributes: list[str], set_size: int, memory: str | None = None) -> Tallies:
+def tally(run: RunFolder, *, attributes: list[str], set_size: int, memory: str = MEMORY_LIMIT) -> Tallies:
     """Count labels per prompt over images.parquet and scores.parquet.
 
     Parameters
@@ -124,8 +146,10 @@ def tally(run: RunFolder, *, attributes: list[str], set_size: int, memory: str |
         ).fetchall():
             prompts[prompt_id].statuses[status] = count
         for prompt_id, attribute, label, total, in_set in connection.execute(
-            "SELECT l.prompt_id, l.attribute, l.label, count(*), count(*) FILTER (r.rank <= ?) FROM labels l"
-            ' JOIN ranked r ON l.prompt_id = r.prompt_id AND l."index" = r."index" GROUP BY ALL',
+            # a row per prompt to join, and not one per image
+            'WITH sets AS (SELECT prompt_id, list_max(min("index", ?)) AS last FROM images GROUP BY prompt_id)'
+            ' SELECT l.prompt_id, l.attribute, l.label, count(*), count(*) FILTER (l."index" <= s.last) FROM labels l'
+            " JOIN sets s ON l.prompt_id = s.prompt_id GROUP BY ALL",
             [set_size],
         ).fetchall():
             prompts[prompt_id].labels.setdefault(attribute, {})[label] = total

@@ -24,6 +24,9 @@ _OBJECT_STORE_BYTES = 100 * 2**20
 """Near Ray's minimum: no image ever lies there."""
 
 
+NO_CLUSTER = "--engine ray: no cluster"
+
+
 class _Actor:
     """A worker in a process of its own."""
 
@@ -74,10 +77,16 @@ class RayEngine:
                 "object_store_memory": _OBJECT_STORE_BYTES,
                 "_node_ip_address": "127.0.0.1",
             }
-        try:
-            self._ray.init(**options)
-        except (ConnectionError, RuntimeError, ValueError) as error:
-            raise ConfigError(f"--engine ray: no cluster: {error}. Mend or unset RAY_ADDRESS") from None
+        for last in (False, True):
+            try:
+                self._ray.init(**options)
+                break
+            except (
+                Exception
+            ) as error:  # a bare Exception where its processes did not start within 30 s, as on a busy machine
+                self._ray.shutdown()
+                if last:
+                    raise ConfigError(f"{NO_CLUSTER}: {error}. Mend or unset RAY_ADDRESS") from None
         try:
             yield
         finally:

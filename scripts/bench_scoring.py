@@ -1,0 +1,435 @@
+"""How fast archives are scored, beside what others do and what the hardware allows.
+
+    python scripts/bench_scoring.py --out bench.json                  speed, on archives that it makes itself
+    python scripts/bench_scoring.py --memory 1000 100000              peak memory against the number of images
+
+Interleaved in one run, round after round on the same images, so that whatever else the machine does meets all alike:
+
+- ours            `allfour rescore` from the archive to committed tables: reading, hashing, decoding, encoding, decisions, parquet
+- open_clip_one   a plain open_clip loop, image after image, as in its README (text encoded once)
+- open_clip_batch the same in batches
+- transformers    the pipeline zero-shot-image-classification with its defaults, two labels
+- encoder         our encoder alone on ready tensors: the better of all cores on one batch, and one core each on several
+- decoding        decoding, resizing and cropping alone, on all cores
+
+The bound is 1 / (encoder time + decoding time): on a CPU both want the same cores. Weights are random, which is allowed here alone:
+nothing in this file says what an image shows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime as dt
+import io
+import json
+import os
+import platform
+import resource
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+import numpy as np
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+CONTENDERS = ("ours", "open_clip_one", "open_clip_batch", "transformers", "encoder", "decoding")
+ARCHIVES: dict[str, tuple[str, int, str, dict[str, Any]]] = {
+    "png-1024": ("PNG", 1024, "folder", {}),
+    "jpeg-512": ("JPEG", 512, "tar", {"quality": 90}),
+}
+"""Name -> (format, side in pixels, layout, options of saving)."""
+TEXTS = ("a photo of a woman.", "a photo of a man.")
+
+
+def picture(seed: int, side: int) -> Image.Image:
+    """A picture that costs about as much to decode as a generated photograph: broad shapes, edges, and some grain."""
+    random = np.random.default_rng(seed)
+    broad = Image.fromarray(random.integers(0, 256, (9, 9, 3), dtype=np.uint8)).resize(
+        (side, side), Image.Resampling.BICUBIC
+    )
+    edges = Image.fromarray(random.integers(0, 256, (64, 64, 3), dtype=np.uint8)).resize(
+        (side, side), Image.Resampling.BILINEAR
+    )
+    pixels = np.asarray(Image.blend(broad, edges, 0.3), dtype=np.int16)
+    grain = random.normal(0, 2.5, (side, side, 1))
+    return Image.fromarray(np.clip(pixels + grain, 0, 255).astype(np.uint8))
+
+
+def make_archive(root: Path, name: str, *, shards: int, per_shard: int) -> Path:
+    """PROMPT/INDEX.png, or a folder of tars with a caption for each image."""
+    kind, side, layout, options = ARCHIVES[name]
+    folder = root / name
+    folder.mkdir(parents=True)
+    for shard in range(shards):
+        tar = tarfile.open(folder / f"{shard:05d}.tar", "w") if layout == "tar" else None
+        for number in range(per_shard):
+            buffer = io.BytesIO()
+            picture(shard * per_shard + number, side).save(buffer, kind, **options)
+            if tar is None:
+                path = folder / f"prompt_{shard}" / f"{number}.png"
+                path.parent.mkdir(exist_ok=True)
+                path.write_bytes(buffer.getvalue())
+                continue
+            for extension, data in (("jpg", buffer.getvalue()), ("txt", b"a prompt")):
+                member = tarfile.TarInfo(f"{number:06d}.{extension}")
+                member.size = len(data)
+                tar.addfile(member, io.BytesIO(data))
+        if tar is not None:
+            tar.close()
+    return folder
+
+
+def make_weights(root: Path, model: str) -> Path:
+    """A folder in open_clip's own format with random weights."""
+    import open_clip
+    import torch
+    from safetensors.torch import save_file
+
+    folder = root / f"random-{model}"
+    folder.mkdir()
+    torch.manual_seed(0)
+    built = open_clip.create_model(model, pretrained=None)
+    config = {"model_cfg": open_clip.get_model_config(model), "preprocess_cfg": dict(built.visual.preprocess_cfg)}
+    (folder / "open_clip_config.json").write_text(json.dumps(config, default=list))
+    save_file({k: v.contiguous() for k, v in built.state_dict().items()}, folder / "open_clip_model.safetensors")
+    return folder
+
+
+class Bench:
+    """The contenders over one archive. Each takes a shard's number and gives the number of images that it did."""
+
+    def __init__(self, archive: Path, weights: Path, root: Path, *, workers: int, batch: int) -> None:
+        from pipeline.archives import ArchiveOptions, open_source
+        from pipeline.config import ScoringConfig, load_attributes
+
+        self.archive, self.weights, self.root, self.workers, self.batch = archive, weights, root, workers, batch
+        per_shard = sum(1 for _ in (archive / "prompt_0").iterdir()) if (archive / "prompt_0").exists() else 10_000
+        self.source = open_source(str(archive), options=ArchiveOptions(shard_size=per_shard))
+        self.shards = list(self.source.shards())
+        self.config = ScoringConfig(workers=workers, batch_size=batch)
+        self.attributes = load_attributes("configs/attributes/perceived.yaml")
+        self._classifier: Any = None
+
+    @property
+    def classifier(self) -> Any:
+        from models.classifiers.clip import ClipClassifier
+
+        if self._classifier is None:
+            self._classifier = ClipClassifier(
+                attributes=self.attributes, model=None, pretrained=str(self.weights), root=ROOT
+            )
+        return self._classifier
+
+    def contender(self, name: str) -> Callable[[int], int]:
+        made: Callable[[int], int] = getattr(self, f"_{name}")()
+        return made
+
+    def bytes_of(self, shard: int) -> Iterator[bytes]:
+        """Image files of a shard, read as a plain loop would."""
+        if (self.archive / "prompt_0").exists():
+            for path in sorted((self.archive / f"prompt_{shard}").iterdir()):
+                yield path.read_bytes()
+            return
+        with tarfile.open(self.archive / f"{shard:05d}.tar") as tar:
+            for member in tar:
+                if member.name.endswith(".jpg"):
+                    yield tar.extractfile(member).read()  # type: ignore[union-attr]
+
+    def _ours(self) -> Callable[[int], int]:
+        from pipeline.engines.base import ScoringJob, Worker
+
+        run = self.root / f"run-{self.archive.name}"
+        job = ScoringJob(run=run, source=self.source, config=self.config, build=lambda: self.classifier)
+        worker = Worker(job, self.classifier)
+
+        def score(shard: int) -> int:
+            shutil.rmtree(run, ignore_errors=True)  # embeddings that stand would be used again
+            return worker.score(self.shards[shard])
+
+        return score
+
+    def _open_clip(self, batch: int) -> Callable[[int], int]:
+        import open_clip
+        import torch
+
+        name = f"local-dir:{self.weights}"
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        model, _, preprocess = open_clip.create_model_and_transforms(name, device=device)
+        model.eval()
+        with torch.no_grad():
+            text = model.encode_text(open_clip.get_tokenizer(name)(list(TEXTS)).to(device))
+            text /= text.norm(dim=-1, keepdim=True)
+
+        def score(shard: int) -> int:
+            done = 0
+            images: list[Any] = []
+
+            def flush() -> None:
+                features = model.encode_image(torch.stack(images).to(device))
+                features /= features.norm(dim=-1, keepdim=True)
+                (100.0 * features @ text.T).softmax(dim=-1).cpu().numpy()
+                images.clear()
+
+            with torch.no_grad():
+                for data in self.bytes_of(shard):
+                    images.append(preprocess(Image.open(io.BytesIO(data)).convert("RGB")))
+                    done += 1
+                    if len(images) == batch:
+                        flush()
+                if images:
+                    flush()
+            return done
+
+        return score
+
+    def _open_clip_one(self) -> Callable[[int], int]:
+        return self._open_clip(1)
+
+    def _open_clip_batch(self) -> Callable[[int], int]:
+        return self._open_clip(self.batch)
+
+    def _transformers(self) -> Callable[[int], int]:
+        import torch
+        import transformers
+        from open_clip.tokenizer import SimpleTokenizer
+
+        transformers.logging.set_verbosity_error()
+        folder = self.root / "tokenizer"
+        folder.mkdir(exist_ok=True)
+        own = SimpleTokenizer()
+        (folder / "vocab.json").write_text(json.dumps(own.encoder))
+        (folder / "merges.txt").write_text("#version: 0.2\n" + "\n".join(" ".join(pair) for pair in own.bpe_ranks))
+        tokenizer = transformers.CLIPTokenizerFast.from_pretrained(folder)
+        sizes = json.loads((self.weights / "open_clip_config.json").read_text())["model_cfg"]
+        vision, text = sizes["vision_cfg"], sizes["text_cfg"]
+        config = transformers.CLIPConfig(
+            projection_dim=sizes["embed_dim"],
+            vision_config={"hidden_size": vision["width"], "intermediate_size": 4 * vision["width"],
+                           "num_hidden_layers": vision["layers"], "num_attention_heads": vision["width"] // vision.get("head_width", 64),
+                           "patch_size": vision["patch_size"], "image_size": vision["image_size"]},
+            text_config={"hidden_size": text["width"], "intermediate_size": 4 * text["width"],
+                         "num_hidden_layers": text["layers"], "num_attention_heads": text["heads"]},
+        )  # fmt: skip
+        pipe = transformers.pipeline(
+            "zero-shot-image-classification",
+            model=transformers.CLIPModel(config).eval(),
+            tokenizer=tokenizer,
+            image_processor=transformers.CLIPImageProcessor(),
+            device=0 if torch.cuda.is_available() else -1,
+        )
+
+        def score(shard: int) -> int:
+            images = (Image.open(io.BytesIO(data)).convert("RGB") for data in self.bytes_of(shard))
+            return sum(1 for image in images if pipe(image, candidate_labels=["a woman", "a man"]))
+
+        return score
+
+    def _encoder(self) -> Callable[[int], int]:
+        from models.classifiers.base import ParallelEncoder
+        from pipeline.decoding import decode
+        from pipeline.scoring import GROUP
+
+        one = self.classifier.prepare(decode(next(self.bytes_of(0))))
+        parallel = isinstance(self.classifier, ParallelEncoder) and self.classifier.encodes_in_parallel
+        whole = np.repeat(one[None], self.batch, axis=0)
+        group = np.repeat(one[None], min(GROUP, self.batch), axis=0)
+        count = self.shard_images()
+
+        def score(shard: int) -> int:
+            if not parallel:
+                results = [self.classifier.encode(whole) for _ in range(-(-count // self.batch))]
+                return sum(map(len, results))
+            groups = -(-count // len(group))
+            with ThreadPoolExecutor(self.workers) as pool:
+                return sum(map(len, pool.map(lambda _: self.classifier.encode_on_one_core(group), range(groups))))
+
+        return score
+
+    def _decoding(self) -> Callable[[int], int]:
+        from pipeline.decoding import decode
+
+        def score(shard: int) -> int:
+            with ThreadPoolExecutor(self.workers) as pool:
+                return sum(
+                    1 for _ in pool.map(lambda data: self.classifier.prepare(decode(data)), self.bytes_of(shard))
+                )
+
+        return score
+
+    def shard_images(self) -> int:
+        return sum(1 for _ in self.bytes_of(0))
+
+
+def measure(bench: Bench, contenders: Sequence[str], rounds: int) -> dict[str, Any]:
+    """img/s of every contender: the median over rounds, after one that warms up."""
+    runs = {name: bench.contender(name) for name in contenders}
+    speeds: dict[str, list[float]] = {name: [] for name in contenders}
+    for number in range(rounds + 1):
+        order = list(contenders) if number % 2 else list(reversed(contenders))
+        for name in order:
+            started = time.perf_counter()
+            images = runs[name](number)
+            speed = images / (time.perf_counter() - started)
+            if number:
+                speeds[name].append(speed)
+            print(f"{bench.archive.name} round {number} {name}: {speed:.2f} img/s", file=sys.stderr, flush=True)
+    result: dict[str, Any] = {
+        name: {"img_per_s": float(np.median(values)), "min": min(values), "max": max(values)}
+        for name, values in speeds.items()
+    }
+    middle = {name: result[name]["img_per_s"] for name in contenders}
+    if {"ours", "encoder", "decoding"} <= middle.keys():
+        bound = 1 / (1 / middle["encoder"] + 1 / middle["decoding"])
+        result["bound"] = {"img_per_s": bound}
+        middle["bound"] = bound
+    result["ours_over"] = {name: middle["ours"] / value for name, value in middle.items() if name != "ours"}
+    return result
+
+
+def peak_mb() -> float:
+    """Peak memory of this process so far, MiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def memory(counts: Sequence[int], shard_size: int) -> dict[str, float]:
+    """Peak memory, MiB, of the whole command in a process of its own, over archives of so many small images."""
+    found = {}
+    with tempfile.TemporaryDirectory() as name:
+        root = Path(name)
+        weights = root / "tiny"
+        for count in counts:
+            archive = root / f"archive-{count}"
+            for number in range(count):
+                path = archive / f"prompt_{number % 250}" / f"{number // 250}.jpg"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(np.random.default_rng(number).integers(0, 256, (8, 8, 3), dtype=np.uint8)).resize(
+                    (64, 64)
+                ).save(path, quality=85)
+            done = subprocess.run(
+                [sys.executable, __file__, "--memory-of", str(archive), "--weights", str(weights), "--shard-size", str(shard_size)],
+                capture_output=True, text=True, check=True,
+            )  # fmt: skip
+            found[str(count)] = float(done.stdout.split()[-1])
+            print(f"{count} images: peak {found[str(count)]:.0f} MiB", file=sys.stderr, flush=True)
+            shutil.rmtree(archive)
+    return found
+
+
+def memory_of(archive: Path, weights: Path, shard_size: int) -> float:
+    """Rescore an archive with a tiny CLIP, tables, metrics and report included."""
+    from pipeline import stages
+    from pipeline.config import RunConfig
+    from pipeline.progress import Reporter
+    from pipeline.run_folder import RunFolder
+
+    if not weights.exists():
+        _tiny_weights(weights)
+    config = RunConfig.model_validate(
+        {"classifier": {"backend": "clip", "pretrained": str(weights)}, "archive": {"shard_size": shard_size}}
+    )
+    with tempfile.TemporaryDirectory() as run:
+        stages.rescore(config, str(archive), RunFolder(Path(run)), Reporter(quiet=True))
+    return peak_mb()
+
+
+def _tiny_weights(folder: Path) -> None:
+    import open_clip
+    from safetensors.torch import save_file
+
+    vision = {"image_size": 32, "layers": 2, "width": 64, "head_width": 32, "patch_size": 8}
+    text = {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 2}
+    built = open_clip.model.CLIP(
+        embed_dim=512, vision_cfg=open_clip.CLIPVisionCfg(**vision), text_cfg=open_clip.CLIPTextCfg(**text)
+    )
+    folder.mkdir(parents=True)
+    config = {"model_cfg": {"embed_dim": 512, "vision_cfg": vision, "text_cfg": text},
+              "preprocess_cfg": {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]}}  # fmt: skip
+    (folder / "open_clip_config.json").write_text(json.dumps(config))
+    save_file({k: v.contiguous() for k, v in built.state_dict().items()}, folder / "open_clip_model.safetensors")
+
+
+def processor() -> str:
+    """The processor's name, where the system tells it."""
+    info = Path("/proc/cpuinfo")
+    names = [line for line in info.read_text().splitlines() if line.startswith("model name")] if info.exists() else []
+    return names[0].partition(":")[2].strip() if names else platform.processor()
+
+
+def main() -> None:
+    from pipeline.scoring import cores
+
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="ViT-B-32")
+    parser.add_argument("--archives", nargs="+", choices=ARCHIVES, default=list(ARCHIVES))
+    parser.add_argument("--contenders", nargs="+", choices=CONTENDERS, default=list(CONTENDERS))
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--images", type=int, default=64, help="per round")
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--workers", type=int, default=cores())
+    parser.add_argument("--out", type=Path, help="also write the JSON here")
+    parser.add_argument("--no-peaks", action="store_true", help="leave out peak memory, which takes a process each")
+    parser.add_argument("--memory", nargs="+", type=int, metavar="IMAGES", help="measure memory at these sizes instead")
+    parser.add_argument("--shard-size", type=int, default=1000, help="for --memory")
+    parser.add_argument("--memory-of", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--weights", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--peak-of", nargs=3, metavar=("NAME", "ARCHIVE", "WEIGHTS"), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+
+    if options.memory_of:
+        print(memory_of(options.memory_of, options.weights, options.shard_size))
+        return
+    if options.peak_of:
+        name, archive, weights = options.peak_of
+        with tempfile.TemporaryDirectory() as folder:
+            bench = Bench(Path(archive), Path(weights), Path(folder), workers=options.workers, batch=options.batch)
+            bench.contender(name)(0)
+        print(peak_mb())
+        return
+
+    about = {"date": dt.date.today().isoformat(), "processor": processor(), "cores": options.workers,
+             "command": " ".join(["python", "scripts/bench_scoring.py", *sys.argv[1:]])}  # fmt: skip
+    if options.memory:
+        result: dict[str, Any] = {**about, "peak_mib": memory(options.memory, options.shard_size)}
+    else:
+        result = {
+            **about,
+            "model": options.model,
+            "images_per_round": options.images,
+            "rounds": options.rounds,
+            "archives": {},
+        }
+        with tempfile.TemporaryDirectory() as folder:
+            root = Path(folder)
+            weights = make_weights(root, options.model)
+            for name in options.archives:
+                archive = make_archive(root, name, shards=options.rounds + 1, per_shard=options.images)
+                bench = Bench(archive, weights, root, workers=options.workers, batch=options.batch)
+                result["archives"][name] = measure(bench, options.contenders, options.rounds)
+                del bench
+                for contender in options.contenders if not options.no_peaks else ():
+                    done = subprocess.run(
+                        [sys.executable, __file__, "--workers", str(options.workers), "--batch", str(options.batch),
+                         "--peak-of", contender, str(archive), str(weights)],
+                        capture_output=True, text=True, check=True,
+                    )  # fmt: skip
+                    result["archives"][name][contender]["peak_mib"] = float(done.stdout.split()[-1])
+    text = json.dumps(result, indent=1)
+    print(text)
+    if options.out:
+        options.out.write_text(text + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
