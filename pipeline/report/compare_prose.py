@@ -149,7 +149,7 @@ def reference_sentence(entry: Mapping[str, Any]) -> str:
     differing = summary["differing_prompts"]
     text += f"{grouped(differing)} of {quantity(summary['prompts'], 'prompt')} differ{'s' if summary['prompts'] == 1 else ''} by more than chance."  # fmt: skip
     if entry["reference"]["name"] != "an even split":
-        text += f" {grouped(summary['further_from_even'])} lie further from an even split than the reference does."
+        text += f" {grouped(summary['further_from_even'])} {'lies' if summary['further_from_even'] == 1 else 'lie'} further from an even split than the reference does."
     return text
 
 
