@@ -99,7 +99,7 @@ def test_the_same_seed_gives_the_same_bytes(folder: Path) -> None:
 
 def test_settings_reach_the_pipeline(folder: Path) -> None:
     plain = pixels(list(make(folder).generate(REQUESTS[:1])))
-    for changes in ({"steps": 4}, {"guidance_scale": 9.0}, {"scheduler": "euler"}):
+    for changes in ({"steps": 4}, {"guidance_scale": 9.0}, {"scheduler": "euler-ancestral"}):
         other = pixels(list(make(folder, **changes).generate(REQUESTS[:1])))
         assert not np.array_equal(plain["nurse", 0], other["nurse", 0]), changes
     tall = pixels(list(make(folder, height=32, width=16).generate(REQUESTS[:1])))
