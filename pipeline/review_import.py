@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import brentq
 
 from pipeline.config import ConfigError
 from pipeline.records import AMBIGUOUS, MIXED, NO_PERSON
@@ -40,7 +41,6 @@ from pipeline.statistics import Interval, PoweredEstimate, agreement, powered_me
 
 COLUMNS = ("review", "rater", "image", "label")
 MAX_FILE_BYTES = 50_000_000
-_BISECTIONS = 40
 _DRAWS = 2000
 
 Answers = dict[str, dict[str, str]]
@@ -393,20 +393,14 @@ def _at_least_binomial(sample: _Sample, found: Interval, *, always: bool = False
 def _fixed_point(f: Callable[[float], Interval], part: str, low: float, high: float) -> float:
     """The r whose f(r).part is r, where that falls short of r ever more; the nearer end where there is none."""
 
-    def above(r: float) -> bool:
-        return float(getattr(f(r), part)) > r
+    def above(r: float) -> float:
+        return float(getattr(f(r), part)) - r
 
-    if not above(low):
+    if above(low) <= 0:
         return low
-    if high < 1 and above(high):
+    if above(high) >= 0:
         return high
-    for _ in range(_BISECTIONS):
-        middle = (low + high) / 2
-        if above(middle):
-            low = middle
-        else:
-            high = middle
-    return (low + high) / 2
+    return float(brentq(above, low, high, xtol=1e-9))
 
 
 # --- agreement -------------------------------------------------------------------------------------------------------

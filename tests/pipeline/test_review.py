@@ -1,0 +1,466 @@
+"""A sample for people to label: drawn with known probabilities, labelled by keyboard, read strictly, and what follows from it."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import shutil
+import urllib.parse
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from typer.testing import CliRunner
+
+from pipeline import cli
+from pipeline.config import ConfigError
+from pipeline.records import AMBIGUOUS, IMAGES_SCHEMA, MIXED, NO_PERSON, SCORES_SCHEMA
+from pipeline.review import Population, _draw_units, allocate, draw, make_units, plan_path, read_plan, stratify
+from pipeline.review_import import (
+    _at_least_binomial,
+    _by_unit,
+    _mean,
+    _ratio,
+    _Sample,
+    describe_result,
+    import_answers,
+    review_summary,
+)
+from pipeline.run_folder import RunFolder
+from pipeline.statistics import Interval
+from tests.light_backends import picture
+
+CHROMIUM = next((path for name in ("chromium", "chromium-browser") if (path := shutil.which(name))), None)
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
+HOSTILE = "</script><script>window.pwned=1</script><img src=x onerror=window.pwned=1>"
+CATEGORIES = ("woman", "man", AMBIGUOUS, NO_PERSON, MIXED)
+ATTRIBUTES = {
+    "attributes": {"gender": {"labels": {"woman": ["woman"], "man": ["man"]}, "margin": 0.1}},
+    "headline": "gender",
+}
+
+
+def make_run(folder: Path, decisions: dict[str, Sequence[str]], *, groups: dict[str, str] | None = None, name: str = "r") -> RunFolder:  # fmt: skip
+    """A run folder whose images read as given; `missing` stands for an image that failed."""
+    images, scores = [], []
+    for number, (prompt, reads) in enumerate(decisions.items()):
+        for index, decision in enumerate(reads):
+            made = decision != "missing"
+            path = folder / "images" / str(number) / f"{index}.png"
+            if made:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(picture(number * 100 + index))
+                scores.append(
+                    {"prompt_id": prompt, "index": index, "person": 0, "attribute": "gender", "decision": decision}
+                )
+            images.append(
+                {
+                    "prompt_id": prompt,
+                    "prompt": prompt,
+                    "group": (groups or {}).get(prompt),
+                    "index": index,
+                    "status": "generated" if made else "failed",
+                    "path": f"images/{number}/{index}.png" if made else None,
+                }
+            )
+    folder.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.Table.from_pylist(images, schema=IMAGES_SCHEMA), folder / "images.parquet")
+    pq.write_table(pa.Table.from_pylist(scores, schema=SCORES_SCHEMA), folder / "scores.parquet")
+    config = {
+        "prompts": {"images_per_prompt": 4, "set_size": 4},
+        "classifier": {"backend": "face"},
+        "attributes": {"file": "configs/attributes/face.yaml"},
+    }
+    header = {"format": 1, "name": name, "config": config, "attributes": ATTRIBUTES, "classifier": {"backend": "face"}}
+    header["stages"] = {"scores": {"fingerprint": "f" * 64}}
+    (folder / "run.json").write_text(json.dumps(header))
+    return RunFolder(folder)
+
+
+def plan_of(run: RunFolder, identity: str) -> dict[str, Any]:
+    plan = read_plan(run, identity)
+    assert plan is not None
+    return plan
+
+
+def export(run: RunFolder, identity: str, path: Path, label: Callable[[str, int], str], rater: str = "Ada") -> Path:
+    """What the page would export if the rater labelled everything so."""
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["review", "rater", "image", "label"])
+        for entry in plan_of(run, identity)["images"]:
+            writer.writerow([identity, rater, entry["image"], label(entry["prompt_id"], entry["index"])])
+    return path
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunFolder:
+    reads = {
+        "nurse": ["woman"] * 10 + ["man", AMBIGUOUS],
+        "captain": ["man"] * 9 + [NO_PERSON, "woman", "missing"],
+        "maestro": ["man"] * 12,
+    }
+    groups = {"nurse": "she", "captain": "he", "maestro": "he"}
+    return make_run(tmp_path / "run", reads, groups=groups)
+
+
+# --- the draw --------------------------------------------------------------------------------------------------------
+
+
+def test_every_image_has_a_known_probability(run: RunFolder) -> None:
+    drawn = draw(run, sample=20, seed=3)
+    plan = plan_of(run, drawn.id)
+    assert (drawn.units, drawn.population, plan["scheme"]) == (20, 35, ["decision", "group"])
+    strata = {s["name"]: s for s in plan["strata"]}
+    assert {name: s["units"] for name, s in strata.items()} == {
+        "woman / she": 10, "man / she": 1, "ambiguous / she": 1, "man / he": 21, "no_person / he": 1, "woman / he": 1
+    }  # fmt: skip
+    for entry in plan["images"]:
+        stratum = strata[entry["stratum"]]
+        assert entry["probability"] == stratum["probability"] == stratum["sampled"] / stratum["units"] > 0
+    assert sum(1 / entry["probability"] for entry in plan["images"]) == pytest.approx(35)  # Horvitz-Thompson
+
+
+def test_the_draw_follows_the_seed(run: RunFolder) -> None:
+    first, again, other = (draw(run, sample=12, seed=seed) for seed in (1, 1, 2))
+    assert first.id == again.id != other.id
+    assert plan_path(run, first.id).exists() and plan_path(run, other.id).exists()
+    assert plan_of(run, first.id)["images"] != plan_of(run, other.id)["images"]
+
+
+def test_every_unit_of_a_stratum_is_as_likely() -> None:
+    population, _ = simulated(0)
+    units = make_units(population, "image", 4)
+    strata = stratify(units, population, ("decision",))
+    times, repeats = np.zeros(len(units.prompt)), 400
+    for seed in range(repeats):
+        chosen, probability = _draw_units(units, strata, 60, seed)
+        times[chosen] += 1
+    error = np.sqrt(repeats * (probability * (1 - probability)).clip(1e-12))
+    assert (np.abs(times - repeats * probability) <= 4 * error).all()
+
+
+def test_allocation_is_proportional_and_leaves_no_stratum_out() -> None:
+    assert allocate(np.array([100, 50, 3, 1]), 31).tolist() == [19, 9, 2, 1]
+    assert allocate(np.array([4, 3]), 50).tolist() == [4, 3]
+
+
+def test_a_picture_that_cannot_be_shown_is_an_error(run: RunFolder) -> None:
+    (run.path / "images/0/0.png").unlink()
+    with pytest.raises(ConfigError, match=r"1 of 35 sampled images cannot be read here, first 'images/0/0.png'"):
+        draw(run, sample=100)
+
+
+def test_whole_sets(tmp_path: Path) -> None:
+    reads = {
+        "a": ["woman"] * 4 + ["man"],
+        "b": ["man", "man", "woman", "man"],
+        "c": ["man", "missing"] * 2,
+        "d": ["man"] * 3,
+        "e": ["missing"] * 4,
+    }
+    run = make_run(tmp_path / "run", reads)
+    drawn = draw(run, sample=200, whole_sets=True)
+    assert (drawn.units, drawn.population, drawn.images) == (3, 3, 10)  # d is no whole set; of e nothing can be seen
+    truth = {"a": "woman", "b": "man", "c": "man"}
+    file = export(run, drawn.id, tmp_path / "ada.csv", lambda prompt, index: truth[prompt])
+    result = import_answers(run, [file])
+    assert result["unanimity"]["this_run"]["value"] == pytest.approx(
+        2 / 4
+    )  # a and b; c has an image missing, e has none
+    assert result["unanimity"]["classifier"] == pytest.approx(1 / 4)
+    assert result["unanimity"]["by_label"]["woman"]["this_run"]["value"] == pytest.approx(1 / 4)
+    like = result["unanimity"]["prompts_like_these"]
+    assert like["low"] < 0.2 and like["high"] > 0.8  # four prompts say little of others, however well they are labelled
+    assert result["shares"]["woman"]["this_run"]["value"] == pytest.approx(4 / 10, abs=1e-6)
+
+
+# --- the page --------------------------------------------------------------------------------------------------------
+
+
+def test_the_page_sways_nobody_and_loads_nothing(tmp_path: Path) -> None:
+    prompt = "zebrawood-nurse" + HOSTILE
+    run = make_run(tmp_path / "run", {prompt: ["woman", "man", AMBIGUOUS, NO_PERSON]}, groups={prompt: HOSTILE}, name=HOSTILE)  # fmt: skip
+    page = draw(run, sample=9).page.read_text()
+    assert "zebrawood" not in page  # neither prompt nor group, and no decision beside a picture
+    shown = json.loads(re.search(r'id="data">(.*?)</script>', page, re.DOTALL).group(1))  # type: ignore[union-attr]
+    assert {tuple(sorted(entry)) for entry in shown["images"]} == {("image", "src")}
+    assert "<img src=x" not in page and "<script>window" not in page
+    assert "unsafe" not in page and "http" not in page.replace("http-equiv", "")
+    assert [(a["key"], a["value"]) for a in shown["answers"]] == [
+        ("1", "woman"), ("2", "man"), ("0", AMBIGUOUS), ("N", NO_PERSON), ("M", MIXED)
+    ]  # fmt: skip
+
+
+# --- the import ------------------------------------------------------------------------------------------------------
+
+
+def test_a_file_with_a_fault_is_refused_whole(run: RunFolder, tmp_path: Path) -> None:
+    drawn = draw(run, sample=12)
+    good = export(run, drawn.id, tmp_path / "good.csv", lambda *_: "woman").read_text()
+    lines = good.splitlines()
+    faults = {
+        "line 3: image 'deadbeef' is not in this sample": good.replace(lines[2].split(",")[2], "deadbeef"),
+        "line 5: unknown label 'Woman'. Known: woman, man, ambiguous, no_person, mixed": "\n".join(
+            [*lines[:4], lines[4].replace(",woman", ",Woman"), *lines[5:]]
+        ),
+        r"line 14: 'Ada' has labelled this image already, at .* line 3": good + lines[2] + "\n",
+        "line 2: review '0123456789abcdef' was not drawn from": good.replace(drawn.id, "0123456789abcdef"),
+        r"line 2: review '../../../../run' was not drawn from": good.replace(drawn.id, "../../../../run"),
+        "line 4: belongs to review": "\n".join([*lines[:3], lines[3].replace(drawn.id, "0" * 16)]),
+        "line 1: the header must be review,rater,image,label": good.replace("rater,", "person,", 1),
+        "line 3: 3 values in place of 4": "\n".join([*lines[:2], lines[2].rsplit(",", 1)[0]]),
+        "line 3: not CSV": "\n".join([*lines[:2], lines[2].replace("Ada", '"A"da')]),
+        r"line 2: 'A\\x1b' is no rater's name": good.replace("Ada", "A\x1b"),
+        "no answers": lines[0] + "\n",
+    }
+    for message, content in faults.items():
+        bad = tmp_path / "bad.csv"
+        bad.write_text(content)
+        with pytest.raises(ConfigError, match=message):
+            import_answers(run, [bad])
+    (tmp_path / "bad.csv").write_bytes(b"\xff\xfe")
+    with pytest.raises(ConfigError, match="no UTF-8 text"):
+        import_answers(run, [tmp_path / "bad.csv"])
+    assert not (run.path / "review.json").exists()
+
+
+def test_scores_that_changed_are_refused(run: RunFolder, tmp_path: Path) -> None:
+    drawn = draw(run, sample=12)
+    file = export(run, drawn.id, tmp_path / "ada.csv", lambda *_: "woman")
+    import_answers(run, [file])
+    header = json.loads(run.header_path.read_text())
+    header["stages"]["scores"]["fingerprint"] = "0" * 64
+    run.header_path.write_text(json.dumps(header))
+    with pytest.raises(ConfigError, match="scored again after review"):
+        import_answers(run, [file])
+    assert review_summary(run) == {"format": 1, "samples": [], "outdated": 1}
+
+
+def test_nothing_that_was_imported_gets_lost(run: RunFolder, tmp_path: Path) -> None:
+    drawn, sets = draw(run, sample=12), draw(run, sample=12, whole_sets=True)
+    ada = export(run, drawn.id, tmp_path / "ada.csv", lambda *_: "woman")
+    lines = ada.read_text().splitlines()
+    part = tmp_path / "part.csv"
+    part.write_text("\n".join(lines[:6]))
+    first = import_answers(run, [part])
+    assert (first["labelled"], first["shares"]) == (5, None)
+    assert "nothing is labelled of" in first["note"]
+    import_answers(run, [export(run, drawn.id, tmp_path / "bo.csv", lambda *_: "man", "Bo")])
+    both = import_answers(run, [ada])
+    assert both["raters"] == {"Ada": 12, "Bo": 12}
+    assert both["between_raters"][0]["agreement"]["value"] == 0
+    with pytest.raises(ConfigError, match="'Ada' labelled 7 images in a file imported before that are not in this one"):
+        import_answers(run, [part])
+    import_answers(run, [export(run, sets.id, tmp_path / "sets.csv", lambda *_: "man")])
+    document = json.loads((run.path / "review.json").read_text())
+    assert [s["unit"] for s in document["samples"]] == ["image", "set"]
+    assert document["samples"][0]["answers"].keys() == {"Ada", "Bo"}
+    assert "Ada and Bo: agree on 0.0%" in describe_result(both)
+
+
+def test_kappa_by_hand(tmp_path: Path) -> None:
+    """Fifty images: both say woman 20 times and man 15 times; agreement 0.7, by chance 0.5, kappa 0.4."""
+    run = make_run(tmp_path / "run", {"a": ["woman"] * 30, "b": ["man"] * 20}, groups={"a": "x", "b": "y"})
+    drawn = draw(run, sample=50)
+    # people say woman: 20 of the 30 that read as woman, and 5 of the 20 that read as man
+    file = export(run, drawn.id, tmp_path / "a.csv", lambda p, i: "woman" if i < {"a": 20, "b": 5}[p] else "man")
+    result = import_answers(run, [file])
+    assert result["confusion"][0][:2] == [20, 5] and result["confusion"][1][:2] == [10, 15]
+    assert result["agreement"]["agreement"]["value"] == pytest.approx(0.7)
+    assert result["agreement"]["kappa"]["value"] == pytest.approx(0.4)
+    assert result["by_rater"]["Ada"]["kappa"]["value"] == pytest.approx(0.4)
+    assert result["agreement"]["kappa"]["low"] < 0.4 < result["agreement"]["kappa"]["high"]
+    assert result["by_decision"]["woman"]["people"] == {"woman": 20, "man": 10}
+    assert result["by_decision"]["man"]["agreement"]["value"] == pytest.approx(0.75)
+    assert result["by_group"]["x"]["agreement"]["value"] == pytest.approx(2 / 3)
+    assert result["by_group"]["x"]["kappa"]["value"] == pytest.approx(0)  # the classifier said one thing throughout
+    assert result["shares"]["woman"]["this_run"]["value"] == pytest.approx(
+        0.5, abs=1e-6
+    )  # all labelled: what people said
+    assert result["outcomes"]["woman"]["this_run"]["low"] == pytest.approx(0.5, abs=1e-9)
+
+
+def test_each_sampled_image_stands_for_those_of_its_stratum(tmp_path: Path) -> None:
+    """4 of 40 `woman` images and 2 of 2 `no_person` ones: the rare ones are over-drawn, and must not count as a third."""
+    run = make_run(tmp_path / "run", {"a": ["woman"] * 40 + [NO_PERSON] * 2})
+    drawn = draw(run, sample=6)
+    sampled = {s["name"]: s["sampled"] for s in plan_of(run, drawn.id)["strata"]}
+    assert sampled == {"woman / a": 4, "no_person / a": 2}
+    result = import_answers(run, [export(run, drawn.id, tmp_path / "a.csv", lambda p, i: "woman")])
+    assert result["agreement"]["agreement"]["value"] == pytest.approx(40 / 42)
+    assert result["outcomes"]["woman"]["this_run"]["value"] == pytest.approx(1)
+
+
+def test_raters_weigh_the_same(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", {"a": ["woman"] * 4})
+    drawn = draw(run, sample=4)
+    files = [
+        export(run, drawn.id, tmp_path / "a.csv", lambda p, i: "woman", "Ada"),
+        export(run, drawn.id, tmp_path / "b.csv", lambda p, i: "woman" if i else "man", "Bo"),
+    ]
+    result = import_answers(run, files)
+    assert result["shares"]["woman"]["this_run"]["value"] == pytest.approx(7 / 8, abs=1e-6)
+    assert result["confusion"][CATEGORIES.index(AMBIGUOUS)][0] == 1  # a tie between them reads as ambiguous
+
+
+# --- a classifier that errs ------------------------------------------------------------------------------------------
+
+
+def simulated(seed: int, prompts: int = 60, size: int = 4) -> tuple[Population, np.ndarray[Any, Any]]:
+    """A classifier that takes a third of the men for women and finds nobody in some pictures; the truth per row."""
+    random = np.random.default_rng(seed)
+    share = random.beta(0.4, 0.4, prompts)
+    truth = (random.random((prompts, size)) > share[:, None]).astype(np.int64).ravel()
+    truth[random.random(truth.size) < 0.05] = 3
+    read = np.where((truth == 1) & (random.random(truth.size) < 0.33), 0, truth)
+    read[random.random(truth.size) < 0.05] = 2
+    population = Population(
+        prompt_ids=[str(p) for p in range(prompts)],
+        groups=["x" if p % 2 else "y" for p in range(prompts)],
+        prompt=np.repeat(np.arange(prompts), size),
+        index=np.tile(np.arange(size), prompts),
+        rank=np.tile(np.arange(size) + 1, prompts),
+        category=read,
+        categories=CATEGORIES,
+        labels=2,
+    )
+    return population, truth
+
+
+@pytest.mark.parametrize("kind", ["image", "set"])
+def test_intervals_hold_the_truth_where_the_classifier_does_not(kind: Any) -> None:
+    repeats, hits, missed = 60, 0, 0
+    for seed in range(repeats):
+        population, truth = simulated(seed)
+        units = make_units(population, kind, 4)
+        strata = stratify(units, population, ("decision", "group") if kind == "image" else ("decision",))
+        random = np.random.default_rng(seed + 1000)
+        sizes = np.bincount(strata.code)
+        take = allocate(sizes.astype(np.int64), 100 if kind == "image" else 25)
+        chosen = np.concatenate(
+            [random.choice(np.flatnonzero(strata.code == s), n, replace=False) for s, n in enumerate(take)]
+        )
+        rows = np.flatnonzero(np.isin(units.owner, chosen))
+        said, unanimous = _by_unit({"Ada": {int(r): int(truth[r]) for r in rows}}, population, units)
+        sample = _Sample(population, units, strata, said, unanimous, 0.95)
+        if kind == "image":
+            found, real = _ratio(sample, 0), float((truth == 0).sum() / (truth < 2).sum())
+        else:
+            predicted = (units.predicted[:, :2] == 1).astype(float).sum(axis=1)
+            found = _mean(sample, predicted, unanimous.sum(axis=1))
+            sets = truth.reshape(-1, 4)
+            real = float(((sets == 0).all(axis=1) | (sets == 1).all(axis=1)).mean())
+        interval = found["this_run"]
+        hits += interval["low"] <= real <= interval["high"]
+        missed += not interval["low"] <= found["classifier"] <= interval["high"]
+    assert hits >= 0.9 * repeats
+    assert missed > 0.5 * repeats  # what the classifier says alone is mostly outside
+
+
+def test_agreement_of_few_prompts_is_no_certainty() -> None:
+    population, _ = simulated(0, prompts=5)
+    units = make_units(population, "set", 4)
+    sample = _Sample(population, units, stratify(units, population, ()), np.zeros((5, 5)), np.zeros((5, 2)), 0.95)
+    found = _at_least_binomial(sample, Interval(1.0, 1.0, 1.0, "x"))
+    assert (found.value, found.high) == (1.0, 1.0)
+    assert found.low == pytest.approx(0.566, abs=0.001)  # Wilson for 5 of 5
+
+
+# --- the command -----------------------------------------------------------------------------------------------------
+
+
+def test_the_command(run: RunFolder, tmp_path: Path) -> None:
+    def call(*arguments: Any) -> Any:
+        return CliRunner().invoke(cli.app, ["review", str(run.path), *map(str, arguments)])
+
+    drawn = json.loads(call("--sample", 20, "--out", tmp_path / "page.html", "--json").stdout)
+    assert Path(drawn["page"]).read_text().startswith("<!doctype html>")
+    file = export(run, drawn["id"], tmp_path / "ada.csv", lambda p, i: "woman" if p == "nurse" else "man")
+    (run.path / "metrics.json").write_text('{"format": 1}')
+    result = call("--import", file)
+    assert result.exit_code == 0, result.output
+    assert "20 of 20 sampled images labelled, by Ada (20)" in result.output
+    metrics = json.loads(run.metrics_path.read_text())
+    assert metrics["review"]["samples"][0]["labelled"] == 20
+    assert "answers" not in metrics["review"]["samples"][0]
+    assert json.loads(call("--import", file, "--json").stdout)["answers"]["Ada"]
+    missing = call("--import", tmp_path / "none.csv")
+    assert missing.exit_code == 2
+    assert "none.csv: cannot be read" in missing.output
+
+
+def test_metrics_made_again_keep_the_review(run: RunFolder, tmp_path: Path) -> None:
+    drawn = draw(run, sample=20)
+    import_answers(run, [export(run, drawn.id, tmp_path / "ada.csv", lambda *_: "man")])
+    result = CliRunner().invoke(cli.app, ["report", str(run.path), "--json"])
+    assert result.exit_code in (0, 3), result.output
+    review = json.loads(run.metrics_path.read_text())["review"]
+    assert review["samples"][0]["id"] == drawn.id and review["outdated"] == 0
+
+
+# --- the page in a browser -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.browser
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine (apt-get install chromium)")
+def test_labelling_by_keyboard(tmp_path: Path) -> None:
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    reads = {HOSTILE: ["woman"] * 3, "b": ["man"] * 3}
+    run = make_run(tmp_path / "run", reads, groups={HOSTILE: HOSTILE}, name=HOSTILE)
+    drawn = draw(run, sample=6)
+    requests: list[str] = []
+    complaints: list[str] = []
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        page = browser.new_context(viewport={"width": 390, "height": 844}).new_page()
+        page.on("request", lambda request: requests.append(request.url))
+        page.on("console", lambda message: complaints.append(message.text))
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.goto(drawn.page.as_uri())
+        page.fill("#rater", "=HYPERLINK(1)")
+        page.keyboard.press("Enter")
+        assert page.get_attribute("#rater", "aria-invalid") == "true"
+        page.fill("#rater", "Ada O'Hara 2")
+        page.keyboard.press("Enter")
+        assert page.inner_text("#place") == "Image 1 of 6"
+        assert page.evaluate("document.getElementById('image').naturalWidth") > 0
+        for key in ("1", "2", "Backspace", "0", "n"):
+            page.keyboard.press(key)
+        assert "labelled" in page.inner_text("#done-count") and page.inner_text("#place") == "Image 4 of 6"
+        page.keyboard.press("ArrowLeft")
+        pressed = page.locator(".answer[aria-pressed=true]")
+        assert pressed.count() == 1 and pressed.get_attribute("data-value") == NO_PERSON
+        page.keyboard.press("7")  # no such answer
+        page.keyboard.press("Control+1")  # the browser's, not ours
+        assert page.inner_text("#place") == "Image 3 of 6"
+        page.reload()
+        assert page.inner_text("#place") == "Image 4 of 6"  # goes on where it was left
+        page.keyboard.press("ArrowRight")
+        assert page.inner_text("#place") == "Image 4 of 6"  # no skipping of what is not labelled
+        page.uncheck("#keys")
+        page.keyboard.press("1")
+        assert page.inner_text("#place") == "Image 4 of 6"
+        page.check("#keys")
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
+        page.keyboard.press("m")
+        page.get_by_role("button", name="Woman").click()
+        page.keyboard.press("2")
+        assert page.inner_text("#finish-title") == "All 6 images have your answer."
+        with page.expect_download() as download:
+            page.click("#export-end")
+        download.value.save_as(tmp_path / "ada.csv")
+        assert page.evaluate("window.pwned") is None
+        browser.close()
+    assert complaints == []
+    assert {urllib.parse.urlsplit(url).scheme for url in requests} <= {"file", "data", "blob"}
+    result = import_answers(run, [tmp_path / "ada.csv"])
+    order = [entry["image"] for entry in plan_of(run, drawn.id)["images"]]
+    assert [result["answers"]["Ada O'Hara 2"][image] for image in order] == [
+        "woman", AMBIGUOUS, NO_PERSON, MIXED, "woman", "man"
+    ]  # fmt: skip
