@@ -123,9 +123,9 @@ def test_rescoring_under_another_wording_encodes_nothing(
         update={"attributes": AttributesConfig(file=wording(tmp_path / "two.yaml", woman=["a lady"]))}
     )
     stages.rescore(fresh, str(archive), RunFolder(tmp_path / "run"), QUIET)
-    assert sum(encoded) == 0
+    assert sum(encoded) <= 1  # the probe for the size of an embedding
     stages.rescore(fresh, str(archive), RunFolder(tmp_path / "fresh"), QUIET)
-    assert sum(encoded) > 0
+    assert sum(encoded) > 1
     for one, other in zip(tables(tmp_path / "run"), tables(tmp_path / "fresh"), strict=True):
         assert one.equals(other)
     # an archive that changed is encoded again, where it changed
