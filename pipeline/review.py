@@ -185,31 +185,36 @@ def make_units(population: Population, kind: Unit, set_size: int) -> Units:
 
 def stratify(units: Units, population: Population, scheme: Sequence[str]) -> Strata:
     """The stratum of every unit; names say what the classifier decided of it, and the group or prompt."""
-    verdict = [_verdict(units, population, row) for row in range(len(units.prompt))]
-    keys = []
-    for decision, prompt in zip(verdict, units.prompt.tolist(), strict=True):
-        parts = []
-        for part in scheme:
-            if part == "decision":
-                parts.append(decision)
-            else:
-                parts.append(population.groups[prompt] if part == "group" else population.prompt_ids[prompt])
-        # a set without a single image to see needs no label, and so no share of the sample
-        keys.append(_NOTHING if decision == _NOTHING else " / ".join(parts) or "all")
-    names = tuple(sorted(set(keys)))
-    place = {name: position for position, name in enumerate(names)}
-    return Strata(names, np.array([place[key] for key in keys], dtype=np.int64), tuple(scheme))
+    decisions = (*population.categories, _UNRESOLVED, _DIFFERENT, _NOTHING)
+    decided = _decided(units, population)
+    groups = sorted(set(population.groups))
+    place = {name: position for position, name in enumerate(groups)}
+    group = np.array([place[name] for name in population.groups], dtype=np.int64)
+    columns, names = [], []
+    for part in scheme:
+        of = {"decision": decided, "group": group[units.prompt], "prompt": units.prompt}[part]
+        columns.append(of)
+        names.append({"decision": decisions, "group": groups, "prompt": population.prompt_ids}[part])
+    # a set without a single image to see needs no label, and so no share of the sample: a stratum of its own
+    nothing = decided == len(decisions) - 1
+    table = np.stack([nothing.astype(np.int64), *(np.where(nothing, 0, column) for column in columns)], axis=1)
+    keys, code = np.unique(table, axis=0, return_inverse=True)
+    said = [
+        _NOTHING if alone else " / ".join(names[i][value] for i, value in enumerate(values)) or "all"
+        for alone, *values in keys.tolist()
+    ]
+    return Strata(tuple(said), code.reshape(-1).astype(np.int64), tuple(scheme))
 
 
-def _verdict(units: Units, population: Population, row: int) -> str:
-    shares, labels = units.predicted[row], population.labels
-    if not units.visible[row]:
-        return _NOTHING
-    if shares.max() == 1:
-        best = int(shares.argmax())
-        return population.categories[best] if units.kind == "image" or best < labels else _UNRESOLVED
-    complete = round(float(shares[:labels].sum()) * units.size) == units.size
-    return _DIFFERENT if complete else _UNRESOLVED
+def _decided(units: Units, population: Population) -> Codes:
+    """[units] the category that all images of a unit have, or one of three codes behind them: unresolved, different, nothing."""
+    number, labels = len(population.categories), population.labels
+    best = units.predicted.argmax(axis=1)
+    one = units.predicted.max(axis=1, initial=0) == 1
+    labelled = np.rint(units.predicted[:, :labels].sum(axis=1) * units.size) == units.size
+    result = np.where(labelled, number + 1, number)
+    result = np.where(one & ((best < labels) | (units.kind == "image")), best, result)
+    return np.where(units.visible == 0, number + 2, result).astype(np.int64)
 
 
 def choose_scheme(units: Units, population: Population, number: int) -> Strata:

@@ -249,11 +249,11 @@ def evaluate(
     confidence
         Of every interval.
     """
-    row_of = {
-        (population.prompt_ids[p], i): row
-        for row, (p, i) in enumerate(zip(population.prompt.tolist(), population.index.tolist(), strict=True))
-    }
-    rows = {entry["image"]: row_of[entry["prompt_id"], entry["index"]] for entry in plan["images"]}
+    drawn = {(entry["prompt_id"], entry["index"]): entry["image"] for entry in plan["images"]}
+    rows = {}
+    for row, (prompt, index) in enumerate(zip(population.prompt.tolist(), population.index.tolist(), strict=True)):
+        if (image := drawn.get((population.prompt_ids[prompt], index))) is not None:
+            rows[image] = row
     place = {name: position for position, name in enumerate(population.categories)}
     coded = {
         rater: {rows[image]: place[label] for image, label in given.items()} for rater, given in answers.items()
