@@ -73,7 +73,7 @@ def make_archive(root: Path, name: str, *, shards: int, per_shard: int) -> Path:
     folder = root / name
     folder.mkdir(parents=True)
     for shard in range(shards):
-        tar = tarfile.open(folder / f"{shard:05d}.tar", "w") if layout == "tar" else None
+        tar = tarfile.open(folder / f"{shard:05d}.tar", "w") if layout == "tar" else None  # noqa: SIM115 (closed below)
         for number in range(per_shard):
             buffer = io.BytesIO()
             picture(shard * per_shard + number, side).save(buffer, kind, **options)
@@ -209,7 +209,9 @@ class Bench:
         folder = self.root / "tokenizer"
         folder.mkdir(exist_ok=True)
         own = SimpleTokenizer()
-        (folder / "vocab.json").write_text(json.dumps(own.encoder))
+        special = {"<start_of_text>": "<|startoftext|>", "<end_of_text>": "<|endoftext|>"}  # spelled otherwise there
+        vocabulary = {special.get(token, token): number for token, number in own.encoder.items()}
+        (folder / "vocab.json").write_text(json.dumps(vocabulary))
         (folder / "merges.txt").write_text("#version: 0.2\n" + "\n".join(" ".join(pair) for pair in own.bpe_ranks))
         tokenizer = transformers.CLIPTokenizerFast.from_pretrained(folder)
         sizes = json.loads((self.weights / "open_clip_config.json").read_text())["model_cfg"]
