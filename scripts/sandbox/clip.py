@@ -12,7 +12,7 @@ import numpy as np
 import open_clip
 import torch
 from torch import nn
-from torch.nn import functional as F
+from torch.nn import functional as F  # noqa: N812 - its name everywhere
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from models.generators._portrait.attributes import OCCUPATIONS
@@ -38,28 +38,19 @@ def _in_forms(*nouns: str, forms: tuple[str, ...] = _FORMS) -> list[str]:
 
 WORDINGS: dict[str, list[list[str]]] = {
     "presence": [
-        _in_forms("an empty scene", "an empty room", "a landscape", "things without people", "an empty place",
-                  forms=("{}", "a photo of {}", "a picture of {}", "{} with nobody in it"))
-        + ["no person", "nobody", "no people", "a photo without people", "a picture without any person", "a photo with no person",
-           "an image that shows nobody", "objects and no people", "a background without a person"],
-        _in_forms("a person", "a human face", "somebody", "a human being", "one person")
-        + ["a photo with a person", "a picture that shows a person", "people", "a photo of people", "a face"],
+        [*_in_forms("an empty scene", "an empty room", "a landscape", "things without people", "an empty place", forms=("{}", "a photo of {}", "a picture of {}", "{} with nobody in it")), "no person", "nobody", "no people", "a photo without people", "a picture without any person", "a photo with no person", "an image that shows nobody", "objects and no people", "a background without a person"],
+        [*_in_forms("a person", "a human face", "somebody", "a human being", "one person"), "a photo with a person", "a picture that shows a person", "people", "a photo of people", "a face"],
     ],
     "gender": [
-        _in_forms("a woman", "a female person", "a lady", "a woman's face") + ["woman", "female", "a person who looks like a woman",
-                                                                "a photo of a person who reads as a woman"],
-        _in_forms("a man", "a male person", "a gentleman", "a man's face") + ["man", "male", "a person who looks like a man",
-                                                               "a photo of a person who reads as a man"],
+        [*_in_forms("a woman", "a female person", "a lady", "a woman's face"), "woman", "female", "a person who looks like a woman", "a photo of a person who reads as a woman"],
+        [*_in_forms("a man", "a male person", "a gentleman", "a man's face"), "man", "male", "a person who looks like a man", "a photo of a person who reads as a man"],
     ],
     "skin_tone": [
-        _in_forms(f"a person with {words[0]} skin", f"a {words[0]}-skinned person", f"somebody with {words[1]} skin",
-                  f"a person with {words[0]} skin tone", f"a person with {words[2]} skin",
-                  f"a person with a {words[0]} complexion") + [f"{words[0]} skin", f"{words[1]} skin"]
+        [*_in_forms(f"a person with {words[0]} skin", f"a {words[0]}-skinned person", f"somebody with {words[1]} skin", f"a person with {words[0]} skin tone", f"a person with {words[2]} skin", f"a person with a {words[0]} complexion"), f"{words[0]} skin", f"{words[1]} skin"]
         for words in (("light", "pale", "fair"), ("medium", "tan", "olive"), ("dark", "deep", "dark brown"))
     ],
     "age": [
-        _in_forms(*(f"{article(word)} person" for word in words), f"{article(words[0])} adult", f"{article(words[0])} face")
-        + [words[0], *more]
+        [*_in_forms(*(f"{article(word)} person" for word in words), f"{article(words[0])} adult", f"{article(words[0])} face"), words[0], *more]
         for words, more in (
             (("young", "youthful"), ("a person in their twenties",)),
             (("middle-aged", "middle aged"), ("a person in their fifties", "somebody of middle age")),
@@ -248,7 +239,7 @@ def export(checkpoint: Path, folder: Path) -> None:
     halves = {k: v.half().contiguous() if v.is_floating_point() else v.contiguous() for k, v in state.items() if k != "attn_mask"}
     save_file(halves, str(folder / "open_clip_model.safetensors"), metadata={"format": "pt"})
     config = {
-        "model_cfg": {k: v for k, v in MODEL.items()},
+        "model_cfg": dict(MODEL.items()),
         "preprocess_cfg": {"mean": MEAN, "std": DEVIATION, "interpolation": "bicubic", "resize_mode": "squash"},
     }
     config["model_cfg"]["vision_cfg"] = {k: v for k, v in MODEL["vision_cfg"].items() if v is not None}

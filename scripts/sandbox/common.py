@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -61,7 +60,7 @@ def save(path: Path, **content: object) -> None:
     """Writes a checkpoint in one step, so that a kill leaves the one before."""
     partial = path.with_suffix(".partial")
     torch.save(content, partial)
-    os.replace(partial, path)
+    partial.replace(path)
 
 
 def load(path: Path) -> dict[str, object] | None:

@@ -12,7 +12,7 @@ import torch
 import torch.distributed as dist
 from diffusers import DDIMScheduler, UNet2DConditionModel
 from torch import nn
-from torch.nn import functional as F
+from torch.nn import functional as F  # noqa: N812 - its name everywhere
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import CLIPTextConfig, CLIPTextModel
 
