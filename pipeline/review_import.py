@@ -175,6 +175,12 @@ def import_answers(run: RunFolder, files: Sequence[Path]) -> dict[str, Any]:
         population = read_population(run, attributes)
         units = make_units(population, plan["unit"], plan["set_size"])
         strata = stratify(units, population, plan["scheme"])
+        if dict(zip(strata.names, np.bincount(strata.code).tolist(), strict=True)) != {
+            stratum["name"]: stratum["units"] for stratum in plan["strata"]
+        }:
+            raise ConfigError(
+                f"{run.path}: the run's tables are not those that review {plan['id']} was drawn from. Draw a new one"
+            )
         result = evaluate(
             plan, answers, population, units, strata, confidence=config.statistics.confidence
         )  # fmt: skip
