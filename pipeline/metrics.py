@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -131,11 +131,28 @@ def compute_metrics(
     if reference is not None:
         summary["reference_difference"] = _reference_difference(result["prompts"], labels[headline])
     result["calibration"] = calibration.summary() if calibration else None
-    doubts = []
+    correction = _Correction()
+    notes: list[str] = []
     if calibration is not None:
-        doubts = _correct(result, tallies.prompts, calibration, set_size=set_size, confidence=confidence)
-    result["warnings"] = doubts + _warnings(summary, accounting, tallies)
+        correction, notes = _correct(result, tallies.prompts, calibration, set_size=set_size, confidence=confidence)
+    doubts = st.coverage_warnings(
+        prompts=prompts_count,
+        set_size=set_size,
+        labels=len(labels[headline]),
+        unanimity=interval,
+        confusion=correction.confusion,
+        corrected_unanimity=correction.unanimity,
+    )
+    result["warnings"] = notes + _warnings(summary, accounting, tallies) + [doubt.message for doubt in doubts]
     return result
+
+
+@dataclass(frozen=True, slots=True)
+class _Correction:
+    """The headline attribute's error rates and corrected unanimity, where there is a calibration."""
+
+    confusion: st.Confusion | None = None
+    unanimity: st.Interval | None = None
 
 
 class _SetTable:
@@ -300,9 +317,10 @@ def _correct(
     *,
     set_size: int,
     confidence: float,
-) -> list[str]:
-    """Add corrected figures for every attribute that the calibration knows; returns what to warn about."""
+) -> tuple[_Correction, list[str]]:
+    """Add corrected figures for every attribute that the calibration knows; returns the headline's, and what to warn about."""
     warnings: list[str] = []
+    known = _Correction()
     for name, names in result["labels"].items():
         confusion = calibration.confusion(name, names)
         if confusion is None:
@@ -325,17 +343,8 @@ def _correct(
             shares = st.corrected_prompt_shares(decisions, confusion=confusion, label=i, confidence=confidence)
             for prompt, share in zip(result["prompts"], shares, strict=True):
                 prompt.setdefault("share_corrected", {})[label] = share.to_dict()
-        warnings += [
-            warning.message
-            for warning in st.coverage_warnings(
-                prompts=found.prompts,
-                set_size=set_size,
-                labels=len(names),
-                confusion=confusion,
-                corrected_unanimity=found.interval,
-            )
-        ]
-    return warnings
+        known = _Correction(confusion, found.interval)
+    return known, warnings
 
 
 def _number(value: float) -> float | None:
@@ -440,10 +449,6 @@ def _warnings(summary: Mapping[str, Any], accounting: Mapping[str, int], tallies
         )
     if not summary["prompts"]:
         found.append(f"No prompt has a whole set of {size} images: unanimity cannot be told from this run.")
-    elif summary["prompts"] < 10:
-        found.append(
-            f"Only {summary['prompts']} prompts: the interval is wide, and no prompt set of this size speaks for a model."
-        )
     missing = accounting["refused"] + accounting["failed"] + accounting["unreadable"]
     if missing:
         found.append(

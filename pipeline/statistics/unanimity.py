@@ -309,7 +309,9 @@ def poisson_binomial(probabilities: npt.ArrayLike) -> FloatArray:
     Coins of equal probability are taken together as one binomial, so the usual case of a few different set sizes
     costs a few convolutions.
     """
-    different, times = np.unique(np.asarray(probabilities, dtype=np.float64), return_counts=True)
+    given = np.asarray(probabilities, dtype=np.float64)
+    # scipy's binomial overflows on probabilities near the smallest number there is; they are nothing
+    different, times = np.unique(np.where(given < 1e-300, 0.0, given), return_counts=True)
     distribution: FloatArray = np.ones(1)
     for probability, number in zip(different, times, strict=True):
         binomial = stats.binom.pmf(np.arange(number + 1), number, probability)
