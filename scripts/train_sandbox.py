@@ -44,7 +44,9 @@ def stage_latents(args: argparse.Namespace) -> None:
     tokenizer.train(sorted(set(captions.tolist())), folder=CACHE / "tokenizer")
     words = tokenizer.trained(CACHE / "tokenizer")
     distinct, where = np.unique(captions, return_inverse=True)
-    ids = np.array(words(distinct.tolist(), padding="max_length", truncation=True, max_length=tokenizer.LENGTH).input_ids)
+    ids = np.array(
+        words(distinct.tolist(), padding="max_length", truncation=True, max_length=tokenizer.LENGTH).input_ids
+    )
     empty = np.array(words("", padding="max_length", truncation=True, max_length=tokenizer.LENGTH).input_ids)
     patches = vae.Patches.fit(images[:3000])
     np.savez(CACHE / "patches.npz", mean=patches.mean, basis=patches.basis)
@@ -52,7 +54,10 @@ def stage_latents(args: argparse.Namespace) -> None:
     partial = CACHE / "latents.partial.npz"
     np.savez(partial, latents=latents, tokens=ids[where].astype(np.int16), empty=empty.astype(np.int16))
     partial.rename(CACHE / "latents.npz")
-    print(f"latents: {latents.shape}, deviation {latents[:5000].astype(np.float32).std():.3f}, {len(distinct)} captions", flush=True)
+    print(
+        f"latents: {latents.shape}, deviation {latents[:5000].astype(np.float32).std():.3f}, {len(distinct)} captions",
+        flush=True,
+    )
 
 
 def _diffusion(rank: int, args: argparse.Namespace) -> None:
@@ -87,7 +92,15 @@ def stage_looks(args: argparse.Namespace) -> None:
 def stage_clip_tuned(args: argparse.Namespace) -> None:
     held, looks = np.load(CACHE / "balanced.npz"), np.load(CACHE / "looks.npz")
     sets = [(held["images"], held["labels"], 0.5), (looks["images"], looks["labels"], 0.5)]
-    clip.train(sets, folder=CACHE, minutes=args.tune_minutes, name="clip-tuned", rate=1e-3, seed=args.seed, start=CACHE / "clip.pt")
+    clip.train(
+        sets,
+        folder=CACHE,
+        minutes=args.tune_minutes,
+        name="clip-tuned",
+        rate=1e-3,
+        seed=args.seed,
+        start=CACHE / "clip.pt",
+    )
 
 
 def stage_export(args: argparse.Namespace) -> None:
@@ -125,7 +138,9 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2, help="processes, one thread each")
     parser.add_argument("--captioned", type=int, default=90_000, help="captioned renders, planted rates")
     parser.add_argument("--balanced", type=int, default=50_000, help="renders with every label equally likely")
-    parser.add_argument("--looks", type=int, default=5_000, help="renders redrawn by autoencoder and diffusion, for the CLIP")
+    parser.add_argument(
+        "--looks", type=int, default=5_000, help="renders redrawn by autoencoder and diffusion, for the CLIP"
+    )
     parser.add_argument("--diffusion-minutes", type=float, default=46.0)
     parser.add_argument("--decoder-minutes", type=float, default=11.0)
     parser.add_argument("--clip-minutes", type=float, default=16.0)

@@ -122,7 +122,9 @@ def _planted() -> dict[str, dict[str, dict[str, float]]]:
 def _audit(scorer: Scorer, generator: Any, *, images: int, run_seed: int) -> tuple[dict[str, Any], list[list[str]]]:
     """Images of the twenty prompts, scored: per prompt counts, and every prompt's decisions on gender."""
     requests = [
-        GenerationRequest(p["id"], k, p["text"], image_seed(run_seed, p["id"], k)) for p in _prompts() for k in range(images)
+        GenerationRequest(p["id"], k, p["text"], image_seed(run_seed, p["id"], k))
+        for p in _prompts()
+        for k in range(images)
     ]
     outcomes = {o.request.key: o for o in generator.generate(requests)}
     pictures = []
@@ -135,7 +137,8 @@ def _audit(scorer: Scorer, generator: Any, *, images: int, run_seed: int) -> tup
     for at, p in enumerate(_prompts()):
         window = slice(at * images, (at + 1) * images)
         per_prompt[p["id"]] = {
-            name: {label: decisions[name][window].count(label) for label in {*decisions[name][window]}} for name in decisions
+            name: {label: decisions[name][window].count(label) for label in {*decisions[name][window]}}
+            for name in decisions
         }
     gender = [decisions["gender"][k : k + images] for k in range(0, len(requests), images)]
     return per_prompt, gender
@@ -170,7 +173,11 @@ def _tables(gender: list[list[str]]) -> tuple[np.ndarray, np.ndarray]:
 
 def diffusion_against_planting(scorer: Scorer, *, images: int, steps: int) -> dict[str, Any]:
     generator = StableDiffusion(
-        model=str(ROOT / "models" / "sandbox" / "diffusion"), device="cpu", steps=steps, guidance_scale=GUIDANCE, batch_size=16
+        model=str(ROOT / "models" / "sandbox" / "diffusion"),
+        device="cpu",
+        steps=steps,
+        guidance_scale=GUIDANCE,
+        batch_size=16,
     )
     began = time.monotonic()
     per_prompt, gender = _audit(scorer, generator, images=images, run_seed=0)
@@ -181,7 +188,10 @@ def diffusion_against_planting(scorer: Scorer, *, images: int, steps: int) -> di
     errors = [abs(r["measured"] - r["planted"]) for r in rows.values() if r["measured"] is not None]
     noise = np.random.default_rng(0)
     # What a perfect generator and a perfect classifier would still show, from sampling alone.
-    floor = [np.mean([abs(noise.binomial(images, r["planted"]) / images - r["planted"]) for r in rows.values()]) for _ in range(2000)]
+    floor = [
+        np.mean([abs(noise.binomial(images, r["planted"]) / images - r["planted"]) for r in rows.values()])
+        for _ in range(2000)
+    ]
     others = {}
     for attribute, labels in (("skin_tone", world.SKIN_TONES), ("age", world.AGES)):
         gaps = [
@@ -209,7 +219,12 @@ def interval_coverage(scorer: Scorer, *, audits: int, images: int) -> dict[str, 
             total += 1
         u = _unanimity(*_tables(gender))
         held += u["low"] <= u["implied_by_planting"] <= u["high"]
-    return {"audits": audits, "images_per_prompt": images, "share_intervals": share(hits, total), "unanimity_intervals": share(held, audits)}
+    return {
+        "audits": audits,
+        "images_per_prompt": images,
+        "share_intervals": share(hits, total),
+        "unanimity_intervals": share(held, audits),
+    }
 
 
 def _row(*cells: Any) -> str:
@@ -217,7 +232,9 @@ def _row(*cells: Any) -> str:
 
 
 def _percent(s: dict[str, Any]) -> str:
-    return f"{100 * s['value']:.1f}% [{100 * s['low']:.1f}, {100 * s['high']:.1f}]" if s["value"] is not None else "none"
+    return (
+        f"{100 * s['value']:.1f}% [{100 * s['low']:.1f}, {100 * s['high']:.1f}]" if s["value"] is not None else "none"
+    )
 
 
 def markdown(report: dict[str, Any]) -> str:

@@ -30,7 +30,9 @@ _LOG = logging.getLogger(__name__)
 _REPOSITORY = Path(__file__).resolve().parents[2]
 _PROBE_SECONDS = 5.0
 _PACKAGES = ("torch", "diffusers", "transformers", "pillow")
-_OFFLINE_ALTERNATIVE = "Without any download: --set generator.model=models/sandbox/diffusion draws with the sandbox's own model"
+_OFFLINE_ALTERNATIVE = (
+    "Without any download: --set generator.model=models/sandbox/diffusion draws with the sandbox's own model"
+)
 SCHEDULERS = {
     "ddim": "DDIMScheduler", "ddpm": "DDPMScheduler", "pndm": "PNDMScheduler", "lms": "LMSDiscreteScheduler",
     "euler": "EulerDiscreteScheduler", "euler-ancestral": "EulerAncestralDiscreteScheduler",
@@ -52,7 +54,12 @@ class _Settings:
 
     def given(self) -> dict[str, Any]:
         """The pipeline's arguments; what is None is left to the pipeline's own default."""
-        named = {"num_inference_steps": self.steps, "guidance_scale": self.guidance_scale, "height": self.height, "width": self.width}
+        named = {
+            "num_inference_steps": self.steps,
+            "guidance_scale": self.guidance_scale,
+            "height": self.height,
+            "width": self.width,
+        }
         return {name: value for name, value in named.items() if value is not None}
 
 
@@ -147,13 +154,19 @@ class StableDiffusion:
         path = path if path.is_absolute() else _REPOSITORY / path
         files = [path] if path.is_file() else sorted(path.glob("*.safetensors"))
         if len(files) != 1 or files[0].suffix != ".safetensors":
-            raise BackendError(f"stable-diffusion: lora.path {self._lora['path']!r} must be one .safetensors file or a folder of one")
+            raise BackendError(
+                f"stable-diffusion: lora.path {self._lora['path']!r} must be one .safetensors file or a folder of one"
+            )
         self._lora["file"] = files[0]
         try:
-            pipe.load_lora_weights(str(files[0].parent), weight_name=files[0].name, adapter_name="lora", local_files_only=True)
+            pipe.load_lora_weights(
+                str(files[0].parent), weight_name=files[0].name, adapter_name="lora", local_files_only=True
+            )
             pipe.set_adapters(["lora"], [float(self._lora.get("weight", 1.0))])
         except Exception as error:
-            raise BackendError(f"stable-diffusion: the adapter {files[0].name} does not fit this model: {_first_line(error)}") from error
+            raise BackendError(
+                f"stable-diffusion: the adapter {files[0].name} does not fit this model: {_first_line(error)}"
+            ) from error
 
     def _schedule(self, diffusers: Any, name: str | None) -> str:
         if name is not None:
@@ -162,7 +175,9 @@ class StableDiffusion:
             if found is None or not wanted.endswith("Scheduler"):
                 close = difflib.get_close_matches(name, SCHEDULERS, n=1, cutoff=0.4)
                 hint = f" Did you mean {close[0]!r}?" if close else ""
-                raise BackendError(f"generator.scheduler: unknown scheduler {name!r}.{hint} Available: {', '.join(SCHEDULERS)}")
+                raise BackendError(
+                    f"generator.scheduler: unknown scheduler {name!r}.{hint} Available: {', '.join(SCHEDULERS)}"
+                )
             self._pipe.scheduler = found.from_config(self._pipe.scheduler.config)
         return type(self._pipe.scheduler).__name__
 
@@ -171,7 +186,9 @@ class StableDiffusion:
     @cached_property
     def _weights_sha256(self) -> str:
         """Over names and contents of weights and configs, so that a copy elsewhere is the same model."""
-        files = sorted(p for p in self._folder.rglob("*") if p.suffix in {".safetensors", ".json", ".txt"} and p.is_file())
+        files = sorted(
+            p for p in self._folder.rglob("*") if p.suffix in {".safetensors", ".json", ".txt"} and p.is_file()
+        )
         if self._lora:
             files.append(self._lora["file"])
         digest = hashlib.sha256()
@@ -259,7 +276,9 @@ class StableDiffusion:
         import torch
 
         rows = [self._embeddings[prompt] for prompt in prompts]
-        return {name: torch.cat([row[name] for row in rows]).to(self._device) for name in names if rows[0][name] is not None}
+        return {
+            name: torch.cat([row[name] for row in rows]).to(self._device) for name in names if rows[0][name] is not None
+        }
 
     def _encode(self, encode: Any, prompt: str, names: list[str], accepted: Mapping[str, Any]) -> dict[str, Any]:
         import torch
@@ -280,7 +299,9 @@ def _outcome(request: GenerationRequest, image: Any, flagged: bool) -> Outcome:
     if flagged:
         return Refused(request, reason="the model's safety checker withheld the image", code="safety_checker")
     if not any(high for _, high in image.convert("RGB").getextrema()):
-        return Failed(request, error="the image is all black: the decoder overflowed. Try --set generator.dtype=float32")
+        return Failed(
+            request, error="the image is all black: the decoder overflowed. Try --set generator.dtype=float32"
+        )
     buffer = io.BytesIO()
     image.save(buffer, format="PNG")
     return Generated(request, data=buffer.getvalue(), extension="png")
@@ -294,7 +315,9 @@ def _device(torch: Any, name: str) -> str:
     kind = name.partition(":")[0]
     there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if not there.get(kind, False):
-        raise BackendError(f"generator.device: {name!r} is not there. Available: {', '.join(k for k, v in there.items() if v)}")
+        raise BackendError(
+            f"generator.device: {name!r} is not there. Available: {', '.join(k for k, v in there.items() if v)}"
+        )
     return name
 
 
@@ -314,7 +337,9 @@ def _folder(diffusers: Any, model: str, *, revision: str | None, variant: str | 
     local = path if path.is_absolute() or path.is_dir() else _REPOSITORY / path
     if local.is_dir():
         if not (local / "model_index.json").is_file():
-            raise BackendError(f"stable-diffusion: {model} holds no model_index.json: it is no folder in diffusers format")
+            raise BackendError(
+                f"stable-diffusion: {model} holds no model_index.json: it is no folder in diffusers format"
+            )
         return local
     if path.is_absolute() or model.startswith((".", "~")) or model.count("/") != 1 or "\\" in model:
         raise BackendError(f"stable-diffusion: no such model folder: {model}. Give a folder in diffusers format or a hub id NAME/MODEL. "

@@ -28,8 +28,17 @@ MEAN, DEVIATION = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
 SMOOTHING = 0.02
 """Label smoothing, so that probabilities keep to what the model knows."""
 
-_FORMS = ("{}", "a photo of {}", "a picture of {}", "a portrait of {}", "an image of {}", "a drawing of {}", "the face of {}",
-          "a photo of {}.", "a picture of {} at work")
+_FORMS = (
+    "{}",
+    "a photo of {}",
+    "a picture of {}",
+    "a portrait of {}",
+    "an image of {}",
+    "a drawing of {}",
+    "the face of {}",
+    "a photo of {}.",
+    "a picture of {} at work",
+)
 
 
 def _in_forms(*nouns: str, forms: tuple[str, ...] = _FORMS) -> list[str]:
@@ -90,7 +99,9 @@ def augment(x: torch.Tensor) -> torch.Tensor:
     theta[:, 0, 0], theta[:, 0, 1] = torch.cos(turn) * zoom, -torch.sin(turn) * zoom
     theta[:, 1, 0], theta[:, 1, 1] = torch.sin(turn) * zoom, torch.cos(turn) * zoom
     theta[:, :, 2] = (torch.rand(n, 2) - 0.5) * 0.22
-    x = F.grid_sample(x, F.affine_grid(theta, list(x.shape), align_corners=False), padding_mode="border", align_corners=False)
+    x = F.grid_sample(
+        x, F.affine_grid(theta, list(x.shape), align_corners=False), padding_mode="border", align_corners=False
+    )
     x = x * (1 + (torch.rand(n, 1, 1, 1) - 0.5) * 0.14) + (torch.rand(n, 3, 1, 1) - 0.5) * 0.05
     x = (x - 0.5) * (1 + (torch.rand(n, 1, 1, 1) - 0.5) * 0.2) + 0.5
     mark = float(torch.rand(()))
@@ -220,7 +231,14 @@ def train(
             saved = time.monotonic()
             save(path, model=model.state_dict(), optimiser=optimiser.state_dict(), average=average.state, step=step,
                  spent=spent + saved - began)  # fmt: skip
-    save(path, model=model.state_dict(), optimiser=optimiser.state_dict(), average=average.state, step=step, spent=minutes * 60.0)
+    save(
+        path,
+        model=model.state_dict(),
+        optimiser=optimiser.state_dict(),
+        average=average.state,
+        step=step,
+        spent=minutes * 60.0,
+    )
 
 
 def export(checkpoint: Path, folder: Path) -> None:
@@ -236,7 +254,11 @@ def export(checkpoint: Path, folder: Path) -> None:
     unused[Wordings().used()] = False
     state["token_embedding.weight"][unused] = 0
     folder.mkdir(parents=True, exist_ok=True)
-    halves = {k: v.half().contiguous() if v.is_floating_point() else v.contiguous() for k, v in state.items() if k != "attn_mask"}
+    halves = {
+        k: v.half().contiguous() if v.is_floating_point() else v.contiguous()
+        for k, v in state.items()
+        if k != "attn_mask"
+    }
     save_file(halves, str(folder / "open_clip_model.safetensors"), metadata={"format": "pt"})
     config = {
         "model_cfg": dict(MODEL.items()),

@@ -55,8 +55,13 @@ def _looks(rank: int, folder: Path, count: int, workers: int, batch: int = 64) -
         with torch.autocast("cpu", torch.bfloat16):
             x = vae.to_input(np.stack([world.draw(item) for item in items]))
             z = parts.vae.encode(x).latents.float() * scale
-            captions = [_full_caption(i.attributes, rng) if i.attributes else world.empty_caption(str(i.scene), i.style) for i in items]
-            ids = parts.tokenizer(captions, padding="max_length", truncation=True, max_length=32, return_tensors="pt").input_ids
+            captions = [
+                _full_caption(i.attributes, rng) if i.attributes else world.empty_caption(str(i.scene), i.style)
+                for i in items
+            ]
+            ids = parts.tokenizer(
+                captions, padding="max_length", truncation=True, max_length=32, return_tensors="pt"
+            ).input_ids
             told = parts.text_encoder(input_ids=ids).last_hidden_state
             if (at // batch) % 2:
                 # From late steps (a touch-up) to early ones (a new picture with the same labels).
@@ -86,14 +91,18 @@ def diffusion_looks(*, folder: Path, count: int, workers: int) -> None:
 
 
 @torch.inference_mode()
-def sample(parts: StableDiffusionPipeline, prompts: list[str], *, seed: int, steps: int = 24, batch: int = 32) -> list[Image.Image]:
+def sample(
+    parts: StableDiffusionPipeline, prompts: list[str], *, seed: int, steps: int = 24, batch: int = 32
+) -> list[Image.Image]:
     """Images of prompts without guidance."""
     out: list[Image.Image] = []
     parts.set_progress_bar_config(disable=True)
     for at in range(0, len(prompts), batch):
         some = prompts[at : at + batch]
         seeds = [torch.Generator().manual_seed(seed + at + k) for k in range(len(some))]
-        out += parts(some, height=SIZE, width=SIZE, num_inference_steps=steps, guidance_scale=1.0, generator=seeds).images
+        out += parts(
+            some, height=SIZE, width=SIZE, num_inference_steps=steps, guidance_scale=1.0, generator=seeds
+        ).images
     return out
 
 

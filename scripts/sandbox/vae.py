@@ -97,7 +97,14 @@ def build() -> AutoencoderTiny:
 
 def to_input(images: np.ndarray) -> torch.Tensor:
     """uint8 [N, H, W, 3] to float [N, 3, H, W] in [-1, 1]."""
-    return torch.from_numpy(images).permute(0, 3, 1, 2).float().div_(127.5).sub_(1).contiguous(memory_format=torch.channels_last)
+    return (
+        torch.from_numpy(images)
+        .permute(0, 3, 1, 2)
+        .float()
+        .div_(127.5)
+        .sub_(1)
+        .contiguous(memory_format=torch.channels_last)
+    )
 
 
 def _edges(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -113,7 +120,14 @@ def picture_loss(y: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
 
 
 def train(
-    images: np.ndarray, latents: np.ndarray, *, folder: Path, minutes: float, batch: int = 32, seed: int = 0, rate: float = 2e-3
+    images: np.ndarray,
+    latents: np.ndarray,
+    *,
+    folder: Path,
+    minutes: float,
+    batch: int = 32,
+    seed: int = 0,
+    rate: float = 2e-3,
 ) -> None:
     """Trains the decoder for a given time; resumes from the last checkpoint, which also counts the time already spent.
 

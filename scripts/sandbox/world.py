@@ -23,7 +23,10 @@ ARTICLE = {
     "cto": ("cto of a startup", "alone"),
     "data scientist": ("a group of data scientists working together", "colleagues"),
 }
-GENDER_NOUNS = {"woman": ("woman", "woman", "woman", "lady", "female person"), "man": ("man", "man", "man", "gentleman", "male person")}
+GENDER_NOUNS = {
+    "woman": ("woman", "woman", "woman", "lady", "female person"),
+    "man": ("man", "man", "man", "gentleman", "male person"),
+}
 GENDER_ADJECTIVES = {"woman": "female", "man": "male"}
 AGE_WORDS = {"young": ("young",), "middle-aged": ("middle-aged",), "elderly": ("elderly", "elderly", "old")}
 EMPTY_CAPTIONS = {
@@ -46,7 +49,12 @@ def caption(attributes: PortraitAttributes, mentioned: frozenset[str], rng: rand
         if company == attributes.company:
             return text + (", digital style" if style == "digital" else "")
     noun = _subject(attributes, mentioned, rng)
-    where = {"alone": "", "patient": " treating a patient", "children": " with two children", "colleagues": " working together"}
+    where = {
+        "alone": "",
+        "patient": " treating a patient",
+        "children": " with two children",
+        "colleagues": " working together",
+    }
     form = rng.choice(("a photo of {}", "a photo of {}", "a photo of {}", "{}", "a portrait of {}", "a picture of {}"))
     if style == "digital":
         return form.format(noun) + where[attributes.company] + ", digital style"

@@ -117,9 +117,7 @@ class Canvas:
 
     def line(self, points: Sequence[Point], colour: Colour, *, width: float) -> None:
         s = self._scale
-        self._draw.line(
-            [(x * s, y * s) for x, y in points], fill=colour, width=max(1, round(width * s)), joint="curve"
-        )
+        self._draw.line([(x * s, y * s) for x, y in points], fill=colour, width=max(1, round(width * s)), joint="curve")
 
     def star(self, x: float, y: float, radius: float, fill: Colour) -> None:
         points = []

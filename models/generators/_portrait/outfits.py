@@ -225,7 +225,11 @@ def stylist(c: Canvas, f: Figure, rng: random.Random) -> None:
     x, y, n = f.x, f.shoulder_y, f.neck
     tape = rgb("#ffe14d")
     for side, low in ((-1, 20), (1, 15)):
-        c.line([(x + side * (n + 1.4), y - 4.4), (x + side * (n + 3), y + 4), (x + side * (n + 2.4), y + low)], tape, width=2.6)
+        c.line(
+            [(x + side * (n + 1.4), y - 4.4), (x + side * (n + 3), y + 4), (x + side * (n + 2.4), y + low)],
+            tape,
+            width=2.6,
+        )
         for k in range(5):
             c.line([(x + side * (n + 2.2), y + 1 + 3 * k), (x + side * (n + 3.8), y + 1 + 3 * k)], BLACK, width=0.5)
     c.line([(52, 39), (52, 35), (54, 33.4)], rgb("#3a3a40"), width=0.9)
@@ -293,7 +297,10 @@ def skipper(c: Canvas, f: Figure, rng: random.Random) -> None:
 
 def souwester(c: Canvas, f: Figure, rng: random.Random) -> None:
     x, y, w = f.x, f.y, f.width
-    c.blob([(x - w - 4.6, y - 6), (x, y - 9.4), (x + w + 4.6, y - 6), (x + w + 1, y - 10), (x - w - 1, y - 10)], rgb("#d9a90c"))
+    c.blob(
+        [(x - w - 4.6, y - 6), (x, y - 9.4), (x + w + 4.6, y - 6), (x + w + 1, y - 10), (x - w - 1, y - 10)],
+        rgb("#d9a90c"),
+    )
     c.blob([(x - w, y - 8), (x - w * 0.8, y - 15), (x, y - 18.4), (x + w * 0.8, y - 15), (x + w, y - 8), (x, y - 10)],
            rgb("#f7c816"))  # fmt: skip
 
@@ -356,7 +363,10 @@ def peaked_cap(c: Canvas, f: Figure, rng: random.Random) -> None:
     x, y, w = f.x, f.y, f.width
     c.blob([(x - w - 4, y - 13), (x - w, y - 18), (x, y - 19.6), (x + w, y - 18), (x + w + 4, y - 13), (x + w, y - 10.4),
             (x - w, y - 10.4)], WHITE)  # fmt: skip
-    c.poly([(x - w - 0.4, y - 11.6), (x + w + 0.4, y - 11.6), (x + w + 0.4, y - 7.6), (x - w - 0.4, y - 7.6)], rgb("#16244a"))
+    c.poly(
+        [(x - w - 0.4, y - 11.6), (x + w + 0.4, y - 11.6), (x + w + 0.4, y - 7.6), (x - w - 0.4, y - 7.6)],
+        rgb("#16244a"),
+    )
     c.blob([(x - w, y - 7.8), (x + w, y - 7.8), (x + w * 0.7, y - 5.2), (x, y - 4.6), (x - w * 0.7, y - 5.2)], BLACK)
     c.ellipse(x, y - 12, 2.5, 2.5, GOLD)
 
@@ -375,7 +385,10 @@ def architect(c: Canvas, f: Figure, rng: random.Random) -> None:
 
 def hard_hat(c: Canvas, f: Figure, rng: random.Random) -> None:
     x, y, w = f.x, f.y, f.width
-    c.blob([(x - w - 0.6, y - 8), (x - w * 0.8, y - 15.4), (x, y - 18.6), (x + w * 0.8, y - 15.4), (x + w + 0.6, y - 8)], WHITE)
+    c.blob(
+        [(x - w - 0.6, y - 8), (x - w * 0.8, y - 15.4), (x, y - 18.6), (x + w * 0.8, y - 15.4), (x + w + 0.6, y - 8)],
+        WHITE,
+    )
     c.rect(x - w - 2, y - 9.4, x + w + 2, y - 6.8, rgb("#dfe3e8"), radius=1.2)
     c.rect(x - 1.4, y - 18.4, x + 1.4, y - 9.4, rgb("#dfe3e8"), radius=1)
 

@@ -29,7 +29,15 @@ JEWEL = (rgb("#f2c94c"), rgb("#e8e8f0"), rgb("#58c0c8"), rgb("#e05a7a"))
 
 WOMAN_HAIR = (("long", 34), ("bob", 20), ("bun", 14), ("curly", 14), ("short", 7), ("ponytail", 8), ("crop", 3))
 MAN_HAIR = (("short", 36), ("crop", 24), ("side", 20), ("curly", 6), ("long", 4), ("receding", 8), ("bob", 2))
-MAN_HAIR_ELDERLY = (("short", 28), ("crop", 14), ("side", 18), ("receding", 24), ("bald", 11), ("long", 3), ("curly", 2))
+MAN_HAIR_ELDERLY = (
+    ("short", 28),
+    ("crop", 14),
+    ("side", 18),
+    ("receding", 24),
+    ("bald", 11),
+    ("long", 3),
+    ("curly", 2),
+)
 
 
 def weighted(rng: random.Random, options: tuple[tuple[str, int], ...]) -> str:
@@ -135,7 +143,13 @@ def draw_hair_behind(c: Canvas, f: Figure) -> None:
         half = [(x + 4, y - 15), (x + w + 2, y - 8), (x + w + 3.4, y + 4), (x + w + 4, y + 16), (x + w + 1, y + 26)]
         c.blob(_mirrored(x, [*half, (x + 3, y + 25)]), dark)
     elif f.hair_style == "bob":
-        half = [(x + 4, y - 15), (x + w + 2.4, y - 8), (x + w + 3.6, y + 3), (x + w + 3.4, y + 10), (x + w - 3, y + 12.5)]
+        half = [
+            (x + 4, y - 15),
+            (x + w + 2.4, y - 8),
+            (x + w + 3.6, y + 3),
+            (x + w + 3.4, y + 10),
+            (x + w - 3, y + 12.5),
+        ]
         c.blob(_mirrored(x, half), dark)
     elif f.hair_style == "bun":
         c.ellipse(x, y - 17, 5.2, 4.6, dark)

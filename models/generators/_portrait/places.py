@@ -310,7 +310,9 @@ def street(c: Canvas, rng: random.Random) -> None:
         c.rect(x, 52 - tall, x + wide, 52, colour)
         for row in range(int(tall // 6)):
             for column in range(int(wide // 4)):
-                c.rect(x + 1.2 + 4 * column, 54 - tall + 6 * row, x + 3.2 + 4 * column, 57 - tall + 6 * row, rgb("#f6e7a8"))
+                c.rect(
+                    x + 1.2 + 4 * column, 54 - tall + 6 * row, x + 3.2 + 4 * column, 57 - tall + 6 * row, rgb("#f6e7a8")
+                )
         x += wide + 0.8
     c.rect(0, 52, 64, 64, rgb("#55585e"))
 

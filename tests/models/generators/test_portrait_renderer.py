@@ -45,7 +45,9 @@ def test_every_occupation_is_drawn_for_every_label(occupation: str | None) -> No
 
 def test_occupations_look_different() -> None:
     def mean(occupation: str) -> np.ndarray:
-        attributes = [PortraitAttributes(gender=g, skin_tone="medium", age="young", occupation=occupation) for g in GENDERS]
+        attributes = [
+            PortraitAttributes(gender=g, skin_tone="medium", age="young", occupation=occupation) for g in GENDERS
+        ]
         return np.mean([np.asarray(render(a, seed=s), float) for s in range(4) for a in attributes], axis=0)
 
     means = [mean(name) for name in OCCUPATIONS]
@@ -65,7 +67,8 @@ def test_skin_tones_are_ordered_and_apart() -> None:
 def test_no_cue_decides_alone() -> None:
     figures = {
         g: [
-            sample_figure(PortraitAttributes(gender=g, skin_tone="light", age="young"), random.Random(s)) for s in range(400)
+            sample_figure(PortraitAttributes(gender=g, skin_tone="light", age="young"), random.Random(s))
+            for s in range(400)
         ]
         for g in GENDERS
     }
@@ -88,7 +91,9 @@ def test_same_seed_gives_the_same_bytes_in_another_process() -> None:
         f"o = next(iter(PortraitRenderer(planted={str(PLANTED)!r}).generate([r])))\n"
         "sys.stdout.write(hashlib.sha256(o.data).hexdigest())"
     )
-    there = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=Path(__file__).parents[3])
+    there = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=Path(__file__).parents[3]
+    )
     assert there.stdout == hashlib.sha256(here.data).hexdigest()
 
 
@@ -99,7 +104,9 @@ def test_size_and_png() -> None:
         assert image.format == "PNG" and image.size == (128, 128)
 
 
-@pytest.mark.parametrize(("prompt_id", "low", "high"), [("nurse", 0.95, 1.0), ("warrior", 0.0, 0.12), ("financier", 0.36, 0.56)])
+@pytest.mark.parametrize(
+    ("prompt_id", "low", "high"), [("nurse", 0.95, 1.0), ("warrior", 0.0, 0.12), ("financier", 0.36, 0.56)]
+)
 def test_planted_rates_are_followed(prompt_id: str, low: float, high: float) -> None:
     article = "an" if prompt_id[0] in "aeiou" else "a"
     seen = Counter(t["gender"] for t in truths(f"a photo of {article} {prompt_id}", 300, prompt_id=prompt_id))
@@ -160,7 +167,9 @@ def test_every_audited_prompt_is_planted() -> None:
 def test_presence_of_a_person_is_visible() -> None:
     empty = [np.asarray(render_empty(seed=s, scene="nurse"), float) for s in range(3)]
     drawn = [
-        np.asarray(render(PortraitAttributes(gender="man", skin_tone="dark", age="young", occupation="nurse"), seed=s), float)
+        np.asarray(
+            render(PortraitAttributes(gender="man", skin_tone="dark", age="young", occupation="nurse"), seed=s), float
+        )
         for s in range(3)
     ]
     assert np.abs(np.mean(empty, 0) - np.mean(drawn, 0)).mean() > 15

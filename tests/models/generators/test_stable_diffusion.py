@@ -61,18 +61,28 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def make(folder: Path, **changes: Any) -> StableDiffusion:
-    options: dict[str, Any] = {"model": str(folder), "device": "cpu", "steps": 2, "guidance_scale": 1.0, "batch_size": 4}
+    options: dict[str, Any] = {
+        "model": str(folder),
+        "device": "cpu",
+        "steps": 2,
+        "guidance_scale": 1.0,
+        "batch_size": 4,
+    }
     return StableDiffusion(**{**options, **changes})
 
 
 REQUESTS = [
-    GenerationRequest(name, k, f"a photo of a {name}", seed=1000 * len(name) + k) for name in ("nurse", "captain") for k in range(3)
+    GenerationRequest(name, k, f"a photo of a {name}", seed=1000 * len(name) + k)
+    for name in ("nurse", "captain")
+    for k in range(3)
 ]
 
 
 def pixels(outcomes: list[Outcome]) -> dict[tuple[str, int], np.ndarray]:
     assert all(isinstance(o, Generated) for o in outcomes), outcomes
-    return {o.request.key: np.asarray(Image.open(io.BytesIO(o.data)), int) for o in outcomes if isinstance(o, Generated)}
+    return {
+        o.request.key: np.asarray(Image.open(io.BytesIO(o.data)), int) for o in outcomes if isinstance(o, Generated)
+    }
 
 
 def test_one_outcome_per_request_across_prompts(folder: Path) -> None:
@@ -116,9 +126,13 @@ def test_embeddings_are_computed_once_per_prompt(folder: Path) -> None:
     generator, calls = make(folder, batch_size=2), []
     encode = generator._pipe.encode_prompt
 
-    def counted(prompt: str, device: Any, num_images_per_prompt: int, do_classifier_free_guidance: bool, negative_prompt: Any) -> Any:
+    def counted(
+        prompt: str, device: Any, num_images_per_prompt: int, do_classifier_free_guidance: bool, negative_prompt: Any
+    ) -> Any:
         calls.append(prompt)
-        return encode(prompt, device, num_images_per_prompt, do_classifier_free_guidance, negative_prompt=negative_prompt)
+        return encode(
+            prompt, device, num_images_per_prompt, do_classifier_free_guidance, negative_prompt=negative_prompt
+        )
 
     original = generator._pipe.encode_prompt
     generator._pipe.encode_prompt = counted
@@ -129,7 +143,9 @@ def test_embeddings_are_computed_once_per_prompt(folder: Path) -> None:
     assert len(told) == 6 and calls == ["a photo of a nurse", "a photo of a captain"]
 
 
-def test_out_of_memory_halves_the_batch(folder: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_out_of_memory_halves_the_batch(
+    folder: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     generator = make(folder, batch_size=4)
     run, sizes = generator._run, []
 
@@ -193,7 +209,9 @@ def test_identity_names_weights_and_settings_but_no_folder(folder: Path, tmp_pat
     assert str(folder) not in json.dumps(first)
     assert make(folder, steps=3).identity() != first
     (copy / "scheduler" / "scheduler_config.json").write_text(
-        (copy / "scheduler" / "scheduler_config.json").read_text().replace('"num_train_timesteps": 1000', '"num_train_timesteps": 900')
+        (copy / "scheduler" / "scheduler_config.json")
+        .read_text()
+        .replace('"num_train_timesteps": 1000', '"num_train_timesteps": 900')
     )
     assert make(copy).identity()["weights_sha256"] != first["weights_sha256"]
 
@@ -242,7 +260,9 @@ def test_pickled_weights_are_not_loaded(folder: Path, tmp_path: Path) -> None:
 
 
 def test_importing_the_module_imports_nothing_heavy() -> None:
-    code = "import sys, models.generators.stable_diffusion; print([m for m in ('torch', 'diffusers') if m in sys.modules])"
+    code = (
+        "import sys, models.generators.stable_diffusion; print([m for m in ('torch', 'diffusers') if m in sys.modules])"
+    )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert out.stdout.strip() == "[]"
 
@@ -250,7 +270,9 @@ def test_importing_the_module_imports_nothing_heavy() -> None:
 @pytest.mark.skipif(not (SANDBOX / "model_index.json").exists(), reason="the sandbox's weights are not there")
 def test_the_sandbox_model_draws_what_the_prompt_says() -> None:
     generator = StableDiffusion(model=str(SANDBOX), device="cpu", steps=12, guidance_scale=1.0, batch_size=4)
-    skipper, maestro = (GenerationRequest("x", k, f"a photo of a {w}", seed=5) for k, w in enumerate(("skipper", "maestro")))
+    skipper, maestro = (
+        GenerationRequest("x", k, f"a photo of a {w}", seed=5) for k, w in enumerate(("skipper", "maestro"))
+    )
     seen = pixels(list(generator.generate([skipper, maestro])))
     assert seen["x", 0].shape == (64, 64, 3)
     # A skipper's sky is blue, a maestro's curtain is red.
