@@ -15,6 +15,7 @@ from pipeline.comparison_tables import (
     Counts,
     Floats,
     difference_entry,
+    flips,
     label_counts,
     label_shares,
     number_or_none,
@@ -119,7 +120,7 @@ def _against_attribute(
     signed = {
         label: difference_entry(
             st.paired_difference(
-                given[known, i], measured[known, i], resolution=step, confidence=confidence, draws=9_999
+                given[known, i], measured[known, i], resolution=step, confidence=confidence, draws=flips(len(prompts))
             )
         )
         for i, label in enumerate(labels)

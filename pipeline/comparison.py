@@ -21,6 +21,7 @@ from pipeline.comparison_tables import (
     FALSE_DISCOVERY_RATE,
     Counts,
     difference_entry,
+    flips,
     label_counts,
     label_shares,
     number_or_none,
@@ -32,9 +33,7 @@ from pipeline.run_folder import utc_now
 
 FORMAT = 1
 _DRAWS = 9_999
-_FLIPS = 9_999
-"""Sign flips per label, where there are too many to try all; p-values are then right to about 0.005."""
-_MAX_DRAWN = 20_000_000
+_MAX_DRAWN = 3_000_000
 """Numbers drawn for one permutation test; with very many prompts there are fewer draws."""
 
 
@@ -175,7 +174,9 @@ def _set_difference(before: Sequence[Prompt], after: Sequence[Prompt], confidenc
     pairs = [(a, b) for a, b in zip(before, after, strict=True) if a.evaluated and b.evaluated]
     one = [a.unanimous is not None for a, _ in pairs]
     two = [b.unanimous is not None for _, b in pairs]
-    found = st.paired_difference(np.array(one, float), np.array(two, float), resolution=1.0, confidence=confidence)
+    found = st.paired_difference(
+        np.array(one, float), np.array(two, float), resolution=1.0, confidence=confidence, draws=99
+    )
     means = [sum(side) / len(pairs) if pairs else None for side in (one, two)]
     entry = difference_entry(found, p_value=st.mcnemar(one, two))
     return {**entry, "test": "mcnemar", "first": means[0], "second": means[1]}
@@ -190,7 +191,7 @@ def _subset_difference(
         unresolved = np.array([p.images for p in prompts], dtype=np.int64) - table.sum(axis=1)
         values.append(st.subset_unanimity(table, set_size=size, unresolved=np.maximum(unresolved, 0)))
     known = np.isfinite(values[0]) & np.isfinite(values[1])
-    found = st.paired_difference(values[0][known], values[1][known], confidence=confidence)
+    found = st.paired_difference(values[0][known], values[1][known], confidence=confidence, draws=flips(len(known)))
     means = [float(value[known].mean()) if known.any() else None for value in values]
     return {**difference_entry(found), "test": "sign-flip", "first": means[0], "second": means[1]}
 
@@ -205,7 +206,7 @@ def _share_differences(counts: tuple[Counts, Counts], labels: Sequence[str], con
     result = {}
     for column, label in enumerate(labels):
         one, two = shares[0][:, column], shares[1][:, column]
-        found = st.paired_difference(one, two, resolution=resolution, confidence=confidence, draws=_FLIPS)
+        found = st.paired_difference(one, two, resolution=resolution, confidence=confidence, draws=flips(len(one)))
         result[label] = {
             **difference_entry(found),
             "first": float(one.mean()) if len(one) else None,

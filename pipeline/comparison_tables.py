@@ -15,6 +15,8 @@ from pipeline.report.document import Prompt
 FALSE_DISCOVERY_RATE = 0.05
 """Prompts count as different where the p-value, adjusted over prompts, is at most this."""
 
+_MOST_FLIPS, _FEWEST_FLIPS, _FLIPPED = 9_999, 999, 1_000_000
+
 Counts = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
@@ -52,3 +54,8 @@ def share_distance(one: Floats, two: Floats) -> Floats:
     """Total variation distance of every row: for two labels the absolute difference of either's share."""
     result: Floats = np.abs(one - two).sum(axis=1) / 2
     return result
+
+
+def flips(prompts: int) -> int:
+    """Random sign flips for a test over so many prompts, where there are too many to try all: fewer where each costs more."""
+    return max(_FEWEST_FLIPS, min(_MOST_FLIPS, _FLIPPED // max(prompts, 1)))

@@ -25,6 +25,8 @@ MAX_TILES = 60
 """Comparisons of more prompts show a scatter in place of a pair of squares per prompt."""
 MAX_LISTED = 400
 """Prompts of the full table; comparison.json has all."""
+MAX_REFERRED = 60
+"""Prompts beside their reference, those that are furthest from it."""
 
 
 class _Run:
@@ -389,7 +391,7 @@ def _references(comparison: Mapping[str, Any]) -> dict[str, Any] | None:
             reference=found["reference"],
         )
     note = entries[0]["reference"]
-    shown = list(rows.values())[:MAX_LISTED]
+    shown = list(rows.values())[:MAX_REFERRED]
     return {
         "name": text.clean(note["name"], 100),
         "source": text.clean(note["source"], 400),

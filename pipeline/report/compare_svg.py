@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 
 from markupsafe import Markup
@@ -85,7 +86,7 @@ def scatter(points: Sequence[tuple[float, float, str, bool]], description: str, 
     points
         Share in the first run, in the second, the prompt, and whether it counts as changed (solid).
     """
-    left, top, side = 52.0, 12.0, 400.0
+    left, top, side = 64.0, 22.0, 380.0
 
     def x(value: float) -> float:
         return left + side * value
@@ -96,16 +97,21 @@ def scatter(points: Sequence[tuple[float, float, str, bool]], description: str, 
     shapes = []
     for tick in (0.0, 0.25, 0.5, 0.75, 1.0):
         shapes.append(el("line", x1=x(0), x2=x(1), y1=y(tick), y2=y(tick), class_="grid"))
-        shapes.append(el("text", f"{tick:.0%}", x=left - 8, y=y(tick) + 4, text_anchor="end", class_="tick"))
-        shapes.append(el("text", f"{tick:.0%}", x=x(tick), y=top + side + 18, text_anchor="middle", class_="tick"))
+        shapes.append(el("text", f"{tick:.0%}", x=left - 24, y=y(tick) + 4, text_anchor="end", class_="tick"))
+        shapes.append(el("text", f"{tick:.0%}", x=x(tick), y=top + side + 34, text_anchor="middle", class_="tick"))
     shapes.append(el("line", x1=x(0), x2=x(1), y1=y(0), y2=y(1), class_="diagonal"))
+    places: dict[tuple[float, float, bool], list[str]] = {}
     for one, two, name, changed in points:
-        dot = el(
-            "circle", el("title", name), cx=x(one), cy=y(two), r=3.5, class_=f"dot d-{'ink' if changed else 'quiet'}"
-        )
-        shapes.append(dot)
-    along = {"x": x(0.5), "y": top + side + 40, "text_anchor": "middle", "class_": "axistitle"}
+        places.setdefault((round(one, 3), round(two, 3), changed), []).append(name)
+    most = max((len(names) for names in places.values()), default=1)
+    # with few images many prompts share a place: its area is their number; the large ones lie below
+    for (one, two, changed), names in sorted(places.items(), key=lambda place: -len(place[1])):
+        radius = 3.5 if most == 1 else max(2.5, 18 * math.sqrt(len(names) / most))
+        title = names[0] if len(names) == 1 else f"{len(names):,} prompts, such as {names[0]}"
+        kind = "ink" if changed else "quiet"
+        shapes.append(el("circle", el("title", title), cx=x(one), cy=y(two), r=float(radius), class_=f"dot d-{kind}"))
+    along = {"x": x(0.5), "y": top + side + 54, "text_anchor": "middle", "class_": "axistitle"}
     shapes.append(el("text", f"{what} in {first}", **along))
-    upright = {"transform": f"translate(12 {y(0.5):g}) rotate(-90)", "text_anchor": "middle", "class_": "axistitle"}
+    upright = {"transform": f"translate(10 {y(0.5):g}) rotate(-90)", "text_anchor": "middle", "class_": "axistitle"}
     shapes.append(el("text", f"{what} in {second}", **upright))
-    return el("svg", *shapes, class_="planted", viewBox="0 0 464 460", width="464", role="img", aria_label=description)
+    return el("svg", *shapes, class_="planted", viewBox="0 0 464 464", width="464", role="img", aria_label=description)

@@ -453,3 +453,16 @@ def test_the_page_in_a_browser(turned: tuple[Path, Path], hostile: WrittenCompar
             assert [url for url in watched.seen if not url.startswith(("file:", "data:"))] == []
             page.close()
         browser.close()
+
+
+def test_many_prompts_are_drawn_as_a_scatter_and_several_runs_as_sections(tmp_path: Path) -> None:
+    sets = ("WWWW", "WWMM", "MMMM")
+    runs = [
+        make_run(tmp_path / name, {f"p{n}": sets[(n + shift * (n % 2)) % 3] for n in range(61)})
+        for shift, name in enumerate(("a", "b", "c"))
+    ]
+    page = run_comparison(runs, out=tmp_path / "out").page_path.read_text()
+    assert page.count('class="planted"') == 2
+    assert "prompts, such as a p" in page
+    assert "b</bdi> against <bdi>a" in page
+    assert 'class="pairs"' not in page
