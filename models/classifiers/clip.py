@@ -173,7 +173,8 @@ class ClipEncoder:
         # in open_clip's order of operations, so that the values are its own
         values = pixels.permute(0, 3, 1, 2).float().div_(255.0).sub_(self._mean).div_(self._std).to(self._dtype)
         features: torch.Tensor = self.model.encode_image(values).float()
-        return features / features.norm(dim=-1, keepdim=True)
+        unit: torch.Tensor = features / features.norm(dim=-1, keepdim=True)
+        return unit
 
     @torch.inference_mode()
     def text_matrix(self, attributes: AttributeSet) -> dict[str, FloatArray]:
