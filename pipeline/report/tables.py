@@ -8,9 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
+from numpy.typing import NDArray
 
 from pipeline.records import AMBIGUOUS, MIXED, NO_PERSON, UNREADABLE, ImageStatus
 from pipeline.report.document import ReportError
@@ -98,14 +100,19 @@ def _pairs(value: Any) -> dict[str, Any]:
     return dict(value) if value else {}
 
 
+MAX_IMAGES = 400
+"""Of one prompt, so many first images are read: a page shows fewer, and a prompt may have a million."""
+
+
 def read_images(run_dir: Path, prompt_ids: Sequence[str]) -> dict[str, list[ImageRecord]]:
-    """Every image of the given prompts, by prompt id, ordered by index, with its scores."""
+    """The first `MAX_IMAGES` images of the given prompts, by prompt id, ordered by index, with their scores."""
     wanted = pa.array(prompt_ids, pa.string())
     images, scores = _dataset(run_dir / "images.parquet"), _dataset(run_dir / "scores.parquet")
     chosen = pc.field("prompt_id").isin(wanted)
+    last = _last_indexes(images, wanted, chosen)
     by_image: dict[Key, list[Score]] = defaultdict(list)
     for batch in scores.to_batches(columns=_SCORE_COLUMNS, filter=chosen):
-        for row in batch.to_pylist():
+        for row in _first(batch, wanted, last).to_pylist():
             by_image[row["prompt_id"], row["index"]].append(
                 Score(
                     attribute=row["attribute"],
@@ -117,11 +124,30 @@ def read_images(run_dir: Path, prompt_ids: Sequence[str]) -> dict[str, list[Imag
             )
     found: dict[str, list[ImageRecord]] = {prompt_id: [] for prompt_id in prompt_ids}
     for batch in images.to_batches(columns=_IMAGE_COLUMNS, filter=chosen):
-        for row in batch.to_pylist():
+        for row in _first(batch, wanted, last).to_pylist():
             found[row["prompt_id"]].append(_record(row, by_image))
     for records in found.values():
         records.sort(key=lambda record: record.index)
     return found
+
+
+def _last_indexes(images: Any, wanted: pa.Array, chosen: Any) -> NDArray[np.int64]:
+    """[prompts] index of the last image of each prompt that is read."""
+    table = images.to_table(["prompt_id", "index"], filter=chosen)
+    prompt = pc.index_in(table["prompt_id"], wanted).to_numpy()
+    index = table["index"].to_numpy()
+    order = np.lexsort((index, prompt))
+    starts = np.searchsorted(prompt[order], np.arange(len(wanted)))
+    ends = np.searchsorted(prompt[order], np.arange(len(wanted)), side="right")
+    last = np.full(len(wanted), -1, dtype=np.int64)
+    some = ends > starts
+    last[some] = index[order][np.minimum(starts + MAX_IMAGES, ends)[some] - 1]
+    return last
+
+
+def _first(batch: pa.RecordBatch, wanted: pa.Array, last: NDArray[np.int64]) -> pa.RecordBatch:
+    prompt = pc.index_in(batch["prompt_id"], wanted).to_numpy(zero_copy_only=False)
+    return batch.filter(pa.array(batch["index"].to_numpy() <= last[prompt]))
 
 
 def _record(row: dict[str, Any], scores: Mapping[Key, list[Score]]) -> ImageRecord:

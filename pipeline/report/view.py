@@ -171,7 +171,7 @@ class PageBuilder:
             bar=svg.prompt_bar(self.segments(prompt), mark, reference, f"{tally}. {share}."),
             first=[view for view in views if view.evaluated],
             rest=[view for view in views if not view.evaluated],
-            hidden=max(0, len(records) - len(shown)),
+            hidden=max(0, max(len(records), prompt.images) - len(shown)),
             sort_share=-1.0 if mark is None or mark.value is None else mark.value,
             confidence=min(sure, default=0.0),
             kinds=" ".join(sorted(self._filter_key(decision) for decision in decisions)),
