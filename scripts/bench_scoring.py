@@ -274,16 +274,18 @@ class Bench:
         return sum(1 for _ in self.bytes_of(0))
 
 
-def measure(bench: Bench, contenders: Sequence[str], rounds: int) -> dict[str, Any]:
-    """img/s of every contender: the median over rounds, after one that warms up."""
+def measure(
+    bench: Bench, contenders: Sequence[str], rounds: int, clock: Callable[[], float] = time.perf_counter
+) -> dict[str, Any]:
+    """img/s of every contender by a clock: the median over rounds, after one that warms up."""
     runs = {name: bench.contender(name) for name in contenders}
     speeds: dict[str, list[float]] = {name: [] for name in contenders}
     for number in range(rounds + 1):
         order = list(contenders) if number % 2 else list(reversed(contenders))
         for name in order:
-            started = time.perf_counter()
+            started = clock()
             images = runs[name](number)
-            speed = images / (time.perf_counter() - started)
+            speed = images / (clock() - started)
             if number:
                 speeds[name].append(speed)
             print(f"{bench.archive.name} round {number} {name}: {speed:.2f} img/s", file=sys.stderr, flush=True)
@@ -381,6 +383,11 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--workers", type=int, default=cores())
     parser.add_argument("--out", type=Path, help="also write the JSON here")
+    parser.add_argument(
+        "--cpu-time",
+        action="store_true",
+        help="images per second of CPU time, for machines that do other work too; set OMP_NUM_THREADS=1 and --workers 1",
+    )
     parser.add_argument("--no-peaks", action="store_true", help="leave out peak memory, which takes a process each")
     parser.add_argument("--memory", nargs="+", type=int, metavar="IMAGES", help="measure memory at these sizes instead")
     parser.add_argument("--shard-size", type=int, default=1000, help="for --memory")
@@ -418,7 +425,12 @@ def main() -> None:
             for name in options.archives:
                 archive = make_archive(root, name, shards=options.rounds + 1, per_shard=options.images)
                 bench = Bench(archive, weights, root, workers=options.workers, batch=options.batch)
-                result["archives"][name] = measure(bench, options.contenders, options.rounds)
+                result["archives"][name] = measure(
+                    bench,
+                    options.contenders,
+                    options.rounds,
+                    time.process_time if options.cpu_time else time.perf_counter,
+                )
                 del bench
                 for contender in options.contenders if not options.no_peaks else ():
                     done = subprocess.run(
