@@ -26,7 +26,7 @@ rescore: $(STAMP)
 setup: $(STAMP)
 
 test: $(STAMP)
-	$(BIN)/pytest $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile $(ARGS)
 
 check: $(STAMP)
 	$(BIN)/ruff check .
