@@ -1,7 +1,7 @@
 """Stage 2: images -> embeddings -> probabilities -> decisions, one shard at a time.
 
-An image's scores are those of its stored embedding, which is in half precision: a run that is relabelled later has, bit for bit,
-the numbers of a fresh one.
+Fresh images are scored from their float32 embeddings, as open_clip's own recipe does. What is stored is float16: scores computed
+from the store (`allfour relabel`, or a part whose wording alone has changed) differ from fresh ones by that rounding, docs/limits.md.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ from models.classifiers.base import (
     AheadEncoder,
     Classifier,
     EmbeddingClassifier,
+    FloatArray,
+    HalfArray,
     ParallelEncoder,
     PersonClassifier,
     PersonScores,
@@ -45,7 +47,7 @@ from pipeline.records import (
 from pipeline.run_folder import fingerprint
 from pipeline.score_tables import coded_scores, plain_scores, readable_rows
 
-SCORING_VERSION = 2
+SCORING_VERSION = 3
 """Raise it when scoring the same image would give another row: it is part of every fingerprint."""
 
 GROUP = 16
@@ -144,15 +146,21 @@ def score_shard(
     workers = config.workers if config.workers is not None else cores()
     if isinstance(classifier, EmbeddingClassifier):
         rows, vectors = _encoded(items, classifier, config, workers, advance)
-        return embedded_tables(images_table(rows), _embeddings_table(rows, vectors), classifier)
+        return _embedded_tables(images_table(rows), _embeddings_table(rows, vectors), vectors, classifier)
     if isinstance(classifier, PersonClassifier):
         return _score_persons(items, classifier, config, workers, advance)
     raise TypeError(f"{type(classifier).__name__} is neither an EmbeddingClassifier nor a PersonClassifier")
 
 
-def embedded_tables(images: pa.Table, embeddings: pa.Table, classifier: EmbeddingClassifier) -> ShardTables:
-    """Score the embeddings of a shard's readable images, which are in the order of `images`."""
-    probabilities = classifier.probabilities(matrix_of(embeddings))
+def stored_tables(images: pa.Table, embeddings: pa.Table, classifier: EmbeddingClassifier) -> ShardTables:
+    """Score the stored embeddings of a shard's readable images, which are in the order of `images`."""
+    return _embedded_tables(images, embeddings, matrix_of(embeddings), classifier)
+
+
+def _embedded_tables(
+    images: pa.Table, embeddings: pa.Table, vectors: FloatArray | HalfArray, classifier: EmbeddingClassifier
+) -> ShardTables:
+    probabilities = classifier.probabilities(vectors)
     return ShardTables(
         images=images,
         scores=plain_scores(coded_scores(images, probabilities, classifier.attributes)),
@@ -172,7 +180,7 @@ def fits(images: pa.Table, embeddings: pa.Table) -> bool:
     return all(read[name].equals(embeddings[name]) for name in ("prompt_id", "index", "sha256"))
 
 
-_Found = tuple[list[_Row], NDArray[np.float32]]
+_Found = tuple[list[_Row], FloatArray]
 """The rows that could be read, and [N, D] of them."""
 
 
@@ -182,9 +190,10 @@ def _encoded(
     config: ScoringConfig,
     workers: int,
     advance: Callable[[int], None],
-) -> tuple[list[_Row], NDArray[np.float16]]:
+) -> tuple[list[_Row], FloatArray]:
+    """The rows, and [N, D] of the readable ones in their order."""
     rows: list[_Row] = []
-    chunks: list[NDArray[np.float16]] = []
+    chunks: list[FloatArray] = []
     count = 0
     parallel = isinstance(classifier, ParallelEncoder) and classifier.encodes_in_parallel
     stream = _by_groups if parallel else _by_batches
@@ -192,9 +201,10 @@ def _encoded(
         for number, row in enumerate(found, start=count):
             row.vector = number
         count += len(found)
-        chunks.append(vectors.astype(np.float16))
+        chunks.append(np.asarray(vectors, dtype=np.float32))
     _settle(rows)
-    return rows, np.concatenate(chunks) if chunks else np.zeros((0, classifier.embedding_dim), dtype=np.float16)
+    encoded = np.concatenate(chunks) if chunks else np.zeros((0, classifier.embedding_dim), dtype=np.float32)
+    return rows, encoded[np.asarray([row.vector for row in rows if row.error is None], dtype=np.int64)]
 
 
 def _by_groups(
@@ -263,7 +273,7 @@ def _by_batches(
     size = config.batch_size
     found: list[_Row] = []
     batch: NDArray[np.uint8] | None = None
-    flying: deque[tuple[list[_Row], int, Callable[[], NDArray[np.float32]]]] = deque()
+    flying: deque[tuple[list[_Row], int, Callable[[], FloatArray]]] = deque()
 
     def launch() -> Iterator[_Found]:
         nonlocal found, batch
@@ -391,16 +401,15 @@ def _status(row: _Row) -> str:
     return (ImageStatus.UNREADABLE if row.error is not None else ImageStatus.GENERATED).value
 
 
-def _embeddings_table(rows: Sequence[_Row], vectors: NDArray[np.float16]) -> pa.Table:
+def _embeddings_table(rows: Sequence[_Row], vectors: FloatArray) -> pa.Table:
     read = [row for row in rows if row.error is None]
-    matrix = vectors[np.asarray([row.vector for row in read], dtype=np.int64)]
     dim = vectors.shape[1]
     return pa.table(
         {
             "prompt_id": pa.array([row.image.prompt_id for row in read], pa.string()),
             "index": pa.array([row.image.index for row in read], pa.int64()),
             "sha256": pa.array([row.sha256 for row in read], pa.string()),
-            EMBEDDING_COLUMN: pa.FixedSizeListArray.from_arrays(pa.array(matrix.ravel()), dim),
+            EMBEDDING_COLUMN: pa.FixedSizeListArray.from_arrays(pa.array(vectors.astype(np.float16).ravel()), dim),
         },
         schema=embeddings_schema(dim),
     )

@@ -18,11 +18,11 @@ from pipeline.config import ConfigError, ScoringConfig
 from pipeline.parts import PartStore, ShardTables
 from pipeline.run_folder import RunFolder
 from pipeline.scoring import (
-    embedded_tables,
     encoding_fingerprint,
     fits,
     score_shard,
     scoring_fingerprint,
+    stored_tables,
     unscored_tables,
 )
 
@@ -100,7 +100,7 @@ class Worker:
         stored = self._store.encoded(shard)
         if stored is None or not fits(*stored):
             return None
-        return embedded_tables(*stored, self._classifier)
+        return stored_tables(*stored, self._classifier)
 
     def _set_aside(self, shard: Shard, *, listing: bool) -> ShardTables:
         """A row with an error per image; without `listing` (it killed a worker too) one row for them all."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from models.classifiers.clip import ClipClassifier
 from pipeline.archives.base import ArchivedImage, ArchiveItem
 from pipeline.config import ScoringConfig
 from pipeline.records import IMAGES_SCHEMA, SCORES_SCHEMA
-from pipeline.scoring import score_shard, scoring_fingerprint
+from pipeline.scoring import score_shard, scoring_fingerprint, stored_tables
 
 ATTRIBUTES = AttributeSet.model_validate(
     {
@@ -112,6 +113,43 @@ def test_embeddings_are_unit_vectors_in_half_precision(clip: Counting, picture: 
     assert tables.embeddings is not None
     vector = np.asarray(tables.embeddings["embedding"].to_pylist()[0], dtype=np.float32)
     assert np.linalg.norm(vector) == pytest.approx(1, abs=1e-3)
+
+
+def test_a_shards_table_agrees_with_open_clips_own_recipe_at_logit_scale_100(
+    tiny_clip: Path, tmp_path: Path, picture: Callable[..., Image.Image]
+) -> None:
+    """The scale of OpenAI's CLIPs. Scores from embeddings rounded to float16, as they are stored, would miss by more."""
+    import open_clip
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    folder = shutil.copytree(tiny_clip, tmp_path / "sharp")
+    weights = load_file(folder / "open_clip_model.safetensors")
+    save_file({**weights, "logit_scale": torch.tensor(100.0).log()}, folder / "open_clip_model.safetensors")
+    images = [picture(i) for i in range(40)]
+    shared = [f"a picture of {thing}" for thing in ("a dog", "a house", "a tree", "two cars", "rain", "a book")]
+    # close enough for both to have some probability
+    wordings = {"woman": [*shared, "a woman"], "man": [*shared, "a man"]}
+    attributes = AttributeSet.model_validate({"attributes": {"gender": {"labels": wordings}}})
+    clip = ClipClassifier(attributes=attributes, model=None, pretrained=str(folder), root=Path.cwd())
+    tables = score_shard([item(i, png(p)) for i, p in enumerate(images)], classifier=clip, config=ScoringConfig())
+    model, _, preprocess = open_clip.create_model_and_transforms(f"local-dir:{folder}")
+    tokenizer = open_clip.get_tokenizer(f"local-dir:{folder}")
+    model.eval()
+    with torch.no_grad():
+        features = model.encode_image(torch.stack([preprocess(i) for i in images]), normalize=True)
+        means = [model.encode_text(tokenizer(texts), normalize=True).mean(dim=0) for texts in wordings.values()]
+        matrix = torch.stack([mean / mean.norm() for mean in means])
+        expected = (model.logit_scale.exp() * features @ matrix.T).softmax(dim=-1).numpy()
+    assert 0.02 < expected[:, 0].min() < 0.98
+    scored = [dict(r["probabilities"]) for r in tables.scores.to_pylist() if r["attribute"] == "gender"]
+    found = np.asarray([[row["woman"], row["man"]] for row in scored])
+    # promised are 1e-4; with 32 dimensions float16 would keep that too
+    assert np.abs(found - expected).max() < 1e-5
+    assert tables.embeddings is not None
+    stored = stored_tables(tables.images, tables.embeddings, clip).scores.to_pylist()
+    rounded = np.asarray([dict(r["probabilities"])["woman"] for r in stored if r["attribute"] == "gender"])
+    assert 2e-5 < np.abs(rounded - expected[:, 0]).max() < 5e-4
 
 
 def test_an_empty_shard(clip: Counting) -> None:
