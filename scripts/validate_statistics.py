@@ -36,16 +36,9 @@ from pipeline.statistics import (
     unanimity,
 )
 from pipeline.statistics.arrays import FloatArray, IntArray
-from pipeline.statistics.correction import (
-    apportion,
-    compositions,
-    confidence_draws,
-    decision_scores,
-    least_doubt,
-    normal_draws,
-    set_probabilities,
-    set_scores,
-)
+from pipeline.statistics.compositions import apportion, compositions, set_probabilities, set_scores
+from pipeline.statistics.confusion import decision_scores
+from pipeline.statistics.correction import confidence_draws, least_doubt, normal_draws
 from pipeline.statistics.intervals import effective_size, wilson_limit
 
 SET_SIZE = 4

@@ -4,14 +4,13 @@ docs/method.md has every formula with its assumptions and source; docs/validatio
 interval in simulated audits.
 """
 
+from pipeline.statistics.confusion import Confusion
 from pipeline.statistics.correction import (
     CONTRADICTED,
     CORRECTED,
-    Confusion,
     corrected_prompt_shares,
     corrected_share,
     corrected_unanimity,
-    likelihood_shares,
     rogan_gladen,
 )
 from pipeline.statistics.coverage import CoverageWarning, coverage_warnings
@@ -27,6 +26,7 @@ from pipeline.statistics.imbalance import (
     mean_share,
 )
 from pipeline.statistics.intervals import Interval, clopper_pearson, cluster_bootstrap, mean_over_prompts, wilson
+from pipeline.statistics.likelihood import likelihood_shares
 from pipeline.statistics.paired import (
     PairedDifference,
     mcnemar,

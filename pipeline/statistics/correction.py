@@ -19,18 +19,17 @@ interval is between the quantiles of the mixture.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
 from scipy import special
 
-from pipeline.statistics.arrays import FloatArray, IntArray, as_counts, check_confidence
+from pipeline.statistics.arrays import FloatArray, IntArray, check_confidence
+from pipeline.statistics.compositions import apportion, compositions, set_probabilities, set_scores
+from pipeline.statistics.confusion import Confusion, as_decisions, decision_scores
 from pipeline.statistics.intervals import Interval, effective_size, wilson_limit
 from pipeline.statistics.unanimity import UnanimityEstimate
 
-MOST_COMPOSITIONS = 20_000
-"""Ways to divide a set over the decisions; above this the exact sum over them is refused."""
 SMALLEST_DISCRIMINATION = 0.02
 """Below this the classifier tells labels apart hardly better than a coin, and nothing is corrected."""
 RAREST_DECISION = 0.05
@@ -41,147 +40,6 @@ CORRECTED = "error-corrected"
 CONTRADICTED = "error-corrected, calibration contradicted"
 """Its method where the whole interval would lie beyond what shares can be: the error rates are not those at work."""
 _CELLS = 4_000_000
-
-
-@dataclass(frozen=True, eq=False)
-class Confusion:
-    """How a classifier decided on images whose label is known."""
-
-    counts: IntArray
-    """Calibration images, shape (labels, decisions). The first decisions are the labels, in the same order; further
-    ones are other outcomes, such as ambiguous."""
-
-    def __post_init__(self) -> None:
-        """Check the shape, and that every label was seen."""
-        table = as_counts(self.counts, name="confusion counts")
-        if table.shape[1] < table.shape[0]:
-            raise ValueError(f"a confusion needs one decision per label or more, got shape {table.shape}")
-        if len(table) < 2 or (table.sum(axis=1) == 0).any():
-            raise ValueError("every label, of two or more, needs at least one calibration image")
-        object.__setattr__(self, "counts", table)
-
-    @classmethod
-    def from_rates(cls, *, sensitivity: tuple[int, int], specificity: tuple[int, int]) -> Confusion:
-        """Return the confusion of two labels from right decisions and images: (right, of how many) for each label."""
-        rows = [[sensitivity[0], sensitivity[1] - sensitivity[0]], [specificity[1] - specificity[0], specificity[0]]]
-        return cls(np.array(rows))
-
-    @property
-    def labels(self) -> int:
-        """Number of labels."""
-        return int(self.counts.shape[0])
-
-    @property
-    def rates(self) -> FloatArray:
-        """Observed share of each decision per label, shape (labels, decisions)."""
-        rates: FloatArray = self.counts / self.counts.sum(axis=1, keepdims=True)
-        return rates
-
-    @property
-    def discrimination(self) -> float:
-        """How much more often a label is decided when it is right than when another one is, for the worst label.
-
-        For two labels this is Youden's J, sensitivity + specificity - 1: 1 is perfect, 0 is guessing.
-        """
-        square = self.rates[:, : self.labels]
-        others = np.where(np.eye(self.labels, dtype=bool), -np.inf, square).max(axis=0)
-        return float((np.diagonal(square) - others).min())
-
-    def draw_rates(self, draws: int, random: np.random.Generator) -> FloatArray:
-        """Return rates drawn from their Jeffreys posterior, shape (draws, labels, decisions)."""
-        shape = self.counts.astype(np.float64) + 0.5
-        gamma = random.standard_gamma(shape, size=(draws, *self.counts.shape))
-        rates: FloatArray = gamma / gamma.sum(axis=-1, keepdims=True)
-        return rates
-
-
-def decision_scores(rates: FloatArray, *, weights: FloatArray | None = None) -> FloatArray:
-    """Return the score of every decision for every label: A with A rates^T = identity.
-
-    With as many decisions as labels this is the inverse of the transposed rates; for two labels the scores for the
-    first are specificity / J and -(1 - specificity) / J. With more decisions it is the least-squares solution with
-    the given weights, which is efficient for weights of one over the decision's frequency.
-
-    Parameters
-    ----------
-    rates
-        Share of each decision per label, shape (..., labels, decisions).
-    weights
-        Shape (decisions,), above 0; equal by default.
-
-    Returns
-    -------
-    Shape (..., labels, decisions).
-    """
-    labels, decisions = rates.shape[-2:]
-    if labels == decisions:
-        inverse: FloatArray = np.swapaxes(np.linalg.inv(rates), -1, -2)
-        return inverse
-    weighted: FloatArray = rates * (np.ones(decisions) if weights is None else weights)
-    return np.asarray(np.linalg.solve(weighted @ np.swapaxes(rates, -1, -2), weighted), dtype=np.float64)
-
-
-@lru_cache(maxsize=64)
-def compositions(parts: int, total: int) -> IntArray:
-    """Return every way to divide `total` images over `parts` decisions, shape (ways, parts).
-
-    Raises
-    ------
-    ValueError
-        If there are more than `MOST_COMPOSITIONS`.
-    """
-    ways = int(special.comb(parts + total - 1, total, exact=True))
-    if ways > MOST_COMPOSITIONS:
-        raise ValueError(
-            f"sets of {total} images over {parts} decisions have {ways} outcomes, more than {MOST_COMPOSITIONS}; "
-            "take a smaller set_size or merge labels"
-        )
-    rows = np.zeros((1, 0), dtype=np.int64)
-    for part in range(parts):
-        left = total - rows.sum(axis=1)
-        if part == parts - 1:
-            return np.column_stack([rows, left])
-        rows = np.concatenate(
-            [np.column_stack([rows[left >= n], np.full((left >= n).sum(), n)]) for n in range(total + 1)]
-        )
-    return rows
-
-
-def set_probabilities(counts: IntArray, ways: IntArray) -> FloatArray:
-    """Return how likely a random set of each row's images is composed in each way, shape (rows, ways).
-
-    Multivariate hypergeometric: product of C(count, part) over decisions, over C(images, set_size).
-    """
-    product = np.ones((len(counts), len(ways)))
-    for decision in range(counts.shape[1]):
-        product *= special.comb(counts[:, decision, np.newaxis], ways[np.newaxis, :, decision])
-    total: FloatArray = special.comb(counts.sum(axis=1), int(ways[0].sum()))[:, np.newaxis]
-    return product / total
-
-
-def set_scores(scores: FloatArray, ways: IntArray) -> FloatArray:
-    """Return the product of the scores in a set of each composition, summed over labels.
-
-    Parameters
-    ----------
-    scores
-        Shape (..., labels, decisions).
-    ways
-        Shape (ways, decisions).
-
-    Returns
-    -------
-    Shape (..., ways).
-    """
-    product = np.ones((*scores.shape[:-1], len(ways)))
-    for decision in range(ways.shape[1]):
-        score = scores[..., decision]
-        powers = [np.ones_like(score)]
-        for _ in range(int(ways[:, decision].max())):
-            powers.append(powers[-1] * score)
-        product *= np.stack(powers, axis=-1)[..., ways[:, decision]]
-    total: FloatArray = product.sum(axis=-2)
-    return total
 
 
 def confidence_draws(
@@ -320,7 +178,7 @@ def corrected_prompt_shares(
 
     Parameters and references are those of `corrected_share`. A prompt without images gets the value None.
     """
-    table = _as_decisions(decisions, confusion)
+    table = as_decisions(decisions, confusion)
     check_confidence(confidence)
     unknown = Interval(None, 0.0, 1.0, CORRECTED)
     if confusion.discrimination < SMALLEST_DISCRIMINATION:
@@ -386,54 +244,6 @@ def rogan_gladen(
     return corrected_prompt_shares(row, confusion=confusion, confidence=confidence, draws=draws, seed=seed)[0]
 
 
-def likelihood_shares(
-    decisions: npt.ArrayLike,
-    *,
-    confusion: Confusion,
-    confidence: float = 0.95,
-    draws: int = 1000,
-    seed: int = 0,
-) -> list[Interval]:
-    """Return the maximum-likelihood shares of all labels under misclassification; they are shares, and sum to 1.
-
-    Where `corrected_share` takes one label at a time and may have to be clipped, this finds the one mixture of the
-    confusion's rows that fits the decisions best (expectation-maximisation over the mean of the prompts' decision
-    shares). Limits are bootstrap percentiles over prompts and calibration together; with few prompts they are too
-    narrow, and `corrected_share` is to be preferred.
-
-    Parameters
-    ----------
-    decisions, confusion, confidence, draws, seed
-        See `corrected_unanimity`.
-
-    Returns
-    -------
-    One interval per label.
-
-    References
-    ----------
-    Dempster, A. P., Laird, N. M., Rubin, D. B. (1977). Maximum likelihood from incomplete data via the EM algorithm.
-    JRSS B 39, 1-38.
-    """
-    table = _as_decisions(decisions, confusion)
-    check_confidence(confidence)
-    images = table.sum(axis=1)
-    shares = table[images > 0] / images[images > 0, np.newaxis]
-    prompts = len(shares)
-    if not prompts:
-        return [Interval(None, 0.0, 1.0, "likelihood")] * confusion.labels
-    random = np.random.default_rng(seed)
-    value = _mixture(shares.mean(axis=0)[np.newaxis], confusion.rates[np.newaxis])[0]
-    resampled = random.multinomial(prompts, np.full(prompts, 1 / prompts), size=draws) @ shares / prompts
-    drawn = _mixture(resampled, confusion.draw_rates(draws, random))
-    tail = (1 - confidence) / 2
-    low, high = np.quantile(drawn, [tail, 1 - tail], axis=0)
-    return [
-        Interval(float(v), min(float(lo), float(v)), max(float(hi), float(v)), "likelihood")
-        for v, lo, hi in zip(value, low, high, strict=True)
-    ]
-
-
 def estimate_range(observed: IntArray, *, set_size: int, confusion: Confusion) -> IntArray:
     """Return rows of decisions whose estimates span the range that a prompt's estimate can have.
 
@@ -458,7 +268,7 @@ def _corrected(
     seed: int,
 ) -> UnanimityEstimate:
     """Estimate the mean of sum over labels of share^set_size, or of one label's share."""
-    table = _as_decisions(decisions, confusion)
+    table = as_decisions(decisions, confusion)
     check_confidence(confidence)
     images = table.sum(axis=1)
     known = images >= set_size
@@ -561,16 +371,6 @@ def normal_draws(draws: int, random: np.random.Generator) -> FloatArray:
     return quantiles
 
 
-def _as_decisions(decisions: npt.ArrayLike, confusion: Confusion) -> IntArray:
-    table = as_counts(decisions, name="decisions")
-    if table.shape[1] != confusion.counts.shape[1]:
-        raise ValueError(
-            f"decisions have {table.shape[1]} columns and the confusion has {confusion.counts.shape[1]}; "
-            "both need the same decisions in the same order"
-        )
-    return table
-
-
 def _weights(table: IntArray) -> FloatArray:
     """Return one over the frequency of each decision, no frequency taken as less than `RAREST_DECISION`.
 
@@ -580,27 +380,3 @@ def _weights(table: IntArray) -> FloatArray:
     smoothed = table.sum(axis=0) + 0.5
     weights: FloatArray = 1 / np.maximum(smoothed / smoothed.sum(), RAREST_DECISION)
     return weights
-
-
-def apportion(shares: FloatArray, images: int) -> IntArray:
-    """Return whole images that come closest to each row's shares and add up to `images` (largest remainder)."""
-    exact = shares * images
-    whole = np.floor(exact + 1e-9).astype(np.int64)
-    order = np.argsort(np.argsort(-(exact - whole), axis=1, kind="stable"), axis=1)
-    whole += order < (images - whole.sum(axis=1))[:, np.newaxis]
-    return whole
-
-
-def _mixture(observed: FloatArray, rates: FloatArray, *, steps: int = 500) -> FloatArray:
-    """Return the shares that maximise the likelihood, shape (draws, labels), by expectation-maximisation."""
-    shares = np.full((len(rates), rates.shape[1]), 1 / rates.shape[1])
-    for _ in range(steps):
-        joint = shares[:, :, np.newaxis] * rates
-        total = joint.sum(axis=1, keepdims=True)
-        posterior = np.divide(joint, total, out=np.zeros_like(joint), where=total > 0)
-        updated = (posterior * observed[:, np.newaxis, :]).sum(axis=2)
-        updated /= updated.sum(axis=1, keepdims=True)
-        if np.abs(updated - shares).max() < 1e-9:
-            break
-        shares = updated
-    return shares

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pipeline.statistics.correction import CONTRADICTED, Confusion
+from pipeline.statistics.confusion import Confusion
+from pipeline.statistics.correction import CONTRADICTED
 from pipeline.statistics.intervals import Interval
 
 FEW_PROMPTS = 10

@@ -7,22 +7,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipeline.statistics.compositions import compositions, set_probabilities, set_scores
+from pipeline.statistics.confusion import Confusion, decision_scores
 from pipeline.statistics.correction import (
     CONTRADICTED,
     CORRECTED,
-    Confusion,
-    compositions,
     corrected_prompt_shares,
     corrected_share,
     corrected_unanimity,
-    decision_scores,
-    likelihood_shares,
     rogan_gladen,
-    set_probabilities,
-    set_scores,
 )
 from pipeline.statistics.coverage import coverage_warnings
 from pipeline.statistics.intervals import Interval
+from pipeline.statistics.likelihood import likelihood_shares
 from pipeline.statistics.unanimity import subset_unanimity, unanimity
 
 RATES = np.array([[0.80, 0.12, 0.08], [0.05, 0.90, 0.05]])

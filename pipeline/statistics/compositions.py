@@ -1,0 +1,85 @@
+"""Every way in which a set of images can be composed of decisions, how likely each is, and what it scores."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+from scipy import special
+
+from pipeline.statistics.arrays import FloatArray, IntArray
+
+MOST_COMPOSITIONS = 20_000
+"""Ways to divide a set over the decisions; above this the exact sum over them is refused."""
+
+
+@lru_cache(maxsize=64)
+def compositions(parts: int, total: int) -> IntArray:
+    """Return every way to divide `total` images over `parts` decisions, shape (ways, parts).
+
+    Raises
+    ------
+    ValueError
+        If there are more than `MOST_COMPOSITIONS`.
+    """
+    ways = int(special.comb(parts + total - 1, total, exact=True))
+    if ways > MOST_COMPOSITIONS:
+        raise ValueError(
+            f"sets of {total} images over {parts} decisions have {ways} outcomes, more than {MOST_COMPOSITIONS}; "
+            "take a smaller set_size or merge labels"
+        )
+    rows = np.zeros((1, 0), dtype=np.int64)
+    for part in range(parts):
+        left = total - rows.sum(axis=1)
+        if part == parts - 1:
+            return np.column_stack([rows, left])
+        rows = np.concatenate(
+            [np.column_stack([rows[left >= n], np.full((left >= n).sum(), n)]) for n in range(total + 1)]
+        )
+    return rows
+
+
+def set_probabilities(counts: IntArray, ways: IntArray) -> FloatArray:
+    """Return how likely a random set of each row's images is composed in each way, shape (rows, ways).
+
+    Multivariate hypergeometric: product of C(count, part) over decisions, over C(images, set_size).
+    """
+    product = np.ones((len(counts), len(ways)))
+    for decision in range(counts.shape[1]):
+        product *= special.comb(counts[:, decision, np.newaxis], ways[np.newaxis, :, decision])
+    total: FloatArray = special.comb(counts.sum(axis=1), int(ways[0].sum()))[:, np.newaxis]
+    return product / total
+
+
+def set_scores(scores: FloatArray, ways: IntArray) -> FloatArray:
+    """Return the product of the scores in a set of each composition, summed over labels.
+
+    Parameters
+    ----------
+    scores
+        Shape (..., labels, decisions).
+    ways
+        Shape (ways, decisions).
+
+    Returns
+    -------
+    Shape (..., ways).
+    """
+    product = np.ones((*scores.shape[:-1], len(ways)))
+    for decision in range(ways.shape[1]):
+        score = scores[..., decision]
+        powers = [np.ones_like(score)]
+        for _ in range(int(ways[:, decision].max())):
+            powers.append(powers[-1] * score)
+        product *= np.stack(powers, axis=-1)[..., ways[:, decision]]
+    total: FloatArray = product.sum(axis=-2)
+    return total
+
+
+def apportion(shares: FloatArray, images: int) -> IntArray:
+    """Return whole images that come closest to each row's shares and add up to `images` (largest remainder)."""
+    exact = shares * images
+    whole = np.floor(exact + 1e-9).astype(np.int64)
+    order = np.argsort(np.argsort(-(exact - whole), axis=1, kind="stable"), axis=1)
+    whole += order < (images - whole.sum(axis=1))[:, np.newaxis]
+    return whole

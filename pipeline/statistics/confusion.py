@@ -1,0 +1,99 @@
+"""How a classifier errs, from a calibration set, and the scores that invert its errors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.statistics.arrays import FloatArray, IntArray, as_counts
+
+
+@dataclass(frozen=True, eq=False)
+class Confusion:
+    """How a classifier decided on images whose label is known."""
+
+    counts: IntArray
+    """Calibration images, shape (labels, decisions). The first decisions are the labels, in the same order; further
+    ones are other outcomes, such as ambiguous."""
+
+    def __post_init__(self) -> None:
+        """Check the shape, and that every label was seen."""
+        table = as_counts(self.counts, name="confusion counts")
+        if table.shape[1] < table.shape[0]:
+            raise ValueError(f"a confusion needs one decision per label or more, got shape {table.shape}")
+        if len(table) < 2 or (table.sum(axis=1) == 0).any():
+            raise ValueError("every label, of two or more, needs at least one calibration image")
+        object.__setattr__(self, "counts", table)
+
+    @classmethod
+    def from_rates(cls, *, sensitivity: tuple[int, int], specificity: tuple[int, int]) -> Confusion:
+        """Return the confusion of two labels from right decisions and images: (right, of how many) for each label."""
+        rows = [[sensitivity[0], sensitivity[1] - sensitivity[0]], [specificity[1] - specificity[0], specificity[0]]]
+        return cls(np.array(rows))
+
+    @property
+    def labels(self) -> int:
+        """Number of labels."""
+        return int(self.counts.shape[0])
+
+    @property
+    def rates(self) -> FloatArray:
+        """Observed share of each decision per label, shape (labels, decisions)."""
+        rates: FloatArray = self.counts / self.counts.sum(axis=1, keepdims=True)
+        return rates
+
+    @property
+    def discrimination(self) -> float:
+        """How much more often a label is decided when it is right than when another one is, for the worst label.
+
+        For two labels this is Youden's J, sensitivity + specificity - 1: 1 is perfect, 0 is guessing.
+        """
+        square = self.rates[:, : self.labels]
+        others = np.where(np.eye(self.labels, dtype=bool), -np.inf, square).max(axis=0)
+        return float((np.diagonal(square) - others).min())
+
+    def draw_rates(self, draws: int, random: np.random.Generator) -> FloatArray:
+        """Return rates drawn from their Jeffreys posterior, shape (draws, labels, decisions)."""
+        shape = self.counts.astype(np.float64) + 0.5
+        gamma = random.standard_gamma(shape, size=(draws, *self.counts.shape))
+        rates: FloatArray = gamma / gamma.sum(axis=-1, keepdims=True)
+        return rates
+
+
+def decision_scores(rates: FloatArray, *, weights: FloatArray | None = None) -> FloatArray:
+    """Return the score of every decision for every label: A with A rates^T = identity.
+
+    With as many decisions as labels this is the inverse of the transposed rates; for two labels the scores for the
+    first are specificity / J and -(1 - specificity) / J. With more decisions it is the least-squares solution with
+    the given weights, which is efficient for weights of one over the decision's frequency.
+
+    Parameters
+    ----------
+    rates
+        Share of each decision per label, shape (..., labels, decisions).
+    weights
+        Shape (decisions,), above 0; equal by default.
+
+    Returns
+    -------
+    Shape (..., labels, decisions).
+    """
+    labels, decisions = rates.shape[-2:]
+    if labels == decisions:
+        inverse: FloatArray = np.swapaxes(np.linalg.inv(rates), -1, -2)
+        return inverse
+    weighted: FloatArray = rates * (np.ones(decisions) if weights is None else weights)
+    return np.asarray(np.linalg.solve(weighted @ np.swapaxes(rates, -1, -2), weighted), dtype=np.float64)
+
+
+def as_decisions(decisions: npt.ArrayLike, confusion: Confusion) -> IntArray:
+    """Return images per prompt and decision as whole numbers. Raises ValueError if the columns do not fit the confusion."""
+    table = as_counts(decisions, name="decisions")
+    if table.shape[1] != confusion.counts.shape[1]:
+        raise ValueError(
+            f"decisions have {table.shape[1]} columns and the confusion has {confusion.counts.shape[1]}; "
+            "both need the same decisions in the same order"
+        )
+    return table
