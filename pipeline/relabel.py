@@ -6,18 +6,14 @@ What must be the same is the encoder; the text tower is loaded, the images are n
 
 from __future__ import annotations
 
-import contextlib
-import json
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -26,33 +22,16 @@ from models.attributes import AttributeSet
 from models.classifiers.base import EmbeddingClassifier
 from pipeline import stages
 from pipeline.config import AttributesConfig, ConfigError, RunConfig, apply_overrides, load_attributes, validate
-from pipeline.parts import PartStore, read_embeddings
+from pipeline.parts import PartStore
 from pipeline.progress import Reporter
 from pipeline.records import IMAGES_SCHEMA
-from pipeline.run_folder import (
-    RunFolder,
-    RunFolderBusyError,
-    atomic_file,
-    fingerprint,
-    sweep_temp_files,
-    write_json,
-)
-from pipeline.score_tables import CODED_SCHEMA, coded_scores, readable_rows
-from pipeline.scoring import SCORING_VERSION, fits, matrix_of
+from pipeline.run_folder import RunFolder, atomic_file, fingerprint, sweep_temp_files, write_json
+from pipeline.score_tables import CODED_SCHEMA, coded_scores
+from pipeline.scoring import SCORING_VERSION
+from pipeline.stored_embeddings import StoredPart, check_same_encoder, held, read_part, stored_encoder, stored_parts
 
 _ENCODED_COLUMNS = ["prompt_id", "attribute", "decision", "probabilities.key_value.key"]
 """Columns in which few values repeat; a dictionary of probabilities would be as long as the column."""
-
-_DAMAGED = "Score it again with the command that made it (what stands is kept), then relabel"
-
-
-@dataclass(frozen=True, slots=True)
-class _Part:
-    id: str
-    ordinal: int
-    manifest: Mapping[str, Any]
-    images: Path
-    embeddings: Path
 
 
 def relabel(
@@ -84,16 +63,16 @@ def relabel(
         )
     if out.path.resolve() == run.path.resolve():
         raise ConfigError(f"--run {out.path}: that is the run to be relabelled; choose another folder")
-    encoder = _stored_encoder(run, header)
+    encoder = stored_encoder(run, header)
     attributes = load_attributes(attributes_file)
     config = _config(header, overrides, attributes_file, where=str(run.header_path))
-    with _held(run), out.lock():
+    with held(run), out.lock():
         sweep_temp_files(out.path)
-        parts = _parts(run, header, encoder, config)
+        parts = stored_parts(run, header, encoder, config)
         classifier = stages.build_classifier(config, attributes)
         if not isinstance(classifier, EmbeddingClassifier):
             raise ConfigError(f"classifier.backend={config.classifier.backend}: it reads no embeddings")
-        _check_same_encoder(run, encoder, classifier.encoder_identity())
+        check_same_encoder(run, encoder, classifier.encoder_identity())
         # what was measured is the stored embeddings, whatever precision this machine would encode in
         identity = {**classifier.identity(), "encoder": dict(encoder)}
         stages.start_run(out, config, attributes, kind="relabel")
@@ -114,73 +93,12 @@ def relabel(
         return stages.finish_run(out, config, attributes, work={"relabelled": scored}, calibration=calibration)
 
 
-def _stored_encoder(run: RunFolder, header: Mapping[str, Any]) -> Mapping[str, Any]:
-    encoder = header.get("classifier", {}).get("encoder")
-    if not isinstance(encoder, dict):
-        backend = header.get("classifier", {}).get("backend", "unknown")
-        raise ConfigError(
-            f"{run.path}: its classifier ({backend}) keeps no embeddings, so there is nothing to relabel. Score the images with a "
-            f"CLIP: `allfour rescore {run.path} --config configs/rescore.yaml`"
-        )
-    return encoder
-
-
 def _config(header: Mapping[str, Any], overrides: Sequence[str], attributes_file: str, *, where: str) -> RunConfig:
     config = validate(RunConfig, apply_overrides(dict(header.get("config") or {}), list(overrides)), where=where)
     name = (config.name or "run").removesuffix(" (relabelled)")[:80]
     return config.model_copy(
         update={"attributes": AttributesConfig(file=attributes_file), "name": f"{name} (relabelled)"}
     )
-
-
-@contextlib.contextmanager
-def _held(run: RunFolder) -> Iterator[None]:
-    """Nobody writes to the run meanwhile. One that lies where nothing can be written cannot change, and needs no lock."""
-    with contextlib.ExitStack() as stack:
-        try:
-            stack.enter_context(run.lock(shared=True))
-        except RunFolderBusyError:
-            raise
-        except ConfigError:
-            pass
-        yield
-
-
-def _parts(run: RunFolder, header: Mapping[str, Any], encoder: Mapping[str, Any], config: RunConfig) -> list[_Part]:
-    """The run's parts in order.
-
-    Raises
-    ------
-    ConfigError
-        They are not all there, or not all of this encoder.
-    """
-    store = PartStore(run, scoring_fingerprint="")
-    expected = fingerprint(SCORING_VERSION, encoder, {"max_pixels": config.scoring.max_pixels})
-    parts = []
-    for path in run.parts_folder.glob("part-*.json"):
-        if path.name.endswith(".attempts.json"):
-            continue
-        id_ = path.name.removeprefix("part-").removesuffix(".json")
-        manifest = store.manifest(id_) or {}
-        if not isinstance(manifest.get("ordinal"), int) or manifest.get("encoding", expected) != expected:
-            raise ConfigError(f"{path}: this part was not made by the run's encoder and settings. {_DAMAGED}")
-        parts.append(_Part(id_, manifest["ordinal"], manifest, store.images_path(id_), store.embeddings_path(id_)))
-    rows = header.get("stages", {}).get("scores", {}).get("rows")
-    if not parts or sum(part.manifest.get("scores", 0) for part in parts) != rows:
-        raise ConfigError(f"{run.path}: its embeddings are not there, or not of all its images. {_DAMAGED}")
-    return sorted(parts, key=lambda part: part.ordinal)
-
-
-def _check_same_encoder(run: RunFolder, stored: Mapping[str, Any], present: Mapping[str, Any]) -> None:
-    """Text and image vectors must be of one model. Its precision may differ: the text tower is float32 everywhere."""
-    one, other = (json.loads(json.dumps(dict(identity), default=list)) for identity in (stored, present))
-    differs = [key for key in sorted({*one, *other} - {"dtype"}) if one.get(key) != other.get(key)]
-    if differs:
-        said = "; ".join(f"{key}: {str(one.get(key))[:64]} there, {str(other.get(key))[:64]} here" for key in differs)
-        raise ConfigError(
-            f"{run.path}: its embeddings are of another encoder than the config's ({said}). Name the weights that made them with "
-            "`--set classifier.pretrained=...`, or score the images again with `allfour rescore`"
-        )
 
 
 def _copy_images(run: RunFolder, out: RunFolder, *, own: bool) -> None:
@@ -201,7 +119,7 @@ def _copy_images(run: RunFolder, out: RunFolder, *, own: bool) -> None:
 
 
 def _score(
-    parts: Sequence[_Part],
+    parts: Sequence[StoredPart],
     out: RunFolder,
     classifier: EmbeddingClassifier,
     attributes: AttributeSet,
@@ -218,7 +136,7 @@ def _score(
         scores_writer(file) as writer,
     ):
         for part in parts:
-            listed, embeddings = _read(part, classifier.embedding_dim)
+            listed, embeddings = read_part(part, classifier.embedding_dim)
             table = coded_scores(listed, classifier.probabilities(embeddings), attributes)
             if writing is not None:
                 writing.result()
@@ -239,23 +157,7 @@ def scores_writer(file: Any) -> pq.ParquetWriter:
     )
 
 
-def _read(part: _Part, dim: int) -> tuple[pa.Table, np.ndarray[Any, np.dtype[np.float16]]]:
-    """Listed images of a part, and the embeddings of the readable ones."""
-    try:
-        images = pq.read_table(part.images, columns=["prompt_id", "index", "status", "sha256"])
-        if "encoding" not in part.manifest:  # set aside: errors alone
-            if readable_rows(images).any():
-                raise ConfigError(f"{part.images}: it has images without embeddings. {_DAMAGED}")
-            return images, np.zeros((0, dim), dtype=np.float16)
-        embeddings = read_embeddings(part.embeddings)
-    except (OSError, pa.ArrowException) as error:
-        raise ConfigError(f"part {part.id} of the run cannot be read: {error}. {_DAMAGED}") from None
-    if not fits(images, embeddings):
-        raise ConfigError(f"{part.embeddings}: not the embeddings of the images of {part.images.name}. {_DAMAGED}")
-    return images, matrix_of(embeddings)
-
-
-def _keep(part: _Part, store: PartStore, rows: int) -> None:
+def _keep(part: StoredPart, store: PartStore, rows: int) -> None:
     """The part's images and embeddings in the new run too, as links where the disk allows."""
     for source, target in (
         (part.images, store.images_path(part.id)),
