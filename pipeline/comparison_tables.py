@@ -15,7 +15,7 @@ from pipeline.report.document import Prompt
 FALSE_DISCOVERY_RATE = 0.05
 """Prompts count as different where the p-value, adjusted over prompts, is at most this."""
 
-_MOST_FLIPS, _FEWEST_FLIPS, _FLIPPED = 9_999, 999, 1_000_000
+_MOST_FLIPS, _FEWEST_FLIPS, _FLIPPED = 9_999, 999, 20_000_000
 
 Counts = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
 from pipeline.statistics.paired import mcnemar, paired_difference, prompt_differences, sign_flip_test
 
@@ -13,6 +14,45 @@ def test_sign_flips_by_hand():
     assert sign_flip_test([1, 1, 1, 1, 0, 0]) == pytest.approx(2 / 16)
     assert sign_flip_test([1, -1]) == pytest.approx(1.0)
     assert sign_flip_test([0, 0]) == 1.0
+
+
+def by_scipy(differences, *, draws=np.inf, seed=0):
+    vector = np.array(differences, dtype=float)
+    return stats.permutation_test(
+        (vector[vector != 0],),
+        lambda values, axis: np.mean(values, axis=axis),
+        permutation_type="samples",
+        vectorized=True,
+        n_resamples=draws,
+        rng=seed,
+    ).pvalue
+
+
+@given(st.lists(st.integers(-4, 4), min_size=3, max_size=9).filter(lambda d: np.count_nonzero(d) > 1))
+def test_sign_flips_of_shares_are_scipys(differences):
+    shares = np.array(differences) / 4
+    assert sign_flip_test(shares) == pytest.approx(by_scipy(shares), abs=1e-9)
+
+
+def test_sign_flips_of_unequal_differences_are_scipys():
+    differences = np.random.default_rng(0).normal(0.05, 0.2, size=11).clip(-1, 1)
+    assert sign_flip_test(differences) == pytest.approx(by_scipy(differences), abs=1e-9)
+
+
+def test_random_sign_flips_are_close_to_the_exact_test_and_to_scipys():
+    differences = np.random.default_rng(4).normal(0.05, 0.2, size=14).clip(-1, 1)
+    exact = by_scipy(differences)
+    assert 0.02 < exact < 0.5
+    error = 4 * np.sqrt(exact * (1 - exact) / 9_999)
+    assert sign_flip_test(differences, draws=9_999) == pytest.approx(exact, abs=error)
+    assert by_scipy(differences, draws=9_999) == pytest.approx(exact, abs=error)
+    assert sign_flip_test(differences, draws=9_999) == sign_flip_test(differences, draws=9_999)
+
+
+def test_many_equal_differences_are_exact():
+    # 1,000 prompts that gained an image and 900 that lost one: a binomial, however many prompts.
+    differences = np.repeat([0.25, -0.25], [1000, 900])
+    assert sign_flip_test(differences) == pytest.approx(stats.binomtest(1000, 1900).pvalue, rel=1e-9)
 
 
 def test_mcnemar_by_hand():
