@@ -22,16 +22,8 @@ from pipeline import cli
 from pipeline.config import ConfigError
 from pipeline.records import AMBIGUOUS, IMAGES_SCHEMA, MIXED, NO_PERSON, SCORES_SCHEMA
 from pipeline.review import Population, _draw_units, allocate, draw, make_units, plan_path, read_plan, stratify
-from pipeline.review_import import (
-    _at_least_binomial,
-    _by_unit,
-    _mean,
-    _ratio,
-    _Sample,
-    describe_result,
-    import_answers,
-    review_summary,
-)
+from pipeline.review_estimates import Sample, at_least_binomial, by_unit, powered_ratio, powered_share
+from pipeline.review_import import describe_result, import_answers, review_summary
 from pipeline.run_folder import RunFolder
 from pipeline.statistics import Interval
 from tests.light_backends import picture
@@ -359,13 +351,13 @@ def test_intervals_hold_the_truth_where_the_classifier_does_not(kind: Any) -> No
             [random.choice(np.flatnonzero(strata.code == s), n, replace=False) for s, n in enumerate(take)]
         )
         rows = np.flatnonzero(np.isin(units.owner, chosen))
-        said, unanimous = _by_unit({"Ada": {int(r): int(truth[r]) for r in rows}}, population, units)
-        sample = _Sample(population, units, strata, said, unanimous, 0.95)
+        said, unanimous = by_unit({"Ada": {int(r): int(truth[r]) for r in rows}}, population, units)
+        sample = Sample(population, units, strata, said, unanimous, 0.95)
         if kind == "image":
-            found, real = _ratio(sample, 0), float((truth == 0).sum() / (truth < 2).sum())
+            found, real = powered_ratio(sample, 0), float((truth == 0).sum() / (truth < 2).sum())
         else:
             predicted = (units.predicted[:, :2] == 1).astype(float).sum(axis=1)
-            found = _mean(sample, predicted, unanimous.sum(axis=1))
+            found = powered_share(sample, predicted, unanimous.sum(axis=1))
             sets = truth.reshape(-1, 4)
             real = float(((sets == 0).all(axis=1) | (sets == 1).all(axis=1)).mean())
         interval = found["this_run"]
@@ -378,8 +370,8 @@ def test_intervals_hold_the_truth_where_the_classifier_does_not(kind: Any) -> No
 def test_agreement_of_few_prompts_is_no_certainty() -> None:
     population, _ = simulated(0, prompts=5)
     units = make_units(population, "set", 4)
-    sample = _Sample(population, units, stratify(units, population, ()), np.zeros((5, 5)), np.zeros((5, 2)), 0.95)
-    found = _at_least_binomial(sample, Interval(1.0, 1.0, 1.0, "x"))
+    sample = Sample(population, units, stratify(units, population, ()), np.zeros((5, 5)), np.zeros((5, 2)), 0.95)
+    found = at_least_binomial(sample, Interval(1.0, 1.0, 1.0, "x"))
     assert (found.value, found.high) == (1.0, 1.0)
     assert found.low == pytest.approx(0.566, abs=0.001)  # Wilson for 5 of 5
 
