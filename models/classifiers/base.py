@@ -91,6 +91,23 @@ class AheadEncoder(Protocol):
         ...
 
 
+@runtime_checkable
+class Rewordable(Protocol):
+    """An `EmbeddingClassifier` whose embeddings can be read under many wordings at once."""
+
+    def reworded(
+        self, wordings: Sequence[AttributeSet]
+    ) -> Callable[[FloatArray | HalfArray], list[dict[str, FloatArray]]]:
+        """A zero-shot head for every wording, whatever the classifier's own head is.
+
+        Returns
+        -------
+        A function: embeddings [N, D] -> per wording question -> [N, labels], as `EmbeddingClassifier.probabilities` of a
+        zero-shot classifier with that wording gives them.
+        """
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class PersonScores:
     """One person that a `PersonClassifier` found in an image."""

@@ -9,10 +9,10 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -109,6 +109,7 @@ class ClipEncoder:
         self._mean, self._std = mean.to(self._device), std.to(self._device)
         self._lanes: list[_Lane] = []
         self._turn = 0
+        self._texts: dict[str, torch.Tensor] = {}
 
     def to_device(self) -> None:
         """Move the image tower to its device and dtype. The text tower stays on the CPU in fp32, where it runs once."""
@@ -176,30 +177,42 @@ class ClipEncoder:
         unit: torch.Tensor = features / features.norm(dim=-1, keepdim=True)
         return unit
 
+    @cached_property
+    def _tokenizer(self) -> Any:
+        import open_clip
+
+        return open_clip.get_tokenizer(self._weights.name)
+
     @torch.inference_mode()
     def text_matrix(self, attributes: AttributeSet) -> dict[str, FloatArray]:
         """Question -> [labels, D] float32: each row the renormalised mean of the unit vectors of a label's wordings."""
-        import open_clip
-
-        tokenizer = open_clip.get_tokenizer(self._weights.name)
         matrix: dict[str, FloatArray] = {}
         for question in attributes.questions:
             rows = []
             for texts in attributes.prompts(question).values():
-                features = self.model.encode_text(tokenizer(list(texts))).float()
-                mean = (features / features.norm(dim=-1, keepdim=True)).mean(dim=0)
+                mean = self._text_vectors(texts).mean(dim=0)
                 rows.append(mean / mean.norm())
             matrix[question] = np.asarray(torch.stack(rows).cpu().numpy(), dtype=np.float32)
         return matrix
 
+    def _text_vectors(self, texts: Sequence[str]) -> torch.Tensor:
+        """[texts, D] float32 of unit length. A text that was met before is not encoded again: wordings share most of theirs."""
+        fresh = [text for text in dict.fromkeys(texts) if text not in self._texts]
+        if fresh:
+            features = self.model.encode_text(self._tokenizer(fresh)).float()
+            self._texts |= dict(zip(fresh, features / features.norm(dim=-1, keepdim=True), strict=True))
+        return torch.stack([self._texts[text] for text in texts])
+
+
+_Question = TypeVar("_Question", bound=Hashable)
 
 _BLOCK = 512
 """Embeddings at a time: their float32 form stays in a core's cache."""
 
 
 def zero_shot_probabilities(
-    embeddings: FloatArray | HalfArray, text_matrix: Mapping[str, FloatArray], *, logit_scale: float
-) -> dict[str, FloatArray]:
+    embeddings: FloatArray | HalfArray, text_matrix: Mapping[_Question, FloatArray], *, logit_scale: float
+) -> dict[_Question, FloatArray]:
     """Softmax over each question's labels of logit_scale x cosine, in fp32.
 
     Parameters
@@ -220,7 +233,7 @@ def zero_shot_probabilities(
         )  # torch converts half precision ten times as fast as numpy
         cosines[:, start : start + _BLOCK] = texts @ block.float().T
     table = cosines.numpy()
-    result: dict[str, FloatArray] = {}
+    result: dict[_Question, FloatArray] = {}
     first = 0
     for question, matrix in text_matrix.items():
         logits = np.float32(logit_scale) * table[first : first + len(matrix)]
@@ -261,6 +274,22 @@ class OverClip:
         if torch.get_num_threads() != 1:
             torch.set_num_threads(1)  # of the thread that calls
         return self.encode(batch)
+
+    def reworded(
+        self, wordings: Sequence[AttributeSet]
+    ) -> Callable[[FloatArray | HalfArray], list[dict[str, FloatArray]]]:
+        encoder = self._encoder
+        asked = [{question: (question, str(w.prompts(question))) for question in w.questions} for w in wordings]
+        # one matrix of every different wording, so that the embeddings are gone through once
+        texts: dict[tuple[str, str], FloatArray] = {}
+        for wording, keys in zip(wordings, asked, strict=True):
+            texts |= {keys[question]: matrix for question, matrix in encoder.text_matrix(wording).items()}
+
+        def probabilities(embeddings: FloatArray | HalfArray) -> list[dict[str, FloatArray]]:
+            found = zero_shot_probabilities(embeddings, texts, logit_scale=encoder.logit_scale)
+            return [{question: found[key] for question, key in keys.items()} for keys in asked]
+
+        return probabilities
 
 
 class ClipClassifier(OverClip):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -78,12 +78,30 @@ class Probe:
 
     def probabilities(self, embeddings: FloatArray | HalfArray) -> dict[str, FloatArray]:
         """[N, D] unit embeddings -> attribute -> [N, labels], softmax of the linear scores."""
-        result = {}
-        for name, matrix in self.weights.items():
-            scores = embeddings.astype(np.float32, copy=False) @ matrix.T + self.biases[name]
-            scores = np.exp(scores - scores.max(axis=1, keepdims=True))
-            result[name] = scores / scores.sum(axis=1, keepdims=True)
-        return result
+        return {name: self.table(name, labels, embeddings) for name, labels in self.labels.items()}
+
+    def table(self, attribute: str, labels: Sequence[str], embeddings: FloatArray | HalfArray) -> FloatArray:
+        """[N, D] unit embeddings -> [N, labels] of one attribute, labels in the order given."""
+        scores = embeddings.astype(np.float32, copy=False) @ self.weights[attribute].T + self.biases[attribute]
+        scores = np.exp(scores - scores.max(axis=1, keepdims=True))
+        scores /= scores.sum(axis=1, keepdims=True)
+        return np.ascontiguousarray(scores[:, [self.labels[attribute].index(label) for label in labels]])
+
+    def check(self, attributes: AttributeSet, encoder: Mapping[str, Any]) -> None:
+        """Raise ClassifierError unless the probe has the labels of `attributes` and was fitted on this encoder's embeddings."""
+        for name, labels in self.labels.items():
+            if name in attributes.attributes and set(attributes.labels(name)) != set(labels):
+                raise ClassifierError(
+                    f"classifier.probe: it was fitted for the {name} labels {', '.join(labels)}; the attribute set has "
+                    f"{', '.join(attributes.labels(name))}"
+                )
+        fitted_on = self.encoder.get("weights_sha256")
+        if fitted_on != encoder["weights_sha256"]:
+            raise ClassifierError(
+                f"classifier.probe: it was fitted on embeddings of {self.encoder.get('architecture')} with other weights "
+                f"({str(fitted_on)[:12]}) than {encoder['architecture']} "
+                f"({encoder['weights_sha256'][:12]}): fit it again with this config"
+            )
 
     def sha256(self) -> str:
         digest = hashlib.sha256(json.dumps([sorted((k, list(v)) for k, v in self.labels.items())]).encode())
@@ -116,23 +134,11 @@ class LinearProbeClassifier(OverClip):
     ) -> None:
         path = Path(probe).expanduser()
         self._probe = Probe.load(path if path.is_absolute() else root / path)
-        for name, labels in self._probe.labels.items():
-            if name in attributes.attributes and set(attributes.labels(name)) != set(labels):
-                raise ClassifierError(
-                    f"classifier.probe: it was fitted for the {name} labels {', '.join(labels)}; the attribute set has "
-                    f"{', '.join(attributes.labels(name))}"
-                )
         self._attributes = attributes
         self._encoder = ClipEncoder(
             weights=clip_weights.resolve(model=model, pretrained=pretrained, root=root), device=device, dtype=dtype
         )
-        fitted_on = self._probe.encoder.get("weights_sha256")
-        if fitted_on != self._encoder.identity["weights_sha256"]:
-            raise ClassifierError(
-                f"classifier.probe: it was fitted on embeddings of {self._probe.encoder.get('architecture')} with other weights "
-                f"({str(fitted_on)[:12]}) than {self._encoder.identity['architecture']} "
-                f"({self._encoder.identity['weights_sha256'][:12]}): fit it again with this config"
-            )
+        self._probe.check(attributes, self._encoder.identity)
         self._text = self._encoder.text_matrix(attributes)
         self._encoder.to_device()
 
@@ -152,8 +158,7 @@ class LinearProbeClassifier(OverClip):
 
     def probabilities(self, embeddings: FloatArray | HalfArray) -> dict[str, FloatArray]:
         result = zero_shot_probabilities(embeddings, self._text, logit_scale=self._encoder.logit_scale)
-        for name, table in self._probe.probabilities(embeddings).items():
+        for name in self._probe.labels:
             if name != PRESENCE and name in self._attributes.attributes:
-                order = [self._probe.labels[name].index(label) for label in self._attributes.labels(name)]
-                result[name] = np.ascontiguousarray(table[:, order])
+                result[name] = self._probe.table(name, self._attributes.labels(name), embeddings)
         return result
