@@ -22,6 +22,7 @@ CLASSIFIERS: Mapping[str, str] = MappingProxyType(
         "face": "models.classifiers.face:FaceClassifier",
     }
 )
+DETECTORS: Mapping[str, str] = MappingProxyType({"face": "models.classifiers.detectors:FaceDetector"})
 
 
 def load(registry: Mapping[str, str], name: str) -> type[Any]:

@@ -171,6 +171,27 @@ class ArchiveConfig(_Block):
 # --- classifiers -----------------------------------------------------------------------------------------------------
 
 
+class NoDetectorConfig(_Block):
+    """Images are read as a whole; how many people they show is not known."""
+
+    detector: Literal["none"] = "none"
+
+
+class FaceDetectorConfig(_Block):
+    """Faces are looked for (extra `face`); images with two or more are read face by face."""
+
+    detector: Literal["face"]
+    enlarge: float = Field(default=1.6, ge=1, le=4)
+    """Side of the square that is read around a face, in sides of the face."""
+    min_confidence: float = Field(default=0.2, ge=0, le=10)
+    """Faces that the detector is less sure of are left out, on its own scale."""
+    size: int = Field(default=1280, ge=80, le=4096)
+    """Longer side, in pixels, that images are brought to before faces are looked for; the smallest face found is 80 pixels of it."""
+
+
+PeopleConfig = Annotated[NoDetectorConfig | FaceDetectorConfig, Field(discriminator="detector")]
+
+
 class ClipConfig(_Block):
     """Zero-shot classification with an open_clip model."""
 
@@ -181,6 +202,8 @@ class ClipConfig(_Block):
     """A pretrained tag of open_clip (such as openai), a folder, or a .safetensors file."""
     device: str = "auto"
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
+    people: PeopleConfig = NoDetectorConfig()
+    """How images with several people are read."""
 
 
 class FaceConfig(_Block):
@@ -201,6 +224,8 @@ class LinearProbeConfig(_Block):
     pretrained: str | None = None
     device: str = "auto"
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
+    people: PeopleConfig = NoDetectorConfig()
+    """How images with several people are read."""
 
 
 ClassifierConfig = Annotated[ClipConfig | FaceConfig | LinearProbeConfig, Field(discriminator="backend")]
@@ -367,7 +392,7 @@ def _explain(model: type[BaseModel], error: dict[str, Any], where: str) -> str:
         return f"{where}: {_dotted(model, loc, field)}: unknown value {tag!r}.{_did_you_mean(tag, allowed)}"
     if kind == "union_tag_not_found":
         field = str(context.get("discriminator", "")).strip("'")
-        return f"{where}: {_dotted(model, loc, field)}: missing; it names the backend"
+        return f"{where}: {_dotted(model, loc, field)}: missing; it names the {field}"
     if kind == "literal_error":
         allowed = [a.strip(" '") for a in str(context.get("expected", "")).replace(" or ", ",").split(",")]
         return f"{where}: {_dotted(model, loc)}: {error['input']!r} is not allowed.{_did_you_mean(str(error['input']), allowed)}"
@@ -407,7 +432,7 @@ def _walk(model: type[BaseModel], loc: list[str]) -> tuple[list[type[BaseModel]]
 
 
 def _tag_of(model: type[BaseModel]) -> str | None:
-    field = model.model_fields.get("backend")
+    field = model.model_fields.get("backend") or model.model_fields.get("detector")
     args = typing.get_args(field.annotation) if field else ()
     return str(args[0]) if args else None
 

@@ -21,6 +21,7 @@ from PIL import Image
 from models.attributes import AttributeSet
 from models.classifiers import clip_weights
 from models.classifiers.base import ByteArray, ClassifierError, FloatArray, HalfArray
+from models.classifiers.detectors import PeopleFinder, people_finder
 
 
 def pick_device(device: str) -> torch.device:
@@ -249,13 +250,16 @@ class OverClip:
     """What every classifier over a `ClipEncoder` passes on to it: see `models.classifiers.base`."""
 
     _encoder: ClipEncoder
+    people: PeopleFinder | None = None
+    """Who is read one by one, where an image shows several; see `models.classifiers.detectors`."""
 
     @property
     def embedding_dim(self) -> int:
         return self._encoder.embedding_dim
 
     def encoder_identity(self) -> Mapping[str, Any]:
-        return self._encoder.identity
+        found = {} if self.people is None else {"people": dict(self.people.identity())}
+        return {**self._encoder.identity, **found}
 
     def prepare(self, image: Image.Image) -> ByteArray:
         return self._encoder.prepare(image)
@@ -310,8 +314,10 @@ class ClipClassifier(OverClip):
         root: Path,
         device: str = "auto",
         dtype: str = "auto",
+        people: Mapping[str, Any] | None = None,
     ) -> None:
         self._attributes = attributes
+        self.people = people_finder(people)
         weights = clip_weights.resolve(model=model, pretrained=pretrained, root=root)
         self._encoder = ClipEncoder(weights=weights, device=device, dtype=dtype)
         self._text = self._encoder.text_matrix(attributes)
@@ -325,7 +331,7 @@ class ClipClassifier(OverClip):
         return {
             "backend": "clip",
             "head": "zero-shot",
-            "encoder": dict(self._encoder.identity),
+            "encoder": dict(self.encoder_identity()),
             "wording_sha256": self._attributes.wording_sha256(),
         }
 

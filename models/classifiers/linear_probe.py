@@ -19,6 +19,7 @@ from models.attributes import PRESENCE, AttributeSet
 from models.classifiers import clip_weights
 from models.classifiers.base import ClassifierError, FloatArray, HalfArray
 from models.classifiers.clip import ClipEncoder, OverClip, zero_shot_probabilities
+from models.classifiers.detectors import people_finder
 
 FORMAT = "allfour-linear-probe-1"
 
@@ -131,10 +132,12 @@ class LinearProbeClassifier(OverClip):
         root: Path,
         device: str = "auto",
         dtype: str = "auto",
+        people: Mapping[str, Any] | None = None,
     ) -> None:
         path = Path(probe).expanduser()
         self._probe = Probe.load(path if path.is_absolute() else root / path)
         self._attributes = attributes
+        self.people = people_finder(people)
         self._encoder = ClipEncoder(
             weights=clip_weights.resolve(model=model, pretrained=pretrained, root=root), device=device, dtype=dtype
         )
@@ -152,7 +155,7 @@ class LinearProbeClassifier(OverClip):
             "backend": "linear-probe",
             "head": f"linear probe ({', '.join(probed)}), zero-shot for the rest",
             "probe_sha256": self._probe.sha256(),
-            "encoder": dict(self._encoder.identity),
+            "encoder": dict(self.encoder_identity()),
             "wording_sha256": self._attributes.wording_sha256(),
         }
 
