@@ -193,7 +193,18 @@ def rescore(
 @app.command()
 def relabel(
     run: Annotated[Path, typer.Argument(help="A run folder scored with a CLIP: its embeddings are read, no image is.")],
-    attributes: Annotated[Path, typer.Option("--attributes", help="The new wording and margins: an attributes YAML.")],
+    attributes: Annotated[
+        Path | None, typer.Option("--attributes", help="The new wording and margins: an attributes YAML.")
+    ] = None,
+    grid: Annotated[
+        str | None,
+        typer.Option(
+            "--grid",
+            metavar="FILE",
+            help="Instead: how far the headline hangs on templates, phrases, margin, threshold and head, into RUN's own "
+            "report. A grid YAML, or 'default'.",
+        ),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option("--run", help="Run folder of the result. Default: RUN-relabelled.")
     ] = None,
@@ -202,13 +213,28 @@ def relabel(
     fail_if: FailIfOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Score a run's stored embeddings under another wording or other margins, into a run of its own."""
+    """Score a run's stored embeddings under another wording or other margins, into a run of its own; or under a grid of them."""
     with _clear_errors():
         parsed = [gates.parse_gate(text) for text in fail_if or []]
-        from pipeline.relabel import relabel as relabel_run
         from pipeline.run_folder import RunFolder
 
-        file = str(attributes.resolve()) if attributes.exists() else str(attributes)
+        if (attributes is None) == (grid is None):
+            raise ConfigError(
+                "give one of --attributes FILE (a run under other wording) and --grid FILE (a sensitivity analysis)"
+            )
+        if grid is not None:
+            if out is not None or calibration is not None:
+                raise ConfigError(
+                    "--grid adds to RUN's own report, so --run has no place; nor has --calibration, which belongs to one wording"
+                )
+            from pipeline.relabel_grid import relabel_grid
+            from pipeline.sensitivity_grid import load_grid
+
+            done = relabel_grid(RunFolder(run), load_grid(grid), _reporter(as_json), overrides=overrides or [])
+            _conclude(done, parsed, as_json)
+        from pipeline.relabel import relabel as relabel_run
+
+        file = str(attributes.resolve()) if attributes is not None and attributes.exists() else str(attributes)
         folder = RunFolder(out or run.parent / f"{run.resolve().name}-relabelled")
         summary = relabel_run(
             RunFolder(run), file, folder, _reporter(as_json), overrides=overrides or [], calibration=calibration
@@ -485,6 +511,7 @@ def _conclude(
                     "work": dict(summary.work),
                     "summary": summary.metrics["summary"],
                     "accounting": summary.metrics["accounting"],
+                    "sensitivity": summary.metrics.get("sensitivity"),
                     "warnings": summary.metrics["warnings"],
                     "gates": _gate_entries(results),
                 },
@@ -529,6 +556,11 @@ def _print_summary(summary: RunSummary, results: Sequence[gates.GateResult]) -> 
         if accounting[key] or key in ("requested", "scored")
     ]
     print("images: " + ", ".join(parts))
+    if (moved := metrics.get("sensitivity")) and moved["range"] is not None:
+        from pipeline.sensitivity_grid import FACTORS
+
+        most = f"; it moves most with {FACTORS[moved['moved_most']]}" if moved["moved_most"] else ""
+        print(f"sensitivity: {moved['low']:.1%} to {moved['high']:.1%} over all settings of the grid{most}")
     for warning in metrics["warnings"]:
         print(f"note: {warning}")
     _print_gates(results)

@@ -242,8 +242,14 @@ def _all_images(
     return {**estimate.interval.to_dict(), "prompts": estimate.prompts, "images": int(requested.sum())}
 
 
-def _shares(counts: np.ndarray[Any, Any], labels: Sequence[str], confidence: float) -> dict[str, Any]:
-    """Mean share of each label over prompts, each prompt with the weight one, with an interval over prompts."""
+def mean_shares(counts: np.ndarray[Any, Any], labels: Sequence[str], confidence: float) -> dict[str, Any]:
+    """Mean share of each label over prompts, each prompt with the weight one, with an interval over prompts.
+
+    Parameters
+    ----------
+    counts
+        [prompts, labels] images; prompts without any are left out.
+    """
     images = counts.sum(axis=1)
     known = images > 0
     result = {}
@@ -276,7 +282,7 @@ def _groups(
                 "unanimous": int((hits >= 0).sum()),
                 "unanimous_by_label": {label: int((hits == column).sum()) for column, label in enumerate(labels)},
                 "unanimity": st.wilson(int((hits >= 0).sum()), int(rows.sum()), confidence=confidence).to_dict(),
-                "share": _shares(counts, labels, confidence),
+                "share": mean_shares(counts, labels, confidence),
             }
         )
     return result
@@ -299,7 +305,7 @@ def _attribute(
         imbalance[measure] = {"score": found.score.to_dict(), "floor": found.floor, "excess": found.excess.to_dict()}
     return {
         "counts": {**{label: int(counts[:, i].sum()) for i, label in enumerate(labels)}, **other},
-        "share": _shares(counts, labels, confidence),
+        "share": mean_shares(counts, labels, confidence),
         "unanimous": observed,
         "unanimity": st.wilson(observed, evaluated, confidence=confidence).to_dict(),
         "unanimity_all_images": _all_images(prompts, name, labels, set_size, confidence),

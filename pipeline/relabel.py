@@ -55,12 +55,7 @@ def relabel(
     ConfigError, ClassifierError
         The run has no embeddings, or another encoder made them than the config's.
     """
-    header = run.header()
-    if not header or not run.scores_path.exists() or not run.images_path.exists():
-        raise ConfigError(
-            f"{run.path}: no scored run: run.json, images.parquet and scores.parquet must stand there. Score it first: "
-            "`allfour audit` or `allfour rescore`"
-        )
+    header = stages.scored_header(run)
     if out.path.resolve() == run.path.resolve():
         raise ConfigError(f"--run {out.path}: that is the run to be relabelled; choose another folder")
     encoder = stored_encoder(run, header)

@@ -51,6 +51,7 @@ from pipeline.run_folder import (
     utc_now,
     write_json,
 )
+from pipeline.sensitivity import OUTDATED, sensitivity_summary
 from pipeline.tallies import tally
 
 
@@ -334,6 +335,8 @@ def measure(
     )
     if (reviewed := review_summary(run)) is not None:
         metrics["review"] = reviewed
+    metrics["sensitivity"], outdated = sensitivity_summary(run)
+    metrics["warnings"] += [outdated] if outdated else []
     write_json(run.metrics_path, metrics)
     write_prompts_csv(run.path)
     stage = fingerprint(METRICS_VERSION, run.header().get("stages", {}).get("scores", {}).get("fingerprint"))
@@ -351,6 +354,17 @@ def render(run: RunFolder) -> Path:
     return path
 
 
+def scored_header(run: RunFolder) -> dict[str, Any]:
+    """The header of a run whose tables stand. Raises ConfigError where it is none."""
+    header = run.header()
+    if not header or not run.scores_path.exists() or not run.images_path.exists():
+        raise ConfigError(
+            f"{run.path}: no scored run: run.json, images.parquet and scores.parquet must stand there. Score it first: "
+            "`allfour audit` or `allfour rescore`"
+        )
+    return header
+
+
 def report_again(run: RunFolder, calibration: Path | None = None) -> RunSummary:
     """Metrics and report of a scored run, from its tables and its own header.
 
@@ -359,13 +373,26 @@ def report_again(run: RunFolder, calibration: Path | None = None) -> RunSummary:
     ConfigError
         It is no run folder, or its scores do not stand.
     """
-    header = run.header()
-    if not header or not run.scores_path.exists() or not run.images_path.exists():
-        raise ConfigError(f"{run.path}: no scored run: run.json, images.parquet and scores.parquet must stand there")
+    header = scored_header(run)
     config = validate(RunConfig, header.get("config"), where=str(run.header_path))
     attributes = validate(AttributeSet, header.get("attributes"), where=str(run.header_path))
     with run.lock():
         return finish_run(run, config, attributes, work={}, calibration=calibration)
+
+
+def refresh(run: RunFolder, *, work: Mapping[str, int]) -> RunSummary:
+    """Put a sensitivity analysis that stands into metrics.json, and write the report again.
+
+    The other metrics stay as they are, and with them what an earlier command was given, such as a calibration.
+    """
+    try:
+        metrics = json.loads(run.metrics_path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise ConfigError(f"{run.metrics_path} cannot be read: repeat `allfour report {run.path}` first") from None
+    metrics["sensitivity"], outdated = sensitivity_summary(run)
+    metrics["warnings"] = [text for text in metrics["warnings"] if text != OUTDATED] + ([outdated] if outdated else [])
+    write_json(run.metrics_path, metrics)
+    return RunSummary(run=run.path, metrics=metrics, report=render(run), work=work)
 
 
 def _counts(run: RunFolder) -> dict[str, int]:
