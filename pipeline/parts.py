@@ -35,6 +35,8 @@ class ShardTables:
     """SCORES_SCHEMA."""
     embeddings: pa.Table | None
     """embeddings_schema(D), where the classifier has embeddings."""
+    people: pa.Table | None = None
+    """people_schema(D), where it also looks for people."""
 
 
 class PartStore:
@@ -50,6 +52,9 @@ class PartStore:
 
     def embeddings_path(self, shard_id: str) -> Path:
         return self._run.embeddings_folder / f"part-{shard_id}.arrow"
+
+    def people_path(self, shard_id: str) -> Path:
+        return self._run.embeddings_folder / f"part-{shard_id}.people.arrow"
 
     def images_path(self, shard_id: str) -> Path:
         return self._path(shard_id, "images.parquet")
@@ -74,8 +79,8 @@ class PartStore:
             and self._path(shard.id, "scores.parquet").exists()
         )
 
-    def encoded(self, shard: Shard) -> tuple[pa.Table, pa.Table] | None:
-        """Images and embeddings of a part that the same encoder made from the same input, under whatever wording."""
+    def encoded(self, shard: Shard) -> tuple[pa.Table, pa.Table, pa.Table | None] | None:
+        """Images, embeddings and people of a part that the same encoder made from the same input, under whatever wording."""
         manifest = self.manifest(shard.id)
         if manifest is None or self._encoding is None:
             return None
@@ -83,7 +88,8 @@ class PartStore:
             return None
         try:
             images = pq.read_table(self.images_path(shard.id), schema=IMAGES_SCHEMA)
-            return images, read_embeddings(self.embeddings_path(shard.id))
+            people = read_embeddings(self.people_path(shard.id)) if manifest.get("people") else None
+            return images, read_embeddings(self.embeddings_path(shard.id)), people
         except (OSError, pa.ArrowException):
             return None
 
@@ -100,16 +106,22 @@ class PartStore:
         known: dict[str, Any] = {"input": shard.fingerprint, "ordinal": shard.ordinal}
         if tables.embeddings is not None:
             known["encoding"] = self._encoding
+        if tables.people is not None:
+            known["people"] = True
         manifest = self._path(shard.id, "json")
         if rescored:
             write_json(manifest, {"fingerprint": None, **known})
         else:
             manifest.unlink(missing_ok=True)
             write_table(self.images_path(shard.id), tables.images)
-            if tables.embeddings is not None:
-                write_embeddings(self.embeddings_path(shard.id), tables.embeddings)
-            else:
-                self.embeddings_path(shard.id).unlink(missing_ok=True)
+            for path, table in (
+                (self.embeddings_path(shard.id), tables.embeddings),
+                (self.people_path(shard.id), tables.people),
+            ):
+                if table is not None:
+                    write_embeddings(path, table)
+                else:
+                    path.unlink(missing_ok=True)
         write_table(self._path(shard.id, "scores.parquet"), tables.scores)
         facts = {"images": tables.images.num_rows, "scores": tables.scores.num_rows} | (
             {"set_aside": True} if set_aside else {}

@@ -14,10 +14,13 @@ __all__ = [
     "IMAGES_SCHEMA",
     "MIXED",
     "NO_PERSON",
+    "PEOPLE",
     "SCORES_SCHEMA",
+    "SEVERAL",
     "UNREADABLE",
     "ImageStatus",
     "embeddings_schema",
+    "people_schema",
 ]
 
 
@@ -75,6 +78,9 @@ SCORES_SCHEMA = pa.schema(
 
 EMBEDDING_COLUMN = "embedding"
 
+PEOPLE, SEVERAL = "people", "several"
+"""Key and value in an image's `extra`: its prompt asks for a group of people."""
+
 
 def embeddings_schema(dim: int) -> pa.Schema:
     """Schema of RUN/embeddings/part-*.arrow: a row per encoded image, unit vectors in fp16."""
@@ -83,6 +89,20 @@ def embeddings_schema(dim: int) -> pa.Schema:
             pa.field("prompt_id", pa.string(), nullable=False),
             pa.field("index", pa.int64(), nullable=False),
             pa.field("sha256", pa.string(), nullable=False),
+            pa.field(EMBEDDING_COLUMN, pa.list_(pa.float16(), dim), nullable=False),
+        ]
+    )
+
+
+def people_schema(dim: int) -> pa.Schema:
+    """Schema of RUN/embeddings/part-*.people.arrow: a row per person that a detector found, unit vectors of the crops in fp16."""
+    return pa.schema(
+        [
+            pa.field("prompt_id", pa.string(), nullable=False),
+            pa.field("index", pa.int64(), nullable=False),
+            pa.field("sha256", pa.string(), nullable=False),
+            pa.field("image", pa.int32(), nullable=False),  # position of the image among the part's embeddings
+            pa.field("box", pa.list_(pa.int32()), nullable=False),  # as in the scores
             pa.field(EMBEDDING_COLUMN, pa.list_(pa.float16(), dim), nullable=False),
         ]
     )

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -30,11 +31,13 @@ from models.classifiers.base import (
     PersonClassifier,
     PersonScores,
 )
+from models.classifiers.detectors import Box, FindsPeople
 from pipeline.archives.base import ArchivedImage, ArchiveItem
 from pipeline.config import ScoringConfig
 from pipeline.decisions import decide
 from pipeline.decoding import UnreadableImage, decode_image
 from pipeline.parts import ShardTables
+from pipeline.people import People, belong, people_table, prepare, reading_scores
 from pipeline.records import (
     EMBEDDING_COLUMN,
     IMAGES_SCHEMA,
@@ -45,7 +48,7 @@ from pipeline.records import (
     embeddings_schema,
 )
 from pipeline.run_folder import fingerprint
-from pipeline.score_tables import coded_scores, plain_scores, readable_rows
+from pipeline.score_tables import plain_scores, readable_rows
 
 SCORING_VERSION = 3
 """Raise it when scoring the same image would give another row: it is part of every fingerprint."""
@@ -89,7 +92,9 @@ class _Row:
     twin: _Row | None = None
     """An earlier row with the same bytes: that one is decoded and encoded, and both keep its scores."""
     vector: int = -1
-    """Position among the shard's embeddings; -1 where there is none."""
+    """Position among the shard's embeddings; -1 where there is none. Those of its persons follow it."""
+    boxes: tuple[Box, ...] = ()
+    """Of the persons found in it, where somebody looked."""
 
 
 def _listed(item: ArchiveItem, first_of: dict[str, _Row]) -> _Row:
@@ -110,7 +115,7 @@ def _settle(rows: Iterable[_Row]) -> None:
     for row in rows:
         if row.twin is not None:
             row.width, row.height, row.error = row.twin.width, row.twin.height, row.twin.error
-            row.vector = row.twin.vector
+            row.vector, row.boxes = row.twin.vector, row.twin.boxes
 
 
 def _decode(row: _Row, data: bytes, finish: Callable[[Image.Image], Any], max_pixels: int) -> Any:
@@ -145,26 +150,41 @@ def score_shard(
     """
     workers = config.workers if config.workers is not None else cores()
     if isinstance(classifier, EmbeddingClassifier):
-        rows, vectors = _encoded(items, classifier, config, workers, advance)
-        return _embedded_tables(images_table(rows), _embeddings_table(rows, vectors), vectors, classifier)
+        rows, encoded = _encoded(items, classifier, config, workers, advance)
+        read = [row for row in rows if row.error is None]
+        vectors = encoded[np.asarray([row.vector for row in read], dtype=np.int64)]
+        embeddings = _embeddings_table(rows, vectors)
+        people = None
+        if isinstance(classifier, FindsPeople) and classifier.people is not None:
+            crops = [row.vector + 1 + number for row in read for number in range(len(row.boxes))]
+            of_people = encoded[np.asarray(crops, dtype=np.int64)]
+            people = People(people_table(embeddings, [row.boxes for row in read], of_people), of_people)
+        return _embedded_tables(images_table(rows), embeddings, vectors, people, classifier)
     if isinstance(classifier, PersonClassifier):
         return _score_persons(items, classifier, config, workers, advance)
     raise TypeError(f"{type(classifier).__name__} is neither an EmbeddingClassifier nor a PersonClassifier")
 
 
-def stored_tables(images: pa.Table, embeddings: pa.Table, classifier: EmbeddingClassifier) -> ShardTables:
-    """Score the stored embeddings of a shard's readable images, which are in the order of `images`."""
-    return _embedded_tables(images, embeddings, matrix_of(embeddings), classifier)
+def stored_tables(
+    images: pa.Table, embeddings: pa.Table, people: pa.Table | None, classifier: EmbeddingClassifier
+) -> ShardTables:
+    """Score the stored embeddings of a shard's readable images (in the order of `images`) and of the people in them."""
+    found = None if people is None else People(people, matrix_of(people))
+    return _embedded_tables(images, embeddings, matrix_of(embeddings), found, classifier)
 
 
 def _embedded_tables(
-    images: pa.Table, embeddings: pa.Table, vectors: FloatArray | HalfArray, classifier: EmbeddingClassifier
+    images: pa.Table,
+    embeddings: pa.Table,
+    vectors: FloatArray | HalfArray,
+    people: People | None,
+    classifier: EmbeddingClassifier,
 ) -> ShardTables:
-    probabilities = classifier.probabilities(vectors)
     return ShardTables(
         images=images,
-        scores=plain_scores(coded_scores(images, probabilities, classifier.attributes)),
+        scores=plain_scores(reading_scores(images, vectors, people, classifier)),
         embeddings=embeddings,
+        people=None if people is None else people.table,
     )
 
 
@@ -174,14 +194,15 @@ def matrix_of(embeddings: pa.Table) -> NDArray[np.float16]:
     return np.asarray(column.flatten().to_numpy(zero_copy_only=False)).reshape(len(column), column.type.list_size)
 
 
-def fits(images: pa.Table, embeddings: pa.Table) -> bool:
-    """Whether the embeddings are those of exactly the readable images, in their order."""
+def fits(images: pa.Table, embeddings: pa.Table, people: pa.Table | None = None) -> bool:
+    """Whether the embeddings are those of exactly the readable images, in their order, and the people those of these images."""
     read = images.filter(pa.array(readable_rows(images)))
-    return all(read[name].equals(embeddings[name]) for name in ("prompt_id", "index", "sha256"))
+    same = all(read[name].equals(embeddings[name]) for name in ("prompt_id", "index", "sha256"))
+    return same and (people is None or belong(people, embeddings))
 
 
 _Found = tuple[list[_Row], FloatArray]
-"""The rows that could be read, and [N, D] of them."""
+"""The rows that could be read, each as often as it was encoded (the whole, then each person), and [N, D] of them."""
 
 
 def _encoded(
@@ -191,7 +212,7 @@ def _encoded(
     workers: int,
     advance: Callable[[int], None],
 ) -> tuple[list[_Row], FloatArray]:
-    """The rows, and [N, D] of the readable ones in their order."""
+    """The rows, and [N, D] of everything encoded, in which `_Row.vector` is a position."""
     rows: list[_Row] = []
     chunks: list[FloatArray] = []
     count = 0
@@ -199,12 +220,12 @@ def _encoded(
     stream = _by_groups if parallel else _by_batches
     for found, vectors in stream(items, rows, classifier=classifier, config=config, workers=workers, advance=advance):
         for number, row in enumerate(found, start=count):
-            row.vector = number
+            if row.vector < 0:
+                row.vector = number
         count += len(found)
         chunks.append(np.asarray(vectors, dtype=np.float32))
     _settle(rows)
-    encoded = np.concatenate(chunks) if chunks else np.zeros((0, classifier.embedding_dim), dtype=np.float32)
-    return rows, encoded[np.asarray([row.vector for row in rows if row.error is None], dtype=np.int64)]
+    return rows, np.concatenate(chunks) if chunks else np.zeros((0, classifier.embedding_dim), dtype=np.float32)
 
 
 def _by_groups(
@@ -227,12 +248,13 @@ def _by_groups(
         found, prepared = [], []
         while group:
             row, data = group.pop(0)  # the bytes are let go one by one
-            value = _decode(row, data, classifier.prepare, config.max_pixels)
+            value = _decode(row, data, partial(prepare, classifier=classifier), config.max_pixels)
             if value is not None:
-                found.append(row)
-                prepared.append(value)
-        vectors = encode(np.stack(prepared)) if prepared else np.zeros((0, classifier.embedding_dim), dtype=np.float32)
-        return found, vectors
+                row.boxes = value.boxes
+                found += [row] * len(value.inputs)
+                prepared += value.inputs
+        vectors = [encode(np.stack(prepared[start : start + size])) for start in range(0, len(prepared), size)]
+        return found, np.concatenate([np.zeros((0, classifier.embedding_dim), dtype=np.float32), *vectors])
 
     size = min(config.batch_size, GROUP)
     first_of: dict[str, _Row] = {}
@@ -296,18 +318,20 @@ def _by_batches(
     for row, value in _decoded(
         items,
         rows,
-        finish=classifier.prepare,
+        finish=partial(prepare, classifier=classifier),
         workers=workers,
         window=2 * size + 4 * workers,
         max_pixels=config.max_pixels,
     ):
         if value is not None:
+            row.boxes = value.boxes
+        for pixels in value.inputs if value is not None else ():
             if batch is None:
-                batch = np.empty((size, *value.shape), dtype=np.uint8)
-            batch[len(found)] = value
+                batch = np.empty((size, *pixels.shape), dtype=np.uint8)
+            batch[len(found)] = pixels
             found.append(row)
-        if len(found) == size:
-            yield from launch()
+            if len(found) == size:
+                yield from launch()
         advance(1)
     yield from launch()
     while flying:

@@ -147,7 +147,7 @@ def test_a_shards_table_agrees_with_open_clips_own_recipe_at_logit_scale_100(
     # promised are 1e-4; with 32 dimensions float16 would keep that too
     assert np.abs(found - expected).max() < 1e-5
     assert tables.embeddings is not None
-    stored = stored_tables(tables.images, tables.embeddings, clip).scores.to_pylist()
+    stored = stored_tables(tables.images, tables.embeddings, None, clip).scores.to_pylist()
     rounded = np.asarray([dict(r["probabilities"])["woman"] for r in stored if r["attribute"] == "gender"])
     assert 2e-5 < np.abs(rounded - expected[:, 0]).max() < 5e-4
 
