@@ -20,12 +20,10 @@ from pipeline.records import AMBIGUOUS, MIXED, NO_PERSON, UNREADABLE, ImageStatu
 from pipeline.run_folder import RunFolder
 
 _ONE_PERSON = f"""
-CREATE TEMP VIEW labels AS
-SELECT prompt_id, "index", attribute, decision AS label, 1 AS persons FROM scores WHERE attribute <> '{PRESENCE}'
+SELECT prompt_id, "index", attribute, decision AS label, 1 AS persons FROM {{scores}} WHERE attribute <> '{PRESENCE}'
 """  # noqa: S608 (constants of this module)
 
 _PERSONS = f"""
-CREATE TEMP VIEW labels AS
 SELECT prompt_id, "index", attribute,
   CASE
     WHEN bool_or(decision = '{UNREADABLE}') THEN '{UNREADABLE}'
@@ -34,7 +32,7 @@ SELECT prompt_id, "index", attribute,
     ELSE coalesce(min(decision) FILTER (decision NOT IN ('{AMBIGUOUS}', '{NO_PERSON}')), '{NO_PERSON}')
   END AS label,
   max(person) + 1 AS persons
-FROM scores WHERE attribute <> '{PRESENCE}' GROUP BY ALL
+FROM {{scores}} WHERE attribute <> '{PRESENCE}' GROUP BY ALL
 """  # noqa: S608 (constants of this module)
 
 _RANKED = """
@@ -96,18 +94,24 @@ def connect(run: RunFolder, *, memory: str = MEMORY_LIMIT) -> Iterator[duckdb.Du
             connection.execute(f"SET temp_directory = {_quoted(spill, pattern=False)}")
             connection.execute(f"SET memory_limit = {_quoted(memory)}")
             connection.execute("SET preserve_insertion_order = false")  # every order that matters is asked for
-            images, scores = _quoted(run.images_path), _quoted(run.scores_path)  # a view takes no parameters
-            connection.execute(
-                f"CREATE TEMP VIEW images AS SELECT * FROM read_parquet({images}, file_row_number = true)"  # noqa: S608
-            )
-            connection.execute(f"CREATE TEMP VIEW scores AS SELECT * FROM read_parquet({scores})")  # noqa: S608
-            # a row per image and attribute is its label already: no grouping of everything by everything
-            several = _scalar(connection, "SELECT coalesce(max(person), 0) FROM scores") > 0
-            connection.execute(_PERSONS if several else _ONE_PERSON)
+            add_views(connection, run)
             connection.execute(_RANKED)
             yield connection
     finally:
         shutil.rmtree(spill, ignore_errors=True)
+
+
+def add_views(connection: duckdb.DuckDBPyConnection, run: RunFolder, prefix: str = "") -> None:
+    """The views `images`, `scores` and `labels` of a run, under names that begin with `prefix`."""
+    images, scores = _quoted(run.images_path), _quoted(run.scores_path)  # a view takes no parameters
+    connection.execute(
+        f"CREATE TEMP VIEW {prefix}images AS SELECT * FROM read_parquet({images}, file_row_number = true)"  # noqa: S608
+    )
+    connection.execute(f"CREATE TEMP VIEW {prefix}scores AS SELECT * FROM read_parquet({scores})")  # noqa: S608
+    # a row per image and attribute is its label already: no grouping of everything by everything
+    several = _scalar(connection, f"SELECT coalesce(max(person), 0) FROM {prefix}scores") > 0  # noqa: S608
+    labels = (_PERSONS if several else _ONE_PERSON).format(scores=f"{prefix}scores")
+    connection.execute(f"CREATE TEMP VIEW {prefix}labels AS {labels}")
 
 
 SPILL = ".spill"
