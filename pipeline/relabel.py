@@ -18,17 +18,34 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from models.attributes import AttributeSet
 from models.classifiers.base import EmbeddingClassifier
 from pipeline import stages
-from pipeline.config import AttributesConfig, ConfigError, RunConfig, apply_overrides, load_attributes, validate
+from pipeline.config import (
+    AttributesConfig,
+    ConfigError,
+    FaceConfig,
+    NoDetectorConfig,
+    RunConfig,
+    apply_overrides,
+    load_attributes,
+    validate,
+)
 from pipeline.parts import PartStore
+from pipeline.people import reading_scores
 from pipeline.progress import Reporter
 from pipeline.records import IMAGES_SCHEMA
 from pipeline.run_folder import RunFolder, atomic_file, fingerprint, sweep_temp_files, write_json
-from pipeline.score_tables import CODED_SCHEMA, coded_scores
+from pipeline.score_tables import CODED_SCHEMA
 from pipeline.scoring import SCORING_VERSION
-from pipeline.stored_embeddings import StoredPart, check_same_encoder, held, read_part, stored_encoder, stored_parts
+from pipeline.stored_embeddings import (
+    StoredPart,
+    check_same_encoder,
+    held,
+    read_part,
+    read_people,
+    stored_encoder,
+    stored_parts,
+)
 
 _ENCODED_COLUMNS = ["prompt_id", "attribute", "decision", "probabilities.key_value.key"]
 """Columns in which few values repeat; a dictionary of probabilities would be as long as the column."""
@@ -64,7 +81,7 @@ def relabel(
     with held(run), out.lock():
         sweep_temp_files(out.path)
         parts = stored_parts(run, header, encoder, config)
-        classifier = stages.build_classifier(config, attributes)
+        classifier = stages.build_classifier(_without_detector(config), attributes)
         if not isinstance(classifier, EmbeddingClassifier):
             raise ConfigError(f"classifier.backend={config.classifier.backend}: it reads no embeddings")
         check_same_encoder(run, encoder, classifier.encoder_identity())
@@ -83,17 +100,30 @@ def relabel(
         else:
             started = time.monotonic()
             _copy_images(run, out, own=header.get("kind") == "audit")
-            scored, rows = _score(parts, out, classifier, attributes, reporter)
+            scored, rows = _score(parts, out, classifier, reporter)
             out.commit_stage("scores", stage, seconds=time.monotonic() - started, images=scored, rows=rows)
         return stages.finish_run(out, config, attributes, work={"relabelled": scored}, calibration=calibration)
 
 
 def _config(header: Mapping[str, Any], overrides: Sequence[str], attributes_file: str, *, where: str) -> RunConfig:
+    if any(override.partition("=")[0].strip().startswith("classifier.people") for override in overrides):
+        raise ConfigError(
+            "--set classifier.people...: relabelling does not look at the images again, and so finds nobody new. Score them again: "
+            "`allfour rescore`"
+        )
     config = validate(RunConfig, apply_overrides(dict(header.get("config") or {}), list(overrides)), where=where)
     name = (config.name or "run").removesuffix(" (relabelled)")[:80]
     return config.model_copy(
         update={"attributes": AttributesConfig(file=attributes_file), "name": f"{name} (relabelled)"}
     )
+
+
+def _without_detector(config: RunConfig) -> RunConfig:
+    """People that were found stay found; the detector's package is not needed to read them again."""
+    known = config.classifier
+    if isinstance(known, FaceConfig):
+        return config
+    return config.model_copy(update={"classifier": known.model_copy(update={"people": NoDetectorConfig()})})
 
 
 def _copy_images(run: RunFolder, out: RunFolder, *, own: bool) -> None:
@@ -117,7 +147,6 @@ def _score(
     parts: Sequence[StoredPart],
     out: RunFolder,
     classifier: EmbeddingClassifier,
-    attributes: AttributeSet,
     reporter: Reporter,
 ) -> tuple[int, int]:
     """Write scores.parquet, a part at a time; one part is written while the next is computed."""
@@ -132,11 +161,11 @@ def _score(
     ):
         for part in parts:
             listed, embeddings = read_part(part, classifier.embedding_dim)
-            table = coded_scores(listed, classifier.probabilities(embeddings), attributes)
+            table = reading_scores(listed, embeddings, read_people(part, classifier.embedding_dim), classifier)
             if writing is not None:
                 writing.result()
             writing = pool.submit(writer.write_table, table)
-            images += table.num_rows // len(attributes.questions)
+            images += listed.num_rows
             rows += table.num_rows
             _keep(part, store, table.num_rows)
             task.advance(listed.num_rows)
@@ -157,8 +186,9 @@ def _keep(part: StoredPart, store: PartStore, rows: int) -> None:
     for source, target in (
         (part.images, store.images_path(part.id)),
         (part.embeddings, store.embeddings_path(part.id)),
+        (part.people, store.people_path(part.id)),
     ):
-        if not source.exists():
+        if source is None or not source.exists():
             continue
         target.parent.mkdir(parents=True, exist_ok=True)
         target.unlink(missing_ok=True)

@@ -16,6 +16,8 @@ import pyarrow.parquet as pq
 from models.classifiers.base import HalfArray
 from pipeline.config import ConfigError, RunConfig
 from pipeline.parts import PartStore, read_embeddings
+from pipeline.people import People, belong
+from pipeline.records import people_schema
 from pipeline.run_folder import RunFolder, RunFolderBusyError, fingerprint
 from pipeline.score_tables import readable_rows
 from pipeline.scoring import SCORING_VERSION, fits, matrix_of
@@ -33,6 +35,8 @@ class StoredPart:
     manifest: Mapping[str, Any]
     images: Path
     embeddings: Path
+    people: Path | None = None
+    """Where the encoder's embeddings are of persons too."""
 
 
 def stored_encoder(run: RunFolder, header: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -80,7 +84,10 @@ def stored_parts(
         manifest = store.manifest(id_) or {}
         if not isinstance(manifest.get("ordinal"), int) or manifest.get("encoding", expected) != expected:
             raise ConfigError(f"{path}: this part was not made by the run's encoder and settings. {_DAMAGED}")
-        parts.append(StoredPart(id_, manifest["ordinal"], manifest, store.images_path(id_), store.embeddings_path(id_)))
+        people = store.people_path(id_) if manifest.get("people") else None
+        parts.append(
+            StoredPart(id_, manifest["ordinal"], manifest, store.images_path(id_), store.embeddings_path(id_), people)
+        )
     rows = header.get("stages", {}).get("scores", {}).get("rows")
     if not parts or sum(part.manifest.get("scores", 0) for part in parts) != rows:
         raise ConfigError(f"{run.path}: its embeddings are not there, or not of all its images. {_DAMAGED}")
@@ -88,7 +95,8 @@ def stored_parts(
 
 
 def check_same_encoder(run: RunFolder, stored: Mapping[str, Any], present: Mapping[str, Any]) -> None:
-    """Text and image vectors must be of one model. Its precision may differ: the text tower is float32 everywhere.
+    """Text and image vectors must be of one model. Its precision may differ: the text tower is float32 everywhere. So may its
+    detector of people, which is not asked again.
 
     Raises
     ------
@@ -96,7 +104,7 @@ def check_same_encoder(run: RunFolder, stored: Mapping[str, Any], present: Mappi
         Names what differs.
     """
     one, other = (json.loads(json.dumps(dict(identity), default=list)) for identity in (stored, present))
-    differs = [key for key in sorted({*one, *other} - {"dtype"}) if one.get(key) != other.get(key)]
+    differs = [key for key in sorted({*one, *other} - {"dtype", "people"}) if one.get(key) != other.get(key)]
     if differs:
         said = "; ".join(f"{key}: {str(one.get(key))[:64]} there, {str(other.get(key))[:64]} here" for key in differs)
         raise ConfigError(
@@ -125,3 +133,23 @@ def read_part(part: StoredPart, dim: int) -> tuple[pa.Table, HalfArray]:
     if not fits(images, embeddings):
         raise ConfigError(f"{part.embeddings}: not the embeddings of the images of {part.images.name}. {_DAMAGED}")
     return images, matrix_of(embeddings)
+
+
+def read_people(part: StoredPart, dim: int) -> People | None:
+    """The persons of a part whose images and embeddings `read_part` gave; None where nobody looked for people.
+
+    Raises
+    ------
+    ConfigError
+        They cannot be read, or are not those of these images.
+    """
+    if part.people is None:
+        return None
+    try:
+        table = read_embeddings(part.people)
+        whole = belong(table, read_embeddings(part.embeddings))
+    except (OSError, pa.ArrowException, KeyError) as error:
+        raise ConfigError(f"part {part.id} of the run cannot be read: {error}. {_DAMAGED}") from None
+    if not whole or table.schema != people_schema(dim):
+        raise ConfigError(f"{part.people}: not the people of the images of {part.images.name}. {_DAMAGED}")
+    return People(table, matrix_of(table))
