@@ -49,7 +49,7 @@ class Prompt(_Block):
     group: str | None = Field(default=None, max_length=64)
     """Prompts of one group are summed up together, such as extreme-she."""
     people: Literal["one", "several"] = "one"
-    """`several`: the prompt asks for a group of people."""
+    """`several`: the prompt asks for a group of people, who are counted and read one by one where `classifier.people` names a detector."""
 
     @property
     def key(self) -> str:

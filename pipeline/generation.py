@@ -20,7 +20,7 @@ from PIL import Image
 from models.generators.base import Failed, Generated, GenerationRequest, Generator, Outcome, Refused
 from pipeline.decoding import UnreadableImage, decode
 from pipeline.plan import Plan
-from pipeline.records import IMAGES_SCHEMA, ImageStatus
+from pipeline.records import IMAGES_SCHEMA, PEOPLE, SEVERAL, ImageStatus
 from pipeline.run_folder import Journal, RunFolder, fingerprint, write_atomic, write_table
 
 _EXTENSIONS = frozenset({"png", "jpg", "jpeg", "webp", "gif", "bmp", "tif", "tiff", "avif"})
@@ -154,17 +154,19 @@ def _commit_image(run: RunFolder, outcome: Generated) -> dict[str, Any]:
 
 def _images_table(plan: Plan, entries: Mapping[tuple[str, int], Mapping[str, Any]]) -> pa.Table:
     groups = {prompt.key: prompt.group for prompt in plan.prompts.prompts}
+    several = {prompt.key for prompt in plan.prompts.prompts if prompt.people == SEVERAL}
     rows = []
     for request in plan.requests:
         entry = entries[request.key]
         row = {name: entry.get(name) for name in IMAGES_SCHEMA.names}
+        extra = {**(entry.get("extra") or {}), **({PEOPLE: SEVERAL} if request.prompt_id in several else {})}
         row |= {
             "prompt_id": request.prompt_id,
             "prompt": request.prompt,
             "group": groups.get(request.prompt_id),
             "index": request.index,
             "seed": request.seed,
-            "extra": list((entry.get("extra") or {}).items()) or None,
+            "extra": list(extra.items()) or None,
             "truth": list((entry.get("truth") or {}).items()) or None,
         }
         rows.append(row)

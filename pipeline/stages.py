@@ -15,8 +15,10 @@ from models.attributes import AttributeSet
 from models.classifiers.base import Classifier
 from models.generators.base import GenerationRequest, Generator
 from models.registry import CLASSIFIERS, GENERATORS, load
+from pipeline import second_opinion, sensitivity
 from pipeline.archives import open_source
 from pipeline.archives.base import ArchiveSource, Shard
+from pipeline.archives.marked import MarkedSource
 from pipeline.archives.options import ArchiveOptions
 from pipeline.calibration import load_calibration
 from pipeline.config import (
@@ -38,6 +40,7 @@ from pipeline.generation import generate_images
 from pipeline.metrics import METRICS_VERSION, compute_metrics
 from pipeline.plan import make_plan
 from pipeline.progress import Reporter
+from pipeline.records import SEVERAL
 from pipeline.report import write_report
 from pipeline.report.exports import write_prompts_csv
 from pipeline.review_import import review_summary
@@ -51,7 +54,8 @@ from pipeline.run_folder import (
     utc_now,
     write_json,
 )
-from pipeline.sensitivity import OUTDATED, sensitivity_summary
+from pipeline.second_opinion import second_opinion_summary, write_second_opinion
+from pipeline.sensitivity import sensitivity_summary
 from pipeline.tallies import tally
 
 
@@ -170,7 +174,7 @@ def rescore(
 ) -> RunSummary:
     """Score images that exist, measure, report."""
     attributes = load_attributes(config.attributes.file)
-    source = open_source(location, options=archive_options(config))
+    source = _open_archive(location, config)
     with run.lock():
         sweep_temp_files(run.path)
         start_run(run, config, attributes, kind="rescore")
@@ -191,7 +195,7 @@ def rescore_rank(
 ) -> RunSummary | RankSummary:
     """One rank's share of `rescore`. The rank that finds every shard done ends the run; the others leave it to that one."""
     attributes = load_attributes(config.attributes.file)
-    source = open_source(location, options=archive_options(config))
+    source = _open_archive(location, config)
     shards = list(source.shards())
     share = share_of(shards, rank=rank, world_size=world_size)
     started = utc_now()
@@ -213,6 +217,13 @@ def rescore_rank(
         with contextlib.suppress(RunFolderBusyError):
             return rescore(config, location, run, reporter, calibration)
     return RankSummary(run=run.path, rank=rank, world_size=world_size, scored=scored, shards_left=left)
+
+
+def _open_archive(location: str, config: RunConfig) -> ArchiveSource:
+    source = open_source(location, options=archive_options(config))
+    known = load_prompts(config.prompts.file).prompts if config.prompts.file is not None else ()
+    several = frozenset(prompt.key for prompt in known if prompt.people == SEVERAL)
+    return MarkedSource(source, several) if several else source
 
 
 def archive_options(config: RunConfig) -> ArchiveOptions:
@@ -335,13 +346,20 @@ def measure(
     )
     if (reviewed := review_summary(run)) is not None:
         metrics["review"] = reviewed
-    metrics["sensitivity"], outdated = sensitivity_summary(run)
-    metrics["warnings"] += [outdated] if outdated else []
+    _add_analyses(run, metrics)
     write_json(run.metrics_path, metrics)
     write_prompts_csv(run.path)
     stage = fingerprint(METRICS_VERSION, run.header().get("stages", {}).get("scores", {}).get("fingerprint"))
     run.commit_stage("metrics", stage, seconds=time.monotonic() - started)
     return metrics
+
+
+def _add_analyses(run: RunFolder, metrics: dict[str, Any]) -> None:
+    """What stands in the run folder beside its tables, where it is of the scores that stand."""
+    metrics["sensitivity"], moved = sensitivity_summary(run)
+    metrics["second_opinion"], second = second_opinion_summary(run)
+    kept = [text for text in metrics["warnings"] if text not in (sensitivity.OUTDATED, second_opinion.OUTDATED)]
+    metrics["warnings"] = [*kept, *(note for note in (moved, second) if note)]
 
 
 def render(run: RunFolder) -> Path:
@@ -365,23 +383,32 @@ def scored_header(run: RunFolder) -> dict[str, Any]:
     return header
 
 
-def report_again(run: RunFolder, calibration: Path | None = None) -> RunSummary:
+def report_again(
+    run: RunFolder, calibration: Path | None = None, *, second_opinion_of: RunFolder | None = None
+) -> RunSummary:
     """Metrics and report of a scored run, from its tables and its own header.
+
+    Parameters
+    ----------
+    second_opinion_of
+        A run of another classifier over the same images, to say how far the two agree.
 
     Raises
     ------
     ConfigError
-        It is no run folder, or its scores do not stand.
+        It is no run folder, its scores do not stand, or the other run is no second opinion on it.
     """
     header = scored_header(run)
     config = validate(RunConfig, header.get("config"), where=str(run.header_path))
     attributes = validate(AttributeSet, header.get("attributes"), where=str(run.header_path))
     with run.lock():
+        if second_opinion_of is not None:
+            write_second_opinion(run, second_opinion_of)
         return finish_run(run, config, attributes, work={}, calibration=calibration)
 
 
 def refresh(run: RunFolder, *, work: Mapping[str, int]) -> RunSummary:
-    """Put a sensitivity analysis that stands into metrics.json, and write the report again.
+    """Put what stands beside the tables, such as sensitivity.json, into metrics.json, and write the report again.
 
     The other metrics stay as they are, and with them what an earlier command was given, such as a calibration.
     """
@@ -389,8 +416,7 @@ def refresh(run: RunFolder, *, work: Mapping[str, int]) -> RunSummary:
         metrics = json.loads(run.metrics_path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         raise ConfigError(f"{run.metrics_path} cannot be read: repeat `allfour report {run.path}` first") from None
-    metrics["sensitivity"], outdated = sensitivity_summary(run)
-    metrics["warnings"] = [text for text in metrics["warnings"] if text != OUTDATED] + ([outdated] if outdated else [])
+    _add_analyses(run, metrics)
     write_json(run.metrics_path, metrics)
     return RunSummary(run=run.path, metrics=metrics, report=render(run), work=work)
 
