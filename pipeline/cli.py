@@ -60,6 +60,12 @@ CalibrationOption = Annotated[
         "--calibration", help="calibration.json of this very classifier: adds corrected shares and unanimity."
     ),
 ]
+SecondOpinionOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--second-opinion", metavar="RUN", help="A run of another classifier over the same images: how far they agree."
+    ),
+]
 JunitOption = Annotated[
     Path | None, typer.Option("--junit", help="Also write the --fail-if gates as JUnit XML to this file.")
 ]
@@ -210,6 +216,7 @@ def relabel(
     ] = None,
     overrides: SetOption = None,
     calibration: CalibrationOption = None,
+    second_opinion: SecondOpinionOption = None,
     fail_if: FailIfOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -230,8 +237,13 @@ def relabel(
             from pipeline.relabel_grid import relabel_grid
             from pipeline.sensitivity_grid import load_grid
 
-            done = relabel_grid(RunFolder(run), load_grid(grid), _reporter(as_json), overrides=overrides or [])
+            other = RunFolder(second_opinion) if second_opinion else None
+            done = relabel_grid(
+                RunFolder(run), load_grid(grid), _reporter(as_json), overrides=overrides or [], second_opinion_of=other
+            )
             _conclude(done, parsed, as_json)
+        if second_opinion is not None:
+            raise ConfigError("--second-opinion goes with --grid, or with `allfour report`")
         from pipeline.relabel import relabel as relabel_run
 
         file = str(attributes.resolve()) if attributes is not None and attributes.exists() else str(attributes)
@@ -246,6 +258,7 @@ def relabel(
 def report(
     run: Annotated[Path, typer.Argument(help="A run folder.")],
     calibration: CalibrationOption = None,
+    second_opinion: SecondOpinionOption = None,
     fail_if: FailIfOption = None,
     as_json: JsonOption = False,
     junit: JunitOption = None,
@@ -257,7 +270,9 @@ def report(
         from pipeline import stages
         from pipeline.run_folder import RunFolder
 
-        _conclude(stages.report_again(RunFolder(run), calibration), parsed, as_json, junit=junit, markdown=markdown)
+        other = RunFolder(second_opinion) if second_opinion else None
+        summary = stages.report_again(RunFolder(run), calibration, second_opinion_of=other)
+        _conclude(summary, parsed, as_json, junit=junit, markdown=markdown)
 
 
 @app.command()
@@ -532,6 +547,16 @@ def _print_gates(results: Sequence[gates.GateResult]) -> None:
         print(f"gate {'HIT' if result.hit else 'passed'}: {result.gate.text} ({result.reason})")
 
 
+def _describe_second_opinion(second: dict[str, Any]) -> str:
+    agreement, decided = second["agreement"], second["images"]["both_decided"]
+    if agreement["value"] is None:
+        return f"second opinion: no image was labelled by this run and by {second['name']}"
+    return (
+        f"second opinion: {second['name']} agrees on {agreement['value']:.1%} of {decided} images "
+        f"({agreement['low']:.1%} to {agreement['high']:.1%}); which is right, this does not tell"
+    )
+
+
 def _print_summary(summary: RunSummary, results: Sequence[gates.GateResult]) -> None:
     metrics = summary.metrics
     top, accounting = metrics["summary"], metrics["accounting"]
@@ -561,6 +586,8 @@ def _print_summary(summary: RunSummary, results: Sequence[gates.GateResult]) -> 
 
         most = f"; it moves most with {FACTORS[moved['moved_most']]}" if moved["moved_most"] else ""
         print(f"sensitivity: {moved['low']:.1%} to {moved['high']:.1%} over all settings of the grid{most}")
+    if second := metrics.get("second_opinion"):
+        print(_describe_second_opinion(second))
     for warning in metrics["warnings"]:
         print(f"note: {warning}")
     _print_gates(results)

@@ -10,7 +10,7 @@ and the detector is not asked again. Which of the two is read is decided here:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -117,10 +117,10 @@ def reading_scores(
     if people is None or not people.table.num_rows:
         return coded_scores(images, whole, attributes)
     crops = classifier.probabilities(people.vectors)
-    kept = _present(crops, attributes)
+    kept = present(crops, attributes)
     image_of = people.table["image"].to_numpy()[kept]
     found = np.bincount(image_of, minlength=len(vectors))
-    readings = _readings(kept, image_of, found)
+    readings = readings_of(kept, image_of, found)
     # rows of the listing, as often as the image is read
     listed = np.flatnonzero(readable_rows(images))
     times = np.ones(images.num_rows, dtype=np.int64)
@@ -135,18 +135,26 @@ def reading_scores(
     return _with_people(scores, person, boxes, people.table, questions=len(attributes.questions))
 
 
-def _present(crops: dict[str, FloatArray], attributes: AttributeSet) -> NDArray[np.int64]:
-    """Crops that the presence gate lets pass."""
+def present(crops: Mapping[str, FloatArray], attributes: AttributeSet) -> NDArray[np.int64]:
+    """Positions of the crops that the presence gate lets pass, from their probabilities by question."""
     if attributes.presence is None:
         return np.arange(len(next(iter(crops.values()))), dtype=np.int64)
     sure = crops[PRESENCE][:, attributes.labels(PRESENCE).index(PERSON)]
     return np.flatnonzero(sure >= np.float32(attributes.presence.threshold))
 
 
-def _readings(
-    kept: NDArray[np.int64], image_of: NDArray[np.int32], found: NDArray[np.int64]
-) -> NDArray[np.int64]:  # fmt: skip
-    """[readings] the embedding that each is of: n is image n as a whole, and images + m crop m."""
+def readings_of(kept: NDArray[np.int64], image_of: NDArray[np.int32], found: NDArray[np.int64]) -> NDArray[np.int64]:
+    """[readings] the embedding that each is of, image after image: n is image n as a whole, and images + m crop m.
+
+    Parameters
+    ----------
+    kept
+        [persons] crops that count, in order.
+    image_of
+        [persons] the image of each.
+    found
+        [images] persons of each.
+    """
     alone = np.flatnonzero(found < 2)
     grouped = found[image_of] >= 2
     image = np.concatenate([alone, image_of[grouped]])

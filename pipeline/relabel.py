@@ -81,7 +81,7 @@ def relabel(
     with held(run), out.lock():
         sweep_temp_files(out.path)
         parts = stored_parts(run, header, encoder, config)
-        classifier = stages.build_classifier(_without_detector(config), attributes)
+        classifier = stages.build_classifier(without_detector(config), attributes)
         if not isinstance(classifier, EmbeddingClassifier):
             raise ConfigError(f"classifier.backend={config.classifier.backend}: it reads no embeddings")
         check_same_encoder(run, encoder, classifier.encoder_identity())
@@ -118,7 +118,7 @@ def _config(header: Mapping[str, Any], overrides: Sequence[str], attributes_file
     )
 
 
-def _without_detector(config: RunConfig) -> RunConfig:
+def without_detector(config: RunConfig) -> RunConfig:
     """People that were found stay found; the detector's package is not needed to read them again."""
     known = config.classifier
     if isinstance(known, FaceConfig):

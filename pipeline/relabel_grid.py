@@ -13,7 +13,9 @@ from models.classifiers.linear_probe import Probe
 from pipeline import stages
 from pipeline.config import ConfigError, LinearProbeConfig, RunConfig, apply_overrides, resolve_path, validate
 from pipeline.progress import Reporter
+from pipeline.relabel import without_detector
 from pipeline.run_folder import RunFolder, fingerprint, write_json
+from pipeline.second_opinion import write_second_opinion
 from pipeline.sensitivity import (
     SENSITIVITY_VERSION,
     Task,
@@ -28,13 +30,22 @@ from pipeline.sensitivity_grid import ZERO_SHOT, Grid, headline_alone, make_plan
 from pipeline.stored_embeddings import check_same_encoder, stored_encoder, stored_parts
 
 
-def relabel_grid(run: RunFolder, grid: Grid, reporter: Reporter, *, overrides: Sequence[str] = ()) -> stages.RunSummary:
+def relabel_grid(
+    run: RunFolder,
+    grid: Grid,
+    reporter: Reporter,
+    *,
+    overrides: Sequence[str] = (),
+    second_opinion_of: RunFolder | None = None,
+) -> stages.RunSummary:
     """Score a run's stored embeddings under every setting of a grid; writes RUN/sensitivity.json and the report.
 
     Parameters
     ----------
     overrides
         `path.to.key=value` on the run's own config, such as where its weights lie on this machine.
+    second_opinion_of
+        A run of another classifier over the same images, to say how far the two agree.
 
     Raises
     ------
@@ -48,7 +59,7 @@ def relabel_grid(run: RunFolder, grid: Grid, reporter: Reporter, *, overrides: S
     attributes = headline_alone(validate(AttributeSet, header.get("attributes"), where=str(run.header_path)))
     with run.lock():
         parts = stored_parts(run, header, encoder, config)
-        classifier = stages.build_classifier(config, attributes)
+        classifier = stages.build_classifier(without_detector(config), attributes)
         if not isinstance(classifier, EmbeddingClassifier) or not isinstance(classifier, Rewordable):
             raise ConfigError(f"classifier.backend={config.classifier.backend}: it reads no embeddings")
         check_same_encoder(run, encoder, classifier.encoder_identity())
@@ -80,6 +91,8 @@ def relabel_grid(run: RunFolder, grid: Grid, reporter: Reporter, *, overrides: S
             write_json(run.path / "sensitivity.json", document(run, task, entries, made))
             scored = len(plan.settings)
             run.commit_stage("sensitivity", made, seconds=time.monotonic() - started, settings=scored)
+        if second_opinion_of is not None:
+            write_second_opinion(run, second_opinion_of)
         return stages.refresh(run, work={"settings": scored})
 
 

@@ -20,12 +20,13 @@ from models.classifiers.linear_probe import Probe
 from pipeline import statistics as st
 from pipeline.archives.base import NO_PROMPT_ID
 from pipeline.config import ConfigError
-from pipeline.decisions import AMBIGUOUS_CODE, NO_PERSON_CODE, decide_all
+from pipeline.decisions import AMBIGUOUS_CODE, MIXED_CODE, NO_PERSON_CODE, decide_all, of_images
 from pipeline.metrics import mean_shares
+from pipeline.people import People, present, readings_of
 from pipeline.run_folder import RunFolder, fingerprint
 from pipeline.score_tables import readable_rows
 from pipeline.sensitivity_grid import FACTORS, Plan, Setting
-from pipeline.stored_embeddings import StoredPart, read_part
+from pipeline.stored_embeddings import StoredPart, read_part, read_people
 from pipeline.tallies import connect
 
 FORMAT = 1
@@ -52,6 +53,10 @@ def basis(run: RunFolder) -> str:
         (config.get("prompts") or {}).get("set_size"),
         (config.get("statistics") or {}).get("confidence"),
     )
+
+
+_Tables = tuple[list[dict[str, FloatArray]], list[FloatArray | None]]
+"""Per wording question -> [N, labels], and per head the headline's own [N, labels], or None where it is zero-shot."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +107,7 @@ class _Counts:
     """Counts of several settings, the run's own first."""
 
     every: NDArray[np.int32]
-    """[settings, P, labels + 2] images, by label, no person, ambiguous."""
+    """[settings, P, labels + 3] images, by label, mixed, no person, ambiguous."""
     in_set: NDArray[np.int32]
     """The same over each prompt's set alone."""
     changed: NDArray[np.int64]
@@ -138,7 +143,7 @@ def passes(task: Task) -> int:
 
 
 def _columns(task: Task) -> int:
-    return len(task.attributes.labels(task.attributes.headline)) + 2
+    return len(task.attributes.labels(task.attributes.headline)) + 3
 
 
 def _room(task: Task) -> int:
@@ -156,7 +161,7 @@ def _count(
         listed, embeddings = read_part(part, task.dim)
         read = listed.filter(readable_rows(listed))
         if read.num_rows:
-            _add(task, asked, counts, embeddings, read)
+            _add(task, asked, counts, read, _Codes(task, embeddings, read_people(part, task.dim)))
         advance(listed.num_rows)
     return counts
 
@@ -172,40 +177,60 @@ def _asked(attributes: AttributeSet, setting: Setting) -> AttributeSet:
 
 
 def _add(
-    task: Task,
-    asked: Sequence[tuple[Setting, AttributeSet]],
-    counts: _Counts,
-    embeddings: HalfArray,
-    read: pa.Table,
+    task: Task, asked: Sequence[tuple[Setting, AttributeSet]], counts: _Counts, read: pa.Table, codes: _Codes
 ) -> None:
-    """Count one part's readable images, whose embeddings are in the order of `read`."""
-    headline, columns = task.attributes.headline, _columns(task)
+    """Count one part's readable images."""
+    columns = _columns(task)
     ids = read["prompt_id"].combine_chunks().dictionary_encode()
     places = np.array([task.prompts.rows.get(id_, -1) for id_ in ids.dictionary.to_pylist()], dtype=np.int64)
     local = ids.indices.to_numpy().astype(np.int64)
     known = places[local] >= 0
-    local, index = local[known], read["index"].to_numpy()[known]
     rows = places[places >= 0]
-    local = (np.cumsum(places >= 0) - 1)[local]  # among the known prompts
-    in_set = index <= task.prompts.last[rows][local]
-    by_wording = task.heads(embeddings)
-    by_probe = [
-        None if probe is None else probe.table(headline, task.attributes.labels(headline), embeddings)
-        for probe in task.probes
-    ]
+    local = (np.cumsum(places >= 0) - 1)[local[known]]  # among the known prompts
+    in_set = read["index"].to_numpy()[known] <= task.prompts.last[rows][local]
     own: NDArray[np.int16] | None = None
     for place, (setting, attributes) in enumerate(asked):
-        tables = dict(by_wording[setting.wording])
-        probed = by_probe[setting.head]
-        if probed is not None:
-            tables[headline] = probed
-        code = decide_all(tables, attributes)[headline].code[known]
+        code = codes.of(setting, attributes)[known]
         own = code if own is None else own
         counts.changed[place] += int((code != own).sum())
         cell = local * columns + code.astype(np.int64) % columns  # codes without a label count from the end
         for table, chosen in ((counts.every, cell), (counts.in_set, cell[in_set])):
             found = np.bincount(chosen, minlength=len(rows) * columns).reshape(len(rows), columns)
             table[place, rows] += found.astype(np.int32)
+
+
+class _Codes:
+    """Decisions on the headline for one part's readable images, under any setting."""
+
+    def __init__(self, task: Task, embeddings: HalfArray, people: People | None) -> None:
+        self._headline = task.attributes.headline
+        self._images = len(embeddings)
+        self._whole = self._tables(task, embeddings)
+        self._image = None if people is None or not len(people.vectors) else people.table["image"].to_numpy()
+        self._crops = None if people is None or self._image is None else self._tables(task, people.vectors)
+
+    @staticmethod
+    def _tables(task: Task, vectors: FloatArray | HalfArray) -> _Tables:
+        headline, labels = task.attributes.headline, task.attributes.labels(task.attributes.headline)
+        probes = [None if probe is None else probe.table(headline, labels, vectors) for probe in task.probes]
+        return task.heads(vectors), probes
+
+    def _probabilities(self, tables: _Tables, setting: Setting) -> dict[str, FloatArray]:
+        worded, probed = tables
+        head = probed[setting.head]
+        return worded[setting.wording] if head is None else {**worded[setting.wording], self._headline: head}
+
+    def of(self, setting: Setting, attributes: AttributeSet) -> NDArray[np.int16]:
+        """[images] a label's place, or a code of `pipeline.decisions`."""
+        whole = self._probabilities(self._whole, setting)
+        if self._crops is None or self._image is None:
+            return decide_all(whole, attributes)[self._headline].code
+        crops = self._probabilities(self._crops, setting)
+        kept = present(crops, attributes)  # who counts as a person follows the threshold
+        found = np.bincount(self._image[kept], minlength=self._images)
+        readings = readings_of(kept, self._image[kept], found)
+        both = {name: np.concatenate([table, crops[name]])[readings] for name, table in whole.items()}
+        return of_images(decide_all(both, attributes)[self._headline].code, np.where(found >= 2, found, 1))
 
 
 def _entries(task: Task, settings: Sequence[Setting], counts: _Counts) -> list[dict[str, Any]]:
@@ -231,6 +256,7 @@ def _entries(task: Task, settings: Sequence[Setting], counts: _Counts) -> list[d
                 "labelled": int(every[:, : len(names)].sum()),
                 "ambiguous": int(every[:, AMBIGUOUS_CODE].sum()),
                 "no_person": int(every[:, NO_PERSON_CODE].sum()),
+                "mixed": int(every[:, MIXED_CODE].sum()),
                 "images_changed": int(counts.changed[place]),
                 "prompts_gained": int((unanimous & ~own).sum()),
                 "prompts_lost": int((own & ~unanimous).sum()),
@@ -256,7 +282,7 @@ def document(run: RunFolder, task: Task, entries: Sequence[Mapping[str, Any]], m
         if (found := [entry for entry in entries if entry["factor"] == factor])
     ]
     moved = max(factors, key=lambda factor: factor["range"] or 0.0, default=None)
-    images = own["labelled"] + own["ambiguous"] + own["no_person"]
+    images = sum(own[key] for key in ("labelled", "ambiguous", "no_person", "mixed"))
     return {
         "format": FORMAT,
         "fingerprint": made,
