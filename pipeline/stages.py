@@ -37,6 +37,7 @@ from pipeline.config import (
 from pipeline.engines import ScoringJob, engine, share_of
 from pipeline.engines.base import part_store
 from pipeline.generation import generate_images
+from pipeline.group_scenes import scene_warnings, scenes_of_run
 from pipeline.metrics import METRICS_VERSION, compute_metrics
 from pipeline.plan import make_plan
 from pipeline.progress import Reporter
@@ -344,6 +345,14 @@ def measure(
         reference=reference,
         calibration=known,
     )
+    metrics["group_scenes"] = scenes_of_run(
+        run,
+        counted.prompts,
+        headline=attributes.headline,
+        labels=attributes.labels(attributes.headline),
+        confidence=config.statistics.confidence,
+    )
+    metrics["warnings"] += scene_warnings(metrics["group_scenes"])
     if (reviewed := review_summary(run)) is not None:
         metrics["review"] = reviewed
     _add_analyses(run, metrics)
