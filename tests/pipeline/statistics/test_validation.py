@@ -1,21 +1,26 @@
 """The simulation behind docs/validation.md: it must use the estimators as the tool does, and judge them rightly."""
 
+import json
+
 import numpy as np
 import pytest
 
 from pipeline.statistics import Confusion, corrected_share, corrected_unanimity, mean_share, unanimity
-from scripts.validate_statistics import (
-    Result,
-    Setting,
-    check_corrected,
-    check_raw,
-    corrected_limits,
-    mixture,
-    plug_in,
-    raw_limits,
-    reason,
-    truths,
+from scripts.validate_statistics import Task, as_result, code_fingerprint, run_task, run_tasks, tasks
+from scripts.validation.audits import check_corrected, check_raw, corrected_limits, raw_limits
+from scripts.validation.further import (
+    abstaining_rates,
+    abstention_settings,
+    check_abstention,
+    check_paired,
+    check_review,
+    difference_truths,
+    paired_settings,
+    review_settings,
 )
+from scripts.validation.page import reason
+from scripts.validation.rivals import mixture, plug_in
+from scripts.validation.settings import POPULATIONS, Result, Setting, truths
 
 
 @pytest.mark.parametrize("images", [4, 9])
@@ -69,3 +74,59 @@ def test_rival_estimators_are_right_without_error_and_with_many_images():
     expected = (2 + 2 * 0.125) / 4
     assert plug_in(times, rates)[0] == pytest.approx(expected)
     assert mixture(times, rates, steps=300)[0] == pytest.approx(expected, abs=0.01)
+
+
+def test_abstentions_are_part_of_the_rates():
+    rates = abstaining_rates(0.9, 0.8, 0.2)
+    assert rates == pytest.approx(np.array([[0.72, 0.08, 0.20], [0.18, 0.72, 0.10]]))
+    setting = abstention_settings(quick=True)[1]
+    for result in check_abstention(setting, 40, draws=150, random=np.random.default_rng(3)):
+        assert result.coverage >= 0.85, result
+
+
+@pytest.mark.parametrize("unit", ["image", "set"])
+def test_people_s_labels_cover_whatever_the_classifier_says(unit):
+    setting = next(s for s in review_settings(quick=True) if s.unit == unit and s.prompts == 20)
+    results = list(check_review(setting, 30, np.random.default_rng(4)))
+    assert len(results) == 2
+    assert min(result.coverage for result in results) >= 0.85
+
+
+@pytest.mark.parametrize("population", POPULATIONS)
+def test_true_differences_are_those_of_a_large_simulation(population):
+    assert difference_truths(Setting(population, 9, 20, None, None, None, effect="none")) == (0.0, 0.0)
+    share = np.random.default_rng(5).beta(*POPULATIONS[population], size=400_000)
+    moved = (share + 0.5) / 2
+    unanimous = (moved**4 + (1 - moved) ** 4 - share**4 - (1 - share) ** 4).mean()
+    found = difference_truths(Setting(population, 9, 20, None, None, None, effect="evened"))
+    assert found == pytest.approx(((moved - share).mean(), unanimous), abs=2e-3)
+
+
+def test_paired_differences_cover_and_see_a_large_effect():
+    setting = next(
+        s for s in paired_settings(quick=True) if s.prompts == 20 and s.images == 64 and s.effect == "evened"
+    )
+    found = {result.estimate: result for result in check_paired(setting, 40, np.random.default_rng(6))}
+    assert found["unanimity difference"].rejected > 0.9
+    assert min(result.coverage for result in found.values()) >= 0.85
+
+
+def test_a_stopped_run_goes_on_and_gives_the_same(tmp_path):
+    todo = [task for task in tasks(quick=True, seed=1) if task.name == "raw"][:3]
+    whole = run_tasks(todo, jobs=1, path=tmp_path / "whole.jsonl", code="x")
+    path = tmp_path / "done.jsonl"
+    run_tasks(todo[:1], jobs=1, path=path, code="x")
+    kept = path.read_text()
+    path.write_text(kept + json.dumps({"code": "old", "key": todo[1].key, "rows": []}) + '\n{"code": "x", "key"\n')
+    assert run_tasks(todo, jobs=1, path=path, code="x") == whole
+    assert path.read_text().startswith(kept)
+    assert len(path.read_text().splitlines()) == 5
+    assert as_result(whole[todo[0].key][0]).setting == todo[0].setting
+
+
+def test_pieces_have_random_numbers_of_their_own():
+    one, two = tasks(quick=True, seed=0)[:2]
+    assert one.random().random() != two.random().random()
+    assert one.random().random() == Task(**vars(one)).random().random()
+    assert run_task(one) == run_task(one)
+    assert len(code_fingerprint()) == 16

@@ -1,0 +1,1 @@
+"""Simulated audits with known truth: the parts of scripts/validate_statistics.py."""

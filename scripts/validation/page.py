@@ -1,0 +1,180 @@
+"""docs/validation.md and docs/validation.json."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from scripts.validation.settings import HIGH, LOW, SET_SIZE, Result, truths
+
+
+def reason(result: Result) -> str:
+    """Return why a setting misses the wanted coverage."""
+    setting = result.setting
+    mean = truths(setting.population)["share"]
+    rare = min(mean, 1 - mean) * setting.images * setting.prompts
+    conservative = result.coverage > HIGH
+    if setting.prompts < 10:
+        if conservative:
+            return "5 prompts: their spread is hardly known, and limits allow for it"
+        if result.estimate == "unanimity" and setting.images == SET_SIZE:
+            return "5 prompts, each unanimous or not: counts are too coarse to hit 95%"
+        return "5 prompts: prompts of a rare kind are missed"
+    if "unanimity" in result.estimate and setting.population == "near 0.5":
+        least = "unanimity near its least possible value"
+        if conservative:
+            return f"{least}: prompts agree more than chance allows to count on"
+        if setting.calibration is not None and result.too_high > result.too_low:
+            return f"{least}, which calibration error can only raise"
+        return f"{least}, so its estimate is skewed"
+    if conservative and result.estimate == "corrected unanimity":
+        return "the effective number of prompts is capped where most of them agree"
+    if rare < 30:
+        return "fewer than 30 images of the rare label: counts are too coarse to hit 95%"
+    return "not explained"
+
+
+def _warned(results: list[Result]) -> str:
+    """Return in what share of audits the tool warned, lowest to highest over settings."""
+    known = [r.warned for r in results if r.warned is not None]
+    if not known:
+        return "-"
+    low, high = min(known), max(known)
+    return f"{low:.2f}" if len(results) == 1 else f"{low:.2f} to {high:.2f}"
+
+
+def report(results: list[Result], extra: dict[str, Any], *, audits: int, draws: int) -> str:
+    """Return docs/validation.md."""
+    checked = [r for r in results if not r.estimate.startswith("uncorrected")]
+    missed = [r for r in checked if not r.reached]
+    lines = [
+        "# Validation: do the intervals cover?",
+        "",
+        "Written by `python -m scripts.validate_statistics`; the numbers are in `validation.json`. Formulas are in",
+        "[method.md](method.md).",
+        "",
+        f"{audits:,} simulated audits per setting, {draws} draws of the error rates each. Prompts' shares come from",
+        "a Beta distribution: near 0 is Beta(1, 32), near 0.5 Beta(15, 15), near 1 Beta(32, 1), mixed Beta(0.3, 0.3),",
+        "whose prompts are mostly close to all of one label. The truth is that population's mean. A 95% interval",
+        f"should cover it in 93% to 98% of audits; with {audits:,} audits chance alone moves a figure by one point.",
+        "",
+        "## Summary",
+        "",
+        "| estimate | settings | within 93-98% | below 93% | above 98% | lowest | median | highest |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for name in dict.fromkeys(r.estimate for r in results):
+        group = [r for r in results if r.estimate == name]
+        values = np.array([r.coverage for r in group])
+        below, above = int((values < LOW).sum()), int((values > HIGH).sum())
+        lines.append(
+            f"| {name} | {len(group)} | {len(group) - below - above} | {below} | {above} | {values.min():.3f} "
+            f"| {np.median(values):.3f} | {values.max():.3f} |"
+        )
+    with_20 = [r for r in checked if r.setting.prompts >= 20]
+    lines += [
+        "",
+        f"With 20 prompts or more, {sum(r.reached for r in with_20)} of {len(with_20)} are within (uncorrected ones left "
+        f"out), {sum(r.coverage < LOW for r in with_20)} below, and the",
+        f"lowest is {min((r.coverage for r in with_20), default=1):.3f}. Uncorrected estimates speak of what the "
+        "classifier reads; beside the",
+        "truth of a generator they are listed only to show what is lost without a correction.",
+        "",
+        "## Settings that miss",
+        "",
+        "Below 93% an interval is not valid. `warned` is the share of audits in which the tool prints a warning",
+        "(`coverage_warnings`).",
+        "",
+        "| estimate | population | images | prompts | sens. / spec. | calibration | further | coverage | above / below truth "
+        "| warned | reason |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for r in sorted((r for r in missed if r.coverage < LOW), key=lambda r: r.coverage):
+        s = r.setting
+        rates = "-" if s.sensitivity is None else f"{s.sensitivity:.2f} / {s.specificity:.2f}"
+        lines.append(
+            f"| {r.estimate} | {s.population} | {s.images} | {s.prompts} | {rates} | {s.calibration or '-'} "
+            f"| {s.describe()} | {r.coverage:.3f} | {r.too_high:.3f} / {r.too_low:.3f} | {_warned([r])} | {reason(r)} |"
+        )
+    lines += [
+        "",
+        "Above 98% an interval is valid and wider than it needs to be. These are so many that they are listed by reason;",
+        "each is in `validation.json` (`reached` is false).",
+        "",
+        "| estimate | reason | settings | coverage | warned |",
+        "|---|---|---|---|---|",
+    ]
+    wide: dict[tuple[str, str], list[Result]] = {}
+    for r in missed:
+        if r.coverage > HIGH:
+            wide.setdefault((r.estimate, reason(r)), []).append(r)
+    for (estimate, why), group in sorted(wide.items(), key=lambda item: -len(item[1])):
+        reached = [r.coverage for r in group]
+        lines.append(
+            f"| {estimate} | {why} | {len(group)} | {min(reached):.3f} to {max(reached):.3f} | {_warned(group)} |"
+        )
+    lines += [
+        "",
+        "## Which way to correct unanimity",
+        "",
+        "20 prompts, sensitivity and specificity 0.90, 200 calibration images. `none` is the uncorrected figure;",
+        "`plug-in` takes each prompt's most likely share to the fourth power; `mixture` is empirical Bayes with the",
+        "non-parametric maximum-likelihood distribution of shares; both with a percentile bootstrap over prompts and",
+        "calibration. `moments` is what the tool does.",
+        "",
+        "| population | images | estimator | truth | bias | root mean square error | coverage | mean width |",
+        "|---|---|---|---|---|---|---|---|",
+        *(
+            f"| {r['population']} | {r['images']} | {r['estimator']} | {r['truth']:.3f} | {r['bias']:+.3f} "
+            f"| {r['rmse']:.3f} | {r['coverage']:.3f} | {r['width']:.2f} |"
+            for r in extra["estimators"]
+        ),
+        "",
+        "## Bootstraps beside the default",
+        "",
+        "Coverage of unanimity of nine images. One stage resamples prompts; two stages resample their images too.",
+        "",
+        "| population | prompts | one stage | two stages | default |",
+        "|---|---|---|---|---|",
+        *(
+            f"| {r['population']} | {r['prompts']} | {r['one stage']:.3f} | {r['two stages']:.3f} "
+            f"| {r['default']:.3f} |"
+            for r in extra["bootstraps"]
+        ),
+        "",
+        "## The given prompts alone",
+        "",
+        "Coverage of unanimity of one fixed list of prompts whose images are made anew, by the interval for that and",
+        "by the default one, which also covers other prompts like these and is therefore wider here.",
+        "",
+        "| population | images | prompts | `fixed` | its width | default | its width |",
+        "|---|---|---|---|---|---|---|",
+        *(
+            f"| {r['population']} | {r['images']} | {r['prompts']} | {r['fixed']:.3f} | {r['fixed_width']:.2f} "
+            f"| {r['default']:.3f} | {r['default_width']:.2f} |"
+            for r in extra["fixed"]
+        ),
+        "",
+        "## Seven labels with abstention",
+        "",
+        f"40 prompts, 9 images, 66% right, 10% abstentions, 200 calibration images per label: unanimity covered in "
+        f"{extra['seven_labels']['unanimity']:.3f} and",
+        f"the first label's share in {extra['seven_labels']['share']:.3f} of {extra['seven_labels']['audits']} audits.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def write_json(path: Path, results: list[Result], extra: dict[str, Any]) -> None:
+    """Write everything, one setting a line."""
+    rows = []
+    for r in results:
+        row = {**asdict(r.setting), **{k: v for k, v in asdict(r).items() if k != "setting"}, "reached": r.reached}
+        rows.append(json.dumps({k: round(v, 5) if isinstance(v, float) else v for k, v in row.items()}))
+    rest = ",\n".join(f"{json.dumps(key)}: {json.dumps(value)}" for key, value in extra.items())
+    lines = ",\n".join(rows)
+    path.write_text(f'{{{rest},\n"results": [\n{lines}\n]}}\n', encoding="utf-8")
