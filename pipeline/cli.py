@@ -24,6 +24,7 @@ from pipeline import gate as gates
 from pipeline.config import ConfigError, RunConfig, load_config
 
 if TYPE_CHECKING:
+    from pipeline.audit_ranks import GenerationRankSummary
     from pipeline.progress import Reporter
     from pipeline.stages import RankSummary, RunSummary
 
@@ -72,6 +73,7 @@ JunitOption = Annotated[
 MarkdownOption = Annotated[
     Path | None, typer.Option("--markdown", help="Also add a Markdown summary to the end of this file.")
 ]
+WorldSizeOption = Annotated[int | None, typer.Option("--world-size", help="How many ranks there are.")]
 JsonOption = Annotated[
     bool, typer.Option("--json", help="Print the result as JSON on stdout, for machines; no progress.")
 ]
@@ -135,6 +137,10 @@ def audit(
     as_json: JsonOption = False,
     junit: JunitOption = None,
     markdown: MarkdownOption = None,
+    rank: Annotated[
+        int | None, typer.Option("--rank", help="Make only the images of one rank of many, counted from 0.")
+    ] = None,
+    world_size: WorldSizeOption = None,
 ) -> None:
     """Generate images for every prompt, score them, and report."""
     with _clear_errors():
@@ -144,6 +150,16 @@ def audit(
         from pipeline.run_folder import RunFolder
 
         folder = RunFolder(_run_folder(settings, run))
+        if rank is not None or world_size is not None:
+            if rank is None or world_size is None:
+                raise ConfigError("--rank and --world-size belong together")
+            from pipeline.audit_ranks import audit_rank
+
+            share = audit_rank(settings, folder, _reporter(as_json), calibration, rank=rank, world_size=world_size)
+            if isinstance(share, stages.RunSummary):
+                _conclude(share, parsed, as_json, junit=junit, markdown=markdown)
+            _conclude_rank(share, as_json)
+            return
         summary = stages.audit(settings, folder, _reporter(as_json), calibration)
         _conclude(summary, parsed, as_json, junit=junit, markdown=markdown)
 
@@ -168,7 +184,7 @@ def rescore(
     rank: Annotated[
         int | None, typer.Option("--rank", help="Score only the shards of one rank of many, counted from 0.")
     ] = None,
-    world_size: Annotated[int | None, typer.Option("--world-size", help="How many ranks there are.")] = None,
+    world_size: WorldSizeOption = None,
 ) -> None:
     """Score images that exist already, and report. The archive is only read."""
     with _clear_errors():
@@ -488,16 +504,22 @@ def _describe(config: RunConfig, location: str, as_json: bool) -> None:
                 print(f"  {line}")
 
 
-def _conclude_rank(summary: RankSummary, as_json: bool) -> None:
+def _conclude_rank(summary: RankSummary | GenerationRankSummary, as_json: bool) -> None:
     if as_json:
         print(json.dumps({**asdict(summary), "run": str(summary.run)}, indent=1))
         return
+    from pipeline.stages import RankSummary
+
+    if isinstance(summary, RankSummary):
+        done, left, things = f"{summary.scored} images scored", summary.shards_left, "shards"
+    else:
+        done, left, things = f"{summary.generated} images made", summary.images_left, "images"
     rest = (
-        f"{summary.shards_left} shards of other ranks are not done; the last rank makes the tables and the report"
-        if summary.shards_left
-        else "all shards are done; another rank is making the tables and the report"
+        f"{left} {things} of other ranks are not done; the last rank makes the tables and the report"
+        if left
+        else f"all {things} are done; another rank is making the tables and the report"
     )
-    print(f"rank {summary.rank} of {summary.world_size}: {summary.scored} images scored; {rest}")
+    print(f"rank {summary.rank} of {summary.world_size}: {done}; {rest}")
 
 
 def _conclude(

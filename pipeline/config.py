@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from models.attributes import AttributeSet, Name
 from pipeline.archives.base import prompt_id_for
@@ -101,6 +101,18 @@ class LoraConfig(_Block):
     weight: float = 1.0
 
 
+def _count_or_auto(value: Any) -> Any:
+    if value != "auto" and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+        raise ValueError("must be 'auto' or a whole number from 1")
+    return value
+
+
+def _switch_or_auto(value: Any) -> Any:
+    if value != "auto" and not isinstance(value, bool):
+        raise ValueError("must be auto, true or false")
+    return value
+
+
 class StableDiffusionConfig(_Block):
     """Any diffusers text-to-image model, on this machine."""
 
@@ -117,7 +129,10 @@ class StableDiffusionConfig(_Block):
     negative_prompt: str | None = None
     height: int | None = Field(default=None, ge=8)
     width: int | None = Field(default=None, ge=8)
-    batch_size: int | None = Field(default=None, ge=1)
+    batch_size: Annotated[int | Literal["auto"], BeforeValidator(_count_or_auto)] = "auto"
+    """Images at a time; `auto`: as many as fit into the GPU's free memory."""
+    compile: Annotated[bool | Literal["auto"], BeforeValidator(_switch_or_auto)] = "auto"
+    """Whether the denoising network is compiled; `auto`: on CUDA, where the run is long enough for it to pay."""
     lora: LoraConfig | None = None
 
 

@@ -1,15 +1,23 @@
 """Stage 1: requests -> images.
 
-Each outcome is committed as it comes: the image file first (atomic), then a line in the journal RUN/outcomes.jsonl. A repeated
-run asks only for what has no line, or whose file is gone or changed. Refusals are outcomes and stand; failures are asked for
-again. images.parquet is written from the journal at the end.
+Each outcome is committed as it comes: the image file first (atomic), then a line in a journal, RUN/outcomes.jsonl or that of a rank.
+A repeated run asks only for what has no line in any journal, or whose file is gone or changed. Refusals are outcomes and stand;
+failures are asked for again. images.parquet is written from the journals at the end.
+
+A generator that works ahead (`AheadGenerator`) makes the next batch while threads bring the last ones to their end. Lines of the
+journal then come in any order, and a kill costs what was under way: two batches at most, and the one on the device.
 """
 
 from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Callable, Mapping
+import logging
+import os
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,13 +25,27 @@ from typing import Any
 import pyarrow as pa
 from PIL import Image
 
-from models.generators.base import Failed, Generated, GenerationRequest, Generator, Outcome, Refused
+from models.generators.base import (
+    AheadGenerator,
+    Failed,
+    Finish,
+    Generated,
+    GenerationRequest,
+    Generator,
+    Outcome,
+    Refused,
+)
 from pipeline.decoding import UnreadableImage, decode
 from pipeline.plan import Plan
 from pipeline.records import IMAGES_SCHEMA, PEOPLE, SEVERAL, ImageStatus
 from pipeline.run_folder import Journal, RunFolder, fingerprint, write_atomic, write_table
 
+_LOG = logging.getLogger(__name__)
 _EXTENSIONS = frozenset({"png", "jpg", "jpeg", "webp", "gif", "bmp", "tif", "tiff", "avif"})
+_WRITERS = 4
+"""Threads that encode and write, or one per core where there are fewer."""
+_BATCHES_UNDER_WAY = 2
+"""Batches that are made and not yet committed, before a generator that works ahead has to wait."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,30 +64,40 @@ def request_fingerprint(request: GenerationRequest, generator: Mapping[str, Any]
 
 
 def standing_outcomes(
-    run: RunFolder, plan: Plan, generator: Mapping[str, Any], *, retry_failed: bool = True
+    run: RunFolder, plan: Plan, generator: Mapping[str, Any], *, retry_failed: bool = True, read_files: bool = True
 ) -> dict[tuple[str, int], dict[str, Any]]:
-    """Journal lines that still hold: made for this very request, and with their file unchanged."""
+    """Journal lines that still hold: made for this very request, and with their file unchanged.
+
+    Parameters
+    ----------
+    retry_failed
+        Failures do not hold.
+    read_files
+        Compare a file's sha256; else only its size, which needs no reading.
+    """
     wanted = {request.key: request_fingerprint(request, generator) for request in plan.requests}
     standing: dict[tuple[str, int], dict[str, Any]] = {}
-    for entry in Journal(run.journal_path).entries():
+    for entry in (entry for journal in run.journals() for entry in journal.entries()):
         key = (str(entry.get("prompt_id")), int(entry.get("index", -1)))
         if wanted.get(key) != entry.get("fingerprint"):
             continue
-        if (entry["status"] == ImageStatus.GENERATED and not _file_stands(run, entry)) or (
-            entry["status"] == ImageStatus.FAILED and retry_failed
-        ):
-            standing.pop(key, None)
-        else:
-            standing[key] = entry
+        # Lines of several journals are in no order of time, so none takes back what another says.
+        if entry["status"] == ImageStatus.FAILED and (retry_failed or key in standing):
+            continue
+        if entry["status"] == ImageStatus.GENERATED and not _file_stands(run, entry, read=read_files):
+            continue
+        standing[key] = entry
     return standing
 
 
-def _file_stands(run: RunFolder, entry: Mapping[str, Any]) -> bool:
+def _file_stands(run: RunFolder, entry: Mapping[str, Any], *, read: bool) -> bool:
+    path = run.path / str(entry["path"])
     try:
-        data = (run.path / str(entry["path"])).read_bytes()
+        if not read:
+            return bool(path.stat().st_size == entry["size"])
+        return bool(hashlib.sha256(path.read_bytes()).hexdigest() == entry["sha256"])
     except OSError:
         return False
-    return bool(hashlib.sha256(data).hexdigest() == entry["sha256"])
 
 
 def generate_images(
@@ -73,41 +105,140 @@ def generate_images(
     plan: Plan,
     generator: Generator,
     *,
+    rank: int | None = None,
     advance: Callable[[int], None] = lambda count: None,
     skip: Callable[[int], None] = lambda count: None,
 ) -> GenerationResult:
     """Ask for every image that has no outcome yet, commit each, and write images.parquet.
 
+    Parameters
+    ----------
+    plan
+        The run's, or a rank's share of it.
+    rank
+        Of many, each with a journal of its own; images.parquet is left to `merge_outcomes`.
+
     Raises
     ------
     BackendError
         The backend cannot go on at all. Everything that came before it is committed; repeat the command to go on.
+    OSError
+        An image or a line cannot be written. What could be is committed.
     """
     identity = generator.identity()
-    standing = standing_outcomes(run, plan, identity)
-    skip(len(standing))
-    made: dict[tuple[str, int], dict[str, Any]] = {}
-    missing = [request for request in plan.requests if request.key not in standing]
-    with Journal(run.journal_path) as journal:
-        asked = {request.key for request in missing}
-        for outcome in generator.generate(missing) if missing else ():
-            key = outcome.request.key
-            if key not in asked or key in made:
-                raise RuntimeError(f"the generator gave an outcome that was not asked for, or twice: {key}")
-            entry = _commit(run, outcome, identity)
-            journal.append(entry)
-            made[key] = entry
-            advance(1)
+    with Journal(run.journal_path if rank is None else run.rank_journal_path(rank)) as journal:
+        standing = standing_outcomes(run, plan, identity)
+        skip(len(standing))
+        missing = [request for request in plan.requests if request.key not in standing]
+        book = _Book(run, journal, identity, missing, advance)
+        if isinstance(generator, AheadGenerator):
+            _generate_ahead(generator, missing, book)
+        else:
+            for outcome in generator.generate(missing) if missing else ():
+                book.commit(outcome)
         for request in missing:
             if (
-                request.key not in made
+                request.key not in book.made
             ):  # a generator that stops early breaks its protocol; the image is not lost in silence
-                entry = _commit(run, Failed(request=request, error="the generator gave no outcome"), identity)
-                journal.append(entry)
-                made[request.key] = entry
-    entries = standing | made
+                book.commit(Failed(request=request, error="the generator gave no outcome"))
+    if rank is None:
+        write_table(run.images_path, _images_table(plan, standing | book.made))
+    return GenerationResult(made=len(book.made), kept=len(standing))
+
+
+def outcomes_left(run: RunFolder, plan: Plan, generator: Mapping[str, Any]) -> int:
+    """How many images of a plan have no outcome yet. Reads journals and no image."""
+    return len(plan.requests) - len(standing_outcomes(run, plan, generator, retry_failed=False, read_files=False))
+
+
+def merge_outcomes(run: RunFolder, plan: Plan, generator: Mapping[str, Any]) -> None:
+    """Write images.parquet from the journals of all ranks.
+
+    Raises
+    ------
+    ValueError
+        Some image has no outcome.
+    """
+    entries = standing_outcomes(run, plan, generator, retry_failed=False, read_files=False)
+    if left := [request.key for request in plan.requests if request.key not in entries]:
+        raise ValueError(f"{len(left)} images have no outcome, such as {left[0]}")
     write_table(run.images_path, _images_table(plan, entries))
-    return GenerationResult(made=len(made), kept=len(standing))
+
+
+def _generate_ahead(generator: AheadGenerator, missing: Sequence[GenerationRequest], book: _Book) -> None:
+    with _Writers(book.commit) as writers:
+        for batch in generator.generate_ahead(missing) if missing else ():
+            writers.submit(finish for _, finish in batch)
+
+
+class _Book:
+    """Commits outcomes, from any thread, one for each request that was asked for."""
+
+    def __init__(
+        self,
+        run: RunFolder,
+        journal: Journal,
+        generator: Mapping[str, Any],
+        asked: Iterable[GenerationRequest],
+        advance: Callable[[int], None],
+    ) -> None:
+        self.made: dict[tuple[str, int], dict[str, Any]] = {}
+        self._run, self._journal, self._generator, self._advance = run, journal, generator, advance
+        self._open = {request.key for request in asked}
+        self._lock = threading.Lock()
+
+    def commit(self, outcome: Outcome) -> None:
+        """The image first, then its line. Raises RuntimeError for an outcome that was not asked for, or comes twice."""
+        key = outcome.request.key
+        with self._lock:
+            if key not in self._open:
+                raise RuntimeError(f"the generator gave an outcome that was not asked for, or twice: {key}")
+            self._open.remove(key)
+        entry = _commit(self._run, outcome, self._generator)
+        with self._lock:
+            self._journal.append(entry)
+            self.made[key] = entry
+            self._advance(1)
+
+
+class _Writers:
+    """Threads that bring images to their end and commit them, a few batches behind the generator.
+
+    However the block is left, by Ctrl-C too, what was submitted is finished first. An error of a thread is raised by the next
+    `submit`, or at the end.
+    """
+
+    def __init__(self, commit: Callable[[Outcome], None]) -> None:
+        self._commit = commit
+        self._threads = ThreadPoolExecutor(min(_WRITERS, os.cpu_count() or 1), thread_name_prefix="write")
+        self._batches: deque[list[Future[None]]] = deque()
+
+    def __enter__(self) -> _Writers:
+        return self
+
+    def submit(self, finishes: Iterable[Finish]) -> None:
+        """Take a batch; waits while too many are under way."""
+        self._batches.append([self._threads.submit(self._finish, finish) for finish in finishes])
+        while len(self._batches) > _BATCHES_UNDER_WAY:
+            self._settle(self._batches.popleft())
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._threads.shutdown(wait=True)
+        try:
+            while self._batches:
+                self._settle(self._batches.popleft())
+        except Exception as error:
+            if kind is None:
+                raise
+            _LOG.warning("and an image could not be committed: %s", error)  # the first error is the one to show
+
+    def _finish(self, finish: Finish) -> None:
+        self._commit(finish())
+
+    @staticmethod
+    def _settle(batch: Iterable[Future[None]]) -> None:
+        for future in batch:
+            future.result()
 
 
 def _commit(run: RunFolder, outcome: Outcome, generator: Mapping[str, Any]) -> dict[str, Any]:

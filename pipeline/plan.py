@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from models.generators.base import GenerationRequest, image_seed
 from pipeline.config import ConfigError, PromptSet, RunConfig, load_prompts
@@ -17,6 +17,24 @@ class Plan:
 
     def group_of(self, prompt_id: str) -> str | None:
         return next((p.group for p in self.prompts.prompts if p.key == prompt_id), None)
+
+    def share(self, *, rank: int, world_size: int, set_size: int) -> Plan:
+        """A rank's part of the plan: whole sets, dealt out in turn, so that the parts differ by a set at most.
+
+        Raises
+        ------
+        ConfigError
+            There is no such rank.
+        """
+        if world_size < 1 or not 0 <= rank < world_size:
+            raise ConfigError(f"--rank {rank} --world-size {world_size}: ranks run from 0 to world size - 1")
+        sets: dict[tuple[str, int], int] = {}
+        mine = tuple(
+            request
+            for request in self.requests
+            if sets.setdefault((request.prompt_id, request.index // set_size), len(sets)) % world_size == rank
+        )
+        return replace(self, requests=mine)
 
 
 def make_plan(config: RunConfig) -> Plan:

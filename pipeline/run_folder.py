@@ -144,6 +144,15 @@ class RunFolder:
         self.prompts_path = path / "prompts.csv"
         self.report_path = path / "report.html"
 
+    def rank_journal_path(self, rank: int) -> Path:
+        """The journal of one rank of many that generate."""
+        return self.path / f"outcomes-{rank}.jsonl"
+
+    def journals(self) -> list[Journal]:
+        """Every journal that stands: of commands without ranks, and of each rank."""
+        paths = [self.journal_path, *sorted(self.path.glob("outcomes-*.jsonl"))]
+        return [Journal(path) for path in paths if path.exists()]
+
     @contextlib.contextmanager
     def lock(self, *, shared: bool = False) -> Iterator[None]:
         """One process at a time may write to a run folder. The lock ends with its process, however that ends.
@@ -217,7 +226,8 @@ class RunFolder:
 class Journal:
     """Append-only JSON lines, fsynced one by one: what is known for sure after a kill at any moment.
 
-    The last line of a killed process may be torn; it is cut off when the journal is opened again.
+    The last line of a killed process may be torn; it is cut off when the journal is opened again. One process at a time has it
+    open for writing.
     """
 
     def __init__(self, path: Path) -> None:
@@ -240,11 +250,19 @@ class Journal:
 
     def __enter__(self) -> Journal:
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = self._path.open("r+b" if self._path.exists() else "w+b")
+        self._file = self._path.open("a+b")  # never truncates what a process writes that came first
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._file.close()
+            self._file = None
+            raise RunFolderBusyError(
+                f"{self._path}: another allfour process is writing to it. Wait for it, or choose another rank or run folder"
+            ) from None
+        self._file.seek(0)
         data = self._file.read()
         whole = data.rfind(b"\n") + 1
         self._file.truncate(whole)
-        self._file.seek(whole)
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -13,7 +13,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from models.attributes import AttributeSet
 from models.classifiers.base import Classifier
-from models.generators.base import GenerationRequest, Generator
+from models.generators.base import GenerationRequest, Generator, HasFacts, PlannedGenerator
 from models.registry import CLASSIFIERS, GENERATORS, load
 from pipeline import second_opinion, sensitivity
 from pipeline.archives import open_source
@@ -39,7 +39,7 @@ from pipeline.engines.base import part_store
 from pipeline.generation import generate_images
 from pipeline.group_scenes import scene_warnings, scenes_of_run
 from pipeline.metrics import METRICS_VERSION, compute_metrics
-from pipeline.plan import make_plan
+from pipeline.plan import Plan, make_plan
 from pipeline.progress import Reporter
 from pipeline.records import SEVERAL
 from pipeline.report import write_report
@@ -136,6 +136,19 @@ def build_generator(config: RunConfig, run: RunFolder) -> Generator:
     return generator
 
 
+def planned_generator(config: RunConfig, run: RunFolder, plan: Plan) -> Generator:
+    """The configured generator, settled for this plan as the run began. Raises BackendError, ConfigError."""
+    generator = build_generator(config, run)
+    if isinstance(generator, PlannedGenerator):
+        generator.plan_for(len(plan.requests), run.header().get("generator"))
+    return generator
+
+
+def facts_of(generator: Generator) -> dict[str, Any]:
+    """How a generator worked, for the header: empty where it does not say."""
+    return dict(generator.facts()) if isinstance(generator, HasFacts) else {}
+
+
 def audit(config: RunConfig, run: RunFolder, reporter: Reporter, calibration: Path | None = None) -> RunSummary:
     """Generate, score, measure, report."""
     plan = make_plan(config)
@@ -143,7 +156,7 @@ def audit(config: RunConfig, run: RunFolder, reporter: Reporter, calibration: Pa
     with run.lock():
         sweep_temp_files(run.path)
         start_run(run, config, attributes, kind="audit")
-        generator = build_generator(config, run)
+        generator = planned_generator(config, run, plan)
         identity = dict(generator.identity())
         run.update_header(generator=identity)
         started = time.monotonic()
@@ -153,15 +166,32 @@ def audit(config: RunConfig, run: RunFolder, reporter: Reporter, calibration: Pa
             made = generate_images(run, plan, generator, advance=task.advance, skip=task.skip)
         if isinstance(generator, HasLedger):
             run.update_header(spent=asdict(generator.spent()))
+        if made.made and (facts := facts_of(generator)):
+            run.update_header(generation=facts)
         del generator  # a diffusion pipeline and a classifier need not fit into memory together
-        run.commit_stage(
-            "images", fingerprint(identity, [r.key for r in plan.requests]), seconds=time.monotonic() - started
-        )
-        source = open_source(str(run.path), options=ArchiveOptions(layout="run"))
-        scored = _score(run, source, config, attributes, reporter, own_images=True)
-        return finish_run(
-            run, config, attributes, work={"generated": made.made, "scored": scored}, calibration=calibration
-        )
+        return finish_audit(
+            run, config, plan, attributes, reporter, calibration,
+            identity=identity, generated=made.made, seconds=time.monotonic() - started,
+        )  # fmt: skip
+
+
+def finish_audit(  # noqa: PLR0917
+    run: RunFolder,
+    config: RunConfig,
+    plan: Plan,
+    attributes: AttributeSet,
+    reporter: Reporter,
+    calibration: Path | None,
+    *,
+    identity: Mapping[str, Any],
+    generated: int,
+    seconds: float,
+) -> RunSummary:
+    """Score, measure and report a run whose images.parquet stands. The caller holds the lock."""
+    run.commit_stage("images", fingerprint(identity, [r.key for r in plan.requests]), seconds=seconds)
+    source = open_source(str(run.path), options=ArchiveOptions(layout="run"))
+    scored = _score(run, source, config, attributes, reporter, own_images=True)
+    return finish_run(run, config, attributes, work={"generated": generated, "scored": scored}, calibration=calibration)
 
 
 def rescore(
@@ -235,11 +265,16 @@ def archive_options(config: RunConfig) -> ArchiveOptions:
     return ArchiveOptions(**config.archive.model_dump(), prompts=prompts)
 
 
+def check_kind(run: RunFolder, kind: str) -> None:
+    """Raises ConfigError where the folder is of another kind of run."""
+    found = run.header().get("kind", kind)
+    if found != kind:
+        raise ConfigError(f"{run.path} is a run of `allfour {found}`: choose another folder with --run")
+
+
 def start_run(run: RunFolder, config: RunConfig, attributes: AttributeSet, *, kind: str) -> None:
     """Write the header of a run that begins or goes on. Raises ConfigError where the folder is of another kind of run."""
-    header = run.header()
-    if header.get("kind", kind) != kind:
-        raise ConfigError(f"{run.path} is a run of `allfour {header['kind']}`: choose another folder with --run")
+    check_kind(run, kind)
     run.update_header(
         kind=kind,
         name=config.name,

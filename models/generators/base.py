@@ -8,7 +8,7 @@ every further request pointless (no key, no quota, no weights) is raised, as `Ba
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
@@ -72,6 +72,9 @@ class Failed:
 
 Outcome = Generated | Refused | Failed
 
+Finish = Callable[[], Outcome]
+"""Brings one image to its end: waits for its pixels, checks and encodes them. From any thread, once; raises for no image."""
+
 
 @runtime_checkable
 class Generator(Protocol):
@@ -86,6 +89,43 @@ class Generator(Protocol):
         ...
 
     def generate(self, requests: Iterable[GenerationRequest]) -> Iterator[Outcome]: ...
+
+
+@runtime_checkable
+class AheadGenerator(Generator, Protocol):
+    """A generator that makes the next images while the last ones are copied back, encoded and written.
+
+    `generate_ahead` yields batches. Each holds every request that it answers, with what brings its outcome to an end; the caller
+    calls that in threads of its own and asks for the next batch meanwhile. Images of a batch that is never finished are lost.
+    """
+
+    def generate_ahead(
+        self, requests: Iterable[GenerationRequest]
+    ) -> Iterator[Sequence[tuple[GenerationRequest, Finish]]]: ...
+
+
+@runtime_checkable
+class PlannedGenerator(Protocol):
+    """A generator that settles how it works by how much there is to do."""
+
+    def plan_for(self, images: int, earlier: Mapping[str, Any] | None) -> None:
+        """Called once, before `identity`.
+
+        Parameters
+        ----------
+        images
+            Of the whole plan, whether made already or not, so that a run that goes on settles as it began.
+        earlier
+            Identity that this run's images have so far, None for a new run.
+        """
+        ...
+
+
+@runtime_checkable
+class HasFacts(Protocol):
+    """A generator that says how it worked: what the run's header should tell and no image depends on."""
+
+    def facts(self) -> Mapping[str, Any]: ...
 
 
 def image_seed(run_seed: int, prompt_id: str, index: int) -> int:

@@ -13,10 +13,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
-from models.generators.base import BackendError, Failed, Generated, GenerationRequest, Generator, Outcome, Refused
+from models.generators.base import BackendError, Failed, Generated, GenerationRequest, Generator, Outcome
 from models.generators.stable_diffusion import StableDiffusion
+from tests.tiny_diffusion import save_stable_diffusion
 
 ROOT = Path(__file__).parents[3]
 SANDBOX = ROOT / "models" / "sandbox" / "diffusion"
@@ -24,40 +26,7 @@ SANDBOX = ROOT / "models" / "sandbox" / "diffusion"
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    import torch
-    from diffusers import AutoencoderTiny, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
-    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
-
-    torch.manual_seed(0)
-    base = tmp_path_factory.mktemp("tiny")
-    letters = [chr(k) for k in range(33, 127)]
-    words = [*letters, *(f"{c}</w>" for c in letters), "<|startoftext|>", "<|endoftext|>"]
-    (base / "vocab.json").write_text(json.dumps({w: k for k, w in enumerate(words)}))
-    (base / "merges.txt").write_text("#version: 0.2\n")
-    tokenizer = CLIPTokenizer(vocab=str(base / "vocab.json"), merges=str(base / "merges.txt"), model_max_length=24)
-    end = len(words) - 1
-    text = CLIPTextModel(
-        CLIPTextConfig(
-            vocab_size=len(words), hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2,
-            max_position_embeddings=24, bos_token_id=end - 1, eos_token_id=end, pad_token_id=end, projection_dim=16,
-        )
-    )  # fmt: skip
-    unet = UNet2DConditionModel(
-        sample_size=8, in_channels=4, out_channels=4, block_out_channels=(8, 16), layers_per_block=1, norm_num_groups=4,
-        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"), up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
-        cross_attention_dim=16, attention_head_dim=2,
-    )  # fmt: skip
-    vae = AutoencoderTiny(
-        encoder_block_out_channels=(8, 8), decoder_block_out_channels=(8, 8), num_encoder_blocks=(0, 1),
-        num_decoder_blocks=(1, 0), latent_channels=4,
-    )  # fmt: skip
-    pipe = StableDiffusionPipeline(
-        vae=vae, text_encoder=text, tokenizer=tokenizer, unet=unet, scheduler=DDIMScheduler(), safety_checker=None,
-        feature_extractor=None, requires_safety_checker=False,
-    )  # fmt: skip
-    target = base / "pipeline"
-    pipe.save_pretrained(target, safe_serialization=True)
-    return target
+    return save_stable_diffusion(tmp_path_factory.mktemp("tiny") / "pipeline")
 
 
 def make(folder: Path, **changes: Any) -> StableDiffusion:
@@ -123,50 +92,48 @@ def test_negative_prompt_works_with_guidance(folder: Path) -> None:
 
 
 def test_embeddings_are_computed_once_per_prompt(folder: Path) -> None:
-    generator, calls = make(folder, batch_size=2), []
-    encode = generator._pipe.encode_prompt
-
-    def counted(
-        prompt: str, device: Any, num_images_per_prompt: int, do_classifier_free_guidance: bool, negative_prompt: Any
-    ) -> Any:
-        calls.append(prompt)
-        return encode(
-            prompt, device, num_images_per_prompt, do_classifier_free_guidance, negative_prompt=negative_prompt
-        )
-
-    original = generator._pipe.encode_prompt
-    generator._pipe.encode_prompt = counted
-    try:
-        told = [generator._told([r.prompt]) for r in REQUESTS]
-    finally:
-        generator._pipe.encode_prompt = original
-    assert len(told) == 6 and calls == ["a photo of a nurse", "a photo of a captain"]
+    generator, texts = make(folder, batch_size=2), []
+    generator._pipe.text_encoder.register_forward_pre_hook(lambda _, args, kwargs: texts.append(1), with_kwargs=True)
+    list(generator.generate(REQUESTS))
+    assert len(texts) == 2  # prompts, not images
 
 
-def test_out_of_memory_halves_the_batch(
-    folder: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    generator = make(folder, batch_size=4)
-    run, sizes = generator._run, []
+def test_out_of_memory_halves_the_batch(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    plain = pixels(list(make(folder, batch_size=1).generate(REQUESTS)))
+    generator, sizes = make(folder, batch_size=4), []
 
-    def greedy(batch: Any) -> list[Outcome]:
-        sizes.append(len(batch))
-        if len(batch) > 1:
-            raise RuntimeError("CUDA out of memory. Tried to allocate 20.00 GiB")
-        return run(batch)
+    def small_device(_: Any, args: tuple[Any, ...]) -> None:
+        sizes.append(len(args[0]))
+        if len(args[0]) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
 
-    monkeypatch.setattr(generator, "_run", greedy)
+    generator._pipe.unet.register_forward_pre_hook(small_device)
     with caplog.at_level(logging.WARNING):
         seen = pixels(list(generator.generate(REQUESTS)))
-    assert set(seen) == {r.key for r in REQUESTS}
-    assert "out of memory" in caplog.text and sizes[0] == 4 and sizes[-1] == 1
+    assert seen.keys() == plain.keys()
+    assert all(np.abs(seen[key] - plain[key]).max() <= 2 for key in plain)
+    assert "out of memory with 4 images at a time; going on with 2" in caplog.text
+    assert sizes == [4, 2, 2, 2, 2, 2, 2]  # three batches of two, of two steps each
+    assert generator.facts()["batch_size"] == 2
+
+
+def test_out_of_memory_of_a_single_image_is_a_failure_of_that_image(folder: Path) -> None:
+    generator = make(folder, batch_size=4)
+
+    def no_device(_: Any, args: tuple[Any, ...]) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    generator._pipe.unet.register_forward_pre_hook(no_device)
+    outcomes = list(generator.generate(REQUESTS))
+    assert [o.request for o in outcomes] == REQUESTS
+    assert all(isinstance(o, Failed) and o.error.startswith("OutOfMemoryError") for o in outcomes)
 
 
 def test_one_bad_request_fails_alone(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     generator = make(folder, batch_size=6)
     run = generator._run
 
-    def picky(batch: Any) -> list[Outcome]:
+    def picky(batch: Any) -> Any:
         if any(r.key == ("captain", 1) for r in batch):
             raise ValueError("no captains\nwith details")
         return run(batch)
@@ -178,25 +145,13 @@ def test_one_bad_request_fails_alone(folder: Path, monkeypatch: pytest.MonkeyPat
     assert len(outcomes) == len(REQUESTS)
 
 
-def test_safety_checker_and_black_images_are_outcomes(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_overflowing_decoder_is_a_failure(folder: Path) -> None:
     generator = make(folder)
-    black, grey = Image.new("RGB", (8, 8)), Image.new("RGB", (8, 8), (90, 90, 90))
-
-    class Result:
-        images = (black, black, grey)
-        nsfw_content_detected = (True, False, False)
-
-    class Pipe:
-        encode_prompt = None
-
-        def __call__(self, prompt: list[str], **_: Any) -> Result:
-            return Result()
-
-    monkeypatch.setattr(generator, "_pipe", Pipe())
-    refused, failed, good = generator.generate(REQUESTS[:3])
-    assert isinstance(refused, Refused) and refused.code == "safety_checker"
-    assert isinstance(failed, Failed) and "float32" in failed.error
-    assert isinstance(good, Generated)
+    with torch.no_grad():
+        next(generator._pipe.vae.decoder.parameters()).fill_(float("nan"))
+    outcomes = list(generator.generate(REQUESTS))
+    assert len(outcomes) == len(REQUESTS)
+    assert all(isinstance(o, Failed) and "float32" in o.error for o in outcomes)
 
 
 def test_identity_names_weights_and_settings_but_no_folder(folder: Path, tmp_path: Path) -> None:
@@ -229,17 +184,14 @@ def test_identity_names_weights_and_settings_but_no_folder(folder: Path, tmp_pat
     ],
 )
 def test_what_cannot_be_had_is_one_clear_error(folder: Path, changes: dict[str, Any], message: str) -> None:
-    if changes.get("device", "").startswith("cuda"):
-        import torch
-
-        if torch.cuda.is_available():
-            pytest.skip("needs a machine without CUDA")
+    if changes.get("device", "").startswith("cuda") and torch.cuda.is_available():
+        pytest.skip("needs a machine without CUDA")
     with pytest.raises(BackendError, match=message):
         make(folder, **changes)
 
 
 def test_a_hub_model_without_network_fails_in_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("models.generators.stable_diffusion._hub_answers", lambda: False)
+    monkeypatch.setattr("models.generators._diffusion.loading.hub_answers", lambda: False)
     began = time.monotonic()
     with pytest.raises(BackendError, match="not in the local cache"):
         StableDiffusion(model="nobody/no-such-model", device="cpu")
@@ -248,8 +200,6 @@ def test_a_hub_model_without_network_fails_in_seconds(monkeypatch: pytest.Monkey
 
 def test_pickled_weights_are_not_loaded(folder: Path, tmp_path: Path) -> None:
     import shutil
-
-    import torch
 
     copy = tmp_path / "pickled"
     shutil.copytree(folder, copy)

@@ -1,0 +1,1 @@
+"""Parts of the backend `stable-diffusion`; nothing outside of it imports them."""

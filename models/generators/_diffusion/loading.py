@@ -1,0 +1,263 @@
+"""Finds, checks and loads a diffusers pipeline. What cannot be had is one `BackendError` within seconds."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import importlib.util
+import logging
+import os
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from models.generators._diffusion.memory import first_line
+from models.generators.base import BackendError
+
+_LOG = logging.getLogger(__name__)
+REPOSITORY = Path(__file__).resolve().parents[3]
+_PROBE_SECONDS = 5.0
+OFFLINE_ALTERNATIVE = (
+    "Without any download: --set generator.model=models/sandbox/diffusion draws with the sandbox's own model"
+)
+SCHEDULERS = {
+    "ddim": "DDIMScheduler", "ddpm": "DDPMScheduler", "pndm": "PNDMScheduler", "lms": "LMSDiscreteScheduler",
+    "euler": "EulerDiscreteScheduler", "euler-ancestral": "EulerAncestralDiscreteScheduler",
+    "heun": "HeunDiscreteScheduler", "dpm++": "DPMSolverMultistepScheduler", "unipc": "UniPCMultistepScheduler",
+    "lcm": "LCMScheduler",
+}  # fmt: skip
+"""Short names of schedulers; a diffusers class name does as well."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lora:
+    """A low-rank adapter: one .safetensors file."""
+
+    file: Path
+    weight: float
+
+
+def import_packages() -> tuple[Any, Any]:
+    """torch and diffusers. Raises BackendError."""
+    try:
+        import diffusers
+        import torch
+    except ImportError as error:
+        raise BackendError(
+            f"stable-diffusion needs the package {error.name!r}: pip install torch diffusers transformers"
+        ) from error
+    return torch, diffusers
+
+
+def pick_device(torch: Any, name: str) -> str:
+    """The device to use. Raises BackendError where it is not there."""
+    if name == "auto":
+        if torch.cuda.is_available():
+            return "cuda"
+        return "mps" if torch.backends.mps.is_available() else "cpu"
+    kind, _, number = name.partition(":")
+    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not there.get(kind, False):
+        raise BackendError(
+            f"generator.device: {name!r} is not there. Available: {', '.join(k for k, v in there.items() if v)}"
+        )
+    if kind == "cuda" and number and not (number.isdecimal() and int(number) < torch.cuda.device_count()):
+        raise BackendError(
+            f"generator.device: {name!r} is not there: the GPUs are cuda:0 to cuda:{torch.cuda.device_count() - 1}"
+        )
+    return name
+
+
+def pick_dtype(torch: Any, name: str, device: str) -> str:
+    """The number format of the weights. Raises BackendError where it is none."""
+    if name == "auto":
+        if device.startswith("cuda"):
+            return "bfloat16" if torch.cuda.is_bf16_supported() else "float16"
+        return "float32"
+    if name not in {"float32", "float16", "bfloat16"}:
+        raise BackendError(f"generator.dtype: {name!r} is none of auto, float32, float16, bfloat16")
+    return name
+
+
+def find_lora(settings: Mapping[str, Any]) -> Lora:
+    """The adapter of a config. Raises BackendError where it is not one .safetensors file, or PEFT is missing."""
+    path = Path(str(settings["path"])).expanduser()
+    path = path if path.is_absolute() else REPOSITORY / path
+    files = [path] if path.is_file() else sorted(path.glob("*.safetensors"))
+    if len(files) != 1 or files[0].suffix != ".safetensors":
+        raise BackendError(
+            f"stable-diffusion: lora.path {settings['path']!r} must be one .safetensors file or a folder of one"
+        )
+    if importlib.util.find_spec("peft") is None:
+        raise BackendError("generator.lora needs the package 'peft': pip install peft")
+    return Lora(files[0], float(settings.get("weight", 1.0)))
+
+
+def load_pipeline(
+    diffusers: Any, folder: Path, *, model: str, variant: str | None, dtype: str, device: str, lora: Lora | None
+) -> Any:
+    """The pipeline of a folder, on its device. Raises BackendError."""
+    import torch
+
+    quiet(diffusers)
+    level = diffusers.utils.logging.get_verbosity()
+    # A small autoencoder in a pipeline that was typed for a large one is worth no warning; what matters raises.
+    diffusers.utils.logging.set_verbosity_error()
+    try:
+        pipe = diffusers.AutoPipelineForText2Image.from_pretrained(
+            str(folder), dtype=getattr(torch, dtype), use_safetensors=True, variant=variant, local_files_only=True
+        )
+    except Exception as error:  # whatever diffusers raises on a damaged folder, the mend is the same
+        raise BackendError(
+            f"stable-diffusion: cannot load {model!r}: {first_line(error)}. It must be a whole text-to-image model in "
+            f"diffusers format with safetensors weights. {OFFLINE_ALTERNATIVE}"
+        ) from error
+    finally:
+        diffusers.utils.logging.set_verbosity(level)
+    if lora is not None:
+        _load_lora(pipe, lora)
+    pipe.set_progress_bar_config(disable=True)
+    pipe.to(device)
+    if device.startswith("cuda"):
+        for part in ("unet", "vae"):
+            if getattr(pipe, part, None) is not None:
+                getattr(pipe, part).to(memory_format=torch.channels_last)
+    return pipe
+
+
+def _load_lora(pipe: Any, lora: Lora) -> None:
+    try:
+        pipe.load_lora_weights(
+            str(lora.file.parent), weight_name=lora.file.name, adapter_name="lora", local_files_only=True
+        )
+        pipe.set_adapters(["lora"], [lora.weight])
+    except Exception as error:
+        raise BackendError(
+            f"stable-diffusion: the adapter {lora.file.name} does not fit this model: {first_line(error)}"
+        ) from error
+
+
+def scheduler_class(diffusers: Any, name: str) -> Any:
+    """The class of a scheduler's name. Raises BackendError."""
+    wanted = SCHEDULERS.get(name, name)
+    found = getattr(diffusers, wanted, None)
+    if found is None or not wanted.endswith("Scheduler"):
+        close = difflib.get_close_matches(name, SCHEDULERS, n=1, cutoff=0.4)
+        hint = f" Did you mean {close[0]!r}?" if close else ""
+        raise BackendError(f"generator.scheduler: unknown scheduler {name!r}.{hint} Available: {', '.join(SCHEDULERS)}")
+    return found
+
+
+def local_folder(model: str) -> Path | None:
+    """The folder that a model's name says; None for a hub id.
+
+    Raises
+    ------
+    BackendError
+        It is a folder and no model, or neither a folder nor a hub id.
+    """
+    path = Path(model).expanduser()
+    local = path if path.is_absolute() or path.is_dir() else REPOSITORY / path
+    if local.is_dir():
+        if not (local / "model_index.json").is_file():
+            raise BackendError(
+                f"stable-diffusion: {model} holds no model_index.json: it is no folder in diffusers format"
+            )
+        return local
+    if path.is_absolute() or model.startswith((".", "~")) or model.count("/") != 1 or "\\" in model:
+        raise BackendError(
+            f"stable-diffusion: no such model folder: {model}. Give a folder in diffusers format or a hub id NAME/MODEL. "
+            f"{OFFLINE_ALTERNATIVE}"
+        )
+    return None
+
+
+def cached_folder(diffusers: Any, model: str, *, revision: str | None, variant: str | None) -> Path | None:
+    """A hub id's folder in the local cache; None where it is not there, or not whole."""
+    try:
+        return Path(
+            diffusers.DiffusionPipeline.download(
+                model, local_files_only=True, revision=revision, variant=variant, use_safetensors=True
+            )
+        )
+    except Exception as error:
+        _LOG.debug("not in the cache: %s", error)
+        return None
+
+
+def find_folder(diffusers: Any, model: str, *, revision: str | None, variant: str | None) -> Path:
+    """The folder of a model: the given one, a cached one, or one that is downloaded now. Raises BackendError."""
+    folder = local_folder(model) or cached_folder(diffusers, model, revision=revision, variant=variant)
+    if folder is not None:
+        return folder
+    if not hub_answers():
+        raise BackendError(not_to_be_had(model))
+    try:
+        return Path(
+            diffusers.DiffusionPipeline.download(model, revision=revision, variant=variant, use_safetensors=True)
+        )
+    except Exception as error:
+        raise BackendError(
+            f"stable-diffusion: cannot get {model!r} from the hub: {first_line(error)}. Check the name, the revision and whether it "
+            f"has safetensors weights and needs a token (HF_TOKEN). {OFFLINE_ALTERNATIVE}"
+        ) from error
+
+
+def not_to_be_had(model: str) -> str:
+    return (
+        f"stable-diffusion: {model!r} is not in the local cache and the model hub does not answer. Where there is network: "
+        f"hf download {model}. {OFFLINE_ALTERNATIVE}"
+    )
+
+
+def hub_answers() -> bool:
+    """One short connection attempt, so that a machine without network hears so in seconds and not after retries."""
+    if os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}:
+        return False
+    proxy = os.environ.get("HTTPS_PROXY") or os.environ.get("https_proxy")
+    where = urlsplit(proxy or os.environ.get("HF_ENDPOINT") or "https://huggingface.co")
+    try:
+        port = where.port or (80 if where.scheme == "http" else 443)
+        with socket.create_connection((where.hostname or "", port), timeout=_PROBE_SECONDS):
+            return True
+    except (OSError, ValueError):
+        return False
+
+
+def quiet(diffusers: Any) -> None:
+    """No bars of the libraries between ours."""
+    diffusers.utils.logging.disable_progress_bar()
+    try:
+        from transformers.utils import logging as transformers_logging
+
+        transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call,unused-ignore]
+    except ImportError:  # pipelines without a transformers text encoder do without
+        pass
+
+
+def weights_sha256(folder: Path, lora: Lora | None) -> str:
+    """Over names and contents of weights and configs, so that a copy elsewhere is the same model."""
+    files = sorted(p for p in folder.rglob("*") if p.suffix in {".safetensors", ".json", ".txt"} and p.is_file())
+    if lora is not None:
+        files.append(lora.file)
+    digest = hashlib.sha256()
+    for path in files:
+        name = path.relative_to(folder).as_posix() if path.is_relative_to(folder) else "lora"
+        digest.update(f"{name}\0{_sha256(path)}\n".encode())
+    return digest.hexdigest()
+
+
+def public_name(model: str) -> str:
+    """The model without this machine's folders: relative to the repository, or the last part alone."""
+    path = Path(model)
+    if not path.is_absolute():
+        return model
+    return path.relative_to(REPOSITORY).as_posix() if path.is_relative_to(REPOSITORY) else path.name
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

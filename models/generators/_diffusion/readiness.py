@@ -1,0 +1,124 @@
+"""Can this model run here? Looks at files and headers; loads no weights and downloads nothing."""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from models.generators._diffusion import loading
+from models.generators._diffusion.memory import meter_of
+from models.generators.base import BackendError
+
+_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
+_SPARE = 1.3
+"""Weights need so much of the free memory at least, since images need some too."""
+
+
+@dataclass(frozen=True, slots=True)
+class Readiness:
+    """Whether generation can start."""
+
+    ok: bool
+    message: str
+    mend: str | None = None
+    warnings: tuple[str, ...] = ()
+    """What may go wrong later though the run can start."""
+
+
+def check(
+    *,
+    model: str,
+    revision: str | None = None,
+    variant: str | None = None,
+    dtype: str = "auto",
+    device: str = "auto",
+    scheduler: str | None = None,
+    lora: Mapping[str, Any] | None = None,
+    **_: Any,
+) -> Readiness:
+    """Whether a run with these settings of `StableDiffusion` can start. Takes seconds; never raises."""
+    try:
+        torch, diffusers = loading.import_packages()
+        where = loading.pick_device(torch, device)
+        number_format = loading.pick_dtype(torch, dtype, where)
+        if scheduler is not None:
+            loading.scheduler_class(diffusers, scheduler)
+        if lora:
+            loading.find_lora(lora)
+        folder = loading.local_folder(model) or loading.cached_folder(
+            diffusers, model, revision=revision, variant=variant
+        )
+    except BackendError as error:
+        return Readiness(False, str(error), "as it says")
+    on = f"{where}, {number_format}"
+    if folder is None:
+        if not loading.hub_answers():
+            return Readiness(False, loading.not_to_be_had(model), "as it says")
+        return Readiness(
+            True,
+            f"{model} ({on})",
+            warnings=(f"it is not in the local cache and is downloaded at the start; beforehand: hf download {model}",),
+        )
+    try:
+        name, weights = _contents(folder, variant)
+    except (OSError, ValueError) as error:
+        return Readiness(False, f"{model}: {error}", loading.OFFLINE_ALTERNATIVE)
+    needed = weights * _BYTES[number_format]
+    warnings = []
+    if (meter := meter_of(where)) is not None and needed * _SPARE > (free := meter.free()):
+        warnings.append(f"the weights take {needed / 2**30:.1f} GiB and the device has {free / 2**30:.1f} GiB free")
+    return Readiness(
+        True, f"{name}, weights of {needed / 2**30:.2f} GiB, {on}, {model} at {folder}", warnings=tuple(warnings)
+    )
+
+
+def _contents(folder: Path, variant: str | None) -> tuple[str, int]:
+    """The pipeline's class and the number of its weights, from the headers of the files.
+
+    Raises
+    ------
+    OSError, ValueError
+        A part is not there or not readable.
+    """
+    index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
+    if not isinstance(index, dict):
+        raise ValueError("model_index.json is no mapping")
+    total = 0
+    for part, kind in index.items():
+        if part.startswith("_") or not isinstance(kind, list) or not kind[0] or not _has_weights(str(kind[-1])):
+            continue
+        files = sorted((folder / part).glob("*.safetensors"))
+        chosen = [f for f in files if variant and f".{variant}" in f.name] or [
+            f for f in files if f.name.count(".") == 1
+        ]
+        if not chosen:
+            raise ValueError(
+                f"the part {part!r} has no .safetensors weights" + (f" (variant {variant})" * bool(variant))
+            )
+        total += sum(map(_count, chosen))
+    return str(index.get("_class_name", "a pipeline")), total
+
+
+def _has_weights(kind: str) -> bool:
+    return not kind.endswith(("Scheduler", "Tokenizer", "TokenizerFast", "Processor", "Extractor", "FeatureExtractor"))
+
+
+def _count(path: Path) -> int:
+    """Numbers in a .safetensors file."""
+    with path.open("rb") as file:
+        (length,) = struct.unpack("<Q", file.read(8))
+        if length > 100_000_000:
+            raise ValueError(f"{path.name} is no safetensors file")
+        header = json.loads(file.read(length))
+    count = 0
+    for name, entry in header.items():
+        if name != "__metadata__":
+            numbers = 1
+            for extent in entry["shape"]:
+                numbers *= extent
+            count += numbers
+    return count
