@@ -35,6 +35,7 @@ from pipeline.parts import PartStore, ShardTables  # noqa: E402
 from pipeline.records import IMAGES_SCHEMA, embeddings_schema  # noqa: E402
 from pipeline.run_folder import RunFolder, fingerprint  # noqa: E402
 from pipeline.score_tables import coded_scores, plain_scores  # noqa: E402
+from pipeline.scoring import SCORING_VERSION  # noqa: E402
 
 DIM = 512
 PER_PART = 10_000
@@ -66,7 +67,7 @@ def make_run(
 ) -> None:
     """A scored run: parts, tables and header."""
     random = np.random.default_rng(0)
-    encoding = fingerprint(2, encoder, {"max_pixels": 89_478_485})
+    encoding = fingerprint(SCORING_VERSION, encoder, {"max_pixels": 89_478_485})
     store = PartStore(run, scoring_fingerprint="made", encoding_fingerprint=encoding)
     shards = [Shard(f"{n:06d}", n, str(n)) for n in range(-(-images // PER_PART))]
     for shard in shards:

@@ -161,7 +161,7 @@ def _pair(
     chosen = [row for row in rows if _moved(row)][:limit] or rows[:1]
     wanted = [row["id"] for row in (rows if tiles else chosen)]
     first, second = runs[0], runs[number]
-    records = read_images(first.path, wanted), read_images(second.path, wanted)
+    records = read_images(first.path, wanted, size), read_images(second.path, wanted, size)
     both = _Both(number, (first, second), records)
     names = text.clean(pair["first"], 60), text.clean(pair["second"], 60)
     return {
@@ -285,13 +285,11 @@ def _moves(moves: Mapping[str, Any], labels: Sequence[str]) -> dict[str, Any]:
 def _rows(rows: Sequence[Mapping[str, Any]], both: _Both, labels: Sequence[str], size: int) -> list[dict[str, Any]]:
     strips = []
     for run, images in zip(both.runs, both.records, strict=True):
-        queue = [record for row in rows for record in images[row["id"]][:size]]
+        queue = [record for row in rows for record in images[row["id"]]]
         thumbnails = make_thumbnails(run.path, queue)
         strips.append(
             {
-                row["id"]: run.builder.row(
-                    row["rank"], run.by_id[row["id"]], images[row["id"]], images[row["id"]][:size], thumbnails
-                )
+                row["id"]: run.builder.row(row["rank"], run.by_id[row["id"]], images[row["id"]], thumbnails)
                 for row in rows
             }
         )

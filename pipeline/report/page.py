@@ -115,15 +115,14 @@ def render(run_dir: Path, header: Header, metrics: Metrics, *, pages: int = 0) -
     """The whole page as text; `pages` is the number of further pages that list every prompt."""
     order = ranked(metrics)
     chosen = sample(order)
-    records = read_images(run_dir, [prompt.id for _, prompt in chosen])
     limit = images_per_row(len(chosen), metrics.summary.set_size)
-    shown = {prompt.id: records[prompt.id][:limit] for _, prompt in chosen}
+    shown = read_images(run_dir, [prompt.id for _, prompt in chosen], limit)
     size = metrics.summary.set_size
     queue = [record for images in shown.values() for record in images[:size]]
     queue += [record for images in shown.values() for record in images[size:]]
     thumbnails = make_thumbnails(run_dir, queue)
     builder = PageBuilder(metrics)
-    rows = [builder.row(rank, prompt, records[prompt.id], shown[prompt.id], thumbnails) for rank, prompt in chosen]
+    rows = [builder.row(rank, prompt, shown[prompt.id], thumbnails) for rank, prompt in chosen]
     missing, missing_total = read_missing(run_dir, metrics.headline, MAX_MISSING)
     css, css_hash = _inlined("report.css")
     script, script_hash = _inlined("report.js")
@@ -149,7 +148,7 @@ def render(run_dir: Path, header: Header, metrics: Metrics, *, pages: int = 0) -
         "identities": prose.identities(
             metrics.accounting, archive=header.generator is None and header.source is not None
         ),
-        "tiles": _tiles(builder, order, records),
+        "tiles": _tiles(builder, order, shown),
         "histogram": _histogram(metrics) if len(order) > MAX_TILES else None,
         "rows": rows,
         "total_prompts": len(order),

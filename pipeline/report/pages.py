@@ -33,7 +33,7 @@ def write_pages(
     for number, name in enumerate(names):
         start = number * ROWS_PER_PAGE
         rows = [
-            builder.row(rank, prompt, [], [], {})
+            builder.row(rank, prompt, [], {})
             for rank, prompt in enumerate(order[start : start + ROWS_PER_PAGE], start + 1)
         ]
         content = template.render(

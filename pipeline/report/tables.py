@@ -104,12 +104,12 @@ MAX_IMAGES = 400
 """Of one prompt, so many first images are read: a page shows fewer, and a prompt may have a million."""
 
 
-def read_images(run_dir: Path, prompt_ids: Sequence[str]) -> dict[str, list[ImageRecord]]:
-    """The first `MAX_IMAGES` images of the given prompts, by prompt id, ordered by index, with their scores."""
+def read_images(run_dir: Path, prompt_ids: Sequence[str], limit: int = MAX_IMAGES) -> dict[str, list[ImageRecord]]:
+    """The first images of the given prompts, at most `limit` of each, by prompt id, ordered by index, with their scores."""
     wanted = pa.array(prompt_ids, pa.string())
     images, scores = _dataset(run_dir / "images.parquet"), _dataset(run_dir / "scores.parquet")
     chosen = pc.field("prompt_id").isin(wanted)
-    last = _last_indexes(images, wanted, chosen)
+    last = _last_indexes(images, wanted, chosen, min(limit, MAX_IMAGES))
     by_image: dict[Key, list[Score]] = defaultdict(list)
     for batch in scores.to_batches(columns=_SCORE_COLUMNS, filter=chosen):
         for row in _first(batch, wanted, last).to_pylist():
@@ -131,7 +131,7 @@ def read_images(run_dir: Path, prompt_ids: Sequence[str]) -> dict[str, list[Imag
     return found
 
 
-def _last_indexes(images: Any, wanted: pa.Array, chosen: Any) -> NDArray[np.int64]:
+def _last_indexes(images: Any, wanted: pa.Array, chosen: Any, limit: int) -> NDArray[np.int64]:
     """[prompts] index of the last image of each prompt that is read."""
     table = images.to_table(["prompt_id", "index"], filter=chosen)
     prompt = pc.index_in(table["prompt_id"], wanted).to_numpy()
@@ -141,7 +141,7 @@ def _last_indexes(images: Any, wanted: pa.Array, chosen: Any) -> NDArray[np.int6
     ends = np.searchsorted(prompt[order], np.arange(len(wanted)), side="right")
     last = np.full(len(wanted), -1, dtype=np.int64)
     some = ends > starts
-    last[some] = index[order][np.minimum(starts + MAX_IMAGES, ends)[some] - 1]
+    last[some] = index[order][np.minimum(starts + limit, ends)[some] - 1]
     return last
 
 

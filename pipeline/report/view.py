@@ -139,12 +139,11 @@ class PageBuilder:
         self.data: list[dict[str, Any]] = []
 
     def row(
-        self, rank: int, prompt: Prompt, records: Sequence[ImageRecord], shown: Sequence[ImageRecord],
-        thumbnails: Mapping[Key, Thumbnail],
-    ) -> RowView:  # fmt: skip
-        """One prompt's row; `shown` are the records that get a place on the page."""
+        self, rank: int, prompt: Prompt, shown: Sequence[ImageRecord], thumbnails: Mapping[Key, Thumbnail]
+    ) -> RowView:
+        """One prompt's row; `shown` are the images that get a place on the page."""
         size = self.metrics.summary.set_size
-        evaluated = {record.key for record in records[:size]}
+        evaluated = {record.key for record in shown[:size]}
         text = clean(prompt.text, 300)
         views = [self._image(record, text, thumbnails, record.key in evaluated) for record in shown]
         missing = max(0, prompt.images - sum(prompt.counts.values()))
@@ -153,8 +152,9 @@ class PageBuilder:
         tally = prose.tally(prompt.counts, self.labels, missing)
         share = self._share_text(mark)
         verdict, verdict_kind = self._verdict(prompt)
-        sure = [p for p in (record.probability(self.metrics.headline) for record in records) if p is not None]
-        decisions = {_decision_of(record, self.metrics.headline) for record in records}
+        sure = [p for p in (record.probability(self.metrics.headline) for record in shown) if p is not None]
+        decisions = {_decision_of(record, self.metrics.headline) for record in shown}
+        decisions |= {decision for decision, count in prompt.counts.items() if count}
         notes = [] if reference is None else [f"reference {percent(reference)} {plural(self.labels[0])}"]
         second = alone(prompt.share_corrected or {}, self.labels[0])
         if second is not None:
@@ -171,7 +171,7 @@ class PageBuilder:
             bar=svg.prompt_bar(self.segments(prompt), mark, reference, f"{tally}. {share}."),
             first=[view for view in views if view.evaluated],
             rest=[view for view in views if not view.evaluated],
-            hidden=max(0, max(len(records), prompt.images) - len(shown)),
+            hidden=max(0, prompt.images - len(shown)),
             sort_share=-1.0 if mark is None or mark.value is None else mark.value,
             confidence=min(sure, default=0.0),
             kinds=" ".join(sorted(self._filter_key(decision) for decision in decisions)),
