@@ -1,6 +1,6 @@
 """A generator and a classifier small enough to be started dozens of times in a test. Run as a script, this is `allfour` with
 them in place, which kills itself with SIGKILL at the n-th fsync if KILL_AT=n is set: at every moment at which a kill can matter.
-With FSYNCS=file it writes there how many there were."""
+With FSYNCS=file it writes there how many there were; PAUSE is the seconds that an image takes, AHEAD=1 makes images ahead."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import io
 import os
 import signal
 import sys
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from PIL import Image
 
 from models.attributes import AttributeSet
 from models.classifiers.base import PersonScores
-from models.generators.base import Failed, Generated, GenerationRequest, Outcome, Refused
+from models.generators.base import Failed, Finish, Generated, GenerationRequest, Outcome, Refused
 
 
 def picture(seed: int) -> bytes:
@@ -37,6 +38,7 @@ class LightGenerator:
 
     def generate(self, requests: Iterable[GenerationRequest]) -> Iterator[Outcome]:
         for request in requests:
+            time.sleep(float(os.environ.get("PAUSE") or 0))
             if (request.prompt_id, request.index) == ("maestro", 2):
                 yield Refused(request, reason="no", code="content_policy_violation")
             elif request.prompt == "a broken one":
@@ -46,6 +48,17 @@ class LightGenerator:
                     with Path(made).open("a") as file:
                         file.write(f"{request.prompt_id}/{request.index}\n")
                 yield Generated(request, data=picture(request.seed), extension="png", details={"note": "x"})
+
+
+class LightAheadGenerator(LightGenerator):
+    """The same images, made in batches of three and encoded in the caller's threads."""
+
+    def generate_ahead(self, requests: Iterable[GenerationRequest]) -> Iterator[list[tuple[GenerationRequest, Finish]]]:
+        waiting = list(requests)
+        for start in range(0, len(waiting), 3):
+            batch = waiting[start : start + 3]
+            made = list(self.generate(batch))
+            yield [(request, lambda outcome=outcome: outcome) for request, outcome in zip(batch, made, strict=True)]
 
 
 class LightClassifier:
@@ -67,7 +80,8 @@ def install(*, generator: bool = True) -> None:
     from pipeline import stages
 
     if generator:
-        stages.build_generator = lambda config, run: LightGenerator()  # type: ignore[assignment]
+        kind = LightAheadGenerator if os.environ.get("AHEAD") else LightGenerator
+        stages.build_generator = lambda config, run: kind()  # type: ignore[assignment]
     stages.build_classifier = lambda config, attributes: LightClassifier(attributes)  # type: ignore[assignment]
 
 

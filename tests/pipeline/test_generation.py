@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import itertools
+import threading
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +18,7 @@ from pipeline.config import ConfigError, RunConfig
 from pipeline.generation import generate_images
 from pipeline.plan import Plan, make_plan
 from pipeline.run_folder import RunFolder
-from tests.light_backends import LightGenerator, picture
+from tests.light_backends import LightAheadGenerator, LightGenerator, picture
 
 
 def plan(tmp_path: Path, images: int = 4, **prompts: Any) -> Plan:
@@ -160,6 +164,95 @@ def test_an_extension_cannot_name_another_place(tmp_path: Path) -> None:
     run = RunFolder(tmp_path / "run")
     generate_images(run, plan(tmp_path), Hostile())
     assert {r["path"] for r in rows(run)} == {f"images/{p}/{i}.png" for p in ("nurse", "maestro") for i in range(4)}
+
+
+class Ahead(LightAheadGenerator):
+    """Works ahead, and counts how far."""
+
+    def __init__(self) -> None:
+        self.batches = 0
+
+    def generate_ahead(self, requests: Iterable[GenerationRequest]) -> Iterator[Any]:
+        for batch in super().generate_ahead(requests):
+            self.batches += 1
+            yield batch
+
+
+def test_images_made_ahead_are_the_same(tmp_path: Path) -> None:
+    plain, ahead = RunFolder(tmp_path / "plain"), RunFolder(tmp_path / "ahead")
+    generate_images(plain, plan(tmp_path), LightGenerator())
+    advanced: list[int] = []
+    result = generate_images(ahead, plan(tmp_path), Ahead(), advance=advanced.append)
+    assert (result.made, result.kept, sum(advanced)) == (8, 0, 8)
+    assert rows(ahead) == rows(plain)
+    again = Ahead()
+    assert generate_images(ahead, plan(tmp_path), again).kept == 8
+    assert again.batches == 0
+
+
+def test_a_generator_gets_no_further_ahead_than_two_batches(tmp_path: Path) -> None:
+    gate = threading.Event()
+    seen: list[int] = []
+
+    class Slow(Ahead):
+        def generate_ahead(self, requests: Iterable[GenerationRequest]) -> Iterator[Any]:
+            for batch in super().generate_ahead(requests):
+                seen.append(self.batches)
+                yield [(request, lambda finish=finish: (gate.wait(30), finish())[1]) for request, finish in batch]
+
+    worker = threading.Thread(
+        target=generate_images, args=(RunFolder(tmp_path / "run"), plan(tmp_path, images=12), Slow())
+    )
+    worker.start()
+    time.sleep(0.5)
+    assert seen == [1, 2, 3]  # the third was handed over, and waits
+    gate.set()
+    worker.join()
+    assert len(seen) == 8
+
+
+def test_a_full_disk_stops_the_run_and_keeps_what_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from pipeline import generation
+
+    write, count = generation.write_atomic, itertools.count()
+
+    def full(path: Path, data: bytes) -> None:
+        if next(count) >= 5:
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        write(path, data)
+
+    run, first = RunFolder(tmp_path / "run"), Ahead()
+    monkeypatch.setattr(generation, "write_atomic", full)
+    with pytest.raises(OSError, match="No space left"):
+        generate_images(run, plan(tmp_path, images=40), first)
+    assert first.batches <= 5  # of 27: no image is made that cannot be kept
+    monkeypatch.setattr(generation, "write_atomic", write)
+    assert generate_images(run, plan(tmp_path, images=40), Ahead()).kept == 5
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, BackendError])
+def test_what_is_made_is_written_before_the_run_stops(tmp_path: Path, error: type[BaseException]) -> None:
+    class Stopped(Ahead):
+        def generate_ahead(self, requests: Iterable[GenerationRequest]) -> Iterator[Any]:
+            for batch in super().generate_ahead(requests):
+                if self.batches == 3:
+                    raise error("stop")
+                yield [(request, lambda finish=finish: (time.sleep(0.1), finish())[1]) for request, finish in batch]
+
+    run = RunFolder(tmp_path / "run")
+    with pytest.raises(error):
+        generate_images(run, plan(tmp_path), Stopped())
+    assert generate_images(run, plan(tmp_path), Ahead()).kept == 6
+
+
+def test_an_outcome_that_comes_twice_is_an_error(tmp_path: Path) -> None:
+    class Twice(Ahead):
+        def generate_ahead(self, requests: Iterable[GenerationRequest]) -> Iterator[Any]:
+            for batch in super().generate_ahead(requests):
+                yield [batch[0], *batch]
+
+    with pytest.raises(RuntimeError, match="twice"):
+        generate_images(RunFolder(tmp_path / "run"), plan(tmp_path), Twice())
 
 
 def test_seeds_depend_on_nothing_but_run_seed_prompt_and_index() -> None:

@@ -103,3 +103,20 @@ def test_rescore(tmp_path: Path, config: Path) -> None:
         )
         assert allfour("rescore", archive, "--config", config, "--run", run) == 3
         assert tables(run) == tables(whole)
+
+
+def test_audit_that_works_ahead(tmp_path: Path, config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AHEAD", "1")
+    more = ("--set", "prompts.images_per_prompt=12")
+    whole = tmp_path / "whole"
+    assert allfour("audit", "--config", config, "--run", whole, *more, fsyncs=tmp_path / "count") == 3
+    commits = int((tmp_path / "count").read_text())
+    for number in range(3):
+        run, made = tmp_path / f"run{number}", tmp_path / f"made{number}"
+        kill_at = 3 + (number + 1) * (commits // 2) // 4  # while images are made
+        assert allfour("audit", "--config", config, "--run", run, *more, kill_at=kill_at, made=made) < 0
+        assert allfour("audit", "--config", config, "--run", run, *more, made=made) == 3
+        assert tables(run) == tables(whole)
+        # of a kill only what was under way is made again: two batches of three, and the one that was handed over
+        assert sum(times > 1 for times in Counter(made.read_text().split()).values()) <= 9
+        assert not list(run.rglob(".tmp-*"))
