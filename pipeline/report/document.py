@@ -200,6 +200,46 @@ class Prompt(_Open):
     attributes: dict[str, Attribute] = Field(default_factory=dict)
 
 
+class Persons(_Open):
+    """People per image, over images with several."""
+
+    total: int = 0
+    median: Number = None
+    least: int | None = None
+    most: int | None = None
+
+
+class Scenes(_Open):
+    """Images with several people, of one prompt or of several."""
+
+    id: str = ""
+    asked: bool = False
+    prompts: int = 0
+    images: int = 0
+    counted: int | None = None
+    """None without a detector."""
+    one_person: int = 0
+    nobody: int = 0
+    read_whole: dict[str, int] = Field(default_factory=dict)
+    persons: Persons | None = None
+    counts: dict[str, int] = Field(default_factory=dict)
+    share: dict[str, Interval | None] = Field(default_factory=dict)
+    people: dict[str, int] = Field(default_factory=dict)
+    people_share: dict[str, Interval | None] = Field(default_factory=dict)
+    diversity: Interval | None = None
+
+
+class GroupScenes(_Open):
+    """Who is together in one image."""
+
+    attribute: str
+    detector: str | None = None
+    even_diversity: Number = None
+    asked: Scenes | None = None
+    other: Scenes | None = None
+    prompts: list[Scenes] = Field(default_factory=list)
+
+
 class Metrics(_Open):
     """The whole of metrics.json."""
 
@@ -213,6 +253,7 @@ class Metrics(_Open):
     intersections: list[Intersection] = Field(default_factory=list)
     prompts: list[Prompt] = Field(default_factory=list)
     duplicates: list[list[ImageName]] = Field(default_factory=list)
+    group_scenes: GroupScenes | None = None
     reference: ReferenceNote | None = None
     calibration: CalibrationNote | None = None
     warnings: list[str] = Field(default_factory=list)

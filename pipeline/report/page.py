@@ -17,6 +17,7 @@ from pipeline.report import prose, svg, text
 from pipeline.report.document import Header, Metrics, read_header, read_metrics
 from pipeline.report.pages import remove_pages, write_pages
 from pipeline.report.panels import by_prompt, histogram_counts, intersections, planted_points, qualities
+from pipeline.report.scenes import scenes_view
 from pipeline.report.tables import ImageRecord, read_images, read_missing
 from pipeline.report.thumbnails import make_thumbnails
 from pipeline.report.view import (
@@ -154,6 +155,7 @@ def render(run_dir: Path, header: Header, metrics: Metrics, *, pages: int = 0) -
         "total_prompts": len(order),
         "scale": svg.scale_row(),
         "groups": _groups(metrics),
+        "scenes": scenes_view(run_dir, metrics),
         "attributes": _attributes(metrics),
         "missing": missing,
         "missing_total": missing_total,
