@@ -19,7 +19,7 @@ from pipeline.config import ConfigError, RunConfig, validate
 from pipeline.records import AMBIGUOUS, MIXED, NO_PERSON, UNREADABLE
 from pipeline.run_folder import RunFolder, fingerprint, write_json
 from pipeline.sensitivity import basis
-from pipeline.statistics.agreement import clustered_agreement
+from pipeline.statistics.clustered_agreement import clustered_agreement
 from pipeline.tallies import add_views, connect
 
 FORMAT = 1
