@@ -184,7 +184,10 @@ class StableDiffusion:
     def _cost(self) -> tuple[int, int]:
         """Steps and pixels of an image."""
         steps = self._settings.steps or inspect.signature(self._pipe.__call__).parameters["num_inference_steps"].default
-        side = int(getattr(self._pipe, "default_sample_size", 64)) * int(getattr(self._pipe, "vae_scale_factor", 8))
+        sample = getattr(self._pipe, "default_sample_size", None) or getattr(
+            getattr(getattr(self._pipe, "unet", None), "config", None), "sample_size", None
+        )
+        side = (sample if isinstance(sample, int) else 64) * int(getattr(self._pipe, "vae_scale_factor", 8))
         return steps, (self._settings.height or side) * (self._settings.width or side)
 
     def facts(self) -> Mapping[str, Any]:

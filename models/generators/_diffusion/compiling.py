@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import logging
 import time
 from collections.abc import Callable
@@ -66,7 +65,7 @@ class CompiledNetwork:
         self._compiled: Callable[..., Any] = torch.compile(self._plain, dynamic=False)
         self.paused = False
         """While set, the plain forward is called."""
-        network.forward = functools.wraps(self._plain)(self._forward)
+        network.forward = self._forward
 
     def _forward(self, *args: Any, **kwargs: Any) -> Any:
         import torch
