@@ -76,7 +76,7 @@ def scenes_of_run(
 
 def detector_of(classifier: Mapping[str, Any]) -> str | None:
     """The detector of people in a classifier's identity; None where there is none."""
-    known = classifier.get("encoder", {}).get("people") or classifier
+    known = (classifier.get("encoder") or {}).get("people") or classifier
     detector = known.get("detector")
     return str(detector) if detector else None
 
