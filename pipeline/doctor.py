@@ -146,20 +146,24 @@ def _classifier(config: RunConfig) -> Check:
 def _generator(config: RunConfig) -> Check:
     from models.registry import GENERATORS, load
     from pipeline.run_folder import RunFolder
-    from pipeline.stages import build_generator
+    from pipeline.stages import build_generator, generator_options
 
     settings = config.generator
-    name = f"generator {settings.backend if settings else ''}"
+    if settings is None:
+        return Check("generator", "ok", "none: the config scores images that exist")
+    name = f"generator {settings.backend}"
+    nowhere = RunFolder(Path(os.devnull))
     try:
-        generator = build_generator(config, RunFolder(Path(os.devnull)))
-        preflight = getattr(generator, "preflight", None)
-        if preflight is not None:
+        # large models are looked for, neither loaded nor downloaded; the others are built, and a service is asked
+        check = getattr(load(GENERATORS, settings.backend), "check", None)
+        if check is not None:
+            answer = check(**generator_options(settings, nowhere))
+        else:
+            preflight = getattr(build_generator(config, nowhere), "preflight", None)
+            if preflight is None:
+                return Check(name, "ok", "ready")
             answer = preflight()
-            state: State = "ok" if answer.ok else "missing"
-            found = "; ".join([str(answer.message), *getattr(answer, "warnings", ())])
-            return Check(name, state, found, str(answer.mend or ""))
-        del generator
-        load(GENERATORS, settings.backend if settings else "")
     except (BackendError, ConfigError) as error:
         return Check(name, "missing", str(error), "as it says")
-    return Check(name, "ok", "ready")
+    state: State = "ok" if answer.ok else "missing"
+    return Check(name, state, "; ".join([str(answer.message), *answer.warnings]), str(answer.mend or ""))

@@ -24,6 +24,7 @@ from pipeline.calibration import load_calibration
 from pipeline.config import (
     REPOSITORY,
     ConfigError,
+    GeneratorConfig,
     OpenAIImagesConfig,
     PortraitRendererConfig,
     RunConfig,
@@ -124,6 +125,12 @@ def build_generator(config: RunConfig, run: RunFolder) -> Generator:
         raise ConfigError(
             "generator is not set: an audit makes images. To score images that exist, use `allfour rescore SOURCE`"
         )
+    generator: Generator = load(GENERATORS, settings.backend)(**generator_options(settings, run))
+    return generator
+
+
+def generator_options(settings: GeneratorConfig, run: RunFolder) -> dict[str, Any]:
+    """What the backend's class is called with."""
     options = settings.model_dump(exclude={"backend"}, exclude_none=True)
     if isinstance(settings, OpenAIImagesConfig):
         options["ledger_path"] = run.ledger_path
@@ -132,8 +139,7 @@ def build_generator(config: RunConfig, run: RunFolder) -> Generator:
     elif isinstance(settings, StableDiffusionConfig):
         local = resolve_path(settings.model)
         options["model"] = str(local) if local.is_dir() else settings.model
-    generator: Generator = load(GENERATORS, settings.backend)(**options)
-    return generator
+    return options
 
 
 def planned_generator(config: RunConfig, run: RunFolder, plan: Plan) -> Generator:
