@@ -238,7 +238,9 @@ def test_readable_without_script(browser: Any, report: Path) -> None:
 
 def test_prints_to_pdf(watched: Watched) -> None:
     # images that wait until they are scrolled to would be missing on paper
-    assert watched.page.evaluate("[...document.images].every((image) => image.complete && image.naturalWidth > 0)")
+    assert watched.page.evaluate(
+        '[...document.querySelectorAll(".row img")].every((image) => image.complete && image.naturalWidth > 0)'
+    )
     document = watched.page.pdf(format="A4", print_background=True)
     assert document.startswith(b"%PDF")
     assert len(document) > 50_000
