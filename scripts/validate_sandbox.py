@@ -266,6 +266,7 @@ def markdown(report: dict[str, Any]) -> str:
         f"- 95% intervals of a prompt's share of women that hold the planted share: {_percent(v['share_intervals'])}",
         f"- 95% intervals of unanimity that hold the implied value: {_percent(v['unanimity_intervals'])}", "",
         "Planted shares near 0 and 1 with few images are where Wilson's interval covers least.", "",
+        "Unanimity through a blurred classifier, plain and corrected by a calibration: `tests/pipeline/test_blurred_classifier.py`.", "",
     ]  # fmt: skip
     return "\n".join(lines)
 
