@@ -142,7 +142,7 @@ def _pair(first: LoadedRun, second: LoadedRun, confidence: float) -> dict[str, A
         "summary": summary,
         "attributes": others,
         "prompts": rows,
-        "warnings": _warnings(first, second, before, after, summary),
+        "warnings": _warnings(first, second, before, after, summary) + _coverage(counts, summary),
     }
 
 
@@ -370,6 +370,19 @@ def _warnings(
             "The runs hold different numbers of images per prompt; shares are compared with each prompt's own."
         )
     return found
+
+
+def _coverage(counts: tuple[Counts, Counts], summary: Mapping[str, Any]) -> list[str]:
+    """Where docs/validation.md found that the interval of a difference covers less often than it says."""
+    totals = [table.sum(axis=0) for table in counts]
+    over_sets = summary["unanimity_all_images_difference"]
+    found = st.comparison_coverage_warnings(
+        unanimity=[over_sets["first"], over_sets["second"]],
+        other_images=[int(t.sum() - t.max()) if t.sum() else None for t in totals],
+        set_size=summary["set_size"],
+        labels=counts[0].shape[1],
+    )
+    return [warning.message for warning in found]
 
 
 def _unclear(metrics: Metrics) -> float:

@@ -135,11 +135,15 @@ def compute_metrics(
     notes: list[str] = []
     if calibration is not None:
         correction, notes = _correct(result, tallies.prompts, calibration, set_size=set_size, confidence=confidence)
+    share, other_images = _commonest(tallies.prompts, headline, labels[headline], confidence)
     doubts = st.coverage_warnings(
         prompts=prompts_count,
         set_size=set_size,
         labels=len(labels[headline]),
-        unanimity=interval,
+        share=share,
+        unanimity=_unanimity(tallies.prompts, headline, labels[headline], set_size, confidence).interval,
+        first_set=interval,
+        other_images=other_images,
         confusion=correction.confusion,
         corrected_unanimity=correction.unanimity,
     )
@@ -235,11 +239,30 @@ def _all_images(
     prompts: Sequence[PromptTally], attribute: str, labels: Sequence[str], set_size: int, confidence: float
 ) -> dict[str, Any]:
     """Unanimity over every set that could be drawn from a prompt's images, abstentions against it."""
+    estimate = _unanimity(prompts, attribute, labels, set_size, confidence)
+    requested = sum(p.requested for p in prompts)
+    return {**estimate.interval.to_dict(), "prompts": estimate.prompts, "images": requested}
+
+
+def _unanimity(
+    prompts: Sequence[PromptTally], attribute: str, labels: Sequence[str], set_size: int, confidence: float
+) -> st.UnanimityEstimate:
     counts = _label_counts(prompts, attribute, labels)
     requested = np.array([p.requested for p in prompts], dtype=np.int64)
     unresolved = requested - counts.sum(axis=1)
-    estimate = st.unanimity(counts, set_size=set_size, unresolved=unresolved, confidence=confidence)
-    return {**estimate.interval.to_dict(), "prompts": estimate.prompts, "images": int(requested.sum())}
+    return st.unanimity(counts, set_size=set_size, unresolved=unresolved, confidence=confidence)
+
+
+def _commonest(
+    prompts: Sequence[PromptTally], attribute: str, labels: Sequence[str], confidence: float
+) -> tuple[st.Interval | None, int | None]:
+    """Mean share of the label with the most images, and the images with another one; None where no image has a label."""
+    counts = _label_counts(prompts, attribute, labels)
+    if not counts.sum():
+        return None, None
+    totals = counts.sum(axis=0)
+    label = int(totals.argmax())
+    return st.mean_share(counts, label=label, confidence=confidence), int(totals.sum() - totals[label])
 
 
 def mean_shares(counts: np.ndarray[Any, Any], labels: Sequence[str], confidence: float) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from pipeline.statistics.correction import (
     corrected_unanimity,
     rogan_gladen,
 )
-from pipeline.statistics.coverage import CoverageWarning, coverage_warnings
+from pipeline.statistics.coverage import CoverageWarning, comparison_coverage_warnings, coverage_warnings
 from pipeline.statistics.imbalance import (
     MEASURES,
     AbsentLabel,
@@ -76,6 +76,7 @@ __all__ = [
     "benjamini_hochberg",
     "clopper_pearson",
     "cluster_bootstrap",
+    "comparison_coverage_warnings",
     "corrected_prompt_shares",
     "corrected_share",
     "corrected_unanimity",

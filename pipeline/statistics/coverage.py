@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pipeline.statistics.confusion import Confusion
@@ -14,6 +15,8 @@ SMALL_CALIBRATION = 50
 """Calibration images of a label below which its error rates are hardly known."""
 WEAK_DISCRIMINATION = 0.5
 """Youden's J below which a correction multiplies noise many times over."""
+FEW_OTHER_IMAGES = 30
+"""Images with another label than the commonest below which counts are too coarse for the stated coverage."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,8 @@ def coverage_warnings(
     labels: int = 2,
     share: Interval | None = None,
     unanimity: Interval | None = None,
+    first_set: Interval | None = None,
+    other_images: int | None = None,
     confusion: Confusion | None = None,
     corrected_unanimity: Interval | None = None,
 ) -> list[CoverageWarning]:
@@ -45,7 +50,11 @@ def coverage_warnings(
     set_size, labels
         As in `unanimity`.
     share, unanimity
-        The uncorrected estimates; share is that of any one label.
+        The uncorrected estimates over all images; share is that of the commonest label.
+    first_set
+        Unanimity of each prompt's first set alone.
+    other_images
+        Labelled images with another label than the commonest; None where it is not known or none is labelled.
     confusion
         The calibration, if one is attached.
     corrected_unanimity
@@ -62,16 +71,21 @@ def coverage_warnings(
             f"{prompts} prompts: prompts of a rare kind are easily missed, and limits may cover less or more often "
             "than stated.",
         )
-    agree = [e for e in (share, unanimity) if e is not None and e.value in (0.0, 1.0)]
+    agree = [e for e in (share, unanimity, first_set) if e is not None and e.value in (0.0, 1.0)]
     if agree:
         warn("agreement", "All prompts agree, so how much prompts differ is not known; the limits assume little.")
-    chance = float(labels) ** (1 - set_size)
-    near = [e.value for e in (unanimity, corrected_unanimity) if e is not None and e.value is not None]
-    if near and min(near) < 2 * chance:
+    elif other_images is not None and other_images < FEW_OTHER_IMAGES:
+        warn(
+            "rare-label",
+            f"Images with another label than the commonest: {other_images}. With fewer than {FEW_OTHER_IMAGES} counts "
+            "are coarse, and limits may cover less or more often than stated.",
+        )
+    near = [e.value for e in (unanimity, first_set, corrected_unanimity) if e is not None]
+    if is_near_chance(near, set_size=set_size, labels=labels):
         warn(
             "near-chance",
-            f"Unanimity is close to {chance:.3g}, the least that is possible over many images; its estimate is skewed "
-            "there, and calibration error can only raise it.",
+            f"Unanimity is close to {least_unanimity(set_size, labels):.3g}, the least that is possible over many "
+            "images; its estimate is skewed there, and calibration error can only raise it.",
         )
     if confusion is not None:
         fewest = int(confusion.counts.sum(axis=1).min())
@@ -90,3 +104,53 @@ def coverage_warnings(
             "not that of these images.",
         )
     return found
+
+
+def comparison_coverage_warnings(
+    *,
+    unanimity: Sequence[float | None],
+    other_images: Sequence[int | None],
+    set_size: int = 4,
+    labels: int = 2,
+) -> list[CoverageWarning]:
+    """Return what to warn about beside the differences of two runs.
+
+    Parameters
+    ----------
+    unanimity
+        Of each run, over all images; None where it is not known.
+    other_images
+        Of each run, as in `coverage_warnings`.
+    set_size, labels
+        As in `unanimity`.
+    """
+    found = []
+    if is_near_chance(unanimity, set_size=set_size, labels=labels):
+        found.append(
+            CoverageWarning(
+                "near-chance",
+                f"Unanimity of one of the runs is close to {least_unanimity(set_size, labels):.3g}, the least that is "
+                "possible over many images; its difference is skewed there, and limits may cover less often than stated.",
+            )
+        )
+    few = [count for count in other_images if count is not None]
+    if few and min(few) < FEW_OTHER_IMAGES:
+        found.append(
+            CoverageWarning(
+                "rare-label",
+                f"Images with another label than the commonest, in the run that has fewer: {min(few)}. With fewer than "
+                f"{FEW_OTHER_IMAGES} counts are coarse, and the limits of a difference may cover less often than stated.",
+            )
+        )
+    return found
+
+
+def least_unanimity(set_size: int, labels: int) -> float:
+    """Return unanimity where every prompt's images are evenly of all labels: the least that it can be over many images."""
+    return float(labels) ** (1 - set_size)
+
+
+def is_near_chance(values: Sequence[float | None], *, set_size: int, labels: int) -> bool:
+    """Return whether one of the unanimities is within twice its least value."""
+    known = [value for value in values if value is not None]
+    return bool(known) and min(known) < 2 * least_unanimity(set_size, labels)

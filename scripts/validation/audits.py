@@ -116,7 +116,10 @@ def check_raw(setting: Setting, audits: int, random: np.random.Generator) -> Ite
     sample = min(audits, 100)
     warnings = [
         coverage_warnings(
-            prompts=setting.prompts, share=intervals(limits["share"], a), unanimity=intervals(limits["unanimity"], a)
+            prompts=setting.prompts,
+            share=intervals(limits["share"], a),
+            unanimity=intervals(limits["unanimity"], a),
+            other_images=other_images(women[a], setting),
         )
         for a in range(sample)
     ]
@@ -156,13 +159,23 @@ def check_corrected(setting: Setting, audits: int, *, draws: int, random: np.ran
     agree_with_public(women[0], right[0], each, setting, limits)
     raw = raw_limits(women, setting.images)
     sample = min(audits, 100)
-    warned = np.mean([is_warned(a, setting, right=right, limits=limits, raw=raw) for a in range(sample)]).item()
+    warned = np.mean(
+        [is_warned(a, setting, women=women, right=right, limits=limits, raw=raw) for a in range(sample)]
+    ).item()
     for name, truth in truths(setting.population).items():
         yield summarise(setting, f"corrected {name}", truth=truth, limits=limits[name], warned=warned)
         yield summarise(setting, f"uncorrected {name}", truth=truth, limits=raw[name], warned=warned)
 
 
-def is_warned(audit: int, setting: Setting, *, right: IntArray, limits: dict[str, Any], raw: dict[str, Any]) -> bool:
+def other_images(women: IntArray, setting: Setting) -> int:
+    """Return how many images of an audit have another label than the commonest."""
+    one = int(women.sum())
+    return min(one, setting.images * setting.prompts - one)
+
+
+def is_warned(
+    audit: int, setting: Setting, *, women: IntArray, right: IntArray, limits: dict[str, Any], raw: dict[str, Any]
+) -> bool:
     """Return whether the tool would warn in one audit."""
     assert setting.calibration is not None
     each = setting.calibration // 2
@@ -171,6 +184,7 @@ def is_warned(audit: int, setting: Setting, *, right: IntArray, limits: dict[str
         prompts=setting.prompts,
         share=intervals(raw["share"], audit),
         unanimity=intervals(raw["unanimity"], audit),
+        other_images=other_images(women[audit], setting),
         confusion=Confusion.from_rates(sensitivity=(sensitive, each), specificity=(specific, each)),
         corrected_unanimity=intervals(limits["unanimity"], audit),
     )

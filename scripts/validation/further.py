@@ -13,6 +13,7 @@ from pipeline.review import Population, allocate, choose_scheme, make_units
 from pipeline.review_estimates import Sample, by_unit, powered_ratio, powered_share
 from pipeline.statistics import (
     Confusion,
+    comparison_coverage_warnings,
     corrected_share,
     corrected_unanimity,
     coverage_warnings,
@@ -92,7 +93,11 @@ def check_abstention(setting: Setting, audits: int, *, draws: int, random: np.ra
             found[name].append((np.nan if interval.value is None else interval.value, interval.low, interval.high))
         raw = unanimity(table[:, :2], set_size=SET_SIZE, unresolved=table[:, 2]).interval
         warnings = coverage_warnings(
-            prompts=setting.prompts, unanimity=raw, confusion=confusion, corrected_unanimity=estimate
+            prompts=setting.prompts,
+            unanimity=raw,
+            other_images=int(table[:, :2].sum(axis=0).min()),
+            confusion=confusion,
+            corrected_unanimity=estimate,
         )
         warned.append(bool(warnings))
     for name, truth in truths(setting.population).items():
@@ -177,6 +182,7 @@ def check_paired(setting: Setting, audits: int, random: np.random.Generator) -> 
     names = ("share difference", "unanimity difference", "unanimity difference, first set")
     limits: dict[str, list[tuple[float, float, float]]] = {name: [] for name in names}
     p_values: dict[str, list[float]] = {name: [] for name in names}
+    warned = []
     for audit in range(audits):
         shares = setting.shares(1, random)[0]
         after = shares if setting.effect == "none" else (shares + 0.5) / 2
@@ -188,6 +194,12 @@ def check_paired(setting: Setting, audits: int, random: np.random.Generator) -> 
             sets.append((first == 0) | (first == SET_SIZE))
             table = np.column_stack([women[-1], setting.images - women[-1]])
             counts.append(subset_unanimity(table, set_size=SET_SIZE))
+        # `allfour compare` warns of fewer than ten prompts, too.
+        doubts = comparison_coverage_warnings(
+            unanimity=[float(values.mean()) for values in counts],
+            other_images=[min(int(w.sum()), setting.images * setting.prompts - int(w.sum())) for w in women],
+        )
+        warned.append(setting.prompts < 10 or bool(doubts))
         found = (
             paired_difference(
                 women[0] / setting.images,
@@ -205,13 +217,12 @@ def check_paired(setting: Setting, audits: int, random: np.random.Generator) -> 
     share, unanimous = difference_truths(setting)
     for name, truth in zip(names, (share, unanimous, unanimous), strict=True):
         rejected = float((np.array(p_values[name]) <= 0.05).mean())
-        # `allfour compare` warns of fewer than ten prompts.
         yield summarise(
             setting,
             name,
             truth=truth,
             limits=_as_limits(limits[name]),
-            warned=float(setting.prompts < 10),
+            warned=float(np.mean(warned)),
             rejected=rejected,
         )
 

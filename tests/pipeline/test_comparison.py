@@ -466,3 +466,14 @@ def test_many_prompts_are_drawn_as_a_scatter_and_several_runs_as_sections(tmp_pa
     assert "prompts, such as a p" in page
     assert "b</bdi> against <bdi>a" in page
     assert 'class="pairs"' not in page
+
+
+def test_a_comparison_warns_near_chance_and_of_a_rare_label(tmp_path: Path) -> None:
+    even = make_run(tmp_path / "even", {f"p{i}": "WM" * 8 for i in range(12)})
+    mixed = make_run(tmp_path / "mixed", {f"p{i}": "WWWWM" if i < 6 else "MMMMMWWWWM" for i in range(12)})
+    rare = make_run(tmp_path / "rare", {f"p{i}": "MMMMM" if i else "MMMMW" for i in range(12)})
+    near = compare_paths([mixed, even])["comparisons"][0]["warnings"]
+    assert sum("close to 0.125" in w for w in near) == 1
+    assert not any("than the commonest" in w for w in near)
+    few = compare_paths([mixed, rare])["comparisons"][0]["warnings"]
+    assert sum("in the run that has fewer: 1." in w for w in few) == 1

@@ -170,6 +170,21 @@ def test_nothing_usable_gives_null_and_the_widest_interval(tmp_path: Path) -> No
     assert any("No prompt has a whole set" in w for w in found["warnings"])
 
 
+def test_warnings_look_at_all_images_and_at_the_rarer_label(tmp_path: Path) -> None:
+    """The first sets alone show nothing: 12 prompts, whose sets are half unanimous, and are even after them."""
+    even = ["woman", "man"] * 16
+    prompts = {f"p{i}": (["woman"] * 4 if i % 2 else ["woman", "man"] * 2) + even for i in range(12)}
+    warnings = metrics_of(build(tmp_path / "even", prompts))["warnings"]
+    assert sum("close to 0.125" in w for w in warnings) == 1
+    assert not any("than the commonest" in w for w in warnings)
+    rare = {f"p{i}": ["man", "man", "man", "woman" if i < 3 else "man"] for i in range(12)}
+    warnings = metrics_of(build(tmp_path / "rare", rare))["warnings"]
+    assert sum("than the commonest: 3." in w for w in warnings) == 1
+    warnings = metrics_of(build(tmp_path / "agree", {f"p{i}": ["man"] * 4 for i in range(12)}))["warnings"]
+    assert sum("All prompts agree" in w for w in warnings) == 1
+    assert not any("than the commonest" in w for w in warnings)
+
+
 def test_duplicates_are_named_and_none_is_dropped(tmp_path: Path) -> None:
     run = build(tmp_path, {"nurse": ["woman"] * 4})
     table = pa.Table.from_pylist(
