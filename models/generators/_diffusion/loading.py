@@ -92,7 +92,7 @@ def find_lora(settings: Mapping[str, Any]) -> Lora:
             f"stable-diffusion: lora.path {settings['path']!r} must be one .safetensors file or a folder of one"
         )
     if importlib.util.find_spec("peft") is None:
-        raise BackendError("generator.lora needs the package 'peft': pip install peft")
+        raise BackendError("generator.lora needs the package 'peft': pip install 'allfour[lora]'")
     return Lora(files[0], float(settings.get("weight", 1.0)))
 
 
