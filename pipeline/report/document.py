@@ -240,6 +240,51 @@ class GroupScenes(_Open):
     prompts: list[Scenes] = Field(default_factory=list)
 
 
+class Agreement(_Open):
+    """Agreement and Cohen's kappa (-1 to 1) of two sides on images that both labelled."""
+
+    images: int = 0
+    agreement: Interval | None = None
+    kappa: Interval | None = None
+
+
+class Powered(_Open):
+    """A share by the classifier alone, and corrected by people's labels of a sample."""
+
+    classifier: Number = None
+    this_run: Interval | None = None
+    prompts_like_these: Interval | None = None
+
+
+class PoweredUnanimity(Powered):
+    by_label: dict[str, Powered] = Field(default_factory=dict)
+
+
+class ReviewSample(_Open):
+    """What people said of one sample."""
+
+    unit: str = "image"
+    attribute: str = ""
+    labels: list[str] = Field(default_factory=list)
+    confidence: float = 0.95
+    sampled: int = 0
+    labelled: int = 0
+    raters: dict[str, int] = Field(default_factory=dict)
+    agreement: Agreement | None = None
+    by_group: dict[str, Agreement] = Field(default_factory=dict)
+    between_raters: list[Agreement] = Field(default_factory=list)
+    shares: dict[str, Powered] | None = None
+    unanimity: PoweredUnanimity | None = None
+    note: str | None = None
+
+
+class Review(_Open):
+    """What people said of samples of the run's images."""
+
+    samples: list[ReviewSample] = Field(default_factory=list)
+    outdated: int = 0
+
+
 class Metrics(_Open):
     """The whole of metrics.json."""
 
@@ -254,8 +299,11 @@ class Metrics(_Open):
     prompts: list[Prompt] = Field(default_factory=list)
     duplicates: list[list[ImageName]] = Field(default_factory=list)
     group_scenes: GroupScenes | None = None
+    review: Review | None = None
     reference: ReferenceNote | None = None
     calibration: CalibrationNote | None = None
+    sensitivity: dict[str, Any] | None = None
+    second_opinion: dict[str, Any] | None = None
     warnings: list[str] = Field(default_factory=list)
 
     @property

@@ -17,7 +17,9 @@ from pipeline.report import prose, svg, text
 from pipeline.report.document import Header, Metrics, read_header, read_metrics
 from pipeline.report.pages import remove_pages, write_pages
 from pipeline.report.panels import by_prompt, histogram_counts, intersections, planted_points, qualities
+from pipeline.report.reviewed import reviewed_view
 from pipeline.report.scenes import scenes_view
+from pipeline.report.sensitivity_view import sensitivity_view
 from pipeline.report.tables import ImageRecord, read_images, read_missing
 from pipeline.report.thumbnails import make_thumbnails
 from pipeline.report.view import (
@@ -156,6 +158,7 @@ def render(run_dir: Path, header: Header, metrics: Metrics, *, pages: int = 0) -
         "scale": svg.scale_row(),
         "groups": _groups(metrics),
         "scenes": scenes_view(run_dir, metrics),
+        "reviewed": reviewed_view(metrics),
         "attributes": _attributes(metrics),
         "missing": missing,
         "missing_total": missing_total,
@@ -164,6 +167,7 @@ def render(run_dir: Path, header: Header, metrics: Metrics, *, pages: int = 0) -
         "intersections": intersections(metrics),
         "by_prompt": by_prompt(metrics, order),
         "qualities": qualities(metrics),
+        "sensitivity": sensitivity_view(run_dir, metrics),
         "has_corrected": any(attribute.share_corrected for attribute in metrics.attributes.values()),
         "pages": pages,
         "identity": flatten(header.classifier) if header.classifier else [],
