@@ -13,7 +13,7 @@ Interleaved in one process, round after round on the same prompts and seeds, so 
 
 Speeds are images per second by the clock, PNG encoding and writing included, medians over rounds after one that warms up. What that
 first round and the compiler take is told apart. FLOPs are those of the denoising steps (with guidance, two passes each) and of the
-decoder, counted by torch; the text encoder and PNG are left out. The device's matrix rate is that of one large product in the same
+decoder, counted by torch, attention's products included; the text encoder is left out. The device's matrix rate is that of one large product in the same
 number format, the best of several.
 
 Weights are random, which is allowed in benchmarks alone: nothing in this file says what an image shows. The modules have the published
@@ -131,7 +131,6 @@ def save_pipeline(model: str, folder: Path, *, device: str, dtype: str) -> Path:
     from models.generators._diffusion import loading
 
     loading.quiet(diffusers)
-    diffusers.utils.logging.set_verbosity_error()
     torch.manual_seed(0)
     sizes = MODELS[model]
     words = _tokenizer(folder / "words")
@@ -459,4 +458,5 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
+    os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")  # its advice on loading is no result
     main()
