@@ -304,8 +304,6 @@ class Metrics(_Open):
     calibration: CalibrationNote | None = None
     sensitivity: dict[str, Any] | None = None
     second_opinion: dict[str, Any] | None = None
-    sensitivity: dict[str, Any] | None = None
-    second_opinion: dict[str, Any] | None = None
     warnings: list[str] = Field(default_factory=list)
 
     @property

@@ -20,7 +20,6 @@ from pipeline.report.panels import by_prompt, histogram_counts, intersections, p
 from pipeline.report.reviewed import reviewed_view
 from pipeline.report.scenes import scenes_view
 from pipeline.report.sensitivity_view import sensitivity_view
-from pipeline.report.sensitivity_view import sensitivity_view
 from pipeline.report.tables import ImageRecord, read_images, read_missing
 from pipeline.report.thumbnails import make_thumbnails
 from pipeline.report.view import (
@@ -168,7 +167,6 @@ def render(run_dir: Path, header: Header, metrics: Metrics, *, pages: int = 0) -
         "intersections": intersections(metrics),
         "by_prompt": by_prompt(metrics, order),
         "qualities": qualities(metrics),
-        "sensitivity": sensitivity_view(run_dir, metrics),
         "sensitivity": sensitivity_view(run_dir, metrics),
         "has_corrected": any(attribute.share_corrected for attribute in metrics.attributes.values()),
         "pages": pages,
