@@ -89,6 +89,7 @@ def compute_metrics(
         },
         "unanimity_exact": st.clopper_pearson(observed, prompts_count, confidence=confidence).to_dict(),
         "unanimity_all_images": _all_images(tallies.prompts, headline, labels[headline], set_size, confidence),
+        "unanimity_by_sets": _by_sets(tallies.prompts, confidence),
         "unanimity_corrected": None,
         "confidence": confidence,
         "multi_person_images": tallies.persons,
@@ -242,6 +243,16 @@ def _all_images(
     estimate = _unanimity(prompts, attribute, labels, set_size, confidence)
     requested = sum(p.requested for p in prompts)
     return {**estimate.interval.to_dict(), "prompts": estimate.prompts, "images": requested}
+
+
+def _by_sets(prompts: Sequence[PromptTally], confidence: float) -> dict[str, Any] | None:
+    """Unanimity over the sets that images came in, one after the other; None where no prompt has more than one."""
+    whole = np.array([p.sets for p in prompts if p.sets[0]], dtype=np.int64).reshape(-1, 2)
+    if not (whole[:, 0] > 1).any():
+        return None
+    sets = int(whole[:, 0].sum())
+    interval = st.mean_over_prompts(whole[:, 1] / whole[:, 0], independent=sets, confidence=confidence)
+    return {**interval.to_dict(), "prompts": len(whole), "sets": sets}
 
 
 def _unanimity(

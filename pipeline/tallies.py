@@ -40,6 +40,14 @@ CREATE TEMP VIEW ranked AS
 SELECT prompt_id, "index", status, row_number() OVER (PARTITION BY prompt_id ORDER BY "index") AS rank FROM images
 """
 
+_SETS = f"""
+WITH blocks AS (
+  SELECT r.prompt_id, (r.rank - 1) // ? AS block, count(*) AS images, min(l.label) AS first, max(l.label) AS last,
+    count(*) FILTER (l.label NOT IN ('{AMBIGUOUS}', '{NO_PERSON}', '{MIXED}', '{UNREADABLE}')) AS labelled
+  FROM ranked r LEFT JOIN labels l ON r.prompt_id = l.prompt_id AND r."index" = l."index" AND l.attribute = ? GROUP BY ALL)
+SELECT prompt_id, count(*), count(*) FILTER (labelled = images AND first = last) FROM blocks WHERE images = ? GROUP BY ALL
+"""  # noqa: S608 (constants of this module)
+
 MEMORY_LIMIT = "1GB"
 """DuckDB's own share; what does not fit goes to the run's disk. Its default would be most of the machine."""
 
@@ -57,6 +65,8 @@ class PromptTally:
     """Attribute -> image label (or ambiguous, no_person, mixed, unreadable) -> number of images."""
     set_labels: dict[str, dict[str, int]] = field(default_factory=dict)
     """The same over the first `set_size` images alone."""
+    sets: tuple[int, int] = (0, 0)
+    """Whole sets of `set_size` images, one after the other by index, and those of one label of the first attribute."""
     revised: int = 0
     """Images whose prompt the service rewrote."""
 
@@ -159,6 +169,11 @@ def tally(run: RunFolder, *, attributes: list[str], set_size: int, memory: str =
             prompts[prompt_id].labels.setdefault(attribute, {})[label] = total
             if in_set:
                 prompts[prompt_id].set_labels.setdefault(attribute, {})[label] = in_set
+        if any(prompt.requested >= 2 * set_size for prompt in prompts.values()):
+            for prompt_id, whole, unanimous in connection.execute(
+                _SETS, [set_size, attributes[0], set_size]
+            ).fetchall():
+                prompts[prompt_id].sets = whole, unanimous
         joint = {}
         for other in attributes[1:]:
             rows = connection.execute(

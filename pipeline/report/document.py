@@ -72,6 +72,7 @@ class Summary(_Open):
     unanimity_null: Null | None = None
     unanimity_corrected: Interval | None = None
     unanimity_all_images: Interval | None = None
+    unanimity_by_sets: Interval | None = None
     confidence: float = 0.95
     multi_person_images: int = 0
     revised_prompts: int = 0

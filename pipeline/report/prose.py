@@ -135,6 +135,11 @@ def estimates(metrics: Metrics) -> list[Estimate]:
             summary.unanimity_all_images,
             f"How often {size} images drawn from all images of a prompt agree, over every image of the run.",
         )
+    add(
+        f"Sets of {size} as they came",
+        summary.unanimity_by_sets,
+        "Images one after the other by number, whole sets only: for services that make a set at a time.",
+    )
     bounds = summary.unanimity_bounds
     if bounds is not None and bounds.low is not None and bounds.high is not None:
         lines.append(

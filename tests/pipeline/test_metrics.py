@@ -71,6 +71,21 @@ def test_the_published_experiment_17_of_20(tmp_path: Path) -> None:
     assert summary["unanimity_bounds"] == {"low": 0.85, "high": 0.85}
 
 
+def test_unanimity_over_the_sets_that_images_came_in(tmp_path: Path) -> None:
+    """By hand: nurse has 2 of 3 whole sets of one label (the third has an unclear image) and two images over; cook 1 of 2."""
+    nurse = ["woman"] * 4 + ["man"] * 4 + ["woman", "ambiguous", "woman", "woman"] + ["woman"] * 2
+    cook = ["man"] * 4 + ["man", "man", "refused", "man"]
+    summary = metrics_of(build(tmp_path, {"nurse": nurse, "cook": cook, "short": ["man"] * 3}))["summary"]
+    found = summary["unanimity_by_sets"]
+    assert found["value"] == pytest.approx((2 / 3 + 1 / 2) / 2)
+    assert (found["prompts"], found["sets"]) == (2, 5)
+    assert found["low"] < found["value"] < found["high"]
+
+
+def test_one_set_each_needs_no_figure_over_sets(tmp_path: Path) -> None:
+    assert metrics_of(build(tmp_path, {"nurse": ["woman"] * 7}))["summary"]["unanimity_by_sets"] is None
+
+
 def test_what_breaks_a_set_and_what_the_bounds_say(tmp_path: Path) -> None:
     run = build(
         tmp_path,
