@@ -13,8 +13,8 @@ FEW_PROMPTS = 10
 """Below this, kinds of prompts that are rare are easily missed."""
 SMALL_CALIBRATION = 50
 """Calibration images of a label below which its error rates are hardly known."""
-WEAK_DISCRIMINATION = 0.5
-"""Youden's J below which a correction multiplies noise many times over."""
+WEAK_DISCRIMINATION = 0.65
+"""Youden's J below which a correction multiplies noise; at 0.6 corrected unanimity covered 92.7% once (docs/validation.md)."""
 FEW_OTHER_IMAGES = 30
 """Images with another label than the commonest below which counts are too coarse for the stated coverage."""
 
@@ -95,7 +95,7 @@ def coverage_warnings(
             warn(
                 "weak-classifier",
                 f"The classifier tells labels apart poorly (J = {confusion.discrimination:.2f}): corrected limits are "
-                "very wide.",
+                "wide, and those of unanimity may cover a little less often than stated.",
             )
     if corrected_unanimity is not None and corrected_unanimity.method == CONTRADICTED:
         warn(

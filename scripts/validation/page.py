@@ -103,8 +103,8 @@ def report(results: list[Result], extra: dict[str, Any], *, audits: int, draws: 
     lines += [
         "",
         "On 25 November 2026, after this run, the warnings were widened: fewer than 30 images with another label than the commonest",
-        "(beside one run, and in `allfour compare`), and unanimity near its least possible value in `allfour compare`. `warned` above",
-        "is from before.",
+        "(beside one run, and in `allfour compare`), and unanimity near its least possible value in `allfour compare`, and Youden's J",
+        "below 0.65 in place of 0.5 (which the setting that is not explained, 0.80 / 0.80, falls under). `warned` above is from before.",
         "",
         "Above 98% an interval is valid and wider than it needs to be. These are so many that they are listed by reason;",
         "each is in `validation.json` (`reached` is false).",

@@ -7,7 +7,14 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from pipeline.statistics import comparison_coverage_warnings, coverage_warnings, mean_share, subset_unanimity, unanimity
+from pipeline.statistics import (
+    Confusion,
+    comparison_coverage_warnings,
+    coverage_warnings,
+    mean_share,
+    subset_unanimity,
+    unanimity,
+)
 from pipeline.statistics.arrays import FloatArray, IntArray
 from pipeline.statistics.intervals import Interval
 
@@ -24,6 +31,14 @@ def test_few_images_of_another_label_are_warned_of_below_thirty() -> None:
     assert few(unanimity=estimate(0.8), other_images=29) == ["rare-label"]
     assert few(unanimity=estimate(0.8), other_images=30) == []
     assert few(unanimity=estimate(0.8)) == []
+
+
+def test_a_classifier_that_errs_in_a_fifth_of_images_is_warned_of() -> None:
+    """The corrected setting 0.80 / 0.80 that covered 92.7%: J = 0.60."""
+    poor = Confusion.from_rates(sensitivity=(2000, 2500), specificity=(2000, 2500))
+    fair = Confusion.from_rates(sensitivity=(2250, 2500), specificity=(2000, 2500))
+    assert few(unanimity=estimate(0.7), confusion=poor) == ["weak-classifier"]
+    assert few(unanimity=estimate(0.7), confusion=fair) == []
 
 
 def test_full_agreement_is_one_sentence_and_not_two() -> None:
