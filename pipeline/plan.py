@@ -26,8 +26,7 @@ class Plan:
         ConfigError
             There is no such rank.
         """
-        if world_size < 1 or not 0 <= rank < world_size:
-            raise ConfigError(f"--rank {rank} --world-size {world_size}: ranks run from 0 to world size - 1")
+        check_rank(rank, world_size)
         sets: dict[tuple[str, int], int] = {}
         mine = tuple(
             request
@@ -35,6 +34,12 @@ class Plan:
             if sets.setdefault((request.prompt_id, request.index // set_size), len(sets)) % world_size == rank
         )
         return replace(self, requests=mine)
+
+
+def check_rank(rank: int, world_size: int) -> None:
+    """Raise ConfigError where there is no such rank."""
+    if world_size < 1 or not 0 <= rank < world_size:
+        raise ConfigError(f"--rank {rank} --world-size {world_size}: ranks run from 0 to world size - 1")
 
 
 def make_plan(config: RunConfig) -> Plan:

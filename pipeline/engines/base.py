@@ -14,8 +14,9 @@ from typing import Protocol
 
 from models.classifiers.base import Classifier, EmbeddingClassifier
 from pipeline.archives.base import INDEX_STRIDE, NO_PROMPT_ID, ArchivedImage, ArchiveSource, Shard
-from pipeline.config import ConfigError, ScoringConfig
+from pipeline.config import ScoringConfig
 from pipeline.parts import PartStore, ShardTables
+from pipeline.plan import check_rank
 from pipeline.run_folder import RunFolder
 from pipeline.scoring import (
     encoding_fingerprint,
@@ -141,6 +142,5 @@ def share_of(shards: Sequence[Shard], *, rank: int, world_size: int) -> list[Sha
     ConfigError
         There is no such rank.
     """
-    if world_size < 1 or not 0 <= rank < world_size:
-        raise ConfigError(f"--rank {rank} --world-size {world_size}: ranks run from 0 to world size - 1")
+    check_rank(rank, world_size)
     return [shard for shard in shards if shard.ordinal % world_size == rank]
