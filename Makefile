@@ -31,7 +31,7 @@ test: $(STAMP)
 check: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
+	$(BIN)/python scripts/check_types.py
 
 bench: $(STAMP)
 	$(BIN)/python scripts/bench_scoring.py $(ARGS)

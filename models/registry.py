@@ -10,19 +10,19 @@ from typing import Any
 
 GENERATORS: Mapping[str, str] = MappingProxyType(
     {
-        "stable-diffusion": "models.generators.stable_diffusion:StableDiffusion",
-        "openai-images": "models.generators.openai_images:OpenAIImages",
-        "portrait-renderer": "models.generators.portrait_renderer:PortraitRenderer",
+        "stable-diffusion": "allfour.models.generators.stable_diffusion:StableDiffusion",
+        "openai-images": "allfour.models.generators.openai_images:OpenAIImages",
+        "portrait-renderer": "allfour.models.generators.portrait_renderer:PortraitRenderer",
     }
 )
 CLASSIFIERS: Mapping[str, str] = MappingProxyType(
     {
-        "clip": "models.classifiers.clip:ClipClassifier",
-        "linear-probe": "models.classifiers.linear_probe:LinearProbeClassifier",
-        "face": "models.classifiers.face:FaceClassifier",
+        "clip": "allfour.models.classifiers.clip:ClipClassifier",
+        "linear-probe": "allfour.models.classifiers.linear_probe:LinearProbeClassifier",
+        "face": "allfour.models.classifiers.face:FaceClassifier",
     }
 )
-DETECTORS: Mapping[str, str] = MappingProxyType({"face": "models.classifiers.detectors:FaceDetector"})
+DETECTORS: Mapping[str, str] = MappingProxyType({"face": "allfour.models.classifiers.detectors:FaceDetector"})
 
 
 def load(registry: Mapping[str, str], name: str) -> type[Any]:

@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
 import typer
 
-from pipeline import cli_output as output
-from pipeline import gate as gates
-from pipeline.cli_options import (
+from allfour.errors import ConfigError
+from allfour.pipeline.commands import output
+from allfour.pipeline.commands.options import (
     CalibrationOption,
     ConfigOption,
     FailIfOption,
@@ -34,10 +34,11 @@ from pipeline.cli_options import (
     SetOption,
     WorldSizeOption,
 )
-from pipeline.config import ConfigError, RunConfig, load_config
+from allfour.pipeline.config import RunConfig, load_config
+from allfour.pipeline.metrics import gate as gates
 
 if TYPE_CHECKING:
-    from pipeline.progress import Reporter
+    from allfour.pipeline.commands.progress import Reporter
 
 app = typer.Typer(
     name="allfour",
@@ -84,9 +85,7 @@ def main() -> None:
 @contextlib.contextmanager
 def _clear_errors() -> Iterator[None]:
     """Turn the errors that carry their own mend into exit code 2, without a traceback."""
-    from models.classifiers.base import ClassifierError
-    from models.generators.base import BackendError
-    from pipeline.archives.base import ArchiveError
+    from allfour.errors import ArchiveError, BackendError, ClassifierError
 
     try:
         yield
@@ -111,7 +110,7 @@ def _stop(message: str) -> NoReturn:
 
 
 def _reporter(as_json: bool) -> Reporter:
-    from pipeline.progress import Reporter
+    from allfour.pipeline.commands.progress import Reporter
 
     return Reporter(quiet=as_json)
 
@@ -149,14 +148,14 @@ def audit(
     with _clear_errors():
         parsed = gates.metrics_gates(fail_if)
         settings = load_config(config, overrides)
-        from pipeline import stages
-        from pipeline.run_folder import RunFolder
+        from allfour.pipeline.commands import stages
+        from allfour.pipeline.run.folder import RunFolder
 
         folder = RunFolder(_run_folder(settings, run))
         if rank is not None or world_size is not None:
             if rank is None or world_size is None:
                 raise ConfigError("--rank and --world-size belong together")
-            from pipeline.audit_ranks import audit_rank
+            from allfour.pipeline.commands.audit_ranks import audit_rank
 
             share = audit_rank(
                 settings, folder, _reporter(as_json), calibration,
@@ -202,11 +201,11 @@ def rescore(
         if not source.strip():
             raise ConfigError("SOURCE is empty: name a folder or an archive of images")
         settings = load_config(config, overrides)
-        from pipeline import stages
-        from pipeline.run_folder import RunFolder
+        from allfour.pipeline.commands import stages
+        from allfour.pipeline.run.folder import RunFolder
 
         if dry_run:
-            from pipeline.archives import open_source
+            from allfour.pipeline.archives import open_source
 
             found = open_source(source, options=stages.archive_options(settings)).summary()
             output.print_archive(found, set_size=settings.prompts.set_size, as_json=as_json)
@@ -255,7 +254,7 @@ def relabel(
     """Score a run's stored embeddings under another wording or other margins, into a run of its own; or under a grid of them."""
     with _clear_errors():
         parsed = gates.metrics_gates(fail_if)
-        from pipeline.run_folder import RunFolder
+        from allfour.pipeline.run.folder import RunFolder
 
         if (attributes is None) == (grid is None):
             raise ConfigError(
@@ -266,8 +265,8 @@ def relabel(
                 raise ConfigError(
                     "--grid adds to RUN's own report, so --run has no place; nor has --calibration, which belongs to one wording"
                 )
-            from pipeline.relabel_grid import relabel_grid
-            from pipeline.sensitivity_grid import load_grid
+            from allfour.pipeline.analyses.sensitivity_grid import load_grid
+            from allfour.pipeline.commands.relabel_grid import relabel_grid
 
             other = RunFolder(second_opinion) if second_opinion else None
             done = relabel_grid(
@@ -276,7 +275,7 @@ def relabel(
             output.conclude(done, parsed, as_json)
         if second_opinion is not None:
             raise ConfigError("--second-opinion goes with --grid, or with `allfour report`")
-        from pipeline.relabel import relabel as relabel_run
+        from allfour.pipeline.commands.relabel import relabel as relabel_run
 
         file = str(attributes.resolve()) if attributes is not None and attributes.exists() else str(attributes)
         folder = RunFolder(out or run.parent / f"{run.resolve().name}-relabelled")
@@ -307,8 +306,8 @@ def report(
     """Compute metrics and the report again from the tables of a run."""
     with _clear_errors():
         parsed = gates.metrics_gates(fail_if)
-        from pipeline import stages
-        from pipeline.run_folder import RunFolder
+        from allfour.pipeline.commands import stages
+        from allfour.pipeline.run.folder import RunFolder
 
         summary = stages.report_again(
             RunFolder(run),
@@ -341,7 +340,7 @@ def compare(
     """Compare runs prompt by prompt, or a run with reference shares. Runs that are not comparable are refused."""
     with _clear_errors():
         parsed = gates.comparison_gates(fail_if)
-        from pipeline.comparing import run_comparison
+        from allfour.pipeline.commands.compare import run_comparison
 
         done = run_comparison(runs, out=out, reference=reference, shared_only=shared_prompts)
         results = [gates.evaluate(gate, done.comparison) for gate in parsed]
@@ -365,8 +364,8 @@ def export(
     """Give a run's results to other programs: tables, gates as JUnit XML, or a data set."""
     with _clear_errors():
         parsed = gates.metrics_gates(fail_if)
-        from pipeline import exporting
-        from pipeline.report.text import quantity
+        from allfour.pipeline.commands import export as exporting
+        from allfour.pipeline.words import quantity
 
         results = exporting.evaluate_gates(run, parsed)
         if kind == "dataset":
@@ -404,7 +403,7 @@ def calibrate(
     """Measure how wrong a config's classifier is, overall and per group, on images that people labelled."""
     with _clear_errors():
         settings = load_config(config, overrides)
-        from pipeline.calibrating import run_calibration
+        from allfour.pipeline.commands.calibrate import run_calibration
 
         result = run_calibration(settings, dataset, out, fit_probe, _reporter(as_json))
     output.print_calibration(result, out, as_json)
@@ -431,22 +430,22 @@ def review(
 ) -> None:
     """Let people label a sample of a run's images; with --import, what they said of the classifier and of the run."""
     with _clear_errors():
-        from pipeline.run_folder import RunFolder
+        from allfour.pipeline.run.folder import RunFolder
 
         folder = RunFolder(run)
         if imports and forget:
             raise ConfigError("--import and --forget are two steps: forget first, then import")
         if forget:
-            from pipeline import reviewing
+            from allfour.pipeline.commands import review as reviewing
 
             print(reviewing.forget(folder, forget).said(as_json=as_json))
             return
         if imports:
-            from pipeline.reviewing import import_review
+            from allfour.pipeline.commands.review import import_review
 
             output.print_imported(import_review(folder, imports), run, as_json)
             return
-        from pipeline.review import draw
+        from allfour.pipeline.analyses.review.sample import draw
 
         drawn = draw(folder, sample=sample, seed=seed, whole_sets=whole_sets, out=out)
         output.print_drawn(drawn, run, as_json)
@@ -460,7 +459,7 @@ def doctor(
 ) -> None:
     """Check Python, packages, device, weights, keys and disk, each with its mend."""
     with _clear_errors():
-        from pipeline.doctor import diagnose
+        from allfour.pipeline.commands.doctor import diagnose
 
         checks = diagnose(load_config(config, overrides) if config else None)
     output.print_checks(checks, as_json)

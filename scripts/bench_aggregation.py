@@ -28,14 +28,14 @@ import pyarrow.parquet as pq
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from models.attributes import AttributeSet  # noqa: E402
-from pipeline.archives.base import Shard  # noqa: E402
-from pipeline.config import RunConfig, load_attributes  # noqa: E402
-from pipeline.parts import PartStore, ShardTables  # noqa: E402
-from pipeline.records import IMAGES_SCHEMA, embeddings_schema  # noqa: E402
-from pipeline.run_folder import RunFolder, fingerprint  # noqa: E402
-from pipeline.score_tables import coded_scores, plain_scores  # noqa: E402
-from pipeline.scoring import SCORING_VERSION  # noqa: E402
+from allfour.models.attributes import AttributeSet  # noqa: E402
+from allfour.pipeline.archives.base import Shard  # noqa: E402
+from allfour.pipeline.config import RunConfig, load_attributes  # noqa: E402
+from allfour.pipeline.run.columns import IMAGES_SCHEMA, embeddings_schema  # noqa: E402
+from allfour.pipeline.run.folder import RunFolder, fingerprint  # noqa: E402
+from allfour.pipeline.scoring.parts import PartStore, ShardTables  # noqa: E402
+from allfour.pipeline.scoring.score_tables import coded_scores, plain_scores  # noqa: E402
+from allfour.pipeline.scoring.scorer import SCORING_VERSION  # noqa: E402
 
 DIM = 512
 PER_PART = 10_000
@@ -148,12 +148,12 @@ def main() -> None:
             result["scores_mib"] = run.scores_path.stat().st_size / 2**20
 
             def measured() -> None:
-                from pipeline import stages
+                from allfour.pipeline.commands import stages
 
                 stages.measure(run, CONFIG, attributes)
 
             def rendered() -> None:
-                from pipeline import stages
+                from allfour.pipeline.commands import stages
 
                 stages.render(run)
 
@@ -191,7 +191,7 @@ class Stub:
         raise NotImplementedError
 
     def probabilities(self, embeddings: Any) -> Any:
-        from models.classifiers.clip import zero_shot_probabilities
+        from allfour.models.classifiers.clip import zero_shot_probabilities
 
         return zero_shot_probabilities(embeddings, self._text, logit_scale=100.0)
 
@@ -207,9 +207,9 @@ def measure_relabel(
 
         import torch
 
-        from pipeline.decisions import decide_all
-        from pipeline.parts import read_embeddings
-        from pipeline.scoring import cores, matrix_of
+        from allfour.pipeline.scoring.decisions import decide_all
+        from allfour.pipeline.scoring.parts import read_embeddings
+        from allfour.pipeline.scoring.scorer import cores, matrix_of
 
         stub = Stub(attributes, encoder)
         paths = sorted(run.embeddings_folder.glob("part-*.arrow"))
@@ -227,9 +227,9 @@ def measure_relabel(
         return {"embeddings_per_s": count / (time.perf_counter() - started)}
 
     def whole() -> dict[str, Any]:
-        from pipeline import stages
-        from pipeline.progress import Reporter
-        from pipeline.relabel import relabel
+        from allfour.pipeline.commands import stages
+        from allfour.pipeline.commands.progress import Reporter
+        from allfour.pipeline.commands.relabel import relabel
 
         stages.build_classifier = lambda config, attributes: Stub(attributes, encoder)  # type: ignore[assignment]
         out = RunFolder(folder / "out")

@@ -128,7 +128,7 @@ def save_pipeline(model: str, folder: Path, *, device: str, dtype: str) -> Path:
     import torch
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
-    from models.generators._diffusion import loading
+    from allfour.models.generators._diffusion import loading
 
     loading.quiet(diffusers)
     torch.manual_seed(0)
@@ -220,7 +220,7 @@ class Bench:
         import diffusers
         import torch
 
-        from models.generators.stable_diffusion import StableDiffusion
+        from allfour.models.generators.stable_diffusion import StableDiffusion
 
         self.root, self.device, self.steps, self.size, self.batch, self.images = (
             root,
@@ -254,7 +254,7 @@ class Bench:
 
     def _requests(self, number: int) -> list[Any]:
         """Images of a round: few prompts, many images of each, as an audit has them."""
-        from models.generators.base import GenerationRequest, image_seed
+        from allfour.models.generators.base import GenerationRequest, image_seed
 
         made = []
         for k in range(self.images):
@@ -264,10 +264,10 @@ class Bench:
         return made
 
     def _ours(self, number: int) -> list[Path]:
-        from pipeline.config import Prompt, PromptSet
-        from pipeline.generation import generate_images
-        from pipeline.plan import Plan
-        from pipeline.run_folder import RunFolder
+        from allfour.pipeline.config import Prompt, PromptSet
+        from allfour.pipeline.generation.generate import generate_images
+        from allfour.pipeline.generation.plan import Plan
+        from allfour.pipeline.run.folder import RunFolder
 
         prompts = PromptSet(
             name="benchmark",
@@ -354,7 +354,7 @@ def measure(bench: Bench, rounds: int) -> dict[str, Any]:
 
 def break_even(speeds: dict[str, Any], *, compile_seconds: float, steps: int, size: int) -> float | None:
     """Denoising steps of 512 x 512 pixels that pay for compiling; None where it saves nothing."""
-    from models.generators._diffusion.compiling import work
+    from allfour.models.generators._diffusion.compiling import work
 
     saved = 1 / speeds["ours_eager"]["img_per_s"] - 1 / speeds["ours"]["img_per_s"]
     return compile_seconds / saved * work(images=1, steps=steps, pixels=size**2) if saved > 0 else None
@@ -410,7 +410,7 @@ def benchmark(options: argparse.Namespace) -> dict[str, Any]:
     """Everything that is measured, ready for JSON."""
     import torch
 
-    from models.generators._diffusion.loading import pick_device, pick_dtype
+    from allfour.models.generators._diffusion.loading import pick_device, pick_dtype
 
     device = pick_device(options.device)
     dtype = pick_dtype(torch, options.dtype, device)

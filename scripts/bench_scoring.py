@@ -111,8 +111,8 @@ class Bench:
     """The contenders over one archive. Each takes a shard's number and gives the number of images that it did."""
 
     def __init__(self, archive: Path, weights: Path, root: Path, *, workers: int, batch: int) -> None:
-        from pipeline.archives import ArchiveOptions, open_source
-        from pipeline.config import ScoringConfig, load_attributes
+        from allfour.pipeline.archives import ArchiveOptions, open_source
+        from allfour.pipeline.config import ScoringConfig, load_attributes
 
         self.archive, self.weights, self.root, self.workers, self.batch = archive, weights, root, workers, batch
         per_shard = sum(1 for _ in (archive / "prompt_0").iterdir()) if (archive / "prompt_0").exists() else 10_000
@@ -124,12 +124,10 @@ class Bench:
 
     @property
     def classifier(self) -> Any:
-        from models.classifiers.clip import ClipClassifier
+        from allfour.models.classifiers.clip import ClipClassifier
 
         if self._classifier is None:
-            self._classifier = ClipClassifier(
-                attributes=self.attributes, model=None, pretrained=str(self.weights), root=ROOT
-            )
+            self._classifier = ClipClassifier(attributes=self.attributes, model=None, pretrained=str(self.weights))
         return self._classifier
 
     def contender(self, name: str) -> Callable[[int], int]:
@@ -148,7 +146,7 @@ class Bench:
                     yield tar.extractfile(member).read()  # type: ignore[union-attr]
 
     def _ours(self) -> Callable[[int], int]:
-        from pipeline.engines.base import ScoringJob, Worker
+        from allfour.pipeline.scoring.engines.base import ScoringJob, Worker
 
         run = self.root / f"run-{self.archive.name}"
         job = ScoringJob(run=run, source=self.source, config=self.config, build=lambda: self.classifier)
@@ -239,9 +237,9 @@ class Bench:
         return score
 
     def _encoder(self) -> Callable[[int], int]:
-        from models.classifiers.base import ParallelEncoder
-        from pipeline.decoding import decode
-        from pipeline.scoring import GROUP
+        from allfour.models.classifiers.base import ParallelEncoder
+        from allfour.pipeline.archives.decoding import decode
+        from allfour.pipeline.scoring.scorer import GROUP
 
         one = self.classifier.prepare(decode(next(self.bytes_of(0))))
         parallel = isinstance(self.classifier, ParallelEncoder) and self.classifier.encodes_in_parallel
@@ -260,7 +258,7 @@ class Bench:
         return score
 
     def _decoding(self) -> Callable[[int], int]:
-        from pipeline.decoding import decode
+        from allfour.pipeline.archives.decoding import decode
 
         def score(shard: int) -> int:
             with ThreadPoolExecutor(self.workers) as pool:
@@ -338,10 +336,10 @@ def memory(counts: Sequence[int], shard_size: int) -> dict[str, float]:
 
 def memory_of(archive: Path, weights: Path, shard_size: int) -> float:
     """Rescore an archive with a tiny CLIP, tables, metrics and report included."""
-    from pipeline import stages
-    from pipeline.config import RunConfig
-    from pipeline.progress import Reporter
-    from pipeline.run_folder import RunFolder
+    from allfour.pipeline.commands import stages
+    from allfour.pipeline.commands.progress import Reporter
+    from allfour.pipeline.config import RunConfig
+    from allfour.pipeline.run.folder import RunFolder
 
     if not weights.exists():
         _tiny_weights(weights)
@@ -377,7 +375,7 @@ def processor() -> str:
 
 
 def main() -> None:
-    from pipeline.scoring import cores
+    from allfour.pipeline.scoring.scorer import cores
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="ViT-B-32")

@@ -15,10 +15,11 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.calibration import FORMAT, Judged, attribute_entry
-from pipeline.config import REPOSITORY, load_attributes
-from pipeline.labelled import LabelledImage, LabelledSet, truth_mapping
-from pipeline.run_folder import write_json
+from allfour.pipeline.analyses.labelled_images import LabelledImage, LabelledSet, truth_mapping
+from allfour.pipeline.config import load_attributes
+from allfour.pipeline.metrics.calibration import FORMAT, Judged, attribute_entry
+from allfour.pipeline.run.folder import write_json
+from tests.places import REPOSITORY
 
 OUT = REPOSITORY / "configs" / "calibrations" / "clip-vit-b-16-openai-fairface.json"
 

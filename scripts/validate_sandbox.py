@@ -28,14 +28,14 @@ import torch
 import yaml
 from PIL import Image
 
-from models.classifiers.clip import ClipClassifier
-from models.generators.base import Generated, GenerationRequest, image_seed
-from models.generators.portrait_renderer import PortraitRenderer
-from models.generators.stable_diffusion import StableDiffusion
-from pipeline.config import load_attributes
-from pipeline.decisions import decide_all
-from pipeline.statistics.intervals import wilson
-from pipeline.statistics.unanimity import unanimity
+from allfour.models.classifiers.clip import ClipClassifier
+from allfour.models.generators.base import Generated, GenerationRequest, image_seed
+from allfour.models.generators.portrait_renderer import PortraitRenderer
+from allfour.models.generators.stable_diffusion import StableDiffusion
+from allfour.pipeline.config import load_attributes
+from allfour.pipeline.scoring.decisions import decide_all
+from allfour.pipeline.statistics.intervals import wilson
+from allfour.pipeline.statistics.unanimity import unanimity
 from scripts.sandbox import world
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -52,7 +52,7 @@ class Scorer:
     def __init__(self) -> None:
         self.attributes = load_attributes(ROOT / "configs" / "attributes" / "sandbox.yaml")
         self.clip = ClipClassifier(
-            attributes=self.attributes, model=None, pretrained="models/sandbox/clip", root=ROOT, device="cpu"
+            attributes=self.attributes, model=None, pretrained="models/sandbox/clip", device="cpu"
         )
 
     def decide(self, images: Sequence[Image.Image]) -> dict[str, list[str]]:
@@ -266,7 +266,7 @@ def markdown(report: dict[str, Any]) -> str:
         f"- 95% intervals of a prompt's share of women that hold the planted share: {_percent(v['share_intervals'])}",
         f"- 95% intervals of unanimity that hold the implied value: {_percent(v['unanimity_intervals'])}", "",
         "Planted shares near 0 and 1 with few images are where Wilson's interval covers least.", "",
-        "Unanimity through a blurred classifier, plain and corrected by a calibration: `tests/pipeline/test_blurred_classifier.py`.", "",
+        "Unanimity through a blurred classifier, plain and corrected by a calibration: `tests/pipeline/metrics/test_blurred_classifier.py`.", "",
     ]  # fmt: skip
     return "\n".join(lines)
 

@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from models.attributes import AttributeSet
-from models.classifiers.base import PersonScores
-from models.generators.base import Failed, Finish, Generated, GenerationRequest, Outcome, Refused
+from allfour.models.attributes import AttributeSet
+from allfour.models.classifiers.base import PersonScores
+from allfour.models.generators.base import Failed, Finish, Generated, GenerationRequest, Outcome, Refused
 
 
 def picture(seed: int) -> bytes:
@@ -77,7 +77,7 @@ class LightClassifier:
 
 def install(*, generator: bool = True) -> None:
     """Put the light classifier, and unless told otherwise the light generator, in place of the configured ones."""
-    from pipeline import stages
+    from allfour.pipeline.commands import stages
 
     if generator:
         kind = LightAheadGenerator if os.environ.get("AHEAD") else LightGenerator
@@ -103,6 +103,6 @@ def _watch_fsyncs(kill_at: int, report: str) -> None:
 if __name__ == "__main__":
     _watch_fsyncs(int(os.environ.get("KILL_AT", "0")), os.environ.get("FSYNCS", ""))
     install(generator=not os.environ.get("REAL_GENERATOR"))
-    from pipeline.cli import main
+    from allfour.pipeline.cli import main
 
     sys.exit(main())

@@ -15,15 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from models.attributes import AttributeSet
+from allfour.models.attributes import AttributeSet
 
 FloatArray = NDArray[np.float32]
 HalfArray = NDArray[np.float16]
 ByteArray = NDArray[np.uint8]
-
-
-class ClassifierError(RuntimeError):
-    """A classifier cannot be had. The message says what is missing, where it was looked for, and how to mend it."""
 
 
 @runtime_checkable

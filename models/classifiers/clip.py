@@ -11,18 +11,18 @@ import json
 import logging
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from PIL import Image
 
-from models.attributes import AttributeSet
-from models.classifiers import clip_weights
-from models.classifiers.base import ByteArray, ClassifierError, FloatArray, HalfArray
-from models.classifiers.detectors import PeopleFinder, people_finder
-from models.devices import choose_device
+from allfour.errors import ClassifierError
+from allfour.models.attributes import AttributeSet
+from allfour.models.classifiers import clip_weights
+from allfour.models.classifiers.base import ByteArray, FloatArray, HalfArray
+from allfour.models.classifiers.detectors import PeopleFinder, people_finder
+from allfour.models.devices import choose_device
 
 
 def pick_device(device: str) -> torch.device:
@@ -244,11 +244,11 @@ def zero_shot_probabilities(
 
 
 class OverClip:
-    """What every classifier over a `ClipEncoder` passes on to it: see `models.classifiers.base`."""
+    """What every classifier over a `ClipEncoder` passes on to it: see `allfour.models.classifiers.base`."""
 
     _encoder: ClipEncoder
     people: PeopleFinder | None = None
-    """Who is read one by one, where an image shows several; see `models.classifiers.detectors`."""
+    """Who is read one by one, where an image shows several; see `allfour.models.classifiers.detectors`."""
 
     @property
     def embedding_dim(self) -> int:
@@ -294,7 +294,7 @@ class OverClip:
 
 
 class ClipClassifier(OverClip):
-    """`EmbeddingClassifier` over open_clip: see `models.classifiers.base`.
+    """`EmbeddingClassifier` over open_clip: see `allfour.models.classifiers.base`.
 
     Raises
     ------
@@ -308,14 +308,13 @@ class ClipClassifier(OverClip):
         attributes: AttributeSet,
         model: str | None,
         pretrained: str | None,
-        root: Path,
         device: str = "auto",
         dtype: str = "auto",
         people: Mapping[str, Any] | None = None,
     ) -> None:
         self._attributes = attributes
         self.people = people_finder(people)
-        weights = clip_weights.resolve(model=model, pretrained=pretrained, root=root)
+        weights = clip_weights.resolve(model=model, pretrained=pretrained)
         self._encoder = ClipEncoder(weights=weights, device=device, dtype=dtype)
         self._text = self._encoder.text_matrix(attributes)
         self._encoder.to_device()

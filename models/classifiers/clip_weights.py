@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from models.classifiers.base import ClassifierError
+from allfour import resources
+from allfour.errors import ClassifierError
 
 CONFIG_NAME = "open_clip_config.json"
 _WEIGHT_NAMES = ("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors", "model.safetensors")
@@ -58,11 +59,11 @@ class ToBeDownloadedError(ClassifierError):
         """What downloads them beforehand, for a shell."""
 
 
-def resolve(*, model: str | None, pretrained: str | None, root: Path, download: bool = True) -> ClipWeights:
+def resolve(*, model: str | None, pretrained: str | None, download: bool = True) -> ClipWeights:
     """Locate the weights of `model` / `pretrained`.
 
     `pretrained` is a folder in open_clip's own format (also written `local-dir:FOLDER`), a .safetensors file, or a pretrained tag
-    of open_clip. Relative paths are taken from `root`.
+    of open_clip. A relative path is looked for here, then among the packaged resources.
 
     Parameters
     ----------
@@ -84,7 +85,7 @@ def resolve(*, model: str | None, pretrained: str | None, root: Path, download: 
         )
     text = pretrained.removeprefix("local-dir:")
     path = Path(text).expanduser()
-    path = path if path.is_absolute() else root / path
+    path = resources.locate(path) or path
     named_as_path = text != pretrained or "/" in text or "\\" in text or text.startswith((".", "~"))
     if path.is_dir():
         return _from_folder(path)
@@ -93,7 +94,7 @@ def resolve(*, model: str | None, pretrained: str | None, root: Path, download: 
     if named_as_path:
         raise ClassifierError(
             f"classifier.pretrained: no such folder or file: {path}. Give a folder that holds {CONFIG_NAME} and "
-            f"{_WEIGHT_NAMES[0]} (relative paths are taken from {root}). {OFFLINE_ALTERNATIVE}"
+            f"{_WEIGHT_NAMES[0]} (looked for: {', '.join(map(str, resources.candidates(text)))}). {OFFLINE_ALTERNATIVE}"
         )
     return _from_tag(model, pretrained, download=download)
 

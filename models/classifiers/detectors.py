@@ -19,8 +19,8 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from PIL import Image
 
-from models.classifiers.base import ClassifierError
-from models.registry import DETECTORS, load
+from allfour.errors import ClassifierError
+from allfour.models.registry import DETECTORS, load
 
 Box = tuple[int, int, int, int]
 """Left, top, right, bottom in pixels of the image; right and bottom are just outside."""

@@ -15,8 +15,9 @@ from typing import Any
 
 from PIL import Image
 
-from models.attributes import AttributeSet, age_bins
-from models.classifiers.base import ClassifierError, PersonScores
+from allfour.errors import ClassifierError
+from allfour.models.attributes import AttributeSet, age_bins
+from allfour.models.classifiers.base import PersonScores
 
 _GENDERS = {"female": "woman", "male": "man"}
 

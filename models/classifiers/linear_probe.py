@@ -15,11 +15,13 @@ from typing import Any
 
 import numpy as np
 
-from models.attributes import PRESENCE, AttributeSet
-from models.classifiers import clip_weights
-from models.classifiers.base import ClassifierError, FloatArray, HalfArray
-from models.classifiers.clip import ClipEncoder, OverClip, zero_shot_probabilities
-from models.classifiers.detectors import people_finder
+from allfour import resources
+from allfour.errors import ClassifierError
+from allfour.models.attributes import PRESENCE, AttributeSet
+from allfour.models.classifiers import clip_weights
+from allfour.models.classifiers.base import FloatArray, HalfArray
+from allfour.models.classifiers.clip import ClipEncoder, OverClip, zero_shot_probabilities
+from allfour.models.classifiers.detectors import people_finder
 
 FORMAT = "allfour-linear-probe-1"
 
@@ -129,17 +131,16 @@ class LinearProbeClassifier(OverClip):
         probe: str,
         model: str | None,
         pretrained: str | None,
-        root: Path,
         device: str = "auto",
         dtype: str = "auto",
         people: Mapping[str, Any] | None = None,
     ) -> None:
         path = Path(probe).expanduser()
-        self._probe = Probe.load(path if path.is_absolute() else root / path)
+        self._probe = Probe.load(resources.locate(path) or path)
         self._attributes = attributes
         self.people = people_finder(people)
         self._encoder = ClipEncoder(
-            weights=clip_weights.resolve(model=model, pretrained=pretrained, root=root), device=device, dtype=dtype
+            weights=clip_weights.resolve(model=model, pretrained=pretrained), device=device, dtype=dtype
         )
         self._probe.check(attributes, self._encoder.identity)
         self._text = self._encoder.text_matrix(attributes)

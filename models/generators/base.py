@@ -13,10 +13,6 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 
-class BackendError(RuntimeError):
-    """A backend cannot go on at all. The message says what is wrong, where, and the command that mends it."""
-
-
 @dataclass(frozen=True, slots=True)
 class GenerationRequest:
     """One image to make."""

@@ -21,19 +21,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from models.generators._openai.answers import judge
-from models.generators._openai.download import Downloader, is_inside
-from models.generators._openai.ledger import Ledger, LedgerTotals, fingerprint, read_totals
-from models.generators._openai.pacing import Pacer
-from models.generators._openai.preflight import Preflight, check_models, missing_model
-from models.generators._openai.secrets import Scrubber, read_key
-from models.generators._openai.settings import DEFAULT_BASE_URL, NANO, Settings, SettingsError, money, to_nano
-from models.generators._openai.workers import Workers
-from models.generators.base import BackendError, GenerationRequest, Outcome
+from allfour.errors import BackendError
+from allfour.models.generators._openai.answers import judge
+from allfour.models.generators._openai.download import Downloader, is_inside
+from allfour.models.generators._openai.ledger import Ledger, LedgerTotals, fingerprint, read_totals
+from allfour.models.generators._openai.pacing import Pacer
+from allfour.models.generators._openai.preflight import Preflight, check_models, missing_model
+from allfour.models.generators._openai.secrets import Scrubber, read_key
+from allfour.models.generators._openai.settings import DEFAULT_BASE_URL, NANO, Settings, SettingsError, money, to_nano
+from allfour.models.generators._openai.workers import Workers
+from allfour.models.generators.base import GenerationRequest, Outcome
 
 if TYPE_CHECKING:
-    from models.generators._openai.asking import Asker, CallResult, Group
-    from models.generators._openai.client import Call
+    from allfour.models.generators._openai.asking import Asker, CallResult, Group
+    from allfour.models.generators._openai.client import Call
 
 __all__ = ["CostEstimate", "LedgerTotals", "OpenAIImages", "Preflight", "SettingsError"]
 
@@ -253,7 +254,7 @@ class OpenAIImages:
         key = read_key(s.api_key_env, required=not s.host_is_local_name and s.api_key_env is not None)
         scrub = Scrubber(key)
         try:
-            from models.generators._openai.client import build_client
+            from allfour.models.generators._openai.client import build_client
         except ImportError as error:
             raise BackendError(f"{_INSTALL_HINT} ({error})") from None
         pacer = Pacer(s.images_per_minute)
@@ -274,7 +275,7 @@ class OpenAIImages:
             checked = self.preflight()
         if not checked.ok:
             raise BackendError(checked.error())
-        from models.generators._openai.asking import Asker, group_requests
+        from allfour.models.generators._openai.asking import Asker, group_requests
 
         stop = threading.Event()
         client, scrub = self._connect(ledger, stop)

@@ -22,10 +22,11 @@ from typing import Any
 import PIL
 from PIL import Image
 
-from models.generators._portrait.attributes import PortraitAttributes
-from models.generators._portrait.draw import render, render_empty
-from models.generators._portrait.prompts import PlantedTable, read_prompt, sample_attributes
-from models.generators.base import BackendError, Failed, Generated, GenerationRequest, Outcome
+from allfour.errors import BackendError
+from allfour.models.generators._portrait.attributes import PortraitAttributes
+from allfour.models.generators._portrait.draw import render, render_empty
+from allfour.models.generators._portrait.prompts import PlantedTable, read_prompt, sample_attributes
+from allfour.models.generators.base import Failed, Generated, GenerationRequest, Outcome
 
 __all__ = ["PortraitAttributes", "PortraitRenderer", "render", "render_empty"]
 

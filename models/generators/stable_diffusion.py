@@ -17,9 +17,10 @@ from functools import cached_property, partial
 from importlib import metadata
 from typing import Any, Literal
 
-from models.generators._diffusion import compiling, loading
-from models.generators._diffusion.images import ImageBatch, SafetyChecker
-from models.generators._diffusion.memory import (
+from allfour.errors import BackendError
+from allfour.models.generators._diffusion import compiling, loading
+from allfour.models.generators._diffusion.images import ImageBatch, SafetyChecker
+from allfour.models.generators._diffusion.memory import (
     CPU_BATCH,
     FIRST_BATCH,
     UNMETERED_BATCH,
@@ -30,9 +31,9 @@ from models.generators._diffusion.memory import (
     meter_of,
     out_of_memory,
 )
-from models.generators._diffusion.prompts import PromptEncoder
-from models.generators._diffusion.readiness import Readiness, check
-from models.generators.base import BackendError, Failed, Finish, GenerationRequest, Outcome
+from allfour.models.generators._diffusion.prompts import PromptEncoder
+from allfour.models.generators._diffusion.readiness import Readiness, check
+from allfour.models.generators.base import Failed, Finish, GenerationRequest, Outcome
 
 _LOG = logging.getLogger(__name__)
 _PACKAGES = ("torch", "diffusers", "transformers", "pillow")

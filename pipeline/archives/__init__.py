@@ -1,21 +1,21 @@
 """Images that exist already, whatever they lie in: `open_source(location)` gives an `ArchiveSource`."""
 
-from pipeline.archives.base import (
+from allfour.errors import ArchiveError
+from allfour.pipeline.archives.base import (
     INDEX_STRIDE,
     NO_PROMPT_ID,
     ArchivedImage,
-    ArchiveError,
     ArchiveItem,
     ArchiveSource,
     ArchiveSummary,
     Shard,
-    prompt_id_for,
 )
-from pipeline.archives.budget import Budget
-from pipeline.archives.fetch import fetch
-from pipeline.archives.opening import open_source
-from pipeline.archives.options import ArchiveOptions
-from pipeline.archives.run_images import RunImages
+from allfour.pipeline.archives.budget import Budget
+from allfour.pipeline.archives.fetch import fetch
+from allfour.pipeline.archives.opening import open_source
+from allfour.pipeline.archives.options import ArchiveOptions
+from allfour.pipeline.archives.run_images import RunImages
+from allfour.pipeline.config.ids import prompt_id_for
 
 __all__ = [
     "INDEX_STRIDE",

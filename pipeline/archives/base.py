@@ -6,11 +6,11 @@ must be readable from its description alone. Sources are picklable (they hold pa
 
 from __future__ import annotations
 
-import hashlib
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
+
+from allfour.errors import ArchiveError
 
 DEFAULT_SHARD_SIZE = 10_000
 
@@ -20,10 +20,6 @@ within a prompt that lies in many shards, without any shard knowing of the other
 
 NO_PROMPT_ID = "no-prompt"
 """Prompt id of listed images that no prompt could be found for. They carry an error, never bytes."""
-
-
-class ArchiveError(RuntimeError):
-    """The archive as a whole cannot be used. Says what, where, and how to mend it."""
 
 
 class NoImagesError(ArchiveError):
@@ -105,19 +101,3 @@ class ArchiveSource(Protocol):
         ...
 
     def summary(self) -> ArchiveSummary: ...
-
-
-_SAFE_ID = re.compile(r"[a-z0-9][a-z0-9_\-]{0,63}")
-
-
-def prompt_id_for(text: str) -> str:
-    """Identifier of a prompt, safe as a folder name and the same everywhere.
-
-    A text that is already safe is its own id. Anything else becomes a slug with 8 hex digits of the text's sha256, so
-    that two prompts that differ only in marks stay two prompts.
-    """
-    if _SAFE_ID.fullmatch(text):
-        return text
-    slug = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:48]
-    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:8]
-    return f"{slug}-{digest}" if slug else digest

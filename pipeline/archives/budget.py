@@ -14,8 +14,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, BinaryIO, TypeVar, cast
 
-from pipeline.archives.base import ArchiveError
-from pipeline.archives.remote import filesystem, show_address, unreachable
+from allfour.errors import ArchiveError
+from allfour.pipeline.archives.remote import filesystem, show_address, unreachable
 
 _REQUEST = 64 * 2**20
 _SKIPPED = 2**20

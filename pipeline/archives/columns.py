@@ -5,8 +5,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 
-from pipeline.archives.base import ArchiveError
-from pipeline.archives.text import escape_name
+from allfour.errors import ArchiveError
+from allfour.pipeline.archives.text import escape_name
 
 PROMPT_NAMES = ("prompt", "text", "caption")
 

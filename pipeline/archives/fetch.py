@@ -11,14 +11,14 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
-from pipeline.archives.budget import Budget, open_stored
-from pipeline.archives.folder import read_file
-from pipeline.archives.options import ArchiveOptions
-from pipeline.archives.parquet import ParquetFile
-from pipeline.archives.remote import address_path, filesystem, open_binary, scheme_of
-from pipeline.archives.tar import open_tar
-from pipeline.archives.text import escape_name, unescape_name
-from pipeline.archives.zip import ZipTree
+from allfour.pipeline.archives.budget import Budget, open_stored
+from allfour.pipeline.archives.folder import read_file
+from allfour.pipeline.archives.options import ArchiveOptions
+from allfour.pipeline.archives.parquet import ParquetFile
+from allfour.pipeline.archives.remote import address_path, filesystem, open_binary, scheme_of
+from allfour.pipeline.archives.tar import open_tar
+from allfour.pipeline.archives.text import escape_name, unescape_name
+from allfour.pipeline.archives.zip import ZipTree
 
 DEFAULT_LIMIT = 64 * 2**20
 

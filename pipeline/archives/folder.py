@@ -11,10 +11,10 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from pipeline.archives.base import ArchiveError
-from pipeline.archives.kinds import is_hidden
-from pipeline.archives.listing import SNIFF_BYTES, FileEntry
-from pipeline.archives.text import escape_name
+from allfour.errors import ArchiveError
+from allfour.pipeline.archives.kinds import is_hidden
+from allfour.pipeline.archives.listing import SNIFF_BYTES, FileEntry
+from allfour.pipeline.archives.text import escape_name
 
 MAX_CAPTION_BYTES = 2**20
 

@@ -14,10 +14,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
-from pipeline.archives.base import ArchiveError, Shard
-from pipeline.archives.kinds import Kind, extension, kind_of
-from pipeline.archives.text import PromptBook, escape_name, natural_key, path_key
-from pipeline.decoding import sniff_format
+from allfour.errors import ArchiveError
+from allfour.pipeline.archives.base import Shard
+from allfour.pipeline.archives.decoding import sniff_format
+from allfour.pipeline.archives.kinds import Kind, extension, kind_of
+from allfour.pipeline.archives.text import PromptBook, escape_name, natural_key, path_key
 
 CAPTION_EXTENSIONS = ("txt", "caption", "json")
 SNIFF_BYTES = 256

@@ -6,8 +6,8 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from pipeline.archives.base import ArchiveItem, ArchiveSource, ArchiveSummary, Shard
-from pipeline.records import PEOPLE, SEVERAL
+from allfour.pipeline.archives.base import ArchiveItem, ArchiveSource, ArchiveSummary, Shard
+from allfour.pipeline.run.columns import PEOPLE, SEVERAL
 
 
 @dataclass(frozen=True, slots=True)

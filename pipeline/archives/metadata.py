@@ -20,7 +20,7 @@ from typing import Any
 
 from PIL import Image
 
-from pipeline.decoding import sniff_format
+from allfour.pipeline.archives.decoding import sniff_format
 
 MAX_TEXT_BYTES = 4 * 2**20
 """Longest metadata text that is looked at; ComfyUI's graphs reach some 100 KB."""

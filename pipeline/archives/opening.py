@@ -7,19 +7,20 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline.archives.base import ArchiveError, ArchiveSource, NoImagesError
-from pipeline.archives.folder import LocalTree
-from pipeline.archives.kinds import Kind, is_hidden, kind_of
-from pipeline.archives.listing import Tree
-from pipeline.archives.manifest import ManifestSource
-from pipeline.archives.options import ArchiveOptions
-from pipeline.archives.parquet import ParquetSource
-from pipeline.archives.remote import RemoteTree, address_path, expand, scheme_of, show_address
-from pipeline.archives.run_images import RunImages
-from pipeline.archives.tar import TarSource
-from pipeline.archives.text import natural_key
-from pipeline.archives.tree import TreeSource
-from pipeline.archives.zip import ZipSource
+from allfour.errors import ArchiveError
+from allfour.pipeline.archives.base import ArchiveSource, NoImagesError
+from allfour.pipeline.archives.folder import LocalTree
+from allfour.pipeline.archives.kinds import Kind, is_hidden, kind_of
+from allfour.pipeline.archives.listing import Tree
+from allfour.pipeline.archives.manifest import ManifestSource
+from allfour.pipeline.archives.options import ArchiveOptions
+from allfour.pipeline.archives.parquet import ParquetSource
+from allfour.pipeline.archives.remote import RemoteTree, address_path, expand, scheme_of, show_address
+from allfour.pipeline.archives.run_images import RunImages
+from allfour.pipeline.archives.tar import TarSource
+from allfour.pipeline.archives.text import natural_key
+from allfour.pipeline.archives.tree import TreeSource
+from allfour.pipeline.archives.zip import ZipSource
 
 
 def open_source(location: str | os.PathLike[str], *, options: ArchiveOptions | None = None) -> ArchiveSource:

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from pipeline.archives.base import DEFAULT_SHARD_SIZE
-from pipeline.archives.text import PromptBook
+from allfour.pipeline.archives.base import DEFAULT_SHARD_SIZE
+from allfour.pipeline.archives.text import PromptBook
 
 Layout = Literal["auto", "folder", "manifest", "tar", "zip", "parquet", "run"]
 PromptFrom = Literal["auto", "folder", "caption", "column", "metadata"]

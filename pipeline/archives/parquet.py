@@ -15,22 +15,22 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.archives.base import (
+from allfour.errors import ArchiveError
+from allfour.pipeline.archives.base import (
     INDEX_STRIDE,
     NO_PROMPT_ID,
     ArchivedImage,
-    ArchiveError,
     ArchiveItem,
     ArchiveSummary,
     NoImagesError,
     Shard,
 )
-from pipeline.archives.columns import PROMPT_NAMES, pick, whole_number
-from pipeline.archives.metadata import prompt_in_image
-from pipeline.archives.options import ArchiveOptions
-from pipeline.archives.remote import open_binary, show_address, stamp_of
-from pipeline.archives.text import Prompt, clean_text, cut_note, escape_name
-from pipeline.archives.tree import PROBED, broken_item, find_shard, metadata_note
+from allfour.pipeline.archives.columns import PROMPT_NAMES, pick, whole_number
+from allfour.pipeline.archives.metadata import prompt_in_image
+from allfour.pipeline.archives.options import ArchiveOptions
+from allfour.pipeline.archives.remote import open_binary, show_address, stamp_of
+from allfour.pipeline.archives.text import Prompt, clean_text, cut_note, escape_name
+from allfour.pipeline.archives.tree import PROBED, broken_item, find_shard, metadata_note
 
 IMAGE_NAMES = (
     "image",

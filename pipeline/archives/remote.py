@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 from urllib.parse import urlsplit, urlunsplit
 
-from pipeline.archives.base import ArchiveError
-from pipeline.archives.folder import MAX_CAPTION_BYTES
-from pipeline.archives.kinds import is_hidden
-from pipeline.archives.listing import SNIFF_BYTES, FileEntry
-from pipeline.archives.text import escape_name, natural_key
+from allfour.errors import ArchiveError
+from allfour.pipeline.archives.folder import MAX_CAPTION_BYTES
+from allfour.pipeline.archives.kinds import is_hidden
+from allfour.pipeline.archives.listing import SNIFF_BYTES, FileEntry
+from allfour.pipeline.archives.text import escape_name, natural_key
 
 SCHEMES: Mapping[str, str] = {
     "s3": "pip install 'allfour[s3]'",

@@ -13,18 +13,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.archives.base import (
-    DEFAULT_SHARD_SIZE,
-    ArchivedImage,
-    ArchiveError,
-    ArchiveItem,
-    ArchiveSummary,
-    Shard,
-)
-from pipeline.archives.folder import read_file
-from pipeline.archives.options import DEFAULT_MAX_IMAGE_BYTES
-from pipeline.archives.text import escape_name
-from pipeline.records import IMAGES_SCHEMA, ImageStatus
+from allfour.errors import ArchiveError
+from allfour.pipeline.archives.base import DEFAULT_SHARD_SIZE, ArchivedImage, ArchiveItem, ArchiveSummary, Shard
+from allfour.pipeline.archives.folder import read_file
+from allfour.pipeline.archives.options import DEFAULT_MAX_IMAGE_BYTES
+from allfour.pipeline.archives.text import escape_name
+from allfour.pipeline.run.columns import IMAGES_SCHEMA, ImageStatus
 
 TABLE = "images.parquet"
 _COLUMNS = ("prompt_id", "prompt", "group", "index", "seed", "path", "sha256", "extra")

@@ -19,25 +19,25 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import BinaryIO, cast
 
-from pipeline.archives.base import (
+from allfour.errors import ArchiveError
+from allfour.pipeline.archives.base import (
     INDEX_STRIDE,
     NO_PROMPT_ID,
     ArchivedImage,
-    ArchiveError,
     ArchiveItem,
     ArchiveSummary,
     NoImagesError,
     Shard,
 )
-from pipeline.archives.kinds import Kind, extension, kind_of
-from pipeline.archives.listing import CAPTION_EXTENSIONS
-from pipeline.archives.metadata import caption_in_file, prompt_in_image
-from pipeline.archives.options import ArchiveOptions
-from pipeline.archives.remote import address_path, open_binary, scheme_of, show_address, stamp_of
-from pipeline.archives.tar_stream import BrokenTarError, TarMember, TarStream
-from pipeline.archives.text import Prompt, clean_text, cut_note, escape_name
-from pipeline.archives.tree import PROBED, metadata_note
-from pipeline.decoding import sniff_format
+from allfour.pipeline.archives.decoding import sniff_format
+from allfour.pipeline.archives.kinds import Kind, extension, kind_of
+from allfour.pipeline.archives.listing import CAPTION_EXTENSIONS
+from allfour.pipeline.archives.metadata import caption_in_file, prompt_in_image
+from allfour.pipeline.archives.options import ArchiveOptions
+from allfour.pipeline.archives.remote import address_path, open_binary, scheme_of, show_address, stamp_of
+from allfour.pipeline.archives.tar_stream import BrokenTarError, TarMember, TarStream
+from allfour.pipeline.archives.text import Prompt, clean_text, cut_note, escape_name
+from allfour.pipeline.archives.tree import PROBED, metadata_note
 
 MAX_CAPTION_BYTES = 2**20
 MAX_KEY_IMAGES = 64

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from pipeline.archives.base import prompt_id_for
+from allfour.pipeline.config.ids import prompt_id_for
 
 MAX_PROMPT_CHARS = 10_000
 """Longer prompts and captions are cut in the tables; their ids are made from the whole text."""

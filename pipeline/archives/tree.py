@@ -6,17 +6,17 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from pipeline.archives.base import (
+from allfour.errors import ArchiveError
+from allfour.pipeline.archives.base import (
     INDEX_STRIDE,
     NO_PROMPT_ID,
     ArchivedImage,
-    ArchiveError,
     ArchiveItem,
     ArchiveSummary,
     NoImagesError,
     Shard,
 )
-from pipeline.archives.listing import (
+from allfour.pipeline.archives.listing import (
     CAPTION_EXTENSIONS,
     ChunkPart,
     Listing,
@@ -27,9 +27,9 @@ from pipeline.archives.listing import (
     prompt_name,
     shard_of,
 )
-from pipeline.archives.metadata import caption_in_file, prompt_in_image
-from pipeline.archives.options import ArchiveOptions, PromptFrom
-from pipeline.archives.text import Prompt, alike_note
+from allfour.pipeline.archives.metadata import caption_in_file, prompt_in_image
+from allfour.pipeline.archives.options import ArchiveOptions, PromptFrom
+from allfour.pipeline.archives.text import Prompt, alike_note
 
 EXAMPLES = 5
 PROBED = 20

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
-from pipeline.archives.base import NO_PROMPT_ID
+from allfour.pipeline.archives.base import NO_PROMPT_ID
 
 LACKS_PROMPT = "no prompt: "
 """How the error of such an image begins; what it lacks follows."""

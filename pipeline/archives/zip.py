@@ -15,14 +15,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import BinaryIO
 
-from pipeline.archives.base import INDEX_STRIDE, ArchiveError, ArchiveItem, ArchiveSummary, NoImagesError, Shard
-from pipeline.archives.folder import MAX_CAPTION_BYTES
-from pipeline.archives.kinds import is_hidden
-from pipeline.archives.listing import SNIFF_BYTES, FileEntry
-from pipeline.archives.options import ArchiveOptions
-from pipeline.archives.remote import address_path, open_binary, show_address, stamp_of
-from pipeline.archives.text import escape_name
-from pipeline.archives.tree import TreeSource, broken_item, find_shard
+from allfour.errors import ArchiveError
+from allfour.pipeline.archives.base import INDEX_STRIDE, ArchiveItem, ArchiveSummary, NoImagesError, Shard
+from allfour.pipeline.archives.folder import MAX_CAPTION_BYTES
+from allfour.pipeline.archives.kinds import is_hidden
+from allfour.pipeline.archives.listing import SNIFF_BYTES, FileEntry
+from allfour.pipeline.archives.options import ArchiveOptions
+from allfour.pipeline.archives.remote import address_path, open_binary, show_address, stamp_of
+from allfour.pipeline.archives.text import escape_name
+from allfour.pipeline.archives.tree import TreeSource, broken_item, find_shard
 
 SURVEYED = 100
 """Zips that a summary looks into."""

@@ -9,14 +9,15 @@ from typing import Any
 
 from markupsafe import Markup
 
-from pipeline.report import compare_prose as say
-from pipeline.report import compare_svg, prose, svg, text
-from pipeline.report.document import Header, Interval, Metrics, read_header, read_metrics
-from pipeline.report.html import environment, inlined, security_policy
-from pipeline.report.tables import ImageRecord, read_images
-from pipeline.report.thumbnails import make_thumbnails
-from pipeline.report.view import PageBuilder, flatten
-from pipeline.statistics import wilson
+from allfour.pipeline import words
+from allfour.pipeline.report import compare_prose as say
+from allfour.pipeline.report import compare_svg, prose, svg
+from allfour.pipeline.report.html import environment, inlined, security_policy
+from allfour.pipeline.report.tables import ImageRecord, read_images
+from allfour.pipeline.report.thumbnails import make_thumbnails
+from allfour.pipeline.report.view import PageBuilder, flatten
+from allfour.pipeline.run.documents import Header, Interval, Metrics, read_header, read_metrics
+from allfour.pipeline.statistics import wilson
 
 MAX_ROWS = 12
 """Prompts with images; with more pairs there are fewer of each."""
@@ -45,7 +46,7 @@ def render_comparison(comparison: Mapping[str, Any], paths: Sequence[Path]) -> s
     Parameters
     ----------
     comparison
-        What `pipeline.comparison.compare` returned.
+        What `allfour.pipeline.analyses.comparison.compare.compare` returned.
     paths
         The run folders, in its order.
 
@@ -72,7 +73,7 @@ def render_comparison(comparison: Mapping[str, Any], paths: Sequence[Path]) -> s
         "labels": comparison["labels"][comparison["headline"]],
         "series": svg.series_class,
         "size": comparison["set_size"],
-        "confidence": text.level(comparison["confidence"]),
+        "confidence": words.level(comparison["confidence"]),
         "runs": [
             _provenance(run, entry, comparison["confidence"])
             for run, entry in zip(runs, comparison["runs"], strict=True)
@@ -92,7 +93,7 @@ def _banners(runs: Sequence[_Run]) -> Iterator[str]:
         if run.header.drawn_world:
             yield prose.DRAWN_WORLD
         elif run.header.notice:
-            yield text.clean(run.header.notice)
+            yield words.clean(run.header.notice)
 
 
 def _standfirst(comparison: Mapping[str, Any]) -> str | None:
@@ -109,11 +110,11 @@ def _provenance(run: _Run, entry: Mapping[str, Any], confidence: float) -> dict[
         summary = summary.model_copy(update={"unanimity": Interval(value=own.value, low=own.low, high=own.high)})
     maker = run.header.generator or run.header.source or {}
     return {
-        "name": text.clean(entry["name"], 80),
+        "name": words.clean(entry["name"], 80),
         "facts": [
             ("created", run.header.created or "–"),
-            ("images", text.grouped(run.metrics.accounting.requested)),
-            ("prompts", text.grouped(len(run.metrics.prompts))),
+            ("images", words.grouped(run.metrics.accounting.requested)),
+            ("prompts", words.grouped(len(run.metrics.prompts))),
             *flatten(maker),
         ],
         "unanimous": summary.unanimous,
@@ -162,7 +163,7 @@ def _pair(
     first, second = runs[0], runs[number]
     records = read_images(first.path, wanted, size), read_images(second.path, wanted, size)
     both = _Both(number, (first, second), records)
-    names = text.clean(pair["first"], 60), text.clean(pair["second"], 60)
+    names = words.clean(pair["first"], 60), words.clean(pair["second"], 60)
     return {
         "id": f"pair-{number}",
         "first": names[0],
@@ -171,7 +172,7 @@ def _pair(
         "in_part": any(row[side]["images"] > size for row in chosen for side in ("first", "second")),
         "standfirst": say.standfirst(pair, comparison["confidence"]),
         "change": say.change(pair),
-        "warnings": [text.clean(warning, 500) for warning in pair["warnings"]],
+        "warnings": [words.clean(warning, 500) for warning in pair["warnings"]],
         "tiles": _tiles(rows, both, len(chosen)) if tiles else [],
         "scatter": None if tiles else _scatter(rows, labels[0], names),
         "estimates": _estimates(pair, labels, size),
@@ -198,7 +199,7 @@ def _tiles(rows: Sequence[Mapping[str, Any]], both: _Both, linked: int) -> list[
             for run, images in zip(both.runs, both.records, strict=True)
         ]
         found.append(
-            {"anchor": anchor if place <= linked else None, "name": text.clean(row["text"], 80), "pictures": pictures}
+            {"anchor": anchor if place <= linked else None, "name": words.clean(row["text"], 80), "pictures": pictures}
         )
     return found
 
@@ -209,8 +210,8 @@ def _scatter(rows: Sequence[Mapping[str, Any]], label: str, names: tuple[str, st
         one, two = _mark(row["first"]["share"].get(label)), _mark(row["second"]["share"].get(label))
         if one is not None and two is not None and one.value is not None and two.value is not None:
             changed = row["q_value"] is not None and row["q_value"] <= 0.05
-            points.append((one.value, two.value, text.clean(row["text"], 80), changed))
-    what = f"share of {text.plural(label)}"
+            points.append((one.value, two.value, words.clean(row["text"], 80), changed))
+    what = f"share of {words.plural(label)}"
     return compare_svg.scatter(points, f"{what} per prompt in {names[1]} over {names[0]}", names[0], names[1], what)
 
 
@@ -228,7 +229,7 @@ def _line(name: str, meaning: str, one: str, two: str, entry: Mapping[str, Any])
         "second": two,
         "difference": say.points(entry["value"]),
         "interval": say.points_interval(entry.get("low"), entry.get("high")),
-        "p": "–" if entry.get("p_value") is None else text.p_value(entry["p_value"]),
+        "p": "–" if entry.get("p_value") is None else words.p_value(entry["p_value"]),
         "mark": svg.Mark(entry["value"], entry.get("low"), entry.get("high")),
     }
 
@@ -244,26 +245,26 @@ def _with_figures(lines: list[dict[str, Any]]) -> dict[str, Any]:
 def _estimates(pair: Mapping[str, Any], labels: Sequence[str], size: int) -> dict[str, Any]:
     summary = pair["summary"]
     moves, prompts = summary["unanimous"], summary["unanimous"]["prompts"]
-    whole, shares = text.all_of(size), summary["share_difference"]
+    whole, shares = words.all_of(size), summary["share_difference"]
     lines = [
         _line(
             f"{whole[:1].upper()}{whole[1:]} of one kind",
-            f"Share of prompts whose first {text.word(size)} images agree.",
-            text.percent(moves["first"] / prompts) if prompts else "–",
-            text.percent(moves["second"] / prompts) if prompts else "–",
+            f"Share of prompts whose first {words.word(size)} images agree.",
+            words.percent(moves["first"] / prompts) if prompts else "–",
+            words.percent(moves["second"] / prompts) if prompts else "–",
             summary["unanimity_difference"],
         )
     ]
     if any(row[side]["images"] > size for row in pair["prompts"] for side in ("first", "second")):
         every = summary["unanimity_all_images_difference"]
-        meaning = f"How often {text.word(size)} images drawn from all images of a prompt agree."
-        one, two = text.percent(every["first"]), text.percent(every["second"])
-        lines.append(_line(f"Any set of {text.word(size)}", meaning, one, two, every))
+        meaning = f"How often {words.word(size)} images drawn from all images of a prompt agree."
+        one, two = words.percent(every["first"]), words.percent(every["second"])
+        lines.append(_line(f"Any set of {words.word(size)}", meaning, one, two, every))
     for label in labels[:1] if len(labels) == 2 else labels:
         entry = shares[label]
-        name = f"Share of {text.plural(label)}"
+        name = f"Share of {words.plural(label)}"
         meaning = "Mean over prompts, each with the same weight."
-        lines.append(_line(name, meaning, text.percent(entry["first"]), text.percent(entry["second"]), entry))
+        lines.append(_line(name, meaning, words.percent(entry["first"]), words.percent(entry["second"]), entry))
     return _with_figures(lines)
 
 
@@ -271,7 +272,7 @@ def _moves(moves: Mapping[str, Any], labels: Sequence[str]) -> dict[str, Any]:
     """From what to what: the first run's verdicts down, the second's across."""
     kinds: list[str | None] = [*labels, None]
     counts = {(move["first"], move["second"]): move["prompts"] for move in moves["moves"]}
-    names = [f"all {text.plural(kind)}" if kind else "not all of one kind" for kind in kinds]
+    names = [f"all {words.plural(kind)}" if kind else "not all of one kind" for kind in kinds]
     return {
         "columns": names,
         "rows": [
@@ -298,15 +299,15 @@ def _rows(rows: Sequence[Mapping[str, Any]], both: _Both, labels: Sequence[str],
         difference = row["difference"][first]
         sides = [strip[row["id"]] for strip in strips]
         marks = [_mark(row[side]["share"].get(first)) for side in ("first", "second")]
-        said = f"{text.plural(first)}: {sides[0].share}, then {sides[1].share}"
+        said = f"{words.plural(first)}: {sides[0].share}, then {sides[1].share}"
         found.append(
             {
                 "anchor": f"c{both.number}-{place}",
                 "rank": row["rank"],
-                "text": text.clean(row["text"], 300),
-                "group": None if row["group"] is None else text.group_text(row["group"]),
+                "text": words.clean(row["text"], 300),
+                "group": None if row["group"] is None else words.group_text(row["group"]),
                 "verdict": say.verdict_change(row, size),
-                "difference": f"Share of {text.plural(first)} {say.points(difference['value'])} points",
+                "difference": f"Share of {words.plural(first)} {say.points(difference['value'])} points",
                 "interval": say.points_interval(difference["low"], difference["high"]),
                 "test": _tested(row),
                 "figure": compare_svg.shares_chart(marks, said),
@@ -320,8 +321,8 @@ def _tested(row: Mapping[str, Any]) -> str:
     if row["p_value"] is None:
         return "not tested: a run has no label here"
     q = row["q_value"]
-    adjusted = "" if q is None else f" ({text.p_value(q).replace('p', '').replace('=', '').strip()} adjusted)"
-    return f"{text.p_value(row['p_value'])}{adjusted}"
+    adjusted = "" if q is None else f" ({words.p_value(q).replace('p', '').replace('=', '').strip()} adjusted)"
+    return f"{words.p_value(row['p_value'])}{adjusted}"
 
 
 def _attributes(pair: Mapping[str, Any], labels: Mapping[str, Sequence[str]]) -> list[dict[str, Any]]:
@@ -329,29 +330,29 @@ def _attributes(pair: Mapping[str, Any], labels: Mapping[str, Sequence[str]]) ->
     for name, entry in pair["attributes"].items():
         shares = entry["share_difference"]
         lines = [
-            _line(text.label_text(label), "", text.percent(found["first"]), text.percent(found["second"]), found)
+            _line(words.label_text(label), "", words.percent(found["first"]), words.percent(found["second"]), found)
             for label, found in ((label, shares[label]) for label in labels[name] if label in shares)
         ]
-        views.append({"name": text.label_text(name), **_with_figures(lines)})
+        views.append({"name": words.label_text(name), **_with_figures(lines)})
     return views
 
 
 def _listed(row: Mapping[str, Any], labels: Sequence[str]) -> dict[str, Any]:
     def side(name: str) -> str:
         found = row[name]["share"].get(labels[0])
-        return "–" if not found or found["value"] is None else text.percent(found["value"])
+        return "–" if not found or found["value"] is None else words.percent(found["value"])
 
     difference = row["difference"][labels[0]]
     return {
         "rank": row["rank"],
-        "text": text.clean(row["text"], 200),
+        "text": words.clean(row["text"], 200),
         "first": side("first"),
         "second": side("second"),
         "images": f"{row['first']['images']} / {row['second']['images']}",
         "difference": say.points(difference["value"]),
         "interval": say.points_interval(difference["low"], difference["high"]),
-        "p": "–" if row["p_value"] is None else text.p_value(row["p_value"]),
-        "q": "–" if row["q_value"] is None else text.p_value(row["q_value"]),
+        "p": "–" if row["p_value"] is None else words.p_value(row["p_value"]),
+        "q": "–" if row["q_value"] is None else words.p_value(row["q_value"]),
     }
 
 
@@ -370,8 +371,8 @@ def _references(comparison: Mapping[str, Any]) -> dict[str, Any] | None:
             found = rows.setdefault(
                 row["id"],
                 {
-                    "text": text.clean(row["text"], 200),
-                    "source": text.clean(row["source"], 200),
+                    "text": words.clean(row["text"], 200),
+                    "source": words.clean(row["source"], 200),
                     "reference": row["reference"][label],
                     "marks": [None] * len(entries),
                     "cells": [("–", "–")] * len(entries),
@@ -379,24 +380,24 @@ def _references(comparison: Mapping[str, Any]) -> dict[str, Any] | None:
             )
             mark = _mark(row["share"][label])
             found["marks"][number] = mark
-            q = "–" if row["q_value"] is None else text.p_value(row["q_value"])
-            found["cells"][number] = ("–" if mark is None else text.percent(mark.value), q)
+            q = "–" if row["q_value"] is None else words.p_value(row["q_value"])
+            found["cells"][number] = ("–" if mark is None else words.percent(mark.value), q)
     for found in rows.values():
         found["figure"] = compare_svg.shares_chart(
             found["marks"],
-            f"{found['text']}: reference {text.percent(found['reference'])}",
+            f"{found['text']}: reference {words.percent(found['reference'])}",
             reference=found["reference"],
         )
     note = entries[0]["reference"]
     shown = list(rows.values())[:MAX_REFERRED]
     return {
-        "name": text.clean(note["name"], 100),
-        "source": text.clean(note["source"], 400),
+        "name": words.clean(note["name"], 100),
+        "source": words.clean(note["source"], 400),
         "year": note["year"],
-        "label": text.plural(label),
+        "label": words.plural(label),
         "sentences": [say.reference_sentence(entry) for entry in entries],
         "without": entries[0]["summary"]["prompts_without"],
-        "names": [text.clean(entry["name"], 60) for entry in entries],
+        "names": [words.clean(entry["name"], 60) for entry in entries],
         "rows": shown,
         "unlisted": len(rows) - len(shown),
         "even": note["name"] == "an even split",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pipeline.report.text import (
+from allfour.pipeline.words import (
     all_of,
     clean,
     grouped,

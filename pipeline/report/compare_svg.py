@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from markupsafe import Markup
 
-from pipeline.report.svg import Mark, el
+from allfour.pipeline.report.svg import Mark, el
 
 _SCALES = (0.1, 0.25, 0.5, 1.0)
 

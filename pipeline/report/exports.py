@@ -10,10 +10,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from pipeline.report import prose, text
-from pipeline.report.document import Interval, Metrics, Prompt, read_metrics
-from pipeline.report.view import ranked
-from pipeline.run_folder import write_atomic
+from allfour.pipeline import words
+from allfour.pipeline.report import prose
+from allfour.pipeline.report.view import ranked
+from allfour.pipeline.run.documents import Interval, Metrics, Prompt, read_metrics
+from allfour.pipeline.run.folder import write_atomic
 
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "|", "%", "＝", "＋", "－", "＠")
 _OTHER_COUNTS = ("ambiguous", "mixed", "no_person", "unreadable", "refused", "failed")
@@ -28,7 +29,7 @@ def csv_cell(value: object) -> object:
         return "true" if value else "false"
     if isinstance(value, int | float):
         return value
-    content = text.clean(value, 100_000)
+    content = words.clean(value, 100_000)
     return "'" + content if content.lstrip().startswith(_FORMULA_STARTS) else content
 
 
@@ -94,7 +95,7 @@ def write_prompts_csv(run_dir: Path) -> Path:
 
 def markdown_text(value: object, limit: int = 200) -> str:
     """Foreign text inside Markdown: every mark that could start markup is escaped, so are HTML's."""
-    escaped = re.sub(r"([\\`*_{}\[\]()#+\-.!|~$:@])", r"\\\1", text.clean(value, limit))
+    escaped = re.sub(r"([\\`*_{}\[\]()#+\-.!|~$:@])", r"\\\1", words.clean(value, limit))
     return escaped.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
@@ -108,14 +109,14 @@ _LATEX = {
 
 def latex_text(value: object, limit: int = 200) -> str:
     """Foreign text inside LaTeX: no character keeps a meaning of its own."""
-    return "".join(_LATEX.get(char, char) for char in text.clean(value, limit))
+    return "".join(_LATEX.get(char, char) for char in words.clean(value, limit))
 
 
 def _table_cells(metrics: Metrics, prompt: Prompt) -> tuple[str, str, list[str]]:
     first = metrics.headline_labels[0]
     share = prompt.share.get(first)
-    value = "–" if share is None or share.value is None else text.percent(share.value)
-    interval = "–" if share is None or share.low is None else text.interval_text(share.low, share.high)
+    value = "–" if share is None or share.value is None else words.percent(share.value)
+    interval = "–" if share is None or share.low is None else words.interval_text(share.low, share.high)
     counts = [str(prompt.counts.get(label, 0)) for label in metrics.headline_labels]
     return value, interval, counts
 
@@ -123,8 +124,8 @@ def _table_cells(metrics: Metrics, prompt: Prompt) -> tuple[str, str, list[str]]
 def markdown_table(metrics: Metrics, *, limit: int | None = None) -> str:
     """The ranked prompts as a Markdown table."""
     labels = metrics.headline_labels
-    names = [markdown_text(text.plural(label)) for label in labels]
-    interval_head = f"{text.level(metrics.summary.confidence)} interval"
+    names = [markdown_text(words.plural(label)) for label in labels]
+    interval_head = f"{words.level(metrics.summary.confidence)} interval"
     lines = [
         "| prompt | " + " | ".join(names) + f" | other | share of {names[0]} | {interval_head} | all of one kind |",
         "|---|" + "---:|" * len(labels) + "---:|---:|---:|---|",
@@ -132,7 +133,7 @@ def markdown_table(metrics: Metrics, *, limit: int | None = None) -> str:
     for prompt in ranked(metrics)[:limit]:
         value, interval, counts = _table_cells(metrics, prompt)
         other = prompt.images - sum(prompt.counts.get(label, 0) for label in labels)
-        verdict = f"all {markdown_text(text.plural(prompt.unanimous))}" if prompt.unanimous else "no"
+        verdict = f"all {markdown_text(words.plural(prompt.unanimous))}" if prompt.unanimous else "no"
         lines.append(
             f"| {markdown_text(prompt.text)} | {' | '.join(counts)} | {other} | {value} | {interval} | {verdict} |"
         )
@@ -142,8 +143,8 @@ def markdown_table(metrics: Metrics, *, limit: int | None = None) -> str:
 def latex_table(metrics: Metrics, *, limit: int | None = None) -> str:
     """The ranked prompts as a LaTeX table for `booktabs`."""
     labels = metrics.headline_labels
-    names = [latex_text(text.plural(label)) for label in labels]
-    level = latex_text(text.level(metrics.summary.confidence))
+    names = [latex_text(words.plural(label)) for label in labels]
+    level = latex_text(words.level(metrics.summary.confidence))
     lines = [
         r"\begin{tabular}{l" + "r" * len(labels) + "rl}",
         r"\toprule",
@@ -152,7 +153,7 @@ def latex_table(metrics: Metrics, *, limit: int | None = None) -> str:
     ]
     for prompt in ranked(metrics)[:limit]:
         value, interval, counts = _table_cells(metrics, prompt)
-        verdict = f"all {latex_text(text.plural(prompt.unanimous))}" if prompt.unanimous else "--"
+        verdict = f"all {latex_text(words.plural(prompt.unanimous))}" if prompt.unanimous else "--"
         cells = [latex_text(prompt.text), *counts, latex_text(f"{value} ({interval})").replace("–", "--"), verdict]
         lines.append(" & ".join(cells) + r" \\")
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
@@ -173,7 +174,7 @@ def markdown_summary(metrics: Metrics, *, limit: int = 40, archive: bool = False
         if sentence:
             lines += [sentence, ""]
     sums = [
-        f"{text.grouped(total)} {name} = " + " + ".join(f"{text.grouped(count)} {what}" for count, what in parts)
+        f"{words.grouped(total)} {name} = " + " + ".join(f"{words.grouped(count)} {what}" for count, what in parts)
         for name, total, parts in prose.identities(metrics.accounting, archive=archive)
     ]
     lines += ["; ".join(sums) + ".", ""]
@@ -181,7 +182,7 @@ def markdown_summary(metrics: Metrics, *, limit: int = 40, archive: bool = False
     lines += [""] if metrics.warnings else []
     lines.append(markdown_table(metrics, limit=limit))
     if len(metrics.prompts) > limit:
-        lines.append(f"The first {limit} of {text.quantity(len(metrics.prompts), 'prompt')}.\n")
+        lines.append(f"The first {limit} of {words.quantity(len(metrics.prompts), 'prompt')}.\n")
     return "\n".join(lines)
 
 
@@ -189,7 +190,7 @@ def markdown_summary(metrics: Metrics, *, limit: int = 40, archive: bool = False
 
 
 class GateOutcome(Protocol):
-    """What JUnit needs of a gate; `pipeline.gate.GateResult` has it."""
+    """What JUnit needs of a gate; `allfour.pipeline.metrics.gate.GateResult` has it."""
 
     @property
     def gate(self) -> Any: ...

@@ -11,7 +11,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from pipeline.report import text
+from allfour.pipeline import words
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -26,8 +26,8 @@ def environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     env.filters.update(
-        clean=text.clean, percent=text.percent, grouped=text.grouped, label=text.label_text, plural=text.plural,
-        words=text.group_text, duration=text.seconds_text,
+        clean=words.clean, percent=words.percent, grouped=words.grouped, label=words.label_text, plural=words.plural,
+        words=words.group_text, duration=words.seconds_text,
     )  # fmt: skip
     return env
 

@@ -10,17 +10,17 @@ from typing import Any
 import yaml
 from markupsafe import Markup
 
-from pipeline.report import prose, svg, text
-from pipeline.report.document import Header, Metrics, read_header, read_metrics
-from pipeline.report.html import environment, inlined, script_json, security_policy
-from pipeline.report.pages import remove_pages, write_pages
-from pipeline.report.panels import by_prompt, histogram_counts, intersections, planted_points, qualities
-from pipeline.report.reviewed import reviewed_view
-from pipeline.report.scenes import scenes_view
-from pipeline.report.sensitivity_view import sensitivity_view
-from pipeline.report.tables import ImageRecord, read_images, read_missing
-from pipeline.report.thumbnails import make_thumbnails
-from pipeline.report.view import (
+from allfour.pipeline import words
+from allfour.pipeline.report import prose, svg
+from allfour.pipeline.report.html import environment, inlined, script_json, security_policy
+from allfour.pipeline.report.pages import remove_pages, write_pages
+from allfour.pipeline.report.panels import by_prompt, histogram_counts, intersections, planted_points, qualities
+from allfour.pipeline.report.reviewed import reviewed_view
+from allfour.pipeline.report.scenes import scenes_view
+from allfour.pipeline.report.sensitivity_view import sensitivity_view
+from allfour.pipeline.report.tables import ImageRecord, read_images, read_missing
+from allfour.pipeline.report.thumbnails import make_thumbnails
+from allfour.pipeline.report.view import (
     MAX_ROWS,
     PageBuilder,
     TileView,
@@ -31,7 +31,8 @@ from pipeline.report.view import (
     ranked,
     sample,
 )
-from pipeline.run_folder import write_atomic
+from allfour.pipeline.run.documents import Header, Metrics, read_header, read_metrics
+from allfour.pipeline.run.folder import write_atomic
 
 MAX_TILES = 400
 """Runs with more prompts show a histogram of shares in place of a square per prompt."""
@@ -139,8 +140,8 @@ def render(run_dir: Path, header: Header, metrics: Metrics, *, pages: int = 0) -
         "config": _config_text(header.config),
         "page_data": script_json({"images": builder.data}),
         "against": prose.against(metrics),
-        "level": text.level(metrics.summary.confidence),
-        "calibration_level": text.level((metrics.calibration and metrics.calibration.confidence) or 0.95),
+        "level": words.level(metrics.summary.confidence),
+        "calibration_level": words.level((metrics.calibration and metrics.calibration.confidence) or 0.95),
         "has_reference": any(prompt.reference for prompt in metrics.prompts),
         "subject": _subject(header),
     }
@@ -148,7 +149,7 @@ def render(run_dir: Path, header: Header, metrics: Metrics, *, pages: int = 0) -
 
 
 def _banner(header: Header) -> str | None:
-    notice = text.clean(header.notice) if header.notice else ""
+    notice = words.clean(header.notice) if header.notice else ""
     if not header.drawn_world:
         return notice or None
     return prose.DRAWN_WORLD if "drawn world" in notice.casefold() else f"{prose.DRAWN_WORLD} {notice}".strip()
@@ -160,10 +161,10 @@ def _subject(header: Header) -> str:
         if isinstance(part, dict):
             for key in ("model", "name", "location", "path", "backend", "layout"):
                 if part.get(key):
-                    return text.clean(_last_part(str(part[key])), 80)
+                    return words.clean(_last_part(str(part[key])), 80)
         elif part:
-            return text.clean(part, 80)
-    return text.clean(header.name, 80)
+            return words.clean(part, 80)
+    return words.clean(header.name, 80)
 
 
 def _last_part(location: str) -> str:
@@ -194,7 +195,7 @@ def _tiles(builder: PageBuilder, order: list[Any], records: dict[str, list[Image
 
 def _histogram(metrics: Metrics) -> Markup:
     counts = histogram_counts(metrics)
-    label = text.plural(metrics.headline_labels[0])
+    label = words.plural(metrics.headline_labels[0])
     return svg.histogram(
         counts,
         f"Prompts by share of {label}: {counts[0]} prompts at 0 to 5%, {counts[-1]} prompts at 95 to 100%.",
@@ -210,7 +211,7 @@ def _groups(metrics: Metrics) -> list[dict[str, Any]]:
         unanimity = group.unanimity
         views.append(
             {
-                "name": text.group_text(group.name),
+                "name": words.group_text(group.name),
                 "prompts": group.prompts,
                 "unanimous": group.unanimous,
                 "unanimity": unanimity,
@@ -240,7 +241,7 @@ def _attributes(metrics: Metrics) -> list[dict[str, Any]]:
             lines.append({"label": label, "count": count, "mark": mark, "second": second, "figure": figure})
         views.append(
             {
-                "name": text.label_text(name),
+                "name": words.label_text(name),
                 "lines": lines,
                 "even": even,
                 "never": prose.never_seen(attribute, sum(attribute.counts.get(label, 0) for label in labels)),
@@ -260,8 +261,8 @@ def _planted(metrics: Metrics, header: Header) -> dict[str, Any] | None:
     if not points:
         return None
     covered = sum(point.covered for point in points)
-    label = text.plural(metrics.headline_labels[0])
-    sentence = f"{covered} of {text.quantity(len(points), 'interval')} hold the planted share."
+    label = words.plural(metrics.headline_labels[0])
+    sentence = f"{covered} of {words.quantity(len(points), 'interval')} hold the planted share."
     return {
         "figure": svg.planted_chart(points, f"Measured against planted share of {label} per prompt. {sentence}", label),
         "sentence": sentence,
@@ -276,7 +277,7 @@ def _command(header: Header) -> str | None:
     if header.generator:
         return "allfour audit --config run.yaml"
     location = header.source.get("location") if isinstance(header.source, dict) else None
-    return f"allfour rescore {text.clean(shlex.quote(str(location)), 400)} --config run.yaml" if location else None
+    return f"allfour rescore {words.clean(shlex.quote(str(location)), 400)} --config run.yaml" if location else None
 
 
 def _config_text(config: Any) -> str:
@@ -285,4 +286,4 @@ def _config_text(config: Any) -> str:
     dumped = yaml.safe_dump(
         json.loads(json.dumps(config, default=str)), sort_keys=False, allow_unicode=False, width=100
     )
-    return "\n".join(text.clean(line, 500) for line in dumped.splitlines()[:400])
+    return "\n".join(words.clean(line, 500) for line in dumped.splitlines()[:400])

@@ -9,9 +9,9 @@ from typing import Any
 
 import jinja2
 
-from pipeline.report.document import Metrics, Prompt
-from pipeline.report.view import PageBuilder
-from pipeline.run_folder import write_atomic
+from allfour.pipeline.report.view import PageBuilder
+from allfour.pipeline.run.documents import Metrics, Prompt
+from allfour.pipeline.run.folder import write_atomic
 
 ROWS_PER_PAGE = 500
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from pipeline.report import svg
-from pipeline.report.document import Interval, Metrics, Prompt, Quality
-from pipeline.report.text import clean, label_text, p_value, plural
-from pipeline.report.view import alone
+from allfour.pipeline.report import svg
+from allfour.pipeline.report.view import alone
+from allfour.pipeline.run.documents import Interval, Metrics, Prompt, Quality
+from allfour.pipeline.words import clean, label_text, p_value, plural
 
 
 def histogram_counts(metrics: Metrics, bins: int = 20) -> list[int]:

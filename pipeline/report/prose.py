@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pipeline.report.document import Accounting, Attribute, Header, Interval, Metrics, Summary
-from pipeline.report.text import (
+from allfour.pipeline.run.documents import Accounting, Attribute, Header, Interval, Metrics, Summary
+from allfour.pipeline.words import (
     all_of,
     clean,
     digits_for,

@@ -10,9 +10,9 @@ import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pipeline.records import AMBIGUOUS, MIXED, NO_PERSON
-from pipeline.report import text
-from pipeline.report.html import environment, inlined, script_json, security_policy
+from allfour.pipeline import words
+from allfour.pipeline.report.html import environment, inlined, script_json, security_policy
+from allfour.pipeline.run.columns import AMBIGUOUS, MIXED, NO_PERSON
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ def render_review(
     css, css_hash = inlined("report.css", "review.css")
     script, script_hash = inlined("common.js", "review.js")
     answers = [
-        {"value": label, "key": str(digit), "text": _sentence(text.label_text(label)), "kind": "label"}
+        {"value": label, "key": str(digit), "text": _sentence(words.label_text(label)), "kind": "label"}
         for digit, label in enumerate(labels, 1)
     ]
     answers += [
@@ -73,11 +73,11 @@ def render_review(
             css=css,
             script=script,
             policy=security_policy(css_hash, script_hash),
-            name=text.clean(name, 80),
-            attribute=text.label_text(attribute),
+            name=words.clean(name, 80),
+            attribute=words.label_text(attribute),
             answers=answers,
             total=len(pictures),
-            notice=text.clean(notice) if notice else None,
+            notice=words.clean(notice) if notice else None,
             data=script_json(data),
         )
     )

@@ -7,9 +7,19 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from pipeline.report import svg
-from pipeline.report.document import Agreement, Interval, Metrics, Powered, ReviewSample
-from pipeline.report.text import clean, group_text, grouped, interval_text, label_text, level, percent, plural, quantity
+from allfour.pipeline.report import svg
+from allfour.pipeline.run.documents import Agreement, Interval, Metrics, Powered, ReviewSample
+from allfour.pipeline.words import (
+    clean,
+    group_text,
+    grouped,
+    interval_text,
+    label_text,
+    level,
+    percent,
+    plural,
+    quantity,
+)
 
 MAX_GROUPS = 24
 """Prompt groups listed one by one."""

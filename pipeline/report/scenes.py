@@ -11,11 +11,13 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 from markupsafe import Markup
 
-from pipeline.records import AMBIGUOUS, MIXED
-from pipeline.report import svg
-from pipeline.report.document import GroupScenes, Interval, Metrics, Persons, Scenes
-from pipeline.report.tables import ImageRecord, Key
-from pipeline.report.text import (
+from allfour.pipeline.report import svg
+from allfour.pipeline.report.tables import ImageRecord, Key
+from allfour.pipeline.report.thumbnails import Thumbnail, make_thumbnails
+from allfour.pipeline.report.view import kinds_by_label
+from allfour.pipeline.run.columns import AMBIGUOUS, MIXED
+from allfour.pipeline.run.documents import GroupScenes, Interval, Metrics, Persons, Scenes
+from allfour.pipeline.words import (
     clean,
     grouped,
     interval_text,
@@ -25,8 +27,6 @@ from pipeline.report.text import (
     plural,
     quantity,
 )
-from pipeline.report.thumbnails import Thumbnail, make_thumbnails
-from pipeline.report.view import kinds_by_label
 
 MAX_PROMPTS = 24
 """Prompts listed one by one."""

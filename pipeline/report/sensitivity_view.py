@@ -9,10 +9,10 @@ from pathlib import Path
 from markupsafe import Markup
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from pipeline.report import svg
-from pipeline.report.document import Interval, Metrics, Number, ReportError
-from pipeline.report.text import all_of, clean, grouped, interval_text, label_text, level, percent, quantity
-from pipeline.sensitivity_grid import FACTORS
+from allfour.pipeline.analyses.sensitivity_grid import FACTORS
+from allfour.pipeline.report import svg
+from allfour.pipeline.run.documents import Interval, Metrics, Number, ReportError
+from allfour.pipeline.words import all_of, clean, grouped, interval_text, label_text, level, percent, quantity
 
 MAX_OPEN = 6
 """A factor with more settings is folded away until the reader opens it."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
-from pipeline.report.text import percent
+from allfour.pipeline.words import percent
 
 SERIES = ("a", "b", "c", "d", "e", "f", "g", "h", "i", "j")
 """Class letters of a label's colour, by its place in the attribute; see report.css."""

@@ -14,8 +14,8 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 from numpy.typing import NDArray
 
-from pipeline.records import AMBIGUOUS, MIXED, NO_PERSON, UNREADABLE, ImageStatus
-from pipeline.report.document import ReportError
+from allfour.pipeline.run.columns import AMBIGUOUS, MIXED, NO_PERSON, UNREADABLE, ImageStatus
+from allfour.pipeline.run.documents import ReportError
 
 Key = tuple[str, int]
 """prompt_id and index: what names an image."""

@@ -25,15 +25,15 @@ import pyarrow.dataset as ds
 from PIL import Image
 from pydantic import ValidationError
 
-from pipeline.archives import ArchiveOptions, Budget, fetch
-from pipeline.archives.remote import scheme_of
-from pipeline.archives.text import unescape_name
-from pipeline.config import ArchiveConfig
-from pipeline.decoding import UnreadableImage, decode
-from pipeline.records import ImageStatus
-from pipeline.report.tables import ImageRecord, Key
-from pipeline.report.text import grouped
-from pipeline.run_folder import write_table
+from allfour.pipeline.archives import ArchiveOptions, Budget, fetch
+from allfour.pipeline.archives.decoding import UnreadableImage, decode
+from allfour.pipeline.archives.remote import scheme_of
+from allfour.pipeline.archives.text import unescape_name
+from allfour.pipeline.config import ArchiveConfig
+from allfour.pipeline.report.tables import ImageRecord, Key
+from allfour.pipeline.run.columns import ImageStatus
+from allfour.pipeline.run.folder import write_table
+from allfour.pipeline.words import grouped
 
 KEPT = "thumbnails.parquet"
 """Pictures of images out of containers and from addresses, in the run folder."""

@@ -9,12 +9,13 @@ from typing import Any
 
 from markupsafe import Markup
 
-from models.attributes import PRESENCE
-from pipeline.records import AMBIGUOUS, MIXED, NO_PERSON, UNREADABLE
-from pipeline.report import prose, svg
-from pipeline.report.document import Interval, Metrics, Prompt
-from pipeline.report.tables import ImageRecord, Key
-from pipeline.report.text import (
+from allfour.models.attributes import PRESENCE
+from allfour.pipeline.report import prose, svg
+from allfour.pipeline.report.tables import ImageRecord, Key
+from allfour.pipeline.report.thumbnails import Thumbnail
+from allfour.pipeline.run.columns import AMBIGUOUS, MIXED, NO_PERSON, UNREADABLE
+from allfour.pipeline.run.documents import Interval, Metrics, Prompt
+from allfour.pipeline.words import (
     clean,
     group_text,
     interval_text,
@@ -24,7 +25,6 @@ from pipeline.report.text import (
     probability,
     word,
 )
-from pipeline.report.thumbnails import Thumbnail
 
 MAX_ROWS = 240
 """Runs with more prompts show a sample of this many."""

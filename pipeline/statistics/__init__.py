@@ -4,8 +4,8 @@ docs/method.md has every formula with its assumptions and source; docs/validatio
 interval in simulated audits.
 """
 
-from pipeline.statistics.confusion import Confusion
-from pipeline.statistics.correction import (
+from allfour.pipeline.statistics.confusion import Confusion
+from allfour.pipeline.statistics.correction import (
     CONTRADICTED,
     CORRECTED,
     corrected_prompt_shares,
@@ -13,8 +13,8 @@ from pipeline.statistics.correction import (
     corrected_unanimity,
     rogan_gladen,
 )
-from pipeline.statistics.coverage import CoverageWarning, comparison_coverage_warnings, coverage_warnings
-from pipeline.statistics.imbalance import (
+from allfour.pipeline.statistics.coverage import CoverageWarning, comparison_coverage_warnings, coverage_warnings
+from allfour.pipeline.statistics.imbalance import (
     MEASURES,
     AbsentLabel,
     Imbalance,
@@ -25,17 +25,23 @@ from pipeline.statistics.imbalance import (
     imbalance_scores,
     mean_share,
 )
-from pipeline.statistics.intervals import Interval, clopper_pearson, cluster_bootstrap, mean_over_prompts, wilson
-from pipeline.statistics.likelihood import likelihood_shares
-from pipeline.statistics.paired import (
+from allfour.pipeline.statistics.intervals import (
+    Interval,
+    clopper_pearson,
+    cluster_bootstrap,
+    mean_over_prompts,
+    wilson,
+)
+from allfour.pipeline.statistics.likelihood import likelihood_shares
+from allfour.pipeline.statistics.paired import (
     PairedDifference,
     mcnemar,
     paired_difference,
     prompt_differences,
     sign_flip_test,
 )
-from pipeline.statistics.ppi import Agreement, PoweredEstimate, agreement, powered_mean
-from pipeline.statistics.unanimity import (
+from allfour.pipeline.statistics.ppi import Agreement, PoweredEstimate, agreement, powered_mean
+from allfour.pipeline.statistics.unanimity import (
     Estimand,
     Resolve,
     UnanimityBounds,

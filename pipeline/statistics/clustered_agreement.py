@@ -6,9 +6,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special
 
-from pipeline.statistics.arrays import as_counts, check_confidence
-from pipeline.statistics.intervals import Interval, effective_size, wilson_limit
-from pipeline.statistics.ppi import Agreement
+from allfour.pipeline.statistics.arrays import as_counts, check_confidence
+from allfour.pipeline.statistics.intervals import Interval, effective_size, wilson_limit
+from allfour.pipeline.statistics.ppi import Agreement
 
 
 def clustered_agreement(tables: npt.ArrayLike, *, confidence: float = 0.95) -> Agreement:

@@ -7,7 +7,7 @@ from functools import lru_cache
 import numpy as np
 from scipy import special
 
-from pipeline.statistics.arrays import FloatArray, IntArray
+from allfour.pipeline.statistics.arrays import FloatArray, IntArray
 
 MOST_COMPOSITIONS = 20_000
 """Ways to divide a set over the decisions; above this the exact sum over them is refused."""

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.statistics.arrays import FloatArray, IntArray, as_counts, check_confidence
-from pipeline.statistics.intervals import Interval
+from allfour.pipeline.statistics.arrays import FloatArray, IntArray, as_counts, check_confidence
+from allfour.pipeline.statistics.intervals import Interval
 
 
 @dataclass(frozen=True, eq=False)

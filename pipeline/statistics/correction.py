@@ -24,11 +24,11 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special
 
-from pipeline.statistics.arrays import FloatArray, IntArray, check_confidence
-from pipeline.statistics.compositions import apportion, compositions, set_probabilities, set_scores
-from pipeline.statistics.confusion import Confusion, as_decisions, decision_scores
-from pipeline.statistics.intervals import Interval, effective_size, wilson_limit
-from pipeline.statistics.unanimity import UnanimityEstimate
+from allfour.pipeline.statistics.arrays import FloatArray, IntArray, check_confidence
+from allfour.pipeline.statistics.compositions import apportion, compositions, set_probabilities, set_scores
+from allfour.pipeline.statistics.confusion import Confusion, as_decisions, decision_scores
+from allfour.pipeline.statistics.intervals import Interval, effective_size, wilson_limit
+from allfour.pipeline.statistics.unanimity import UnanimityEstimate
 
 SMALLEST_DISCRIMINATION = 0.02
 """Below this the classifier tells labels apart hardly better than a coin, and nothing is corrected."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pipeline.statistics.confusion import Confusion
-from pipeline.statistics.correction import CONTRADICTED
-from pipeline.statistics.intervals import Interval
+from allfour.pipeline.statistics.confusion import Confusion
+from allfour.pipeline.statistics.correction import CONTRADICTED
+from allfour.pipeline.statistics.intervals import Interval
 
 FEW_PROMPTS = 10
 """Below this, kinds of prompts that are rare are easily missed."""

@@ -18,8 +18,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special, stats
 
-from pipeline.statistics.arrays import FloatArray, as_counts, check_confidence
-from pipeline.statistics.intervals import Interval, mean_over_prompts
+from allfour.pipeline.statistics.arrays import FloatArray, as_counts, check_confidence
+from allfour.pipeline.statistics.intervals import Interval, mean_over_prompts
 
 Measure = Literal["mean_absolute_deviation", "total_variation", "kl_divergence", "entropy_deficit"]
 """How a distance is measured; p are the observed shares, r the reference shares, K the number of labels.

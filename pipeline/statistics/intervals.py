@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special, stats
 
-from pipeline.statistics.arrays import FloatArray, as_values, check_confidence
+from allfour.pipeline.statistics.arrays import FloatArray, as_values, check_confidence
 
 
 @dataclass(frozen=True)

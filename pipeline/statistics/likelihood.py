@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.statistics.arrays import FloatArray, check_confidence
-from pipeline.statistics.confusion import Confusion, as_decisions
-from pipeline.statistics.intervals import Interval
+from allfour.pipeline.statistics.arrays import FloatArray, check_confidence
+from allfour.pipeline.statistics.confusion import Confusion, as_decisions
+from allfour.pipeline.statistics.intervals import Interval
 
 
 def likelihood_shares(

@@ -12,9 +12,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from pipeline.statistics.arrays import FloatArray, as_counts, as_values, check_confidence
-from pipeline.statistics.intervals import Interval
-from pipeline.statistics.unanimity import benjamini_hochberg
+from allfour.pipeline.statistics.arrays import FloatArray, as_counts, as_values, check_confidence
+from allfour.pipeline.statistics.intervals import Interval
+from allfour.pipeline.statistics.unanimity import benjamini_hochberg
 
 _ROUNDING = 1e-9
 _CELLS = 4_000_000

@@ -17,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from pipeline.statistics.arrays import BoolArray, FloatArray, IntArray, as_counts, check_confidence
-from pipeline.statistics.intervals import Interval, wilson
+from allfour.pipeline.statistics.arrays import BoolArray, FloatArray, IntArray, as_counts, check_confidence
+from allfour.pipeline.statistics.intervals import Interval, wilson
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special, stats
 
-from pipeline.statistics.arrays import (
+from allfour.pipeline.statistics.arrays import (
     BoolArray,
     FloatArray,
     IntArray,
@@ -26,7 +26,7 @@ from pipeline.statistics.arrays import (
     check_confidence,
     check_set_size,
 )
-from pipeline.statistics.intervals import Interval, mean_over_prompts, wilson_limit
+from allfour.pipeline.statistics.intervals import Interval, mean_over_prompts, wilson_limit
 
 Resolve = Literal["against", "for", "exclude"]
 """What becomes of unresolved images.

@@ -15,7 +15,7 @@ from torch import nn
 from torch.nn import functional as F  # noqa: N812 - its name everywhere
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from models.generators._portrait.attributes import OCCUPATIONS
+from allfour.models.generators._portrait.attributes import OCCUPATIONS
 from scripts.sandbox.common import Average, Progress, cosine, load, save
 from scripts.sandbox.world import article
 

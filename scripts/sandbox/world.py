@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from models.generators._portrait.attributes import AGES, GENDERS, OCCUPATIONS, SKIN_TONES, PortraitAttributes
-from models.generators._portrait.draw import render, render_empty
-from models.generators._portrait.places import EMPTY
-from models.generators._portrait.prompts import PLACE_NAMES, PlantedTable, Reading, sample_attributes
+from allfour.models.generators._portrait.attributes import AGES, GENDERS, OCCUPATIONS, SKIN_TONES, PortraitAttributes
+from allfour.models.generators._portrait.draw import render, render_empty
+from allfour.models.generators._portrait.places import EMPTY
+from allfour.models.generators._portrait.prompts import PLACE_NAMES, PlantedTable, Reading, sample_attributes
 
 AUDITED = OCCUPATIONS[:20]
 ARTICLE = {

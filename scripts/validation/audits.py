@@ -1,4 +1,4 @@
-"""Audits without and with classifier error, many at once, with the functions of `pipeline.statistics`.
+"""Audits without and with classifier error, many at once, with the functions of `allfour.pipeline.statistics`.
 
 The first audit of every setting is repeated through the public functions and must agree.
 """
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from scipy import special
 
-from pipeline.statistics import (
+from allfour.pipeline.statistics import (
     Confusion,
     corrected_share,
     corrected_unanimity,
@@ -20,11 +20,11 @@ from pipeline.statistics import (
     subset_unanimity,
     unanimity,
 )
-from pipeline.statistics.arrays import IntArray
-from pipeline.statistics.compositions import apportion, compositions, set_probabilities, set_scores
-from pipeline.statistics.confusion import decision_scores
-from pipeline.statistics.correction import confidence_draws, least_doubt, normal_draws
-from pipeline.statistics.intervals import effective_size, wilson_limit
+from allfour.pipeline.statistics.arrays import IntArray
+from allfour.pipeline.statistics.compositions import apportion, compositions, set_probabilities, set_scores
+from allfour.pipeline.statistics.confusion import decision_scores
+from allfour.pipeline.statistics.correction import confidence_draws, least_doubt, normal_draws
+from allfour.pipeline.statistics.intervals import effective_size, wilson_limit
 from scripts.validation.settings import SET_SIZE, Limits, Result, Setting, intervals, summarise, truths
 
 

@@ -8,10 +8,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-from pipeline.records import AMBIGUOUS, MIXED, NO_PERSON
-from pipeline.review import Population, allocate, choose_scheme, make_units
-from pipeline.review_estimates import Sample, by_unit, powered_ratio, powered_share
-from pipeline.statistics import (
+from allfour.pipeline.analyses.review.estimates import Sample, by_unit, powered_ratio, powered_share
+from allfour.pipeline.analyses.review.sample import Population, allocate, choose_scheme, make_units
+from allfour.pipeline.run.columns import AMBIGUOUS, MIXED, NO_PERSON
+from allfour.pipeline.statistics import (
     Confusion,
     comparison_coverage_warnings,
     corrected_share,
@@ -22,7 +22,7 @@ from pipeline.statistics import (
     subset_unanimity,
     unanimity,
 )
-from pipeline.statistics.arrays import FloatArray, IntArray
+from allfour.pipeline.statistics.arrays import FloatArray, IntArray
 from scripts.validation.settings import (
     IMAGES,
     POPULATIONS,

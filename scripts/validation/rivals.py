@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from scipy import special
 
-from pipeline.statistics import subset_unanimity, unanimity
-from pipeline.statistics.arrays import FloatArray, IntArray
+from allfour.pipeline.statistics import subset_unanimity, unanimity
+from allfour.pipeline.statistics.arrays import FloatArray, IntArray
 from scripts.validation.audits import corrected_limits, raw_limits
 from scripts.validation.settings import IMAGES, POPULATIONS, PROMPTS, SET_SIZE, Setting, truths
 

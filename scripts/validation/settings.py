@@ -7,8 +7,8 @@ from typing import Literal
 
 import numpy as np
 
-from pipeline.statistics import Interval
-from pipeline.statistics.arrays import FloatArray
+from allfour.pipeline.statistics import Interval
+from allfour.pipeline.statistics.arrays import FloatArray
 
 SET_SIZE = 4
 LOW, HIGH = 0.93, 0.98

@@ -7,13 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from models.classifiers.base import ClassifierError
-from models.classifiers.clip import pick_device
-from models.devices import choose_device
-from models.generators._diffusion import loading
-from models.generators.base import BackendError
-from pipeline.config import load_config
-from pipeline.doctor import diagnose
+from allfour.errors import BackendError, ClassifierError
+from allfour.models.classifiers.clip import pick_device
+from allfour.models.devices import choose_device
+from allfour.models.generators._diffusion import loading
+from allfour.pipeline.commands.doctor import diagnose
+from allfour.pipeline.config import load_config
 
 NO_GPU = pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
 

@@ -12,11 +12,11 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from pipeline import cli
-from pipeline.cli_output import _describe_counts, conclude_rank
-from pipeline.config import REPOSITORY
-from pipeline.stages import RankSummary
+from allfour.pipeline import cli
+from allfour.pipeline.commands.output import _describe_counts, conclude_rank
+from allfour.pipeline.commands.stages import RankSummary
 from tests.light_backends import install, picture
+from tests.places import REPOSITORY
 
 ATTRIBUTES = "attributes: {gender: {margin: 0.05, labels: {woman: [w], man: [m]}}}\n"
 
@@ -24,7 +24,7 @@ ATTRIBUTES = "attributes: {gender: {margin: 0.05, labels: {woman: [w], man: [m]}
 @pytest.fixture
 def light(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """A working folder with a config, an archive of 2 x 4 good images, and light backends."""
-    from pipeline import stages
+    from allfour.pipeline.commands import stages
 
     monkeypatch.setattr(stages, "build_generator", stages.build_generator)
     monkeypatch.setattr(stages, "build_classifier", stages.build_classifier)

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from pipeline import cli
-from pipeline.cli import app
+from allfour.pipeline import cli
+from allfour.pipeline.cli import app
 from tests.pipeline.report.fixture_run import Options, build_run
 
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Literal
 
-from models.generators.base import BackendError
+from allfour.errors import BackendError
 
 _LOG = logging.getLogger(__name__)
 

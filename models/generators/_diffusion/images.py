@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from models.generators._diffusion.memory import first_line, free_memory
-from models.generators.base import Failed, Finish, Generated, GenerationRequest, Outcome, Refused
+from allfour.models.generators._diffusion.memory import first_line, free_memory
+from allfour.models.generators.base import Failed, Finish, Generated, GenerationRequest, Outcome, Refused
 
 _LOG = logging.getLogger(__name__)
 BLACK = "the image is all black: the decoder overflowed. Try --set generator.dtype=float32"

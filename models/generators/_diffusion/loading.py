@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from models.devices import choose_device
-from models.generators._diffusion.memory import first_line
-from models.generators.base import BackendError
+from allfour import resources
+from allfour.errors import BackendError
+from allfour.models.devices import choose_device
+from allfour.models.generators._diffusion.memory import first_line
 
 _LOG = logging.getLogger(__name__)
-REPOSITORY = Path(__file__).resolve().parents[3]
 _PROBE_SECONDS = 5.0
 OFFLINE_ALTERNATIVE = (
     "Without any download: --set generator.model=models/sandbox/diffusion draws with the sandbox's own model"
@@ -75,7 +75,7 @@ def pick_dtype(torch: Any, name: str, device: str) -> str:
 def find_lora(settings: Mapping[str, Any]) -> Lora:
     """The adapter of a config. Raises BackendError where it is not one .safetensors file, or PEFT is missing."""
     path = Path(str(settings["path"])).expanduser()
-    path = path if path.is_absolute() else REPOSITORY / path
+    path = resources.locate(path) or path
     files = [path] if path.is_file() else sorted(path.glob("*.safetensors"))
     if len(files) != 1 or files[0].suffix != ".safetensors":
         raise BackendError(
@@ -150,7 +150,7 @@ def local_folder(model: str) -> Path | None:
         It is a folder and no model, or neither a folder nor a hub id.
     """
     path = Path(model).expanduser()
-    local = path if path.is_absolute() or path.is_dir() else REPOSITORY / path
+    local = resources.locate(path) or path
     if local.is_dir():
         if not (local / "model_index.json").is_file():
             raise BackendError(
@@ -245,7 +245,7 @@ def public_name(model: str) -> str:
     path = Path(model)
     if not path.is_absolute():
         return model
-    return path.relative_to(REPOSITORY).as_posix() if path.is_relative_to(REPOSITORY) else path.name
+    return resources.packaged_name(path) or path.name
 
 
 def _sha256(path: Path) -> str:

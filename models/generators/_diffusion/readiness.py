@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from models.generators._diffusion import loading
-from models.generators._diffusion.memory import meter_of
-from models.generators.base import BackendError
+from allfour.errors import BackendError
+from allfour.models.generators._diffusion import loading
+from allfour.models.generators._diffusion.memory import meter_of
 
 _BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
 _SPARE = 1.3

@@ -1,1 +1,1 @@
-"""Parts of the `openai-images` generator. Private: use `models.generators.openai_images`."""
+"""Parts of the `openai-images` generator. Private: use `allfour.models.generators.openai_images`."""

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from models.generators._openai.secrets import Scrubber
+from allfour.models.generators._openai.secrets import Scrubber
 
 MODERATION_CODES = frozenset(
     {"content_policy_violation", "moderation_blocked", "content_filter", "contentfilter", "respect_moderation"}

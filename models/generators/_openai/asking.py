@@ -12,15 +12,15 @@ from typing import Any
 
 import openai
 
-from models.generators._openai.answers import Answer, BadAnswerError, Item, Verdict, read_answer
-from models.generators._openai.bytes_check import NotAnImageError, check_image, decode_base64
-from models.generators._openai.client import AnswerTooLargeError, Call, Judge, StoppedError, current_call
-from models.generators._openai.download import Downloader, DownloadError
-from models.generators._openai.ledger import BudgetReachedError, Ledger, Settlement, fingerprint
-from models.generators._openai.preflight import missing_model
-from models.generators._openai.secrets import Scrubber
-from models.generators._openai.settings import SEED_RANGE, Settings
-from models.generators.base import Failed, Generated, GenerationRequest, Outcome, Refused
+from allfour.models.generators._openai.answers import Answer, BadAnswerError, Item, Verdict, read_answer
+from allfour.models.generators._openai.bytes_check import NotAnImageError, check_image, decode_base64
+from allfour.models.generators._openai.client import AnswerTooLargeError, Call, Judge, StoppedError, current_call
+from allfour.models.generators._openai.download import Downloader, DownloadError
+from allfour.models.generators._openai.ledger import BudgetReachedError, Ledger, Settlement, fingerprint
+from allfour.models.generators._openai.preflight import missing_model
+from allfour.models.generators._openai.secrets import Scrubber
+from allfour.models.generators._openai.settings import SEED_RANGE, Settings
+from allfour.models.generators.base import Failed, Generated, GenerationRequest, Outcome, Refused
 
 MAX_EMPTY_ANSWERS = 3
 """Answers without one image, in a row, before the images asked for are given up."""

@@ -21,12 +21,12 @@ from typing import Any
 import httpx2
 import openai
 
-from models.generators._openai.answers import MAYBE_BILLED_STATUSES, Verdict
-from models.generators._openai.bytes_check import MAX_IMAGE_BYTES
-from models.generators._openai.ledger import Ledger
-from models.generators._openai.pacing import Pacer
-from models.generators._openai.settings import Settings
-from models.generators.base import GenerationRequest
+from allfour.models.generators._openai.answers import MAYBE_BILLED_STATUSES, Verdict
+from allfour.models.generators._openai.bytes_check import MAX_IMAGE_BYTES
+from allfour.models.generators._openai.ledger import Ledger
+from allfour.models.generators._openai.pacing import Pacer
+from allfour.models.generators._openai.settings import Settings
+from allfour.models.generators.base import GenerationRequest
 
 _NOT_SENT = (
     httpx2.ConnectError,

@@ -17,7 +17,7 @@ import threading
 from collections.abc import Callable
 from urllib.parse import quote, urljoin, urlsplit
 
-from models.generators._openai.bytes_check import MAX_IMAGE_BYTES
+from allfour.models.generators._openai.bytes_check import MAX_IMAGE_BYTES
 
 MAX_REDIRECTS = 3
 TRIES = 3

@@ -24,8 +24,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from models.generators._openai.settings import NANO
-from models.generators.base import BackendError, Generated, GenerationRequest, Outcome, Refused
+from allfour.errors import BackendError
+from allfour.models.generators._openai.settings import NANO
+from allfour.models.generators.base import Generated, GenerationRequest, Outcome, Refused
 
 FORMAT = 1
 

@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
 
-from models.generators._openai.answers import read_error
-from models.generators._openai.secrets import Scrubber
-from models.generators._openai.settings import SHUTDOWN_BY_PROVIDER, Settings
+from allfour.models.generators._openai.answers import read_error
+from allfour.models.generators._openai.secrets import Scrubber
+from allfour.models.generators._openai.settings import SHUTDOWN_BY_PROVIDER, Settings
 
 _LOOKS_LIKE_IMAGES = re.compile(r"image|dall|flux|diffusion|sdxl|\bsd[-_.]?\d|imagen|kandinsky|pixart", re.IGNORECASE)
 _NAMED_AT_MOST = 12

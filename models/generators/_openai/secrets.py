@@ -7,7 +7,7 @@ import re
 from typing import Any
 from urllib.parse import quote
 
-from models.generators.base import BackendError
+from allfour.errors import BackendError
 
 REDACTED = "[redacted]"
 

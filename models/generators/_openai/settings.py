@@ -13,7 +13,7 @@ from decimal import Decimal
 from typing import Any
 from urllib.parse import urlsplit
 
-from models.generators.base import BackendError
+from allfour.errors import BackendError
 
 DEFAULT_BASE_URL = "https://api.openai.com/v1"
 PROVIDER_HOST = "api.openai.com"

@@ -6,9 +6,9 @@ import random
 
 from PIL import Image
 
-from models.generators._portrait import outfits, person, places
-from models.generators._portrait.attributes import PortraitAttributes
-from models.generators._portrait.canvas import Canvas, rgb, shade
+from allfour.models.generators._portrait import outfits, person, places
+from allfour.models.generators._portrait.attributes import PortraitAttributes
+from allfour.models.generators._portrait.canvas import Canvas, rgb, shade
 
 
 def render(attributes: PortraitAttributes, *, seed: int, size: int = 64) -> Image.Image:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
-from models.generators._portrait.canvas import Canvas, Colour, Point, mix, rgb, shade
-from models.generators._portrait.person import Figure, torso
+from allfour.models.generators._portrait.canvas import Canvas, Colour, Point, mix, rgb, shade
+from allfour.models.generators._portrait.person import Figure, torso
 
 Layer = Callable[[Canvas, Figure, random.Random], None]
 

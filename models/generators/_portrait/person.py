@@ -9,8 +9,8 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
-from models.generators._portrait.attributes import PortraitAttributes
-from models.generators._portrait.canvas import Canvas, Colour, Point, luminance, mix, rgb, shade
+from allfour.models.generators._portrait.attributes import PortraitAttributes
+from allfour.models.generators._portrait.canvas import Canvas, Colour, Point, luminance, mix, rgb, shade
 
 SKIN = {
     "light": (rgb("#f9e0d2"), rgb("#f3d0b8"), rgb("#eac0a0")),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
-from models.generators._portrait.canvas import Canvas, Colour, mix, rgb, shade
+from allfour.models.generators._portrait.canvas import Canvas, Colour, mix, rgb, shade
 
 Place = Callable[[Canvas, random.Random], None]
 

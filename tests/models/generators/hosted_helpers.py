@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
-from models.generators.base import Failed, Generated, GenerationRequest, Outcome, Refused, image_seed
-from models.generators.openai_images import OpenAIImages
+from allfour.models.generators.base import Failed, Generated, GenerationRequest, Outcome, Refused, image_seed
+from allfour.models.generators.openai_images import OpenAIImages
 from tests.loopback_image_server import KEY, LoopbackImageServer
 
 KEY_ENV = "ALLFOUR_TEST_KEY"

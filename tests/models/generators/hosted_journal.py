@@ -13,8 +13,8 @@ import os
 import sys
 from pathlib import Path
 
-from models.generators.base import Generated
-from models.generators.openai_images import OpenAIImages
+from allfour.models.generators.base import Generated
+from allfour.models.generators.openai_images import OpenAIImages
 from tests.models.generators.hosted_helpers import KEY_ENV, requests
 
 

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from models.generators.base import BackendError, Generator
-from models.generators.openai_images import SettingsError
+from allfour.errors import BackendError
+from allfour.models.generators.base import Generator
+from allfour.models.generators.openai_images import SettingsError
 from tests.loopback_image_server import Asked, Fault, png
 from tests.models.generators.hosted_helpers import (
     KEY,
@@ -378,7 +379,7 @@ def test_json_under_a_wrong_content_type_is_taken(server: LoopbackImageServer) -
 
 
 def test_a_body_without_end_is_cut_off(server: LoopbackImageServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("models.generators._openai.client._MAX_ANSWER_BYTES", 100_000)
+    monkeypatch.setattr("allfour.models.generators._openai.client._MAX_ANSWER_BYTES", 100_000)
     server.plan = always(Fault("raw", status=200, body=b" " * 300_000))
     (outcome,) = make(server).generate(requests(1, 1))
     assert isinstance(outcome, Failed)
@@ -387,7 +388,7 @@ def test_a_body_without_end_is_cut_off(server: LoopbackImageServer, monkeypatch:
 
 
 def test_an_image_of_too_many_pixels(server: LoopbackImageServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("models.generators._openai.bytes_check.MAX_PIXELS", 100)
+    monkeypatch.setattr("allfour.models.generators._openai.bytes_check.MAX_PIXELS", 100)
     (outcome,) = make(server).generate(requests(1, 1))
     assert isinstance(outcome, Failed)
     assert "16x16 pixels are more than the 100 allowed" in outcome.error
@@ -487,7 +488,7 @@ def test_a_defect_costs_one_row(server: LoopbackImageServer, monkeypatch: pytest
     def broken(data: bytes) -> str:
         raise RuntimeError("a defect")
 
-    monkeypatch.setattr("models.generators._openai.asking.check_image", broken)
+    monkeypatch.setattr("allfour.models.generators._openai.asking.check_image", broken)
     found = list(make(server).generate(requests(1, 2)))
     assert kinds(found) == {"Failed": 2}
 

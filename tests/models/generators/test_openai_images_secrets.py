@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from models.generators._openai.secrets import REDACTED, Scrubber, read_key
-from models.generators.base import BackendError
+from allfour.errors import BackendError
+from allfour.models.generators._openai.secrets import REDACTED, Scrubber, read_key
 from tests.loopback_image_server import Fault, png
 from tests.models.generators.hosted_helpers import KEY_ENV, LoopbackImageServer, kinds, make, requests
 

@@ -16,11 +16,12 @@ import pytest
 import yaml
 from PIL import Image
 
-from models.generators._portrait.attributes import AGES, GENDERS, OCCUPATIONS, SKIN_TONES
-from models.generators._portrait.person import sample_figure
-from models.generators._portrait.prompts import PlantedTable, read_prompt
-from models.generators.base import BackendError, Generated, GenerationRequest, Generator, image_seed
-from models.generators.portrait_renderer import PortraitAttributes, PortraitRenderer, render, render_empty
+from allfour.errors import BackendError
+from allfour.models.generators._portrait.attributes import AGES, GENDERS, OCCUPATIONS, SKIN_TONES
+from allfour.models.generators._portrait.person import sample_figure
+from allfour.models.generators._portrait.prompts import PlantedTable, read_prompt
+from allfour.models.generators.base import Generated, GenerationRequest, Generator, image_seed
+from allfour.models.generators.portrait_renderer import PortraitAttributes, PortraitRenderer, render, render_empty
 
 PLANTED = Path(__file__).parents[3] / "configs" / "references" / "sandbox-planted.yaml"
 
@@ -85,8 +86,8 @@ def test_same_seed_gives_the_same_bytes_in_another_process() -> None:
     assert isinstance(here, Generated)
     code = (
         "import hashlib, sys\n"
-        "from models.generators.base import GenerationRequest\n"
-        "from models.generators.portrait_renderer import PortraitRenderer\n"
+        "from allfour.models.generators.base import GenerationRequest\n"
+        "from allfour.models.generators.portrait_renderer import PortraitRenderer\n"
         f"r = GenerationRequest('p', 0, 'a photo of a nurse', {request.seed})\n"
         f"o = next(iter(PortraitRenderer(planted={str(PLANTED)!r}).generate([r])))\n"
         "sys.stdout.write(hashlib.sha256(o.data).hexdigest())"

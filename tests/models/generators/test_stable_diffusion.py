@@ -16,8 +16,9 @@ import pytest
 import torch
 from PIL import Image
 
-from models.generators.base import BackendError, Failed, Generated, GenerationRequest, Generator, Outcome
-from models.generators.stable_diffusion import StableDiffusion
+from allfour.errors import BackendError
+from allfour.models.generators.base import Failed, Generated, GenerationRequest, Generator, Outcome
+from allfour.models.generators.stable_diffusion import StableDiffusion
 from tests.tiny_diffusion import save_stable_diffusion
 
 ROOT = Path(__file__).parents[3]
@@ -191,7 +192,7 @@ def test_what_cannot_be_had_is_one_clear_error(folder: Path, changes: dict[str, 
 
 
 def test_a_hub_model_without_network_fails_in_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("models.generators._diffusion.loading.hub_answers", lambda: False)
+    monkeypatch.setattr("allfour.models.generators._diffusion.loading.hub_answers", lambda: False)
     began = time.monotonic()
     with pytest.raises(BackendError, match="not in the local cache"):
         StableDiffusion(model="nobody/no-such-model", device="cpu")
@@ -210,9 +211,7 @@ def test_pickled_weights_are_not_loaded(folder: Path, tmp_path: Path) -> None:
 
 
 def test_importing_the_module_imports_nothing_heavy() -> None:
-    code = (
-        "import sys, models.generators.stable_diffusion; print([m for m in ('torch', 'diffusers') if m in sys.modules])"
-    )
+    code = "import sys, allfour.models.generators.stable_diffusion; print([m for m in ('torch', 'diffusers') if m in sys.modules])"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert out.stdout.strip() == "[]"
 

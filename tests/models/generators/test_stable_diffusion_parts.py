@@ -19,13 +19,15 @@ import pytest
 import torch
 from PIL import Image
 
-from models.generators._diffusion import compiling
-from models.generators._diffusion.memory import LARGEST_BATCH, Peak, batch_that_fits
-from models.generators.base import AheadGenerator, BackendError, Failed, Generated, GenerationRequest, Outcome, Refused
-from models.generators.stable_diffusion import StableDiffusion
-from pipeline.config import REPOSITORY, RunConfig
-from pipeline.run_folder import RunFolder
-from pipeline.stages import build_generator
+from allfour.errors import BackendError
+from allfour.models.generators._diffusion import compiling
+from allfour.models.generators._diffusion.memory import LARGEST_BATCH, Peak, batch_that_fits
+from allfour.models.generators.base import AheadGenerator, Failed, Generated, GenerationRequest, Outcome, Refused
+from allfour.models.generators.stable_diffusion import StableDiffusion
+from allfour.pipeline.commands.stages import build_generator
+from allfour.pipeline.config import RunConfig
+from allfour.pipeline.run.folder import RunFolder
+from tests.places import REPOSITORY
 from tests.tiny_diffusion import save_lora, save_sdxl, save_stable_diffusion
 
 REQUESTS = [
@@ -230,8 +232,9 @@ def test_a_compiled_network_draws_the_same_but_for_rounding(folder: Path) -> Non
 
 WITHOUT_COMPILER = """
 import sys
-from models.generators.base import BackendError, GenerationRequest
-from models.generators.stable_diffusion import StableDiffusion
+from allfour.models.generators.base import GenerationRequest
+from allfour.errors import BackendError
+from allfour.models.generators.stable_diffusion import StableDiffusion
 generator = StableDiffusion(model=sys.argv[1], device="cpu", steps=1, guidance_scale=1.0, compile=True)
 try:
     list(generator.generate([GenerationRequest("a", 0, "a", 1)]))

@@ -8,8 +8,8 @@ import tarfile
 from collections.abc import Iterable
 from pathlib import Path
 
-from pipeline.archives import ArchiveItem, ArchiveSource, Shard
-from pipeline.archives.base import NO_PROMPT_ID
+from allfour.pipeline.archives import ArchiveItem, ArchiveSource, Shard
+from allfour.pipeline.archives.base import NO_PROMPT_ID
 
 EMPTY = "no prompt: the column is empty in this row"
 

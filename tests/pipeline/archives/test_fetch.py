@@ -10,7 +10,7 @@ import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.archives import Budget, fetch, open_source
+from allfour.pipeline.archives import Budget, fetch, open_source
 from tests.hostile_images import good_file, write_hostile_names
 from tests.pipeline.archives.helpers import items_of, write_tar, write_tree
 from tests.pipeline.archives.test_parquet import struct_of

@@ -13,11 +13,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.archives import NO_PROMPT_ID, ArchiveError, ArchiveOptions, open_source
-from pipeline.archives.text import clean_text, escape_name, natural_key, unescape_name
-from pipeline.archives.unprompted import LACKS_PROMPT, lacking_prompts
-from pipeline.decoding import UnreadableImage, decode
-from pipeline.records import IMAGES_SCHEMA
+from allfour.pipeline.archives import NO_PROMPT_ID, ArchiveError, ArchiveOptions, open_source
+from allfour.pipeline.archives.decoding import UnreadableImage, decode
+from allfour.pipeline.archives.text import clean_text, escape_name, natural_key, unescape_name
+from allfour.pipeline.archives.unprompted import LACKS_PROMPT, lacking_prompts
+from allfour.pipeline.run.columns import IMAGES_SCHEMA
 from tests.conftest import shared_data
 from tests.hostile_images import good_file, write_hostile_names, write_mixed_archive
 from tests.pipeline.archives.helpers import EMPTY, check_contract, items_of, rows, write_tar, write_tree
@@ -311,8 +311,8 @@ def test_listing_holds_little_per_file(tmp_path: Path, monkeypatch: pytest.Monke
     """Ten million files must list in a few gigabytes: files are stood for by their names and two numbers."""
     import tracemalloc
 
-    from pipeline.archives.folder import LocalTree
-    from pipeline.archives.listing import FileEntry
+    from allfour.pipeline.archives.folder import LocalTree
+    from allfour.pipeline.archives.listing import FileEntry
 
     def walk(self: LocalTree, notes: Counter[str]) -> object:
         for folder in range(20):

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.archives import ArchiveError, ArchiveOptions, open_source
-from pipeline.archives.base import INDEX_STRIDE
+from allfour.pipeline.archives import ArchiveError, ArchiveOptions, open_source
+from allfour.pipeline.archives.base import INDEX_STRIDE
 from tests.hostile_images import good_file
 from tests.pipeline.archives.helpers import check_contract, items_of, rows, write_tree
 

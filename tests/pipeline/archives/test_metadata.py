@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from pipeline.archives.metadata import caption_in_file, prompt_in_graph, prompt_in_image, prompt_in_parameters
+from allfour.pipeline.archives.metadata import caption_in_file, prompt_in_graph, prompt_in_image, prompt_in_parameters
 from tests.hostile_images import bombs, damaged_files, encoded, picture, png_chunk
 
 WEB_UI = (

@@ -19,8 +19,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.archives import ArchiveError, ArchiveOptions, fetch, open_source
-from pipeline.archives.remote import RemoteTree, expand, show_address, unreachable
+from allfour.pipeline.archives import ArchiveError, ArchiveOptions, fetch, open_source
+from allfour.pipeline.archives.remote import RemoteTree, expand, show_address, unreachable
 from tests.hostile_images import good_file
 from tests.pipeline.archives.helpers import check_contract, items_of, rows, write_tar, write_tree
 from tests.pipeline.archives.test_zip import write_zip
@@ -274,7 +274,7 @@ class TestAddresses:
             items_of(open_source(address))
 
     def test_missing_package(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        import pipeline.archives.remote as remote
+        import allfour.pipeline.archives.remote as remote
 
         def absent(*args: object, **kwargs: object) -> None:
             raise ImportError("no module named gcsfs")

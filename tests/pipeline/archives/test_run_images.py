@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.archives import ArchiveError, ArchiveOptions, RunImages, open_source
-from pipeline.records import IMAGES_SCHEMA
+from allfour.pipeline.archives import ArchiveError, ArchiveOptions, RunImages, open_source
+from allfour.pipeline.run.columns import IMAGES_SCHEMA
 from tests.hostile_images import good_file
 from tests.pipeline.archives.helpers import check_contract
 

@@ -17,9 +17,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.archives import INDEX_STRIDE, NO_PROMPT_ID, ArchiveError, ArchiveOptions, open_source
-from pipeline.archives.options import PromptFrom
-from pipeline.archives.tar_stream import BrokenTarError, TarStream
+from allfour.pipeline.archives import INDEX_STRIDE, NO_PROMPT_ID, ArchiveError, ArchiveOptions, open_source
+from allfour.pipeline.archives.options import PromptFrom
+from allfour.pipeline.archives.tar_stream import BrokenTarError, TarStream
 from tests.hostile_images import HOSTILE_NAMES, good_file, zeros
 from tests.pipeline.archives.helpers import check_contract, items_of, rows, write_tar
 from tests.pipeline.archives.test_metadata import png as png_with
@@ -307,7 +307,7 @@ class TestHostile:
             items_of(open_source(path))
 
     def test_gzip_bomb(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("pipeline.archives.tar._BOMB_BYTES", 2**24)
+        monkeypatch.setattr("allfour.pipeline.archives.tar._BOMB_BYTES", 2**24)
         info = tarfile.TarInfo("p/1.png")
         info.size = 2**36
         good = tarfile.TarInfo("p/0.png")

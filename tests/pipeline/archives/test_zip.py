@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.archives import INDEX_STRIDE, NO_PROMPT_ID, ArchiveError, ArchiveOptions, open_source
+from allfour.pipeline.archives import INDEX_STRIDE, NO_PROMPT_ID, ArchiveError, ArchiveOptions, open_source
 from tests.hostile_images import good_file
 from tests.pipeline.archives.helpers import check_contract, items_of, rows, write_tree
 

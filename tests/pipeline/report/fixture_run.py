@@ -21,13 +21,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image, ImageDraw
 
-from pipeline import statistics
-from pipeline.calibration import Calibration
-from pipeline.config import Reference, ReferencePrompt
-from pipeline.metrics import compute_metrics
-from pipeline.records import AMBIGUOUS, IMAGES_SCHEMA, NO_PERSON, SCORES_SCHEMA, UNREADABLE
-from pipeline.run_folder import RunFolder
-from pipeline.tallies import tally
+from allfour.pipeline import statistics
+from allfour.pipeline.config import Reference, ReferencePrompt
+from allfour.pipeline.metrics.calibration import Calibration
+from allfour.pipeline.metrics.compute import compute_metrics
+from allfour.pipeline.metrics.tallies import tally
+from allfour.pipeline.run.columns import AMBIGUOUS, IMAGES_SCHEMA, NO_PERSON, SCORES_SCHEMA, UNREADABLE
+from allfour.pipeline.run.folder import RunFolder
 
 SHE = [
     "homemaker",

@@ -13,10 +13,10 @@ import json
 import shutil
 from pathlib import Path
 
-from pipeline.against_run import against_summary, write_against
-from pipeline.report import write_report
-from pipeline.review_import import review_summary
-from pipeline.run_folder import RunFolder
+from allfour.pipeline.analyses.against import against_summary, write_against
+from allfour.pipeline.analyses.review.results import review_summary
+from allfour.pipeline.report import write_report
+from allfour.pipeline.run.folder import RunFolder
 from tests.pipeline.report.fixture_run import Options
 from tests.pipeline.report.test_reviewed import reviewed_run
 from tests.pipeline.report.test_scenes import add_scenes

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.report import write_report
+from allfour.pipeline.report import write_report
 from tests.browser import CHROMIUM, FLAGS, NEEDS_CHROMIUM, axe_source, violations
 from tests.pipeline.report.fixture_run import Options, build_run
 from tests.pipeline.report.full_run import full_run

@@ -14,9 +14,9 @@ from typing import Any
 import jsonschema
 import pytest
 
-from pipeline.gate import evaluate, parse_gate
-from pipeline.report import exports
-from pipeline.report.document import read_metrics
+from allfour.pipeline.metrics.gate import evaluate, parse_gate
+from allfour.pipeline.report import exports
+from allfour.pipeline.run.documents import read_metrics
 from tests.pipeline.report.fixture_run import INJECTIONS, Options, build_run
 
 
@@ -119,7 +119,7 @@ def test_junit_tells_hit_gates_from_passed_ones(run: Path) -> None:
 
 
 def schema() -> dict[str, Any]:
-    return dict(json.loads((Path(exports.__file__).parent / "metrics.schema.json").read_text()))
+    return dict(json.loads((Path(exports.__file__).parents[1] / "run" / "metrics.schema.json").read_text()))
 
 
 @pytest.mark.parametrize("which", ["run", "hostile"])

@@ -13,10 +13,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.records import IMAGES_SCHEMA, SCORES_SCHEMA, UNREADABLE
-from pipeline.report import ReportError, svg, text, write_report
-from pipeline.report.document import Metrics, Prompt
-from pipeline.report.view import PageBuilder, sample
+from allfour.pipeline import words
+from allfour.pipeline.report import ReportError, svg, write_report
+from allfour.pipeline.report.view import PageBuilder, sample
+from allfour.pipeline.run.columns import IMAGES_SCHEMA, SCORES_SCHEMA, UNREADABLE
+from allfour.pipeline.run.documents import Metrics, Prompt
 from tests.pipeline.report.fixture_run import INJECTIONS, Options, build_run
 
 
@@ -219,13 +220,13 @@ def test_the_sample_holds_both_ends_and_no_prompt_twice() -> None:
     ],
 )
 def test_percentages_never_claim_a_certainty(value: float | None, shown: str) -> None:
-    assert text.percent(value) == shown
+    assert words.percent(value) == shown
 
 
 def test_foreign_text_is_bared_of_what_cannot_be_seen() -> None:
-    assert text.clean("a\x00b\u202ec\ud800d\ne") == "a\\x00b\\u202ec\\ud800d e"
-    assert text.clean("x" * 500, 10) == "x" * 10 + "…"
-    assert text.clean(None) == ""
+    assert words.clean("a\x00b\u202ec\ud800d\ne") == "a\\x00b\\u202ec\\ud800d e"
+    assert words.clean("x" * 500, 10) == "x" * 10 + "…"
+    assert words.clean(None) == ""
 
 
 def test_an_even_split_of_three_labels_is_a_third() -> None:

@@ -9,17 +9,17 @@ from typing import Any
 import jsonschema
 import pytest
 
-from pipeline.records import AMBIGUOUS
-from pipeline.report import exports, write_report
-from pipeline.report.document import read_metrics
-from pipeline.report.reviewed import reviewed_view
-from pipeline.report.text import interval_text, percent
-from pipeline.review import draw
-from pipeline.review_import import import_answers, review_summary
-from pipeline.run_folder import RunFolder
+from allfour.pipeline.analyses.review.results import import_answers, review_summary
+from allfour.pipeline.analyses.review.sample import draw
+from allfour.pipeline.report import exports, write_report
+from allfour.pipeline.report.reviewed import reviewed_view
+from allfour.pipeline.run.columns import AMBIGUOUS
+from allfour.pipeline.run.documents import read_metrics
+from allfour.pipeline.run.folder import RunFolder
+from allfour.pipeline.words import interval_text, percent
+from tests.pipeline.analyses.test_review import ATTRIBUTES, export
 from tests.pipeline.report.fixture_run import Options, build_run
 from tests.pipeline.report.test_report import Page
-from tests.pipeline.test_review import ATTRIBUTES, export
 
 HOSTILE_RATER = "<script>window.pwned=1</script>"
 
@@ -152,7 +152,7 @@ def test_hostile_names_stay_text(tmp_path: Path) -> None:
 
 
 def schema() -> jsonschema.Draft202012Validator:
-    content = json.loads((Path(exports.__file__).parent / "metrics.schema.json").read_text())
+    content = json.loads((Path(exports.__file__).parents[1] / "run" / "metrics.schema.json").read_text())
     jsonschema.Draft202012Validator.check_schema(content)
     return jsonschema.Draft202012Validator(content)
 

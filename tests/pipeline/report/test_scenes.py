@@ -9,11 +9,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.group_scenes import scenes_of_run
-from pipeline.records import IMAGES_SCHEMA, SCORES_SCHEMA
-from pipeline.report import write_report
-from pipeline.run_folder import RunFolder
-from pipeline.tallies import tally
+from allfour.pipeline.metrics.scenes import scenes_of_run
+from allfour.pipeline.metrics.tallies import tally
+from allfour.pipeline.report import write_report
+from allfour.pipeline.run.columns import IMAGES_SCHEMA, SCORES_SCHEMA
+from allfour.pipeline.run.folder import RunFolder
 from tests.pipeline.report.fixture_run import GENDER, INJECTIONS, Options, build_run
 from tests.pipeline.report.test_report import Page
 

@@ -14,13 +14,13 @@ import yaml
 from PIL import Image
 from typer.testing import CliRunner
 
-from pipeline import stages
-from pipeline.cli import app
-from pipeline.config import RunConfig
-from pipeline.progress import Reporter
-from pipeline.report import ReportError, exports, write_report
-from pipeline.report.text import percent
-from pipeline.run_folder import RunFolder
+from allfour.pipeline.cli import app
+from allfour.pipeline.commands import stages
+from allfour.pipeline.commands.progress import Reporter
+from allfour.pipeline.config import RunConfig
+from allfour.pipeline.report import ReportError, exports, write_report
+from allfour.pipeline.run.folder import RunFolder
+from allfour.pipeline.words import percent
 from tests.pipeline.report.test_report import Page
 
 HOSTILE = '<script>window.pwned=1</script><img src=x onerror="window.pwned=1"> {}'
@@ -108,7 +108,7 @@ def test_where_nothing_was_computed_the_command_is_named(runs: tuple[Path, Path]
 
 
 def test_metrics_fit_the_schema(runs: tuple[Path, Path]) -> None:
-    schema = json.loads((Path(exports.__file__).parent / "metrics.schema.json").read_text())
+    schema = json.loads((Path(exports.__file__).parents[1] / "run" / "metrics.schema.json").read_text())
     for run in runs:
         metrics = json.loads((run / "metrics.json").read_text())
         jsonschema.Draft202012Validator(schema).validate(metrics)

@@ -24,15 +24,17 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from pipeline import cli, stages
-from pipeline.archives import Budget, fetch
-from pipeline.config import ConfigError, RunConfig
-from pipeline.progress import Reporter
-from pipeline.report import thumbnails, write_report
-from pipeline.report.tables import ImageRecord, read_images
-from pipeline.report.thumbnails import KEPT, make_thumbnails
-from pipeline.review import draw
-from pipeline.run_folder import RunFolder
+from allfour.errors import ConfigError
+from allfour.pipeline import cli
+from allfour.pipeline.analyses.review.sample import draw
+from allfour.pipeline.archives import Budget, fetch
+from allfour.pipeline.commands import stages
+from allfour.pipeline.commands.progress import Reporter
+from allfour.pipeline.config import RunConfig
+from allfour.pipeline.report import thumbnails, write_report
+from allfour.pipeline.report.tables import ImageRecord, read_images
+from allfour.pipeline.report.thumbnails import KEPT, make_thumbnails
+from allfour.pipeline.run.folder import RunFolder
 from tests.hostile_images import encoded, picture
 from tests.light_backends import install
 from tests.pipeline.archives import test_remote

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import cohen_kappa_score
 
-from pipeline import statistics as st
-from pipeline.statistics.clustered_agreement import clustered_agreement
+from allfour.pipeline import statistics as st
+from allfour.pipeline.statistics.clustered_agreement import clustered_agreement
 
 
 def test_values_are_those_of_the_table() -> None:

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.statistics.compositions import compositions, set_probabilities, set_scores
-from pipeline.statistics.confusion import Confusion, decision_scores
-from pipeline.statistics.correction import (
+from allfour.pipeline.statistics.compositions import compositions, set_probabilities, set_scores
+from allfour.pipeline.statistics.confusion import Confusion, decision_scores
+from allfour.pipeline.statistics.correction import (
     CONTRADICTED,
     CORRECTED,
     corrected_prompt_shares,
@@ -17,10 +17,10 @@ from pipeline.statistics.correction import (
     corrected_unanimity,
     rogan_gladen,
 )
-from pipeline.statistics.coverage import coverage_warnings
-from pipeline.statistics.intervals import Interval
-from pipeline.statistics.likelihood import likelihood_shares
-from pipeline.statistics.unanimity import subset_unanimity, unanimity
+from allfour.pipeline.statistics.coverage import coverage_warnings
+from allfour.pipeline.statistics.intervals import Interval
+from allfour.pipeline.statistics.likelihood import likelihood_shares
+from allfour.pipeline.statistics.unanimity import subset_unanimity, unanimity
 
 RATES = np.array([[0.80, 0.12, 0.08], [0.05, 0.90, 0.05]])
 PERFECT = Confusion(np.array([[10**9, 0], [0, 10**9]]))

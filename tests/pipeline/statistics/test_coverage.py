@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from pipeline.statistics import (
+from allfour.pipeline.statistics import (
     Confusion,
     comparison_coverage_warnings,
     coverage_warnings,
@@ -15,8 +15,8 @@ from pipeline.statistics import (
     subset_unanimity,
     unanimity,
 )
-from pipeline.statistics.arrays import FloatArray, IntArray
-from pipeline.statistics.intervals import Interval, wilson
+from allfour.pipeline.statistics.arrays import FloatArray, IntArray
+from allfour.pipeline.statistics.intervals import Interval, wilson
 
 
 def few(prompts: int = 20, **given: object) -> list[str]:

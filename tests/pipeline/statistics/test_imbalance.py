@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.statistics.imbalance import (
+from allfour.pipeline.statistics.imbalance import (
     MEASURES,
     absent_labels,
     imbalance,

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from pipeline.statistics.intervals import (
+from allfour.pipeline.statistics.intervals import (
     Interval,
     clopper_pearson,
     cluster_bootstrap,

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from pipeline.statistics.paired import mcnemar, paired_difference, prompt_differences, sign_flip_test
+from allfour.pipeline.statistics.paired import mcnemar, paired_difference, prompt_differences, sign_flip_test
 
 
 def test_sign_flips_by_hand():

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.statistics.ppi import agreement, powered_mean
+from allfour.pipeline.statistics.ppi import agreement, powered_mean
 
 
 def test_difference_estimator_by_hand():

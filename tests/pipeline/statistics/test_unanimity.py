@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.statistics.unanimity import (
+from allfour.pipeline.statistics.unanimity import (
     benjamini_hochberg,
     poisson_binomial,
     setwise_unanimity,

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from pipeline.statistics import Confusion, corrected_share, corrected_unanimity, mean_share, unanimity
+from allfour.pipeline.statistics import Confusion, corrected_share, corrected_unanimity, mean_share, unanimity
 from scripts.validate_statistics import Task, as_result, code_fingerprint, run_task, run_tasks, tasks
 from scripts.validation.audits import check_corrected, check_raw, corrected_limits, raw_limits
 from scripts.validation.further import (

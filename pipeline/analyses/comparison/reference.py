@@ -1,0 +1,183 @@
+"""A run's shares beside reference shares of the same prompts: labour statistics, a planted world, an even split."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from allfour.pipeline import statistics as st
+from allfour.pipeline.analyses.comparison.comparability import ComparisonError, LoadedRun
+from allfour.pipeline.analyses.comparison.tables import (
+    FALSE_DISCOVERY_RATE,
+    Counts,
+    Floats,
+    difference_entry,
+    flips,
+    label_counts,
+    label_shares,
+    number_or_none,
+    share_distance,
+)
+from allfour.pipeline.config import Reference
+from allfour.pipeline.run.documents import Metrics
+
+UNIFORM = "uniform"
+"""The built-in reference: every label as likely as any other."""
+
+
+def against_reference(run: LoadedRun, reference: Reference | str, confidence: float) -> dict[str, Any]:
+    """One run's shares beside reference shares of the same prompts."""
+    metrics = run.metrics
+    known = _reference_shares(metrics, reference)
+    entries = {
+        name: _against_attribute(metrics, name, metrics.labels.get(name) or list(metrics.headline_labels), shares, confidence)
+        for name, shares in known.items()
+    }  # fmt: skip
+    main = entries.get(metrics.headline)
+    if main is None:
+        there = "no prompts" if isinstance(reference, str) else ", ".join(list(reference.prompts)[:8])
+        raise ComparisonError(
+            f"{run.name}: the reference has no shares of {metrics.headline} for any of its prompts "
+            f"({', '.join(list(run.prompts)[:8])}). Prompts are matched by id; the reference knows: {there}"
+        )
+    return {
+        "name": run.name,
+        "reference": {
+            "name": reference.name if isinstance(reference, Reference) else "an even split",
+            "source": reference.source if isinstance(reference, Reference) else "every label as likely as any other",
+            "year": reference.year if isinstance(reference, Reference) else None,
+        },
+        "summary": {**main["summary"], "prompts_without": len(metrics.prompts) - main["summary"]["prompts"]},
+        "attributes": {name: entry["summary"] for name, entry in entries.items() if name != metrics.headline},
+        "prompts": [{**row, "source": _source(reference, row["id"])} for row in main["prompts"]],
+    }
+
+
+def _source(reference: Reference | str, prompt_id: str) -> str:
+    return reference.prompts[prompt_id].source if isinstance(reference, Reference) else "even split"
+
+
+def _reference_shares(metrics: Metrics, reference: Reference | str) -> dict[str, dict[str, dict[str, float]]]:
+    """Attribute -> prompt id -> label -> share, for prompts of the run; labels without a share have none."""
+    result: dict[str, dict[str, dict[str, float]]] = {}
+    for name, labels in metrics.labels.items():
+        found: dict[str, dict[str, float]] = {}
+        for prompt in metrics.prompts:
+            if isinstance(reference, str):
+                found[prompt.id] = {label: 1 / len(labels) for label in labels}
+            elif prompt.id in reference.prompts and name in reference.prompts[prompt.id].shares:
+                shares = reference.prompts[prompt.id].shares[name]
+                if set(shares) & set(labels):
+                    found[prompt.id] = _checked_shares(reference, prompt.id, name, shares, labels)
+        if found:
+            result[name] = found
+    return result
+
+
+def _checked_shares(
+    reference: Reference, prompt_id: str, attribute: str, shares: Mapping[str, float], labels: Sequence[str]
+) -> dict[str, float]:
+    """Shares that cover the run's labels; the last of them may be left to the rest."""
+    where = f"reference {reference.name!r}, prompts.{prompt_id}.shares.{attribute}"
+    if unknown := sorted(set(shares) - set(labels)):
+        raise ComparisonError(
+            f"{where}: {unknown[0]!r} is no label of the run ({', '.join(labels)}). Name its labels, or leave the "
+            "attribute out"
+        )
+    lacking = [label for label in labels if label not in shares]
+    rest = 1 - sum(shares.values())
+    if len(lacking) > 1 or (not lacking and abs(rest) > 0.005) or rest < -0.005:
+        raise ComparisonError(
+            f"{where}: the shares add up to {1 - rest:.3f} over {', '.join(shares)}; they must cover {', '.join(labels)} and "
+            "add up to 1"
+        )
+    full = {**shares, **{label: max(rest, 0.0) for label in lacking}}
+    total = sum(full.values())
+    return {label: full[label] / total for label in labels}
+
+
+def _against_attribute(
+    metrics: Metrics,
+    name: str,
+    labels: Sequence[str],
+    shares: Mapping[str, Mapping[str, float]],
+    confidence: float,
+) -> dict[str, Any]:
+    prompts = [prompt for prompt in metrics.prompts if prompt.id in shares]
+    counts = label_counts(prompts, name, labels, metrics.headline)
+    given: Floats = np.array([[shares[p.id][label] for label in labels] for p in prompts], dtype=np.float64)
+    totals = counts.sum(axis=1)
+    measured = label_shares(counts)
+    known = totals > 0
+    distance = share_distance(measured, given)
+    p_values, q_values = st.share_tests(counts[:, 0], trials=totals, reference=np.clip(given[:, 0], 0.0, 1.0))
+    interval = st.mean_over_prompts(distance[known], independent=float(totals.sum()) or None, confidence=confidence)
+    images = totals[known]
+    step = 1 / float(np.median(images)) if len(images) else None
+    signed = {
+        label: difference_entry(
+            st.paired_difference(
+                given[known, i], measured[known, i], resolution=step, confidence=confidence, draws=flips(len(prompts))
+            )
+        )
+        for i, label in enumerate(labels)
+    }
+    even = 1 / len(labels)
+    further = np.abs(measured - even).sum(axis=1) > np.abs(given - even).sum(axis=1) + 1e-9
+    rows = []
+    for row, prompt in enumerate(prompts):
+        share = st.wilson(int(counts[row, 0]), int(totals[row]), confidence=confidence)
+        rows.append(
+            {
+                "id": prompt.id,
+                "text": prompt.text,
+                "images": int(totals[row]),
+                "share": {labels[0]: share.to_dict()},
+                "reference": {label: float(given[row, i]) for i, label in enumerate(labels)},
+                "difference": number_or_none(measured[row, 0] - given[row, 0]),
+                "distance": number_or_none(distance[row]),
+                "p_value": number_or_none(p_values[row]),
+                "q_value": number_or_none(q_values[row]),
+            }
+        )
+    rows.sort(key=_furthest)
+    return {
+        "summary": {
+            "label": labels[0],
+            "prompts": int(known.sum()),
+            "mean_absolute_difference": {**interval.to_dict(), "floor": _reference_floor(given[known], images)},
+            "share_difference": signed,
+            "differing_prompts": int((np.nan_to_num(q_values, nan=1.0) <= FALSE_DISCOVERY_RATE).sum()),
+            "further_from_even": int(further[known].sum()),
+        },
+        "prompts": rows,
+    }
+
+
+def _furthest(row: Mapping[str, Any]) -> tuple[float, str]:
+    return 1.0 if row["distance"] is None else -row["distance"], str(row["id"])
+
+
+def _reference_floor(given: Floats, images: Counts) -> float | None:
+    """Mean absolute difference that a generator with exactly the reference shares would show at these numbers of images."""
+    if not len(given):
+        return None
+    if given.shape[1] == 2:
+        values = [_binomial_deviation(int(n), float(p)) for n, p in zip(images, given[:, 0], strict=True)]
+        return float(np.mean(values))
+    random = np.random.default_rng(0)
+    return float(np.mean([_drawn_deviation(random, int(n), row) for n, row in zip(images, given, strict=True)]))
+
+
+def _binomial_deviation(images: int, share: float) -> float:
+    """E |X / n - share| for X binomial, exactly."""
+    hits = np.arange(images + 1)
+    return float((stats.binom.pmf(hits, images, share) * np.abs(hits / images - share)).sum())
+
+
+def _drawn_deviation(random: np.random.Generator, images: int, shares: Floats) -> float:
+    drawn = random.multinomial(images, shares / shares.sum(), size=500) / images
+    return float(np.abs(drawn - shares).sum(axis=1).mean() / 2)

@@ -1,0 +1,415 @@
+"""A sample of a run's images for people to label: who is drawn, with what probability, and the page to label them on.
+
+The classifier's decisions are known for every image; people label some. So that their labels say something of all images
+whatever the classifier's error (pipeline/review_estimates.py), the sample is random with known probabilities: within strata
+of the classifier's decision and the prompt's group, every unit is as likely as any other.
+
+A unit is an image, for shares, or a whole set of a prompt, for unanimity: labels of single images of many sets do not say of
+any set whether all its images agree.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from allfour.errors import ConfigError
+from allfour.models.attributes import AttributeSet
+from allfour.pipeline.archives.base import NO_PROMPT_ID
+from allfour.pipeline.config import RunConfig, recorded_config, validate
+from allfour.pipeline.metrics.tallies import connect
+from allfour.pipeline.report.review_page import Picture, render_review
+from allfour.pipeline.report.tables import ImageRecord
+from allfour.pipeline.report.thumbnails import read_pictures
+from allfour.pipeline.run.columns import AMBIGUOUS, MIXED, NO_PERSON, UNREADABLE, ImageStatus
+from allfour.pipeline.run.folder import RunFolder, fingerprint, utc_now, write_atomic, write_json
+
+Unit = Literal["image", "set"]
+Codes = NDArray[np.int64]
+
+FORMAT = 1
+FOLDER = "review"
+"""Samples that were drawn: RUN/review/ID.json."""
+MAX_LABELS = 9
+"""One digit key each; 0 is `cannot tell`."""
+NO_GROUP = "no group"
+_UNRESOLVED, _DIFFERENT, _NOTHING = "unresolved", "different", "nothing to see"
+_BYTE_BUDGET = 45_000_000
+REMOTE_SECONDS, REMOTE_BYTES = 600.0, 20_000_000_000
+"""What the pictures of a sample may take from an archive at an address: more than those of a report, since all are needed."""
+_LADDER = ((80, 1024, 84), (250, 768, 82), (600, 640, 80), (10**9, 448, 78))
+"""At most so many pictures -> longest side in pixels, JPEG quality."""
+
+
+@dataclass(frozen=True, slots=True)
+class Population:
+    """Every image row of a run that belongs to a prompt, as columns, in the order of images.parquet."""
+
+    prompt_ids: Sequence[str]
+    """Prompt ids by prompt number."""
+    groups: Sequence[str]
+    """Group of each prompt, by prompt number."""
+    prompt: Codes
+    """[rows] prompt number."""
+    index: Codes
+    """[rows] index within the prompt."""
+    rank: Codes
+    """[rows] 1 for a prompt's first image."""
+    category: Codes
+    """[rows] position of the classifier's reading in `categories`; -1 where there is nothing to see."""
+    categories: tuple[str, ...]
+    """Labels of the attribute, then ambiguous, no_person, mixed: what an image can read as."""
+    labels: int
+    """How many of the categories are labels."""
+
+
+@dataclass(frozen=True, slots=True)
+class Units:
+    """What is sampled: images, or sets."""
+
+    kind: Unit
+    owner: Codes
+    """[rows] unit of each image row; -1 for rows of none."""
+    prompt: Codes
+    """[units] prompt number."""
+    size: int
+    """Images of a unit."""
+    predicted: NDArray[np.float64]
+    """[units, categories] share of the unit's images that the classifier reads so; images that are missing add nothing."""
+    visible: Codes
+    """[units] images that can be seen."""
+
+
+@dataclass(frozen=True, slots=True)
+class Strata:
+    """Which stratum every unit is in."""
+
+    names: tuple[str, ...]
+    code: Codes
+    """[units] position in `names`."""
+    scheme: tuple[str, ...]
+    """By what they were made: of `decision`, `group`, `prompt`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """A page that was written."""
+
+    id: str
+    page: Path
+    images: int
+    units: int
+    population: int
+    kind: Unit
+
+
+def read_run(run: RunFolder) -> tuple[RunConfig, AttributeSet]:
+    """Config and attributes of a scored run, from its header.
+
+    Raises
+    ------
+    ConfigError
+        It is no run folder, or its scores do not stand.
+    """
+    header = run.scored_header()
+    config = recorded_config(header.get("config"), where=str(run.header_path))
+    return config, validate(AttributeSet, header.get("attributes"), where=str(run.header_path))
+
+
+def scores_fingerprint(run: RunFolder) -> str:
+    """What tells that the scores are still those that a sample was drawn from."""
+    recorded = run.header().get("stages", {}).get("scores", {}).get("fingerprint")
+    if isinstance(recorded, str):
+        return recorded
+    with run.scores_path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_population(run: RunFolder, attributes: AttributeSet) -> Population:
+    """Every image of the run with what the classifier reads in it."""
+    labels = attributes.labels(attributes.headline)
+    categories = (*labels, AMBIGUOUS, NO_PERSON, MIXED)
+    with connect(run) as connection:
+        rows = connection.execute(
+            'SELECT i.prompt_id, i."group", i."index", row_number() OVER (PARTITION BY i.prompt_id ORDER BY i."index"),'
+            " CASE WHEN i.status = ? THEN coalesce(l.label, ?) ELSE ? END FROM images i"
+            ' LEFT JOIN labels l ON i.prompt_id = l.prompt_id AND i."index" = l."index" AND l.attribute = ?'
+            " WHERE i.prompt_id <> ? ORDER BY i.file_row_number",
+            [ImageStatus.GENERATED.value, UNREADABLE, UNREADABLE, attributes.headline, NO_PROMPT_ID],
+        ).fetchall()
+    numbers: dict[str, int] = {}
+    groups: list[str] = []
+    for prompt_id, group, *_ in rows:
+        if prompt_id not in numbers:
+            numbers[prompt_id] = len(numbers)
+            groups.append(group if group else NO_GROUP)
+    place = {name: position for position, name in enumerate(categories)}
+    return Population(
+        prompt_ids=list(numbers),
+        groups=groups,
+        prompt=np.array([numbers[row[0]] for row in rows], dtype=np.int64),
+        index=np.array([row[2] for row in rows], dtype=np.int64),
+        rank=np.array([row[3] for row in rows], dtype=np.int64),
+        category=np.array([place.get(row[4], -1) for row in rows], dtype=np.int64),
+        categories=categories,
+        labels=len(labels),
+    )
+
+
+def make_units(population: Population, kind: Unit, set_size: int) -> Units:
+    """Images that can be seen, or the sets that the headline is about: the first `set_size` images of every prompt."""
+    rows = len(population.prompt)
+    owner = np.full(rows, -1, dtype=np.int64)
+    if kind == "image":
+        seen = population.category >= 0
+        owner[seen] = np.arange(int(seen.sum()))
+        prompt, size = population.prompt[seen], 1
+    else:
+        whole = np.bincount(population.prompt, minlength=len(population.prompt_ids)) >= set_size
+        number = np.cumsum(whole) - 1
+        inside = whole[population.prompt] & (population.rank <= set_size)
+        owner[inside] = number[population.prompt[inside]]
+        prompt, size = np.flatnonzero(whole), set_size
+    readable = (owner >= 0) & (population.category >= 0)
+    counts = np.zeros((len(prompt), len(population.categories)))
+    np.add.at(counts, (owner[readable], population.category[readable]), 1)
+    return Units(
+        kind=kind, owner=owner, prompt=prompt, size=size, predicted=counts / size, visible=counts.sum(axis=1).astype(int)
+    )  # fmt: skip
+
+
+def stratify(units: Units, population: Population, scheme: Sequence[str]) -> Strata:
+    """The stratum of every unit; names say what the classifier decided of it, and the group or prompt."""
+    decisions = (*population.categories, _UNRESOLVED, _DIFFERENT, _NOTHING)
+    decided = _decided(units, population)
+    groups = sorted(set(population.groups))
+    place = {name: position for position, name in enumerate(groups)}
+    group = np.array([place[name] for name in population.groups], dtype=np.int64)
+    columns, names = [], []
+    for part in scheme:
+        of = {"decision": decided, "group": group[units.prompt], "prompt": units.prompt}[part]
+        columns.append(of)
+        names.append({"decision": decisions, "group": groups, "prompt": population.prompt_ids}[part])
+    # a set without a single image to see needs no label, and so no share of the sample: a stratum of its own
+    nothing = decided == len(decisions) - 1
+    table = np.stack([nothing.astype(np.int64), *(np.where(nothing, 0, column) for column in columns)], axis=1)
+    keys, code = np.unique(table, axis=0, return_inverse=True)
+    said = [
+        _NOTHING if alone else " / ".join(names[i][value] for i, value in enumerate(values)) or "all"
+        for alone, *values in keys.tolist()
+    ]
+    return Strata(tuple(said), code.reshape(-1).astype(np.int64), tuple(scheme))
+
+
+def _decided(units: Units, population: Population) -> Codes:
+    """[units] the category that all images of a unit have, or one of three codes behind them: unresolved, different, nothing."""
+    number, labels = len(population.categories), population.labels
+    best = units.predicted.argmax(axis=1)
+    one = units.predicted.max(axis=1, initial=0) == 1
+    labelled = np.rint(units.predicted[:, :labels].sum(axis=1) * units.size) == units.size
+    result = np.where(labelled, number + 1, number)
+    result = np.where(one & ((best < labels) | (units.kind == "image")), best, result)
+    return np.where(units.visible == 0, number + 2, result).astype(np.int64)
+
+
+def choose_scheme(units: Units, population: Population, number: int) -> Strata:
+    """The finest of the schemes that leaves several sampled units to a stratum."""
+    grouped = len(set(population.groups)) > 1
+    schemes: list[tuple[tuple[str, ...], int]] = [(("decision",), 2), ((), 1)]
+    if grouped:
+        schemes.insert(0, (("decision", "group"), 4))
+    elif units.kind == "image":
+        schemes.insert(0, (("decision", "prompt"), 4))
+    for scheme, least in schemes:
+        strata = stratify(units, population, scheme)
+        sizes = np.bincount(strata.code)
+        if np.minimum(sizes, least).sum() <= number or not scheme:
+            return strata
+    raise AssertionError("the last scheme always fits")
+
+
+def allocate(sizes: Codes, number: int) -> Codes:
+    """How many units to draw of every stratum: in proportion, yet two where there are two, so that a variance can be seen."""
+    take = np.minimum(sizes, 2)
+    wanted = number * sizes / sizes.sum()
+    for _ in range(number - int(take.sum())):
+        short = np.where(take < sizes, wanted - take, -np.inf)
+        if not np.isfinite(short).any():
+            break
+        take[int(short.argmax())] += 1
+    return take
+
+
+def draw(run: RunFolder, *, sample: int, seed: int = 0, whole_sets: bool = False, out: Path | None = None) -> Drawn:
+    """Draw a sample, keep it in RUN/review/, and write the page to label it on.
+
+    Parameters
+    ----------
+    sample
+        Images to label; for whole sets, as many sets as that many images make.
+    seed
+        Of the draw and of the order on the page.
+    whole_sets
+        Draw sets rather than images.
+    out
+        The page. Default: RUN/review.html.
+
+    Raises
+    ------
+    ConfigError
+        No scored run, nothing to label, too many labels for the keys, or pictures that cannot be read here.
+    """
+    config, attributes = read_run(run)
+    path = out or run.path / "review.html"
+    if path.is_dir():
+        raise ConfigError(f"{path} is a folder: name the page's file, as in --out {path / 'review.html'}")
+    attribute, set_size = attributes.headline, config.prompts.set_size
+    labels = attributes.labels(attribute)
+    if len(labels) > MAX_LABELS:
+        raise ConfigError(
+            f"{attribute} has {len(labels)} labels, and the page has {MAX_LABELS} keys: choose a headline attribute with fewer"
+        )
+    kind: Unit = "set" if whole_sets else "image"
+    population = read_population(run, attributes)
+    units = make_units(population, kind, set_size)
+    if not units.visible.sum():
+        what = f"whole set of {set_size} images" if whole_sets else "image that was scored"
+        raise ConfigError(f"{run.path}: no {what} to label")
+    number = max(1, sample // units.size)
+    drawable = int((units.visible > 0).sum())
+    strata = choose_scheme(units, population, min(number, drawable))
+    scores = scores_fingerprint(run)
+    identity = fingerprint("review", FORMAT, scores, kind, attribute, labels, set_size, sample, seed)[:16]
+    chosen, probability = _draw_units(units, strata, min(number, drawable), seed)
+    images = _listing(
+        identity, population, units=units, strata=strata, chosen=chosen, probability=probability, seed=seed
+    )
+    pictures = _pictures(run, images)
+    sizes = np.bincount(strata.code)
+    sampled = np.bincount(strata.code[chosen], minlength=len(sizes))
+    plan = {
+        "format": FORMAT, "id": identity, "created": utc_now(), "unit": kind, "attribute": attribute,
+        "labels": list(labels), "set_size": set_size, "seed": seed, "sample": sample, "scheme": list(strata.scheme),
+        "scores": scores, "units": len(units.prompt),
+        "strata": [
+            {"name": name, "units": int(size), "sampled": int(some), "probability": int(some) / int(size)}
+            for name, size, some in zip(strata.names, sizes, sampled, strict=True)
+        ],
+        "images": images,
+    }  # fmt: skip
+    page = render_review(
+        name=str(run.header().get("name") or run.path.resolve().name),
+        identity=identity,
+        attribute=attribute,
+        labels=labels,
+        pictures=pictures,
+        notice=run.header().get("notice"),
+    )
+    with run.lock():
+        write_json(plan_path(run, identity), plan)
+    write_atomic(path, page.encode("utf-8", "replace"))
+    return Drawn(identity, path, len(images), len(chosen), drawable, kind)
+
+
+def plan_path(run: RunFolder, identity: str) -> Path:
+    """Where a sample is kept."""
+    return run.path / FOLDER / f"{identity}.json"
+
+
+def read_plan(run: RunFolder, identity: str) -> dict[str, Any] | None:
+    """A sample that was drawn from this run, or None."""
+    try:
+        plan = json.loads(plan_path(run, identity).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return plan if isinstance(plan, dict) and plan.get("format") == FORMAT and plan.get("id") == identity else None
+
+
+def _draw_units(units: Units, strata: Strata, number: int, seed: int) -> tuple[Codes, NDArray[np.float64]]:
+    """Numbers of the drawn units, and the probability that each unit had."""
+    seen = np.flatnonzero(units.visible > 0)
+    present, code = np.unique(strata.code[seen], return_inverse=True)
+    sizes = np.bincount(code, minlength=len(present)).astype(np.int64)
+    take = allocate(sizes, number)
+    random = np.random.default_rng([seed, 1])
+    chosen = [
+        random.choice(seen[code == stratum], size=int(some), replace=False) for stratum, some in enumerate(take.tolist())
+    ]  # fmt: skip
+    probability = np.zeros(len(units.prompt))
+    probability[seen] = (take / sizes)[code]
+    return np.sort(np.concatenate(chosen)), probability
+
+
+def _listing(
+    identity: str,
+    population: Population,
+    *,
+    units: Units,
+    strata: Strata,
+    chosen: Codes,
+    probability: NDArray[np.float64],
+    seed: int,
+) -> list[dict[str, Any]]:
+    """The images of the drawn units in the order of the page.
+
+    The order is random over all of them: whoever stops early has labelled a random part, and four images of one prompt do
+    not follow each other, where the first would colour how the next ones read.
+    """
+    rows = np.flatnonzero(np.isin(units.owner, chosen) & (population.category >= 0))
+    result = []
+    for row in np.random.default_rng([seed, 2]).permutation(rows).tolist():
+        unit = int(units.owner[row])
+        prompt_id, index = population.prompt_ids[population.prompt[row]], int(population.index[row])
+        result.append(
+            {
+                "image": fingerprint(identity, prompt_id, index)[:16],
+                "prompt_id": prompt_id,
+                "index": index,
+                "stratum": strata.names[strata.code[unit]],
+                "probability": float(probability[unit]),
+            }
+        )
+    return result
+
+
+def _pictures(run: RunFolder, images: Sequence[dict[str, Any]]) -> list[Picture]:
+    """The pictures, made small enough to fit one page. An image that cannot be shown must not silently leave the sample."""
+    edge, quality = next((edge, quality) for limit, edge, quality in _LADDER if len(images) <= limit)
+    records = _records(run, images)
+    pictures = read_pictures(run.path, records, edge=edge, quality=quality, seconds=REMOTE_SECONDS, size=REMOTE_BYTES)
+    lost = [record for record in records if record.key not in pictures.found]
+    if lost:
+        changed = f" ({len(pictures.changed)} because the bytes changed since scoring)" if pictures.changed else ""
+        advice = (
+            "reading them takes long: run the command again, and it reads on from there"
+            if pictures.cut_short
+            else "run `allfour review` where the images of this run are"
+        )
+        raise ConfigError(
+            f"{len(lost)} of {len(images)} sampled images cannot be read here{changed}, first"
+            f" {f'{lost[0].path or lost[0].key}'[:200]!r}: {advice}"
+        )
+    spent = sum(len(picture.jpeg) for picture in pictures.found.values())
+    if spent > _BYTE_BUDGET:
+        raise ConfigError(f"{len(images)} images make a page of {spent / 1e6:.0f} MB: ask for fewer with --sample")
+    return [Picture(entry["image"], pictures.found[entry["prompt_id"], entry["index"]].jpeg) for entry in images]
+
+
+def _records(run: RunFolder, images: Sequence[dict[str, Any]]) -> list[ImageRecord]:
+    """The rows of sampled images, in the order of the page."""
+    with connect(run) as connection:
+        rows = connection.execute(
+            'SELECT prompt_id, prompt, "index", status, path, sha256, width, height FROM images'
+            " WHERE prompt_id IN (SELECT unnest(?::VARCHAR[]))",
+            [sorted({entry["prompt_id"] for entry in images})],
+        ).fetchall()
+    names = ("prompt_id", "prompt", "index", "status", "path", "sha256", "width", "height")
+    found = {(row[0], row[2]): ImageRecord(**dict(zip(names, row, strict=True))) for row in rows}
+    return [found[entry["prompt_id"], entry["index"]] for entry in images]

@@ -1,0 +1,132 @@
+"""`allfour audit --rank R --world-size N`: one process per GPU makes its share of a plan, into one run folder.
+
+A rank holds the run folder's lock together with the others and writes images, a journal of its own and RUN/ranks/rank-R-of-N.json,
+nothing else. The rank that finds an outcome of every image ends the run alone: table, scores, metrics, report.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from allfour.errors import ConfigError
+from allfour.pipeline.commands import stages
+from allfour.pipeline.commands.progress import Reporter
+from allfour.pipeline.commands.start import check_kind, start_run
+from allfour.pipeline.config import OpenAIImagesConfig, RunConfig, load_attributes
+from allfour.pipeline.generation.generate import generate_images, merge_outcomes, outcomes_left
+from allfour.pipeline.generation.plan import make_plan
+from allfour.pipeline.generation.standing import take_over
+from allfour.pipeline.metrics.calibration import check_calibration
+from allfour.pipeline.run.folder import (
+    RunFolder,
+    RunFolderBusyError,
+    package_versions,
+    sweep_temp_files,
+    utc_now,
+    write_json,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationRankSummary:
+    """What a rank did that did not end the run."""
+
+    run: Path
+    rank: int
+    world_size: int
+    generated: int
+    """Images that this process made, refused and failed ones counted."""
+    images_left: int
+    """Images of any rank that have no outcome; 0 where another rank is ending the run."""
+
+
+def audit_rank(
+    config: RunConfig,
+    run: RunFolder,
+    reporter: Reporter,
+    calibration: Path | None = None,
+    *,
+    rank: int,
+    world_size: int,
+    overwrite: bool = False,
+) -> stages.RunSummary | GenerationRankSummary:
+    """One rank's share of `audit`. What is refused without `overwrite` is seen from the whole plan, so all ranks are refused alike.
+
+    Raises
+    ------
+    ConfigError
+        There is no such rank, it is at work already, or ranks of another world size are.
+    """
+    if isinstance(config.generator, OpenAIImagesConfig):
+        raise ConfigError(
+            "--rank is for generators on this machine: a hosted one is asked by one process, with generator.concurrency"
+        )
+    plan = make_plan(config)
+    attributes = load_attributes(config.attributes.file)
+    check_calibration(calibration, attributes)
+    share = plan.share(rank=rank, world_size=world_size, set_size=config.prompts.set_size)
+    check_kind(run, "audit")
+    started, clock = utc_now(), time.monotonic()
+    with run.lock(shared=True), _world(run, world_size):
+        generator = stages.planned_generator(config, run, plan)
+        identity = dict(generator.identity())
+        take_over(run, config, plan, identity, reporter, journal=run.rank_journal_path(rank), overwrite=overwrite)
+        with reporter.task("generating", len(share.requests)) as task:
+            made = generate_images(run, share, generator, rank=rank, advance=task.advance, skip=task.skip)
+        write_json(
+            run.ranks_folder / f"rank-{rank}-of-{world_size}.json",
+            {"images": len(share.requests), "generated": made.made, "started": started, "finished": utc_now(),
+             "generator": identity, "generation": stages.facts_of(generator), "versions": package_versions()},
+        )  # fmt: skip
+    del generator  # the rank that ends the run scores, and needs the memory
+    # Looked at without the lock: of ranks that end at the same moment, one at least sees all done and finds the folder free.
+    left = outcomes_left(run, plan, identity)
+    if not left:
+        with contextlib.suppress(RunFolderBusyError), run.lock():
+            sweep_temp_files(run.path)
+            start_run(run, config, attributes, kind="audit", generator=identity)
+            merge_outcomes(run, plan, identity)
+            return stages.finish_audit(
+                run,
+                config,
+                plan,
+                attributes,
+                reporter,
+                calibration,
+                identity=identity,
+                generated=made.made,
+                seconds=time.monotonic() - clock,
+            )
+    return GenerationRankSummary(run=run.path, rank=rank, world_size=world_size, generated=made.made, images_left=left)
+
+
+@contextlib.contextmanager
+def _world(run: RunFolder, size: int) -> Iterator[None]:
+    """Ranks of one world size at a time: those of another would make the same images.
+
+    Raises
+    ------
+    RunFolderBusyError
+        Ranks of another world size are at work.
+    """
+    with (run.path / ".lock-world").open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            pass  # others are at work
+        else:
+            file.truncate(0)
+            file.write(str(size))
+            file.flush()
+        fcntl.flock(file, fcntl.LOCK_SH)
+        file.seek(0)
+        if (found := file.read()) != str(size):
+            raise RunFolderBusyError(
+                f"run folder {run.path}: ranks of --world-size {found} are at work. Wait for them, or use their world size"
+            )
+        yield

@@ -1,0 +1,57 @@
+"""`allfour calibrate`: score a labelled set with a config's classifier and write what was learnt."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from allfour.errors import ConfigError
+from allfour.models.classifiers.base import EmbeddingClassifier
+from allfour.pipeline.analyses.labelled_images import open_labelled
+from allfour.pipeline.analyses.probe_fitting import fit_probe
+from allfour.pipeline.commands import stages
+from allfour.pipeline.commands.progress import Reporter
+from allfour.pipeline.config import RunConfig, load_attributes
+from allfour.pipeline.metrics.calibration import calibrate
+from allfour.pipeline.metrics.calibration_doubt import calibration_notes
+from allfour.pipeline.run.folder import write_json
+from allfour.pipeline.scoring.scorer import score_shard
+
+
+def _check_writable(target: Path) -> None:
+    """Raises ConfigError before the scoring where the result could not be written after it."""
+    folder = next(parent for parent in target.absolute().parents if parent.exists())
+    if target.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise ConfigError(f"{target}: cannot be written there. Name another file")
+
+
+def run_calibration(
+    config: RunConfig, dataset: Path, out: Path, probe_path: Path | None, reporter: Reporter
+) -> dict[str, Any]:
+    """Score, compare with the labels, write `out` (and the probe), and return what `out` holds.
+
+    Raises
+    ------
+    ConfigError, ClassifierError
+        The data set, the config or the classifier cannot be used.
+    """
+    for target in filter(None, (out, probe_path)):
+        _check_writable(target)
+    attributes = load_attributes(config.attributes.file)
+    labelled = open_labelled(dataset, attributes)
+    classifier = stages.build_classifier(config, attributes)
+    if probe_path is not None and not isinstance(classifier, EmbeddingClassifier):
+        raise ConfigError("--fit-probe needs a classifier with embeddings (classifier.backend=clip)")
+    with reporter.task("scoring", len(labelled.images)) as task:
+        tables = score_shard(labelled.items(), classifier=classifier, config=config.scoring, advance=task.advance)
+    result = calibrate(labelled, tables, classifier, confidence=config.statistics.confidence)
+    result["warnings"] = calibration_notes(result)
+    if probe_path is not None and isinstance(classifier, EmbeddingClassifier):
+        reporter.note("fitting the probe, with cross-validation")
+        fitted = fit_probe(labelled, tables, classifier, seed=config.statistics.seed)
+        probe_path.parent.mkdir(parents=True, exist_ok=True)
+        fitted.probe.save(probe_path)
+        result["probe"] = fitted.report
+    write_json(out, result)
+    return result

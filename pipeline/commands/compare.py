@@ -1,0 +1,87 @@
+"""`allfour compare`: compare runs and write what was found, as JSON and as a page."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from allfour.errors import ConfigError
+from allfour.pipeline.analyses.comparison.compare import compare_paths
+from allfour.pipeline.report.compare_page import render_comparison
+from allfour.pipeline.run.folder import write_atomic, write_json
+from allfour.pipeline.words import quantity
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenComparison:
+    """What a finished comparison left."""
+
+    comparison: Mapping[str, Any]
+    """What comparison.json holds."""
+    json_path: Path
+    page_path: Path
+
+
+def run_comparison(
+    runs: Sequence[Path], *, out: Path | None = None, reference: str | None = None, shared_only: bool = False
+) -> WrittenComparison:
+    """Compare run folders; they are only read.
+
+    Parameters
+    ----------
+    out
+        An .html file, beside which a .json file of the same name is written, or a folder for compare.html and
+        comparison.json. By default runs/compare-NAMES.
+    reference
+        A file of reference shares, or `uniform`.
+    shared_only
+        Leave out prompts that one run lacks.
+
+    Raises
+    ------
+    ConfigError
+        The runs cannot be compared, or the result cannot be written there.
+    """
+    comparison = compare_paths(runs, reference=reference, shared_only=shared_only)
+    target = out or Path("runs") / default_name([run["name"] for run in comparison["runs"]], reference)
+    if target.suffix.lower() in {".html", ".htm"}:
+        page_path, json_path = target, target.with_suffix(".json")
+    elif target.suffix.lower() == ".json":
+        raise ConfigError(f"--out {target}: name the page (an .html file; the JSON goes beside it) or a folder")
+    else:
+        page_path, json_path = target / "compare.html", target / "comparison.json"
+    try:
+        page = render_comparison(comparison, runs)
+        write_json(json_path, comparison)
+        write_atomic(page_path, page.encode("utf-8", "replace"))
+    except (PermissionError, NotADirectoryError, IsADirectoryError, FileExistsError) as error:
+        raise ConfigError(f"--out {target}: cannot be written: {error.strerror}. Name another file or folder") from None
+    return WrittenComparison(comparison, json_path, page_path)
+
+
+def default_name(names: Sequence[str], reference: str | None) -> str:
+    """`compare-A-B`, safe as a folder name."""
+    parts = [*names[:3], *([Path(reference).stem] if reference and len(names) == 1 else [])]
+    safe = [re.sub(r"[^A-Za-z0-9._]+", "-", part).strip("-.")[:40] for part in parts]
+    return "-".join(["compare", *(part for part in safe if part)])
+
+
+def summary_lines(comparison: Mapping[str, Any]) -> list[str]:
+    """What the command prints."""
+    from allfour.pipeline.report import compare_prose
+
+    lines = []
+    for pair in comparison["comparisons"]:
+        moves = pair["summary"]["unanimous"]
+        lines.append(
+            f"{pair['second']} against {pair['first']}: all {comparison['set_size']} images show one perceived "
+            f"{comparison['headline']} for {moves['second']} against {moves['first']} of {quantity(moves['prompts'], 'prompt')}. "
+            + compare_prose.standfirst(pair, comparison["confidence"])
+        )
+        lines.append(f"  {compare_prose.change(pair)}" if compare_prose.change(pair) else "")
+        lines += [f"note: {warning}" for warning in pair["warnings"]]
+    lines += [compare_prose.reference_sentence(entry) for entry in comparison["references"]]
+    return [line.replace("\u00a0", " ") for line in lines if line]

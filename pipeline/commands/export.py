@@ -1,0 +1,306 @@
+"""`allfour export`: a run in the forms that other programs read. The run is only read."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import re
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from PIL import Image
+
+from allfour.errors import ConfigError
+from allfour.models.attributes import PRESENCE
+from allfour.pipeline.archives import open_source
+from allfour.pipeline.archives.options import ArchiveOptions
+from allfour.pipeline.config import recorded_config
+from allfour.pipeline.metrics.gate import Gate, GateResult, evaluate
+from allfour.pipeline.report.exports import (
+    csv_cell,
+    junit_xml,
+    latex_table,
+    markdown_summary,
+    markdown_text,
+    write_prompts_csv,
+)
+from allfour.pipeline.report.prose import PERCEIVED, of_an_archive
+from allfour.pipeline.run.columns import ImageStatus
+from allfour.pipeline.run.documents import Metrics, ReportError, read_header, read_metrics
+from allfour.pipeline.run.folder import RunFolder, atomic_file, write_atomic
+
+Format = Literal["markdown", "latex", "junit", "csv", "dataset"]
+_SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_\-]{0,99}")
+_EXTENSIONS = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp", "GIF": "gif", "BMP": "bmp", "TIFF": "tif", "AVIF": "avif"}
+
+TIDY_SCHEMA = pa.schema(
+    [
+        pa.field("prompt_id", pa.string(), nullable=False),
+        pa.field("prompt", pa.string()),
+        pa.field("group", pa.string()),
+        pa.field("index", pa.int64(), nullable=False),
+        pa.field("status", pa.string()),
+        pa.field("person", pa.int32(), nullable=False),
+        pa.field("attribute", pa.string(), nullable=False),
+        pa.field("decision", pa.string(), nullable=False),
+        pa.field("label", pa.string()),  # null where the image got no probabilities
+        pa.field("probability", pa.float32()),
+    ]
+)
+
+
+def evaluate_gates(run: Path, gates: Sequence[Gate]) -> list[GateResult]:
+    """Gates against the metrics of a run that stands.
+
+    Raises
+    ------
+    ConfigError
+        It is no measured run, or a gate's path leads to no number of it.
+    """
+    _metrics(run)  # which says in one sentence what is wrong with the file
+    document = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
+    return [evaluate(gate, document) for gate in gates]
+
+
+def text_export(run: Path, kind: Format, *, gates: Sequence[GateResult] = ()) -> bytes:
+    """The run as Markdown, LaTeX, JUnit XML or CSV; `gates` are the test cases of JUnit.
+
+    Raises
+    ------
+    ConfigError
+        It is no measured run.
+    """
+    metrics = _metrics(run)
+    if kind == "markdown":
+        return markdown_summary(metrics, archive=_of_an_archive(run)).encode("utf-8", "replace")
+    if kind == "latex":
+        return latex_table(metrics).encode("utf-8", "replace")
+    if kind == "junit":
+        return ci_junit(metrics, gates, name=run.resolve().name)
+    path = run / "prompts.csv"
+    if not path.exists():
+        path = write_prompts_csv(run)
+    return path.read_bytes()
+
+
+def ci_junit(metrics: Metrics, gates: Sequence[GateResult], *, name: str) -> bytes:
+    """Gates as JUnit test cases, with the headline as properties."""
+    summary = metrics.summary
+    properties: dict[str, object] = {"prompts": summary.prompts, "unanimous": summary.unanimous}
+    if summary.unanimity is not None and summary.unanimity.value is not None:
+        properties |= {f"unanimity.{end}": getattr(summary.unanimity, end) for end in ("value", "low", "high")}
+    return junit_xml(gates, suite=f"allfour {name}", properties=properties)
+
+
+def write_ci_files(run: Path, gates: Sequence[GateResult], *, junit: Path | None, markdown: Path | None) -> None:
+    """What continuous integration picks up: gates as JUnit XML, and the summary as Markdown.
+
+    The Markdown is added to the end of a file that stands, as step summaries want it.
+    """
+    if junit is None and markdown is None:
+        return
+    metrics = _metrics(run)
+    if junit is not None:
+        write_file(junit, ci_junit(metrics, gates, name=run.resolve().name))
+    if markdown is not None:
+        before = markdown.read_bytes() if markdown.is_file() else b""
+        write_file(markdown, before + markdown_summary(metrics, archive=_of_an_archive(run)).encode("utf-8", "replace"))
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Write a file that the user named. Raises ConfigError."""
+    try:
+        write_atomic(path, data)
+    except (PermissionError, NotADirectoryError, IsADirectoryError, FileExistsError) as error:
+        raise ConfigError(f"{path}: cannot be written: {error.strerror}. Name another file") from None
+
+
+def _of_an_archive(run: Path) -> bool:
+    """Whether the images were found and not made; a run without a header is taken for one that made them."""
+    try:
+        return of_an_archive(read_header(run))
+    except ReportError:
+        return False
+
+
+def _metrics(run: Path) -> Metrics:
+    try:
+        metrics = read_metrics(run)
+    except ReportError as error:
+        raise ConfigError(f"{run}: no measured run: {error}") from None
+    RunFolder(run).check_measured()
+    return metrics
+
+
+# --- data set --------------------------------------------------------------------------------------------------------
+
+
+def export_dataset(run: Path, out: Path) -> dict[str, int]:
+    """Write a folder of which `datasets.load_dataset` reads OUT/images and OUT/scores.
+
+    OUT/images/PROMPT_ID/INDEX.EXT with OUT/images/metadata.jsonl, a line per picture: prompt, seed, hash, and each
+    attribute's decision and probability. OUT/scores/scores.parquet and OUT/scores.csv, a row per image, person, attribute
+    and label, for all images that were scored. OUT/README.md says so. The package guesses one file format per folder,
+    hence the two.
+
+    Returns
+    -------
+    Number of `images` written, of `left_out` ones whose bytes are gone or changed, and of `rows` of scores.
+
+    Raises
+    ------
+    ConfigError
+        It is no scored run, or OUT holds something already.
+    ArchiveError
+        The archive that the run scored is not where it was.
+    """
+    metrics = _metrics(run)
+    folder = RunFolder(run)
+    if not folder.images_path.exists() or not folder.scores_path.exists():
+        raise ConfigError(f"{run}: no scored run: images.parquet and scores.parquet must stand there")
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ConfigError(f"--out {out}: holds something already. Name a new or an empty folder")
+    images = pq.read_table(folder.images_path).to_pylist()
+    try:
+        rows = _write_scores(folder, out, images)
+        written, left_out = _write_images(folder, out / "images", images, metrics)
+        write_atomic(out / "README.md", _readme(run.resolve().name, metrics).encode("utf-8", "replace"))
+    except BaseException:
+        shutil.rmtree(out, ignore_errors=True)  # it was empty: half a data set would be taken for a whole one
+        raise
+    return {"images": written, "left_out": left_out, "rows": rows}
+
+
+def _write_scores(folder: RunFolder, out: Path, images: Sequence[Mapping[str, Any]]) -> int:
+    """Both tidy tables, a batch at a time."""
+    known = {(row["prompt_id"], row["index"]): row for row in images}
+    total = 0
+    with (
+        atomic_file(out / "scores" / "scores.parquet") as parquet,
+        pq.ParquetWriter(parquet, TIDY_SCHEMA, compression="zstd") as writer,
+        atomic_file(out / "scores.csv") as raw,
+    ):
+        lines = io.TextIOWrapper(raw, encoding="utf-8", errors="replace", newline="")
+        table = csv.writer(lines, lineterminator="\n")
+        table.writerow(TIDY_SCHEMA.names)
+        for batch in pq.ParquetFile(folder.scores_path).iter_batches(20_000):
+            rows = [row for score in batch.to_pylist() for row in _tidy(score, known)]
+            writer.write_table(pa.Table.from_pylist(rows, schema=TIDY_SCHEMA))
+            table.writerows([csv_cell(row[name]) for name in TIDY_SCHEMA.names] for row in rows)
+            total += len(rows)
+        lines.flush()
+        lines.detach()
+    return total
+
+
+def _tidy(score: Mapping[str, Any], known: Mapping[tuple[str, int], Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+    image = known.get((score["prompt_id"], score["index"]), {})
+    shared = {
+        **{name: image.get(name) for name in ("prompt", "group", "status")},
+        **{name: score[name] for name in ("prompt_id", "index", "person", "attribute", "decision")},
+    }
+    for label, probability in score["probabilities"] or [(None, None)]:
+        yield {**shared, "label": label, "probability": probability}
+
+
+def _write_images(
+    folder: RunFolder, out: Path, images: Sequence[Mapping[str, Any]], metrics: Metrics
+) -> tuple[int, int]:
+    """Original bytes under safe names, and metadata.jsonl; bytes that are not those of the table are left out."""
+    wanted = {row["path"]: row for row in images if row["status"] == ImageStatus.GENERATED and row["path"]}
+    decisions = _decisions(folder)
+    lines = []
+    for path, data in _image_bytes(folder):
+        row = wanted.get(path)
+        if row is None or hashlib.sha256(data).hexdigest() != row["sha256"]:
+            continue
+        extension = _extension(data)
+        if extension is None:
+            continue
+        del wanted[path]
+        name = f"{_safe(row['prompt_id'])}/{int(row['index'])}.{extension}"
+        target = out / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(data)
+        facts = {key: row[key] for key in ("prompt_id", "prompt", "group", "index", "seed", "sha256", "revised_prompt")}
+        found = decisions.get((row["prompt_id"], row["index"]), {})
+        # every line has every key: a column that is missing in the first lines would be lost to the reader
+        read: dict[str, str | float | None] = {}
+        for attribute in metrics.labels:
+            decision, probability = found.get(attribute, (None, None))
+            read[f"perceived_{attribute}"] = decision
+            read[f"perceived_{attribute}_probability"] = probability
+        lines.append(json.dumps({"file_name": name, **facts, **read}, ensure_ascii=True))
+    out.mkdir(parents=True, exist_ok=True)
+    write_atomic(out / "metadata.jsonl", ("\n".join(lines) + "\n").encode() if lines else b"")
+    return len(lines), len(wanted)
+
+
+def _decisions(folder: RunFolder) -> dict[tuple[str, int], dict[str, tuple[str, float | None]]]:
+    """Image -> attribute -> decision and probability; several people are listed with a comma between."""
+    found: dict[tuple[str, int], dict[str, tuple[str, float | None]]] = {}
+    columns = ["prompt_id", "index", "attribute", "decision", "probability"]
+    for batch in pq.ParquetFile(folder.scores_path).iter_batches(20_000, columns=columns):
+        for row in batch.to_pylist():
+            if row["attribute"] == PRESENCE:
+                continue
+            mine = found.setdefault((row["prompt_id"], row["index"]), {})
+            before = mine.get(row["attribute"])
+            mine[row["attribute"]] = (
+                (row["decision"], row["probability"]) if before is None else (f"{before[0]},{row['decision']}", None)
+            )
+    return found
+
+
+def _image_bytes(folder: RunFolder) -> Iterator[tuple[str, bytes]]:
+    """Path as images.parquet names it, and bytes, of everything that the run's source still holds."""
+    header = read_header(folder.path)
+    if header.generator or not isinstance(header.source, dict):
+        source = open_source(str(folder.path), options=ArchiveOptions(layout="run"))
+    else:
+        from allfour.pipeline.commands.stages import archive_options
+
+        config = recorded_config(header.config, where=str(folder.header_path))
+        source = open_source(str(header.source.get("location")), options=archive_options(config))
+    for shard in source.shards():
+        for item in source.read(shard):
+            if item.data is not None:
+                yield item.image.path, item.data
+
+
+def _extension(data: bytes) -> str | None:
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            return _EXTENSIONS.get(image.format or "")
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return None
+
+
+def _safe(prompt_id: str) -> str:
+    """A prompt id as a folder name; what is none is replaced by its hash, whatever wrote the table."""
+    return (
+        prompt_id
+        if _SAFE.fullmatch(prompt_id)
+        else hashlib.sha256(prompt_id.encode("utf-8", "replace")).hexdigest()[:32]
+    )
+
+
+def _readme(name: str, metrics: Metrics) -> str:
+    labels = "".join(
+        f"- `perceived_{attribute}`: {', '.join(markdown_text(label) for label in labels)}, `ambiguous`, `no_person`\n"
+        for attribute, labels in metrics.labels.items()
+    )
+    return (
+        f"# Images and scores of the run {markdown_text(name)}\n\n{PERCEIVED}\n\n"
+        "```python\nfrom datasets import load_dataset\n\n"
+        'pictures = load_dataset("THIS_FOLDER/images")["train"]  # with prompts and readings\n'
+        'scores = load_dataset("THIS_FOLDER/scores")["train"]    # every probability in a row of its own\n```\n\n'
+        "`scores.csv` holds the same rows as the scores. Columns of the pictures:\n\n"
+        f"{labels}\nThe terms of the images are those of the model or archive that they come from.\n"
+    )

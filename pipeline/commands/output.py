@@ -1,0 +1,354 @@
+"""What the commands of `allfour` print, and the exit codes that results stand for.
+
+Every function takes `as_json` where the command has --json, and prints either lines for people or one JSON document.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO
+
+import typer
+
+from allfour.pipeline.metrics import gate as gates
+
+if TYPE_CHECKING:
+    from allfour.pipeline.analyses.review.sample import Drawn
+    from allfour.pipeline.archives.base import ArchiveSummary
+    from allfour.pipeline.commands.audit_ranks import GenerationRankSummary
+    from allfour.pipeline.commands.compare import WrittenComparison
+    from allfour.pipeline.commands.doctor import Check
+    from allfour.pipeline.commands.review import ImportedReview
+    from allfour.pipeline.commands.stages import RankSummary, RunSummary
+
+EXIT_DONE, EXIT_GATE, EXIT_USAGE, EXIT_MISSING = 0, 1, 2, 3
+EXIT_FAULT = 70
+"""A fault of ours, as in sysexits.h: never 1, which says that a gate was hit."""
+
+# --- a run -----------------------------------------------------------------------------------------------------------
+
+
+def conclude(
+    summary: RunSummary,
+    parsed: Sequence[gates.Gate],
+    as_json: bool,
+    *,
+    junit: Path | None = None,
+    markdown: Path | None = None,
+) -> NoReturn:
+    """Print the result of a run and leave with the exit code that it stands for."""
+    results = [gates.evaluate(gate, summary.metrics) for gate in parsed]
+    if junit or markdown:
+        from allfour.pipeline.commands.export import write_ci_files
+
+        write_ci_files(summary.run, results, junit=junit, markdown=markdown)
+    hit = [result for result in results if result.hit]
+    code = EXIT_GATE if hit else EXIT_MISSING if summary.missing else EXIT_DONE
+    if as_json:
+        print(
+            json.dumps(
+                {
+                    "run": str(summary.run),
+                    "report": str(summary.report) if summary.report else None,
+                    "exit_code": code,
+                    "work": dict(summary.work),
+                    "summary": summary.metrics["summary"],
+                    "accounting": summary.metrics["accounting"],
+                    "sensitivity": summary.metrics.get("sensitivity"),
+                    "warnings": summary.metrics["warnings"],
+                    "gates": _gate_entries(results),
+                },
+                indent=1,
+            )
+        )
+    else:
+        _print_summary(summary, results)
+    raise typer.Exit(code)
+
+
+def _print_summary(summary: RunSummary, results: Sequence[gates.GateResult]) -> None:
+    metrics = summary.metrics
+    _print_headline(metrics)
+    print("images: " + _describe_counts(metrics["accounting"], archive=_of_an_archive(summary.run)))
+    if (moved := metrics.get("sensitivity")) and moved["range"] is not None:
+        print(_describe_sensitivity(moved))
+    if second := metrics.get("second_opinion"):
+        print(_describe_second_opinion(second))
+    if other := metrics.get("against"):
+        print(_describe_against(other))
+    for warning in metrics["warnings"]:
+        print(f"note: {warning}")
+    _print_gates(results)
+    if summary.missing:
+        from allfour.pipeline.words import quantity
+
+        are = "is" if summary.missing == 1 else "are"
+        print(
+            f"{quantity(summary.missing, 'image')} {are} missing: see the column `error` of {summary.run / 'images.parquet'}, or the report"
+        )
+        from allfour.pipeline.archives.unprompted import lacking_prompts
+
+        for what, count in list(lacking_prompts(summary.run / "images.parquet").items())[:5]:
+            print(
+                f"  {count:,} of these {'has' if count == 1 else 'have'} no prompt and {'is' if count == 1 else 'are'} not scored: {what}"
+            )
+    print(f"report: {summary.report}")
+
+
+def _print_headline(metrics: Mapping[str, Any]) -> None:
+    top = metrics["summary"]
+    interval = top["unanimity"]
+    if interval["value"] is None:
+        of = f"of {_prompts(top['prompts'])} could be read"
+        why = f"No image {of}" if top["prompts"] else f"No prompt has a whole set of {top['set_size']} images"
+        print(f"{why}: unanimity cannot be told.")
+        return
+    percent = f"{top['confidence'] * 100:.6g}%"
+    print(
+        f"{top['unanimous']:,} of {_prompts(top['prompts'])}: all {top['set_size']} images show one perceived {metrics['headline']} "
+        f"= {interval['value']:.1%} ({percent} interval {interval['low']:.1%} to {interval['high']:.1%}); chance alone would give "
+        f"{_describe_chance(metrics)}"
+    )
+    bounds = top["unanimity_bounds"]
+    if bounds["high"] != bounds["low"]:
+        print(
+            f"  between {bounds['low']:.1%} and {bounds['high']:.1%}, as images without a label are resolved against or for it"
+        )
+    corrected = top["unanimity_corrected"]
+    if corrected is not None and corrected["value"] is not None:
+        print(
+            f"  corrected for the classifier's errors: {corrected['value']:.1%} ({percent} interval {corrected['low']:.1%} to "
+            f"{corrected['high']:.1%}), for any set of {top['set_size']} images of {_prompts(corrected['prompts'])}"
+        )
+
+
+def _prompts(number: int) -> str:
+    from allfour.pipeline.words import quantity
+
+    return quantity(number, "prompt")
+
+
+def _describe_counts(accounting: Mapping[str, int], *, archive: bool) -> str:
+    """The accounting in a line, in the words of the report; nothing is in it twice without saying so."""
+    words = {"requested": "listed", "generated": "found"} if archive else {}
+    parts = []
+    for key, count in accounting.items():
+        if key == "mixed" or not (count or key in ("requested", "scored")):
+            continue
+        of_them = f" ({accounting['mixed']} of them mixed)" if key == "labelled" and accounting.get("mixed") else ""
+        parts.append(f"{count} {words.get(key, key.replace('_', ' '))}{of_them}")
+    return ", ".join(parts)
+
+
+def _of_an_archive(run: Path) -> bool:
+    from allfour.pipeline.report.prose import of_an_archive
+    from allfour.pipeline.run.documents import read_header
+
+    return of_an_archive(read_header(run))
+
+
+def _describe_chance(metrics: Mapping[str, Any]) -> str:
+    """What even draws give: less than for whole sets where some lack a label, since those cannot be unanimous."""
+    top = metrics["summary"]
+    expected, labels = top["unanimity_null"]["expected"], len(metrics["labels"][metrics["headline"]])
+    gaps = "" if math.isclose(expected, labels ** (1 - top["set_size"])) else " (sets with the same gaps)"
+    return f"{expected:.1%}{gaps}"
+
+
+def _describe_sensitivity(moved: Mapping[str, Any]) -> str:
+    from allfour.pipeline.analyses.sensitivity_grid import FACTORS
+
+    most = f"; it moves most with {FACTORS[moved['moved_most']]}" if moved["moved_most"] else ""
+    return f"sensitivity: {moved['low']:.1%} to {moved['high']:.1%} over all settings of the grid{most}"
+
+
+def _describe_second_opinion(second: Mapping[str, Any]) -> str:
+    agreement, decided = second["agreement"], second["images"]["both_decided"]
+    if agreement["value"] is None:
+        return f"second opinion: no image was labelled by this run and by {second['name']}"
+    agrees = f"{second['name']} agrees on {agreement['value']:.1%} of {decided} images ({agreement['low']:.1%} to {agreement['high']:.1%})"
+    if second["same_encoder"]:
+        return (
+            f"no second opinion: {agrees}, but it is the same encoder in other words or under another head, which makes mostly the same "
+            "mistakes; another classifier would be one"
+        )
+    return f"second opinion: {agrees}; which is right, this does not tell"
+
+
+def _describe_against(other: Mapping[str, Any]) -> str:
+    top = other["summary"]
+    return (
+        f"against {other['name']}: {top['unanimous']} of {_prompts(top['prompts'])} there, marked in the report; whether the runs differ, "
+        "`allfour compare` tests"
+    )
+
+
+def _gate_entries(results: Sequence[gates.GateResult]) -> list[dict[str, Any]]:
+    return [{"gate": r.gate.text, "value": r.value, "hit": r.hit, "reason": r.reason} for r in results]
+
+
+def _print_gates(results: Sequence[gates.GateResult], file: TextIO | None = None) -> None:
+    for result in results:
+        print(f"gate {'HIT' if result.hit else 'passed'}: {result.gate.text} ({result.reason})", file=file)
+
+
+def conclude_export(results: Sequence[gates.GateResult]) -> NoReturn:
+    """Say on stderr, as stdout may hold the export, what became of the gates, and leave with the exit code for it."""
+    _print_gates(results, sys.stderr)
+    raise typer.Exit(EXIT_GATE if any(result.hit for result in results) else EXIT_DONE)
+
+
+def conclude_rank(summary: RankSummary | GenerationRankSummary, as_json: bool) -> None:
+    """Print what one rank of many did that did not end the run."""
+    if as_json:
+        print(json.dumps({**asdict(summary), "run": str(summary.run)}, indent=1))
+        return
+    from allfour.pipeline.commands.stages import RankSummary
+    from allfour.pipeline.words import quantity
+
+    if isinstance(summary, RankSummary):
+        done, left, thing = f"{quantity(summary.scored, 'image')} scored", summary.shards_left, "shard"
+    else:
+        done, left, thing = f"{quantity(summary.generated, 'image')} made", summary.images_left, "image"
+    rest = (
+        f"{quantity(left, thing)} of other ranks {'is' if left == 1 else 'are'} not done; the last rank makes the tables and the report"
+        if left
+        else f"all {thing}s are done; another rank is making the tables and the report"
+    )
+    print(f"rank {summary.rank} of {summary.world_size}: {done}; {rest}")
+
+
+# --- other commands --------------------------------------------------------------------------------------------------
+
+
+def print_archive(found: ArchiveSummary, *, set_size: int, as_json: bool) -> None:
+    """Print what an archive holds, as `rescore --dry-run` does."""
+    if as_json:
+        print(
+            json.dumps(
+                {
+                    name: getattr(found, name)
+                    for name in ("layout", "images", "prompts", "images_per_prompt", "shards", "examples", "notes")
+                },
+                indent=1,
+            )
+        )
+        return
+    from allfour.pipeline.words import quantity
+
+    unknown = "not known before reading"
+    print(f"layout:  {found.layout}")
+    print(f"images:  {found.images if found.images is not None else unknown}")
+    print(f"prompts: {found.prompts if found.prompts is not None else unknown}")
+    if found.images_per_prompt is not None:
+        whole = sum(count for images, count in found.images_per_prompt.items() if images >= set_size)
+        have = "has" if whole == 1 else "have"
+        print(f"sets:    {quantity(whole, 'prompt')} {have} a whole set of {set_size} images")
+    print(f"shards:  {found.shards}")
+    for title, lines in (("examples", found.examples), ("notes", found.notes)):
+        if lines:
+            print(f"{title}:")
+            for line in lines:
+                print(f"  {line}")
+
+
+def conclude_comparison(done: WrittenComparison, results: Sequence[gates.GateResult], as_json: bool) -> NoReturn:
+    """Print what a comparison found and leave with the exit code that it stands for."""
+    code = EXIT_GATE if any(result.hit for result in results) else EXIT_DONE
+    if as_json:
+        found = {"page": str(done.page_path), "json": str(done.json_path), "exit_code": code}
+        print(json.dumps({**found, "summary": done.comparison["summary"], "gates": _gate_entries(results)}, indent=1))
+    else:
+        from allfour.pipeline.commands.compare import summary_lines
+
+        for line in summary_lines(done.comparison):
+            print(line)
+        _print_gates(results)
+        print(f"comparison: {done.page_path}")
+    raise typer.Exit(code)
+
+
+def print_calibration(result: Mapping[str, Any], out: Path, as_json: bool) -> None:
+    """Print how right a classifier was, overall and by group, and where the calibration lies."""
+    if as_json:
+        print(json.dumps(result, indent=1))
+        return
+    for name, entry in result["attributes"].items():
+        accuracy = entry["accuracy"]
+        if accuracy["value"] is None:
+            print(f"{name}: none of {entry['images']} images got a label, so nothing is known of its errors")
+            continue
+        print(
+            f"{name}: accuracy {accuracy['value']:.1%} ({accuracy['low']:.1%} to {accuracy['high']:.1%}) of the labelled "
+            f"{entry['labelled']['value']:.1%} of {entry['images']} images"
+        )
+        for by, values in entry["groups"].items():
+            said = ", ".join(
+                f"{v} {g['accuracy']['value']:.1%}" for v, g in values.items() if g["accuracy"]["value"] is not None
+            )
+            print(f"  by {by}: {said}")
+    for name in result["binding"]["margins"]:
+        if name not in result["attributes"]:
+            print(f"{name}: not calibrated, since not every one of its labels occurs among those of the images")
+    for name, words in result["dataset"]["words_without_label"].items():
+        from allfour.pipeline.words import clean
+
+        said = ", ".join(f"{clean(word, 40)} ({images})" for word, images in list(words.items())[:8])
+        more = ", ..." if len(words) > 8 else ""
+        print(f"note: left out of {name} are images whose word is none of its labels: {said}{more}")
+    for warning in result["warnings"]:
+        print(f"note: {warning}")
+    for name, entry in (result.get("probe") or {}).items():
+        print(
+            f"probe, {name}: {entry['probe']['value']:.1%} cross-validated; zero-shot {entry['zero_shot']['value']:.1%}"
+        )
+    print(f"calibration: {out}")
+
+
+def print_drawn(drawn: Drawn, run: Path, as_json: bool) -> None:
+    """Print what sample of a run is to be labelled, and how."""
+    if as_json:
+        print(json.dumps({**asdict(drawn), "page": str(drawn.page)}, indent=1))
+        return
+    from allfour.pipeline.words import quantity
+
+    of = quantity(drawn.population, drawn.kind)
+    print(f"{quantity(drawn.images, 'image')} to label: {drawn.units} of {of}, review {drawn.id}")
+    print(f"open {drawn.page} in a browser; read its CSV with `allfour review {run} --import FILE.csv`")
+
+
+def print_imported(imported: ImportedReview, run: Path, as_json: bool) -> None:
+    """Print what raters said of a sample, and where it went."""
+    if as_json:
+        report = str(imported.report) if imported.report else None
+        print(json.dumps({**imported.result, "report": report}, indent=1))
+        return
+    from allfour.pipeline.analyses.review.results import describe_result
+
+    print(describe_result(imported.result))
+    print(f"review: {imported.review}")
+    if imported.report:
+        print(f"report: {imported.report}")
+    else:
+        print(f"report: none yet, as the run has no metrics.json; `allfour report {run}` writes both")
+
+
+def print_checks(checks: Sequence[Check], as_json: bool) -> None:
+    """Print the doctor's table."""
+    if as_json:
+        print(json.dumps([check.to_dict() for check in checks], indent=1))
+        return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(show_header=False, box=None, pad_edge=False)
+    for check in checks:
+        mark = {"ok": "[green]ok[/]", "warning": "[yellow]note[/]", "missing": "[red]missing[/]"}[check.state]
+        table.add_row(mark, check.name, Text(check.found + (f"\n-> {check.mend}" if check.mend else "")))
+    Console().print(table)

@@ -1,0 +1,208 @@
+"""`allfour relabel`: the stored embeddings of a scored run under another wording or other margins, without touching an image.
+
+What must be the same is the encoder; the text tower is loaded, the images are not. The result is a run folder of its own, which holds
+(as links, where the disk allows) the same embeddings, so that it can be relabelled in turn.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from allfour.errors import ConfigError
+from allfour.models.classifiers.base import EmbeddingClassifier
+from allfour.pipeline.commands import stages
+from allfour.pipeline.commands.progress import Reporter
+from allfour.pipeline.commands.start import start_run
+from allfour.pipeline.config import (
+    AttributesConfig,
+    FaceConfig,
+    NoDetectorConfig,
+    RunConfig,
+    load_attributes,
+    recorded_config,
+)
+from allfour.pipeline.metrics.calibration import check_calibration
+from allfour.pipeline.run.columns import IMAGES_SCHEMA
+from allfour.pipeline.run.folder import TABLE_STAGES, RunFolder, atomic_file, fingerprint, sweep_temp_files, write_json
+from allfour.pipeline.scoring.parts import PartStore
+from allfour.pipeline.scoring.people import reading_scores
+from allfour.pipeline.scoring.score_tables import CODED_SCHEMA
+from allfour.pipeline.scoring.scorer import SCORING_VERSION
+from allfour.pipeline.scoring.stored_embeddings import (
+    StoredPart,
+    check_same_encoder,
+    held,
+    read_part,
+    read_people,
+    stored_encoder,
+    stored_parts,
+)
+
+_ENCODED_COLUMNS = ["prompt_id", "attribute", "decision", "probabilities.key_value.key"]
+"""Columns in which few values repeat; a dictionary of probabilities would be as long as the column."""
+
+
+def relabel(
+    run: RunFolder,
+    attributes_file: str,
+    out: RunFolder,
+    reporter: Reporter,
+    *,
+    overrides: Sequence[str] = (),
+    calibration: Path | None = None,
+) -> stages.RunSummary:
+    """Score the embeddings of `run` under the attributes of a file, into the run folder `out`; metrics and report.
+
+    Parameters
+    ----------
+    overrides
+        `path.to.key=value` on the run's own config, such as where its weights lie on this machine.
+
+    Raises
+    ------
+    ConfigError, ClassifierError
+        The run has no embeddings, or another encoder made them than the config's.
+    """
+    header = run.scored_header()
+    if out.path.resolve() == run.path.resolve():
+        raise ConfigError(f"--run {out.path}: that is the run to be relabelled; choose another folder")
+    origin = str(run.path.resolve())
+    if out.header().get("relabelled_from", origin) != origin:
+        raise ConfigError(
+            f"run folder {out.path}: it is {out.header()['relabelled_from']} relabelled, which would be lost. Nothing was changed. "
+            "Choose another folder with --run, or remove this one"
+        )
+    encoder = stored_encoder(run, header)
+    attributes = load_attributes(attributes_file)
+    check_calibration(calibration, attributes)
+    config = _config(header, overrides, attributes_file, where=str(run.header_path))
+    with held(run), out.lock():
+        sweep_temp_files(out.path)
+        parts = stored_parts(run, header, encoder, config)
+        classifier = stages.build_classifier(without_detector(config), attributes)
+        if not isinstance(classifier, EmbeddingClassifier):
+            raise ConfigError(f"classifier.backend={config.classifier.backend}: it reads no embeddings")
+        check_same_encoder(run, encoder, classifier.encoder_identity())
+        # what was measured is the stored embeddings, whatever precision this machine would encode in
+        identity = {**classifier.identity(), "encoder": dict(encoder)}
+        start_run(
+            out, config, attributes, kind="relabel", relabelled_from=origin,
+            **{key: header[key] for key in ("generator", "source", "spent") if key in header},
+        )  # fmt: skip
+        stage = fingerprint(SCORING_VERSION, identity, attributes.model_dump(mode="json"), [p.manifest for p in parts])
+        scored = 0
+        if out.stage_done("scores", stage, out.scores_path, out.images_path):
+            out.update_header(classifier=identity)
+            reporter.note("scores stand already: nothing to relabel")
+        else:
+            out.forget_stages(*TABLE_STAGES, classifier=identity)
+            started = time.monotonic()
+            _copy_images(run, out, own=header.get("kind") == "audit")
+            scored, rows = _score(parts, out, classifier, reporter)
+            out.commit_stage("scores", stage, seconds=time.monotonic() - started, images=scored, rows=rows)
+        return stages.finish_run(out, config, attributes, work={"relabelled": scored}, calibration=calibration)
+
+
+def _config(header: Mapping[str, Any], overrides: Sequence[str], attributes_file: str, *, where: str) -> RunConfig:
+    if any(override.partition("=")[0].strip().startswith("classifier.people") for override in overrides):
+        raise ConfigError(
+            "--set classifier.people...: relabelling does not look at the images again, and so finds nobody new. Score them again: "
+            "`allfour rescore`"
+        )
+    config = recorded_config(header.get("config"), where=where, overrides=overrides)
+    name = (config.name or "run").removesuffix(" (relabelled)")[:80]
+    return config.model_copy(
+        update={"attributes": AttributesConfig(file=attributes_file), "name": f"{name} (relabelled)"}
+    )
+
+
+def without_detector(config: RunConfig) -> RunConfig:
+    """People that were found stay found; the detector's package is not needed to read them again."""
+    known = config.classifier
+    if isinstance(known, FaceConfig):
+        return config
+    return config.model_copy(update={"classifier": known.model_copy(update={"people": NoDetectorConfig()})})
+
+
+def _copy_images(run: RunFolder, out: RunFolder, *, own: bool) -> None:
+    """The same rows; where the run made the images its paths are relative to it, and become absolute."""
+    base = str(run.path.resolve())
+    place = IMAGES_SCHEMA.get_field_index("path")
+    with (
+        pq.ParquetFile(run.images_path) as source,
+        atomic_file(out.images_path) as file,
+        pq.ParquetWriter(file, IMAGES_SCHEMA, compression="zstd") as writer,
+    ):
+        for batch in source.iter_batches(batch_size=100_000):
+            table = pa.Table.from_batches([batch]).cast(IMAGES_SCHEMA)
+            if own:
+                absolute = pc.binary_join_element_wise(base, table["path"], os.sep)  # null stays null
+                table = table.set_column(place, IMAGES_SCHEMA.field(place), absolute)
+            writer.write_table(table)
+
+
+def _score(
+    parts: Sequence[StoredPart],
+    out: RunFolder,
+    classifier: EmbeddingClassifier,
+    reporter: Reporter,
+) -> tuple[int, int]:
+    """Write scores.parquet, a part at a time; one part is written while the next is computed."""
+    store = PartStore(out, scoring_fingerprint="")
+    images = rows = 0
+    writing: Future[None] | None = None
+    with (
+        reporter.task("relabelling", sum(part.manifest.get("images", 0) for part in parts)) as task,
+        ThreadPoolExecutor(1) as pool,
+        atomic_file(out.scores_path) as file,
+        scores_writer(file) as writer,
+    ):
+        for part in parts:
+            listed, embeddings = read_part(part, classifier.embedding_dim)
+            table = reading_scores(listed, embeddings, read_people(part, classifier.embedding_dim), classifier)
+            if writing is not None:
+                writing.result()
+            writing = pool.submit(writer.write_table, table)
+            images += listed.num_rows
+            rows += table.num_rows
+            _keep(part, store, table.num_rows)
+            task.advance(listed.num_rows)
+        if writing is not None:
+            writing.result()
+    return images, rows
+
+
+def scores_writer(file: Any) -> pq.ParquetWriter:
+    """A writer of coded scores. Without the arrow schema in the file, its columns are read as plain strings again."""
+    return pq.ParquetWriter(
+        file, CODED_SCHEMA, compression="zstd", compression_level=1, use_dictionary=_ENCODED_COLUMNS, store_schema=False
+    )
+
+
+def _keep(part: StoredPart, store: PartStore, rows: int) -> None:
+    """The part's images and embeddings in the new run too, as links where the disk allows."""
+    for source, target in (
+        (part.images, store.images_path(part.id)),
+        (part.embeddings, store.embeddings_path(part.id)),
+        (part.people, store.people_path(part.id)),
+    ):
+        if source is None or not source.exists():
+            continue
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.unlink(missing_ok=True)
+        try:
+            os.link(source, target)
+        except OSError:
+            with source.open("rb") as read, atomic_file(target) as write:
+                shutil.copyfileobj(read, write)
+    write_json(store.manifest_path(part.id), {**part.manifest, "fingerprint": None, "scores": rows})

@@ -1,0 +1,128 @@
+"""`allfour relabel RUN --grid`: how far the headline hangs on wording, margin, threshold and head, without touching an image."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from allfour import resources
+from allfour.errors import ConfigError
+from allfour.models.attributes import AttributeSet
+from allfour.models.classifiers.base import EmbeddingClassifier, Rewordable
+from allfour.models.classifiers.linear_probe import Probe
+from allfour.pipeline.analyses.second_opinion import write_second_opinion
+from allfour.pipeline.analyses.sensitivity import (
+    SENSITIVITY_VERSION,
+    Task,
+    basis,
+    document,
+    passes,
+    read_document,
+    read_prompts,
+    score_settings,
+)
+from allfour.pipeline.analyses.sensitivity_grid import ZERO_SHOT, Grid, headline_alone, make_plan
+from allfour.pipeline.commands import stages
+from allfour.pipeline.commands.progress import Reporter
+from allfour.pipeline.commands.relabel import without_detector
+from allfour.pipeline.config import LinearProbeConfig, RunConfig, recorded_config, validate
+from allfour.pipeline.run.folder import RunFolder, fingerprint, write_json
+from allfour.pipeline.scoring.stored_embeddings import check_same_encoder, stored_encoder, stored_parts
+
+
+def relabel_grid(
+    run: RunFolder,
+    grid: Grid,
+    reporter: Reporter,
+    *,
+    overrides: Sequence[str] = (),
+    second_opinion_of: RunFolder | None = None,
+) -> stages.RunSummary:
+    """Score a run's stored embeddings under every setting of a grid; writes RUN/sensitivity.json and the report.
+
+    Parameters
+    ----------
+    overrides
+        `path.to.key=value` on the run's own config, such as where its weights lie on this machine.
+    second_opinion_of
+        A run of another classifier over the same images, to say how far the two agree.
+
+    Raises
+    ------
+    ConfigError, ClassifierError
+        The run has no embeddings, another encoder made them than the config's, or the grid does not fit its labels.
+    """
+    header = run.scored_header()
+    encoder = stored_encoder(run, header)
+    config = recorded_config(header.get("config"), where=str(run.header_path), overrides=overrides)
+    attributes = headline_alone(validate(AttributeSet, header.get("attributes"), where=str(run.header_path)))
+    with run.lock():
+        parts = stored_parts(run, header, encoder, config)
+        classifier = stages.build_classifier(without_detector(config), attributes)
+        if not isinstance(classifier, EmbeddingClassifier) or not isinstance(classifier, Rewordable):
+            raise ConfigError(f"classifier.backend={config.classifier.backend}: it reads no embeddings")
+        check_same_encoder(run, encoder, classifier.encoder_identity())
+        heads, probes = _heads(grid, config, attributes, classifier.encoder_identity())
+        plan = make_plan(grid, attributes, heads, probed=probes[0] is not None)
+        made = fingerprint(
+            basis(run), SENSITIVITY_VERSION, attributes.model_dump(mode="json"), grid.model_dump(mode="json"),
+            [None if probe is None else probe.sha256() for probe in probes],
+        )  # fmt: skip
+        stands = read_document(run)
+        scored = 0
+        if stands is not None and stands.get("fingerprint") == made and stands.get("basis") == basis(run):
+            reporter.note("sensitivity.json stands already: nothing to score")
+        else:
+            started = time.monotonic()
+            task = Task(
+                plan=plan,
+                attributes=attributes,
+                heads=classifier.reworded(plan.wordings),
+                probes=probes,
+                dim=classifier.embedding_dim,
+                prompts=read_prompts(run, set_size=config.prompts.set_size),
+                set_size=config.prompts.set_size,
+                confidence=config.statistics.confidence,
+            )
+            images = sum(part.manifest.get("images", 0) for part in parts)
+            with reporter.task(f"{len(plan.settings)} settings", images * passes(task)) as progress:
+                entries = score_settings(task, parts, progress.advance)
+            write_json(run.path / "sensitivity.json", document(run, task, entries, made))
+            scored = len(plan.settings)
+            run.commit_stage("sensitivity", made, seconds=time.monotonic() - started, settings=scored)
+        if second_opinion_of is not None:
+            write_second_opinion(run, second_opinion_of)
+        return stages.refresh(run, work={"settings": scored})
+
+
+def _heads(
+    grid: Grid, config: RunConfig, attributes: AttributeSet, encoder: Mapping[str, Any]
+) -> tuple[list[str], list[Probe | None]]:
+    """Names and probes of the heads, the run's own first; zero-shot is None."""
+    heads: list[tuple[str, Probe | None]] = [(ZERO_SHOT, None)]
+    if isinstance(config.classifier, LinearProbeConfig):
+        own = _probe(config.classifier.probe, attributes, encoder)
+        if attributes.headline in own.labels:
+            heads.insert(0, (_named(config.classifier.probe), own))
+    known = {probe.sha256() for _, probe in heads if probe is not None}
+    for file in grid.heads:
+        if file == ZERO_SHOT:
+            continue
+        probe = _probe(file, attributes, encoder)
+        if attributes.headline not in probe.labels:
+            raise ConfigError(f"heads: {file} is a probe of {', '.join(probe.labels)}, not of {attributes.headline}")
+        if probe.sha256() not in known:
+            heads.append((_named(file), probe))
+    return [name for name, _ in heads], [probe for _, probe in heads]
+
+
+def _probe(file: str, attributes: AttributeSet, encoder: Mapping[str, Any]) -> Probe:
+    probe = Probe.load(resources.locate(file) or Path(file))
+    probe.check(attributes, encoder)
+    return probe
+
+
+def _named(file: str) -> str:
+    return f"linear probe {Path(file).stem}"

@@ -1,0 +1,147 @@
+"""Reading what a user wrote: one YAML is one way to run, and a mistake in it ends in one `ConfigError`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from allfour import resources
+from allfour.errors import ConfigError
+from allfour.models.attributes import AttributeSet
+from allfour.pipeline.config.blocks import PromptSet, Reference, RunConfig
+from allfour.pipeline.config.checked_yaml import check_values, models_at, read_yaml, tag_of, validate
+from allfour.pipeline.config.paths import BESIDE, not_found, resolve_path
+
+_TAGS = ("backend", "detector")
+"""Keys that say which kind of block it is."""
+
+
+def apply_overrides(data: dict[str, Any], overrides: list[str]) -> dict[str, Any]:
+    """`a.b=c` set into the nested mappings of a config; the value is read as YAML (so `4` is a number and `[a, b]` a list).
+
+    Where a block gets another `backend` or `detector`, the keys go that stood there and that the new one does not have.
+
+    Raises
+    ------
+    ConfigError
+        One is no `path.to.key=value`, or its path leads through what is no block.
+    """
+    result: dict[str, Any] = json.loads(json.dumps(data, default=str))
+    given: set[tuple[str, ...]] = set()
+    for override in overrides:
+        key, sign, text = override.partition("=")
+        parts = key.strip().split(".")
+        if not sign or not all(parts):
+            raise ConfigError(f"--set {override!r}: write it as path.to.key=value")
+        try:
+            value = yaml.safe_load(text) if text.strip() else None
+        except (yaml.YAMLError, ValueError):
+            value = text  # what is no YAML is taken as plain text
+        except RecursionError:
+            raise ConfigError(f"--set {key}: blocks or lists are nested too deeply") from None
+        check_values({key.strip(): value}, where="--set")
+        node = result
+        for part in parts[:-1]:
+            child = node[part] = {} if node.get(part) is None else node[part]
+            if not isinstance(child, dict):
+                raise ConfigError(f"--set {override!r}: {part!r} is no block, it holds {child!r}")
+            node = child
+        if parts[-1] in _TAGS and node.get(parts[-1]) != value:
+            # what was typed for the wrong kind stays, and is a mistake
+            typed = {path[-1] for path in given if path[:-1] == tuple(parts[:-1])}
+            for rival in _not_of(value, parts[:-1], set(node) - typed):
+                del node[rival]
+        given.add(tuple(parts))
+        node[parts[-1]] = value
+    return result
+
+
+def _not_of(tag: Any, block: list[str], keys: set[str]) -> set[str]:
+    """Those of `keys` that the kind of block called `tag` does not have; none where there is no such kind."""
+    known = {name for model in models_at(RunConfig, block)[0] if tag_of(model) == tag for name in model.model_fields}
+    return keys - known if known else set()
+
+
+def find_config(path: Path) -> Path:
+    """The file of a config. Raises ConfigError where there is none; the message lists where it was looked for."""
+    places = resources.candidates(path)
+    if path.suffix == "" and len(path.parts) == 1:  # a packaged config goes by its name too
+        named = resources.packaged(Path("configs") / f"{path.name}.yaml")
+        places += [named] if named is not None and named.is_file() else []
+    for place in places:
+        if place.is_file():
+            return place
+    raise ConfigError(not_found(path, places))
+
+
+def load_config(path: Path, overrides: list[str] | None = None) -> RunConfig:
+    """Read and check one config.
+
+    Parameters
+    ----------
+    path
+        A file, here or among the packaged configs, or the bare name of a packaged one, such as `sandbox`.
+
+    Raises
+    ------
+    ConfigError
+        See `validate` and `read_yaml`; a file that the config names stands nowhere.
+    """
+    path = find_config(path)
+    data = apply_overrides(read_yaml(path), overrides or [])
+    if data.get("name") is None:
+        data["name"] = path.stem
+    where = f"{path} (with --set)" if overrides else str(path)
+    return validate(RunConfig, data, where=where, context={BESIDE: path.resolve().parent})
+
+
+_RETIRED = {"statistics": frozenset({"bootstrap"})}
+"""Keys that headers of earlier runs hold and no result depended on, by block. In a config they are unknown keys."""
+
+
+def recorded_config(recorded: Any, *, where: str, overrides: Sequence[str] = ()) -> RunConfig:
+    """The config in a run's header, also where an earlier version wrote it, with `--set` applied.
+
+    Raises
+    ------
+    ConfigError
+        See `validate` and `apply_overrides`.
+    """
+    data = recorded
+    if isinstance(recorded, dict):
+        data = {
+            name: {key: value for key, value in block.items() if key not in _RETIRED[name]}
+            if name in _RETIRED and isinstance(block, dict)
+            else block
+            for name, block in recorded.items()
+        }
+    if overrides:
+        data = apply_overrides(data if isinstance(data, dict) else {}, list(overrides))
+    return validate(RunConfig, data, where=where, context={BESIDE: None} if overrides else None)
+
+
+def load_prompts(path: str | Path) -> PromptSet:
+    """Read a prompt set. Raises ConfigError."""
+    resolved = resolve_path(path)
+    return validate(PromptSet, read_yaml(resolved), where=str(resolved))
+
+
+def load_attributes(path: str | Path) -> AttributeSet:
+    """Read the questions and their wording. Raises ConfigError."""
+    resolved = resolve_path(path)
+    return validate(AttributeSet, read_yaml(resolved), where=str(resolved))
+
+
+def load_reference(path: str | Path) -> Reference:
+    """Read reference shares. Raises ConfigError.
+
+    A planted-world file may hold more than shares; keys that this reader does not know are left to the renderer.
+    """
+    resolved = resolve_path(path)
+    data = read_yaml(resolved)
+    known = {key: value for key, value in data.items() if key in Reference.model_fields}
+    return validate(Reference, known, where=str(resolved))

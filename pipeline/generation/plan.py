@@ -1,0 +1,71 @@
+"""Config -> the list of images to make: prompt x index x seed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from allfour.errors import ConfigError
+from allfour.models.generators.base import GenerationRequest, image_seed
+from allfour.pipeline.config import PromptSet, RunConfig, load_prompts
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Every image that the run asks for, prompt after prompt."""
+
+    prompts: PromptSet
+    requests: tuple[GenerationRequest, ...]
+
+    def group_of(self, prompt_id: str) -> str | None:
+        return next((p.group for p in self.prompts.prompts if p.key == prompt_id), None)
+
+    def share(self, *, rank: int, world_size: int, set_size: int) -> Plan:
+        """A rank's part of the plan: whole sets, dealt out in turn, so that the parts differ by a set at most.
+
+        Raises
+        ------
+        ConfigError
+            There is no such rank.
+        """
+        check_rank(rank, world_size)
+        sets: dict[tuple[str, int], int] = {}
+        mine = tuple(
+            request
+            for request in self.requests
+            if sets.setdefault((request.prompt_id, request.index // set_size), len(sets)) % world_size == rank
+        )
+        return replace(self, requests=mine)
+
+
+def check_rank(rank: int, world_size: int) -> None:
+    """Raise ConfigError where there is no such rank."""
+    if world_size < 1 or not 0 <= rank < world_size:
+        raise ConfigError(f"--rank {rank} --world-size {world_size}: ranks run from 0 to world size - 1")
+
+
+def make_plan(config: RunConfig) -> Plan:
+    """The plan of an audit.
+
+    Raises
+    ------
+    ConfigError
+        No prompt set is named, or fewer images per prompt than a set needs.
+    """
+    if config.prompts.file is None:
+        raise ConfigError(
+            "prompts.file is not set: an audit needs a prompt set, such as configs/prompts/bolukbasi-extremes.yaml"
+        )
+    if config.prompts.images_per_prompt < config.prompts.set_size:
+        raise ConfigError(
+            f"prompts.images_per_prompt is {config.prompts.images_per_prompt}, and a set needs prompts.set_size = "
+            f"{config.prompts.set_size} images: ask for more images, or set prompts.set_size"
+        )
+    prompts = load_prompts(config.prompts.file)
+    requests = tuple(
+        GenerationRequest(
+            prompt_id=prompt.key, index=index, prompt=prompt.text, seed=image_seed(config.seed, prompt.key, index)
+        )
+        for prompt in prompts.prompts
+        for index in range(config.prompts.images_per_prompt)
+    )
+    return Plan(prompts=prompts, requests=requests)

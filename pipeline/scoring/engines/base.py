@@ -1,0 +1,146 @@
+"""What every engine does with a shard, and the interface of the engines.
+
+The unit of work is a shard: it is read, scored and committed by one worker as a whole. A shard may be begun any number of times,
+by any worker; its rows are in the tables once. A shard that took three workers with it is set aside: its images are rows with an
+error, and the others are scored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from allfour.models.classifiers.base import Classifier, EmbeddingClassifier
+from allfour.pipeline.archives.base import INDEX_STRIDE, NO_PROMPT_ID, ArchivedImage, ArchiveSource, Shard
+from allfour.pipeline.config import ScoringConfig
+from allfour.pipeline.generation.plan import check_rank
+from allfour.pipeline.run.folder import RunFolder
+from allfour.pipeline.scoring.parts import PartStore, ShardTables
+from allfour.pipeline.scoring.scorer import (
+    encoding_fingerprint,
+    fits,
+    score_shard,
+    scoring_fingerprint,
+    stored_tables,
+    unscored_tables,
+)
+
+DEATHS = 3
+"""So many workers may die of one shard."""
+
+SET_ASIDE = f"set aside: its worker died {DEATHS} times on this shard"
+
+
+@dataclass(frozen=True, slots=True)
+class ScoringJob:
+    """Everything that a worker needs, in any process and on any machine that sees the run folder and the source. Picklable."""
+
+    run: Path
+    source: ArchiveSource
+    config: ScoringConfig
+    build: Callable[[], Classifier]
+    """Loads the model; called once per worker."""
+    actors: int | None = None
+    """Workers of the Ray engine; by default one per device, or one for the whole machine where there is none."""
+
+
+class Engine(Protocol):
+    """Runs shards until each is committed."""
+
+    def score(
+        self, job: ScoringJob, shards: Sequence[Shard], *, classifier: Classifier, advance: Callable[[int], None]
+    ) -> int:
+        """Score and commit every shard given.
+
+        Parameters
+        ----------
+        classifier
+            The job's classifier as this process has it.
+        advance
+            Called with the number of images that were finished since the last call.
+
+        Returns
+        -------
+        How many images were scored.
+        """
+        ...
+
+
+class Worker:
+    """Scores shards, one after another, with one classifier."""
+
+    def __init__(self, job: ScoringJob, classifier: Classifier) -> None:
+        self._source, self._config, self._classifier = job.source, job.config, classifier
+        self._store = part_store(job.run, classifier, job.config)
+
+    def score(self, shard: Shard, advance: Callable[[int], None] = lambda count: None) -> int:
+        """Score and commit a shard that is not done; returns the number of its images."""
+        deaths = self._store.deaths(shard)
+        with self._store.attempt(shard):
+            if deaths >= DEATHS:
+                tables = self._set_aside(shard, listing=deaths == DEATHS)
+                self._store.commit(shard, tables, set_aside=True)
+                advance(tables.images.num_rows)
+            elif (again := self._rescored(shard)) is not None:
+                tables = again
+                self._store.commit(shard, tables, rescored=True)
+                advance(tables.images.num_rows)
+            else:
+                tables = score_shard(
+                    self._source.read(shard), classifier=self._classifier, config=self._config, advance=advance
+                )
+                self._store.commit(shard, tables)
+        return int(tables.images.num_rows)
+
+    def _rescored(self, shard: Shard) -> ShardTables | None:
+        """Scores from stored embeddings, where the input and the encoder are those that made them."""
+        if not isinstance(self._classifier, EmbeddingClassifier):
+            return None
+        stored = self._store.encoded(shard)
+        if stored is None or not fits(*stored):
+            return None
+        return stored_tables(*stored, self._classifier)
+
+    def _set_aside(self, shard: Shard, *, listing: bool) -> ShardTables:
+        """A row with an error per image; without `listing` (it killed a worker too) one row for them all."""
+        images: Iterable[ArchivedImage]
+        if listing:
+            images = (item.image for item in self._source.read(shard))
+        else:
+            count = f"{shard.images} images" if shard.images is not None else "an unknown number of images"
+            images = [
+                ArchivedImage(
+                    prompt_id=NO_PROMPT_ID,
+                    prompt="",
+                    index=shard.ordinal * INDEX_STRIDE,
+                    path=f"shard {shard.id}, {count}",
+                )
+            ]
+        attributes = self._classifier.attributes
+        questions = (
+            attributes.questions if isinstance(self._classifier, EmbeddingClassifier) else tuple(attributes.attributes)
+        )
+        return unscored_tables(images, SET_ASIDE, questions)
+
+
+def part_store(run: Path, classifier: Classifier, config: ScoringConfig) -> PartStore:
+    """The parts of a run that this classifier makes."""
+    return PartStore(
+        RunFolder(run),
+        scoring_fingerprint=scoring_fingerprint(classifier, config),
+        encoding_fingerprint=encoding_fingerprint(classifier, config),
+    )
+
+
+def share_of(shards: Sequence[Shard], *, rank: int, world_size: int) -> list[Shard]:
+    """A rank's shards.
+
+    Raises
+    ------
+    ConfigError
+        There is no such rank.
+    """
+    check_rank(rank, world_size)
+    return [shard for shard in shards if shard.ordinal % world_size == rank]

@@ -1,0 +1,201 @@
+"""Scored shards on disk: each is committed whole, and the final tables are their concatenation in the source's order.
+
+RUN/parts/part-<shard id>.images.parquet, .scores.parquet and RUN/embeddings/part-<shard id>.arrow first, then the manifest
+RUN/parts/part-<shard id>.json. A shard is done when its manifest stands and its fingerprint (input + scoring config) matches; so
+any number of launchers may run the same shard any number of times, and its rows are in the tables once.
+
+Before a worker begins a shard it counts the attempt in RUN/parts/part-<shard id>.attempts.json; a worker that lives takes the
+count back, whatever became of the shard. So what the file counts is workers that died.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from allfour.pipeline.archives.base import Shard
+from allfour.pipeline.run.columns import IMAGES_SCHEMA, SCORES_SCHEMA
+from allfour.pipeline.run.folder import RunFolder, atomic_file, fingerprint, write_json, write_table
+
+
+@dataclass(frozen=True, slots=True)
+class ShardTables:
+    """What scoring one shard gives."""
+
+    images: pa.Table
+    """IMAGES_SCHEMA."""
+    scores: pa.Table
+    """SCORES_SCHEMA."""
+    embeddings: pa.Table | None
+    """embeddings_schema(D), where the classifier has embeddings."""
+    people: pa.Table | None = None
+    """people_schema(D), where it also looks for people."""
+
+
+class PartStore:
+    """Reads and commits the parts of one run under one scoring config."""
+
+    def __init__(self, run: RunFolder, *, scoring_fingerprint: str, encoding_fingerprint: str | None = None) -> None:
+        self._run = run
+        self._scoring = scoring_fingerprint
+        self._encoding = encoding_fingerprint
+
+    def _path(self, shard_id: str, kind: str) -> Path:
+        return self._run.parts_folder / f"part-{shard_id}.{kind}"
+
+    def embeddings_path(self, shard_id: str) -> Path:
+        return self._run.embeddings_folder / f"part-{shard_id}.arrow"
+
+    def people_path(self, shard_id: str) -> Path:
+        return self._run.embeddings_folder / f"part-{shard_id}.people.arrow"
+
+    def images_path(self, shard_id: str) -> Path:
+        return self._path(shard_id, "images.parquet")
+
+    def manifest_path(self, shard_id: str) -> Path:
+        return self._path(shard_id, "json")
+
+    def wanted(self, input_fingerprint: str) -> str:
+        """Fingerprint of a part made from this input under this scoring config."""
+        return fingerprint(input_fingerprint, self._scoring)
+
+    def manifest(self, shard_id: str) -> dict[str, Any] | None:
+        """The manifest of a part, or None where there is none that can be read."""
+        return _read(self._path(shard_id, "json"))
+
+    def done(self, shard: Shard) -> bool:
+        manifest = self.manifest(shard.id)
+        return (
+            manifest is not None
+            and manifest.get("fingerprint") == self.wanted(shard.fingerprint)
+            and self._path(shard.id, "images.parquet").exists()
+            and self._path(shard.id, "scores.parquet").exists()
+        )
+
+    def encoded(self, shard: Shard) -> tuple[pa.Table, pa.Table, pa.Table | None] | None:
+        """Images, embeddings and people of a part that the same encoder made from the same input, under whatever wording."""
+        manifest = self.manifest(shard.id)
+        if manifest is None or self._encoding is None:
+            return None
+        if manifest.get("input") != shard.fingerprint or manifest.get("encoding") != self._encoding:
+            return None
+        try:
+            images = pq.read_table(self.images_path(shard.id), schema=IMAGES_SCHEMA)
+            people = read_embeddings(self.people_path(shard.id)) if manifest.get("people") else None
+            return images, read_embeddings(self.embeddings_path(shard.id)), people
+        except (OSError, pa.ArrowException):
+            return None
+
+    def commit(self, shard: Shard, tables: ShardTables, *, rescored: bool = False, set_aside: bool = False) -> None:
+        """Tables first, manifest last: a kill in between leaves a shard that is simply not done.
+
+        Parameters
+        ----------
+        rescored
+            Images and embeddings are those that stand: they are left alone, and can be used again after a kill here.
+        set_aside
+            The part holds errors in place of scores.
+        """
+        known: dict[str, Any] = {"input": shard.fingerprint, "ordinal": shard.ordinal}
+        if tables.embeddings is not None:
+            known["encoding"] = self._encoding
+        if tables.people is not None:
+            known["people"] = True
+        manifest = self._path(shard.id, "json")
+        if rescored:
+            write_json(manifest, {"fingerprint": None, **known})
+        else:
+            manifest.unlink(missing_ok=True)
+            write_table(self.images_path(shard.id), tables.images)
+            for path, table in (
+                (self.embeddings_path(shard.id), tables.embeddings),
+                (self.people_path(shard.id), tables.people),
+            ):
+                if table is not None:
+                    write_embeddings(path, table)
+                else:
+                    path.unlink(missing_ok=True)
+        write_table(self._path(shard.id, "scores.parquet"), tables.scores)
+        facts = {"images": tables.images.num_rows, "scores": tables.scores.num_rows} | (
+            {"set_aside": True} if set_aside else {}
+        )
+        write_json(manifest, {"fingerprint": self.wanted(shard.fingerprint), **known, **facts})
+
+    # --- attempts ----------------------------------------------------------------------------------------------------
+
+    def deaths(self, shard: Shard) -> int:
+        """How many workers this shard has taken with it, under this input and config."""
+        found = _read(self._path(shard.id, "attempts.json")) or {}
+        matches = found.get("fingerprint") == self.wanted(shard.fingerprint)
+        count = found.get("attempts")
+        return count if matches and isinstance(count, int) else 0
+
+    @contextlib.contextmanager
+    def attempt(self, shard: Shard) -> Iterator[None]:
+        """Count an attempt; it is taken back when the body ends, in success or error, and stays if the process dies in it."""
+        before = self.deaths(shard)
+        path = self._path(shard.id, "attempts.json")
+        write_json(path, {"fingerprint": self.wanted(shard.fingerprint), "attempts": before + 1})
+        try:
+            yield
+        except BaseException:
+            if before:
+                write_json(path, {"fingerprint": self.wanted(shard.fingerprint), "attempts": before})
+            else:
+                path.unlink(missing_ok=True)
+            raise
+        path.unlink(missing_ok=True)
+
+    # --- the end -----------------------------------------------------------------------------------------------------
+
+    def merge(self, shard_ids: Iterable[str], *, images: bool) -> tuple[int, int]:
+        """Write scores.parquet (and images.parquet) from the parts, a part at a time, and sweep parts of no listed shard.
+
+        Returns
+        -------
+        Rows of images and of scores.
+        """
+        ids = list(shard_ids)
+        scored = self._concatenate(ids, "scores.parquet", self._run.scores_path, SCORES_SCHEMA)
+        listed = self._concatenate(ids, "images.parquet", self._run.images_path, IMAGES_SCHEMA) if images else 0
+        keep = set(ids)
+        for folder in (self._run.parts_folder, self._run.embeddings_folder):
+            for path in folder.glob("part-*"):
+                if path.name.removeprefix("part-").split(".", 1)[0] not in keep:
+                    path.unlink(missing_ok=True)
+        return listed, scored
+
+    def _concatenate(self, ids: list[str], kind: str, target: Path, schema: pa.Schema) -> int:
+        rows = 0
+        with atomic_file(target) as file, pq.ParquetWriter(file, schema, compression="zstd") as writer:
+            for shard_id in ids:
+                table = pq.read_table(self._path(shard_id, kind), schema=schema)
+                writer.write_table(table)
+                rows += table.num_rows
+        return rows
+
+
+def write_embeddings(path: Path, table: pa.Table) -> None:
+    """Write an Arrow file atomically: parquet would take ten times as long to read and write, and saves nothing on such numbers."""
+    with atomic_file(path) as file, pa.ipc.new_file(file, table.schema) as writer:
+        writer.write_table(table.combine_chunks())
+
+
+def read_embeddings(path: Path) -> pa.Table:
+    """An embeddings table, mapped into memory and not read before it is used. Raises OSError, pa.ArrowException."""
+    return pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    with contextlib.suppress(OSError, ValueError):
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(found, dict):
+            return found
+    return None

@@ -1,0 +1,156 @@
+"""The embeddings that a scored run keeps: found, checked against the encoder that is to read them, and read a part at a time."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from allfour.errors import ConfigError
+from allfour.models.classifiers.base import HalfArray
+from allfour.pipeline.config import RunConfig
+from allfour.pipeline.run.columns import people_schema
+from allfour.pipeline.run.folder import RunFolder, RunFolderBusyError, fingerprint
+from allfour.pipeline.scoring.parts import PartStore, read_embeddings
+from allfour.pipeline.scoring.people import People, belong
+from allfour.pipeline.scoring.score_tables import readable_rows
+from allfour.pipeline.scoring.scorer import SCORING_VERSION, fits, matrix_of
+
+_DAMAGED = "Score it again with the command that made it (what stands is kept), then relabel"
+
+
+@dataclass(frozen=True, slots=True)
+class StoredPart:
+    """One scored shard as it lies in the run folder."""
+
+    id: str
+    ordinal: int
+    """Its place in the source's order."""
+    manifest: Mapping[str, Any]
+    images: Path
+    embeddings: Path
+    people: Path | None = None
+    """Where the encoder's embeddings are of persons too."""
+
+
+def stored_encoder(run: RunFolder, header: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Identity of the encoder that made the run's embeddings. Raises ConfigError where its classifier keeps none."""
+    encoder = header.get("classifier", {}).get("encoder")
+    if not isinstance(encoder, dict):
+        backend = header.get("classifier", {}).get("backend", "unknown")
+        raise ConfigError(
+            f"{run.path}: its classifier ({backend}) keeps no embeddings, so there is nothing to relabel. Score the images with a "
+            f"CLIP: `allfour rescore {run.path} --config configs/rescore.yaml`"
+        )
+    return encoder
+
+
+@contextlib.contextmanager
+def held(run: RunFolder) -> Iterator[None]:
+    """Nobody writes to the run meanwhile. One that lies where nothing can be written cannot change, and needs no lock."""
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(run.lock(shared=True))
+        except RunFolderBusyError:
+            raise
+        except ConfigError:
+            pass
+        yield
+
+
+def stored_parts(
+    run: RunFolder, header: Mapping[str, Any], encoder: Mapping[str, Any], config: RunConfig
+) -> list[StoredPart]:
+    """The run's parts in order.
+
+    Raises
+    ------
+    ConfigError
+        They are not all there, or not all of this encoder.
+    """
+    store = PartStore(run, scoring_fingerprint="")
+    expected = fingerprint(SCORING_VERSION, encoder, {"max_pixels": config.scoring.max_pixels})
+    parts = []
+    for path in run.parts_folder.glob("part-*.json"):
+        if path.name.endswith(".attempts.json"):
+            continue
+        id_ = path.name.removeprefix("part-").removesuffix(".json")
+        manifest = store.manifest(id_) or {}
+        if not isinstance(manifest.get("ordinal"), int) or manifest.get("encoding", expected) != expected:
+            raise ConfigError(f"{path}: this part was not made by the run's encoder and settings. {_DAMAGED}")
+        people = store.people_path(id_) if manifest.get("people") else None
+        parts.append(
+            StoredPart(id_, manifest["ordinal"], manifest, store.images_path(id_), store.embeddings_path(id_), people)
+        )
+    rows = header.get("stages", {}).get("scores", {}).get("rows")
+    if not parts or sum(part.manifest.get("scores", 0) for part in parts) != rows:
+        raise ConfigError(f"{run.path}: its embeddings are not there, or not of all its images. {_DAMAGED}")
+    return sorted(parts, key=lambda part: part.ordinal)
+
+
+def check_same_encoder(run: RunFolder, stored: Mapping[str, Any], present: Mapping[str, Any]) -> None:
+    """Text and image vectors must be of one model. Its precision may differ: the text tower is float32 everywhere. So may its
+    detector of people, which is not asked again.
+
+    Raises
+    ------
+    ConfigError
+        Names what differs.
+    """
+    one, other = (json.loads(json.dumps(dict(identity), default=list)) for identity in (stored, present))
+    differs = [key for key in sorted({*one, *other} - {"dtype", "people"}) if one.get(key) != other.get(key)]
+    if differs:
+        said = "; ".join(f"{key}: {str(one.get(key))[:64]} there, {str(other.get(key))[:64]} here" for key in differs)
+        raise ConfigError(
+            f"{run.path}: its embeddings are of another encoder than the config's ({said}). Name the weights that made them with "
+            "`--set classifier.pretrained=...`, or score the images again with `allfour rescore`"
+        )
+
+
+def read_part(part: StoredPart, dim: int) -> tuple[pa.Table, HalfArray]:
+    """Listed images of a part, and the embeddings [readable images, D] in their order.
+
+    Raises
+    ------
+    ConfigError
+        The part cannot be read, or is not whole.
+    """
+    try:
+        images = pq.read_table(part.images, columns=["prompt_id", "index", "status", "sha256"])
+        if "encoding" not in part.manifest:  # set aside: errors alone
+            if readable_rows(images).any():
+                raise ConfigError(f"{part.images}: it has images without embeddings. {_DAMAGED}")
+            return images, np.zeros((0, dim), dtype=np.float16)
+        embeddings = read_embeddings(part.embeddings)
+    except (OSError, pa.ArrowException) as error:
+        raise ConfigError(f"part {part.id} of the run cannot be read: {error}. {_DAMAGED}") from None
+    if not fits(images, embeddings):
+        raise ConfigError(f"{part.embeddings}: not the embeddings of the images of {part.images.name}. {_DAMAGED}")
+    return images, matrix_of(embeddings)
+
+
+def read_people(part: StoredPart, dim: int) -> People | None:
+    """The persons of a part whose images and embeddings `read_part` gave; None where nobody looked for people.
+
+    Raises
+    ------
+    ConfigError
+        They cannot be read, or are not those of these images.
+    """
+    if part.people is None:
+        return None
+    try:
+        table = read_embeddings(part.people)
+        whole = belong(table, read_embeddings(part.embeddings))
+    except (OSError, pa.ArrowException, KeyError) as error:
+        raise ConfigError(f"part {part.id} of the run cannot be read: {error}. {_DAMAGED}") from None
+    if not whole or table.schema != people_schema(dim):
+        raise ConfigError(f"{part.people}: not the people of the images of {part.images.name}. {_DAMAGED}")
+    return People(table, matrix_of(table))

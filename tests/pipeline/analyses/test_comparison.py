@@ -1,0 +1,542 @@
+"""Runs against runs and references: values by hand, refusals with their mend, and a page that takes nothing for code."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from typer.testing import CliRunner
+
+from allfour.models.attributes import AttributeSet
+from allfour.pipeline import cli
+from allfour.pipeline.analyses.comparison.comparability import ComparisonError, check_comparable, load_runs
+from allfour.pipeline.analyses.comparison.compare import _two_shares, compare_paths
+from allfour.pipeline.analyses.comparison.reference import UNIFORM
+from allfour.pipeline.commands.compare import WrittenComparison, default_name, run_comparison
+from allfour.pipeline.config import load_prompts, load_reference
+from allfour.pipeline.metrics.compute import compute_metrics
+from allfour.pipeline.metrics.tallies import tally
+from allfour.pipeline.report.compare_prose import points
+from allfour.pipeline.run.columns import IMAGES_SCHEMA, SCORES_SCHEMA
+from allfour.pipeline.run.folder import RunFolder
+from tests.browser import CHROMIUM, FLAGS, NEEDS_CHROMIUM, axe_source, violations
+from tests.pipeline.report.fixture_run import Options, build_run
+from tests.places import REPOSITORY
+
+DECISIONS = {"W": "woman", "M": "man", "A": "ambiguous", "N": "no_person"}
+ATTRIBUTES: dict[str, Any] = {
+    "attributes": {"gender": {"margin": 0.1, "labels": {"woman": ["a woman"], "man": ["a man"]}}},
+    "presence": {"labels": {"person": ["a person"], "no_person": ["no person"]}, "threshold": 0.5},
+}
+CLASSIFIER = {"backend": "clip", "encoder": {"weights_sha256": "ab" * 32, "dtype": "float32"}}
+
+
+def make_run(folder: Path, prompts: Mapping[str, str], *, set_size: int = 4, confidence: float = 0.95, texts: Mapping[str, str] | None = None, attributes: Mapping[str, Any] = ATTRIBUTES, classifier: Mapping[str, Any] | None = CLASSIFIER, salt: str = "") -> Path:  # fmt: skip
+    """A measured run from one letter per image: W woman, M man, A ambiguous, N no person, R refused."""
+    folder.mkdir(parents=True)
+    images, scores = [], []
+    for prompt_id, letters in prompts.items():
+        for index, letter in enumerate(letters):
+            digest = hashlib.sha256(f"{salt}{folder.name}{prompt_id}{index}".encode()).hexdigest()
+            made = letter != "R"
+            images.append(
+                dict.fromkeys(IMAGES_SCHEMA.names)
+                | {"prompt_id": prompt_id, "prompt": (texts or {}).get(prompt_id, f"a {prompt_id}"), "index": index}
+                | {"status": "generated" if made else "refused", "sha256": digest if made else None}
+            )
+            if made:
+                scores.append(
+                    dict.fromkeys(SCORES_SCHEMA.names)
+                    | {"prompt_id": prompt_id, "index": index, "person": 0, "attribute": "gender"}
+                    | {"decision": DECISIONS[letter], "probability": 0.9}
+                )
+    pq.write_table(pa.Table.from_pylist(images, IMAGES_SCHEMA), folder / "images.parquet")
+    pq.write_table(pa.Table.from_pylist(scores, SCORES_SCHEMA), folder / "scores.parquet")
+    asked = AttributeSet.model_validate(attributes)
+    metrics = compute_metrics(
+        tally(RunFolder(folder), attributes=["gender"], set_size=set_size),
+        labels={"gender": asked.labels("gender")},
+        headline="gender",
+        set_size=set_size,
+        confidence=confidence,
+    )
+    (folder / "metrics.json").write_text(json.dumps(metrics))
+    identity = {**classifier, "wording_sha256": asked.wording_sha256()} if classifier else None
+    header = {"format": 1, "name": folder.name, "attributes": asked.model_dump(mode="json"), "classifier": identity}
+    (folder / "run.json").write_text(json.dumps({**header, "generator": {"backend": "x", "model": folder.name}}))
+    return folder
+
+
+SIX = ("one", "two", "three", "four", "five", "six")
+
+
+@pytest.fixture
+def turned(tmp_path: Path) -> tuple[Path, Path]:
+    """Six prompts that are all women in one run and half and half in the other."""
+    return (
+        make_run(tmp_path / "before", dict.fromkeys(SIX, "WWWW")),
+        make_run(tmp_path / "after", dict.fromkeys(SIX, "WWMM")),
+    )
+
+
+# --- values by hand --------------------------------------------------------------------------------------------------
+
+
+def test_unanimity_is_paired_and_tested_by_mcnemar(turned: tuple[Path, Path]) -> None:
+    found = compare_paths(turned)["summary"]
+    moves = found["unanimous"]
+    assert {key: moves[key] for key in ("prompts", "first", "second", "both", "gained", "lost", "turned")} == {
+        "prompts": 6, "first": 6, "second": 0, "both": 0, "gained": 0, "lost": 6, "turned": 0,
+    }  # fmt: skip
+    assert moves["moves"] == [{"first": "woman", "second": None, "prompts": 6}]
+    difference = found["unanimity_difference"]
+    assert difference["value"] == -1.0
+    assert difference["p_value"] == pytest.approx(2 * 0.5**6)  # six prompts changed, all one way
+    # mean -1, variance (0 + 2) / 7, t(5) = 2.5706: -1 + 2.5706 * sqrt(2 / 7 / 6)
+    assert (difference["low"], difference["high"]) == (-1.0, pytest.approx(-1 + 2.5706 * (2 / 42) ** 0.5, abs=1e-4))
+    assert difference["first"], difference["second"] == (1.0, 0.0)
+
+
+def test_shares_are_means_over_prompts_with_a_sign_flip_test(turned: tuple[Path, Path]) -> None:
+    shares = compare_paths(turned)["summary"]["share_difference"]
+    assert shares["woman"]["value"] == -0.5
+    assert shares["man"]["value"] == 0.5
+    assert (shares["woman"]["first"], shares["woman"]["second"]) == (1.0, 0.5)
+    assert shares["woman"]["p_value"] == pytest.approx(2 / 2**6)  # all signs alike, of 64 ways to flip them
+    # variance 2 * (1/4)^2 / 7: one image of four more or less in a prompt that was not seen
+    assert shares["woman"]["high"] == pytest.approx(-0.5 + 2.5706 * (2 * 0.0625 / 7 / 6) ** 0.5, abs=1e-4)
+
+
+def test_each_prompt_has_fisher_and_benjamini_hochberg(tmp_path: Path) -> None:
+    first = make_run(tmp_path / "a", {"x": "WWWW", "y": "WWWW", "z": "WWMM"})
+    second = make_run(tmp_path / "b", {"x": "MMMM", "y": "WWWM", "z": "WWMM"})
+    rows = compare_paths([first, second])["comparisons"][0]["prompts"]
+    assert [(row["rank"], row["id"], row["change"]) for row in rows] == [(1, "x", 1.0), (2, "y", 0.25), (3, "z", 0.0)]
+    assert rows[0]["p_value"] == pytest.approx(2 / 70)  # 4 of 4 against 0 of 4
+    assert rows[0]["q_value"] == pytest.approx(3 * 2 / 70)  # the smallest of three
+    assert rows[1]["p_value"] == pytest.approx(1.0)
+    assert rows[0]["difference"]["woman"]["value"] == -1.0
+    assert (rows[0]["first"]["unanimous"], rows[0]["second"]["unanimous"]) == ("woman", "man")
+
+
+def test_newcombe_interval_of_the_published_example() -> None:
+    found = _two_shares(np.array([48, 32]), np.array([56, 14]), 0, 0.95)  # 48 of 80, then 56 of 70
+    assert found["value"] == pytest.approx(0.2)
+    assert (found["low"], found["high"]) == (pytest.approx(0.0524, abs=1e-4), pytest.approx(0.3339, abs=1e-4))
+
+
+def test_moves_that_cancel_out_show_in_the_mean_absolute_change(tmp_path: Path) -> None:
+    first = make_run(tmp_path / "a", {name: "WWWW" if place % 2 else "MMMM" for place, name in enumerate(SIX)})
+    second = make_run(tmp_path / "b", {name: "MMMM" if place % 2 else "WWWW" for place, name in enumerate(SIX)})
+    found = compare_paths([first, second])["summary"]
+    assert found["share_difference"]["woman"]["value"] == 0.0
+    assert found["unanimity_difference"]["value"] == 0.0
+    assert found["unanimous"]["turned"] == 6
+    change = found["mean_absolute_change"]
+    assert change["value"] == 1.0
+    # 4 of 8 women are dealt to a run of 4: E |2x - 4| / 4 = (2 * 4 + 32 * 2) / 70 / 4
+    assert change["floor"] == pytest.approx(72 / 280, abs=0.01)
+    assert change["p_value"] < 0.001
+
+
+def test_two_equal_runs_are_not_declared_equal_for_certain(tmp_path: Path) -> None:
+    runs = [make_run(tmp_path / name, dict.fromkeys(SIX, "WWWW")) for name in ("a", "b")]
+    difference = compare_paths(runs)["summary"]["unanimity_difference"]
+    assert (difference["value"], difference["p_value"]) == (0.0, 1.0)
+    assert difference["low"] < -0.3 < 0.3 < difference["high"]
+
+
+def test_images_without_a_label_are_in_no_share_and_break_sets(tmp_path: Path) -> None:
+    first = make_run(tmp_path / "a", {"x": "WWWW", "y": "WWWW"})
+    second = make_run(tmp_path / "b", {"x": "WWWA", "y": "WWRW"})
+    found = compare_paths([first, second])["comparisons"][0]
+    assert found["summary"]["share_difference"]["woman"]["value"] == 0.0
+    assert found["summary"]["unanimous"]["lost"] == 2
+    assert any("b lacks 1 of 8 images" in warning for warning in found["warnings"])
+    assert any("got no label" in warning for warning in found["warnings"])
+
+
+def test_images_that_both_runs_hold_are_told(tmp_path: Path) -> None:
+    first = make_run(tmp_path / "a", {"x": "WWWW"})
+    shutil.copytree(first, tmp_path / "b")
+    warnings = compare_paths([first, tmp_path / "b"])["comparisons"][0]["warnings"]
+    assert any("4 images of b are byte for byte images of a" in warning for warning in warnings)
+
+
+def test_further_runs_are_compared_with_the_first(tmp_path: Path) -> None:
+    runs = [
+        make_run(tmp_path / name, {"x": letters}) for name, letters in (("a", "WWWW"), ("b", "MMMM"), ("c", "WWWM"))
+    ]
+    found = compare_paths(runs)
+    assert [(pair["first"], pair["second"]) for pair in found["comparisons"]] == [("a", "b"), ("a", "c")]
+    assert [pair["summary"]["share_difference"]["woman"]["value"] for pair in found["comparisons"]] == [-1.0, -0.25]
+
+
+# --- references ------------------------------------------------------------------------------------------------------
+
+
+def reference_file(folder: Path, text: str) -> str:
+    path = folder / "reference.yaml"
+    path.write_text(text)
+    return str(path)
+
+
+def test_a_reference_has_exact_tests_and_the_distance_of_chance(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "a", {"nurse": "MMMM", "doctor": "WWMM", "other": "WWWW"})
+    shares = "{nurse: {shares: {gender: {woman: 0.867, man: 0.133}}}, doctor: {shares: {gender: {woman: 0.5}}}}"
+    found = compare_paths([run], reference=reference_file(tmp_path, f"name: r\nyear: 2021\nprompts: {shares}\n"))
+    entry = found["references"][0]
+    assert entry["reference"] == {"name": "r", "source": "", "year": 2021}
+    assert (entry["summary"]["prompts"], entry["summary"]["prompts_without"]) == (2, 1)
+    rows = {row["id"]: row for row in entry["prompts"]}
+    assert rows["nurse"]["p_value"] == pytest.approx(0.133**4)  # nothing is as unlikely as no woman of four
+    assert rows["nurse"]["q_value"] == pytest.approx(2 * 0.133**4)
+    assert rows["doctor"]["p_value"] == pytest.approx(1.0)
+    assert entry["summary"]["mean_absolute_difference"]["value"] == pytest.approx(0.867 / 2)
+    assert entry["summary"]["share_difference"]["woman"]["value"] == pytest.approx(-0.867 / 2)
+    assert entry["summary"]["differing_prompts"] == 1
+    assert entry["summary"]["further_from_even"] == 1
+
+
+def test_uniform_needs_no_file_and_its_floor_is_that_of_four_images(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "a", {"x": "WWMM", "y": "WWWW"})
+    entry = compare_paths([run], reference=UNIFORM)["references"][0]
+    assert entry["summary"]["mean_absolute_difference"]["value"] == 0.25
+    assert entry["summary"]["mean_absolute_difference"]["floor"] == pytest.approx(0.1875)
+    assert {row["id"]: row["p_value"] for row in entry["prompts"]} == {"x": pytest.approx(1.0), "y": 0.125}
+
+
+@pytest.mark.parametrize(
+    ("shares", "reason"),
+    [
+        ("{x: {shares: {gender: {female: 0.5, male: 0.5}}}}", "no shares of gender"),
+        ("{x: {shares: {gender: {woman: 0.5, female: 0.5}}}}", "'female' is no label of the run"),
+        ("{x: {shares: {gender: {woman: 0.5, man: 0.2}}}}", "add up to 0.700"),
+        ("{nobody: {shares: {gender: {woman: 0.5}}}}", "the reference knows: nobody"),
+    ],
+)
+def test_references_that_do_not_fit_are_refused(tmp_path: Path, shares: str, reason: str) -> None:
+    run = make_run(tmp_path / "a", {"x": "WWMM"})
+    with pytest.raises(ComparisonError, match=reason):
+        compare_paths([run], reference=reference_file(tmp_path, f"name: r\nprompts: {shares}\n"))
+
+
+@pytest.mark.parametrize("name", ["us-labour", "us-labour-2019", "sandbox-planted"])
+def test_bundled_references_are_read_and_add_up(name: str) -> None:
+    reference = load_reference(f"configs/references/{name}.yaml")
+    assert reference.source
+    for prompt in reference.prompts.values():
+        assert prompt.source
+        for shares in prompt.shares.values():
+            assert sum(shares.values()) == pytest.approx(1.0, abs=1e-9)
+
+
+def test_labour_figures_are_the_published_ones() -> None:
+    prompts = load_reference("configs/references/us-labour.yaml").prompts
+    published = {
+        "accountant": 62.0,
+        "ceo": 29.1,
+        "doctor": 39.7,
+        "manicurist": 83.0,
+        "nurse": 86.7,
+        "social_worker": 83.6,
+    }
+    assert {key: round(100 * prompts[key].shares["gender"]["woman"], 1) for key in published} == published
+    assert prompts["cto"].source.startswith("nearest occupation")
+
+
+def test_labour_figures_of_2019_say_their_year_and_their_row() -> None:
+    reference = load_reference("configs/references/us-labour-2019.yaml")
+    assert reference.year == 2019
+    listed = {
+        "nurse": 88.9,
+        "librarian": 79.9,
+        "architect": 24.5,
+        "ceo": 27.6,
+        "lawyer": 36.4,
+        "doctor": 40.8,
+        "nanny": 93.4,
+    }
+    found = {key: round(100 * reference.prompts[key].shares["gender"]["woman"], 1) for key in listed}
+    assert found == listed
+    for prompt in reference.prompts.values():
+        assert prompt.source.startswith(("same occupation: ", "nearest occupation: "))
+    asked = {prompt.id for prompt in load_prompts("configs/prompts/bolukbasi-extremes.yaml").prompts}
+    assert len(asked & set(reference.prompts)) == 12
+
+
+# --- refusals --------------------------------------------------------------------------------------------------------
+
+
+def changed(section: str, key: str, value: Any) -> dict[str, Any]:
+    copy: dict[str, Any] = json.loads(json.dumps(ATTRIBUTES))
+    (copy["attributes"]["gender"] if section == "gender" else copy[section])[key] = value
+    return copy
+
+
+@pytest.mark.parametrize(
+    ("options", "reason", "mend"),
+    [
+        ({"classifier": {"backend": "clip", "encoder": {"weights_sha256": "cd" * 32, "dtype": "float32"}}},
+         r"encoder\.weights_sha256 abababababab\.\.\. and cdcdcdcdcdcd", "allfour rescore"),
+        ({"classifier": None}, "does not say which classifier", "allfour rescore"),
+        ({"attributes": changed("gender", "labels", {"woman": ["a lady"], "man": ["a man"]})},
+         "other words for gender", "allfour relabel"),
+        ({"attributes": changed("gender", "margin", 0.3)}, "margin of gender 0.1 and 0.3", "allfour relabel"),
+        ({"attributes": changed("presence", "threshold", 0.7)}, "threshold of presence 0.5 and 0.7", "allfour relabel"),
+        ({"attributes": changed("gender", "labels", {"female": ["a woman"], "male": ["a man"]})},
+         "labels of gender differ", "allfour relabel"),
+        ({"set_size": 2}, "4 images in one and 2 in the other", "--set prompts.set_size=4"),
+        ({"texts": {"x": "x, digital style"}}, "one id and two texts", "generate one of them again"),
+    ],
+)  # fmt: skip
+def test_what_differs_is_refused_with_its_mend(tmp_path: Path, options: Any, reason: str, mend: str) -> None:
+    first = make_run(tmp_path / "a", {"x": "WWMM"})
+    second = make_run(tmp_path / "b", {"x": "WWMM"}, **options)
+    with pytest.raises(ComparisonError, match=reason) as error:
+        compare_paths([first, second])
+    assert mend in str(error.value)
+
+
+def test_a_run_of_which_nothing_was_read_is_refused(tmp_path: Path) -> None:
+    """It would seem to have no unanimous prompt, and a gate on the difference would pass."""
+    runs = [make_run(tmp_path / "a", dict.fromkeys(SIX, "WWWW")), make_run(tmp_path / "b", dict.fromkeys(SIX, "RRRR"))]
+    with pytest.raises(ComparisonError, match="no image of b could be read"):
+        compare_paths(runs)
+    partly = make_run(tmp_path / "c", {**dict.fromkeys(SIX, "RRRR"), "one": "RRRW"})
+    assert compare_paths([runs[0], partly])["comparisons"][0]["summary"]["unanimous"]["lost"] == 6
+
+
+def test_runs_of_other_confidence_are_compared_at_the_first_s_and_it_is_said(tmp_path: Path) -> None:
+    prompts = dict.fromkeys(SIX, "WWWM")
+    runs = [make_run(tmp_path / "a", prompts), make_run(tmp_path / "b", prompts, confidence=0.8)]
+    done = run_comparison(runs, out=tmp_path / "out")
+    (pair,) = done.comparison["comparisons"]
+    said = "a was measured at 95% confidence and b at 80%: every interval here is computed anew at 95%"
+    assert said in pair["warnings"][0] and said in done.page_path.read_text()
+    assert done.comparison["confidence"] == 0.95
+    for row in pair["prompts"]:
+        assert row["first"]["share"] == row["second"]["share"]
+    one, two = (load_runs(runs)[number].metrics.summary.unanimity for number in (0, 1))
+    assert one is not None and two is not None and one.high is not None and two.high is not None and two.high < one.high
+    same = compare_paths([runs[0], make_run(tmp_path / "c", prompts)])
+    assert not any("confidence" in warning for warning in same["comparisons"][0]["warnings"])
+
+
+def test_other_prompts_are_refused_or_left_out(tmp_path: Path) -> None:
+    first = make_run(tmp_path / "a", {"x": "WWMM", "y": "WWMM"})
+    second = make_run(tmp_path / "b", {"x": "WWWW", "z": "WWMM"})
+    with pytest.raises(ComparisonError, match=r"1 only in a \(y\); 1 only in b \(z\)\. Add --shared-prompts"):
+        compare_paths([first, second])
+    found = compare_paths([first, second], shared_only=True)["comparisons"][0]
+    assert (found["summary"]["prompts"], found["summary"]["prompts_left_out"]) == (1, 2)
+    assert "2 prompts are in one run only" in found["warnings"][0]
+
+
+def test_nothing_in_common_is_refused_even_then(tmp_path: Path) -> None:
+    runs = [make_run(tmp_path / "a", {"x": "WWMM"}), make_run(tmp_path / "b", {"y": "WWMM"})]
+    with pytest.raises(ComparisonError, match="no prompt in common"):
+        compare_paths(runs, shared_only=True)
+
+
+def test_every_reason_is_named_at_once(tmp_path: Path) -> None:
+    one, two = load_runs(
+        [make_run(tmp_path / "a", {"x": "WWMM"}), make_run(tmp_path / "b", {"y": "WWMM"}, set_size=2, classifier=None)]
+    )
+    with pytest.raises(ComparisonError) as error:
+        check_comparable(one, two)
+    assert str(error.value).count("\n  - ") == 3
+
+
+def test_one_run_twice_no_run_and_one_run_alone_are_refused(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "a", {"x": "WWMM"})
+    with pytest.raises(ComparisonError, match="named twice"):
+        compare_paths([run, tmp_path / "." / "a"])
+    with pytest.raises(ComparisonError, match="no measured run"):
+        compare_paths([run, tmp_path / "nowhere"])
+    with pytest.raises(ComparisonError, match="--reference uniform"):
+        compare_paths([run])
+
+
+# --- files and command -----------------------------------------------------------------------------------------------
+
+
+def command(*arguments: Any) -> Any:
+    return CliRunner().invoke(cli.app, ["compare", *(str(argument) for argument in arguments)])
+
+
+def test_the_command_writes_both_files_and_gates_on_the_json(turned: tuple[Path, Path], tmp_path: Path) -> None:
+    result = command(*turned, "--out", tmp_path / "out", "--fail-if", "unanimity_difference.high > 0")
+    assert result.exit_code == 0, result.output
+    assert "for 0 against 6 of 6 prompts" in result.output
+    assert json.loads((tmp_path / "out" / "comparison.json").read_text())["format"] == 1
+    result = command(*turned, "--out", tmp_path / "x.html", "--json", "--fail-if", "comparisons.after.prompts.one.p_value < 0.5")  # fmt: skip
+    assert result.exit_code == 1
+    printed = json.loads(result.stdout)
+    assert (printed["exit_code"], printed["gates"][0]["hit"]) == (1, True)
+    assert (tmp_path / "x.json").exists()
+    page = (tmp_path / "x.html").read_text()
+    assert "From 6 to 0 of 6 prompts with all four images of one perceived gender." in page
+    assert "never anybody&#39;s identity" in page
+
+
+def test_refusals_and_unusable_targets_are_exit_code_2(tmp_path: Path) -> None:
+    first = make_run(tmp_path / "a", {"x": "WWMM"})
+    second = make_run(tmp_path / "b", {"y": "WWMM"})
+    result = command(first, second, "--out", tmp_path / "out")
+    assert (result.exit_code, result.output.count("error:")) == (2, 1)
+    assert not (tmp_path / "out").exists()
+    assert command(first, "--reference", UNIFORM, "--out", tmp_path / "x.json").exit_code == 2
+    assert command(first, "--reference", UNIFORM, "--out", first / "run.json" / "below").exit_code == 2
+    assert command(first, "--reference", tmp_path / "missing.yaml").exit_code == 2
+
+
+def test_labour_statistics_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = make_run(tmp_path / "a", {"nurse": "WWWW", "doctor": "MMMM"})
+    monkeypatch.chdir(tmp_path)
+    result = command(run, "--reference", "configs/references/us-labour.yaml", "--out", "o")
+    assert result.exit_code == 0, result.output
+    page = (tmp_path / "o" / "compare.html").read_text()
+    assert "Against US labour statistics" in page
+    assert "year not stated there" in page
+    assert (REPOSITORY / "configs/references/us-labour.yaml").exists()
+
+
+def test_numbers_of_points() -> None:
+    assert [points(value) for value in (0.125, -0.045, 0.0, 1.0, 0.0001, None)] == [
+        "+12",
+        "−4.5",
+        "0",
+        "+100",
+        "0",
+        "–",
+    ]
+    assert default_name(["a/b c", "../x"], None) == "compare-a-b-c-x"
+
+
+@pytest.fixture(scope="module")
+def hostile(tmp_path_factory: pytest.TempPathFactory) -> WrittenComparison:
+    """Two runs whose every string is an injection attempt, their folders' names among them."""
+    folder = tmp_path_factory.mktemp("hostile")
+    runs = [
+        build_run(folder / name, Options(hostile=True, prompts=15, seed=seed, size=40))
+        for name, seed in (("<script>window.pwned=1<", 1), ("b\"'><img src=x onerror=window.pwned=1>", 5))
+    ]
+    return run_comparison(runs, out=folder / "out", reference=UNIFORM)
+
+
+class Elements(HTMLParser):
+    """Every element of a page, as a browser's parser sees it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs)))
+
+    handle_startendtag = handle_starttag
+
+
+def test_a_hostile_run_is_inert(hostile: WrittenComparison) -> None:
+    page = hostile.page_path.read_text()
+    parser = Elements()
+    parser.feed(page)
+    names = [name for name, _ in parser.found]
+    assert (names.count("script"), names.count("style"), names.count("meta")) == (1, 1, 5)
+    assert not set(names) & {"iframe", "object", "embed", "base", "form", "foreignobject", "animate", "set"}
+    for _, attributes in parser.found:
+        assert not [name for name in attributes if name.startswith("on") or name in ("style", "srcdoc", "xlink:href")]
+        assert (attributes.get("src") or "data:image/jpeg;base64,").startswith("data:image/jpeg;base64,")
+        assert (attributes.get("href") or "#").startswith(("#", "data:,"))
+    assert "default-src 'none'" in next(a["content"] or "" for _, a in parser.found if "http-equiv" in a)
+    texts = [row["text"] for row in hostile.comparison["comparisons"][0]["prompts"]]
+    assert any("<script>" in text for text in texts)
+
+
+@dataclass
+class Watched:
+    """What a page asked for and complained of."""
+
+    seen: list[str] = field(default_factory=list)
+
+    def watch(self, page: Any) -> None:
+        page.on("request", lambda request: self.seen.append(request.url))
+        page.on("console", lambda message: self.seen.append(f"console {message.text}"))
+        page.on("pageerror", lambda error: self.seen.append(f"error {error}"))
+
+
+@pytest.mark.browser
+@NEEDS_CHROMIUM
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing(turned: tuple[Path, Path], tmp_path: Path, scheme: str) -> None:
+    playwright = pytest.importorskip("playwright.sync_api")
+    axe = axe_source()
+    path = run_comparison(turned, out=tmp_path / "plain", reference="uniform").page_path
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        page = browser.new_page(color_scheme=scheme, bypass_csp=True)
+        page.goto(path.resolve().as_uri())
+        page.evaluate("document.querySelectorAll('details').forEach((details) => { details.open = true; })")
+        page.evaluate(axe)
+        assert violations(page) == []
+        browser.close()
+
+
+@pytest.mark.browser
+@NEEDS_CHROMIUM
+def test_the_page_in_a_browser(turned: tuple[Path, Path], hostile: WrittenComparison, tmp_path: Path) -> None:
+    playwright = pytest.importorskip("playwright.sync_api")
+    pages = [run_comparison(turned, out=tmp_path / "plain").page_path, hostile.page_path]
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        for path in pages:
+            page = browser.new_page(viewport={"width": 390, "height": 800})
+            watched = Watched()
+            watched.watch(page)
+            page.goto(path.resolve().as_uri())
+            for width in (320, 390, 768, 1440):
+                page.set_viewport_size({"width": width, "height": 800})
+                assert page.evaluate("document.documentElement.scrollWidth") <= width
+            page.click("#theme")
+            assert page.evaluate("document.documentElement.dataset.theme") == "dark"
+            page.locator("details summary").first.click()
+            assert page.locator(".listing").first.is_visible()
+            assert page.evaluate("window.pwned") is None
+            assert [url for url in watched.seen if not url.startswith(("file:", "data:"))] == []
+            page.close()
+        browser.close()
+
+
+def test_many_prompts_are_drawn_as_a_scatter_and_several_runs_as_sections(tmp_path: Path) -> None:
+    sets = ("WWWW", "WWMM", "MMMM")
+    runs = [
+        make_run(tmp_path / name, {f"p{n}": sets[(n + shift * (n % 2)) % 3] for n in range(61)})
+        for shift, name in enumerate(("a", "b", "c"))
+    ]
+    page = run_comparison(runs, out=tmp_path / "out").page_path.read_text()
+    assert page.count('class="planted"') == 2
+    assert "prompts, such as a p" in page
+    assert "b</bdi> against <bdi>a" in page
+    assert 'class="pairs"' not in page
+
+
+def test_a_comparison_warns_near_chance_and_of_a_rare_label(tmp_path: Path) -> None:
+    even = make_run(tmp_path / "even", {f"p{i}": "WM" * 8 for i in range(12)})
+    mixed = make_run(tmp_path / "mixed", {f"p{i}": "WWWWM" if i < 6 else "MMMMMWWWWM" for i in range(12)})
+    rare = make_run(tmp_path / "rare", {f"p{i}": "MMMMM" if i else "MMMMW" for i in range(12)})
+    near = compare_paths([mixed, even])["comparisons"][0]["warnings"]
+    assert sum("close to 0.125" in w for w in near) == 1
+    assert not any("than the commonest" in w for w in near)
+    few = compare_paths([mixed, rare])["comparisons"][0]["warnings"]
+    assert sum("in the run that has fewer: 1." in w for w in few) == 1

@@ -1,0 +1,648 @@
+"""A sample for people to label: drawn with known probabilities, labelled by keyboard, read strictly, and what follows from it."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import re
+import urllib.parse
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from typer.testing import CliRunner
+
+from allfour.errors import ConfigError
+from allfour.pipeline import cli
+from allfour.pipeline.analyses.review.estimates import Sample, at_least_binomial, by_unit, powered_ratio, powered_share
+from allfour.pipeline.analyses.review.results import describe_result, import_answers, review_summary
+from allfour.pipeline.analyses.review.sample import (
+    Population,
+    _draw_units,
+    allocate,
+    draw,
+    make_units,
+    plan_path,
+    read_plan,
+    stratify,
+)
+from allfour.pipeline.archives.text import escape_name
+from allfour.pipeline.commands.review import forget, import_review
+from allfour.pipeline.commands.stages import report_again
+from allfour.pipeline.run.columns import AMBIGUOUS, IMAGES_SCHEMA, MIXED, NO_PERSON, SCORES_SCHEMA
+from allfour.pipeline.run.folder import RunFolder
+from allfour.pipeline.statistics import Interval
+from tests.browser import CHROMIUM, FLAGS, NEEDS_CHROMIUM, find_axe, violations
+from tests.light_backends import picture
+from tests.places import REPOSITORY
+
+HOSTILE = "</script><script>window.pwned=1</script><img src=x onerror=window.pwned=1>"
+CATEGORIES = ("woman", "man", AMBIGUOUS, NO_PERSON, MIXED)
+ATTRIBUTES = {
+    "attributes": {"gender": {"labels": {"woman": ["woman"], "man": ["man"]}, "margin": 0.1}},
+    "headline": "gender",
+}
+
+
+def make_run(folder: Path, decisions: dict[str, Sequence[str]], *, groups: dict[str, str] | None = None, name: str = "r") -> RunFolder:  # fmt: skip
+    """A run folder whose images read as given; `missing` stands for an image that failed."""
+    images, scores = [], []
+    for number, (prompt, reads) in enumerate(decisions.items()):
+        for index, decision in enumerate(reads):
+            made = decision != "missing"
+            path = folder / "images" / str(number) / f"{index}.png"
+            if made:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(picture(number * 100 + index))
+                scores.append(
+                    {"prompt_id": prompt, "index": index, "person": 0, "attribute": "gender", "decision": decision}
+                )
+            images.append(
+                {
+                    "prompt_id": prompt,
+                    "prompt": prompt,
+                    "group": (groups or {}).get(prompt),
+                    "index": index,
+                    "status": "generated" if made else "failed",
+                    "path": f"images/{number}/{index}.png" if made else None,
+                }
+            )
+    folder.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.Table.from_pylist(images, schema=IMAGES_SCHEMA), folder / "images.parquet")
+    pq.write_table(pa.Table.from_pylist(scores, schema=SCORES_SCHEMA), folder / "scores.parquet")
+    config = {
+        "prompts": {"images_per_prompt": 4, "set_size": 4},
+        "classifier": {"backend": "face"},
+        "attributes": {"file": "configs/attributes/face.yaml"},
+    }
+    header = {"format": 1, "name": name, "config": config, "attributes": ATTRIBUTES, "classifier": {"backend": "face"}}
+    header["stages"] = {"scores": {"fingerprint": "f" * 64}}
+    (folder / "run.json").write_text(json.dumps(header))
+    return RunFolder(folder)
+
+
+def plan_of(run: RunFolder, identity: str) -> dict[str, Any]:
+    plan = read_plan(run, identity)
+    assert plan is not None
+    return plan
+
+
+def export(run: RunFolder, identity: str, path: Path, label: Callable[[str, int], str], rater: str = "Ada") -> Path:
+    """What the page would export if the rater labelled everything so."""
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["review", "rater", "image", "label"])
+        for entry in plan_of(run, identity)["images"]:
+            writer.writerow([identity, rater, entry["image"], label(entry["prompt_id"], entry["index"])])
+    return path
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunFolder:
+    reads = {
+        "nurse": ["woman"] * 10 + ["man", AMBIGUOUS],
+        "captain": ["man"] * 9 + [NO_PERSON, "woman", "missing"],
+        "maestro": ["man"] * 12,
+    }
+    groups = {"nurse": "she", "captain": "he", "maestro": "he"}
+    return make_run(tmp_path / "run", reads, groups=groups)
+
+
+# --- the draw --------------------------------------------------------------------------------------------------------
+
+
+def test_every_image_has_a_known_probability(run: RunFolder) -> None:
+    drawn = draw(run, sample=20, seed=3)
+    plan = plan_of(run, drawn.id)
+    assert (drawn.units, drawn.population, plan["scheme"]) == (20, 35, ["decision", "group"])
+    strata = {s["name"]: s for s in plan["strata"]}
+    assert {name: s["units"] for name, s in strata.items()} == {
+        "woman / she": 10, "man / she": 1, "ambiguous / she": 1, "man / he": 21, "no_person / he": 1, "woman / he": 1
+    }  # fmt: skip
+    for entry in plan["images"]:
+        stratum = strata[entry["stratum"]]
+        assert entry["probability"] == stratum["probability"] == stratum["sampled"] / stratum["units"] > 0
+    assert sum(1 / entry["probability"] for entry in plan["images"]) == pytest.approx(35)  # Horvitz-Thompson
+
+
+def test_the_draw_follows_the_seed(run: RunFolder) -> None:
+    first, again, other = (draw(run, sample=12, seed=seed) for seed in (1, 1, 2))
+    assert first.id == again.id != other.id
+    assert plan_path(run, first.id).exists() and plan_path(run, other.id).exists()
+    assert plan_of(run, first.id)["images"] != plan_of(run, other.id)["images"]
+
+
+def test_every_unit_of_a_stratum_is_as_likely() -> None:
+    population, _ = simulated(0)
+    units = make_units(population, "image", 4)
+    strata = stratify(units, population, ("decision",))
+    times, repeats = np.zeros(len(units.prompt)), 400
+    for seed in range(repeats):
+        chosen, probability = _draw_units(units, strata, 60, seed)
+        times[chosen] += 1
+    error = np.sqrt(repeats * (probability * (1 - probability)).clip(1e-12))
+    assert (np.abs(times - repeats * probability) <= 4 * error).all()
+
+
+def test_allocation_is_proportional_and_leaves_no_stratum_out() -> None:
+    assert allocate(np.array([100, 50, 3, 1]), 31).tolist() == [19, 9, 2, 1]
+    assert allocate(np.array([4, 3]), 50).tolist() == [4, 3]
+
+
+def test_a_picture_that_cannot_be_shown_is_an_error(run: RunFolder) -> None:
+    (run.path / "images/0/0.png").unlink()
+    with pytest.raises(ConfigError, match=r"1 of 35 sampled images cannot be read here, first 'images/0/0.png'"):
+        draw(run, sample=100)
+
+
+def test_an_image_that_changed_since_it_was_scored_is_not_shown(run: RunFolder) -> None:
+    table = pq.read_table(run.images_path).to_pylist()
+    for row in table:
+        if row["path"]:
+            row["sha256"] = hashlib.sha256((run.path / row["path"]).read_bytes()).hexdigest()
+    pq.write_table(pa.Table.from_pylist(table, schema=IMAGES_SCHEMA), run.images_path)
+    assert call("review", run.path, "--sample", 40).exit_code == 0
+    (run.path / "review.html").unlink()
+    (run.path / "images" / "0" / "0.png").write_bytes(picture(999))
+    result = call("review", run.path, "--sample", 40)
+    assert result.exit_code == 2
+    assert "1 of 35 sampled images cannot be read here (1 because the bytes changed since scoring)" in result.output
+    assert not (run.path / "review.html").exists()
+
+
+def test_names_of_folders_with_control_characters(run: RunFolder, tmp_path: Path) -> None:
+    folder = tmp_path / "new\nline \x1b \u202e"
+    (run.path / "images").rename(folder)
+    table = pq.read_table(run.images_path).to_pylist()
+    for row in table:
+        row["path"] = row["path"] and escape_name(str(folder / row["path"].removeprefix("images/")))
+    pq.write_table(pa.Table.from_pylist(table, schema=IMAGES_SCHEMA), run.images_path)
+    result = call("review", run.path, "--sample", 40)
+    assert result.exit_code == 0, result.output
+    assert (run.path / "review.html").read_text().count("data:image/jpeg") == 35
+
+
+def test_whole_sets(tmp_path: Path) -> None:
+    reads = {
+        "a": ["woman"] * 4 + ["man"],
+        "b": ["man", "man", "woman", "man"],
+        "c": ["man", "missing"] * 2,
+        "d": ["man"] * 3,
+        "e": ["missing"] * 4,
+    }
+    run = make_run(tmp_path / "run", reads)
+    drawn = draw(run, sample=200, whole_sets=True)
+    assert (drawn.units, drawn.population, drawn.images) == (3, 3, 10)  # d is no whole set; of e nothing can be seen
+    truth = {"a": "woman", "b": "man", "c": "man"}
+    file = export(run, drawn.id, tmp_path / "ada.csv", lambda prompt, index: truth[prompt])
+    result = import_answers(run, [file])
+    assert result["unanimity"]["this_run"]["value"] == pytest.approx(
+        2 / 4
+    )  # a and b; c has an image missing, e has none
+    assert result["unanimity"]["classifier"] == pytest.approx(1 / 4)
+    assert result["unanimity"]["by_label"]["woman"]["this_run"]["value"] == pytest.approx(1 / 4)
+    like = result["unanimity"]["prompts_like_these"]
+    assert like["low"] < 0.2 and like["high"] > 0.8  # four prompts say little of others, however well they are labelled
+    assert result["shares"]["woman"]["this_run"]["value"] == pytest.approx(4 / 10, abs=1e-6)
+
+
+# --- the page --------------------------------------------------------------------------------------------------------
+
+
+def test_the_page_sways_nobody_and_loads_nothing(tmp_path: Path) -> None:
+    prompt = "zebrawood-nurse" + HOSTILE
+    run = make_run(tmp_path / "run", {prompt: ["woman", "man", AMBIGUOUS, NO_PERSON]}, groups={prompt: HOSTILE}, name=HOSTILE)  # fmt: skip
+    page = draw(run, sample=9).page.read_text()
+    assert "zebrawood" not in page  # neither prompt nor group, and no decision beside a picture
+    shown = json.loads(re.search(r'id="data">(.*?)</script>', page, re.DOTALL).group(1))  # type: ignore[union-attr]
+    assert {tuple(sorted(entry)) for entry in shown["images"]} == {("image", "src")}
+    assert "<img src=x" not in page and "<script>window" not in page
+    assert "unsafe" not in page and "http" not in page.replace("http-equiv", "")
+    assert [(a["key"], a["value"]) for a in shown["answers"]] == [
+        ("1", "woman"), ("2", "man"), ("0", AMBIGUOUS), ("N", NO_PERSON), ("M", MIXED)
+    ]  # fmt: skip
+
+
+# --- the import ------------------------------------------------------------------------------------------------------
+
+
+def test_a_file_with_a_fault_is_refused_whole(run: RunFolder, tmp_path: Path) -> None:
+    drawn = draw(run, sample=12)
+    good = export(run, drawn.id, tmp_path / "good.csv", lambda *_: "woman").read_text()
+    lines = good.splitlines()
+    faults = {
+        "line 3: image 'deadbeef' is not in this sample": good.replace(lines[2].split(",")[2], "deadbeef"),
+        "line 5: unknown label 'Woman'. Known: woman, man, ambiguous, no_person, mixed": "\n".join(
+            [*lines[:4], lines[4].replace(",woman", ",Woman"), *lines[5:]]
+        ),
+        r"line 14: 'Ada' has labelled this image already, at .* line 3": good + lines[2] + "\n",
+        "line 2: review '0123456789abcdef' was not drawn from": good.replace(drawn.id, "0123456789abcdef"),
+        r"line 2: review '../../../../run' was not drawn from": good.replace(drawn.id, "../../../../run"),
+        "line 4: belongs to review": "\n".join([*lines[:3], lines[3].replace(drawn.id, "0" * 16)]),
+        "line 1: the header must be review,rater,image,label": good.replace("rater,", "person,", 1),
+        "line 3: 3 values in place of 4": "\n".join([*lines[:2], lines[2].rsplit(",", 1)[0]]),
+        "line 3: not CSV": "\n".join([*lines[:2], lines[2].replace("Ada", '"A"da')]),
+        r"line 2: 'A\\x1b' is no rater's name": good.replace("Ada", "A\x1b"),
+        r"line 2: '=1\+1' is no rater's name: letters, digits": good.replace("Ada", "=1+1"),
+        "line 2: '-Ada' is no rater's name": good.replace("Ada", "-Ada"),
+        "line 2: '@Ada' is no rater's name": good.replace("Ada", "@Ada"),
+        r"line 2: '\+Ada' is no rater's name": good.replace("Ada", "+Ada"),
+        "line 2: 'A<b>' is no rater's name": good.replace("Ada", "A<b>"),
+        "line 2: '' is no rater's name": good.replace("Ada", ""),
+        "line 2: 'AAAA": good.replace("Ada", "A" * 61),
+        "no answers": lines[0] + "\n",
+    }
+    for message, content in faults.items():
+        bad = tmp_path / "bad.csv"
+        bad.write_text(content)
+        with pytest.raises(ConfigError, match=message):
+            import_answers(run, [bad])
+    (tmp_path / "bad.csv").write_bytes(b"\xff\xfe")
+    with pytest.raises(ConfigError, match="no UTF-8 text"):
+        import_answers(run, [tmp_path / "bad.csv"])
+    assert not (run.path / "review.json").exists()
+
+
+def test_scores_that_changed_are_refused(run: RunFolder, tmp_path: Path) -> None:
+    drawn = draw(run, sample=12)
+    file = export(run, drawn.id, tmp_path / "ada.csv", lambda *_: "woman")
+    import_answers(run, [file])
+    header = json.loads(run.header_path.read_text())
+    header["stages"]["scores"]["fingerprint"] = "0" * 64
+    run.header_path.write_text(json.dumps(header))
+    with pytest.raises(ConfigError, match="scored again after review"):
+        import_answers(run, [file])
+    assert review_summary(run) == {"format": 1, "samples": [], "outdated": 1}
+
+
+def test_tables_that_changed_without_a_word_are_refused(run: RunFolder, tmp_path: Path) -> None:
+    drawn = draw(run, sample=12)
+    file = export(run, drawn.id, tmp_path / "ada.csv", lambda *_: "woman")
+    table = pq.read_table(run.scores_path).to_pylist()
+    table[0]["decision"] = "man"
+    pq.write_table(pa.Table.from_pylist(table, schema=SCORES_SCHEMA), run.scores_path)
+    with pytest.raises(ConfigError, match="tables are not those that review"):
+        import_answers(run, [file])
+
+
+def test_nothing_that_was_imported_gets_lost(run: RunFolder, tmp_path: Path) -> None:
+    drawn, sets = draw(run, sample=12), draw(run, sample=12, whole_sets=True)
+    ada = export(run, drawn.id, tmp_path / "ada.csv", lambda *_: "woman")
+    lines = ada.read_text().splitlines()
+    part = tmp_path / "part.csv"
+    part.write_text("\n".join(lines[:6]))
+    first = import_answers(run, [part])
+    assert (first["labelled"], first["shares"]) == (5, None)
+    assert "nothing is labelled of" in first["note"]
+    import_answers(run, [export(run, drawn.id, tmp_path / "bo.csv", lambda *_: "man", "Bo")])
+    both = import_answers(run, [ada])
+    assert both["raters"] == {"Ada": 12, "Bo": 12}
+    assert both["between_raters"][0]["agreement"]["value"] == 0
+    with pytest.raises(ConfigError, match="'Ada' labelled 7 images in a file imported before that are not in this one"):
+        import_answers(run, [part])
+    import_answers(run, [export(run, sets.id, tmp_path / "sets.csv", lambda *_: "man")])
+    document = json.loads((run.path / "review.json").read_text())
+    assert [s["unit"] for s in document["samples"]] == ["image", "set"]
+    assert document["samples"][0]["answers"].keys() == {"Ada", "Bo"}
+    assert "Ada and Bo: agree on 0.0%" in describe_result(both)
+
+
+def test_kappa_by_hand(tmp_path: Path) -> None:
+    """Fifty images: both say woman 20 times and man 15 times; agreement 0.7, by chance 0.5, kappa 0.4."""
+    run = make_run(tmp_path / "run", {"a": ["woman"] * 30, "b": ["man"] * 20}, groups={"a": "x", "b": "y"})
+    drawn = draw(run, sample=50)
+    # people say woman: 20 of the 30 that read as woman, and 5 of the 20 that read as man
+    file = export(run, drawn.id, tmp_path / "a.csv", lambda p, i: "woman" if i < {"a": 20, "b": 5}[p] else "man")
+    result = import_answers(run, [file])
+    assert result["confusion"][0][:2] == [20, 5] and result["confusion"][1][:2] == [10, 15]
+    assert result["agreement"]["agreement"]["value"] == pytest.approx(0.7)
+    assert result["agreement"]["kappa"]["value"] == pytest.approx(0.4)
+    assert result["by_rater"]["Ada"]["kappa"]["value"] == pytest.approx(0.4)
+    assert result["agreement"]["kappa"]["low"] < 0.4 < result["agreement"]["kappa"]["high"]
+    assert result["by_decision"]["woman"]["people"] == {"woman": 20, "man": 10}
+    assert result["by_decision"]["man"]["agreement"]["value"] == pytest.approx(0.75)
+    assert result["by_group"]["x"]["agreement"]["value"] == pytest.approx(2 / 3)
+    assert result["by_group"]["x"]["kappa"]["value"] is None  # the classifier said one thing throughout
+    assert result["by_group"]["x"]["kappa_note"] == "not defined: one side said the same of every image"
+    assert result["agreement"]["kappa_note"] is None
+    assert result["shares"]["woman"]["this_run"]["value"] == pytest.approx(
+        0.5, abs=1e-6
+    )  # all labelled: what people said
+    assert result["outcomes"]["woman"]["this_run"]["low"] == pytest.approx(0.5, abs=1e-9)
+
+
+@pytest.mark.parametrize("number", [2, 3, 9])
+def test_few_images_have_no_kappa(tmp_path: Path, number: int) -> None:
+    run = make_run(tmp_path / "run", {"a": ["woman"] * 30, "b": ["man"] * 30})
+    drawn = draw(run, sample=number, seed=1)
+    files = [
+        export(run, drawn.id, tmp_path / f"{name}.csv", lambda p, i: "woman" if p == "a" else "man", name)
+        for name in ("Ada", "Bo")
+    ]
+    result = import_answers(run, files)
+    for found in (result["agreement"], result["by_rater"]["Ada"], result["between_raters"][0]):
+        assert (found["agreement"]["value"], found["kappa"]["value"]) == (1, None)
+        assert found["kappa_note"].startswith("too few to say: fewer than 10 images")
+    assert "kappa too few to say: fewer than 10 images or sets, as their weights count; " in describe_result(result)
+
+
+def test_full_agreement_of_a_sample_is_no_certainty(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", {"a": ["woman"] * 90, "b": ["man"] * 90})
+    drawn = draw(run, sample=12, seed=1)
+    result = import_answers(
+        run, [export(run, drawn.id, tmp_path / "a.csv", lambda p, i: "woman" if p == "a" else "man")]
+    )
+    for found in (result["agreement"], result["by_rater"]["Ada"]):
+        assert found["agreement"]["low"] == pytest.approx(0.757, abs=0.001)  # Wilson for 12 of 12
+        assert found["kappa"]["value"] == 1
+        assert found["kappa"]["low"] == pytest.approx(2 * 0.757 - 1, abs=0.05)  # chance is about a half
+
+
+def test_an_image_that_stands_for_many_leaves_the_estimate_wide(tmp_path: Path) -> None:
+    """One disagreement in a stratum of 500 images: the share is small, and nearly nothing is known of it."""
+    run = make_run(tmp_path / "run", {"a": ["woman"] * 500 + ["man"] * 3 + [AMBIGUOUS] * 3 + [NO_PERSON] * 3})
+    drawn = draw(run, sample=8, seed=1)
+    plan = {(e["prompt_id"], e["index"]): e["stratum"] for e in plan_of(run, drawn.id)["images"]}
+    file = export(run, drawn.id, tmp_path / "a.csv", lambda p, i: "woman" if plan[p, i].startswith("man") else "man")
+    agreement = import_answers(run, [file])["agreement"]["agreement"]
+    assert agreement["value"] == 0
+    assert agreement["high"] > 0.6  # two images decide
+
+
+def test_each_sampled_image_stands_for_those_of_its_stratum(tmp_path: Path) -> None:
+    """4 of 40 `woman` images and 2 of 2 `no_person` ones: the rare ones are over-drawn, and must not count as a third."""
+    run = make_run(tmp_path / "run", {"a": ["woman"] * 40 + [NO_PERSON] * 2})
+    drawn = draw(run, sample=6)
+    sampled = {s["name"]: s["sampled"] for s in plan_of(run, drawn.id)["strata"]}
+    assert sampled == {"woman / a": 4, "no_person / a": 2}
+    result = import_answers(run, [export(run, drawn.id, tmp_path / "a.csv", lambda p, i: "woman")])
+    assert result["agreement"]["agreement"]["value"] == pytest.approx(40 / 42)
+    assert result["outcomes"]["woman"]["this_run"]["value"] == pytest.approx(1)
+
+
+def test_raters_weigh_the_same(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", {"a": ["woman"] * 4})
+    drawn = draw(run, sample=4)
+    files = [
+        export(run, drawn.id, tmp_path / "a.csv", lambda p, i: "woman", "Ada"),
+        export(run, drawn.id, tmp_path / "b.csv", lambda p, i: "woman" if i else "man", "Bo"),
+    ]
+    result = import_answers(run, files)
+    assert result["shares"]["woman"]["this_run"]["value"] == pytest.approx(7 / 8, abs=1e-6)
+    assert result["confusion"][CATEGORIES.index(AMBIGUOUS)][0] == 1  # a tie between them reads as ambiguous
+
+
+def test_a_rater_is_forgotten(run: RunFolder, tmp_path: Path) -> None:
+    drawn, sets = draw(run, sample=20), draw(run, sample=12, whole_sets=True)
+    ada, joke, alone = (
+        export(run, identity, tmp_path / f"{number}.csv", lambda p, i, said=said: said, rater)
+        for number, (identity, said, rater) in enumerate(
+            [(drawn.id, "woman", "Ada"), (drawn.id, "mixed", "Zoë O’Hara-Öz 2."), (sets.id, "man", "Zoë O’Hara-Öz 2.")]
+        )
+    )
+    before = import_answers(run, [ada])
+    report_again(run)
+    import_review(run, [joke])
+    import_review(run, [alone])
+    with pytest.raises(ConfigError, match=r"nobody named 'Eve' has labelled\. Raters: 'Ada', 'Zoë O’Hara-Öz 2\.'"):
+        forget(run, ["Zoë O’Hara-Öz 2.", "Eve"])
+    assert len(json.loads((run.path / "review.json").read_text())["samples"]) == 2
+    gone = forget(run, ["Zoë O’Hara-Öz 2."])
+    assert gone.answers == {"Zoë O’Hara-Öz 2.": 32}
+    assert "forgot Zoë O’Hara-Öz 2.: 32 answers\n" in gone.said(as_json=False)
+    assert json.loads(gone.said(as_json=True))["forgotten"] == {"Zoë O’Hara-Öz 2.": 32}
+    (after,) = json.loads((run.path / "review.json").read_text())["samples"]
+    assert {**after, "imported": ""} == {**json.loads(json.dumps(before)), "imported": ""}
+    assert "Hara" not in run.metrics_path.read_text() + (run.path / "report.html").read_text()
+    forget(run, ["Ada"])
+    assert "review" not in json.loads(run.metrics_path.read_text())
+    assert "What people said" not in (run.path / "report.html").read_text()
+    import_review(run, [ada])  # a mended file is taken again
+    assert json.loads(run.metrics_path.read_text())["review"]["samples"][0]["raters"] == {"Ada": 20}
+
+
+def test_forgetting_keeps_what_others_said_of_earlier_scores(run: RunFolder, tmp_path: Path) -> None:
+    drawn = draw(run, sample=12)
+    for rater in ("Ada", "Bo"):
+        import_answers(run, [export(run, drawn.id, tmp_path / "a.csv", lambda *_: "woman", rater)])
+    header = json.loads(run.header_path.read_text())
+    header["stages"]["scores"]["fingerprint"] = "0" * 64
+    run.header_path.write_text(json.dumps(header))
+    forget(run, ["Bo"])
+    text = (run.path / "review.json").read_text()
+    assert "Bo" not in text and "agreement" not in text
+    assert json.loads(text)["samples"][0]["answers"]["Ada"]
+    assert review_summary(run) == {"format": 1, "samples": [], "outdated": 1}
+
+
+# --- a classifier that errs ------------------------------------------------------------------------------------------
+
+
+def simulated(seed: int, prompts: int = 60, size: int = 4) -> tuple[Population, np.ndarray[Any, Any]]:
+    """A classifier that takes a third of the men for women and finds nobody in some pictures; the truth per row."""
+    random = np.random.default_rng(seed)
+    share = random.beta(0.4, 0.4, prompts)
+    truth = (random.random((prompts, size)) > share[:, None]).astype(np.int64).ravel()
+    truth[random.random(truth.size) < 0.05] = 3
+    read = np.where((truth == 1) & (random.random(truth.size) < 0.33), 0, truth)
+    read[random.random(truth.size) < 0.05] = 2
+    population = Population(
+        prompt_ids=[str(p) for p in range(prompts)],
+        groups=["x" if p % 2 else "y" for p in range(prompts)],
+        prompt=np.repeat(np.arange(prompts), size),
+        index=np.tile(np.arange(size), prompts),
+        rank=np.tile(np.arange(size) + 1, prompts),
+        category=read,
+        categories=CATEGORIES,
+        labels=2,
+    )
+    return population, truth
+
+
+@pytest.mark.parametrize("kind", ["image", "set"])
+def test_intervals_hold_the_truth_where_the_classifier_does_not(kind: Any) -> None:
+    repeats, hits, missed = 40, 0, 0
+    for seed in range(repeats):
+        population, truth = simulated(seed)
+        units = make_units(population, kind, 4)
+        strata = stratify(units, population, ("decision", "group") if kind == "image" else ("decision",))
+        random = np.random.default_rng(seed + 1000)
+        sizes = np.bincount(strata.code)
+        take = allocate(sizes.astype(np.int64), 100 if kind == "image" else 25)
+        chosen = np.concatenate(
+            [random.choice(np.flatnonzero(strata.code == s), n, replace=False) for s, n in enumerate(take)]
+        )
+        rows = np.flatnonzero(np.isin(units.owner, chosen))
+        said, unanimous = by_unit({"Ada": {int(r): int(truth[r]) for r in rows}}, population, units)
+        sample = Sample(population, units, strata, said, unanimous, 0.95)
+        if kind == "image":
+            found, real = powered_ratio(sample, 0), float((truth == 0).sum() / (truth < 2).sum())
+        else:
+            predicted = (units.predicted[:, :2] == 1).astype(float).sum(axis=1)
+            found = powered_share(sample, predicted, unanimous.sum(axis=1))
+            sets = truth.reshape(-1, 4)
+            real = float(((sets == 0).all(axis=1) | (sets == 1).all(axis=1)).mean())
+        interval = found["this_run"]
+        hits += interval["low"] <= real <= interval["high"]
+        missed += not interval["low"] <= found["classifier"] <= interval["high"]
+    assert hits >= 0.9 * repeats
+    assert missed > 0.5 * repeats  # what the classifier says alone is mostly outside
+
+
+def test_agreement_of_few_prompts_is_no_certainty() -> None:
+    population, _ = simulated(0, prompts=5)
+    units = make_units(population, "set", 4)
+    sample = Sample(population, units, stratify(units, population, ()), np.zeros((5, 5)), np.zeros((5, 2)), 0.95)
+    found = at_least_binomial(sample, Interval(1.0, 1.0, 1.0, "x"))
+    assert (found.value, found.high) == (1.0, 1.0)
+    assert found.low == pytest.approx(0.566, abs=0.001)  # Wilson for 5 of 5
+
+
+# --- the command -----------------------------------------------------------------------------------------------------
+
+
+def call(*arguments: Any) -> Any:
+    return CliRunner().invoke(cli.app, [str(argument) for argument in arguments])
+
+
+def test_the_command(run: RunFolder, tmp_path: Path) -> None:
+    drawn = json.loads(call("review", run.path, "--sample", 20, "--out", tmp_path / "page.html", "--json").stdout)
+    assert Path(drawn["page"]).read_text().startswith("<!doctype html>")
+    file = export(run, drawn["id"], tmp_path / "ada.csv", lambda p, i: "woman" if p == "nurse" else "man")
+    result = call("review", run.path, "--import", file)
+    assert result.exit_code == 0, result.output
+    assert "20 of 20 sampled images labelled, by Ada (20)" in result.output
+    assert f"report: none yet, as the run has no metrics.json; `allfour report {run.path}` writes both" in result.output
+    found = json.loads(call("review", run.path, "--import", file, "--json").stdout)
+    assert found["answers"]["Ada"] and found["report"] is None
+    assert not run.metrics_path.exists() and not (run.path / "report.html").exists()
+    folder = call("review", run.path, "--out", tmp_path)
+    assert (folder.exit_code, f"{tmp_path} is a folder: name the page's file" in folder.output) == (2, True)
+    both = call("review", run.path, "--import", file, "--forget", "Ada")
+    assert (both.exit_code, "forget first, then import" in both.output) == (2, True)
+    gone = call("review", run.path, "--forget", "Ada")
+    assert (gone.exit_code, gone.output.splitlines()[0]) == (0, "forgot Ada: 20 answers")
+    again = call("review", run.path, "--forget", "Ada", "--json")
+    assert again.exit_code == 2 and "nobody named 'Ada' has labelled. Raters: none" in again.output
+    missing = call("review", run.path, "--import", tmp_path / "none.csv")
+    assert missing.exit_code == 2
+    assert "none.csv: cannot be read" in missing.output
+
+
+def test_an_import_writes_the_report_again_and_no_other_metric(run: RunFolder, tmp_path: Path) -> None:
+    header = run.header()
+    header["config"]["classifier"] = {"backend": "clip", "model": "ViT-B-16", "pretrained": "openai"}
+    header["classifier"] = {"backend": "clip", "encoder": {"architecture": "ViT-B-16", "pretrained": "openai"}}
+    header["attributes"]["attributes"]["gender"]["margin"] = 0.0  # the published rates know no abstention
+    run.header_path.write_text(json.dumps(header))
+    calibration = REPOSITORY / "configs" / "calibrations" / "clip-vit-b-16-openai-fairface.json"
+    assert call("report", run.path, "--calibration", calibration).exit_code == 3  # one image of the run is missing
+    page = run.path / "report.html"
+    before = json.loads(run.metrics_path.read_text())
+    assert before["calibration"] and "What people said" not in page.read_text()
+
+    drawn = draw(run, sample=20)
+    result = call("review", run.path, "--import", export(run, drawn.id, tmp_path / "ada.csv", lambda *_: "man"))
+    assert result.exit_code == 0, result.output
+    assert f"report: {page}" in result.output
+    after = json.loads(run.metrics_path.read_text())
+    review = after.pop("review")
+    assert after == before
+    assert review["samples"][0]["labelled"] == 20 and "answers" not in review["samples"][0]
+    assert re.search(r"What people said(?s:.*)1\s+person labelled", page.read_text())
+
+    bo = export(run, drawn.id, tmp_path / "bo.csv", lambda *_: "woman", "Bo")
+    assert json.loads(call("review", run.path, "--import", bo, "--json").stdout)["report"] == str(page)
+    assert re.search(r"2\s+people labelled", page.read_text())
+
+
+def test_an_import_that_could_not_be_reported_writes_nothing(run: RunFolder, tmp_path: Path) -> None:
+    drawn = draw(run, sample=20)
+    file = export(run, drawn.id, tmp_path / "ada.csv", lambda *_: "man")
+    run.metrics_path.write_text("{")
+    result = call("review", run.path, "--import", file)
+    assert result.exit_code == 2
+    assert "metrics.json is not valid JSON" in result.output
+    assert not (run.path / "review.json").exists()
+    nowhere = call("review", tmp_path / "nowhere", "--import", file)
+    assert nowhere.exit_code == 2 and "no scored run" in nowhere.output
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_metrics_made_again_keep_the_review(run: RunFolder, tmp_path: Path) -> None:
+    drawn = draw(run, sample=20)
+    import_answers(run, [export(run, drawn.id, tmp_path / "ada.csv", lambda *_: "man")])
+    result = call("report", run.path, "--json")
+    assert result.exit_code in (0, 3), result.output
+    review = json.loads(run.metrics_path.read_text())["review"]
+    assert review["samples"][0]["id"] == drawn.id and review["outdated"] == 0
+
+
+# --- the page in a browser -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.browser
+@NEEDS_CHROMIUM
+def test_labelling_by_keyboard(tmp_path: Path) -> None:
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    reads = {HOSTILE: ["woman"] * 3, "b": ["man"] * 3}
+    run = make_run(tmp_path / "run", reads, groups={HOSTILE: HOSTILE}, name=HOSTILE)
+    drawn = draw(run, sample=6)
+    requests: list[str] = []
+    complaints: list[str] = []
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        page = browser.new_context(viewport={"width": 390, "height": 844}).new_page()
+        page.on("request", lambda request: requests.append(request.url))
+        page.on("console", lambda message: complaints.append(message.text))
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.goto(drawn.page.as_uri())
+        page.fill("#rater", "=HYPERLINK(1)")
+        page.keyboard.press("Enter")
+        assert page.get_attribute("#rater", "aria-invalid") == "true"
+        page.fill("#rater", "Ada O'Hara 2")
+        page.keyboard.press("Enter")
+        assert page.inner_text("#place") == "Image 1 of 6"
+        assert page.evaluate("document.getElementById('image').naturalWidth") > 0
+        for key in ("1", "2", "Backspace", "0", "n"):
+            page.keyboard.press(key)
+        assert "labelled" in page.inner_text("#done-count") and page.inner_text("#place") == "Image 4 of 6"
+        page.keyboard.press("ArrowLeft")
+        pressed = page.locator(".answer[aria-pressed=true]")
+        assert pressed.count() == 1 and pressed.get_attribute("data-value") == NO_PERSON
+        page.keyboard.press("7")  # no such answer
+        page.keyboard.press("Control+1")  # the browser's, not ours
+        assert page.inner_text("#place") == "Image 3 of 6"
+        page.reload()
+        assert page.inner_text("#place") == "Image 4 of 6"  # goes on where it was left
+        page.keyboard.press("ArrowRight")
+        assert page.inner_text("#place") == "Image 4 of 6"  # no skipping of what is not labelled
+        page.uncheck("#keys")
+        page.keyboard.press("1")
+        assert page.inner_text("#place") == "Image 4 of 6"
+        page.check("#keys")
+        if (axe := find_axe()) is not None:
+            page.evaluate(axe.read_text())  # as a debugger's expression: the page's policy lets no script in
+            assert violations(page) == []
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
+        page.keyboard.press("m")
+        page.get_by_role("button", name="Woman").click()
+        page.keyboard.press("2")
+        assert page.inner_text("#finish-title") == "All 6 images have your answer."
+        with page.expect_download() as download:
+            page.click("#export-end")
+        download.value.save_as(tmp_path / "ada.csv")
+        assert page.evaluate("window.pwned") is None
+        browser.close()
+    assert complaints == []
+    assert {urllib.parse.urlsplit(url).scheme for url in requests} <= {"file", "data", "blob"}
+    result = import_answers(run, [tmp_path / "ada.csv"])
+    order = [entry["image"] for entry in plan_of(run, drawn.id)["images"]]
+    assert [result["answers"]["Ada O'Hara 2"][image] for image in order] == [
+        "woman", AMBIGUOUS, NO_PERSON, MIXED, "woman", "man"
+    ]  # fmt: skip

@@ -1,0 +1,35 @@
+"""`allfour calibrate` as a user types it: what it prints of what was measured, and of what could not be."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+from typer.testing import CliRunner
+
+from allfour.pipeline.cli import app
+from tests.light_backends import picture
+from tests.places import REPOSITORY
+
+
+def test_what_was_measured_and_what_was_not_are_told_apart(tmp_path: Path) -> None:
+    """The sandbox's CLIP on 12 pictures: both genders occur, no age and no skin tone, and one word means no label."""
+    with (tmp_path / "labels.csv").open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["path", "gender", "age"])
+        for number in range(12):
+            (tmp_path / f"{number}.png").write_bytes(picture(number))
+            rows.writerow([f"{number}.png", ("Female", "Male")[number % 2] if number else "unknown", "young"])
+    arguments = ["calibrate", tmp_path / "labels.csv", "--config", REPOSITORY / "configs" / "sandbox.yaml"]
+    done = CliRunner().invoke(app, [str(a) for a in (*arguments, "--out", tmp_path / "c.json")])
+    assert done.exit_code == 0, done.output
+    said = done.stdout.splitlines()
+    assert any(line.startswith("gender: accuracy") and line.endswith("of 11 images") for line in said)
+    for name in ("skin_tone", "age"):
+        assert f"{name}: not calibrated, since not every one of its labels occurs among those of the images" in said
+    assert "note: left out of gender are images whose word is none of its labels: unknown (1)" in said
+    assert said[-1] == f"calibration: {tmp_path / 'c.json'}"
+    written = json.loads((tmp_path / "c.json").read_text())
+    assert list(written["attributes"]) == ["gender"]
+    assert set(written["binding"]["margins"]) == {"gender", "skin_tone", "age"}

@@ -1,0 +1,206 @@
+"""`allfour audit` against a hosted API: faults, refusals, kills, money, and what the report may not hide."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from tests.loopback_image_server import KEY, Asked, Fault, LoopbackImageServer
+from tests.places import REPOSITORY
+
+REFUSED = ("nurse", "captain")
+
+
+def plan(asked: Asked) -> Fault | None:
+    """A tenth of the prompts is refused; among the rest every tenth request each is limited or fails once."""
+    if asked.prompt.endswith(REFUSED):
+        return Fault("moderation")
+    if asked.retry == 0 and asked.number % 10 == 3:
+        return Fault("rate_limit")
+    if asked.retry == 0 and asked.number % 10 == 7:
+        return Fault("status", status=503)
+    return None
+
+
+@pytest.fixture
+def server() -> Iterator[LoopbackImageServer]:
+    with LoopbackImageServer(models=["dall-e-2"]) as running:
+        running.plan = plan
+        yield running
+
+
+@pytest.fixture
+def config(tmp_path: Path, server: LoopbackImageServer) -> Path:
+    (tmp_path / "attributes.yaml").write_text("attributes: {gender: {margin: 0.05, labels: {woman: [w], man: [m]}}}\n")
+    path = tmp_path / "hosted.yaml"
+    path.write_text(
+        "prompts: {file: configs/prompts/bolukbasi-extremes.yaml}\n"
+        f"generator: {{backend: openai-images, model: dall-e-2, base_url: '{server.base_url}', api_key_env: ALLFOUR_TEST_KEY, "
+        "size: 256x256, response_format: b64_json, price_per_image: 0.016}\n"
+        f"classifier: {{backend: face}}\nattributes: {{file: {tmp_path}/attributes.yaml}}\n"
+    )
+    return path
+
+
+def start(config: Path, run: Path, *more: str, key: str = KEY) -> subprocess.Popen[str]:
+    environment = os.environ | {"REAL_GENERATOR": "1", "ALLFOUR_TEST_KEY": key}
+    return subprocess.Popen(
+        [sys.executable, "-m", "tests.light_backends", "audit", "--config", str(config), "--run", str(run), "--json", *more],
+        cwd=REPOSITORY, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+def finish(config: Path, run: Path, *more: str, key: str = KEY) -> tuple[int, dict[str, Any], str]:
+    process = start(config, run, *more, key=key)
+    out, err = process.communicate(timeout=120)
+    return process.returncode, json.loads(out) if out.strip() else {}, err
+
+
+def test_a_run_with_faults_and_three_kills(config: Path, tmp_path: Path, server: LoopbackImageServer) -> None:
+    run = tmp_path / "run"
+    server.latency = 0.05
+    for lines in (8, 25, 50):
+        process = start(config, run)
+        deadline = time.monotonic() + 60
+        while process.poll() is None and time.monotonic() < deadline:
+            journal = run / "outcomes.jsonl"
+            if journal.exists() and journal.read_bytes().count(b"\n") >= lines:
+                break
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        assert process.returncode == -signal.SIGKILL
+    code, result, err = finish(config, run)
+    assert code == 3, err
+    accounting = result["accounting"]
+    assert (accounting["requested"], accounting["refused"], accounting["failed"], accounting["scored"]) == (
+        80,
+        8,
+        0,
+        72,
+    )
+    rows = pq.read_table(run / "images.parquet").to_pylist()
+    refused = [r for r in rows if r["status"] == "refused"]
+    assert {r["prompt_id"] for r in refused} == set(REFUSED)
+    assert all(r["code"] == "moderation_blocked" and r["error"] for r in refused)
+    journal = [json.loads(line) for line in (run / "outcomes.jsonl").read_text().splitlines()]
+    assert max(Counter((e["prompt_id"], e["index"]) for e in journal).values()) == 1  # nothing was asked for twice
+    spent = json.loads((run / "run.json").read_text())["spent"]
+    assert spent["answered_images"] == 72
+    assert server.total_billed <= spent["answered_images"] + spent["uncertain_images"]
+
+    asked = len(server.asked)
+    code, result, _ = finish(config, run)
+    assert (code, result["work"], len(server.asked)) == (3, {"generated": 0, "scored": 0}, asked)
+    everything = b"".join(p.read_bytes() for p in run.rglob("*") if p.is_file())
+    assert KEY.encode() not in everything
+    assert KEY not in err
+
+
+def test_a_server_that_answers_every_request_with_html_lets_no_gate_pass(
+    config: Path, tmp_path: Path, server: LoopbackImageServer
+) -> None:
+    server.plan = lambda asked: Fault("raw", body="<html>welcome</html>", content_type="text/html")
+    few = tmp_path / "few.yaml"
+    few.write_text("name: few\nprompts: [{id: nurse, text: a nurse}, {id: captain, text: a captain}]\n")
+    code, result, err = finish(
+        config,
+        tmp_path / "run",
+        "--set",
+        f"prompts.file={few}",
+        "--set",
+        "generator.max_retries=0",
+        "--fail-if",
+        "unanimity.low > 0.5",
+    )
+    assert code == 1, err
+    assert (result["accounting"]["failed"], result["accounting"]["scored"]) == (8, 0)
+    assert result["summary"]["unanimity"]["value"] is None
+    assert [(gate["value"], gate["hit"]) for gate in result["gates"]] == [(None, True)]
+
+
+def test_duplicates_and_rewritten_prompts_are_told(config: Path, tmp_path: Path, server: LoopbackImageServer) -> None:
+    server.plan = None
+    server.same_bytes = True
+    code, result, err = finish(config, tmp_path / "run")
+    assert code == 0, err
+    assert result["summary"]["duplicate_images"] > 0
+    assert any("byte-identical" in w for w in result["warnings"])
+    assert "byte-identical" in (tmp_path / "run" / "report.html").read_text()
+
+
+def test_a_withdrawn_model_and_a_wrong_key_stop_in_one_error(
+    config: Path, tmp_path: Path, server: LoopbackImageServer
+) -> None:
+    code, _, err = finish(config, tmp_path / "a", "--set", "generator.model=dall-e-7")
+    assert code == 2
+    assert "dall-e-2" in err
+    assert "rescore" in err
+    assert "Traceback" not in err
+    code, _, err = finish(config, tmp_path / "b", key="sk-wrong-key-000000000000")
+    assert code == 2
+    assert "sk-wrong-key" not in err
+    assert "Traceback" not in err
+    assert not server.asked
+
+
+def test_what_was_paid_for_is_not_bought_again_under_other_settings(
+    config: Path, tmp_path: Path, server: LoopbackImageServer
+) -> None:
+    server.plan = None
+    run, whole = tmp_path / "run", ("--set", "generator.max_retries=0")
+    code, result, err = finish(config, run, *whole)
+    assert code == 0, err
+    asked = len(server.asked)
+    for name, other in (("quality", "high"), ("size", "512x512")):
+        before = {p: p.read_bytes() for p in run.rglob("*") if p.is_file()}
+        code, _, err = finish(config, run, *whole, "--set", f"generator.{name}={other}")
+        assert code == 2
+        old = "null" if name == "quality" else '"256x256"'
+        assert (
+            f'80 images were made there for other requests, and would be lost. What differs: generator.{name}: {old} -> "{other}".'
+            in err
+        )
+        assert "--overwrite" in err
+        assert {p: p.read_bytes() for p in run.rglob("*") if p.is_file()} == before
+    # how fast and how dear images come is no other request
+    code, again, err = finish(
+        config, run, *whole, "--set", "generator.price_per_image=0.02", "--set", "generator.concurrency=1"
+    )
+    assert (code, again["work"]) == (0, {"generated": 0, "scored": 0}), err
+    assert len(server.asked) == asked
+
+    server.plan = lambda asked: Fault("status", status=500)
+    code, failed, err = finish(config, run, *whole, "--set", "generator.size=512x512", "--overwrite")
+    assert (code, failed["accounting"]["failed"]) == (3, 80), err
+    asked = len(server.asked)
+    code, again, err = finish(config, run, *whole)  # nothing took the place of the old images: they are there
+    assert (code, again["summary"], len(server.asked)) == (0, result["summary"], asked), err
+
+    # a server that gives some of them, and is interrupted: what was paid for stands, whichever command goes on
+    asked_before = len(server.asked)
+    server.plan = lambda asked: None if asked.number <= asked_before + 6 else Fault("quota")
+    code, _, err = finish(
+        config, run, *whole, "--set", "generator.size=512x512", "--set", "generator.concurrency=1", "--overwrite"
+    )
+    assert code == 2, err
+    server.plan, asked = None, len(server.asked)
+    code, _, err = finish(config, run, *whole)
+    assert (code, len(server.asked)) == (2, asked)
+    code, again, err = finish(config, run, *whole, "--set", "generator.size=512x512", "--overwrite")
+    assert code == 0, err
+    bought = [json.loads(line) for line in (run / "outcomes.jsonl").read_text().splitlines()]
+    new = [e for e in bought[80:] if e["status"] == "generated"]
+    assert max(Counter((e["prompt_id"], e["index"]) for e in new).values()) == 1
+    assert len(new) == 80

@@ -1,0 +1,224 @@
+"""Relabelling: the scores of a fresh run up to the store's rounding; never of another encoder's."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from PIL import Image
+
+from allfour.errors import ConfigError
+from allfour.models.classifiers.clip import ClipEncoder
+from allfour.pipeline.analyses.sensitivity_grid import load_grid
+from allfour.pipeline.cli import app
+from allfour.pipeline.commands import stages
+from allfour.pipeline.commands.progress import Reporter
+from allfour.pipeline.commands.relabel import relabel
+from allfour.pipeline.commands.relabel_grid import relabel_grid
+from allfour.pipeline.config import AttributesConfig, RunConfig
+from allfour.pipeline.run.columns import SCORES_SCHEMA
+from allfour.pipeline.run.folder import RunFolder
+
+QUIET = Reporter(quiet=True)
+WORDING: dict[str, Any] = {
+    "presence": {"threshold": 0.1, "labels": {"person": ["a person"], "no_person": ["a chair"]}},
+    "attributes": {
+        "gender": {"margin": 0.0, "labels": {"woman": ["a woman"], "man": ["a man"]}},
+        "age": {"labels": {"0-19": ["young"], "20-59": ["grown"], "60+": ["old"]}},
+    },
+}
+
+
+def wording(path: Path, **labels: list[str]) -> str:
+    changed = json.loads(json.dumps(WORDING))
+    changed["attributes"]["gender"]["labels"] |= labels
+    path.write_text(yaml.safe_dump(changed, sort_keys=False))
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def scored(tmp_path_factory: pytest.TempPathFactory, tiny_clip: Path) -> tuple[Path, Path, RunConfig]:
+    """A scored run of 3 shards with a duplicate and two broken files; its archive and config."""
+    root = tmp_path_factory.mktemp("scored")
+    for number in range(7):
+        folder = root / "archive" / f"p{number % 2}"
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.effect_mandelbrot((90, 60), (-2 + 0.1 * number, -1, 1, 1), 20 + number).convert("RGB").save(
+            folder / f"{number}.png"
+        )
+    shutil.copy(root / "archive" / "p0" / "0.png", root / "archive" / "p1" / "11.png")
+    (root / "archive" / "p0" / "20.png").write_bytes(b"no image")
+    (root / "archive" / "p1" / "21.png").write_bytes(b"no image either")
+    config = RunConfig.model_validate(
+        {
+            "name": "scored",
+            "classifier": {"backend": "clip", "pretrained": str(tiny_clip)},
+            "attributes": {"file": wording(root / "one.yaml")},
+            "archive": {"shard_size": 4},
+        }
+    )
+    stages.rescore(config, str(root / "archive"), RunFolder(root / "run"), QUIET)
+    return root / "run", root / "archive", config
+
+
+@pytest.fixture
+def encoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Sizes of the batches that are encoded from here on."""
+    sizes: list[int] = []
+    real = ClipEncoder.encode_ahead
+
+    def counting(self: ClipEncoder, batch: Any) -> Any:
+        sizes.append(len(batch))
+        return real(self, batch)
+
+    monkeypatch.setattr(ClipEncoder, "encode_ahead", counting)
+    return sizes
+
+
+def tables(run: Path) -> tuple[Any, Any]:
+    return pq.read_table(run / "images.parquet"), pq.read_table(run / "scores.parquet")
+
+
+def agree(one: Path, other: Path) -> bool:
+    """The same images and decisions, and figures as close as half precision allows: one side was scored from the store."""
+    images, scores = zip(tables(one), tables(other), strict=True)
+    figures = ["probability", "margin", "probabilities"]
+    if not images[0].equals(images[1]) or not scores[0].drop(figures).equals(scores[1].drop(figures)):
+        return False
+    for left, right in zip(*(table.select(figures).to_pylist() for table in scores), strict=True):
+        for name in ("probability", "margin"):
+            if left[name] != pytest.approx(right[name], abs=1e-3):
+                return False
+        pair = [dict(row["probabilities"] or {}) for row in (left, right)]
+        if pair[0] != pytest.approx(pair[1], abs=1e-3):
+            return False
+    return True
+
+
+def test_the_same_wording_gives_the_same_tables_and_can_be_relabelled_again(
+    scored: tuple[Path, Path, RunConfig], tmp_path: Path
+) -> None:
+    run, _, config = scored
+    found = relabel(RunFolder(run), config.attributes.file, RunFolder(tmp_path / "again"), QUIET)
+    assert found.missing == 2
+    assert (tmp_path / "again" / "report.html").exists()
+    assert agree(run, tmp_path / "again")
+    assert tables(tmp_path / "again")[1].schema.equals(SCORES_SCHEMA)
+    metrics = [json.loads((r / "metrics.json").read_text()) for r in (run, tmp_path / "again")]
+    assert metrics[0]["headline"] == metrics[1]["headline"]
+    relabel(RunFolder(tmp_path / "again"), config.attributes.file, RunFolder(tmp_path / "third"), QUIET)
+    assert tables(tmp_path / "third")[1].equals(tables(tmp_path / "again")[1])  # both from the store: bit for bit
+
+
+def test_another_wording_gives_the_scores_of_a_fresh_run_and_opens_no_image(
+    scored: tuple[Path, Path, RunConfig], tmp_path: Path, encoded: list[int]
+) -> None:
+    run, archive, config = scored
+    file = wording(tmp_path / "two.yaml", woman=["a lady"], man=["a gentleman"])
+    found = relabel(RunFolder(run), file, RunFolder(tmp_path / "out"), QUIET)
+    assert sum(encoded) <= 1  # the probe for the embedding's size
+    assert found.work == {"relabelled": 10}
+    fresh = config.model_copy(update={"attributes": AttributesConfig(file=file)})
+    stages.rescore(fresh, str(archive), RunFolder(tmp_path / "fresh"), QUIET)
+    assert agree(tmp_path / "out", tmp_path / "fresh")
+    assert not tables(tmp_path / "out")[1].equals(tables(run)[1])
+    assert relabel(RunFolder(run), file, RunFolder(tmp_path / "out"), QUIET).work == {"relabelled": 0}
+
+
+def test_rescoring_under_another_wording_encodes_nothing(
+    scored: tuple[Path, Path, RunConfig], tmp_path: Path, encoded: list[int]
+) -> None:
+    run, archive, config = scored
+    shutil.copytree(run, tmp_path / "run")
+    fresh = config.model_copy(
+        update={"attributes": AttributesConfig(file=wording(tmp_path / "two.yaml", woman=["a lady"]))}
+    )
+    stages.rescore(fresh, str(archive), RunFolder(tmp_path / "run"), QUIET)
+    assert sum(encoded) <= 1  # the probe for the size of an embedding
+    stages.rescore(fresh, str(archive), RunFolder(tmp_path / "fresh"), QUIET)
+    assert sum(encoded) > 1
+    assert agree(tmp_path / "run", tmp_path / "fresh")
+    # an archive that changed is encoded again, where it changed
+    Image.new("RGB", (40, 40), (9, 200, 9)).save(tmp_path / "new.png")
+    changed = tmp_path / "archive"
+    shutil.copytree(archive, changed)
+    encoded.clear()
+    stages.rescore(fresh, str(changed), RunFolder(tmp_path / "run"), QUIET, overwrite=True)
+    assert pq.read_table(tmp_path / "run" / "images.parquet").num_rows == 10
+
+
+def test_refusals_name_the_mend(
+    scored: tuple[Path, Path, RunConfig], tmp_path: Path, tiny_clip: Path, picture: Callable[..., Image.Image]
+) -> None:
+    run, _, config = scored
+    out = RunFolder(tmp_path / "out")
+    with pytest.raises(ConfigError, match="choose another folder"):
+        relabel(RunFolder(run), config.attributes.file, RunFolder(run), QUIET)
+    with pytest.raises(ConfigError, match="Score it first"):
+        relabel(RunFolder(tmp_path / "nothing"), config.attributes.file, out, QUIET)
+
+    # the same architecture with other weights
+    from safetensors.numpy import load_file, save_file
+
+    other = tmp_path / "other-clip"
+    shutil.copytree(tiny_clip, other)
+    weights = load_file(other / "open_clip_model.safetensors")
+    save_file(weights | {"visual.proj": weights["visual.proj"] + 1}, other / "open_clip_model.safetensors")
+    with pytest.raises(ConfigError, match=r"weights_sha256.*classifier\.pretrained"):
+        relabel(RunFolder(run), config.attributes.file, out, QUIET, overrides=[f"classifier.pretrained={other}"])
+
+    bare = tmp_path / "bare"
+    shutil.copytree(run, bare)
+    shutil.rmtree(bare / "embeddings")
+    with pytest.raises(ConfigError, match="cannot be read"):
+        relabel(RunFolder(bare), config.attributes.file, out, QUIET)
+    shutil.rmtree(bare / "parts")
+    with pytest.raises(ConfigError, match="embeddings are not there"):
+        relabel(RunFolder(bare), config.attributes.file, out, QUIET)
+    header = json.loads((bare / "run.json").read_text())
+    (bare / "run.json").write_text(json.dumps(header | {"classifier": {"backend": "face"}}))
+    with pytest.raises(ConfigError, match=r"keeps no embeddings.*allfour rescore"):
+        relabel(RunFolder(bare), config.attributes.file, out, QUIET)
+    assert not out.scores_path.exists()
+
+
+def test_the_command(scored: tuple[Path, Path, RunConfig], tmp_path: Path) -> None:
+    from typer.testing import CliRunner
+
+    run, _, config = scored
+    shutil.copytree(run, tmp_path / "run")
+    done = CliRunner().invoke(app, ["relabel", str(tmp_path / "run"), "--attributes", config.attributes.file, "--json"])
+    assert done.exit_code == 3  # two files are unreadable, here as there
+    assert json.loads(done.stdout)["run"] == str(tmp_path / "run-relabelled")
+
+
+def test_a_run_of_an_earlier_version_is_relabelled(scored: tuple[Path, Path, RunConfig], tmp_path: Path) -> None:
+    run, _, config = scored
+    shutil.copytree(run, tmp_path / "run")
+    header = json.loads((tmp_path / "run" / "run.json").read_text())
+    header["config"]["statistics"]["bootstrap"] = 2000  # read by nothing, and since then no key
+    (tmp_path / "run" / "run.json").write_text(json.dumps(header))
+    out = RunFolder(tmp_path / "out")
+    relabel(RunFolder(tmp_path / "run"), config.attributes.file, out, QUIET, overrides=["statistics.confidence=0.9"])
+    assert out.header()["config"]["statistics"] == {"confidence": 0.9, "seed": 0}
+    assert relabel_grid(RunFolder(tmp_path / "run"), load_grid("default"), QUIET).metrics["sensitivity"] is not None
+
+
+def test_another_runs_result_is_not_replaced(scored: tuple[Path, Path, RunConfig], tmp_path: Path) -> None:
+    run, _, config = scored
+    shutil.copytree(run, tmp_path / "other")
+    out = RunFolder(tmp_path / "out")
+    relabel(RunFolder(run), config.attributes.file, out, QUIET)
+    before = {path: path.read_bytes() for path in out.path.rglob("*") if path.is_file()}
+    with pytest.raises(
+        ConfigError, match=r"run relabelled, which would be lost\. Nothing was changed\. Choose another"
+    ):
+        relabel(RunFolder(tmp_path / "other"), config.attributes.file, out, QUIET)
+    assert {path: path.read_bytes() for path in out.path.rglob("*") if path.is_file()} == before
+    relabel(RunFolder(run), config.attributes.file, out, QUIET)  # its own is done again

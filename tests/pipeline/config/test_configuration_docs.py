@@ -1,0 +1,93 @@
+"""docs/configuration.md names every key that a config and its files may have, with its default, and no other."""
+
+from __future__ import annotations
+
+import json
+import re
+import typing
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+from pydantic_core import PydanticUndefined
+
+from allfour.models.attributes import AttributeSet, AttributeSpec, PresenceSpec
+from allfour.models.generators._openai.settings import SHUTDOWN_BY_PROVIDER
+from allfour.pipeline.analyses.sensitivity_grid import Grid, PhraseVariants, TemplateVariants
+from allfour.pipeline.config import blocks as config
+from tests.places import REPOSITORY
+
+SECTIONS: dict[str, type[BaseModel]] = {
+    "Top level": config.RunConfig,
+    "`prompts`": config.PromptsConfig,
+    "`generator`, `backend: stable-diffusion`": config.StableDiffusionConfig,
+    "`generator.lora`": config.LoraConfig,
+    "`generator`, `backend: openai-images`": config.OpenAIImagesConfig,
+    "`generator`, `backend: portrait-renderer`": config.PortraitRendererConfig,
+    "`classifier`, `backend: clip`": config.ClipConfig,
+    "`classifier`, `backend: face`": config.FaceConfig,
+    "`classifier`, `backend: linear-probe`": config.LinearProbeConfig,
+    "`classifier.people`, `detector: none`": config.NoDetectorConfig,
+    "`classifier.people`, `detector: face`": config.FaceDetectorConfig,
+    "`attributes`": config.AttributesConfig,
+    "`archive`": config.ArchiveConfig,
+    "`scoring`": config.ScoringConfig,
+    "`statistics`": config.StatisticsConfig,
+    "`reference`": config.ReferenceConfig,
+    "Prompt set": config.PromptSet,
+    "A prompt": config.Prompt,
+    "Attributes file": AttributeSet,
+    "An attribute": AttributeSpec,
+    "`presence`": PresenceSpec,
+    "Reference file": config.Reference,
+    "A prompt of a reference": config.ReferencePrompt,
+    "Sensitivity grid": Grid,
+    "`templates` of a grid": TemplateVariants,
+    "`phrases` of a grid": PhraseVariants,
+}
+ROOTS = (config.RunConfig, config.PromptSet, AttributeSet, config.Reference, Grid)
+
+
+def models_under(annotation: Any) -> set[type[BaseModel]]:
+    """Every model that a type leads to, itself included."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return {annotation}.union(*(models_under(f.annotation) for f in annotation.model_fields.values()))
+    return set().union(*(models_under(argument) for argument in typing.get_args(annotation)))
+
+
+def documented() -> dict[str, dict[str, str]]:
+    """Heading -> key -> default, from the tables of docs/configuration.md."""
+    text = (REPOSITORY / "docs" / "configuration.md").read_text(encoding="utf-8")
+    parts = re.split(r"^#{2,3} (.+)$", text, flags=re.MULTILINE)
+    rows = re.compile(r"^\| `(\w+)` \| (.+?) \| .+ \|$", re.MULTILINE)
+    return {heading: dict(rows.findall(body)) for heading, body in zip(parts[1::2], parts[2::2], strict=True)}
+
+
+def default_of(model: type[BaseModel], name: str) -> str:
+    """As the table writes it."""
+    field = model.model_fields[name]
+    value = field.get_default(call_default_factory=True)
+    if value is PydanticUndefined:
+        return "required"
+    if isinstance(value, BaseModel):
+        return "block"
+    if value is None or value == "":
+        return "none"
+    return f"`{value if isinstance(value, str) else json.dumps(value)}`"
+
+
+def test_every_model_has_its_section() -> None:
+    assert set(SECTIONS.values()) == set().union(*(models_under(root) for root in ROOTS))
+
+
+@pytest.mark.parametrize("heading", SECTIONS)
+def test_every_key_stands_with_its_default(heading: str) -> None:
+    model = SECTIONS[heading]
+    assert documented()[heading] == {name: default_of(model, name) for name in model.model_fields}
+
+
+def test_every_model_that_a_provider_withdraws_is_named_with_its_day() -> None:
+    text = (REPOSITORY / "docs" / "hosted-apis.md").read_text(encoding="utf-8")
+    for name, day in SHUTDOWN_BY_PROVIDER.items():
+        assert f"`{name}`" in text
+        assert str(day) in text

@@ -1,0 +1,99 @@
+"""A planted unanimity through a classifier that sees badly: the plain interval misses it, the corrected one holds it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file, save_file
+
+from allfour.models.generators.base import Generated, GenerationRequest, image_seed
+from allfour.models.generators.portrait_renderer import PortraitRenderer
+from allfour.pipeline.commands.calibrate import run_calibration
+from allfour.pipeline.commands.progress import Reporter
+from allfour.pipeline.commands.stages import audit
+from allfour.pipeline.config import RunConfig, load_config
+from allfour.pipeline.run.folder import RunFolder
+from tests.places import REPOSITORY
+
+QUIET = Reporter(quiet=True)
+SANDBOX_CLIP = REPOSITORY / "models/sandbox/clip"
+LEANING_TO_WOMAN, LEANING_TO_MAN = 18, 6
+LEAN = 0.97
+PLANTED = LEAN**4 + (1 - LEAN) ** 4
+"""Chance that four images of one prompt show one presentation; the same for every prompt of this world."""
+TEXT = "a photo of a person"
+"""No occupation: every prompt is drawn alike, so that one calibration describes them all (docs/limits.md)."""
+
+
+def blurred_clip(folder: Path) -> Path:
+    """The sandbox CLIP with its first convolution averaged over the kernel: a blur of its input, in its own weights."""
+    shutil.copytree(SANDBOX_CLIP, folder)
+    file = folder / "open_clip_model.safetensors"
+    weights = load_file(file)
+    kernel = weights["visual.conv1.weight"]
+    mean = kernel.float().mean((2, 3), keepdim=True)
+    weights["visual.conv1.weight"] = mean.expand(kernel.shape).to(kernel.dtype).contiguous()
+    save_file(weights, file)
+    return folder
+
+
+def labelled_renders(folder: Path, *, images: int, seed: int) -> Path:
+    """A folder per drawn presentation, of people as the audit's prompts draw them, about half of each."""
+    requests = (GenerationRequest("calibration", i, TEXT, image_seed(seed, "calibration", i)) for i in range(images))
+    for outcome in PortraitRenderer(planted={"prompts": {}}).generate(requests):
+        assert isinstance(outcome, Generated) and outcome.truth is not None
+        path = folder / outcome.truth["gender"] / f"{outcome.request.index}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(outcome.data)
+    return folder
+
+
+def planted_config(folder: Path, *, clip: Path, seed: int) -> RunConfig:
+    """An audit of the renderer in which every prompt leans as planted; JSON is YAML too."""
+    shares = {
+        f"sitter-{i}": LEAN if i < LEANING_TO_WOMAN else 1 - LEAN for i in range(LEANING_TO_WOMAN + LEANING_TO_MAN)
+    }
+    planted = {name: {"shares": {"gender": {"woman": share, "man": 1 - share}}} for name, share in shares.items()}
+    prompts = [{"id": name, "text": f"{TEXT}, {name}"} for name in shares]
+    folder.mkdir()
+    (folder / "planted.yaml").write_text(json.dumps({"prompts": planted}))
+    (folder / "prompts.yaml").write_text(json.dumps({"name": "sitters", "prompts": prompts}))
+    settings = {
+        "seed": seed,
+        "prompts": {"file": str(folder / "prompts.yaml"), "images_per_prompt": 16, "set_size": 4},
+        "generator": {"backend": "portrait-renderer", "planted": str(folder / "planted.yaml")},
+        "classifier": {"backend": "clip", "pretrained": str(clip), "device": "cpu"},
+        "attributes": {"file": "configs/attributes/sandbox.yaml"},
+    }
+    (folder / "config.yaml").write_text(json.dumps(settings))
+    return load_config(folder / "config.yaml")
+
+
+def audited(folder: Path, *, clip: Path, seed: int) -> dict[str, Any]:
+    """Calibrate the classifier on other renders, audit with that calibration: the summary of metrics.json."""
+    config = planted_config(folder, clip=clip, seed=seed)
+    calibration = folder / "calibration.json"
+    run_calibration(config, labelled_renders(folder / "labelled", images=500, seed=seed + 1), calibration, None, QUIET)
+    run = RunFolder(folder / "run")
+    audit(config, run, QUIET, calibration)
+    summary: dict[str, Any] = json.loads((folder / "run" / "metrics.json").read_text())["summary"]
+    return summary
+
+
+def holds(interval: Mapping[str, float], value: float) -> bool:
+    return interval["low"] <= value <= interval["high"]
+
+
+def test_only_the_corrected_unanimity_holds_the_planted_value_of_a_blurred_classifier(tmp_path: Path) -> None:
+    sharp = audited(tmp_path / "sharp", clip=SANDBOX_CLIP, seed=0)
+    assert holds(sharp["unanimity_all_images"], PLANTED)
+
+    blurred = audited(tmp_path / "blurred", clip=blurred_clip(tmp_path / "clip"), seed=0)
+    assert blurred["unanimity_all_images"]["high"] < PLANTED - 0.1
+    assert holds(blurred["unanimity_corrected"], PLANTED)
+    # It says something: an interval that leaves out what the classifier reads, plain
+    assert blurred["unanimity_corrected"]["low"] > blurred["unanimity_all_images"]["value"]

@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from allfour.errors import ConfigError
+from allfour.pipeline.run.folder import Journal, RunFolder, atomic_file, fingerprint, sweep_temp_files, write_atomic
+
+
+def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "a" / "x"
+    write_atomic(path, b"old")
+
+    def half_written() -> None:
+        with atomic_file(path) as file:
+            file.write(b"ne")
+            raise OSError("no space left")
+
+    with pytest.raises(OSError, match="no space"):
+        half_written()
+    assert path.read_bytes() == b"old"
+    assert [p.name for p in path.parent.iterdir()] == ["x"]
+
+
+def test_leftovers_of_a_killed_process_are_swept(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / ".tmp-abc-0.png").write_bytes(b"half")
+    (tmp_path / "images" / "0.png").write_bytes(b"whole")
+    sweep_temp_files(tmp_path)
+    assert [p.name for p in (tmp_path / "images").iterdir()] == ["0.png"]
+
+
+def test_fingerprints_do_not_depend_on_order_of_keys_or_process() -> None:
+    assert fingerprint({"a": 1, "b": 2}) == fingerprint({"b": 2, "a": 1})
+    assert fingerprint({"a": 1}) != fingerprint({"a": 2})
+    other = subprocess.run(
+        [sys.executable, "-c", "from allfour.pipeline.run.folder import fingerprint; print(fingerprint({'a': [1, 'x']}))"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert other.stdout.strip() == fingerprint({"a": [1, "x"]})
+
+
+def test_stage_is_done_only_with_table_and_fingerprint(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    run.commit_stage("scores", "f1", seconds=1.0)
+    assert not run.stage_done("scores", "f1", run.scores_path)
+    run.scores_path.write_bytes(b"x")
+    assert run.stage_done("scores", "f1", run.scores_path)
+    assert not run.stage_done("scores", "f2", run.scores_path)
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"format": 99}'])
+def test_a_foreign_header_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "run.json").write_text(text)
+    with pytest.raises(ConfigError, match=r"run\.json"):
+        RunFolder(tmp_path).header()
+
+
+def test_one_writer_at_a_time(tmp_path: Path) -> None:
+    with RunFolder(tmp_path).lock():
+        with pytest.raises(ConfigError, match="another allfour process"), RunFolder(tmp_path).lock():
+            pass
+    with RunFolder(tmp_path).lock():
+        pass
+
+
+def test_a_torn_line_is_cut_off(tmp_path: Path) -> None:
+    path = tmp_path / "j.jsonl"
+    with Journal(path) as journal:
+        journal.append({"a": 1})
+        journal.append({"a": 2})
+    with path.open("ab") as file:
+        file.write(b'{"a": 3')
+    assert [e["a"] for e in Journal(path).entries()] == [1, 2]
+    with Journal(path) as journal:
+        journal.append({"a": 4})
+    assert [e["a"] for e in Journal(path).entries()] == [1, 2, 4]

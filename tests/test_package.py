@@ -1,0 +1,46 @@
+"""What is installed: one name, with everything that a run needs inside."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+from allfour import resources
+from tests.places import REPOSITORY
+
+SETTINGS = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
+
+
+def test_every_package_is_listed() -> None:
+    folders = {
+        "allfour." + file.parent.relative_to(REPOSITORY).as_posix().replace("/", ".")
+        for top in ("configs", "models", "pipeline")
+        for file in (REPOSITORY / top).rglob("*.py")
+    }
+    assert set(SETTINGS["packages"]) == folders | {"allfour"}
+
+
+def test_pipeline_stays_small_enough_to_be_drawn_from_memory() -> None:
+    entries = [p.name for p in (REPOSITORY / "pipeline").iterdir() if p.name not in {"__init__.py", "__pycache__"}]
+    assert len(entries) <= 12
+
+
+def test_packaged_resources_have_names() -> None:
+    path = resources.packaged("configs/sandbox.yaml")
+    assert path is not None
+    assert path.is_file()
+    assert resources.packaged_name(path) == "configs/sandbox.yaml"
+    assert resources.packaged("configs/../pyproject.toml") is None
+    assert resources.packaged("elsewhere/sandbox.yaml") is None
+    assert resources.recorded_name(Path("/nowhere/x.yaml")) == "/nowhere/x.yaml"
+
+
+def test_the_module_is_the_command(tmp_path: Path) -> None:
+    (tmp_path / "models").mkdir()  # a project's own folder of that name is in nobody's way
+    (tmp_path / "models" / "__init__.py").write_text("raise SystemExit('mine')")
+    done = subprocess.run(
+        [sys.executable, "-m", "allfour", "--version"], capture_output=True, text=True, check=True, cwd=tmp_path
+    )
+    assert done.stdout.startswith("allfour ")
