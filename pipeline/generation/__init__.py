@@ -1,0 +1,1 @@
+"""Which images are asked for, making them, and what stands already."""

@@ -1,0 +1,1 @@
+"""What lies on disk: nothing else reads or writes it."""

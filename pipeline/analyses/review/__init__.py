@@ -1,0 +1,1 @@
+"""A sample of images, labelled by people."""

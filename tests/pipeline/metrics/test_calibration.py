@@ -375,13 +375,14 @@ def test_the_probe_is_no_worse_on_gender_and_better_on_race_and_age(utkface: Map
     assert classifier.identity()["probe_sha256"] == Probe.load(path).sha256()
 
 
-def test_a_probe_belongs_to_its_encoder(tiny_clip: Path, tmp_path: Path) -> None:
+def test_a_probe_belongs_to_its_encoder(tiny_clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     probe = Probe(
         labels={"gender": ("woman", "man")},
         weights={"gender": np.zeros((2, 32), np.float32)},
         biases={"gender": np.zeros(2, np.float32)},
         encoder={"architecture": "x", "weights_sha256": "0" * 64},
     )
+    monkeypatch.chdir(tmp_path)
     probe.save(tmp_path / "p.safetensors")
     options: dict[str, Any] = {"model": None, "pretrained": str(tiny_clip)}
     with pytest.raises(ClassifierError, match="fitted on embeddings of x with other weights"):
