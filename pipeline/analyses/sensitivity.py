@@ -28,6 +28,7 @@ from allfour.pipeline.scoring.decisions import AMBIGUOUS_CODE, MIXED_CODE, NO_PE
 from allfour.pipeline.scoring.people import People, present, readings_of
 from allfour.pipeline.scoring.score_tables import readable_rows
 from allfour.pipeline.scoring.stored_embeddings import StoredPart, read_part, read_people
+from allfour.pipeline.scoring.twins import first_twins
 
 FORMAT = 1
 SENSITIVITY_VERSION = 1
@@ -188,9 +189,10 @@ def _add(
     rows = places[places >= 0]
     local = (np.cumsum(places >= 0) - 1)[local[known]]  # among the known prompts
     in_set = read["index"].to_numpy()[known] <= task.prompts.last[rows][local]
+    first = first_twins(read)
     own: NDArray[np.int16] | None = None
     for place, (setting, attributes) in enumerate(asked):
-        code = codes.of(setting, attributes)[known]
+        code = codes.of(setting, attributes)[first][known]
         own = code if own is None else own
         counts.changed[place] += int((code != own).sum())
         cell = local * columns + code.astype(np.int64) % columns  # codes without a label count from the end

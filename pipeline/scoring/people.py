@@ -23,6 +23,7 @@ from allfour.models.classifiers.base import ByteArray, EmbeddingClassifier, Floa
 from allfour.models.classifiers.detectors import Box, FindsPeople
 from allfour.pipeline.run.columns import EMBEDDING_COLUMN, people_schema
 from allfour.pipeline.scoring.score_tables import CODED_SCHEMA, coded_scores, readable_rows
+from allfour.pipeline.scoring.twins import first_twin_crops, first_twins, shared
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +103,7 @@ def reading_scores(
     Parameters
     ----------
     images
-        [listed images] with prompt_id, index and status.
+        [listed images] with prompt_id, index, status and sha256.
     vectors
         [readable images, D], of the images as a whole.
     people
@@ -110,19 +111,23 @@ def reading_scores(
 
     Returns
     -------
-    An image that is read as a whole has person 0; and the box of the one person found in it, where one was.
+    An image that is read as a whole has person 0; and the box of the one person found in it, where one was. Images with the same
+    bytes have the same figures to the last bit.
     """
     attributes = classifier.attributes
-    whole = classifier.probabilities(vectors)
+    readable = readable_rows(images)
+    first = first_twins(images.filter(pa.array(readable)))
+    whole = shared(classifier.probabilities(vectors), first)
     if people is None or not people.table.num_rows:
         return coded_scores(images, whole, attributes)
-    crops = classifier.probabilities(people.vectors)
+    image_of = people.table["image"].to_numpy()
+    crops = shared(classifier.probabilities(people.vectors), first_twin_crops(image_of, first))
     kept = present(crops, attributes)
-    image_of = people.table["image"].to_numpy()[kept]
+    image_of = image_of[kept]
     found = np.bincount(image_of, minlength=len(vectors))
     readings = readings_of(kept, image_of, found)
     # rows of the listing, as often as the image is read
-    listed = np.flatnonzero(readable_rows(images))
+    listed = np.flatnonzero(readable)
     times = np.ones(images.num_rows, dtype=np.int64)
     times[listed] = np.where(found >= 2, found, 1)
     expanded = images.select(["prompt_id", "index", "status"]).take(pa.array(np.repeat(np.arange(len(times)), times)))

@@ -307,7 +307,7 @@ def test_images_of_several_people_are_read_as_the_run_reads_them(
         names | {"embedding": [row.tolist() for row in whole]}, schema=embeddings_schema(whole.shape[1])
     )
     people = People(people_table(embeddings, boxes, crops), crops)
-    listed = pa.table({"prompt_id": ["p"] * 8, "index": range(8), "status": ["generated"] * 8})
+    listed = pa.table(names | {"status": ["generated"] * 8})
     focus = headline_alone(attributes)
     plan = make_plan(Grid(), focus, ["zero-shot"], probed=False)
     prompts = sensitivity.Prompts({"p": 0}, np.array([8]), np.array([3]))

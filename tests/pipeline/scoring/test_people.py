@@ -169,6 +169,30 @@ def test_a_twin_is_neither_searched_nor_encoded_again(tiny_clip: Path) -> None:
     ]
 
 
+class Uneven(Counting):
+    """Its figures change a little with the place of a row, as those of a matrix product may."""
+
+    def probabilities(self, embeddings: Any) -> dict[str, Any]:
+        found = super().probabilities(embeddings)
+        return {name: table + np.arange(len(table), dtype=np.float32)[:, None] * 1e-4 for name, table in found.items()}
+
+
+def test_twins_have_the_same_figures_whatever_a_matrix_product_does(tiny_clip: Path) -> None:
+    clip = build(tiny_clip, Uneven)
+    fresh = score_shard(SHARD, classifier=clip, config=CONFIG)
+    assert fresh.embeddings is not None
+    assert fresh.people is not None
+    stored = stored_tables(fresh.images, fresh.embeddings, fresh.people, clip)
+    for scores in (fresh.scores, stored.scores):
+        twins = [scores.filter(pc.equal(scores["index"], index)).drop(["index"]) for index in (2, 5)]
+        assert twins[0].num_rows == 3 * 2
+        assert twins[0].equals(twins[1])
+    whole = build(tiny_clip, Uneven, find=False)
+    scores = score_shard(SHARD, classifier=whole, config=CONFIG).scores
+    one, other = (scores.filter(pc.equal(scores["index"], index)).drop(["index"]) for index in (2, 5))
+    assert one.equals(other)
+
+
 @pytest.mark.parametrize("workers", [0, 3])
 @pytest.mark.parametrize("kind", [Counting, OnDevice])
 def test_results_do_not_depend_on_workers_or_on_the_way_of_batching(
