@@ -146,17 +146,6 @@ def join_words(words: Iterable[str]) -> str:
     return f"{', '.join(items[:-1])} and {items[-1]}"
 
 
-def byte_size(size: int | None) -> str:
-    """`1.4 MB`."""
-    if size is None:
-        return "–"
-    if size < 1000:
-        return f"{size} bytes"
-    if size < 1_000_000:
-        return f"{size / 1000:.0f} kB"
-    return f"{size / 1_000_000:.1f} MB"
-
-
 def seconds_text(seconds: float | None) -> str:
     """`3.2 s`, `4 min 10 s`, `2 h 5 min`."""
     if seconds is None:

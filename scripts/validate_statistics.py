@@ -117,7 +117,7 @@ def code_fingerprint() -> str:
     """Return what tells whether results are those of this code: a hash of the estimators and of the simulation."""
     paths = [
         *ROOT.glob("pipeline/statistics/*.py"),
-        *ROOT.glob("pipeline/review*.py"),
+        *ROOT.glob("pipeline/analyses/review/*.py"),
         *ROOT.glob("scripts/validation/*.py"),
     ]
     digest = hashlib.sha256()

@@ -127,13 +127,7 @@ def sniff_format(data: bytes) -> str | None:
     return None
 
 
-def sniff_extension(data: bytes) -> str | None:
-    """Customary file extension, without the dot, of the supported format that the first bytes announce, or None."""
-    kind = sniff_format(data)
-    return None if kind is None else _EXTENSIONS[kind]
-
-
-_EXTENSIONS = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp", "GIF": "gif", "BMP": "bmp", "TIFF": "tif", "AVIF": "avif"}
+_SUPPORTED = ("AVIF", "BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
 
 _BMP_HEADER_SIZES = frozenset({12, 16, 40, 52, 56, 64, 108, 124})
 
@@ -376,7 +370,7 @@ def _what_it_is(data: bytes) -> str:
     for pattern, what in _NOT_AN_IMAGE:
         if pattern.match(head):
             return f"no image: it looks like {what}"
-    return f"no image in a supported format ({', '.join(sorted(_EXTENSIONS))})"
+    return f"no image in a supported format ({', '.join(_SUPPORTED)})"
 
 
 def _reason(kind: str, error: Exception) -> str:

@@ -16,9 +16,6 @@ class Plan:
     prompts: PromptSet
     requests: tuple[GenerationRequest, ...]
 
-    def group_of(self, prompt_id: str) -> str | None:
-        return next((p.group for p in self.prompts.prompts if p.key == prompt_id), None)
-
     def share(self, *, rank: int, world_size: int, set_size: int) -> Plan:
         """A rank's part of the plan: whole sets, dealt out in turn, so that the parts differ by a set at most.
 

@@ -146,8 +146,6 @@ class RunFolder:
         self.embeddings_folder = path / "embeddings"
         self.scores_path = path / "scores.parquet"
         self.metrics_path = path / "metrics.json"
-        self.prompts_path = path / "prompts.csv"
-        self.report_path = path / "report.html"
 
     def rank_journal_path(self, rank: int) -> Path:
         """The journal of one rank of many that generate."""

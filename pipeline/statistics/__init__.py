@@ -11,7 +11,6 @@ from allfour.pipeline.statistics.correction import (
     corrected_prompt_shares,
     corrected_share,
     corrected_unanimity,
-    rogan_gladen,
 )
 from allfour.pipeline.statistics.coverage import CoverageWarning, comparison_coverage_warnings, coverage_warnings
 from allfour.pipeline.statistics.imbalance import (
@@ -28,11 +27,9 @@ from allfour.pipeline.statistics.imbalance import (
 from allfour.pipeline.statistics.intervals import (
     Interval,
     clopper_pearson,
-    cluster_bootstrap,
     mean_over_prompts,
     wilson,
 )
-from allfour.pipeline.statistics.likelihood import likelihood_shares
 from allfour.pipeline.statistics.paired import (
     PairedDifference,
     mcnemar,
@@ -42,7 +39,6 @@ from allfour.pipeline.statistics.paired import (
 )
 from allfour.pipeline.statistics.ppi import Agreement, PoweredEstimate, agreement, powered_mean
 from allfour.pipeline.statistics.unanimity import (
-    Estimand,
     Resolve,
     UnanimityBounds,
     UnanimityEstimate,
@@ -51,7 +47,6 @@ from allfour.pipeline.statistics.unanimity import (
     setwise_unanimity,
     share_tests,
     subset_unanimity,
-    two_stage_bootstrap,
     unanimity,
     unanimity_bounds,
     unanimity_null,
@@ -67,7 +62,6 @@ __all__ = [
     "Agreement",
     "Confusion",
     "CoverageWarning",
-    "Estimand",
     "Imbalance",
     "Interval",
     "Measure",
@@ -81,7 +75,6 @@ __all__ = [
     "agreement",
     "benjamini_hochberg",
     "clopper_pearson",
-    "cluster_bootstrap",
     "comparison_coverage_warnings",
     "corrected_prompt_shares",
     "corrected_share",
@@ -90,19 +83,16 @@ __all__ = [
     "imbalance",
     "imbalance_floor",
     "imbalance_scores",
-    "likelihood_shares",
     "mcnemar",
     "mean_over_prompts",
     "mean_share",
     "paired_difference",
     "powered_mean",
     "prompt_differences",
-    "rogan_gladen",
     "setwise_unanimity",
     "share_tests",
     "sign_flip_test",
     "subset_unanimity",
-    "two_stage_bootstrap",
     "unanimity",
     "unanimity_bounds",
     "unanimity_null",

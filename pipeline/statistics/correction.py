@@ -236,42 +236,6 @@ def corrected_prompt_shares(
     return [found[tuple(row)] for row in table.tolist()]
 
 
-def rogan_gladen(
-    positives: int,
-    images: int,
-    *,
-    sensitivity: tuple[int, int],
-    specificity: tuple[int, int],
-    confidence: float = 0.95,
-    draws: int = 4000,
-    seed: int = 0,
-) -> Interval:
-    """Return one corrected proportion of independent images: (positives / images + specificity - 1) / J, clipped.
-
-    Parameters
-    ----------
-    positives, images
-        Images decided as the label, of how many.
-    sensitivity, specificity
-        Right decisions and calibration images of the label and of the other label.
-    confidence, draws, seed
-        See `corrected_unanimity`.
-
-    Raises
-    ------
-    ValueError
-        If more images are right or decided than there are, a label has no calibration image, or confidence is out of range.
-
-    Examples
-    --------
-    >>> round(rogan_gladen(30, 100, sensitivity=(90, 100), specificity=(80, 100)).value, 3)
-    0.143
-    """
-    confusion = Confusion.from_rates(sensitivity=sensitivity, specificity=specificity)
-    row = [[positives, images - positives]]
-    return corrected_prompt_shares(row, confusion=confusion, confidence=confidence, draws=draws, seed=seed)[0]
-
-
 def estimate_range(observed: IntArray, *, set_size: int, confusion: Confusion) -> IntArray:
     """Return rows of decisions whose estimates span the range that a prompt's estimate can have.
 

@@ -206,43 +206,6 @@ def mean_over_prompts(
     return Interval(mean, lowest + span * low, lowest + span * high, "wilson-clustered")
 
 
-def cluster_bootstrap(values: npt.ArrayLike, *, draws: int = 2000, seed: int = 0, confidence: float = 0.95) -> Interval:
-    """Return the mean of per-prompt values with percentile limits from resampling whole prompts.
-
-    The textbook method, kept for comparison: with few prompts it covers too seldom, and where all values agree its
-    limits meet. `mean_over_prompts` has neither fault.
-
-    Parameters
-    ----------
-    values
-        One finite number per prompt, of any range; no prompts give the value None and infinite limits.
-    draws
-        Number of resamples.
-    seed
-        Seed of the resampling.
-    confidence
-        Wanted coverage.
-
-    Raises
-    ------
-    ValueError
-        If the values are no vector of finite numbers, or confidence is out of range.
-
-    References
-    ----------
-    Davison, A. C., Hinkley, D. V. (1997). Bootstrap Methods and their Application, section 3.8 (resample clusters,
-    leave what is inside them alone).
-    """
-    check_confidence(confidence)
-    vector = as_values(values, name="values")
-    if not len(vector):
-        return Interval(None, -np.inf, np.inf, "bootstrap over prompts")
-    weights = np.random.default_rng(seed).multinomial(len(vector), np.full(len(vector), 1 / len(vector)), size=draws)
-    tail = (1 - confidence) / 2
-    low, high = np.quantile(weights @ vector / len(vector), [tail, 1 - tail])
-    return Interval(float(vector.mean()), float(low), float(high), "bootstrap over prompts")
-
-
 def _check_proportion(successes: int, trials: int, confidence: float) -> None:
     if not 0 <= successes <= trials:
         raise ValueError(f"need 0 <= successes <= trials, got {successes} of {trials}")

@@ -15,7 +15,7 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from scipy import special, stats
+from scipy import stats
 
 from allfour.pipeline.statistics.arrays import (
     BoolArray,
@@ -26,7 +26,7 @@ from allfour.pipeline.statistics.arrays import (
     check_confidence,
     check_set_size,
 )
-from allfour.pipeline.statistics.intervals import Interval, mean_over_prompts, wilson_limit
+from allfour.pipeline.statistics.intervals import Interval, mean_over_prompts
 
 Resolve = Literal["against", "for", "exclude"]
 """What becomes of unresolved images.
@@ -34,13 +34,6 @@ Resolve = Literal["against", "for", "exclude"]
 against: they carry no label, so a set that holds one is not unanimous;
 for: all of a prompt's unresolved images carry the label that is most frequent there;
 exclude: they are left out, and the prompt has that many images fewer.
-"""
-
-Estimand = Literal["population", "fixed"]
-"""What the interval is about.
-
-population: prompts like these, of which the given ones are a sample;
-fixed: the given prompts alone, whose images would be made anew.
 """
 
 
@@ -196,38 +189,28 @@ def unanimity(
     set_size: int = 4,
     unresolved: npt.ArrayLike = 0,
     resolve: Resolve = "against",
-    estimand: Estimand = "population",
     confidence: float = 0.95,
 ) -> UnanimityEstimate:
     """Return mean unanimity over prompts with its interval.
 
-    The default estimand is a population of prompts like these: it is the only one for which one set per prompt is
-    enough, and its interval holds for the given prompts too, where it is wider than needed. With "fixed" the spread
-    between prompts is not counted as uncertainty; that takes at least 2 * set_size images in every prompt, and
-    prompts with fewer are treated as under "population".
+    The interval is about a population of prompts like these, of which the given ones are a sample: one set per prompt is enough for
+    it, and it holds for the given prompts alone too, where it is wider than needed.
 
     Parameters
     ----------
     counts, set_size, unresolved, resolve
         See `subset_unanimity`.
-    estimand
-        See `Estimand`.
     confidence
         Wanted coverage.
 
     Returns
     -------
-    The estimate; where every prompt has exactly one set its interval is Wilson's of the count, under either estimand.
+    The estimate; where every prompt has exactly one set its interval is Wilson's of the count.
 
     Raises
     ------
     ValueError
         As `subset_unanimity`, and if confidence is out of range.
-
-    Notes
-    -----
-    The variance of the mean under "fixed" is the sum over prompts of U_i^2 - W_i, over prompts^2, where U_i is the prompt's
-    unanimity and W_i the unbiased estimate of (sum of share^set_size)^2 from two sets that have no image in common.
     """
     check_confidence(confidence)
     values = subset_unanimity(counts, set_size=set_size, unresolved=unresolved, resolve=resolve)
@@ -245,11 +228,9 @@ def unanimity(
     # An even split is the least unanimous; with an unresolved image against, a prompt may fall to 0.
     certain = resolve != "against" or not np.any(unresolved)
     lowest = _even_split_unanimity(int(images.min()), labels=table.shape[1], set_size=set_size) if certain else 0.0
-    if estimand == "population":
-        most = float(images.sum())
-        interval = mean_over_prompts(values, independent=sets, most=most, lowest=lowest, confidence=confidence)
-    else:
-        interval = _fixed_prompts(values, table, images, set_size=set_size, sets=sets, confidence=confidence)
+    interval = mean_over_prompts(
+        values, independent=sets, most=float(images.sum()), lowest=lowest, confidence=confidence
+    )
     return UnanimityEstimate(interval, len(values), left_out)
 
 
@@ -426,45 +407,6 @@ def benjamini_hochberg(p_values: npt.ArrayLike) -> FloatArray:
     return adjusted
 
 
-def two_stage_bootstrap(
-    counts: npt.ArrayLike, *, set_size: int = 4, draws: int = 2000, seed: int = 0, confidence: float = 0.95
-) -> Interval:
-    """Return mean unanimity with percentile limits from resampling prompts, then images within them.
-
-    Kept for comparison. It counts the spread within prompts twice, because that is already in the spread between
-    their estimates, and a resample holds images more than once, which reads as unanimity: its limits are too wide
-    and too high. docs/validation.md shows by how much.
-
-    Parameters
-    ----------
-    counts
-        Labelled images, shape (prompts, labels); prompts with fewer images than a set are left out.
-    set_size, draws, seed, confidence
-        See `subset_unanimity` and `cluster_bootstrap`.
-
-    Raises
-    ------
-    ValueError
-        If the counts are no table of whole numbers of at least 0, or confidence is out of range.
-    """
-    check_confidence(confidence)
-    table = as_counts(counts)
-    table = table[table.sum(axis=1) >= set_size]
-    if not len(table):
-        return Interval(None, 0.0, 1.0, "bootstrap over prompts and images")
-    random = np.random.default_rng(seed)
-    means = np.empty(draws)
-    images = table.sum(axis=1)
-    for draw in range(draws):
-        prompts = random.integers(len(table), size=len(table))
-        resampled = random.multinomial(images[prompts], table[prompts] / images[prompts, np.newaxis])
-        means[draw] = subset_unanimity(resampled, set_size=set_size).mean()
-    tail = (1 - confidence) / 2
-    low, high = np.quantile(means, [tail, 1 - tail])
-    value = float(subset_unanimity(table, set_size=set_size).mean())
-    return Interval(value, float(low), float(high), "bootstrap over prompts and images")
-
-
 def _resolved(counts: npt.ArrayLike, unresolved: npt.ArrayLike, resolve: Resolve) -> tuple[IntArray, IntArray]:
     """Return label counts and numbers of images after the unresolved ones were treated."""
     table = as_counts(counts).copy()
@@ -481,34 +423,3 @@ def _even_split_unanimity(images: int, *, labels: int, set_size: int) -> float:
     """Return the lowest unanimity that a prompt with this many labelled images can have."""
     each, over = divmod(images, labels)
     return float(subset_unanimity([[each + (label < over) for label in range(labels)]], set_size=set_size)[0])
-
-
-def _fixed_prompts(
-    values: FloatArray, table: IntArray, images: IntArray, *, set_size: int, sets: float, confidence: float
-) -> Interval:
-    """Return the interval that counts only the chance of the images as uncertainty."""
-    prompts, mean = len(values), float(values.mean())
-    within = values**2 - _squared_unanimity(table, images, set_size=set_size)
-    few = images < 2 * set_size
-    within[few] = mean * (1 - mean)
-    variance = max(float(within.sum()), 0.0) / prompts**2
-    size = mean * (1 - mean) / variance if variance > 0 else sets
-    z = float(special.ndtri((1 + confidence) / 2))
-    low, high = (float(wilson_limit(mean, max(size, prompts), side)) for side in (-z, z))
-    return Interval(mean, 0.0 if mean == 0 else low, 1.0 if mean == 1 else high, "wilson-fixed-prompts")
-
-
-def _squared_unanimity(table: IntArray, images: IntArray, *, set_size: int) -> FloatArray:
-    """Return the unbiased estimate of (sum over labels of share^set_size)^2 per prompt."""
-    labels = table.shape[1]
-    total = np.zeros(len(table))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        for first in range(labels):
-            for second in range(labels):
-                product = np.ones(len(table))
-                for drawn in range(2 * set_size):
-                    again = drawn - set_size if drawn >= set_size and first != second else drawn
-                    label = first if drawn < set_size else second
-                    product *= (table[:, label] - again) / (images - drawn)
-                total += product
-    return np.where(images >= 2 * set_size, total, np.nan)

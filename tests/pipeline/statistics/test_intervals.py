@@ -9,7 +9,6 @@ from scipy import stats
 from allfour.pipeline.statistics.intervals import (
     Interval,
     clopper_pearson,
-    cluster_bootstrap,
     effective_size,
     mean_over_prompts,
     wilson,
@@ -77,7 +76,6 @@ def test_agreement_does_not_become_certainty():
     interval = mean_over_prompts(np.ones(20))
     assert interval.low == pytest.approx(20 / (20 + 1.959964**2))
     assert interval.high == 1.0
-    assert cluster_bootstrap(np.ones(20)).low == 1.0
 
 
 def test_mean_over_prompts_narrows_when_prompts_agree_but_not_to_a_point():
@@ -113,15 +111,6 @@ def test_effective_size_is_at_least_the_number_of_prompts():
     sizes = effective_size([0.5, 0.5, 1.0], [0.3, 0.0125, 0.0], prompts=20, independent=80)
     correction = (1.959964 / 2.093024) ** 2
     assert sizes.tolist() == pytest.approx([20, 400 * correction, 80 * correction], rel=1e-5)
-
-
-def test_bootstrap_is_reproducible_and_centred():
-    values = np.linspace(-1, 2, 40)
-    first, second = cluster_bootstrap(values, seed=3), cluster_bootstrap(values, seed=3)
-    assert first == second
-    assert first.value == pytest.approx(0.5)
-    assert first.low < 0.5 < first.high
-    assert cluster_bootstrap([]).value is None
 
 
 def test_share_interval_covers_clustered_images():

@@ -14,7 +14,6 @@ from allfour.pipeline.statistics.unanimity import (
     setwise_unanimity,
     share_tests,
     subset_unanimity,
-    two_stage_bootstrap,
     unanimity,
     unanimity_bounds,
     unanimity_null,
@@ -117,25 +116,6 @@ def test_prompts_with_too_few_images_are_counted_not_hidden():
     assert (nothing.interval.low, nothing.interval.high) == (0.0, 1.0)
 
 
-def test_fixed_prompts_are_narrower_where_prompts_differ():
-    counts = np.array([[64, 0], [0, 64], [60, 4], [32, 32], [33, 31]] * 4)
-    population, fixed = unanimity(counts), unanimity(counts, estimand="fixed")
-    assert fixed.interval.value == population.interval.value
-    assert fixed.interval.high - fixed.interval.low < 0.5 * (population.interval.high - population.interval.low)
-
-
-def test_fixed_prompts_interval_covers():
-    random = np.random.default_rng(2)
-    shares = np.array([0.02, 0.3, 0.5, 0.9, 0.99, 0.6, 0.1, 0.8])
-    truth = (shares**4 + (1 - shares) ** 4).mean()
-    covered = 0
-    for _ in range(400):
-        women = random.binomial(30, shares)
-        interval = unanimity(np.column_stack([women, 30 - women]), estimand="fixed").interval
-        covered += interval.low <= truth <= interval.high
-    assert 0.92 <= covered / 400 <= 0.99
-
-
 def test_null_of_the_published_experiment():
     null = unanimity_null([4] * 20, observed=17)
     assert null.expected_count == pytest.approx(2.5)
@@ -199,25 +179,13 @@ def test_benjamini_hochberg_skips_missing_tests():
     assert benjamini_hochberg([0.01, np.nan, 0.04])[[0, 2]].tolist() == pytest.approx([0.02, 0.04])
 
 
-def test_two_stage_bootstrap_is_too_high_and_too_wide():
-    random = np.random.default_rng(1)
-    women = random.binomial(9, 0.5, size=60)
-    counts = np.column_stack([women, 9 - women])
-    naive, default = two_stage_bootstrap(counts, draws=300), unanimity(counts).interval
-    assert naive.value == default.value
-    assert naive.high - naive.low > 1.2 * (default.high - default.low)
-
-
 @pytest.mark.parametrize("counts", [[1, 2], [[1.5, 2]], [[-1, 2]], [[3]]])
 def test_counts_must_be_whole_numbers_in_a_table(counts):
     with pytest.raises(ValueError, match="counts"):
         subset_unanimity(counts)
 
 
-@pytest.mark.parametrize("estimand", ["population", "fixed"])
 @pytest.mark.parametrize("table", [[[4, 1]], [[1, 0]]])
-def test_a_confidence_out_of_range_is_refused_whatever_the_counts(estimand, table):
+def test_a_confidence_out_of_range_is_refused_whatever_the_counts(table):
     with pytest.raises(ValueError, match="confidence"):
-        unanimity(table, estimand=estimand, confidence=1.5)
-    with pytest.raises(ValueError, match="confidence"):
-        two_stage_bootstrap(table, confidence=-0.5)
+        unanimity(table, confidence=1.5)
