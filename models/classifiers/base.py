@@ -3,19 +3,25 @@
 Two kinds. An `EmbeddingClassifier` is an image encoder and a head, kept apart so that stored embeddings can be relabelled with
 new wording at almost no cost. A `PersonClassifier` looks for people itself and describes each. Neither takes decisions:
 margins and the presence gate are applied by the pipeline, in one place for all.
+
+What a classifier may do besides stands in protocols of its own; one that lacks it is served by the default that each names.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, Self, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from allfour.models.attributes import AttributeSet
+from allfour.models.detectors.base import PeopleFinder
+from allfour.models.settings import BackendSettings, Readiness
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 FloatArray = NDArray[np.float32]
 HalfArray = NDArray[np.float16]
@@ -66,7 +72,10 @@ class EmbeddingClassifier(Classifier, Protocol):
 
 @runtime_checkable
 class ParallelEncoder(Protocol):
-    """An `EmbeddingClassifier` that may encode in several threads at once: on the CPU, with one core to each, nothing waits."""
+    """An `EmbeddingClassifier` that may encode in several threads at once: on the CPU, with one core to each, nothing waits.
+
+    Default: one thread encodes.
+    """
 
     @property
     def encodes_in_parallel(self) -> bool:
@@ -80,7 +89,7 @@ class ParallelEncoder(Protocol):
 
 @runtime_checkable
 class AheadEncoder(Protocol):
-    """An `EmbeddingClassifier` whose device works while the next batch is made ready."""
+    """An `EmbeddingClassifier` whose device works while the next batch is made ready. Default: it is waited for."""
 
     def encode_ahead(self, batch: ByteArray) -> Callable[[], FloatArray]:
         """Start on a batch and return at once; the result, when called, waits for it. At most two batches may be under way."""
@@ -89,7 +98,7 @@ class AheadEncoder(Protocol):
 
 @runtime_checkable
 class Rewordable(Protocol):
-    """An `EmbeddingClassifier` whose embeddings can be read under many wordings at once."""
+    """An `EmbeddingClassifier` whose embeddings can be read under many wordings at once. Default: no sensitivity analysis."""
 
     def reworded(
         self, wordings: Sequence[AttributeSet]
@@ -102,6 +111,21 @@ class Rewordable(Protocol):
         zero-shot classifier with that wording gives them.
         """
         ...
+
+
+@runtime_checkable
+class FindsPeople(Protocol):
+    """An `EmbeddingClassifier` that may be shown the people of an image one by one. Default: see `people_of`."""
+
+    @property
+    def people(self) -> PeopleFinder | None:
+        """None: images are read as a whole."""
+        ...
+
+
+def people_of(classifier: Classifier) -> PeopleFinder | None:
+    """Who finds the people that a classifier is shown one by one; None where it reads images as a whole."""
+    return classifier.people if isinstance(classifier, FindsPeople) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,3 +145,23 @@ class PersonClassifier(Classifier, Protocol):
     def classify(self, image: Image.Image) -> Sequence[PersonScores]:
         """An RGB image -> one entry per person found, in reading order; empty where nobody was found."""
         ...
+
+
+class ClassifierSettings(BackendSettings):
+    """The block `classifier`. A backend's own settings are a subclass of this one, with the field `backend: Literal["NAME"]` and what
+    `build` hands to its class."""
+
+    backend: str
+
+    def build(self, *, attributes: AttributeSet) -> Classifier:
+        """The classifier, for these questions. Imports what it needs. Raises ClassifierError where it cannot be had."""
+        raise NotImplementedError
+
+    def check(self, *, attributes: AttributeSet) -> Readiness:
+        """Whether it can be built, in seconds and without a download. Default: it is built. Raises ClassifierError."""
+        self.build(attributes=attributes)
+        return Readiness(True, "ready")
+
+    def without_detector(self) -> Self:
+        """The same, with nobody looked for. Default: these settings, which name no detector."""
+        return self

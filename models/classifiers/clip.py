@@ -21,7 +21,7 @@ from allfour.errors import ClassifierError
 from allfour.models.attributes import AttributeSet
 from allfour.models.classifiers import clip_weights
 from allfour.models.classifiers.base import ByteArray, FloatArray, HalfArray
-from allfour.models.classifiers.detectors import PeopleFinder, people_finder
+from allfour.models.detectors.base import PeopleFinder
 from allfour.models.devices import choose_device
 
 
@@ -248,7 +248,7 @@ class OverClip:
 
     _encoder: ClipEncoder
     people: PeopleFinder | None = None
-    """Who is read one by one, where an image shows several; see `allfour.models.classifiers.detectors`."""
+    """Who is read one by one, where an image shows several; see `allfour.models.detectors.base`."""
 
     @property
     def embedding_dim(self) -> int:
@@ -310,10 +310,10 @@ class ClipClassifier(OverClip):
         pretrained: str | None,
         device: str = "auto",
         dtype: str = "auto",
-        people: Mapping[str, Any] | None = None,
+        people: PeopleFinder | None = None,
     ) -> None:
         self._attributes = attributes
-        self.people = people_finder(people)
+        self.people = people
         weights = clip_weights.resolve(model=model, pretrained=pretrained)
         self._encoder = ClipEncoder(weights=weights, device=device, dtype=dtype)
         self._text = self._encoder.text_matrix(attributes)

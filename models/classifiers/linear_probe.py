@@ -21,7 +21,7 @@ from allfour.models.attributes import PRESENCE, AttributeSet
 from allfour.models.classifiers import clip_weights
 from allfour.models.classifiers.base import FloatArray, HalfArray
 from allfour.models.classifiers.clip import ClipEncoder, OverClip, zero_shot_probabilities
-from allfour.models.classifiers.detectors import people_finder
+from allfour.models.detectors.base import PeopleFinder
 
 FORMAT = "allfour-linear-probe-1"
 
@@ -133,12 +133,12 @@ class LinearProbeClassifier(OverClip):
         pretrained: str | None,
         device: str = "auto",
         dtype: str = "auto",
-        people: Mapping[str, Any] | None = None,
+        people: PeopleFinder | None = None,
     ) -> None:
         path = Path(probe).expanduser()
         self._probe = Probe.load(resources.locate(path) or path)
         self._attributes = attributes
-        self.people = people_finder(people)
+        self.people = people
         self._encoder = ClipEncoder(
             weights=clip_weights.resolve(model=model, pretrained=pretrained), device=device, dtype=dtype
         )

@@ -3,14 +3,19 @@
 A generator never raises for one image. Whatever happens to a request is an outcome with a name, so that nothing
 can be dropped in silence: `Generated`, `Refused` (a policy said no) or `Failed` (anything else). Only an error that makes
 every further request pointless (no key, no quota, no weights) is raised, as `BackendError`.
+
+What a generator may do besides stands in protocols of its own; one that lacks it is served by the default that each names.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Protocol, runtime_checkable
+
+from allfour.models.settings import BackendSettings, Readiness
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +98,7 @@ class AheadGenerator(Generator, Protocol):
 
     `generate_ahead` yields batches. Each holds every request that it answers, with what brings its outcome to an end; the caller
     calls that in threads of its own and asks for the next batch meanwhile. Images of a batch that is never finished are lost.
+    Default: `generate`, one outcome after another.
     """
 
     def generate_ahead(
@@ -102,7 +108,7 @@ class AheadGenerator(Generator, Protocol):
 
 @runtime_checkable
 class PlannedGenerator(Protocol):
-    """A generator that settles how it works by how much there is to do."""
+    """A generator that settles how it works by how much there is to do. Default: it works in one way."""
 
     def plan_for(self, images: int, earlier: Mapping[str, Any] | None) -> None:
         """Called once, before `identity`.
@@ -119,9 +125,82 @@ class PlannedGenerator(Protocol):
 
 @runtime_checkable
 class HasFacts(Protocol):
-    """A generator that says how it worked: what the run's header should tell and no image depends on."""
+    """A generator that says how it worked: what the run's header should tell and no image depends on. Default: nothing is told."""
 
     def facts(self) -> Mapping[str, Any]: ...
+
+
+class Described(Protocol):
+    """What can be put into one sentence for the terminal."""
+
+    def describe(self) -> str: ...
+
+
+@runtime_checkable
+class HasEstimate(Protocol):
+    """A generator that costs money and says how much before it is asked. Default: nothing is said."""
+
+    def estimate(self, requests: Sequence[GenerationRequest]) -> Described: ...
+
+
+@runtime_checkable
+class HasLedger(Protocol):
+    """A generator that keeps account of what it spent. Default: nothing was spent."""
+
+    def spent(self) -> Any:
+        """A dataclass of totals, JSON-serialisable."""
+        ...
+
+
+def settle(generator: Generator, *, images: int, earlier: Mapping[str, Any] | None) -> None:
+    """Let a generator settle for a plan; see `PlannedGenerator.plan_for`."""
+    if isinstance(generator, PlannedGenerator):
+        generator.plan_for(images, earlier)
+
+
+def facts_of(generator: Generator) -> dict[str, Any]:
+    """How a generator worked; empty where it does not say."""
+    return dict(generator.facts()) if isinstance(generator, HasFacts) else {}
+
+
+def estimate_of(generator: Generator, requests: Sequence[GenerationRequest]) -> str | None:
+    """What requests will cost, in a sentence; None where they cost nothing."""
+    return generator.estimate(requests).describe() if isinstance(generator, HasEstimate) else None
+
+
+def spent_of(generator: Generator) -> dict[str, Any] | None:
+    """Totals of what was spent; None where a generator keeps no account."""
+    return asdict(generator.spent()) if isinstance(generator, HasLedger) else None
+
+
+class GeneratorSettings(BackendSettings):
+    """The block `generator`. A backend's own settings are a subclass of this one, with the field `backend: Literal["NAME"]` and what
+    `build` hands to its class."""
+
+    hosted: ClassVar[bool] = False
+    """Asked over a network, by one process alone: `--rank` is refused."""
+
+    backend: str
+
+    def build(self, *, ledger: Path | None = None) -> Generator:
+        """The generator. Imports what it needs.
+
+        Parameters
+        ----------
+        ledger
+            A file in the run's folder, for the accounts of a generator that costs money; None: nothing is kept.
+
+        Raises
+        ------
+        BackendError
+            It cannot be had.
+        """
+        raise NotImplementedError
+
+    def check(self) -> Readiness:
+        """Whether a run can start, in seconds and without a download. Default: the generator is built. Raises BackendError."""
+        self.build()
+        return Readiness(True, "ready")
 
 
 def image_seed(run_seed: int, prompt_id: str, index: int) -> int:

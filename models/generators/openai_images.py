@@ -19,7 +19,9 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field
 
 from allfour.errors import BackendError
 from allfour.models.generators._openai.answers import judge
@@ -30,7 +32,8 @@ from allfour.models.generators._openai.preflight import Preflight, check_models,
 from allfour.models.generators._openai.secrets import Scrubber, read_key
 from allfour.models.generators._openai.settings import DEFAULT_BASE_URL, NANO, Settings, SettingsError, money, to_nano
 from allfour.models.generators._openai.workers import Workers
-from allfour.models.generators.base import GenerationRequest, Outcome
+from allfour.models.generators.base import GenerationRequest, GeneratorSettings, Outcome
+from allfour.models.settings import Readiness
 
 if TYPE_CHECKING:
     from allfour.models.generators._openai.asking import Asker, CallResult, Group
@@ -79,6 +82,36 @@ class CostEstimate:
                 "" if self.fits else ", which will stop the run before its end"
             )
         return text + "."
+
+
+class OpenAIImagesConfig(GeneratorSettings):
+    """A hosted, OpenAI-compatible image API."""
+
+    hosted = True
+
+    backend: Literal["openai-images"]
+    model: str
+    base_url: str | None = None
+    api_key_env: str = Field(default="OPENAI_API_KEY", pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
+    """Name of the environment variable that holds the key. A key itself never stands in a config."""
+    size: str | None = None
+    quality: str | None = None
+    response_format: Literal["b64_json", "url"] | None = None
+    images_per_request: int = Field(default=1, ge=1, le=10)
+    concurrency: int = Field(default=4, ge=1, le=256)
+    images_per_minute: float | None = Field(default=None, gt=0)
+    price_per_image: float | None = Field(default=None, ge=0)
+    max_cost: float | None = Field(default=None, ge=0)
+    timeout: float = Field(default=120.0, gt=0)
+    max_retries: int = Field(default=5, ge=0, le=20)
+    extra_body: dict[str, Any] | None = None
+
+    def build(self, *, ledger: Path | None = None) -> OpenAIImages:
+        return OpenAIImages(**self.model_dump(exclude={"backend"}), ledger_path=ledger)
+
+    def check(self) -> Readiness:
+        """Whether the service answers and has the model."""
+        return self.build().preflight().readiness
 
 
 class OpenAIImages:

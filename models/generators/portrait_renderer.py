@@ -17,21 +17,34 @@ import random
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import PIL
 from PIL import Image
+from pydantic import Field
 
 from allfour.errors import BackendError
 from allfour.models.generators._portrait.attributes import PortraitAttributes
 from allfour.models.generators._portrait.draw import render, render_empty
 from allfour.models.generators._portrait.prompts import PlantedTable, read_prompt, sample_attributes
-from allfour.models.generators.base import Failed, Generated, GenerationRequest, Outcome
+from allfour.models.generators.base import Failed, Generated, GenerationRequest, GeneratorSettings, Outcome
+from allfour.models.settings import LocalPath, on_disk
 
 __all__ = ["PortraitAttributes", "PortraitRenderer", "render", "render_empty"]
 
 DRAWING_VERSION = 1
 """Raised whenever the same request would give other pixels."""
+
+
+class PortraitRendererConfig(GeneratorSettings):
+    """The sandbox's drawn world: portraits with known truth and planted rates."""
+
+    backend: Literal["portrait-renderer"]
+    planted: LocalPath = "configs/references/sandbox-planted.yaml"
+    size: int = Field(default=64, ge=32, le=1024)
+
+    def build(self, *, ledger: Path | None = None) -> PortraitRenderer:
+        return PortraitRenderer(planted=on_disk(self.planted), size=self.size)
 
 
 class PortraitRenderer:

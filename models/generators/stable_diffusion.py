@@ -15,7 +15,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from importlib import metadata
-from typing import Any, Literal
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field
 
 from allfour.errors import BackendError
 from allfour.models.generators._diffusion import compiling, loading
@@ -32,13 +35,66 @@ from allfour.models.generators._diffusion.memory import (
     out_of_memory,
 )
 from allfour.models.generators._diffusion.prompts import PromptEncoder
-from allfour.models.generators._diffusion.readiness import Readiness, check
-from allfour.models.generators.base import Failed, Finish, GenerationRequest, Outcome
+from allfour.models.generators._diffusion.readiness import check
+from allfour.models.generators.base import Failed, Finish, GenerationRequest, GeneratorSettings, Outcome
+from allfour.models.settings import Block, FolderOrName, LocalPath, Readiness, on_disk
 
 _LOG = logging.getLogger(__name__)
 _PACKAGES = ("torch", "diffusers", "transformers", "pillow")
 
 Batch = list[tuple[GenerationRequest, Finish]]
+
+
+class LoraConfig(Block):
+    """A low-rank adapter on top of a local model."""
+
+    path: LocalPath
+    weight: float = 1.0
+
+
+def _count_or_auto(value: Any) -> Any:
+    if value != "auto" and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+        raise ValueError("must be 'auto' or a whole number from 1")
+    return value
+
+
+def _switch_or_auto(value: Any) -> Any:
+    if value != "auto" and not isinstance(value, bool):
+        raise ValueError("must be auto, true or false")
+    return value
+
+
+class StableDiffusionConfig(GeneratorSettings):
+    """Any diffusers text-to-image model, on this machine."""
+
+    backend: Literal["stable-diffusion"]
+    model: FolderOrName
+    """Folder in diffusers format, or a hub id."""
+    revision: str | None = None
+    variant: str | None = None
+    dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
+    device: str = "auto"
+    scheduler: str | None = None
+    steps: int | None = Field(default=None, ge=1, le=1000)
+    guidance_scale: float | None = Field(default=None, ge=0)
+    negative_prompt: str | None = None
+    height: int | None = Field(default=None, ge=8)
+    width: int | None = Field(default=None, ge=8)
+    batch_size: Annotated[int | Literal["auto"], BeforeValidator(_count_or_auto)] = "auto"
+    """Images at a time; `auto`: as many as fit into the GPU's free memory."""
+    compile: Annotated[bool | Literal["auto"], BeforeValidator(_switch_or_auto)] = "auto"
+    """Whether the denoising network is compiled; `auto`: on CUDA, where the run is long enough for it to pay."""
+    lora: LoraConfig | None = None
+
+    def _options(self) -> dict[str, Any]:
+        return self.model_dump(exclude={"backend"}) | {"model": on_disk(self.model)}
+
+    def build(self, *, ledger: Path | None = None) -> StableDiffusion:
+        return StableDiffusion(**self._options())
+
+    def check(self) -> Readiness:
+        """Whether the model is here and fits; nothing is loaded or downloaded."""
+        return check(**self._options())
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,11 +184,6 @@ class StableDiffusion:
         self._batch_size = self._first_size(batch_size)
         self._compile = compile
         self._compiled: compiling.CompiledNetwork | None = None
-
-    @staticmethod
-    def check(**settings: Any) -> Readiness:
-        """Whether a run with these settings can start, without loading or downloading anything. Never raises."""
-        return check(**settings)
 
     def _first_size(self, given: int | Literal["auto"]) -> int | None:
         """Images at a time; None where that is still to be found out from memory."""

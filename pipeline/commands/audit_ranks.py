@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from allfour.errors import ConfigError
+from allfour.models.generators.base import facts_of
 from allfour.pipeline.commands import stages
 from allfour.pipeline.commands.progress import Reporter
 from allfour.pipeline.commands.start import check_kind, start_run
-from allfour.pipeline.config import OpenAIImagesConfig, RunConfig, load_attributes
+from allfour.pipeline.config import RunConfig, load_attributes
 from allfour.pipeline.generation.generate import generate_images, merge_outcomes, outcomes_left
 from allfour.pipeline.generation.plan import make_plan
 from allfour.pipeline.generation.standing import take_over
@@ -62,7 +63,7 @@ def audit_rank(
     ConfigError
         There is no such rank, it is at work already, or ranks of another world size are.
     """
-    if isinstance(config.generator, OpenAIImagesConfig):
+    if config.generator is not None and config.generator.hosted:
         raise ConfigError(
             "--rank is for generators on this machine: a hosted one is asked by one process, with generator.concurrency"
         )
@@ -81,7 +82,7 @@ def audit_rank(
         write_json(
             run.ranks_folder / f"rank-{rank}-of-{world_size}.json",
             {"images": len(share.requests), "generated": made.made, "started": started, "finished": utc_now(),
-             "generator": identity, "generation": stages.facts_of(generator), "versions": package_versions()},
+             "generator": identity, "generation": facts_of(generator), "versions": package_versions()},
         )  # fmt: skip
     del generator  # the rank that ends the run scores, and needs the memory
     # Looked at without the lock: of ranks that end at the same moment, one at least sees all done and finds the folder free.

@@ -10,17 +10,14 @@ import importlib.metadata
 import os
 import shutil
 import sys
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from allfour import resources
 from allfour.errors import BackendError, ClassifierError, ConfigError
-from allfour.models.attributes import AttributeSet
+from allfour.models.settings import BackendSettings, Readiness, named_if_missing
 from allfour.pipeline.config import (
-    ClipConfig,
-    FaceConfig,
-    LinearProbeConfig,
     RunConfig,
     load_attributes,
     load_prompts,
@@ -134,66 +131,26 @@ def _files(config: RunConfig) -> list[Check]:
 
 
 def _classifier(config: RunConfig) -> Check:
-    from allfour.models.classifiers.clip_weights import ToBeDownloadedError
-    from allfour.pipeline.commands.stages import build_classifier
-
     settings = config.classifier
-    name = f"classifier {settings.backend}"
-    try:
-        attributes = load_attributes(config.attributes.file)
-        if isinstance(settings, FaceConfig):
-            build_classifier(config, attributes)  # its weights are in its package
-            return Check(name, "ok", "ready")
-        return Check(name, "ok", _located(settings, attributes))
-    except ToBeDownloadedError as error:
-        return Check(name, "warning", str(error), f"beforehand: {error.command}")
-    except (ClassifierError, ConfigError) as error:
-        return Check(name, "missing", str(error))
 
+    def ready() -> Readiness:
+        return settings.check(attributes=load_attributes(config.attributes.file))
 
-def _located(settings: ClipConfig | LinearProbeConfig, attributes: AttributeSet) -> str:
-    """Where the weights of a CLIP lie, and whether its probe and its detector can be had, without loading or downloading them."""
-    from allfour.models.classifiers.clip import pick_device
-    from allfour.models.classifiers.clip_weights import resolve
-    from allfour.models.classifiers.detectors import people_finder
-    from allfour.models.classifiers.linear_probe import Probe
-
-    pick_device(settings.device)
-    people_finder(settings.people.model_dump())
-    probe = (
-        Probe.load(resources.locate(settings.probe) or Path(settings.probe))
-        if isinstance(settings, LinearProbeConfig)
-        else None
-    )
-    found = resolve(model=settings.model, pretrained=settings.pretrained, download=False)
-    where = f"{found.architecture}, weights {found.weights}"
-    if probe is None:
-        return where
-    probe.check(attributes, {"architecture": found.architecture, "weights_sha256": found.sha256()})
-    return f"{where}; probe of {', '.join(probe.labels)}"
+    return _backend("classifier", settings, settings.backend, ready)
 
 
 def _generator(config: RunConfig) -> Check:
-    from allfour.models.registry import GENERATORS, load
-    from allfour.pipeline.commands.stages import build_generator, generator_options
-    from allfour.pipeline.run.folder import RunFolder
-
     settings = config.generator
     if settings is None:
         return Check("generator", "ok", "none: the config scores images that exist")
-    name = f"generator {settings.backend}"
-    nowhere = RunFolder(Path(os.devnull))
+    return _backend("generator", settings, settings.backend, settings.check)
+
+
+def _backend(noun: str, settings: BackendSettings, name: str, ready: Callable[[], Readiness]) -> Check:
     try:
-        # large models are looked for, neither loaded nor downloaded; the others are built, and a service is asked
-        check = getattr(load(GENERATORS, settings.backend), "check", None)
-        if check is not None:
-            answer = check(**generator_options(settings, nowhere))
-        else:
-            preflight = getattr(build_generator(config, nowhere), "preflight", None)
-            if preflight is None:
-                return Check(name, "ok", "ready")
-            answer = preflight()
-    except (BackendError, ConfigError) as error:
-        return Check(name, "missing", str(error))
+        with named_if_missing(settings, f"{noun}.backend={name}"):
+            answer = ready()
+    except (BackendError, ClassifierError, ConfigError) as error:
+        return Check(f"{noun} {name}", "missing", str(error))
     state: State = "missing" if not answer.ok else "warning" if answer.warnings else "ok"
-    return Check(name, state, "; ".join([str(answer.message), *answer.warnings]), str(answer.mend or ""))
+    return Check(f"{noun} {name}", state, "; ".join([answer.message, *answer.warnings]), answer.mend or "")

@@ -25,8 +25,6 @@ from allfour.pipeline.commands.progress import Reporter
 from allfour.pipeline.commands.start import start_run
 from allfour.pipeline.config import (
     AttributesConfig,
-    FaceConfig,
-    NoDetectorConfig,
     RunConfig,
     load_attributes,
     recorded_config,
@@ -128,10 +126,7 @@ def _config(header: Mapping[str, Any], overrides: Sequence[str], attributes_file
 
 def without_detector(config: RunConfig) -> RunConfig:
     """People that were found stay found; the detector's package is not needed to read them again."""
-    known = config.classifier
-    if isinstance(known, FaceConfig):
-        return config
-    return config.model_copy(update={"classifier": known.model_copy(update={"people": NoDetectorConfig()})})
+    return config.model_copy(update={"classifier": config.classifier.without_detector()})
 
 
 def _copy_images(run: RunFolder, out: RunFolder, *, own: bool) -> None:

@@ -12,6 +12,7 @@ from allfour.errors import ConfigError
 from allfour.models.attributes import AttributeSet
 from allfour.models.classifiers.base import EmbeddingClassifier, Rewordable
 from allfour.models.classifiers.linear_probe import Probe
+from allfour.models.classifiers.linear_probe_settings import LinearProbeConfig
 from allfour.pipeline.analyses.second_opinion import write_second_opinion
 from allfour.pipeline.analyses.sensitivity import (
     SENSITIVITY_VERSION,
@@ -27,7 +28,7 @@ from allfour.pipeline.analyses.sensitivity_grid import ZERO_SHOT, Grid, headline
 from allfour.pipeline.commands import stages
 from allfour.pipeline.commands.progress import Reporter
 from allfour.pipeline.commands.relabel import without_detector
-from allfour.pipeline.config import LinearProbeConfig, RunConfig, recorded_config, validate
+from allfour.pipeline.config import RunConfig, recorded_config, validate
 from allfour.pipeline.run.folder import RunFolder, fingerprint, write_json
 from allfour.pipeline.scoring.stored_embeddings import check_same_encoder, stored_encoder, stored_parts
 

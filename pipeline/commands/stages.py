@@ -6,17 +6,16 @@ import contextlib
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
-from allfour import resources
 from allfour.errors import ConfigError
 from allfour.models.attributes import AttributeSet
 from allfour.models.classifiers.base import Classifier
-from allfour.models.generators.base import GenerationRequest, Generator, HasFacts, PlannedGenerator
-from allfour.models.registry import CLASSIFIERS, GENERATORS, load
+from allfour.models.generators.base import Generator, estimate_of, facts_of, settle, spent_of
+from allfour.models.settings import named_if_missing
 from allfour.pipeline.analyses import against as against_run
 from allfour.pipeline.analyses import second_opinion, sensitivity
 from allfour.pipeline.analyses.against import against_summary, write_against
@@ -30,16 +29,11 @@ from allfour.pipeline.archives.options import ArchiveOptions
 from allfour.pipeline.commands.progress import Reporter
 from allfour.pipeline.commands.start import check_apart, check_kind, check_source, start_run
 from allfour.pipeline.config import (
-    GeneratorConfig,
-    OpenAIImagesConfig,
-    PortraitRendererConfig,
     RunConfig,
-    StableDiffusionConfig,
     load_attributes,
     load_prompts,
     load_reference,
     recorded_config,
-    resolve_path,
     validate,
 )
 from allfour.pipeline.generation.generate import generate_images
@@ -65,24 +59,6 @@ from allfour.pipeline.run.folder import (
 )
 from allfour.pipeline.scoring.engines import ScoringJob, engine, share_of
 from allfour.pipeline.scoring.engines.base import part_store
-
-
-class _Described(Protocol):
-    def describe(self) -> str: ...
-
-
-@runtime_checkable
-class HasEstimate(Protocol):
-    """A generator that costs money and says how much before it is asked."""
-
-    def estimate(self, requests: Sequence[GenerationRequest]) -> _Described: ...
-
-
-@runtime_checkable
-class HasLedger(Protocol):
-    """A generator that keeps account of what it spent: a dataclass of totals."""
-
-    def spent(self) -> Any: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,10 +92,10 @@ class RankSummary:
 
 
 def build_classifier(config: RunConfig, attributes: AttributeSet) -> Classifier:
-    """The configured classifier. Raises ClassifierError."""
-    options = config.classifier.model_dump(exclude={"backend"})
-    classifier: Classifier = load(CLASSIFIERS, config.classifier.backend)(attributes=attributes, **options)
-    return classifier
+    """The configured classifier. Raises ClassifierError, ConfigError."""
+    settings = config.classifier
+    with named_if_missing(settings, f"classifier.backend={settings.backend}"):
+        return settings.build(attributes=attributes)
 
 
 def build_generator(config: RunConfig, run: RunFolder) -> Generator:
@@ -129,34 +105,15 @@ def build_generator(config: RunConfig, run: RunFolder) -> Generator:
         raise ConfigError(
             "generator is not set: an audit makes images. To score images that exist, use `allfour rescore SOURCE`"
         )
-    generator: Generator = load(GENERATORS, settings.backend)(**generator_options(settings, run))
-    return generator
-
-
-def generator_options(settings: GeneratorConfig, run: RunFolder) -> dict[str, Any]:
-    """What the backend's class is called with."""
-    options = settings.model_dump(exclude={"backend"}, exclude_none=True)
-    if isinstance(settings, OpenAIImagesConfig):
-        options["ledger_path"] = run.ledger_path
-    elif isinstance(settings, PortraitRendererConfig):
-        options["planted"] = resolve_path(settings.planted)
-    elif isinstance(settings, StableDiffusionConfig):
-        local = resources.locate(settings.model)
-        options["model"] = str(local) if local is not None else settings.model
-    return options
+    with named_if_missing(settings, f"generator.backend={settings.backend}"):
+        return settings.build(ledger=run.ledger_path)
 
 
 def planned_generator(config: RunConfig, run: RunFolder, plan: Plan) -> Generator:
     """The configured generator, settled for this plan as the run began. Raises BackendError, ConfigError."""
     generator = build_generator(config, run)
-    if isinstance(generator, PlannedGenerator):
-        generator.plan_for(len(plan.requests), run.header().get("generator"))
+    settle(generator, images=len(plan.requests), earlier=run.header().get("generator"))
     return generator
-
-
-def facts_of(generator: Generator) -> dict[str, Any]:
-    """How a generator worked, for the header: empty where it does not say."""
-    return dict(generator.facts()) if isinstance(generator, HasFacts) else {}
 
 
 def audit(
@@ -186,12 +143,12 @@ def audit(
         start_run(run, config, attributes, kind="audit", generator=identity)
         started = time.monotonic()
         missing = [request for request in plan.requests if request.key not in stands]
-        if missing and isinstance(generator, HasEstimate):
-            reporter.note(generator.estimate(missing).describe())
+        if missing and (cost := estimate_of(generator, missing)) is not None:
+            reporter.note(cost)
         with reporter.task("generating", len(plan.requests)) as task:
             made = generate_images(run, plan, generator, advance=task.advance, skip=task.skip)
-        if isinstance(generator, HasLedger):
-            run.update_header(spent=asdict(generator.spent()))
+        if (spent := spent_of(generator)) is not None:
+            run.update_header(spent=spent)
         if made.made and (facts := facts_of(generator)):
             run.update_header(generation=facts)
         del generator  # a diffusion pipeline and a classifier need not fit into memory together

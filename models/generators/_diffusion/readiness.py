@@ -5,28 +5,17 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from allfour.errors import BackendError
 from allfour.models.generators._diffusion import loading
 from allfour.models.generators._diffusion.memory import meter_of
+from allfour.models.settings import Readiness
 
 _BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
 _SPARE = 1.3
 """Weights need so much of the free memory at least, since images need some too."""
-
-
-@dataclass(frozen=True, slots=True)
-class Readiness:
-    """Whether generation can start."""
-
-    ok: bool
-    message: str
-    mend: str | None = None
-    warnings: tuple[str, ...] = ()
-    """What may go wrong later though the run can start."""
 
 
 def check(

@@ -13,6 +13,7 @@ from typing import Any, get_args
 from allfour.models.generators._openai.answers import read_error
 from allfour.models.generators._openai.secrets import Scrubber
 from allfour.models.generators._openai.settings import SHUTDOWN_BY_PROVIDER, Settings
+from allfour.models.settings import Readiness
 
 _LOOKS_LIKE_IMAGES = re.compile(r"image|dall|flux|diffusion|sdxl|\bsd[-_.]?\d|imagen|kandinsky|pixart", re.IGNORECASE)
 _NAMED_AT_MOST = 12
@@ -33,6 +34,10 @@ class Preflight:
     """Model ids the server lists (all of them; empty where it does not say)."""
     warnings: tuple[str, ...] = ()
     """What may go wrong later though the run can start."""
+
+    @property
+    def readiness(self) -> Readiness:
+        return Readiness(self.ok, self.message, self.mend, self.warnings)
 
     def error(self) -> str:
         return f"{self.message} {self.mend}" if self.mend else self.message

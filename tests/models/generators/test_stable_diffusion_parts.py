@@ -22,6 +22,7 @@ from PIL import Image
 from allfour.errors import BackendError
 from allfour.models.generators._diffusion import compiling
 from allfour.models.generators._diffusion.memory import LARGEST_BATCH, Peak, batch_that_fits
+from allfour.models.generators._diffusion.readiness import check
 from allfour.models.generators.base import AheadGenerator, Failed, Generated, GenerationRequest, Outcome, Refused
 from allfour.models.generators.stable_diffusion import StableDiffusion
 from allfour.pipeline.commands.stages import build_generator
@@ -232,6 +233,7 @@ def test_a_compiled_network_draws_the_same_but_for_rounding(folder: Path) -> Non
 
 WITHOUT_COMPILER = """
 import sys
+from allfour.models.generators._diffusion.readiness import check
 from allfour.models.generators.base import GenerationRequest
 from allfour.errors import BackendError
 from allfour.models.generators.stable_diffusion import StableDiffusion
@@ -349,13 +351,13 @@ def test_on_a_cpu_auto_is_a_fixed_small_number(folder: Path) -> None:
 
 
 def test_readiness_counts_weights_without_loading_them(folder: Path, tmp_path: Path) -> None:
-    found = StableDiffusion.check(model=str(folder), device="cpu", dtype="float32")
+    found = check(model=str(folder), device="cpu", dtype="float32")
     assert found.ok
     assert "StableDiffusionPipeline" in found.message
     copy = tmp_path / "copy"
     shutil.copytree(folder, copy)
     (copy / "unet" / "diffusion_pytorch_model.safetensors").unlink()
-    broken = StableDiffusion.check(model=str(copy), device="cpu")
+    broken = check(model=str(copy), device="cpu")
     assert not broken.ok
     assert "'unet' has no .safetensors weights" in broken.message
 
@@ -372,7 +374,7 @@ def test_readiness_counts_weights_without_loading_them(folder: Path, tmp_path: P
 )
 def test_readiness_says_what_is_missing(folder: Path, changes: dict[str, Any], message: str) -> None:
     began = time.monotonic()
-    found = StableDiffusion.check(**{"model": str(folder), "device": "cpu", **changes})
+    found = check(**{"model": str(folder), "device": "cpu", **changes})
     assert not found.ok
     assert message in found.message
     assert time.monotonic() - began < 10

@@ -11,8 +11,11 @@ import pytest
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
+from allfour.models import registry
 from allfour.models.attributes import AttributeSet, AttributeSpec, PresenceSpec
+from allfour.models.detectors.people import NoDetectorConfig
 from allfour.models.generators._openai.settings import SHUTDOWN_BY_PROVIDER
+from allfour.models.generators.stable_diffusion import LoraConfig
 from allfour.pipeline.analyses.sensitivity_grid import Grid, PhraseVariants, TemplateVariants
 from allfour.pipeline.config import blocks as config
 from tests.places import REPOSITORY
@@ -20,15 +23,8 @@ from tests.places import REPOSITORY
 SECTIONS: dict[str, type[BaseModel]] = {
     "Top level": config.RunConfig,
     "`prompts`": config.PromptsConfig,
-    "`generator`, `backend: stable-diffusion`": config.StableDiffusionConfig,
-    "`generator.lora`": config.LoraConfig,
-    "`generator`, `backend: openai-images`": config.OpenAIImagesConfig,
-    "`generator`, `backend: portrait-renderer`": config.PortraitRendererConfig,
-    "`classifier`, `backend: clip`": config.ClipConfig,
-    "`classifier`, `backend: face`": config.FaceConfig,
-    "`classifier`, `backend: linear-probe`": config.LinearProbeConfig,
-    "`classifier.people`, `detector: none`": config.NoDetectorConfig,
-    "`classifier.people`, `detector: face`": config.FaceDetectorConfig,
+    "`generator.lora`": LoraConfig,
+    "`classifier.people`, `detector: none`": NoDetectorConfig,
     "`attributes`": config.AttributesConfig,
     "`archive`": config.ArchiveConfig,
     "`scoring`": config.ScoringConfig,
@@ -44,6 +40,15 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "Sensitivity grid": Grid,
     "`templates` of a grid": TemplateVariants,
     "`phrases` of a grid": PhraseVariants,
+}
+SECTIONS |= {
+    f"`{block}`, `{kind.tag}: {name}`": settings
+    for block, kind in (
+        ("generator", registry.GENERATORS),
+        ("classifier", registry.CLASSIFIERS),
+        ("classifier.people", registry.DETECTORS),
+    )
+    for name, settings in registry.settings_of(kind).items()
 }
 ROOTS = (config.RunConfig, config.PromptSet, AttributeSet, config.Reference, Grid)
 

@@ -20,7 +20,7 @@ from PIL import Image
 from allfour.errors import ConfigError
 from allfour.models.attributes import AttributeSet
 from allfour.models.classifiers.clip import ClipClassifier
-from allfour.models.classifiers.detectors import Detection, PeopleFinder
+from allfour.models.detectors.base import Detection, PeopleFinder
 from allfour.pipeline.archives.base import ArchivedImage, ArchiveItem
 from allfour.pipeline.archives.marked import MarkedSource
 from allfour.pipeline.archives.opening import open_source
@@ -372,7 +372,7 @@ def test_relabelling_keeps_the_people_and_asks_no_detector(
     root, config = photographs
     run = RunFolder(tmp_path / "run")
     stages.rescore(config, str(root / "archive"), run, QUIET)
-    monkeypatch.setattr("allfour.models.classifiers.detectors.FaceDetector.__init__", None)  # would be an error to ask
+    monkeypatch.setattr("allfour.models.detectors.face.FaceDetector.__init__", None)  # would be an error to ask
     out = RunFolder(tmp_path / "out")
     relabelled = relabel(run, config.attributes.file, out, QUIET)
     assert relabelled.work == {"relabelled": 8}

@@ -13,19 +13,12 @@ import pytest
 from PIL import Image
 
 from allfour.errors import ClassifierError
+from allfour.models.classifiers.base import FindsPeople
 from allfour.models.classifiers.clip import ClipClassifier
-from allfour.models.classifiers.detectors import (
-    MAX_PEOPLE,
-    Box,
-    Detection,
-    FaceDetector,
-    FindsPeople,
-    PeopleFinder,
-    clipped,
-    enlarged,
-    overlap,
-    people_finder,
-)
+from allfour.models.classifiers.clip_settings import ClipConfig
+from allfour.models.detectors.base import MAX_PEOPLE, Box, Detection, PeopleFinder, clipped, enlarged, overlap
+from allfour.models.detectors.face import FaceDetector, FaceDetectorConfig
+from allfour.models.detectors.people import NoDetectorConfig
 from allfour.pipeline.config import load_attributes
 from tests.conftest import shared_data
 
@@ -84,7 +77,7 @@ def test_of_a_crowd_the_surest_are_kept() -> None:
 
 @needs_dlib
 def test_faces_of_a_composed_scene_are_found_where_they_were_put() -> None:
-    finder = people_finder({"detector": "face", "enlarge": 1.3})
+    finder = FaceDetectorConfig(detector="face", enlarge=1.3).finder()
     assert finder is not None
     paths = sorted(shared_data("utkface-1000").glob("*.jpg"))
     clear = (p for p in paths if len(finder.find(Image.open(p).convert("RGB"))) == 1)
@@ -115,7 +108,8 @@ def test_the_identity_names_package_weights_and_settings(tiny_clip: Path) -> Non
     attributes = load_attributes("configs/attributes/utkface.yaml")
 
     def classifier(**people: Any) -> ClipClassifier:
-        return ClipClassifier(attributes=attributes, model=None, pretrained=str(tiny_clip), people=people or None)
+        block = {"backend": "clip", "pretrained": str(tiny_clip)} | ({"people": people} if people else {})
+        return ClipConfig.model_validate(block).build(attributes=attributes)
 
     whole, none, face = classifier(), classifier(detector="none"), classifier(detector="face", enlarge=1.3)
     assert whole.identity() == none.identity()
@@ -132,6 +126,5 @@ def test_the_identity_names_package_weights_and_settings(tiny_clip: Path) -> Non
 def test_a_missing_package_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "dlib", None)
     with pytest.raises(ClassifierError, match=r"dlib-bin.*pip install 'allfour\[face\]'.*people.detector=none"):
-        people_finder({"detector": "face", "enlarge": 1.6, "min_confidence": 0.2, "size": 1280})
-    assert people_finder({"detector": "none"}) is None
-    assert people_finder(None) is None
+        FaceDetectorConfig(detector="face").finder()
+    assert NoDetectorConfig().finder() is None

@@ -1,0 +1,68 @@
+"""Settings of the classifier `clip`, apart from it: a config is read without torch."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal, Self
+
+from allfour.models.attributes import AttributeSet
+from allfour.models.classifiers import clip_weights
+from allfour.models.classifiers.base import ClassifierSettings
+from allfour.models.detectors.people import NoDetectorConfig, PeopleConfig
+from allfour.models.settings import FolderOrName, Readiness
+
+if TYPE_CHECKING:
+    from allfour.models.classifiers.clip import ClipClassifier
+
+
+class OverClipConfig(ClassifierSettings):
+    """What every classifier over a CLIP needs to know."""
+
+    model: str | None = None
+    """Architecture, such as ViT-L-14; not needed where `pretrained` is a folder in open_clip's own format."""
+    pretrained: FolderOrName | None = None
+    """A pretrained tag of open_clip (such as openai), a folder, or a .safetensors file."""
+    device: str = "auto"
+    dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
+    people: PeopleConfig = NoDetectorConfig()
+    """How images with several people are read."""
+
+    def check(self, *, attributes: AttributeSet) -> Readiness:
+        """Where the weights lie, and whether the detector can be had; nothing is loaded."""
+        from allfour.models.classifiers.clip import pick_device
+
+        pick_device(self.device)
+        self.people.finder()
+        try:
+            return Readiness(True, self._found(attributes))
+        except clip_weights.ToBeDownloadedError as error:
+            named = f"{self.model}, {self.pretrained}"
+            return Readiness(True, named, f"beforehand: {error.command}", warnings=(str(error),))
+
+    def _found(self, attributes: AttributeSet) -> str:
+        """What a run would load. Raises ClassifierError where it cannot be had."""
+        weights = self._weights()
+        return f"{weights.architecture}, weights {weights.weights}"
+
+    def _weights(self) -> clip_weights.ClipWeights:
+        return clip_weights.resolve(model=self.model, pretrained=self.pretrained, download=False)
+
+    def without_detector(self) -> Self:
+        return self.model_copy(update={"people": NoDetectorConfig()})
+
+
+class ClipConfig(OverClipConfig):
+    """Zero-shot classification with an open_clip model."""
+
+    backend: Literal["clip"]
+
+    def build(self, *, attributes: AttributeSet) -> ClipClassifier:
+        from allfour.models.classifiers.clip import ClipClassifier
+
+        return ClipClassifier(
+            attributes=attributes,
+            model=self.model,
+            pretrained=self.pretrained,
+            device=self.device,
+            dtype=self.dtype,
+            people=self.people.finder(),
+        )

@@ -1,0 +1,42 @@
+"""Settings of the classifier `linear-probe`, apart from it: a config is read without torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from allfour.models.attributes import AttributeSet
+from allfour.models.classifiers.clip_settings import OverClipConfig
+from allfour.models.settings import LocalPath, on_disk
+
+if TYPE_CHECKING:
+    from allfour.models.classifiers.linear_probe import LinearProbeClassifier
+
+
+class LinearProbeConfig(OverClipConfig):
+    """Logistic regression on frozen CLIP embeddings, fitted by `allfour calibrate --fit-probe`."""
+
+    backend: Literal["linear-probe"]
+    probe: LocalPath
+    """The fitted probe, a .safetensors file."""
+
+    def build(self, *, attributes: AttributeSet) -> LinearProbeClassifier:
+        from allfour.models.classifiers.linear_probe import LinearProbeClassifier
+
+        return LinearProbeClassifier(
+            attributes=attributes,
+            probe=self.probe,
+            model=self.model,
+            pretrained=self.pretrained,
+            device=self.device,
+            dtype=self.dtype,
+            people=self.people.finder(),
+        )
+
+    def _found(self, attributes: AttributeSet) -> str:
+        from allfour.models.classifiers.linear_probe import Probe
+
+        probe = Probe.load(Path(on_disk(self.probe)))
+        weights = self._weights()
+        probe.check(attributes, {"architecture": weights.architecture, "weights_sha256": weights.sha256()})
+        return f"{weights.architecture}, weights {weights.weights}; probe of {', '.join(probe.labels)}"

@@ -1,0 +1,1 @@
+"""What finds the people of an image."""

@@ -1,0 +1,110 @@
+"""What the settings of every backend share: the frozen block, paths that a config names, and how a backend says that it is ready.
+
+A backend's settings are one model beside its class. They import nothing heavy, so that a config is read in no time; what they
+`build` imports what it needs. What is built differs by kind: see `base.py` of generators, classifiers and detectors.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationInfo
+
+from allfour import resources
+from allfour.errors import ConfigError
+
+BESIDE = "beside"
+"""Key of the validation context: the folder of the file that is read. Without it paths are left as they are."""
+
+
+class Block(BaseModel):
+    """A block of a config: frozen, and an unknown key in it is a mistake."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+
+class BackendSettings(Block):
+    """The block that names a backend and sets it up."""
+
+    needs: ClassVar[str] = "allfour"
+    """What `pip install` is given where a package is missing that the backend imports, such as `allfour[face]`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Readiness:
+    """Whether a backend can start."""
+
+    ok: bool
+    message: str
+    """What was found, in one sentence."""
+    mend: str | None = None
+    """What to do about it, where `ok` is false or something is warned of."""
+    warnings: tuple[str, ...] = ()
+    """What may go wrong later though the run can start."""
+
+
+@contextlib.contextmanager
+def named_if_missing(settings: BackendSettings, where: str) -> Iterator[None]:
+    """Turn a failing import inside into a `ConfigError` that names the command which mends it.
+
+    Parameters
+    ----------
+    where
+        The key that chose the backend, with its value.
+    """
+    try:
+        yield
+    except ImportError as error:
+        raise ConfigError(f"{where}: {error}. Install what it needs: pip install '{settings.needs}'") from error
+
+
+def not_found(path: str | Path, places: list[Path]) -> str:
+    """The error of a file that stands in none of the places."""
+    return f"{path}: no such file. Looked for: {', '.join(map(str, places))}{_closest(path, places)}"
+
+
+def _closest(path: str | Path, places: list[Path]) -> str:
+    """A hint: the closest name in one of the folders."""
+    for folder in (place.parent for place in places):
+        names = sorted(p.name for p in folder.iterdir() if p.suffix == Path(path).suffix) if folder.is_dir() else []
+        if close := difflib.get_close_matches(Path(path).name, names, n=1):
+            return f". Did you mean {Path(path).parent / close[0]}?"
+    return ""
+
+
+def _beside(info: ValidationInfo) -> tuple[bool, Path | None]:
+    context: dict[str, Any] = info.context or {}
+    return BESIDE in context, context.get(BESIDE)
+
+
+def _local(path: str, info: ValidationInfo) -> str:
+    wanted, beside = _beside(info)
+    if not wanted:
+        return path
+    found = resources.locate(path, beside=beside)
+    if found is None:
+        raise ValueError(not_found(path, resources.candidates(path, beside=beside)))
+    return resources.recorded_name(found)
+
+
+def _folder_or_name(name: str, info: ValidationInfo) -> str:
+    wanted, beside = _beside(info)
+    found = resources.locate(name, beside=beside) if wanted else None
+    return resources.recorded_name(found) if found is not None else name
+
+
+LocalPath = Annotated[str, AfterValidator(_local)]
+"""A file or folder that must stand: recorded as a packaged resource's name, or as an absolute path."""
+FolderOrName = Annotated[str, AfterValidator(_folder_or_name)]
+"""The same, where the word may also be a tag or a hub id."""
+
+
+def on_disk(recorded: str) -> str:
+    """Where a recorded path stands, or the word itself where it is no path that stands."""
+    found = resources.locate(recorded)
+    return str(found) if found is not None else recorded
