@@ -148,7 +148,8 @@ def audit(
     with _clear_errors():
         parsed = gates.metrics_gates(fail_if)
         settings = load_config(config, overrides)
-        from allfour.pipeline.commands import stages
+        from allfour.pipeline.commands.audit import audit as run_audit
+        from allfour.pipeline.commands.job import RunSummary
         from allfour.pipeline.run.folder import RunFolder
 
         folder = RunFolder(_run_folder(settings, run))
@@ -161,11 +162,11 @@ def audit(
                 settings, folder, _reporter(as_json), calibration,
                 rank=rank, world_size=world_size, overwrite=overwrite,
             )  # fmt: skip
-            if isinstance(share, stages.RunSummary):
+            if isinstance(share, RunSummary):
                 output.conclude(share, parsed, as_json, junit=junit, markdown=markdown)
             output.conclude_rank(share, as_json)
             return
-        summary = stages.audit(settings, folder, _reporter(as_json), calibration, overwrite=overwrite)
+        summary = run_audit(settings, folder, _reporter(as_json), calibration, overwrite=overwrite)
         output.conclude(summary, parsed, as_json, junit=junit, markdown=markdown)
 
 
@@ -201,18 +202,20 @@ def rescore(
         if not source.strip():
             raise ConfigError("SOURCE is empty: name a folder or an archive of images")
         settings = load_config(config, overrides)
-        from allfour.pipeline.commands import stages
+        from allfour.pipeline.commands.job import RunSummary
+        from allfour.pipeline.commands.rescore import archive_options, rescore_rank
+        from allfour.pipeline.commands.rescore import rescore as run_rescore
         from allfour.pipeline.run.folder import RunFolder
 
         if dry_run:
             from allfour.pipeline.archives import open_source
 
-            found = open_source(source, options=stages.archive_options(settings)).summary()
+            found = open_source(source, options=archive_options(settings)).summary()
             output.print_archive(found, set_size=settings.prompts.set_size, as_json=as_json)
             return
         folder = RunFolder(_run_folder(settings, run))
         if rank is None and world_size is None:
-            summary = stages.rescore(
+            summary = run_rescore(
                 settings, source, folder, _reporter(as_json), calibration, engine_name=engine, overwrite=overwrite
             )
             output.conclude(summary, parsed, as_json, junit=junit, markdown=markdown)
@@ -220,11 +223,11 @@ def rescore(
             raise ConfigError("--rank and --world-size belong together")
         if engine != "local":
             raise ConfigError("--rank divides the work by itself: leave --engine out")
-        share = stages.rescore_rank(
+        share = rescore_rank(
             settings, source, folder, _reporter(as_json), calibration,
             rank=rank, world_size=world_size, overwrite=overwrite,
         )  # fmt: skip
-        if isinstance(share, stages.RunSummary):
+        if isinstance(share, RunSummary):
             output.conclude(share, parsed, as_json, junit=junit, markdown=markdown)
         output.conclude_rank(share, as_json)
 
@@ -306,10 +309,10 @@ def report(
     """Compute metrics and the report again from the tables of a run."""
     with _clear_errors():
         parsed = gates.metrics_gates(fail_if)
-        from allfour.pipeline.commands import stages
+        from allfour.pipeline.commands.report import report_again
         from allfour.pipeline.run.folder import RunFolder
 
-        summary = stages.report_again(
+        summary = report_again(
             RunFolder(run),
             calibration,
             second_opinion_of=RunFolder(second_opinion) if second_opinion else None,

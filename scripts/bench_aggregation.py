@@ -32,6 +32,7 @@ from allfour.models.attributes import AttributeSet  # noqa: E402
 from allfour.pipeline.archives.base import Shard  # noqa: E402
 from allfour.pipeline.config import RunConfig, load_attributes  # noqa: E402
 from allfour.pipeline.run.columns import IMAGES_SCHEMA, embeddings_schema  # noqa: E402
+from allfour.pipeline.run.documents import read_metrics  # noqa: E402
 from allfour.pipeline.run.folder import RunFolder, fingerprint  # noqa: E402
 from allfour.pipeline.scoring.parts import PartStore, ShardTables  # noqa: E402
 from allfour.pipeline.scoring.score_tables import coded_scores, plain_scores  # noqa: E402
@@ -148,14 +149,14 @@ def main() -> None:
             result["scores_mib"] = run.scores_path.stat().st_size / 2**20
 
             def measured() -> None:
-                from allfour.pipeline.commands import stages
+                from allfour.pipeline.commands import report as report_module
 
-                stages.measure(run, CONFIG, attributes)
+                report_module.measure(run, CONFIG, attributes)
 
             def rendered() -> None:
-                from allfour.pipeline.commands import stages
+                from allfour.pipeline.commands import report as report_module
 
-                stages.render(run)
+                report_module.render(run, read_metrics(run.path))
 
             result["metrics"] = in_child(measured)
             result["report"] = in_child(rendered)
@@ -227,11 +228,11 @@ def measure_relabel(
         return {"embeddings_per_s": count / (time.perf_counter() - started)}
 
     def whole() -> dict[str, Any]:
-        from allfour.pipeline.commands import stages
+        from allfour.pipeline.commands import build as build_module
         from allfour.pipeline.commands.progress import Reporter
         from allfour.pipeline.commands.relabel import relabel
 
-        stages.build_classifier = lambda config, attributes: Stub(attributes, encoder)  # type: ignore[assignment]
+        build_module.build_classifier = lambda config, attributes: Stub(attributes, encoder)  # type: ignore[assignment]
         out = RunFolder(folder / "out")
         started = time.perf_counter()
         relabel(run, "configs/attributes/perceived.yaml", out, Reporter(quiet=True))

@@ -336,7 +336,7 @@ def memory(counts: Sequence[int], shard_size: int) -> dict[str, float]:
 
 def memory_of(archive: Path, weights: Path, shard_size: int) -> float:
     """Rescore an archive with a tiny CLIP, tables, metrics and report included."""
-    from allfour.pipeline.commands import stages
+    from allfour.pipeline.commands import rescore as rescore_module
     from allfour.pipeline.commands.progress import Reporter
     from allfour.pipeline.config import RunConfig
     from allfour.pipeline.run.folder import RunFolder
@@ -347,7 +347,7 @@ def memory_of(archive: Path, weights: Path, shard_size: int) -> float:
         {"classifier": {"backend": "clip", "pretrained": str(weights)}, "archive": {"shard_size": shard_size}}
     )
     with tempfile.TemporaryDirectory() as run:
-        stages.rescore(config, str(archive), RunFolder(Path(run)), Reporter(quiet=True))
+        rescore_module.rescore(config, str(archive), RunFolder(Path(run)), Reporter(quiet=True))
     return peak_mb()
 
 

@@ -77,12 +77,12 @@ class LightClassifier:
 
 def install(*, generator: bool = True) -> None:
     """Put the light classifier, and unless told otherwise the light generator, in place of the configured ones."""
-    from allfour.pipeline.commands import stages
+    from allfour.pipeline.commands import build as build_module
 
     if generator:
         kind = LightAheadGenerator if os.environ.get("AHEAD") else LightGenerator
-        stages.build_generator = lambda config, run: kind()  # type: ignore[assignment]
-    stages.build_classifier = lambda config, attributes: LightClassifier(attributes)  # type: ignore[assignment]
+        build_module.build_generator = lambda config, run: kind()  # type: ignore[assignment]
+    build_module.build_classifier = lambda config, attributes: LightClassifier(attributes)  # type: ignore[assignment]
 
 
 def _watch_fsyncs(kill_at: int, report: str) -> None:

@@ -5,19 +5,14 @@ RUN/against.json keeps the marks, so that the other run is not needed again.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
-from allfour.errors import ConfigError
 from allfour.pipeline import statistics as st
+from allfour.pipeline.analyses.base import KeptAnalysis
 from allfour.pipeline.analyses.comparison.comparability import LoadedRun, check_comparable, load_runs
-from allfour.pipeline.analyses.sensitivity import basis
-from allfour.pipeline.run.documents import Prompt
-from allfour.pipeline.run.folder import RunFolder, write_json
-
-FORMAT = 1
-OUTDATED = "against.json is of earlier scores and is left out: repeat `allfour report RUN --against OTHER`."
+from allfour.pipeline.run.folder import RunFolder
+from allfour.pipeline.run.metrics import Against, Prompt
 
 
 def write_against(run: RunFolder, other: RunFolder) -> None:
@@ -31,7 +26,7 @@ def write_against(run: RunFolder, other: RunFolder) -> None:
     """
     own, others = load_runs([run.path, other.path])
     check_comparable(own, others, shared_only=True)
-    write_json(run.path / "against.json", {"format": FORMAT, "basis": basis(run), **_marks(own, others)})
+    AGAINST.write(run, _marks(own, others))
 
 
 def _marks(own: LoadedRun, others: LoadedRun) -> dict[str, Any]:
@@ -67,17 +62,15 @@ def _mark(prompt: Prompt, labels: tuple[str, ...], confidence: float) -> dict[st
     }
 
 
-def against_summary(run: RunFolder) -> tuple[dict[str, Any] | None, str | None]:
-    """What metrics.json says of RUN/against.json, and a note where that belongs to scores that the run no longer has."""
-    path = run.path / "against.json"
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        if found.pop("format") != FORMAT:
-            raise ValueError("not of this version's format")
-        return (None, OUTDATED) if found.pop("basis") != basis(run) else (found, None)
-    except FileNotFoundError:
-        return None, None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        raise ConfigError(
-            f"{path}: not the marks of another run, or damaged. Remove it, or repeat `allfour report {run.path} --against OTHER`"
-        ) from None
+def _record(document: dict[str, Any]) -> Against:
+    return Against.model_validate({key: value for key, value in document.items() if key not in ("format", "basis")})
+
+
+AGAINST = KeptAnalysis(
+    name="against",
+    file="against.json",
+    format=1,
+    record=_record,
+    what="the marks of another run",
+    again="allfour report RUN --against OTHER",
+)

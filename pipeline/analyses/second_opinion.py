@@ -5,7 +5,6 @@ Images are matched by the hash of their bytes. RUN/second-opinion.json holds the
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,18 +14,14 @@ from numpy.typing import NDArray
 from allfour.errors import ConfigError
 from allfour.models.attributes import AttributeSet
 from allfour.pipeline import statistics as st
-from allfour.pipeline.analyses.sensitivity import basis
+from allfour.pipeline.analyses.base import KeptAnalysis, basis
 from allfour.pipeline.archives.base import NO_PROMPT_ID
 from allfour.pipeline.config import RunConfig, recorded_config, validate
 from allfour.pipeline.metrics.tallies import add_views, connect
 from allfour.pipeline.run.columns import AMBIGUOUS, MIXED, NO_PERSON, UNREADABLE
-from allfour.pipeline.run.folder import RunFolder, fingerprint, write_json
+from allfour.pipeline.run.folder import RunFolder, fingerprint
+from allfour.pipeline.run.metrics import SecondOpinion
 from allfour.pipeline.statistics.clustered_agreement import clustered_agreement
-
-FORMAT = 1
-OUTDATED = (
-    "second-opinion.json is of earlier scores and is left out: repeat `allfour report RUN --second-opinion OTHER`."
-)
 
 _NO_LABEL = (AMBIGUOUS, NO_PERSON, MIXED)
 
@@ -83,12 +78,10 @@ def write_second_opinion(run: RunFolder, other: RunFolder) -> None:
             f"classifier read these very images: allfour rescore {run.path} --config configs/rescore-face.yaml --run NEW"
         )
     own, second = run.header(), other.header()
-    write_json(
-        run.path / "second-opinion.json",
+    SECOND_OPINION.write(
+        run,
         {
-            "format": FORMAT,
-            "basis": basis(run),
-            "fingerprint": fingerprint(basis(run), basis(other), FORMAT),
+            "fingerprint": fingerprint(basis(run), basis(other), SECOND_OPINION.format),
             "name": other.path.resolve().name,
             "classifier": second.get("classifier"),
             "same_encoder": _encoder(own) is not None and _encoder(own) == _encoder(second),
@@ -195,17 +188,11 @@ def _unanimity(
     }
 
 
-def second_opinion_summary(run: RunFolder) -> tuple[dict[str, Any] | None, str | None]:
-    """What metrics.json says of RUN/second-opinion.json, and a note where that belongs to scores that the run no longer has."""
-    path = run.path / "second-opinion.json"
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        if found["format"] != FORMAT:
-            raise ValueError("not of this version's format")
-        return (None, OUTDATED) if found["basis"] != basis(run) else (found, None)
-    except FileNotFoundError:
-        return None, None
-    except (OSError, ValueError, KeyError, TypeError):
-        raise ConfigError(
-            f"{path}: not a second opinion, or damaged. Remove it, or repeat `allfour report {run.path} --second-opinion OTHER`"
-        ) from None
+SECOND_OPINION = KeptAnalysis(
+    name="second_opinion",
+    file="second-opinion.json",
+    format=1,
+    record=SecondOpinion.model_validate,
+    what="a second opinion",
+    again="allfour report RUN --second-opinion OTHER",
+)

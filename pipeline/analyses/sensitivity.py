@@ -5,7 +5,6 @@ RUN/sensitivity.json holds the result; docs/method.md says what it means. No cal
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,46 +13,32 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from allfour.errors import ConfigError
 from allfour.models.attributes import AttributeSet
 from allfour.models.classifiers.base import FloatArray, HalfArray
 from allfour.models.classifiers.linear_probe import Probe
 from allfour.pipeline import statistics as st
+from allfour.pipeline.analyses.base import KeptAnalysis
 from allfour.pipeline.analyses.sensitivity_grid import FACTORS, Plan, Setting
 from allfour.pipeline.archives.base import NO_PROMPT_ID
 from allfour.pipeline.metrics.compute import mean_shares
 from allfour.pipeline.metrics.tallies import connect
-from allfour.pipeline.run.folder import RunFolder, fingerprint
+from allfour.pipeline.run.folder import RunFolder
+from allfour.pipeline.run.metrics import Sensitivity
 from allfour.pipeline.scoring.decisions import AMBIGUOUS_CODE, MIXED_CODE, NO_PERSON_CODE, decide_all, of_images
 from allfour.pipeline.scoring.people import People, present, readings_of
 from allfour.pipeline.scoring.score_tables import readable_rows
 from allfour.pipeline.scoring.stored_embeddings import StoredPart, read_part, read_people
 from allfour.pipeline.scoring.twins import first_twins
 
-FORMAT = 1
 SENSITIVITY_VERSION = 1
 """Raise it when the same embeddings would give another document."""
 
-OUTDATED = "sensitivity.json is of earlier scores and is left out: repeat `allfour relabel RUN --grid default`."
 
 _MAX_COUNTS = 40_000_000
 """Counts in memory at once; more settings than that allows are scored in several passes over the embeddings."""
 
 Heads = Callable[[FloatArray | HalfArray], list[dict[str, FloatArray]]]
 """Embeddings -> per wording question -> [N, labels]: see `allfour.models.classifiers.base.Rewordable`."""
-
-
-def basis(run: RunFolder) -> str:
-    """Fingerprint of what any result about a run's scores rests on: the scores, and how sets of them are counted."""
-    header = run.header()
-    config = header.get("config") or {}
-    return fingerprint(
-        SENSITIVITY_VERSION,
-        (header.get("stages") or {}).get("scores", {}).get("fingerprint"),
-        (header.get("attributes") or {}).get("headline"),
-        (config.get("prompts") or {}).get("set_size"),
-        (config.get("statistics") or {}).get("confidence"),
-    )
 
 
 _Tables = tuple[list[dict[str, FloatArray]], list[FloatArray | None]]
@@ -247,6 +232,7 @@ def _entries(task: Task, settings: Sequence[Setting], counts: _Counts) -> list[d
         unanimous = np.asarray(st.unanimous_label(labelled, unresolved=unresolved) >= 0) & evaluated
         own = unanimous if own is None else own
         every = counts.every[place].astype(np.int64)
+        shares = mean_shares(every[:, : len(names)], names, task.confidence)
         entries.append(
             {
                 "name": setting.name,
@@ -254,7 +240,7 @@ def _entries(task: Task, settings: Sequence[Setting], counts: _Counts) -> list[d
                 "changed": dict(setting.changed),
                 "unanimous": int(unanimous.sum()),
                 "unanimity": st.wilson(int(unanimous.sum()), prompts, confidence=task.confidence).to_dict(),
-                "share": mean_shares(every[:, : len(names)], names, task.confidence),
+                "share": {name: share and share.document() for name, share in shares.items()},
                 "labelled": int(every[:, : len(names)].sum()),
                 "ambiguous": int(every[:, AMBIGUOUS_CODE].sum()),
                 "no_person": int(every[:, NO_PERSON_CODE].sum()),
@@ -267,7 +253,7 @@ def _entries(task: Task, settings: Sequence[Setting], counts: _Counts) -> list[d
     return entries
 
 
-def document(run: RunFolder, task: Task, entries: Sequence[Mapping[str, Any]], made: str) -> dict[str, Any]:
+def document(task: Task, entries: Sequence[Mapping[str, Any]], made: str) -> dict[str, Any]:
     """What sensitivity.json holds.
 
     Parameters
@@ -286,9 +272,7 @@ def document(run: RunFolder, task: Task, entries: Sequence[Mapping[str, Any]], m
     moved = max(factors, key=lambda factor: factor["range"] or 0.0, default=None)
     images = sum(own[key] for key in ("labelled", "ambiguous", "no_person", "mixed"))
     return {
-        "format": FORMAT,
         "fingerprint": made,
-        "basis": basis(run),
         "headline": task.attributes.headline,
         "labels": list(task.attributes.labels(task.attributes.headline)),
         "set_size": task.set_size,
@@ -335,35 +319,11 @@ def _table(plan: Plan, entries: Sequence[Mapping[str, Any]]) -> dict[str, Any] |
     }
 
 
-def read_document(run: RunFolder) -> dict[str, Any] | None:
-    """What sensitivity.json holds; None where there is none that this version reads."""
-    try:
-        found = json.loads((run.path / "sensitivity.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return found if isinstance(found, dict) and found.get("format") == FORMAT else None
-
-
-def sensitivity_summary(run: RunFolder) -> tuple[dict[str, Any] | None, str | None]:
-    """What metrics.json says of RUN/sensitivity.json, and a note where that belongs to scores that the run no longer has."""
-    found = read_document(run)
-    if found is None:
-        return None, None
-    if found.get("basis") != basis(run):
-        return None, OUTDATED
-    try:
-        return _summary(found), None
-    except (KeyError, TypeError):
-        raise ConfigError(
-            f"{run.path / 'sensitivity.json'}: not as expected, or damaged. Remove it, or repeat `allfour relabel {run.path} --grid default`"
-        ) from None
-
-
-def _summary(found: Mapping[str, Any]) -> dict[str, Any]:
+def _summary(found: Mapping[str, Any]) -> Sensitivity:
     ends = ("low", "high", "range")
     combined = found["combined"]
     factors = {factor["name"]: factor for factor in found["factors"]}
-    return {
+    summary = {
         "fingerprint": found["fingerprint"],
         "settings": 1 + sum(len(factor["settings"]) for factor in factors.values()),
         "baseline": found["baseline"]["unanimity"],
@@ -374,3 +334,14 @@ def _summary(found: Mapping[str, Any]) -> dict[str, Any]:
         },
         "combined": combined and {key: combined[key] for key in ("settings", *ends)},
     }
+    return Sensitivity.model_validate(summary)
+
+
+SENSITIVITY = KeptAnalysis(
+    name="sensitivity",
+    file="sensitivity.json",
+    format=1,
+    record=_summary,
+    what="a sensitivity analysis",
+    again="allfour relabel RUN --grid default",
+)

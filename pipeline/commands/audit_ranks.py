@@ -15,14 +15,15 @@ from pathlib import Path
 
 from allfour.errors import ConfigError
 from allfour.models.generators.base import facts_of
-from allfour.pipeline.commands import stages
+from allfour.pipeline.commands import build
+from allfour.pipeline.commands.audit import finish_audit
+from allfour.pipeline.commands.job import Job, RunSummary
 from allfour.pipeline.commands.progress import Reporter
 from allfour.pipeline.commands.start import check_kind, start_run
-from allfour.pipeline.config import RunConfig, load_attributes
+from allfour.pipeline.config import RunConfig
 from allfour.pipeline.generation.generate import generate_images, merge_outcomes, outcomes_left
 from allfour.pipeline.generation.plan import make_plan
 from allfour.pipeline.generation.standing import take_over
-from allfour.pipeline.metrics.calibration import check_calibration
 from allfour.pipeline.run.folder import (
     RunFolder,
     RunFolderBusyError,
@@ -55,7 +56,7 @@ def audit_rank(
     rank: int,
     world_size: int,
     overwrite: bool = False,
-) -> stages.RunSummary | GenerationRankSummary:
+) -> RunSummary | GenerationRankSummary:
     """One rank's share of `audit`. What is refused without `overwrite` is seen from the whole plan, so all ranks are refused alike.
 
     Raises
@@ -68,15 +69,14 @@ def audit_rank(
             "--rank is for generators on this machine: a hosted one is asked by one process, with generator.concurrency"
         )
     plan = make_plan(config)
-    attributes = load_attributes(config.attributes.file)
-    check_calibration(calibration, attributes)
+    job = Job.begin(config, run, reporter, calibration)
     share = plan.share(rank=rank, world_size=world_size, set_size=config.prompts.set_size)
     check_kind(run, "audit")
     started, clock = utc_now(), time.monotonic()
     with run.lock(shared=True), _world(run, world_size):
-        generator = stages.planned_generator(config, run, plan)
+        generator = build.planned_generator(config, run, plan)
         identity = dict(generator.identity())
-        take_over(run, config, plan, identity, reporter, journal=run.rank_journal_path(rank), overwrite=overwrite)
+        take_over(run, config, plan, identity, reporter.note, journal=run.rank_journal_path(rank), overwrite=overwrite)
         with reporter.task("generating", len(share.requests)) as task:
             made = generate_images(run, share, generator, rank=rank, advance=task.advance, skip=task.skip)
         write_json(
@@ -90,19 +90,9 @@ def audit_rank(
     if not left:
         with contextlib.suppress(RunFolderBusyError), run.lock():
             sweep_temp_files(run.path)
-            start_run(run, config, attributes, kind="audit", generator=identity)
+            start_run(run, config, job.attributes, kind="audit", generator=identity)
             merge_outcomes(run, plan, identity)
-            return stages.finish_audit(
-                run,
-                config,
-                plan,
-                attributes,
-                reporter,
-                calibration,
-                identity=identity,
-                generated=made.made,
-                seconds=time.monotonic() - clock,
-            )
+            return finish_audit(job, plan, identity=identity, generated=made.made, seconds=time.monotonic() - clock)
     return GenerationRankSummary(run=run.path, rank=rank, world_size=world_size, generated=made.made, images_left=left)
 
 

@@ -10,7 +10,7 @@ from allfour.errors import ConfigError
 from allfour.models.classifiers.base import EmbeddingClassifier
 from allfour.pipeline.analyses.labelled_images import open_labelled
 from allfour.pipeline.analyses.probe_fitting import fit_probe
-from allfour.pipeline.commands import stages
+from allfour.pipeline.commands import build
 from allfour.pipeline.commands.progress import Reporter
 from allfour.pipeline.config import RunConfig, load_attributes
 from allfour.pipeline.metrics.calibration import calibrate
@@ -40,7 +40,7 @@ def run_calibration(
         _check_writable(target)
     attributes = load_attributes(config.attributes.file)
     labelled = open_labelled(dataset, attributes)
-    classifier = stages.build_classifier(config, attributes)
+    classifier = build.build_classifier(config, attributes)
     if probe_path is not None and not isinstance(classifier, EmbeddingClassifier):
         raise ConfigError("--fit-probe needs a classifier with embeddings (classifier.backend=clip)")
     with reporter.task("scoring", len(labelled.images)) as task:

@@ -32,8 +32,9 @@ from allfour.pipeline.report.exports import (
 )
 from allfour.pipeline.report.prose import PERCEIVED, of_an_archive
 from allfour.pipeline.run.columns import ImageStatus
-from allfour.pipeline.run.documents import Metrics, ReportError, read_header, read_metrics
+from allfour.pipeline.run.documents import ReportError, read_header, read_metrics
 from allfour.pipeline.run.folder import RunFolder, atomic_file, write_atomic
+from allfour.pipeline.run.metrics import Metrics
 
 Format = Literal["markdown", "latex", "junit", "csv", "dataset"]
 _SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_\-]{0,99}")
@@ -85,7 +86,7 @@ def text_export(run: Path, kind: Format, *, gates: Sequence[GateResult] = ()) ->
         return ci_junit(metrics, gates, name=run.resolve().name)
     path = run / "prompts.csv"
     if not path.exists():
-        path = write_prompts_csv(run)
+        path = write_prompts_csv(run, metrics)
     return path.read_bytes()
 
 
@@ -264,7 +265,7 @@ def _image_bytes(folder: RunFolder) -> Iterator[tuple[str, bytes]]:
     if header.generator or not isinstance(header.source, dict):
         source = open_source(str(folder.path), options=ArchiveOptions(layout="run"))
     else:
-        from allfour.pipeline.commands.stages import archive_options
+        from allfour.pipeline.commands.rescore import archive_options
 
         config = recorded_config(header.config, where=str(folder.header_path))
         source = open_source(str(header.source.get("location")), options=archive_options(config))

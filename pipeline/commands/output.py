@@ -23,8 +23,10 @@ if TYPE_CHECKING:
     from allfour.pipeline.commands.audit_ranks import GenerationRankSummary
     from allfour.pipeline.commands.compare import WrittenComparison
     from allfour.pipeline.commands.doctor import Check
+    from allfour.pipeline.commands.job import RunSummary
+    from allfour.pipeline.commands.rescore import RankSummary
     from allfour.pipeline.commands.review import ImportedReview
-    from allfour.pipeline.commands.stages import RankSummary, RunSummary
+    from allfour.pipeline.run.metrics import Accounting, Against, Metrics, SecondOpinion, Sensitivity
 
 EXIT_DONE, EXIT_GATE, EXIT_USAGE, EXIT_MISSING = 0, 1, 2, 3
 EXIT_FAULT = 70
@@ -42,7 +44,8 @@ def conclude(
     markdown: Path | None = None,
 ) -> NoReturn:
     """Print the result of a run and leave with the exit code that it stands for."""
-    results = [gates.evaluate(gate, summary.metrics) for gate in parsed]
+    document = summary.metrics.document()
+    results = [gates.evaluate(gate, document) for gate in parsed]
     if junit or markdown:
         from allfour.pipeline.commands.export import write_ci_files
 
@@ -57,10 +60,11 @@ def conclude(
                     "report": str(summary.report) if summary.report else None,
                     "exit_code": code,
                     "work": dict(summary.work),
-                    "summary": summary.metrics["summary"],
-                    "accounting": summary.metrics["accounting"],
-                    "sensitivity": summary.metrics.get("sensitivity"),
-                    "warnings": summary.metrics["warnings"],
+                    "summary": document["summary"],
+                    "accounting": document["accounting"],
+                    "sensitivity": document.get("sensitivity"),
+                    "warnings": document["warnings"],
+                    "notes": document["notes"],
                     "gates": _gate_entries(results),
                 },
                 indent=1,
@@ -74,15 +78,15 @@ def conclude(
 def _print_summary(summary: RunSummary, results: Sequence[gates.GateResult]) -> None:
     metrics = summary.metrics
     _print_headline(metrics)
-    print("images: " + _describe_counts(metrics["accounting"], archive=_of_an_archive(summary.run)))
-    if (moved := metrics.get("sensitivity")) and moved["range"] is not None:
+    print("images: " + _describe_counts(metrics.accounting, archive=_of_an_archive(summary.run)))
+    if (moved := metrics.sensitivity) and moved.range is not None:
         print(_describe_sensitivity(moved))
-    if second := metrics.get("second_opinion"):
+    if second := metrics.second_opinion:
         print(_describe_second_opinion(second))
-    if other := metrics.get("against"):
+    if other := metrics.against:
         print(_describe_against(other))
-    for warning in metrics["warnings"]:
-        print(f"note: {warning}")
+    for note in metrics.notes:
+        print(f"note: {note.text}")
     _print_gates(results)
     if summary.missing:
         from allfour.pipeline.words import quantity
@@ -100,31 +104,35 @@ def _print_summary(summary: RunSummary, results: Sequence[gates.GateResult]) -> 
     print(f"report: {summary.report}")
 
 
-def _print_headline(metrics: Mapping[str, Any]) -> None:
-    top = metrics["summary"]
-    interval = top["unanimity"]
-    if interval["value"] is None:
-        of = f"of {_prompts(top['prompts'])} could be read"
-        why = f"No image {of}" if top["prompts"] else f"No prompt has a whole set of {top['set_size']} images"
+def _print_headline(metrics: Metrics) -> None:
+    top = metrics.summary
+    interval = top.unanimity
+    if interval is None or interval.value is None:
+        of = f"of {_prompts(top.prompts)} could be read"
+        why = f"No image {of}" if top.prompts else f"No prompt has a whole set of {top.set_size} images"
         print(f"{why}: unanimity cannot be told.")
         return
-    percent = f"{top['confidence'] * 100:.6g}%"
+    percent = f"{top.confidence * 100:.6g}%"
     print(
-        f"{top['unanimous']:,} of {_prompts(top['prompts'])}: all {top['set_size']} images show one perceived {metrics['headline']} "
-        f"= {interval['value']:.1%} ({percent} interval {interval['low']:.1%} to {interval['high']:.1%}); chance alone would give "
+        f"{top.unanimous:,} of {_prompts(top.prompts)}: all {top.set_size} images show one perceived {metrics.headline} "
+        f"= {_percent(interval.value)} ({percent} interval {_percent(interval.low)} to {_percent(interval.high)}); chance alone would give "
         f"{_describe_chance(metrics)}"
     )
-    bounds = top["unanimity_bounds"]
-    if bounds["high"] != bounds["low"]:
+    bounds = top.unanimity_bounds
+    if bounds is not None and bounds.high != bounds.low:
         print(
-            f"  between {bounds['low']:.1%} and {bounds['high']:.1%}, as images without a label are resolved against or for it"
+            f"  between {_percent(bounds.low)} and {_percent(bounds.high)}, as images without a label are resolved against or for it"
         )
-    corrected = top["unanimity_corrected"]
-    if corrected is not None and corrected["value"] is not None:
+    corrected = top.unanimity_corrected
+    if corrected is not None and corrected.value is not None:
         print(
-            f"  corrected for the classifier's errors: {corrected['value']:.1%} ({percent} interval {corrected['low']:.1%} to "
-            f"{corrected['high']:.1%}), for any set of {top['set_size']} images of {_prompts(corrected['prompts'])}"
+            f"  corrected for the classifier's errors: {_percent(corrected.value)} ({percent} interval {_percent(corrected.low)} to "
+            f"{_percent(corrected.high)}), for any set of {top.set_size} images of {_prompts(corrected.prompts or 0)}"
         )
+
+
+def _percent(share: float | None) -> str:
+    return "–" if share is None else f"{share:.1%}"
 
 
 def _prompts(number: int) -> str:
@@ -133,14 +141,14 @@ def _prompts(number: int) -> str:
     return quantity(number, "prompt")
 
 
-def _describe_counts(accounting: Mapping[str, int], *, archive: bool) -> str:
+def _describe_counts(accounting: Accounting, *, archive: bool) -> str:
     """The accounting in a line, in the words of the report; nothing is in it twice without saying so."""
     words = {"requested": "listed", "generated": "found"} if archive else {}
     parts = []
-    for key, count in accounting.items():
+    for key, count in accounting.document().items():
         if key == "mixed" or not (count or key in ("requested", "scored")):
             continue
-        of_them = f" ({accounting['mixed']} of them mixed)" if key == "labelled" and accounting.get("mixed") else ""
+        of_them = f" ({accounting.mixed} of them mixed)" if key == "labelled" and accounting.mixed else ""
         parts.append(f"{count} {words.get(key, key.replace('_', ' '))}{of_them}")
     return ", ".join(parts)
 
@@ -152,27 +160,30 @@ def _of_an_archive(run: Path) -> bool:
     return of_an_archive(read_header(run))
 
 
-def _describe_chance(metrics: Mapping[str, Any]) -> str:
+def _describe_chance(metrics: Metrics) -> str:
     """What even draws give: less than for whole sets where some lack a label, since those cannot be unanimous."""
-    top = metrics["summary"]
-    expected, labels = top["unanimity_null"]["expected"], len(metrics["labels"][metrics["headline"]])
-    gaps = "" if math.isclose(expected, labels ** (1 - top["set_size"])) else " (sets with the same gaps)"
+    top = metrics.summary
+    expected = None if top.unanimity_null is None else top.unanimity_null.expected
+    labels = len(metrics.headline_labels)
+    if expected is None:
+        return "–"
+    gaps = "" if math.isclose(expected, labels ** (1 - top.set_size)) else " (sets with the same gaps)"
     return f"{expected:.1%}{gaps}"
 
 
-def _describe_sensitivity(moved: Mapping[str, Any]) -> str:
+def _describe_sensitivity(moved: Sensitivity) -> str:
     from allfour.pipeline.analyses.sensitivity_grid import FACTORS
 
-    most = f"; it moves most with {FACTORS[moved['moved_most']]}" if moved["moved_most"] else ""
-    return f"sensitivity: {moved['low']:.1%} to {moved['high']:.1%} over all settings of the grid{most}"
+    most = f"; it moves most with {FACTORS[moved.moved_most]}" if moved.moved_most else ""
+    return f"sensitivity: {_percent(moved.low)} to {_percent(moved.high)} over all settings of the grid{most}"
 
 
-def _describe_second_opinion(second: Mapping[str, Any]) -> str:
-    agreement, decided = second["agreement"], second["images"]["both_decided"]
-    if agreement["value"] is None:
-        return f"second opinion: no image was labelled by this run and by {second['name']}"
-    agrees = f"{second['name']} agrees on {agreement['value']:.1%} of {decided} images ({agreement['low']:.1%} to {agreement['high']:.1%})"
-    if second["same_encoder"]:
+def _describe_second_opinion(second: SecondOpinion) -> str:
+    agreement, decided = second.agreement, second.images.both_decided
+    if agreement.value is None:
+        return f"second opinion: no image was labelled by this run and by {second.name}"
+    agrees = f"{second.name} agrees on {_percent(agreement.value)} of {decided} images ({_percent(agreement.low)} to {_percent(agreement.high)})"
+    if second.same_encoder:
         return (
             f"no second opinion: {agrees}, but it is the same encoder in other words or under another head, which makes mostly the same "
             "mistakes; another classifier would be one"
@@ -180,10 +191,10 @@ def _describe_second_opinion(second: Mapping[str, Any]) -> str:
     return f"second opinion: {agrees}; which is right, this does not tell"
 
 
-def _describe_against(other: Mapping[str, Any]) -> str:
-    top = other["summary"]
+def _describe_against(other: Against) -> str:
+    top = other.summary
     return (
-        f"against {other['name']}: {top['unanimous']} of {_prompts(top['prompts'])} there, marked in the report; whether the runs differ, "
+        f"against {other.name}: {top.unanimous} of {_prompts(top.prompts)} there, marked in the report; whether the runs differ, "
         "`allfour compare` tests"
     )
 
@@ -208,7 +219,7 @@ def conclude_rank(summary: RankSummary | GenerationRankSummary, as_json: bool) -
     if as_json:
         print(json.dumps({**asdict(summary), "run": str(summary.run)}, indent=1))
         return
-    from allfour.pipeline.commands.stages import RankSummary
+    from allfour.pipeline.commands.rescore import RankSummary
     from allfour.pipeline.words import quantity
 
     if isinstance(summary, RankSummary):

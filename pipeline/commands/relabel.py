@@ -20,8 +20,10 @@ import pyarrow.parquet as pq
 
 from allfour.errors import ConfigError
 from allfour.models.classifiers.base import EmbeddingClassifier
-from allfour.pipeline.commands import stages
+from allfour.pipeline.commands import build
+from allfour.pipeline.commands.job import Job, RunSummary
 from allfour.pipeline.commands.progress import Reporter
+from allfour.pipeline.commands.report import finish_run
 from allfour.pipeline.commands.start import start_run
 from allfour.pipeline.config import (
     AttributesConfig,
@@ -58,7 +60,7 @@ def relabel(
     *,
     overrides: Sequence[str] = (),
     calibration: Path | None = None,
-) -> stages.RunSummary:
+) -> RunSummary:
     """Score the embeddings of `run` under the attributes of a file, into the run folder `out`; metrics and report.
 
     Parameters
@@ -87,7 +89,7 @@ def relabel(
     with held(run), out.lock():
         sweep_temp_files(out.path)
         parts = stored_parts(run, header, encoder, config)
-        classifier = stages.build_classifier(without_detector(config), attributes)
+        classifier = build.build_classifier(without_detector(config), attributes)
         if not isinstance(classifier, EmbeddingClassifier):
             raise ConfigError(f"classifier.backend={config.classifier.backend}: it reads no embeddings")
         check_same_encoder(run, encoder, classifier.encoder_identity())
@@ -108,7 +110,8 @@ def relabel(
             _copy_images(run, out, own=header.get("kind") == "audit")
             scored, rows = _score(parts, out, classifier, reporter)
             out.commit_stage("scores", stage, seconds=time.monotonic() - started, images=scored, rows=rows)
-        return stages.finish_run(out, config, attributes, work={"relabelled": scored}, calibration=calibration)
+        job = Job(out, config, attributes, reporter, calibration)
+        return finish_run(job, work={"relabelled": scored})
 
 
 def _config(header: Mapping[str, Any], overrides: Sequence[str], attributes_file: str, *, where: str) -> RunConfig:

@@ -8,28 +8,30 @@ from pathlib import Path
 from typing import Any
 
 from allfour import resources
-from allfour.errors import ConfigError
+from allfour.errors import ConfigError, RunFolderError
 from allfour.models.attributes import AttributeSet
 from allfour.models.classifiers.base import EmbeddingClassifier, Rewordable
 from allfour.models.classifiers.linear_probe import Probe
 from allfour.models.classifiers.linear_probe_settings import LinearProbeConfig
+from allfour.pipeline.analyses.base import basis
 from allfour.pipeline.analyses.second_opinion import write_second_opinion
 from allfour.pipeline.analyses.sensitivity import (
+    SENSITIVITY,
     SENSITIVITY_VERSION,
     Task,
-    basis,
     document,
     passes,
-    read_document,
     read_prompts,
     score_settings,
 )
 from allfour.pipeline.analyses.sensitivity_grid import ZERO_SHOT, Grid, headline_alone, make_plan
-from allfour.pipeline.commands import stages
+from allfour.pipeline.commands import build
+from allfour.pipeline.commands.job import RunSummary
 from allfour.pipeline.commands.progress import Reporter
 from allfour.pipeline.commands.relabel import without_detector
+from allfour.pipeline.commands.report import refresh
 from allfour.pipeline.config import RunConfig, recorded_config, validate
-from allfour.pipeline.run.folder import RunFolder, fingerprint, write_json
+from allfour.pipeline.run.folder import RunFolder, fingerprint
 from allfour.pipeline.scoring.stored_embeddings import check_same_encoder, stored_encoder, stored_parts
 
 
@@ -40,7 +42,7 @@ def relabel_grid(
     *,
     overrides: Sequence[str] = (),
     second_opinion_of: RunFolder | None = None,
-) -> stages.RunSummary:
+) -> RunSummary:
     """Score a run's stored embeddings under every setting of a grid; writes RUN/sensitivity.json and the report.
 
     Parameters
@@ -61,7 +63,7 @@ def relabel_grid(
     attributes = headline_alone(validate(AttributeSet, header.get("attributes"), where=str(run.header_path)))
     with run.lock():
         parts = stored_parts(run, header, encoder, config)
-        classifier = stages.build_classifier(without_detector(config), attributes)
+        classifier = build.build_classifier(without_detector(config), attributes)
         if not isinstance(classifier, EmbeddingClassifier) or not isinstance(classifier, Rewordable):
             raise ConfigError(f"classifier.backend={config.classifier.backend}: it reads no embeddings")
         check_same_encoder(run, encoder, classifier.encoder_identity())
@@ -71,9 +73,9 @@ def relabel_grid(
             basis(run), SENSITIVITY_VERSION, attributes.model_dump(mode="json"), grid.model_dump(mode="json"),
             [None if probe is None else probe.sha256() for probe in probes],
         )  # fmt: skip
-        stands = read_document(run)
+        stands = _kept(run)
         scored = 0
-        if stands is not None and stands.get("fingerprint") == made and stands.get("basis") == basis(run):
+        if stands is not None and stands.get("fingerprint") == made and SENSITIVITY.stands(run, stands):
             reporter.note("sensitivity.json stands already: nothing to score")
         else:
             started = time.monotonic()
@@ -90,12 +92,19 @@ def relabel_grid(
             images = sum(part.manifest.get("images", 0) for part in parts)
             with reporter.task(f"{len(plan.settings)} settings", images * passes(task)) as progress:
                 entries = score_settings(task, parts, progress.advance)
-            write_json(run.path / "sensitivity.json", document(run, task, entries, made))
+            SENSITIVITY.write(run, document(task, entries, made))
             scored = len(plan.settings)
             run.commit_stage("sensitivity", made, seconds=time.monotonic() - started, settings=scored)
         if second_opinion_of is not None:
             write_second_opinion(run, second_opinion_of)
-        return stages.refresh(run, work={"settings": scored})
+        return refresh(run, work={"settings": scored})
+
+
+def _kept(run: RunFolder) -> dict[str, Any] | None:
+    try:
+        return SENSITIVITY.read(run)
+    except RunFolderError:  # damaged: this command is how it is made again
+        return None
 
 
 def _heads(

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from allfour.pipeline.analyses.review.results import forget_raters, import_answers
-from allfour.pipeline.commands.stages import render
+from allfour.pipeline.commands.report import refresh
 from allfour.pipeline.run.documents import read_metrics
 from allfour.pipeline.run.folder import RunFolder
 from allfour.pipeline.words import clean, quantity
@@ -84,4 +84,4 @@ def _and_report(run: RunFolder, change: Callable[[], T]) -> tuple[T, Path | None
         if measured:
             read_metrics(run.path)  # before anything is written
         result = change()
-        return result, render(run) if measured else None
+        return result, refresh(run, work={}).report if measured else None

@@ -40,6 +40,7 @@ from allfour.pipeline.generation.plan import Plan
 from allfour.pipeline.generation.standing import request_fingerprint, standing_outcomes
 from allfour.pipeline.run.columns import IMAGES_SCHEMA, PEOPLE, SEVERAL, ImageStatus
 from allfour.pipeline.run.folder import Journal, RunFolder, write_atomic, write_table
+from allfour.pipeline.run.outcome import Outcome as JournalLine
 
 _LOG = logging.getLogger(__name__)
 _EXTENSIONS = frozenset({"png", "jpg", "jpeg", "webp", "gif", "bmp", "tif", "tiff", "avif"})
@@ -153,7 +154,7 @@ class _Book:
             if key not in self._open:
                 raise RuntimeError(f"the generator gave an outcome that was not asked for, or twice: {key}")
             self._open.remove(key)
-        entry = _commit(self._run, outcome, self._generator)
+        entry = JournalLine.model_validate(_commit(self._run, outcome, self._generator)).line()
         with self._lock:
             self._journal.append(entry)
             self.made[key] = entry
@@ -210,10 +211,10 @@ def _commit(run: RunFolder, outcome: Outcome, generator: Mapping[str, Any]) -> d
         "fingerprint": request_fingerprint(request, generator),
     }
     if isinstance(outcome, Refused):
-        return entry | {"status": ImageStatus.REFUSED, "error": outcome.reason, "code": outcome.code,
+        return entry | {"status": ImageStatus.REFUSED.value, "error": outcome.reason, "code": outcome.code,
                         "extra": {"request_id": outcome.request_id} if outcome.request_id else {}}  # fmt: skip
     if isinstance(outcome, Failed):
-        return entry | {"status": ImageStatus.FAILED, "error": outcome.error}
+        return entry | {"status": ImageStatus.FAILED.value, "error": outcome.error}
     return entry | _commit_image(run, outcome)
 
 
@@ -222,7 +223,7 @@ def _commit_image(run: RunFolder, outcome: Generated) -> dict[str, Any]:
     try:
         width, height = decode(outcome.data).size
     except UnreadableImage as error:
-        return {"status": ImageStatus.FAILED, "error": f"the backend's bytes are no image: {error}"}
+        return {"status": ImageStatus.FAILED.value, "error": f"the backend's bytes are no image: {error}"}
     extension = outcome.extension.lower()
     if extension not in _EXTENSIONS:
         extension = (Image.open(io.BytesIO(outcome.data)).format or "bin").lower()
@@ -232,7 +233,7 @@ def _commit_image(run: RunFolder, outcome: Generated) -> dict[str, Any]:
         if older.name != relative.name:  # a file of the same image in another format, from other settings
             older.unlink()
     return {
-        "status": ImageStatus.GENERATED,
+        "status": ImageStatus.GENERATED.value,
         "path": relative.as_posix(),
         "sha256": hashlib.sha256(outcome.data).hexdigest(),
         "size": len(outcome.data),

@@ -10,72 +10,32 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import ValidationError
 
 from allfour.errors import ConfigError
 from allfour.models.generators.base import GenerationRequest
-from allfour.pipeline.commands.progress import Reporter
 from allfour.pipeline.config import RunConfig
 from allfour.pipeline.generation.plan import Plan
 from allfour.pipeline.run.columns import IMAGES_SCHEMA, PEOPLE, SEVERAL, ImageStatus
 from allfour.pipeline.run.folder import IMAGES_STAGE, TABLE_STAGES, Journal, RunFolder, fingerprint
 from allfour.pipeline.run.identities import differing
+from allfour.pipeline.run.outcome import Key, Outcome, is_image_path
 
 _LOG = logging.getLogger(__name__)
-
-Key = tuple[str, int]
-"""Prompt id and index of an image."""
 
 _SHOWN = 5
 """Differences that an error names."""
 
 
 # --- outcomes --------------------------------------------------------------------------------------------------------
-
-
-class _Line(BaseModel):
-    """A line of a journal, checked: a run folder may come from anywhere."""
-
-    model_config = ConfigDict(strict=True)
-
-    prompt_id: str = Field(pattern=r"^[a-z0-9][a-z0-9_\-]{0,63}$")
-    index: int = Field(ge=0, lt=2**63)
-    fingerprint: str
-    status: Literal["generated", "refused", "failed"]
-    prompt: str | None = None
-    seed: int | None = None
-    path: str | None = None
-    sha256: str | None = None
-    size: Annotated[int, Field(ge=0, lt=2**63)] | None = None
-    width: Annotated[int, Field(ge=0, lt=2**31)] | None = None
-    height: Annotated[int, Field(ge=0, lt=2**31)] | None = None
-    revised_prompt: str | None = None
-    code: str | None = None
-    error: str | None = None
-    truth: dict[str, str] | None = None
-    extra: dict[str, str] | None = None
-
-    @model_validator(mode="after")
-    def _an_image_has_its_file(self) -> _Line:
-        if self.status == "generated" and (
-            self.sha256 is None or self.size is None or not is_image_path(self.path, (self.prompt_id, self.index))
-        ):
-            raise ValueError("no file")
-        return self
-
-
-def is_image_path(path: Any, key: Key) -> bool:
-    """Whether it is images/PROMPT_ID/INDEX.EXT of this very image, and so leads nowhere else."""
-    return isinstance(path, str) and bool(re.fullmatch(rf"images/{re.escape(key[0])}/{key[1]}\.[a-z0-9]+", path))
 
 
 def read_outcomes(run: RunFolder) -> tuple[list[dict[str, Any]], Counter[str]]:
@@ -85,7 +45,7 @@ def read_outcomes(run: RunFolder) -> tuple[list[dict[str, Any]], Counter[str]]:
     for journal in run.journals():
         for entry in journal.entries():
             try:
-                _Line.model_validate(entry)
+                Outcome.model_validate(entry)
             except ValidationError:
                 damaged[journal.name] += 1
             else:
@@ -249,7 +209,7 @@ def _line_of(row: Mapping[str, Any], request: GenerationRequest, generator: Mapp
         "extra": extra,
     }
     try:
-        _Line.model_validate(line)
+        Outcome.model_validate(line)
     except ValidationError:
         return None
     return line
@@ -260,7 +220,7 @@ def take_over(
     config: RunConfig,
     plan: Plan,
     identity: Mapping[str, Any],
-    reporter: Reporter,
+    note: Callable[[str], None],
     *,
     journal: Path,
     overwrite: bool,
@@ -278,7 +238,7 @@ def take_over(
     if stock.damaged:
         _LOG.warning("%s", _damage_note(stock))  # also where progress is off
     if stock.unasked:
-        reporter.note(_unasked_note(run, stock))
+        note(_unasked_note(run, stock))
     if stock.recovered:
         with Journal(journal) as lines:
             for line in stock.recovered:

@@ -25,6 +25,8 @@ from allfour.pipeline.analyses.labelled_images import LabelledSet, truth_mapping
 from allfour.pipeline.run.columns import AMBIGUOUS, MIXED, NO_PERSON, UNREADABLE
 from allfour.pipeline.run.folder import fingerprint, utc_now, write_json
 from allfour.pipeline.run.identities import differing
+from allfour.pipeline.run.metrics import CalibrationNote
+from allfour.pipeline.run.record import Note
 from allfour.pipeline.scoring.parts import ShardTables
 
 FORMAT = 1
@@ -49,18 +51,20 @@ class Calibration:
         rows = [[entry["confusion"][label].get(d, 0) for d in (*labels, AMBIGUOUS)] for label in labels]
         return st.Confusion(np.array(rows)) if all(sum(row) for row in rows) else None
 
-    def summary(self) -> dict[str, Any]:
+    def summary(self) -> CalibrationNote:
         """What metrics.json and the report say of it."""
-        return {
-            "dataset": self.data["dataset"],
-            "created": self.data["created"],
-            "binding": self.data["binding"]["kind"],
-            "confidence": self.data.get("confidence"),
-            "attributes": {
-                name: {key: entry[key] for key in ("images", "accuracy", "groups", "disparities") if key in entry}
-                for name, entry in self.data["attributes"].items()
-            },
-        }
+        return CalibrationNote.model_validate(
+            {
+                "dataset": self.data["dataset"],
+                "created": self.data["created"],
+                "binding": self.data["binding"]["kind"],
+                "confidence": self.data.get("confidence"),
+                "attributes": {
+                    name: {key: entry[key] for key in ("images", "accuracy", "groups", "disparities") if key in entry}
+                    for name, entry in self.data["attributes"].items()
+                },
+            }
+        )
 
 
 def binding(classifier: Classifier) -> dict[str, Any]:
@@ -100,9 +104,11 @@ def load_calibration(path: Path, classifier: Mapping[str, Any], attributes: Attr
     return Calibration(data)
 
 
+UNFIT = "calibration_does_not_fit"
+"""Code of the note that a kept calibration is not of this run's classifier any more."""
 KEPT = "calibration.json"
 """Copy of the calibration that a run was given, in the run folder."""
-UNFIT = (
+_UNFIT = (
     "calibration.json in the run folder is not one of this run's classifier and margins any more, and is left out: nothing is "
     "corrected. Calibrate anew with this config, or remove the file."
 )
@@ -110,7 +116,7 @@ UNFIT = (
 
 def run_calibration_of(
     folder: Path, given: Path | None, classifier: Mapping[str, Any], attributes: AttributeSet
-) -> tuple[Calibration | None, str | None]:
+) -> tuple[Calibration | None, Note | None]:
     """The calibration of a run: the one that is given, which is then kept in the run folder, else the one kept there.
 
     Returns
@@ -132,7 +138,7 @@ def run_calibration_of(
     try:
         return load_calibration(kept, classifier, attributes), None
     except ConfigError:
-        return None, UNFIT
+        return None, Note(code=UNFIT, text=_UNFIT, about="calibration")
 
 
 def check_calibration(path: Path | None, attributes: AttributeSet) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -17,9 +17,29 @@ from allfour.pipeline.metrics.calibration_doubt import doubt
 from allfour.pipeline.metrics.notes import run_notes
 from allfour.pipeline.metrics.tallies import PromptTally, Tallies, status_count
 from allfour.pipeline.run.columns import AMBIGUOUS, MIXED, NO_PERSON, UNREADABLE, ImageStatus
+from allfour.pipeline.run.metrics import (
+    Accounting,
+    Attribute,
+    Bounds,
+    Cell,
+    Group,
+    ImageName,
+    Imbalance,
+    Intersection,
+    Metrics,
+    Never,
+    Null,
+    OverPrompts,
+    Prompt,
+    PromptAttribute,
+    ReferenceDifference,
+    ReferenceNote,
+    Shares,
+    Summary,
+)
+from allfour.pipeline.run.record import FORMAT, Estimate, Interval, Note
 from allfour.pipeline.words import quantity
 
-FORMAT = 1
 METRICS_VERSION = 3
 """Raise it when the same tables would give other numbers: it is part of the stage's fingerprint."""
 
@@ -37,7 +57,7 @@ def compute_metrics(
     confidence: float = 0.95,
     reference: Reference | None = None,
     calibration: Calibration | None = None,
-) -> dict[str, Any]:
+) -> Metrics:
     """metrics.json of one run.
 
     Parameters
@@ -77,76 +97,64 @@ def compute_metrics(
     null = st.unanimity_null(np.full(int(usable.sum()), set_size), observed=observed, shares=even)
     prompts_count = int(evaluated.sum())
     possible = table.possible()
-    summary: dict[str, Any] = {
-        "prompts": prompts_count,
-        "prompts_left_out": len(tallies.prompts) - prompts_count,
-        "set_size": set_size,
-        "unanimous": observed,
-        "unanimity": _entry(interval, told=told),
-        "unanimity_bounds": {
-            "low": interval.value if told else None,
-            "high": int(possible[evaluated].sum()) / prompts_count if told else None,
-        },
-        "unanimity_null": {
-            "expected": null.expected_count / prompts_count if told else None,
-            "expected_count": null.expected_count if told else None,
-            "p_value": null.p_value if told else None,
-        },
-        "unanimity_exact": _entry(st.clopper_pearson(observed, prompts_count, confidence=confidence), told=told),
-        "unanimity_all_images": _all_images(tallies.prompts, headline, labels[headline], set_size, confidence),
-        "unanimity_by_sets": _by_sets(tallies.prompts, headline, confidence),
-        "unanimity_corrected": None,
-        "scored_share": accounting["scored"] / accounting["requested"] if accounting["requested"] else None,
-        "confidence": confidence,
-        "multi_person_images": tallies.persons,
-        "revised_prompts": sum(p.revised for p in tallies.prompts),
-        "duplicate_images": tallies.duplicate_images,
-        "images_without_prompt": unprompted,
-    }
-    result: dict[str, Any] = {
-        "format": FORMAT,
-        "headline": headline,
-        "labels": {name: list(names) for name, names in labels.items()},
-        "summary": summary,
-        "accounting": accounting,
-        "groups": _groups(tallies.prompts, table, unanimous, labels[headline], confidence),
-        "attributes": {
-            name: _attribute(tallies.prompts, name, names, set_size, confidence) for name, names in labels.items()
-        },
-        "intersections": [
-            {
-                "attributes": list(pair),
-                "counts": [{"labels": list(cell), "images": n} for cell, n in sorted(cells.items())],
-            }
-            for pair, cells in tallies.joint.items()
-        ],
-        "prompts": _prompts(
-            tallies.prompts,
-            table=table,
-            unanimous=unanimous,
-            possible=possible,
-            labels=labels,
-            headline=headline,
-            confidence=confidence,
-            reference=reference,
-        ),
-        "duplicates": [[{"id": p, "index": i} for p, i in group] for group in tallies.duplicates],
-        "reference": {
-            "name": reference.name,
-            "source": reference.source,
-            "year": reference.year,
-            "planted": reference.planted,
-        }
-        if reference
-        else None,
-    }
-    if reference is not None:
-        summary["reference_difference"] = _reference_difference(result["prompts"], labels[headline])
-    result["calibration"] = calibration.summary() if calibration else None
+    groups = _groups(tallies.prompts, table, unanimous, labels[headline], confidence)
+    attributes = {name: _attribute(tallies.prompts, name, own, set_size, confidence) for name, own in labels.items()}
+    prompts = _prompts(
+        tallies.prompts,
+        table=table,
+        unanimous=unanimous,
+        possible=possible,
+        labels=labels,
+        headline=headline,
+        confidence=confidence,
+        reference=reference,
+    )
     correction = _Correction()
-    notes: list[str] = []
+    notes: list[Note] = []
     if calibration is not None:
-        correction, notes = _correct(result, tallies.prompts, calibration, set_size=set_size, confidence=confidence)
+        correction, notes = _correct(
+            tallies.prompts, calibration, labels=labels, headline=headline, set_size=set_size, confidence=confidence
+        )
+        attributes = {
+            name: entry.model_copy(update={"share_corrected": correction.shares[name]})
+            if name in correction.shares
+            else entry
+            for name, entry in attributes.items()
+        }
+        if correction.prompts:
+            prompts = [
+                entry.model_copy(update={"share_corrected": shares})
+                for entry, shares in zip(prompts, correction.prompts, strict=True)
+            ]
+    summary = Summary(
+        prompts=prompts_count,
+        prompts_left_out=len(tallies.prompts) - prompts_count,
+        set_size=set_size,
+        unanimous=observed,
+        unanimity=_entry(interval, told=told),
+        unanimity_bounds=Bounds(
+            low=interval.value if told else None,
+            high=int(possible[evaluated].sum()) / prompts_count if told else None,
+        ),
+        unanimity_null=Null(
+            expected=null.expected_count / prompts_count if told else None,
+            expected_count=null.expected_count if told else None,
+            p_value=null.p_value if told else None,
+        ),
+        unanimity_exact=_entry(st.clopper_pearson(observed, prompts_count, confidence=confidence), told=told),
+        unanimity_all_images=_all_images(tallies.prompts, headline, labels[headline], set_size, confidence),
+        unanimity_by_sets=_by_sets(tallies.prompts, headline, confidence),
+        unanimity_corrected=correction.over_prompts,
+        scored_share=accounting.scored / accounting.requested if accounting.requested else None,
+        confidence=confidence,
+        multi_person_images=tallies.persons,
+        revised_prompts=sum(p.revised for p in tallies.prompts),
+        duplicate_images=tallies.duplicate_images,
+        images_without_prompt=unprompted,
+    )
+    if reference is not None:
+        difference = _reference_difference(prompts, labels[headline])
+        summary = summary.model_copy(update={"reference_difference": difference})
     share, other_images = _commonest(tallies.prompts, headline, labels[headline], confidence)
     doubts = st.coverage_warnings(
         prompts=prompts_count if told else 0,
@@ -159,10 +167,31 @@ def compute_metrics(
         confusion=correction.confusion,
         corrected_unanimity=correction.unanimity,
     )
-    result["warnings"] = (
-        notes + run_notes(summary, accounting, listed=len(tallies.prompts)) + [doubt.message for doubt in doubts]
-    )
-    return result
+    notes += run_notes(summary, accounting, listed=len(tallies.prompts))
+    notes += [Note(code=doubt.code, text=doubt.message, about=headline) for doubt in doubts]
+    return Metrics(
+        format=FORMAT,
+        headline=headline,
+        labels={name: list(own) for name, own in labels.items()},
+        summary=summary,
+        accounting=accounting,
+        groups=groups,
+        attributes=attributes,
+        intersections=[
+            Intersection(
+                attributes=list(pair), counts=[Cell(labels=list(cell), images=n) for cell, n in sorted(cells.items())]
+            )
+            for pair, cells in tallies.joint.items()
+        ],
+        prompts=prompts,
+        duplicates=[[ImageName(id=id_, index=index) for id_, index in group] for group in tallies.duplicates],
+        reference=ReferenceNote(
+            name=reference.name, source=reference.source, year=reference.year, planted=reference.planted
+        )
+        if reference
+        else None,
+        calibration=calibration.summary() if calibration else None,
+    ).with_notes(notes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +200,11 @@ class _Correction:
 
     confusion: st.Confusion | None = None
     unanimity: st.Interval | None = None
+    over_prompts: OverPrompts | None = None
+    shares: Mapping[str, Shares] = field(default_factory=dict)
+    """Attribute -> corrected mean shares."""
+    prompts: Sequence[Shares] = ()
+    """Corrected shares of the headline attribute, prompt by prompt."""
 
 
 class _SetTable:
@@ -208,13 +242,13 @@ def _scored(labels: Mapping[str, int]) -> int:
     return sum(labels.values()) - labels.get(UNREADABLE, 0)
 
 
-def _entry(interval: st.Interval, *, told: bool = True) -> dict[str, Any]:
+def _entry(interval: st.Interval, *, told: bool = True) -> Interval:
     """A figure of unanimity; without a value its ends are null too, so that no gate on an end passes for want of data."""
-    found = interval.to_dict()
-    return found if told and interval.value is not None else {**found, "value": None, "low": None, "high": None}
+    known = told and interval.value is not None
+    return Interval.of(interval) if known else Interval(value=None, low=None, high=None, method=interval.method)
 
 
-def _accounting(tallies: Tallies, headline: str) -> dict[str, int]:
+def _accounting(tallies: Tallies, headline: str) -> Accounting:
     """Every image exactly once.
 
     requested = generated + refused + failed; generated = scored + unreadable; scored = labelled + ambiguous + no_person.
@@ -227,34 +261,33 @@ def _accounting(tallies: Tallies, headline: str) -> dict[str, int]:
     scored = sum(totals.values()) - unreadable
     ambiguous, no_person = totals.get(AMBIGUOUS, 0), totals.get(NO_PERSON, 0)
     refused, failed = status_count(tallies, ImageStatus.REFUSED), status_count(tallies, ImageStatus.FAILED)
-    result = {
-        "requested": sum(p.requested for p in tallies.prompts),
-        "generated": status_count(tallies, ImageStatus.GENERATED) + status_count(tallies, ImageStatus.UNREADABLE),
-        "refused": refused,
-        "failed": failed,
-        "unreadable": unreadable,
-        "scored": scored,
-        "labelled": sum(n for label, n in totals.items() if label not in {AMBIGUOUS, NO_PERSON, UNREADABLE}),
-        "ambiguous": ambiguous,
-        "no_person": no_person,
-        "mixed": totals.get(MIXED, 0),  # part of labelled: several persons with different labels
-    }
+    result = Accounting(
+        requested=sum(p.requested for p in tallies.prompts),
+        generated=status_count(tallies, ImageStatus.GENERATED) + status_count(tallies, ImageStatus.UNREADABLE),
+        refused=refused,
+        failed=failed,
+        unreadable=unreadable,
+        scored=scored,
+        labelled=sum(n for label, n in totals.items() if label not in {AMBIGUOUS, NO_PERSON, UNREADABLE}),
+        ambiguous=ambiguous,
+        no_person=no_person,
+        mixed=totals.get(MIXED, 0),
+    )
     check_accounting(result)
     return result
 
 
-def check_accounting(accounting: Mapping[str, int]) -> None:
+def check_accounting(a: Accounting) -> None:
     """Raise AccountingError unless the three identities of metrics.json hold."""
-    a = accounting
     identities = {
-        "requested = generated + refused + failed": a["requested"] == a["generated"] + a["refused"] + a["failed"],
-        "generated = scored + unreadable": a["generated"] == a["scored"] + a["unreadable"],
-        "scored = labelled + ambiguous + no_person": a["scored"] == a["labelled"] + a["ambiguous"] + a["no_person"],
+        "requested = generated + refused + failed": a.requested == a.generated + a.refused + a.failed,
+        "generated = scored + unreadable": a.generated == a.scored + a.unreadable,
+        "scored = labelled + ambiguous + no_person": a.scored == a.labelled + a.ambiguous + a.no_person,
     }
     broken = [name for name, holds in identities.items() if not holds]
     if broken:
         raise AccountingError(
-            f"the accounting does not add up: {'; '.join(broken)}: {dict(a)}. Please report this with the run folder"
+            f"the accounting does not add up: {'; '.join(broken)}: {a.document()}. Please report this with the run folder"
         )
 
 
@@ -267,15 +300,15 @@ def _label_counts(
 
 def _all_images(
     prompts: Sequence[PromptTally], attribute: str, labels: Sequence[str], set_size: int, confidence: float
-) -> dict[str, Any]:
+) -> OverPrompts:
     """Unanimity over every set that could be drawn from a prompt's images, abstentions against it."""
     estimate = _unanimity(prompts, attribute, labels, set_size, confidence)
     requested = sum(p.requested for p in prompts)
     told = any(_scored(p.labels.get(attribute, {})) for p in prompts if p.requested >= set_size)
-    return {**_entry(estimate.interval, told=told), "prompts": estimate.prompts, "images": requested}
+    return OverPrompts(**_entry(estimate.interval, told=told).document(), prompts=estimate.prompts, images=requested)
 
 
-def _by_sets(prompts: Sequence[PromptTally], headline: str, confidence: float) -> dict[str, Any] | None:
+def _by_sets(prompts: Sequence[PromptTally], headline: str, confidence: float) -> OverPrompts | None:
     """Unanimity over the sets that images came in, one after the other; None where no prompt has more than one."""
     whole = np.array([p.sets for p in prompts if p.sets[0]], dtype=np.int64).reshape(-1, 2)
     if not (whole[:, 0] > 1).any():
@@ -283,7 +316,7 @@ def _by_sets(prompts: Sequence[PromptTally], headline: str, confidence: float) -
     sets = int(whole[:, 0].sum())
     interval = st.mean_over_prompts(whole[:, 1] / whole[:, 0], independent=sets, confidence=confidence)
     told = any(_scored(p.labels.get(headline, {})) for p in prompts if p.sets[0])
-    return {**_entry(interval, told=told), "prompts": len(whole), "sets": sets}
+    return OverPrompts(**_entry(interval, told=told).document(), prompts=len(whole), sets=sets)
 
 
 def _unanimity(
@@ -306,7 +339,7 @@ def _commonest(
     return st.mean_share(counts, label=label, confidence=confidence), others
 
 
-def mean_shares(counts: np.ndarray[Any, Any], labels: Sequence[str], confidence: float) -> dict[str, Any]:
+def mean_shares(counts: np.ndarray[Any, Any], labels: Sequence[str], confidence: float) -> Shares:
     """Mean share of each label over prompts, each prompt with the weight one, with an interval over prompts.
 
     Parameters
@@ -316,12 +349,12 @@ def mean_shares(counts: np.ndarray[Any, Any], labels: Sequence[str], confidence:
     """
     images = counts.sum(axis=1)
     known = images > 0
-    result = {}
+    result: Shares = {}
     for column, label in enumerate(labels):
         values = counts[known, column] / images[known]
-        result[label] = st.mean_over_prompts(
-            values, independent=float(images.sum()) or None, confidence=confidence
-        ).to_dict()
+        result[label] = Interval.of(
+            st.mean_over_prompts(values, independent=float(images.sum()) or None, confidence=confidence)
+        )
     return result
 
 
@@ -331,7 +364,7 @@ def _groups(
     unanimous: np.ndarray[Any, Any],
     labels: Sequence[str],
     confidence: float,
-) -> list[dict[str, Any]]:
+) -> list[Group]:
     names = list(dict.fromkeys(p.group for p in prompts if p.group))
     result = []
     for name in names:
@@ -340,23 +373,23 @@ def _groups(
         counts = table.labelled[member]
         hits = unanimous[rows]
         result.append(
-            {
-                "name": name,
-                "prompts": int(rows.sum()),
-                "unanimous": int((hits >= 0).sum()),
-                "unanimous_by_label": {label: int((hits == column).sum()) for column, label in enumerate(labels)},
-                "unanimity": _entry(
+            Group(
+                name=name,
+                prompts=int(rows.sum()),
+                unanimous=int((hits >= 0).sum()),
+                unanimous_by_label={label: int((hits == column).sum()) for column, label in enumerate(labels)},
+                unanimity=_entry(
                     st.wilson(int((hits >= 0).sum()), int(rows.sum()), confidence=confidence), told=table.told(member)
                 ),
-                "share": mean_shares(counts, labels, confidence),
-            }
+                share=mean_shares(counts, labels, confidence),
+            )
         )
     return result
 
 
 def _attribute(
     prompts: Sequence[PromptTally], name: str, labels: Sequence[str], set_size: int, confidence: float
-) -> dict[str, Any]:
+) -> Attribute:
     counts = _label_counts(prompts, name, labels)
     other = {
         key: sum(p.labels.get(name, {}).get(key, 0) for p in prompts)
@@ -368,66 +401,74 @@ def _attribute(
     imbalance = {}
     for measure in st.MEASURES:
         found = st.imbalance(counts, measure=measure, confidence=confidence)
-        imbalance[measure] = {"score": found.score.to_dict(), "floor": found.floor, "excess": found.excess.to_dict()}
-    return {
-        "counts": {**{label: int(counts[:, i].sum()) for i, label in enumerate(labels)}, **other},
-        "share": mean_shares(counts, labels, confidence),
-        "unanimous": observed,
-        "unanimity": _entry(
-            st.wilson(observed, evaluated, confidence=confidence), told=table.told(table.evaluated)
-        ),
-        "unanimity_all_images": _all_images(prompts, name, labels, set_size, confidence),
-        "imbalance": imbalance,
-        "never": [
-            {"label": labels[a.label], "high": a.high, "chance": a.chance} for a in st.absent_labels(counts, confidence=confidence)
-        ] if counts.sum() else [],
-    }  # fmt: skip
+        imbalance[measure] = Imbalance(
+            score=Estimate.of(found.score), floor=found.floor, excess=Estimate.of(found.excess)
+        )
+    absent = st.absent_labels(counts, confidence=confidence) if counts.sum() else ()
+    return Attribute(
+        counts={**{label: int(counts[:, i].sum()) for i, label in enumerate(labels)}, **other},
+        share=mean_shares(counts, labels, confidence),
+        unanimous=observed,
+        unanimity=_entry(st.wilson(observed, evaluated, confidence=confidence), told=table.told(table.evaluated)),
+        unanimity_all_images=_all_images(prompts, name, labels, set_size, confidence),
+        imbalance=imbalance,
+        never=[Never(label=labels[a.label], high=a.high, chance=a.chance) for a in absent],
+    )
 
 
 def _correct(
-    result: dict[str, Any],
     prompts: Sequence[PromptTally],
     calibration: Calibration,
     *,
+    labels: Mapping[str, Sequence[str]],
+    headline: str,
     set_size: int,
     confidence: float,
-) -> tuple[_Correction, list[str]]:
-    """Add corrected figures for every attribute that the calibration knows; returns the headline's, and what to warn about."""
-    warnings: list[str] = []
+) -> tuple[_Correction, list[Note]]:
+    """Corrected figures of every attribute that the calibration knows, and what to know of them."""
+    notes: list[Note] = []
+    shares: dict[str, Shares] = {}
     known = _Correction()
-    for name, names in result["labels"].items():
+    for name, names in labels.items():
         confusion = calibration.confusion(name, names)
         if confusion is None:
-            warnings.append(
-                f"The calibration has no error rates for {name} with these labels: its figures are not corrected."
-            )
+            text = f"The calibration has no error rates for {name} with these labels: its figures are not corrected."
+            notes.append(Note(code="not_calibrated", text=text, about=name))
             continue
         if (why := doubt(name, confusion, confidence=confidence)) is not None:
-            warnings.append(f"{why} Its figures are not corrected: nothing would be known of them.")
+            text = f"{why} Its figures are not corrected: nothing would be known of them."
+            notes.append(Note(code="labels_not_told_apart", text=text, about=name))
             continue
         columns = (*names, AMBIGUOUS)
         decisions = np.array([[p.labels.get(name, {}).get(c, 0) for c in columns] for p in prompts], dtype=np.int64)
         unclear = int(decisions[:, -1].sum())
         if unclear and not confusion.counts[:, -1].any():
-            warnings.append(
+            text = (
                 f"No image of the calibration is ambiguous in {name}, but {quantity(unclear, 'image')} of this run: such count as no label, so that "
                 "corrected shares add up to less than 1. Calibrate on more images."
             )
-        entry = result["attributes"][name]
-        entry["share_corrected"] = {
-            label: st.corrected_share(decisions, confusion=confusion, label=i, confidence=confidence).to_dict()
+            notes.append(Note(code="unclear_beyond_calibration", text=text, about=name))
+        shares[name] = {
+            label: Interval.of(st.corrected_share(decisions, confusion=confusion, label=i, confidence=confidence))
             for i, label in enumerate(names)
         }
-        if name != result["headline"]:
+        if name != headline:
             continue
         found = st.corrected_unanimity(decisions, confusion=confusion, set_size=set_size, confidence=confidence)
-        result["summary"]["unanimity_corrected"] = {**_entry(found.interval), "prompts": found.prompts}
-        for i, label in enumerate(names):
-            shares = st.corrected_prompt_shares(decisions, confusion=confusion, label=i, confidence=confidence)
-            for prompt, share in zip(result["prompts"], shares, strict=True):
-                prompt.setdefault("share_corrected", {})[label] = share.to_dict()
-        known = _Correction(confusion, found.interval)
-    return known, warnings
+        by_label = [
+            st.corrected_prompt_shares(decisions, confusion=confusion, label=i, confidence=confidence)
+            for i in range(len(names))
+        ]
+        known = _Correction(
+            confusion,
+            found.interval,
+            OverPrompts(**_entry(found.interval).document(), prompts=found.prompts),
+            prompts=[
+                {label: Interval.of(share) for label, share in zip(names, row, strict=True)}
+                for row in zip(*by_label, strict=True)
+            ],
+        )
+    return replace(known, shares=shares), notes
 
 
 def _number(value: float) -> float | None:
@@ -444,7 +485,7 @@ def _prompts(
     headline: str,
     confidence: float,
     reference: Reference | None,
-) -> list[dict[str, Any]]:
+) -> list[Prompt]:
     names = labels[headline]
     counts = _label_counts(prompts, headline, names)
     totals = counts.sum(axis=1)
@@ -456,63 +497,67 @@ def _prompts(
     result = []
     for row, prompt in enumerate(prompts):
         found = prompt.labels.get(headline, {})
-        entry: dict[str, Any] = {
-            "id": prompt.id,
-            "text": prompt.text,
-            "group": prompt.group,
-            "images": prompt.requested,
-            "evaluated": bool(table.evaluated[row]),
-            "counts": {
-                **{label: int(counts[row, i]) for i, label in enumerate(names)},
-                **{key: found.get(key, 0) for key in (AMBIGUOUS, NO_PERSON, MIXED, UNREADABLE)},
-                **{s.value: prompt.statuses.get(s, 0) for s in (ImageStatus.REFUSED, ImageStatus.FAILED)},
-            },
-            "unanimous": names[unanimous[row]] if unanimous[row] >= 0 else None,
-            "unanimity_possible": bool(possible[row]),
-            "share": {
-                label: st.wilson(int(counts[row, i]), int(totals[row]), confidence=confidence).to_dict()
-                for i, label in enumerate(names)
-            },
-            "p_value": _number(fair_p[row]),
-            "q_value": _number(fair_q[row]),
-            "attributes": {
-                name: _prompt_attribute(prompt, name, own, confidence)
-                for name, own in labels.items()
-                if name != headline
-            },
-        }
         given = expected[row]
-        if given is not None:
-            entry["reference"] = dict(given)
-            entry["reference_source"] = known[prompt.id].source
-            entry["reference_p_value"], entry["reference_q_value"] = _number(ref_p[row]), _number(ref_q[row])
-        result.append(entry)
+        beside = (
+            {}
+            if given is None
+            else {
+                "reference": dict(given),
+                "reference_source": known[prompt.id].source,
+                "reference_p_value": _number(ref_p[row]),
+                "reference_q_value": _number(ref_q[row]),
+            }
+        )
+        result.append(
+            Prompt(
+                id=prompt.id,
+                text=prompt.text,
+                group=prompt.group,
+                images=prompt.requested,
+                evaluated=bool(table.evaluated[row]),
+                counts={
+                    **{label: int(counts[row, i]) for i, label in enumerate(names)},
+                    **{key: found.get(key, 0) for key in (AMBIGUOUS, NO_PERSON, MIXED, UNREADABLE)},
+                    **{s.value: prompt.statuses.get(s, 0) for s in (ImageStatus.REFUSED, ImageStatus.FAILED)},
+                },
+                unanimous=names[unanimous[row]] if unanimous[row] >= 0 else None,
+                unanimity_possible=bool(possible[row]),
+                share={
+                    label: Interval.of(st.wilson(int(counts[row, i]), int(totals[row]), confidence=confidence))
+                    for i, label in enumerate(names)
+                },
+                p_value=_number(fair_p[row]),
+                q_value=_number(fair_q[row]),
+                attributes={
+                    name: _prompt_attribute(prompt, name, own, confidence)
+                    for name, own in labels.items()
+                    if name != headline
+                },
+                **beside,
+            )
+        )
     return result
 
 
-def _prompt_attribute(prompt: PromptTally, name: str, labels: Sequence[str], confidence: float) -> dict[str, Any]:
+def _prompt_attribute(prompt: PromptTally, name: str, labels: Sequence[str], confidence: float) -> PromptAttribute:
     found = prompt.labels.get(name, {})
     total = sum(found.get(label, 0) for label in labels)
     in_set = prompt.set_labels.get(name, {})
     sole = next((label for label in labels if in_set.get(label, 0) == sum(in_set.values()) and in_set), None)
-    return {
-        "counts": {key: found.get(key, 0) for key in (*labels, AMBIGUOUS, NO_PERSON, MIXED, UNREADABLE)},
-        "share": {label: st.wilson(found.get(label, 0), total, confidence=confidence).to_dict() for label in labels},
-        "all_one": sole,
-    }
+    return PromptAttribute(
+        counts={key: found.get(key, 0) for key in (*labels, AMBIGUOUS, NO_PERSON, MIXED, UNREADABLE)},
+        share={label: Interval.of(st.wilson(found.get(label, 0), total, confidence=confidence)) for label in labels},
+        all_one=sole,
+    )
 
 
-def _reference_difference(prompts: Sequence[Mapping[str, Any]], labels: Sequence[str]) -> dict[str, Any]:
+def _reference_difference(prompts: Sequence[Prompt], labels: Sequence[str]) -> ReferenceDifference:
     """Mean absolute difference between measured and reference share of the first label, over prompts that have both."""
-    pairs = [
-        (p["share"][labels[0]]["value"], p["reference"][labels[0]])
-        for p in prompts
-        if p.get("reference", {}).get(labels[0]) is not None and p["share"][labels[0]]["value"] is not None
-    ]
-    if not pairs:
-        return {"label": labels[0], "prompts": 0, "mean_absolute": None}
-    return {
-        "label": labels[0],
-        "prompts": len(pairs),
-        "mean_absolute": sum(abs(measured - given) for measured, given in pairs) / len(pairs),
-    }
+    label = labels[0]
+    pairs = []
+    for prompt in prompts:
+        measured, given = prompt.share[label], (prompt.reference or {}).get(label)
+        if given is not None and measured is not None and measured.value is not None:
+            pairs.append((measured.value, given))
+    mean = sum(abs(measured - given) for measured, given in pairs) / len(pairs) if pairs else None
+    return ReferenceDifference(label=label, prompts=len(pairs), mean_absolute=mean)

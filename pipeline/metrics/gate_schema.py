@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import difflib
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
 from typing import Any
 
-_SCHEMA = Path(__file__).parent.parent / "run" / "metrics.schema.json"
+from allfour.pipeline.run.schema import metrics_schema
 
 Node = Mapping[str, Any]
 """A part of the schema, its references and alternatives taken apart."""
@@ -27,11 +24,6 @@ class Place:
     """Whether it is a count."""
 
 
-@cache
-def _schema() -> dict[str, Any]:
-    return dict(json.loads(_SCHEMA.read_text(encoding="utf-8")))
-
-
 def find_place(path: str) -> Place | None:
     """The number that a path leads to; a name alone is looked up in the summary, and an interval stands for its value.
 
@@ -45,7 +37,8 @@ def find_place(path: str) -> Place | None:
         No metrics.json has such a path, or it leads to no number; the message says what there is.
     """
     parts = path.split(".")
-    top, summary = _schema(), _schema()["$defs"]["summary"]
+    top = metrics_schema()
+    summary = top["$defs"]["Summary"]
     nodes: list[Node] = [top if parts[0] in top["properties"] else summary]
     names = [*top["properties"], *summary["properties"]]
     for depth, part in enumerate(parts):
@@ -96,6 +89,8 @@ def _open(node: Node) -> bool:
     """What the schema says no more of: an object or a list without its contents, or a value without its type."""
     if not {"type", "$ref", "anyOf", "allOf", "properties"} & set(node):
         return True
+    if node.get("additionalProperties") is True and "properties" not in node:
+        return True
     return bool(_types(node) & {"object", "array"}) and not {"properties", "additionalProperties", "items"} & set(node)
 
 
@@ -103,7 +98,7 @@ def _apart(node: Node) -> list[Node]:
     """A part of the schema as its alternatives, references resolved."""
     found: list[Node] = [node]
     if "$ref" in node:
-        found += _apart(_schema()["$defs"][node["$ref"].rsplit("/", 1)[-1]])
+        found += _apart(metrics_schema()["$defs"][node["$ref"].rsplit("/", 1)[-1]])
     for inner in (*node.get("anyOf", ()), *node.get("allOf", ())):
         found += _apart(inner)
     return found

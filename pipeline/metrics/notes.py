@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
+from allfour.pipeline.run.metrics import Accounting, Summary
+from allfour.pipeline.run.record import Note
 from allfour.pipeline.words import quantity
 
 
-def run_notes(summary: Mapping[str, Any], accounting: Mapping[str, int], *, listed: int) -> list[str]:
+def run_notes(summary: Summary, accounting: Accounting, *, listed: int) -> list[Note]:
     """What a reader must know before quoting a number; that there is none to quote, the headline says.
 
     Parameters
@@ -18,38 +17,66 @@ def run_notes(summary: Mapping[str, Any], accounting: Mapping[str, int], *, list
     listed
         Prompts of the run, with a whole set or not.
     """
-    found = []
-    if left_out := summary["prompts_left_out"]:
+    found: list[Note] = []
+    if left_out := summary.prompts_left_out:
         verbs = ("has", "is") if left_out == 1 else ("have", "are")
         found.append(
-            f"{left_out:,} of {quantity(listed, 'prompt')} {verbs[0]} fewer than {summary['set_size']} images and "
-            f"{verbs[1]} in no unanimity figure."
+            Note(
+                code="prompts_left_out",
+                text=(
+                    f"{left_out:,} of {quantity(listed, 'prompt')} {verbs[0]} fewer than {summary.set_size} images and "
+                    f"{verbs[1]} in no unanimity figure."
+                ),
+            )
         )
-    missing = accounting["refused"] + accounting["failed"] + accounting["unreadable"]
+    missing = accounting.refused + accounting.failed + accounting.unreadable
     if missing:
-        rule = "; a set that lacks an image counts as not unanimous" if accounting["scored"] else ""
+        rule = "; a set that lacks an image counts as not unanimous" if accounting.scored else ""
         found.append(
-            f"{missing:,} of {quantity(accounting['requested'], 'image')} {'is' if missing == 1 else 'are'} missing "
-            f"({accounting['refused']:,} refused, {accounting['failed']:,} failed, {accounting['unreadable']:,} unreadable){rule}."
+            Note(
+                code="images_missing",
+                text=(
+                    f"{missing:,} of {quantity(accounting.requested, 'image')} {'is' if missing == 1 else 'are'} missing "
+                    f"({accounting.refused:,} refused, {accounting.failed:,} failed, {accounting.unreadable:,} unreadable){rule}."
+                ),
+            )
         )
-    unlabelled = accounting["ambiguous"] + accounting["no_person"]
-    if accounting["scored"] and unlabelled / accounting["scored"] > 0.1:
-        bounds = summary["unanimity_bounds"]
-        where = "see the bounds" if bounds["low"] != bounds["high"] else "they are in no share"
+    unlabelled = accounting.ambiguous + accounting.no_person
+    if accounting.scored and unlabelled / accounting.scored > 0.1:
+        bounds = summary.unanimity_bounds
+        where = "see the bounds" if bounds and bounds.low != bounds.high else "they are in no share"
         found.append(
-            f"{unlabelled / accounting['scored']:.0%} of the scored images got no label (ambiguous, or no person found): {where}."
+            Note(
+                code="images_without_label",
+                text=(
+                    f"{unlabelled / accounting.scored:.0%} of the scored images got no label (ambiguous, or no person found): {where}."
+                ),
+            )
         )
-    if summary["images_without_prompt"]:
+    if summary.images_without_prompt:
         found.append(
-            f"{quantity(summary['images_without_prompt'], 'image')} without a prompt: in no figure per prompt."
+            Note(
+                code="images_without_prompt",
+                text=(f"{quantity(summary.images_without_prompt, 'image')} without a prompt: in no figure per prompt."),
+            )
         )
-    if summary["duplicate_images"]:
+    if summary.duplicate_images:
         found.append(
-            f"{quantity(summary['duplicate_images'], 'image')} byte-identical to another one: a server with a fixed seed, or an archive with copies."
+            Note(
+                code="duplicate_images",
+                text=(
+                    f"{quantity(summary.duplicate_images, 'image')} byte-identical to another one: a server with a fixed seed, or an archive with copies."
+                ),
+            )
         )
-    if revised := summary["revised_prompts"]:
+    if revised := summary.revised_prompts:
         answer = "answers" if revised == 1 else "answer"
         found.append(
-            f"The service rewrote the prompt of {quantity(revised, 'image')}, which {answer} its wording and not yours."
+            Note(
+                code="revised_prompts",
+                text=(
+                    f"The service rewrote the prompt of {quantity(revised, 'image')}, which {answer} its wording and not yours."
+                ),
+            )
         )
     return found

@@ -17,6 +17,8 @@ from allfour.pipeline.metrics.compute import AccountingError
 from allfour.pipeline.metrics.tallies import PromptTally, connect
 from allfour.pipeline.run.columns import AMBIGUOUS, MIXED, NO_PERSON, PEOPLE, SEVERAL, UNREADABLE
 from allfour.pipeline.run.folder import RunFolder
+from allfour.pipeline.run.metrics import GroupScenes, Persons, Scenes
+from allfour.pipeline.run.record import Interval, Note
 
 Composition = tuple[int, ...]
 """People found in an image, and how many of them were decided as each label, in the labels' order."""
@@ -62,7 +64,7 @@ def tally_scenes(run: RunFolder, *, headline: str, labels: Sequence[str]) -> Sce
 
 def scenes_of_run(
     run: RunFolder, prompts: Sequence[PromptTally], *, headline: str, labels: Sequence[str], confidence: float
-) -> dict[str, Any] | None:
+) -> GroupScenes | None:
     """`group_scenes` over a run's tables; the detector is the one that its header names."""
     return group_scenes(
         tally_scenes(run, headline=headline, labels=labels),
@@ -124,7 +126,7 @@ def group_scenes(
     labels: Sequence[str],
     detector: str | None,
     confidence: float = 0.95,
-) -> dict[str, Any] | None:
+) -> GroupScenes | None:
     """The key `group_scenes` of metrics.json; None where no prompt asks for several people and no image shows them.
 
     Raises
@@ -139,14 +141,14 @@ def group_scenes(
             found.append(_Scenes(prompt, prompt.id in scenes.asked, compositions, headline, labels))
     if not found:
         return None
-    return {
-        "attribute": headline,
-        "detector": detector,
-        "even_diversity": 1 - 1 / len(labels),
-        "asked": _summary([one for one in found if one.asked], labels, detector, confidence),
-        "other": _summary([one for one in found if not one.asked], labels, detector, confidence),
-        "prompts": [one.entry(labels, detector, confidence) for one in found],
-    }
+    return GroupScenes(
+        attribute=headline,
+        detector=detector,
+        even_diversity=1 - 1 / len(labels),
+        asked=_summary([one for one in found if one.asked], labels, detector, confidence),
+        other=_summary([one for one in found if not one.asked], labels, detector, confidence),
+        prompts=[one.entry(labels, detector, confidence) for one in found],
+    )
 
 
 class _Scenes:
@@ -185,60 +187,59 @@ class _Scenes:
         pairs = ((of(composition[1:]), images) for composition, images in self.several.items())
         return [value for value, images in pairs if value is not None for _ in range(images)]
 
-    def entry(self, labels: Sequence[str], detector: str | None, confidence: float) -> dict[str, Any]:
+    def entry(self, labels: Sequence[str], detector: str | None, confidence: float) -> Scenes:
         whole = {key: n for key, n in self.rest.items() if n}
-        result: dict[str, Any] = {"id": self.prompt.id, "asked": self.asked, "images": self.images}
         if detector is None:
-            return {**result, "counted": None, "read_whole": whole}
+            return Scenes(id=self.prompt.id, asked=self.asked, images=self.images, counted=None, read_whole=whole)
         total = sum(self.labels[key] for key in (*labels, MIXED))
-        return {
-            **result,
-            "counted": self.counted,
-            "one_person": self.one,
-            "nobody": self.images - self.counted - self.one,
-            "read_whole": whole,
-            "persons": _persons([self]),
-            "counts": {key: self.labels[key] for key in (*labels, MIXED, AMBIGUOUS)},
-            "share": {
-                key: st.wilson(self.labels[key], total, confidence=confidence).to_dict() for key in (*labels, MIXED)
+        return Scenes(
+            id=self.prompt.id,
+            asked=self.asked,
+            images=self.images,
+            counted=self.counted,
+            one_person=self.one,
+            nobody=self.images - self.counted - self.one,
+            read_whole=whole,
+            persons=_persons([self]),
+            counts={key: self.labels[key] for key in (*labels, MIXED, AMBIGUOUS)},
+            share={
+                key: Interval.of(st.wilson(self.labels[key], total, confidence=confidence)) for key in (*labels, MIXED)
             },
-            "people": {key: self.people[key] for key in (*labels, AMBIGUOUS)},
-            "people_share": {
-                label: _mean(self.values(_share(number)), confidence).to_dict() for number, label in enumerate(labels)
-            },
-            "diversity": _mean(self.values(within_image_diversity), confidence).to_dict(),
-        }
+            people={key: self.people[key] for key in (*labels, AMBIGUOUS)},
+            people_share={label: _mean(self.values(_share(number)), confidence) for number, label in enumerate(labels)},
+            diversity=_mean(self.values(within_image_diversity), confidence),
+        )
 
 
 def _share(number: int) -> Any:
     return lambda counts: counts[number] / sum(counts) if sum(counts) else None
 
 
-def _mean(values: Sequence[float], confidence: float) -> st.Interval:
+def _mean(values: Sequence[float], confidence: float) -> Interval:
     """Mean over the images of one prompt, which are its independent draws; people of one image are not."""
-    return st.mean_over_prompts(values, confidence=confidence)
+    return Interval.of(st.mean_over_prompts(values, confidence=confidence))
 
 
-def _persons(scenes: Sequence[_Scenes]) -> dict[str, Any]:
+def _persons(scenes: Sequence[_Scenes]) -> Persons:
     """People per image, over images with several."""
     sizes = sorted(
         size for one in scenes for c, images in one.several.items() for size in [c[0]] * images
     )  # fmt: skip
     if not sizes:
-        return {"total": 0, "median": None, "least": None, "most": None}
+        return Persons(total=0, median=None, least=None, most=None)
     middle = (sizes[(len(sizes) - 1) // 2] + sizes[len(sizes) // 2]) / 2
-    return {"total": sum(sizes), "median": middle, "least": sizes[0], "most": sizes[-1]}
+    return Persons(total=sum(sizes), median=middle, least=sizes[0], most=sizes[-1])
 
 
 def _summary(
     scenes: Sequence[_Scenes], labels: Sequence[str], detector: str | None, confidence: float
-) -> dict[str, Any] | None:
+) -> Scenes | None:
     """The same over several prompts, each with the weight one and with intervals over prompts."""
     if not scenes:
         return None
-    result: dict[str, Any] = {"prompts": len(scenes), "images": sum(one.images for one in scenes)}
+    images = sum(one.images for one in scenes)
     if detector is None:
-        return {**result, "counted": None}
+        return Scenes(prompts=len(scenes), images=images, counted=None)
     sums = sum((one.labels for one in scenes), Counter[str]())
     people = sum((one.people for one in scenes), Counter[str]())
     keys = (*labels, MIXED)
@@ -247,48 +248,52 @@ def _summary(
     }  # fmt: skip
     labelled = float(sum(sums[key] for key in keys))
     inside = {label: [one.values(_share(number)) for one in scenes] for number, label in enumerate(labels)}
-    return {
-        **result,
-        "counted": sum(one.counted for one in scenes),
-        "one_person": sum(one.one for one in scenes),
-        "nobody": sum(one.images - one.counted - one.one for one in scenes),
-        "persons": _persons(scenes),
-        "counts": {key: sums[key] for key in (*keys, AMBIGUOUS)},
-        "share": {
-            key: st.mean_over_prompts(
-                shares[key], independent=labelled or None, confidence=confidence
-            ).to_dict() for key in keys
+    return Scenes(
+        prompts=len(scenes),
+        images=images,
+        counted=sum(one.counted for one in scenes),
+        one_person=sum(one.one for one in scenes),
+        nobody=sum(one.images - one.counted - one.one for one in scenes),
+        persons=_persons(scenes),
+        counts={key: sums[key] for key in (*keys, AMBIGUOUS)},
+        share={
+            key: Interval.of(st.mean_over_prompts(shares[key], independent=labelled or None, confidence=confidence))
+            for key in keys
         },
-        "people": {key: people[key] for key in (*labels, AMBIGUOUS)},
-        "people_share": {label: _over_prompts(values, confidence) for label, values in inside.items()},
-        "diversity": _over_prompts([one.values(within_image_diversity) for one in scenes], confidence),
-    }  # fmt: skip
+        people={key: people[key] for key in (*labels, AMBIGUOUS)},
+        people_share={label: _over_prompts(values, confidence) for label, values in inside.items()},
+        diversity=_over_prompts([one.values(within_image_diversity) for one in scenes], confidence),
+    )
 
 
-def _over_prompts(values: Sequence[Sequence[float]], confidence: float) -> dict[str, Any]:
+def _over_prompts(values: Sequence[Sequence[float]], confidence: float) -> Interval:
     """Mean over prompts of the mean over images; the people of an image count for one observation, not for as many as they are."""
     known = [found for found in values if found]
     images = float(sum(len(found) for found in known))
-    return st.mean_over_prompts(
-        [sum(found) / len(found) for found in known], independent=images or None, confidence=confidence
-    ).to_dict()
+    return Interval.of(
+        st.mean_over_prompts(
+            [sum(found) / len(found) for found in known], independent=images or None, confidence=confidence
+        )
+    )
 
 
-def scene_warnings(found: Mapping[str, Any] | None) -> list[str]:
+def scene_notes(found: GroupScenes | None) -> list[Note]:
     """What a reader must know before quoting a number about groups."""
-    asked = found["asked"] if found is not None else None
+    asked = found.asked if found is not None else None
     if found is None or asked is None:
         return []
-    prompts = "1 prompt asks" if asked["prompts"] == 1 else f"{asked['prompts']:,} prompts ask"
-    if found["detector"] is None:
-        return [
+    prompts = "1 prompt asks" if asked.prompts == 1 else f"{asked.prompts:,} prompts ask"
+    if found.detector is None:
+        text = (
             f"{prompts} for several people, and nobody was counted: each image has one label, of the whole, even where the people in it "
             "differ. Name a detector, such as classifier.people.detector: face."
-        ]
-    few = asked["one_person"] + asked["nobody"]
-    if few > asked["images"] / 4:
-        return [
-            f"{prompts} for several people, and in {few:,} of {asked['images']:,} images fewer than two were found: these are read as a "
+        )
+        return [Note(code="nobody_counted", text=text, about="group_scenes")]
+    few = asked.one_person + asked.nobody
+    if few > asked.images / 4:
+        text = (
+            f"{prompts} for several people, and in {few:,} of {asked.images:,} images fewer than two were found: these are read as a "
             "whole, and are in no figure about who is together."
-        ]
+        )
+        return [Note(code="few_people_found", text=text, about="group_scenes")]
     return []

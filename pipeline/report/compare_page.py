@@ -16,7 +16,10 @@ from allfour.pipeline.report.html import environment, inlined, security_policy
 from allfour.pipeline.report.tables import ImageRecord, read_images
 from allfour.pipeline.report.thumbnails import make_thumbnails
 from allfour.pipeline.report.view import PageBuilder, flatten
-from allfour.pipeline.run.documents import Header, Interval, Metrics, read_header, read_metrics
+from allfour.pipeline.run.documents import read_header, read_metrics
+from allfour.pipeline.run.header import Header
+from allfour.pipeline.run.metrics import Metrics
+from allfour.pipeline.run.record import Interval
 from allfour.pipeline.statistics import wilson
 
 MAX_ROWS = 12

@@ -13,8 +13,9 @@ from typing import Any, Protocol
 from allfour.pipeline import words
 from allfour.pipeline.report import prose
 from allfour.pipeline.report.view import ranked
-from allfour.pipeline.run.documents import Interval, Metrics, Prompt, read_metrics
 from allfour.pipeline.run.folder import write_atomic
+from allfour.pipeline.run.metrics import Metrics, Prompt
+from allfour.pipeline.run.record import Interval
 
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "|", "%", "＝", "＋", "－", "＠")
 _OTHER_COUNTS = ("ambiguous", "mixed", "no_person", "unreadable", "refused", "failed")
@@ -45,16 +46,14 @@ def _interval_cells(interval: Interval | None) -> list[float | None]:
     return [None, None, None] if interval is None else [interval.value, interval.low, interval.high]
 
 
-def write_prompts_csv(run_dir: Path) -> Path:
+def write_prompts_csv(run_dir: Path, metrics: Metrics) -> Path:
     """Write RUN/prompts.csv: a row per prompt, in the run's order, with counts, shares, intervals and unanimity.
 
     Columns: `prompt_id, prompt, group, images, evaluated, unanimous, unanimity_possible`, a count per decision, then
     `share_LABEL, share_LABEL_low, share_LABEL_high` per label of the headline attribute, `p_value, q_value`, a
     reference share per label where the run has one, and for every other attribute `ATTRIBUTE_LABEL` counts.
 
-    Raises ReportError.
     """
-    metrics = read_metrics(run_dir)
     labels = metrics.headline_labels
     others = {name: metrics.labels[name] for name in metrics.labels if name != metrics.headline}
     has_reference = any(prompt.reference for prompt in metrics.prompts)

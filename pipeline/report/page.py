@@ -31,8 +31,10 @@ from allfour.pipeline.report.view import (
     ranked,
     sample,
 )
-from allfour.pipeline.run.documents import Header, Metrics, read_header, read_metrics
+from allfour.pipeline.run.documents import read_header, read_metrics
 from allfour.pipeline.run.folder import write_atomic
+from allfour.pipeline.run.header import Header
+from allfour.pipeline.run.metrics import Metrics
 
 MAX_TILES = 400
 """Runs with more prompts show a histogram of shares in place of a square per prompt."""
@@ -40,15 +42,20 @@ MAX_MISSING = 200
 """Missing images listed one by one."""
 
 
-def write_report(run_dir: Path) -> Path:
+def write_report(run_dir: Path, metrics: Metrics | None = None) -> Path:
     """Write RUN/report.html from the run's tables and return its path.
+
+    Parameters
+    ----------
+    metrics
+        What metrics.json holds, where it was just written.
 
     Raises
     ------
     ReportError
         A table or document of the run is missing or not as expected.
     """
-    header, metrics = read_header(run_dir), read_metrics(run_dir)
+    header, metrics = read_header(run_dir), metrics or read_metrics(run_dir)
     pages = _further_pages(run_dir, header, metrics)
     page = render(run_dir, header, metrics, pages=pages)
     path = page_path(run_dir)

@@ -10,8 +10,8 @@ from typing import Any
 import jinja2
 
 from allfour.pipeline.report.view import PageBuilder
-from allfour.pipeline.run.documents import Metrics, Prompt
 from allfour.pipeline.run.folder import write_atomic
+from allfour.pipeline.run.metrics import Metrics, Prompt
 
 ROWS_PER_PAGE = 500
 

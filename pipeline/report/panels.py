@@ -9,7 +9,8 @@ from markupsafe import Markup
 
 from allfour.pipeline.report import svg
 from allfour.pipeline.report.view import alone
-from allfour.pipeline.run.documents import Interval, Metrics, Prompt, Quality
+from allfour.pipeline.run.metrics import Metrics, Prompt, Quality
+from allfour.pipeline.run.record import Interval
 from allfour.pipeline.words import clean, label_text, p_value, plural
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from allfour.pipeline.run.documents import Accounting, Attribute, Header, Interval, Metrics, Summary
+from allfour.pipeline.run.header import Header
+from allfour.pipeline.run.metrics import Accounting, Attribute, Metrics, Summary
+from allfour.pipeline.run.record import Interval
 from allfour.pipeline.words import (
     all_of,
     clean,

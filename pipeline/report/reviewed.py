@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from allfour.pipeline.report import svg
-from allfour.pipeline.run.documents import Agreement, Interval, Metrics, Powered, ReviewSample
+from allfour.pipeline.run.metrics import Agreement, Metrics, Powered, ReviewSample
+from allfour.pipeline.run.record import Estimate, Interval
 from allfour.pipeline.words import (
     clean,
     group_text,
@@ -178,7 +179,7 @@ def _group(name: str, found: Agreement) -> AgreementLine:
     )
 
 
-def _known(at: Interval | None) -> bool:
+def _known(at: Interval | Estimate | None) -> bool:
     return at is not None and at.known
 
 
@@ -190,7 +191,7 @@ def _with_interval(at: Interval | None) -> str:
     return "–" if at is None else f"{percent(at.value)} ({_bounds(at)})"
 
 
-def _kappa(at: Interval | None) -> str:
+def _kappa(at: Estimate | None) -> str:
     if at is None or at.value is None:
         return "–"
     return (

@@ -16,7 +16,8 @@ from allfour.pipeline.report.tables import ImageRecord, Key
 from allfour.pipeline.report.thumbnails import Thumbnail, make_thumbnails
 from allfour.pipeline.report.view import kinds_by_label
 from allfour.pipeline.run.columns import AMBIGUOUS, MIXED
-from allfour.pipeline.run.documents import GroupScenes, Interval, Metrics, Persons, Scenes
+from allfour.pipeline.run.metrics import GroupScenes, Metrics, Persons, Scenes
+from allfour.pipeline.run.record import Interval
 from allfour.pipeline.words import (
     clean,
     grouped,

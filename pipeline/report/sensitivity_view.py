@@ -11,7 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from allfour.pipeline.analyses.sensitivity_grid import FACTORS
 from allfour.pipeline.report import svg
-from allfour.pipeline.run.documents import Interval, Metrics, Number, ReportError
+from allfour.pipeline.run.documents import ReportError
+from allfour.pipeline.run.metrics import Metrics, SecondOpinion
+from allfour.pipeline.run.record import Interval, Number
 from allfour.pipeline.words import all_of, clean, grouped, interval_text, label_text, level, percent, quantity
 
 MAX_OPEN = 6
@@ -19,7 +21,6 @@ MAX_OPEN = 6
 MAX_SETTINGS = 200
 """Settings of a factor listed one by one."""
 COMMAND = "allfour relabel RUN --grid default"
-OPINION_COMMAND = "allfour report RUN --second-opinion OTHER"
 
 
 class _Part(BaseModel):
@@ -62,33 +63,6 @@ class _Sensitivity(_Range):
     factors: list[_Factor]
     combined: _Combined | None
     notes: list[str] = Field(default_factory=list)
-
-
-class _OpinionImages(_Part):
-    common: int
-    both_decided: int
-
-
-class _OpinionUnanimity(_Part):
-    unanimity: Interval
-
-
-class _OpinionSets(_Part):
-    prompts: int
-    first: _OpinionUnanimity
-    second: _OpinionUnanimity
-
-
-class _Opinion(_Part):
-    """The parts of metrics.json's `second_opinion` that are shown."""
-
-    name: str
-    same_encoder: bool = False
-    confidence: float
-    images: _OpinionImages
-    agreement: Interval
-    kappa: Interval
-    unanimity: _OpinionSets
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,10 +114,9 @@ def sensitivity_view(run_dir: Path, metrics: Metrics) -> SensitivityView:
     Raises
     ------
     ReportError
-        One of them is not as expected.
+        sensitivity.json is not as expected.
     """
-    opinion = _read_opinion(run_dir, metrics)
-    shown = None if opinion is None else _opinion(opinion)
+    shown = None if metrics.second_opinion is None else _opinion(metrics.second_opinion)
     found = _read(run_dir, metrics)
     if found is None:
         return SensitivityView((), "", (), (), shown)
@@ -166,15 +139,6 @@ def _read(run_dir: Path, metrics: Metrics) -> _Sensitivity | None:
         return _Sensitivity.model_validate_json(path.read_bytes())
     except (OSError, ValidationError) as error:
         raise ReportError(f"{path}: {_first(error)}. Repeat `{COMMAND}`") from None
-
-
-def _read_opinion(run_dir: Path, metrics: Metrics) -> _Opinion | None:
-    found = metrics.second_opinion
-    try:
-        return None if found is None else _Opinion.model_validate(found)
-    except ValidationError as error:
-        path = run_dir / "metrics.json"
-        raise ReportError(f"{path}: second_opinion is not as expected, {_first(error)}. Repeat `{OPINION_COMMAND}`") from None  # fmt: skip
 
 
 def _first(error: OSError | ValidationError) -> str:
@@ -244,7 +208,7 @@ def _line(name: str, meaning: str, at: Interval, references: Sequence[float] = (
     )
 
 
-def _opinion(found: _Opinion) -> OpinionView:
+def _opinion(found: SecondOpinion) -> OpinionView:
     images = found.images
     how = "other words or another head on the same encoder" if found.same_encoder else "another classifier"
     sentence = (

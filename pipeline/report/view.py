@@ -14,7 +14,8 @@ from allfour.pipeline.report import prose, svg
 from allfour.pipeline.report.tables import ImageRecord, Key
 from allfour.pipeline.report.thumbnails import Thumbnail
 from allfour.pipeline.run.columns import AMBIGUOUS, MIXED, NO_PERSON, UNREADABLE
-from allfour.pipeline.run.documents import Interval, Metrics, Prompt
+from allfour.pipeline.run.metrics import Metrics, Prompt
+from allfour.pipeline.run.record import Interval
 from allfour.pipeline.words import (
     clean,
     group_text,

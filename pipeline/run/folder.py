@@ -7,6 +7,7 @@ table stands and the fingerprint in the header (inputs + config of that stage) m
 from __future__ import annotations
 
 import contextlib
+import copy
 import datetime as dt
 import fcntl
 import hashlib
@@ -25,6 +26,7 @@ import pyarrow.parquet as pq
 
 import allfour
 from allfour.errors import ConfigError
+from allfour.pipeline.run.header import Header
 
 _CHECKOUT = Path(allfour.__file__).resolve().parent.parent
 FORMAT = 1
@@ -146,6 +148,7 @@ class RunFolder:
         self.embeddings_folder = path / "embeddings"
         self.scores_path = path / "scores.parquet"
         self.metrics_path = path / "metrics.json"
+        self._header: tuple[tuple[int, int, int], dict[str, Any]] | None = None
 
     def rank_journal_path(self, rank: int) -> Path:
         """The journal of one rank of many that generate."""
@@ -195,6 +198,10 @@ class RunFolder:
             The header is no JSON or of a newer format.
         """
         try:
+            state = self.header_path.stat()
+            seen = (state.st_ino, state.st_mtime_ns, state.st_size)  # every write is a new file
+            if self._header is not None and self._header[0] == seen:
+                return copy.deepcopy(self._header[1])
             header = json.loads(self.header_path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             return {}
@@ -205,13 +212,14 @@ class RunFolder:
         if not isinstance(header, dict) or header.get("format") != FORMAT:
             raise ConfigError(f"{self.header_path}: format {header.get('format') if isinstance(header, dict) else '?'} is not {FORMAT},"
                               " which this version of allfour reads")  # fmt: skip
+        self._header = seen, copy.deepcopy(header)
         return header
 
     def update_header(self, **values: Any) -> dict[str, Any]:
         """Merge values into the header and commit it."""
         header = self.header() or {"format": FORMAT, "created": utc_now()}
         header.update(values)
-        write_json(self.header_path, header)
+        write_json(self.header_path, Header.model_validate(header).document())
         return header
 
     def forget_stages(self, *stages: str, **values: Any) -> None:

@@ -14,7 +14,8 @@ from typer.testing import CliRunner
 
 from allfour.pipeline import cli
 from allfour.pipeline.commands.output import _describe_counts, conclude_rank
-from allfour.pipeline.commands.stages import RankSummary
+from allfour.pipeline.commands.rescore import RankSummary
+from allfour.pipeline.run.metrics import Accounting
 from tests.light_backends import install, picture
 from tests.places import REPOSITORY
 
@@ -24,10 +25,10 @@ ATTRIBUTES = "attributes: {gender: {margin: 0.05, labels: {woman: [w], man: [m]}
 @pytest.fixture
 def light(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """A working folder with a config, an archive of 2 x 4 good images, and light backends."""
-    from allfour.pipeline.commands import stages
+    from allfour.pipeline.commands import build as build_module
 
-    monkeypatch.setattr(stages, "build_generator", stages.build_generator)
-    monkeypatch.setattr(stages, "build_classifier", stages.build_classifier)
+    monkeypatch.setattr(build_module, "build_generator", build_module.build_generator)
+    monkeypatch.setattr(build_module, "build_classifier", build_module.build_classifier)
     install()
     (tmp_path / "attributes.yaml").write_text(ATTRIBUTES)
     (tmp_path / "prompts.yaml").write_text(
@@ -178,8 +179,18 @@ def picture_of(red: int) -> Image.Image:
 
 
 def test_counts_that_are_printed_add_up() -> None:
-    accounting = {"requested": 70, "generated": 70, "refused": 0, "failed": 0, "unreadable": 10, "scored": 60, "labelled": 52,
-                  "ambiguous": 0, "no_person": 8, "mixed": 1}  # fmt: skip
+    accounting = Accounting(
+        requested=70,
+        generated=70,
+        refused=0,
+        failed=0,
+        unreadable=10,
+        scored=60,
+        labelled=52,
+        ambiguous=0,
+        no_person=8,
+        mixed=1,
+    )
     said = "unreadable, 60 scored, 52 labelled (1 of them mixed), 8 no person"
     assert _describe_counts(accounting, archive=True) == f"70 listed, 70 found, 10 {said}"
     assert _describe_counts(accounting, archive=False) == f"70 requested, 70 generated, 10 {said}"

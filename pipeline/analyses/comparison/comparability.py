@@ -10,9 +10,11 @@ from typing import Any
 from allfour.errors import ConfigError
 from allfour.models.attributes import AttributeSet
 from allfour.pipeline.config import validate
-from allfour.pipeline.run.documents import Header, Metrics, Prompt, ReportError, read_header, read_metrics
+from allfour.pipeline.run.documents import ReportError, read_header, read_metrics
 from allfour.pipeline.run.folder import RunFolder
+from allfour.pipeline.run.header import Header
 from allfour.pipeline.run.identities import differing, flat
+from allfour.pipeline.run.metrics import Metrics, Prompt
 from allfour.pipeline.words import clean, quantity
 
 _SHOWN = 5
@@ -58,7 +60,7 @@ def load_runs(paths: Sequence[Path]) -> list[LoadedRun]:
         except ReportError as error:
             raise ComparisonError(f"{path}: no measured run: {error}") from None
         RunFolder(path).check_measured()
-        wording = (header.model_extra or {}).get("attributes")
+        wording = header.attributes
         where = f"{path / 'run.json'}: attributes"
         attributes = validate(AttributeSet, wording, where=where) if wording else None
         runs.append(LoadedRun(name, path, header, metrics, attributes))

@@ -28,8 +28,8 @@ from allfour.pipeline.analyses.comparison.tables import (
     share_distance,
 )
 from allfour.pipeline.config import Reference, load_reference
-from allfour.pipeline.run.documents import Metrics, Prompt
 from allfour.pipeline.run.folder import utc_now
+from allfour.pipeline.run.metrics import Metrics, Prompt
 from allfour.pipeline.words import level, quantity
 
 FORMAT = 1

@@ -22,7 +22,7 @@ from allfour.pipeline.analyses.comparison.tables import (
     share_distance,
 )
 from allfour.pipeline.config import Reference
-from allfour.pipeline.run.documents import Metrics
+from allfour.pipeline.run.metrics import Metrics
 
 UNIFORM = "uniform"
 """The built-in reference: every label as likely as any other."""

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from allfour.pipeline import statistics as st
-from allfour.pipeline.run.documents import Prompt
+from allfour.pipeline.run.metrics import Prompt
 
 FALSE_DISCOVERY_RATE = 0.05
 """Prompts count as different where the p-value, adjusted over prompts, is at most this."""

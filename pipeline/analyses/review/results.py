@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +29,13 @@ from allfour.pipeline.analyses.review.sample import (
     stratify,
 )
 from allfour.pipeline.run.folder import RunFolder, utc_now, write_json
+from allfour.pipeline.run.metrics import Review
 
 
 def import_answers(run: RunFolder, files: Sequence[Path]) -> dict[str, Any]:
     """Read raters' files, add them to those imported before, and write RUN/review.json. The caller holds the lock.
 
-    Where metrics.json stands, its `review` is written again; nothing else in it changes.
+    metrics.json is left to the caller.
 
     Returns
     -------
@@ -55,7 +57,7 @@ def import_answers(run: RunFolder, files: Sequence[Path]) -> dict[str, Any]:
 def forget_raters(run: RunFolder, raters: Sequence[str]) -> dict[str, int]:
     """Take everything that raters said out of RUN/review.json, and evaluate what the others said. The caller holds the lock.
 
-    A sample that nobody else labelled goes with them. Where metrics.json stands, its `review` is written again.
+    A sample that nobody else labelled goes with them. metrics.json is left to the caller.
 
     Returns
     -------
@@ -114,33 +116,36 @@ def _evaluated(run: RunFolder, plan: Mapping[str, Any], answers: Answers) -> dic
 
 
 def _write(run: RunFolder, samples: Sequence[Mapping[str, Any]]) -> None:
-    write_json(run.path / "review.json", {"format": FORMAT, "samples": list(samples)})
-    if run.metrics_path.exists():
-        metrics = json.loads(run.metrics_path.read_text(encoding="utf-8"))
-        metrics.pop("review", None)
-        if (reviewed := review_summary(run)) is not None:
-            metrics["review"] = reviewed
-        write_json(run.metrics_path, metrics)
+    write_json(run.path / REVIEW.file, {"format": FORMAT, "samples": list(samples)})
 
 
-def review_summary(run: RunFolder) -> dict[str, Any] | None:
-    """What metrics.json says of RUN/review.json: all but the answers; None where there is no review.
+@dataclass(frozen=True, slots=True)
+class _Review:
+    """Samples are of the scores that they were drawn from, each by itself."""
 
-    Samples of scores that the run no longer has are counted in `outdated`, and nothing more is said of them.
-    """
-    samples = _read_document(run)["samples"]
-    if not samples:
-        return None
-    current = [s for s in samples if s["scores"] == scores_fingerprint(run)]
-    return {
-        "format": FORMAT,
-        "samples": [{key: value for key, value in sample.items() if key != "answers"} for sample in current],
-        "outdated": len(samples) - len(current),
-    }
+    name: str = "review"
+    file: str = "review.json"
+
+    def summary(self, run: RunFolder) -> tuple[Review | None, None]:
+        """All of RUN/review.json but the answers; None where there is no review.
+
+        Samples of scores that the run no longer has are counted in `outdated`, and nothing more is said of them.
+        """
+        samples = _read_document(run)["samples"]
+        if not samples:
+            return None, None
+        current = [s for s in samples if s["scores"] == scores_fingerprint(run)]
+        shown = [{key: value for key, value in sample.items() if key != "answers"} for sample in current]
+        return Review.model_validate(
+            {"format": FORMAT, "samples": shown, "outdated": len(samples) - len(current)}
+        ), None
+
+
+REVIEW = _Review()
 
 
 def _read_document(run: RunFolder) -> dict[str, Any]:
-    path = run.path / "review.json"
+    path = run.path / REVIEW.file
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
         if document["format"] == FORMAT and all({"id", "scores", "answers"} <= set(s) for s in document["samples"]):

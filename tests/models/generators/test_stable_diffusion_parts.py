@@ -25,7 +25,7 @@ from allfour.models.generators._diffusion.memory import LARGEST_BATCH, Peak, bat
 from allfour.models.generators._diffusion.readiness import check
 from allfour.models.generators.base import AheadGenerator, Failed, Generated, GenerationRequest, Outcome, Refused
 from allfour.models.generators.stable_diffusion import StableDiffusion
-from allfour.pipeline.commands.stages import build_generator
+from allfour.pipeline.commands.build import build_generator
 from allfour.pipeline.config import RunConfig
 from allfour.pipeline.run.folder import RunFolder
 from tests.places import REPOSITORY

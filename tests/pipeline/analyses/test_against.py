@@ -17,12 +17,15 @@ from typer.testing import CliRunner
 
 from allfour.errors import ConfigError
 from allfour.pipeline import statistics as st
-from allfour.pipeline.analyses import against as against_run
+from allfour.pipeline.analyses.base import OUTDATED
 from allfour.pipeline.cli import app
-from allfour.pipeline.commands import stages
+from allfour.pipeline.commands import build as build_module
+from allfour.pipeline.commands import report as report_module
+from allfour.pipeline.commands import rescore as rescore_module
 from allfour.pipeline.commands.progress import Reporter
 from allfour.pipeline.config import RunConfig
 from allfour.pipeline.report import exports
+from allfour.pipeline.run.documents import read_metrics
 from allfour.pipeline.run.folder import RunFolder
 from tests.light_backends import LightClassifier
 
@@ -35,7 +38,7 @@ Score = Callable[..., RunFolder]
 @pytest.fixture
 def score(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Score:
     """Score an archive of grey pictures: the grey in percent is the probability of `woman`; 45 to 55 are unclear."""
-    monkeypatch.setattr(stages, "build_classifier", lambda config, attributes: LightClassifier(attributes))
+    monkeypatch.setattr(build_module, "build_classifier", lambda config, attributes: LightClassifier(attributes))
 
     def run(name: str, greys: dict[str, list[int]], **changes: Any) -> RunFolder:
         archive = tmp_path / f"{name}-archive"
@@ -55,7 +58,7 @@ def score(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Score:
             }
         )
         folder = RunFolder(tmp_path / name)
-        stages.rescore(config, str(archive), folder, Reporter(quiet=True))
+        rescore_module.rescore(config, str(archive), folder, Reporter(quiet=True))
         return folder
 
     return run
@@ -67,7 +70,7 @@ def command(*arguments: Any) -> Any:
 
 def test_marks_counted_by_hand(score: Score) -> None:
     one, two = score("one", GREYS), score("two", LATER)
-    metrics = stages.report_again(one, against=two).metrics
+    metrics = report_module.report_again(one, against=two).metrics.document()
     found = metrics["against"]
     assert (found["name"], found["shared"], found["prompts_without"]) == ("two", 3, 1)
     assert set(found["prompts"]) == {"a", "b", "c"}
@@ -81,13 +84,13 @@ def test_marks_counted_by_hand(score: Score) -> None:
     # the run's own figures are those of a report without marks
     shutil.rmtree(two.path)
     (one.path / "against.json").unlink()
-    alone = stages.report_again(one).metrics
+    alone = report_module.report_again(one).metrics.document()
     assert alone["against"] is None
     assert {**metrics, "against": None} == alone
 
 
 def test_metrics_with_marks_fit_the_schema(score: Score) -> None:
-    metrics = stages.report_again(score("one", GREYS), against=score("two", LATER)).metrics
+    metrics = report_module.report_again(score("one", GREYS), against=score("two", LATER)).metrics.document()
     schema = json.loads((Path(exports.__file__).parents[1] / "run" / "metrics.schema.json").read_text())
     jsonschema.Draft202012Validator(schema).validate(metrics)
     del metrics["against"]["prompts"]["a"]["share"]
@@ -119,11 +122,11 @@ def test_the_page_marks_every_shared_prompt(score: Score, tmp_path: Path) -> Non
 
 def test_no_mark_is_mistaken_for_a_planted_share(score: Score) -> None:
     one = score("one", GREYS)
-    stages.report_again(one, against=score("two", LATER))
+    report_module.report_again(one, against=score("two", LATER))
     header = json.loads(one.header_path.read_text())
     header["generator"] = {"backend": "portrait-renderer", "drawn_world": True}
     one.header_path.write_text(json.dumps(header))
-    stages.render(one)
+    report_module.render(one, read_metrics(one.path))
     page = (one.path / "report.html").read_text(encoding="utf-8")
     assert "Drawn world" in page
     assert "Measured against planted" not in page  # nothing is planted here, and another run is no truth
@@ -131,21 +134,21 @@ def test_no_mark_is_mistaken_for_a_planted_share(score: Score) -> None:
 
 def test_marks_stay_until_the_scores_change(score: Score) -> None:
     one, two = score("one", GREYS), score("two", LATER)
-    stages.report_again(one, against=two)
+    report_module.report_again(one, against=two)
     shutil.rmtree(two.path)
-    assert stages.report_again(one).metrics["against"]["name"] == "two"
+    assert report_module.report_again(one).metrics.document()["against"]["name"] == "two"
     header = json.loads(one.header_path.read_text())
     header["stages"]["scores"]["fingerprint"] = "of other scores"
     one.header_path.write_text(json.dumps(header))
-    again = stages.report_again(one).metrics
+    again = report_module.report_again(one).metrics.document()
     assert again["against"] is None
-    assert again["warnings"].count(against_run.OUTDATED) == 1
+    assert [note["code"] for note in again["notes"]].count(OUTDATED) == 1
     assert "the same in" not in (one.path / "report.html").read_text(encoding="utf-8")
 
 
 def test_intervals_are_at_the_confidence_of_the_own_run(score: Score) -> None:
     one, two = score("one", GREYS, statistics={"confidence": 0.9}), score("two", LATER)
-    found = stages.report_again(one, against=two).metrics["against"]
+    found = report_module.report_again(one, against=two).metrics.document()["against"]
     assert found["prompts"]["a"]["share"]["woman"] == st.wilson(2, 4, confidence=0.9).to_dict()
     page = (one.path / "report.html").read_text(encoding="utf-8")
     assert "90% interval" in page
@@ -156,7 +159,7 @@ def test_intervals_are_at_the_confidence_of_the_own_run(score: Score) -> None:
 def test_runs_that_are_not_comparable_are_refused_and_nothing_is_lost(score: Score, tmp_path: Path) -> None:
     one = score("one", GREYS)
     before = {path.name: path.read_bytes() for path in one.path.glob("*.parquet")}
-    stages.report_again(one, against=score("two", LATER))
+    report_module.report_again(one, against=score("two", LATER))
     kept = (one.path / "against.json").read_bytes()
     for other, reason in (
         (score("sets", LATER, prompts={"set_size": 3}), "a set has 4 images in one and 3 in the other"),
@@ -165,7 +168,7 @@ def test_runs_that_are_not_comparable_are_refused_and_nothing_is_lost(score: Sco
         (one, "named twice"),
     ):
         with pytest.raises(ConfigError, match=reason):
-            stages.report_again(one, against=other)
+            report_module.report_again(one, against=other)
     two = RunFolder(tmp_path / "two")
     header = json.loads(two.header_path.read_text())
     header["classifier"] = {"backend": "another"}
@@ -184,14 +187,14 @@ def test_damaged_marks_are_one_clear_error(score: Score) -> None:
         with pytest.raises(
             ConfigError, match=r"against\.json: not the marks of another run, or damaged\. .* repeat `allfour report"
         ):
-            stages.report_again(one)
+            report_module.report_again(one)
 
 
 def test_a_hostile_name_is_inert(score: Score) -> None:
     one = score("one", GREYS)
     two = score("two", LATER)
     hostile = two.path.rename(two.path.with_name('<img src=x onerror="window.pwned=1">'))
-    stages.report_again(one, against=RunFolder(hostile))
+    report_module.report_again(one, against=RunFolder(hostile))
     page = (one.path / "report.html").read_text(encoding="utf-8")
     assert "<img src=x" not in page
     assert "&lt;img src=x onerror=" in page

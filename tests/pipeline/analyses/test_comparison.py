@@ -70,7 +70,7 @@ def make_run(folder: Path, prompts: Mapping[str, str], *, set_size: int = 4, con
         set_size=set_size,
         confidence=confidence,
     )
-    (folder / "metrics.json").write_text(json.dumps(metrics))
+    (folder / "metrics.json").write_text(json.dumps(metrics.document()))
     identity = {**classifier, "wording_sha256": asked.wording_sha256()} if classifier else None
     header = {"format": 1, "name": folder.name, "attributes": asked.model_dump(mode="json"), "classifier": identity}
     (folder / "run.json").write_text(json.dumps({**header, "generator": {"backend": "x", "model": folder.name}}))

@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 from allfour.errors import ConfigError
 from allfour.pipeline import cli
 from allfour.pipeline.analyses.review.estimates import Sample, at_least_binomial, by_unit, powered_ratio, powered_share
-from allfour.pipeline.analyses.review.results import describe_result, import_answers, review_summary
+from allfour.pipeline.analyses.review.results import REVIEW, describe_result, import_answers
 from allfour.pipeline.analyses.review.sample import (
     Population,
     _draw_units,
@@ -32,10 +32,11 @@ from allfour.pipeline.analyses.review.sample import (
     stratify,
 )
 from allfour.pipeline.archives.text import escape_name
+from allfour.pipeline.commands.report import report_again
 from allfour.pipeline.commands.review import forget, import_review
-from allfour.pipeline.commands.stages import report_again
 from allfour.pipeline.run.columns import AMBIGUOUS, IMAGES_SCHEMA, MIXED, NO_PERSON, SCORES_SCHEMA
 from allfour.pipeline.run.folder import RunFolder
+from allfour.pipeline.run.metrics import Review
 from allfour.pipeline.statistics import Interval
 from tests.browser import CHROMIUM, FLAGS, NEEDS_CHROMIUM, find_axe, violations
 from tests.light_backends import picture
@@ -277,7 +278,8 @@ def test_scores_that_changed_are_refused(run: RunFolder, tmp_path: Path) -> None
     run.header_path.write_text(json.dumps(header))
     with pytest.raises(ConfigError, match="scored again after review"):
         import_answers(run, [file])
-    assert review_summary(run) == {"format": 1, "samples": [], "outdated": 1}
+    summary, _ = REVIEW.summary(run)
+    assert summary == Review(format=1, samples=[], outdated=1)
 
 
 def test_tables_that_changed_without_a_word_are_refused(run: RunFolder, tmp_path: Path) -> None:
@@ -420,7 +422,7 @@ def test_a_rater_is_forgotten(run: RunFolder, tmp_path: Path) -> None:
     assert {**after, "imported": ""} == {**json.loads(json.dumps(before)), "imported": ""}
     assert "Hara" not in run.metrics_path.read_text() + (run.path / "report.html").read_text()
     forget(run, ["Ada"])
-    assert "review" not in json.loads(run.metrics_path.read_text())
+    assert json.loads(run.metrics_path.read_text())["review"] is None
     assert "What people said" not in (run.path / "report.html").read_text()
     import_review(run, [ada])  # a mended file is taken again
     assert json.loads(run.metrics_path.read_text())["review"]["samples"][0]["raters"] == {"Ada": 20}
@@ -437,7 +439,8 @@ def test_forgetting_keeps_what_others_said_of_earlier_scores(run: RunFolder, tmp
     text = (run.path / "review.json").read_text()
     assert "Bo" not in text and "agreement" not in text
     assert json.loads(text)["samples"][0]["answers"]["Ada"]
-    assert review_summary(run) == {"format": 1, "samples": [], "outdated": 1}
+    summary, _ = REVIEW.summary(run)
+    assert summary == Review(format=1, samples=[], outdated=1)
 
 
 # --- a classifier that errs ------------------------------------------------------------------------------------------
@@ -552,6 +555,7 @@ def test_an_import_writes_the_report_again_and_no_other_metric(run: RunFolder, t
     assert f"report: {page}" in result.output
     after = json.loads(run.metrics_path.read_text())
     review = after.pop("review")
+    assert before.pop("review") is None
     assert after == before
     assert review["samples"][0]["labelled"] == 20 and "answers" not in review["samples"][0]
     assert re.search(r"What people said(?s:.*)1\s+person labelled", page.read_text())

@@ -15,8 +15,11 @@ from typer.testing import CliRunner
 
 from allfour.errors import ConfigError
 from allfour.pipeline.analyses import second_opinion
+from allfour.pipeline.analyses.base import OUTDATED
 from allfour.pipeline.cli import app
-from allfour.pipeline.commands import stages
+from allfour.pipeline.commands import build as build_module
+from allfour.pipeline.commands import report as report_module
+from allfour.pipeline.commands import rescore as rescore_module
 from allfour.pipeline.commands.progress import Reporter
 from allfour.pipeline.config import RunConfig
 from allfour.pipeline.run.folder import RunFolder
@@ -51,8 +54,8 @@ def score(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         config = RunConfig.model_validate(
             {"name": name, "classifier": {"backend": "face"}, "attributes": {"file": str(tmp_path / f"{name}.yaml")}}
         )
-        monkeypatch.setattr(stages, "build_classifier", lambda config, attributes: Reads(attributes, shift))
-        stages.rescore(config, str(archive), RunFolder(tmp_path / name), QUIET)
+        monkeypatch.setattr(build_module, "build_classifier", lambda config, attributes: Reads(attributes, shift))
+        rescore_module.rescore(config, str(archive), RunFolder(tmp_path / name), QUIET)
         return RunFolder(tmp_path / name)
 
     return run
@@ -82,7 +85,7 @@ def test_counts_by_hand(score: Any, archive: Path, tmp_path: Path) -> None:
     for number, folder in enumerate(sorted(moved.iterdir())):
         folder.rename(moved / f"z{9 - number}")
     two = score("two", moved, shift=-0.15)
-    metrics = stages.report_again(one, second_opinion_of=two).metrics
+    metrics = report_module.report_again(one, second_opinion_of=two).metrics.document()
     found = written(one)
     assert metrics["second_opinion"] == found
     # 13 different images: b's copy counts once. By the first: a 4 women; b 3 men; c 3 women and 52% unclear; short 48% unclear, a woman.
@@ -107,7 +110,7 @@ def test_a_set_that_the_other_run_has_not_read_whole_is_left_out(score: Any, arc
     part = tmp_path / "part"
     shutil.copytree(archive, part)
     (part / "a" / "0.png").unlink()
-    stages.report_again(one, second_opinion_of=score("two", part, shift=-0.5))
+    report_module.report_again(one, second_opinion_of=score("two", part, shift=-0.5))
     found = written(one)
     assert found["images"]["common"] == 12
     assert found["unanimity"]["prompts"] == 2
@@ -124,13 +127,13 @@ def test_it_stays_until_the_scores_change(score: Any, archive: Path) -> None:
     assert "two agrees on 100.0% of 8 images" in done.output
     assert "which is right, this does not tell" in done.output
     shutil.rmtree(two.path)
-    assert stages.report_again(one).metrics["second_opinion"]["name"] == "two"
+    assert report_module.report_again(one).metrics.document()["second_opinion"]["name"] == "two"
     header = json.loads(one.header_path.read_text())
     header["stages"]["scores"]["fingerprint"] = "of other scores"
     one.header_path.write_text(json.dumps(header))
-    again = stages.report_again(one).metrics
+    again = report_module.report_again(one).metrics.document()
     assert again["second_opinion"] is None
-    assert second_opinion.OUTDATED in again["warnings"]
+    assert OUTDATED in [note["code"] for note in again["notes"]]
 
 
 def test_the_same_encoder_in_other_words_is_no_second_opinion(score: Any, archive: Path) -> None:

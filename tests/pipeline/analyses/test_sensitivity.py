@@ -20,9 +20,11 @@ from allfour.models.attributes import AttributeSet
 from allfour.models.classifiers.clip import ClipClassifier, ClipEncoder
 from allfour.models.classifiers.linear_probe import Probe
 from allfour.pipeline.analyses import sensitivity
+from allfour.pipeline.analyses.base import OUTDATED, basis
 from allfour.pipeline.analyses.sensitivity_grid import MAX_COMBINED, Grid, headline_alone, load_grid, make_plan
 from allfour.pipeline.cli import app
-from allfour.pipeline.commands import stages
+from allfour.pipeline.commands import report as report_module
+from allfour.pipeline.commands import rescore as rescore_module
 from allfour.pipeline.commands.progress import Reporter
 from allfour.pipeline.commands.relabel import relabel
 from allfour.pipeline.commands.relabel_grid import relabel_grid
@@ -78,7 +80,7 @@ def scored(tmp_path_factory: pytest.TempPathFactory, tiny_clip: Path) -> Path:
             "archive": {"shard_size": 8},
         }
     )
-    stages.rescore(config, str(root / "archive"), RunFolder(root / "run"), QUIET)
+    rescore_module.rescore(config, str(root / "archive"), RunFolder(root / "run"), QUIET)
     return root / "run"
 
 
@@ -132,7 +134,9 @@ def test_every_setting_is_what_relabel_gives(run: Path, tmp_path: Path, monkeypa
     place = combined["wordings"].index("“a …” alone"), combined["margins"].index(0.05)
     metrics = relabelled(run, {"templates": ["a {}"], "margin": 0.05}, tmp_path / "both")
     assert combined["unanimous"][place[0]][place[1]] == metrics["summary"]["unanimous"]
-    assert done.metrics["sensitivity"]["combined"]["settings"] == len(combined["wordings"]) * len(combined["margins"])
+    assert done.metrics.document()["sensitivity"]["combined"]["settings"] == len(combined["wordings"]) * len(
+        combined["margins"]
+    )
 
 
 def test_the_summary_is_in_metrics_and_can_be_gated(run: Path) -> None:
@@ -164,20 +168,22 @@ def test_it_is_computed_once_and_left_out_when_the_scores_change(run: Path, tmp_
     assert relabel_grid(RunFolder(run), Grid(), QUIET).work["settings"] > 10
     assert relabel_grid(RunFolder(run), Grid(), QUIET).work == {"settings": 0}
     assert relabel_grid(RunFolder(run), Grid(margins=(0.4,)), QUIET).work["settings"] > 10
-    assert stages.report_again(RunFolder(run)).metrics["sensitivity"] is not None  # `allfour report` keeps it
+    assert (
+        report_module.report_again(RunFolder(run)).metrics.document()["sensitivity"] is not None
+    )  # `allfour report` keeps it
     # other sets of the same scores: 3 images instead of 4
     header = json.loads((run / "run.json").read_text())
     header["config"]["prompts"]["set_size"] = 3
     (run / "run.json").write_text(json.dumps(header))
-    again = stages.report_again(RunFolder(run)).metrics
+    again = report_module.report_again(RunFolder(run)).metrics.document()
     assert again["sensitivity"] is None
-    assert sensitivity.OUTDATED in again["warnings"]
-    renewed = relabel_grid(RunFolder(run), Grid(), QUIET).metrics
+    assert OUTDATED in [note["code"] for note in again["notes"]]
+    renewed = relabel_grid(RunFolder(run), Grid(), QUIET).metrics.document()
     assert renewed["sensitivity"] is not None
-    assert sensitivity.OUTDATED not in renewed["warnings"]
-    (run / "sensitivity.json").write_text(json.dumps({"format": 1, "basis": sensitivity.basis(RunFolder(run))}))
-    with pytest.raises(ConfigError, match=r"sensitivity\.json: not as expected"):
-        stages.report_again(RunFolder(run))
+    assert OUTDATED not in [note["code"] for note in renewed["notes"]]
+    (run / "sensitivity.json").write_text(json.dumps({"format": 1, "basis": basis(RunFolder(run))}))
+    with pytest.raises(ConfigError, match=r"sensitivity\.json: not a sensitivity analysis"):
+        report_module.report_again(RunFolder(run))
 
 
 def test_several_passes_give_what_one_gives(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -212,12 +218,12 @@ def test_a_probe_is_a_head(run: Path, tmp_path: Path, tiny_clip: Path) -> None:
     config["attributes"]["file"] = asked
     location = json.loads((run / "run.json").read_text())["source"]["location"]
     probed = RunFolder(tmp_path / "probed")
-    metrics = stages.rescore(RunConfig.model_validate(config), location, probed, QUIET).metrics
+    metrics = rescore_module.rescore(RunConfig.model_validate(config), location, probed, QUIET).metrics.document()
     assert entry["unanimity"] == metrics["summary"]["unanimity"]
     assert entry["share"] == metrics["attributes"]["gender"]["share"]
     assert entry["images_changed"] > 0
     # and around a run whose own head is the probe, the wording is not varied
-    found = relabel_grid(probed, Grid(), QUIET).metrics["sensitivity"]
+    found = relabel_grid(probed, Grid(), QUIET).metrics.document()["sensitivity"]
     assert set(found["factors"]) == {"margin", "threshold", "head"}
     assert settings_of(probed.path)["head: zero-shot"]["unanimity"] == settings_of(run)["own"]["unanimity"]
     with pytest.raises(ConfigError, match=r"age\.safetensors is a probe of age, not of gender"):

@@ -15,10 +15,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from allfour.errors import ConfigError
-from allfour.pipeline.commands import stages
+from allfour.pipeline.commands import audit as audit_module
+from allfour.pipeline.commands import build as build_module
 from allfour.pipeline.commands.audit_ranks import GenerationRankSummary, audit_rank
+from allfour.pipeline.commands.job import RunSummary
 from allfour.pipeline.commands.progress import Reporter
-from allfour.pipeline.commands.stages import RunSummary
 from allfour.pipeline.config import RunConfig, load_config
 from allfour.pipeline.generation.plan import make_plan
 from allfour.pipeline.run.folder import RunFolder
@@ -45,8 +46,8 @@ def file(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def config(file: Path, monkeypatch: pytest.MonkeyPatch) -> RunConfig:
-    monkeypatch.setattr(stages, "build_generator", lambda config, run: LightAheadGenerator())
-    monkeypatch.setattr(stages, "build_classifier", lambda config, attributes: LightClassifier(attributes))
+    monkeypatch.setattr(build_module, "build_generator", lambda config, run: LightAheadGenerator())
+    monkeypatch.setattr(build_module, "build_classifier", lambda config, attributes: LightClassifier(attributes))
     return load_config(file)
 
 
@@ -114,12 +115,12 @@ def test_a_killed_rank_is_started_again_by_another_world_size(file: Path, tmp_pa
 
 def test_a_run_without_ranks_ends_what_ranks_left(config: RunConfig, tmp_path: Path) -> None:
     whole, run = RunFolder(tmp_path / "whole"), RunFolder(tmp_path / "run")
-    stages.audit(config, whole, QUIET)
+    audit_module.audit(config, whole, QUIET)
     found = audit_rank(config, run, QUIET, rank=1, world_size=2)
     assert isinstance(found, GenerationRankSummary)
     assert (found.generated, found.images_left) == (12, 12)
     assert not run.header_path.exists()  # a rank writes files of its own alone
-    summary = stages.audit(config, run, QUIET)
+    summary = audit_module.audit(config, run, QUIET)
     assert summary.work["generated"] == 12
     assert tables(run.path) == tables(whole.path)
     again = audit_rank(config, run, QUIET, rank=0, world_size=2)
@@ -136,16 +137,16 @@ def test_ranks_keep_apart(config: RunConfig, tmp_path: Path) -> None:
         """Starts further ranks while it is at work."""
 
         def generate_ahead(self, requests: Any) -> Any:
-            stages.build_generator = lambda config, run: LightAheadGenerator()  # type: ignore[assignment]
+            build_module.build_generator = lambda config, run: LightAheadGenerator()  # type: ignore[assignment]
             with pytest.raises(ConfigError, match="another rank or run folder"):
                 audit_rank(config, run, QUIET, rank=0, world_size=2)
             with pytest.raises(ConfigError, match="ranks of --world-size 2 are at work"):
                 audit_rank(config, run, QUIET, rank=0, world_size=3)
             with pytest.raises(ConfigError, match="another allfour process"):
-                stages.audit(config, run, QUIET)
+                audit_module.audit(config, run, QUIET)
             yield from super().generate_ahead(requests)
 
-    stages.build_generator = lambda config, run: Nested()  # type: ignore[assignment]
+    build_module.build_generator = lambda config, run: Nested()  # type: ignore[assignment]
     audit_rank(config, run, QUIET, rank=0, world_size=2)
     assert isinstance(audit_rank(config, run, QUIET, rank=2, world_size=3), GenerationRankSummary)
 
@@ -171,11 +172,11 @@ def test_what_ranks_are_not_for(config: RunConfig, file: Path, tmp_path: Path) -
     reason="the sandbox's weights are not there",
 )
 def test_the_sandbox_in_two_ranks(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stages, "build_classifier", lambda config, attributes: LightClassifier(attributes))
+    monkeypatch.setattr(build_module, "build_classifier", lambda config, attributes: LightClassifier(attributes))
     options = "backend: stable-diffusion, model: models/sandbox/diffusion, steps: 3, guidance_scale: 1.0, batch_size: 4"
     config = load_config(file, [f"generator={{{options}, device: cpu}}", "prompts.images_per_prompt=4"])
     whole, run = RunFolder(tmp_path / "whole"), RunFolder(tmp_path / "run")
-    stages.audit(config, whole, QUIET)
+    audit_module.audit(config, whole, QUIET)
     audit_rank(config, run, QUIET, rank=0, world_size=2)
     assert isinstance(audit_rank(config, run, QUIET, rank=1, world_size=2), RunSummary)
     assert tables(run.path) == tables(whole.path)  # sets are the batches of both

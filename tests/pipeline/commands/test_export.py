@@ -31,9 +31,9 @@ def run(*arguments: Any) -> Any:
 @pytest.fixture
 def scored(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """A working folder with a config, an archive of two prompts of four, and the run `r` over it."""
-    from allfour.pipeline.commands import stages
+    from allfour.pipeline.commands import build as build_module
 
-    monkeypatch.setattr(stages, "build_classifier", stages.build_classifier)
+    monkeypatch.setattr(build_module, "build_classifier", build_module.build_classifier)
     install(generator=False)
     (tmp_path / "attributes.yaml").write_text("attributes: {gender: {margin: 0.05, labels: {woman: [w], man: [m]}}}\n")
     (tmp_path / "light.yaml").write_text(

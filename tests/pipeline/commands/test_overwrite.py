@@ -17,7 +17,7 @@ import pytest
 from typer.testing import CliRunner
 
 from allfour.pipeline import cli
-from allfour.pipeline.commands import stages
+from allfour.pipeline.commands import build as build_module
 from tests.light_backends import LightClassifier, LightGenerator, picture
 from tests.places import REPOSITORY
 
@@ -52,8 +52,8 @@ class Configured(LightGenerator):
 @pytest.fixture
 def light(config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder to work in, with a config and light backends in place."""
-    monkeypatch.setattr(stages, "build_generator", lambda config, run: Configured(config.generator.size))
-    monkeypatch.setattr(stages, "build_classifier", lambda config, attributes: LightClassifier(attributes))
+    monkeypatch.setattr(build_module, "build_generator", lambda config, run: Configured(config.generator.size))
+    monkeypatch.setattr(build_module, "build_classifier", lambda config, attributes: LightClassifier(attributes))
     monkeypatch.setenv("MADE", str(tmp_path / "made"))
     monkeypatch.chdir(tmp_path)
     return tmp_path

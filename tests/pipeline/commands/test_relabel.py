@@ -17,7 +17,7 @@ from allfour.errors import ConfigError
 from allfour.models.classifiers.clip import ClipEncoder
 from allfour.pipeline.analyses.sensitivity_grid import load_grid
 from allfour.pipeline.cli import app
-from allfour.pipeline.commands import stages
+from allfour.pipeline.commands import rescore as rescore_module
 from allfour.pipeline.commands.progress import Reporter
 from allfour.pipeline.commands.relabel import relabel
 from allfour.pipeline.commands.relabel_grid import relabel_grid
@@ -63,7 +63,7 @@ def scored(tmp_path_factory: pytest.TempPathFactory, tiny_clip: Path) -> tuple[P
             "archive": {"shard_size": 4},
         }
     )
-    stages.rescore(config, str(root / "archive"), RunFolder(root / "run"), QUIET)
+    rescore_module.rescore(config, str(root / "archive"), RunFolder(root / "run"), QUIET)
     return root / "run", root / "archive", config
 
 
@@ -125,7 +125,7 @@ def test_another_wording_gives_the_scores_of_a_fresh_run_and_opens_no_image(
     assert sum(encoded) <= 1  # the probe for the embedding's size
     assert found.work == {"relabelled": 10}
     fresh = config.model_copy(update={"attributes": AttributesConfig(file=file)})
-    stages.rescore(fresh, str(archive), RunFolder(tmp_path / "fresh"), QUIET)
+    rescore_module.rescore(fresh, str(archive), RunFolder(tmp_path / "fresh"), QUIET)
     assert agree(tmp_path / "out", tmp_path / "fresh")
     assert not tables(tmp_path / "out")[1].equals(tables(run)[1])
     assert relabel(RunFolder(run), file, RunFolder(tmp_path / "out"), QUIET).work == {"relabelled": 0}
@@ -139,9 +139,9 @@ def test_rescoring_under_another_wording_encodes_nothing(
     fresh = config.model_copy(
         update={"attributes": AttributesConfig(file=wording(tmp_path / "two.yaml", woman=["a lady"]))}
     )
-    stages.rescore(fresh, str(archive), RunFolder(tmp_path / "run"), QUIET)
+    rescore_module.rescore(fresh, str(archive), RunFolder(tmp_path / "run"), QUIET)
     assert sum(encoded) <= 1  # the probe for the size of an embedding
-    stages.rescore(fresh, str(archive), RunFolder(tmp_path / "fresh"), QUIET)
+    rescore_module.rescore(fresh, str(archive), RunFolder(tmp_path / "fresh"), QUIET)
     assert sum(encoded) > 1
     assert agree(tmp_path / "run", tmp_path / "fresh")
     # an archive that changed is encoded again, where it changed
@@ -149,7 +149,7 @@ def test_rescoring_under_another_wording_encodes_nothing(
     changed = tmp_path / "archive"
     shutil.copytree(archive, changed)
     encoded.clear()
-    stages.rescore(fresh, str(changed), RunFolder(tmp_path / "run"), QUIET, overwrite=True)
+    rescore_module.rescore(fresh, str(changed), RunFolder(tmp_path / "run"), QUIET, overwrite=True)
     assert pq.read_table(tmp_path / "run" / "images.parquet").num_rows == 10
 
 
@@ -207,7 +207,10 @@ def test_a_run_of_an_earlier_version_is_relabelled(scored: tuple[Path, Path, Run
     out = RunFolder(tmp_path / "out")
     relabel(RunFolder(tmp_path / "run"), config.attributes.file, out, QUIET, overrides=["statistics.confidence=0.9"])
     assert out.header()["config"]["statistics"] == {"confidence": 0.9, "seed": 0}
-    assert relabel_grid(RunFolder(tmp_path / "run"), load_grid("default"), QUIET).metrics["sensitivity"] is not None
+    assert (
+        relabel_grid(RunFolder(tmp_path / "run"), load_grid("default"), QUIET).metrics.document()["sensitivity"]
+        is not None
+    )
 
 
 def test_another_runs_result_is_not_replaced(scored: tuple[Path, Path, RunConfig], tmp_path: Path) -> None:

@@ -20,7 +20,8 @@ import pytest
 from PIL import Image
 
 from allfour.models.attributes import AttributeSet
-from allfour.pipeline.commands import stages
+from allfour.pipeline.commands import build as build_module
+from allfour.pipeline.commands import rescore as rescore_module
 from allfour.pipeline.commands.progress import Reporter
 from allfour.pipeline.config import RunConfig
 from allfour.pipeline.run.folder import RunFolder
@@ -66,7 +67,7 @@ def scores_by_path(run: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def test_2000_damaged_files_among_2000_good_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stages, "build_classifier", lambda config, attributes: Colours(attributes))
+    monkeypatch.setattr(build_module, "build_classifier", lambda config, attributes: Colours(attributes))
     (tmp_path / "attributes.yaml").write_text("attributes: {gender: {labels: {woman: [w], man: [m]}}}\n")
     config = RunConfig.model_validate(
         {
@@ -78,11 +79,11 @@ def test_2000_damaged_files_among_2000_good_ones(tmp_path: Path, monkeypatch: py
     )
     counts = write_mixed_archive(tmp_path / "mixed", good=2000, damaged=2000)
     write_mixed_archive(tmp_path / "good", good=2000, damaged=0)
-    mixed = stages.rescore(config, str(tmp_path / "mixed"), RunFolder(tmp_path / "run"), Reporter(quiet=True))
-    stages.rescore(config, str(tmp_path / "good"), RunFolder(tmp_path / "run-good"), Reporter(quiet=True))
+    mixed = rescore_module.rescore(config, str(tmp_path / "mixed"), RunFolder(tmp_path / "run"), Reporter(quiet=True))
+    rescore_module.rescore(config, str(tmp_path / "good"), RunFolder(tmp_path / "run-good"), Reporter(quiet=True))
     images, scores = scores_by_path(tmp_path / "run")
     _, alone = scores_by_path(tmp_path / "run-good")
-    listed = mixed.metrics["accounting"]
+    listed = mixed.metrics.document()["accounting"]
     assert listed["requested"] == len(images) == listed["scored"] + listed["unreadable"]
     assert counts["damaged"] <= listed["unreadable"] <= counts["damaged"] + counts["undecided"]
     assert mixed.missing == listed["unreadable"]

@@ -12,9 +12,9 @@ from safetensors.torch import load_file, save_file
 
 from allfour.models.generators.base import Generated, GenerationRequest, image_seed
 from allfour.models.generators.portrait_renderer import PortraitRenderer
+from allfour.pipeline.commands.audit import audit
 from allfour.pipeline.commands.calibrate import run_calibration
 from allfour.pipeline.commands.progress import Reporter
-from allfour.pipeline.commands.stages import audit
 from allfour.pipeline.config import RunConfig, load_config
 from allfour.pipeline.run.folder import RunFolder
 from tests.places import REPOSITORY

@@ -21,7 +21,7 @@ from allfour.models.classifiers.linear_probe import LinearProbeClassifier, Probe
 from allfour.pipeline.analyses.labelled_images import open_labelled
 from allfour.pipeline.analyses.probe_fitting import fit_probe
 from allfour.pipeline.cli import app
-from allfour.pipeline.commands import stages
+from allfour.pipeline.commands import report as report_module
 from allfour.pipeline.commands.start import start_run
 from allfour.pipeline.config import RunConfig, ScoringConfig, load_attributes
 from allfour.pipeline.metrics.calibration import UNFIT, Calibration, calibrate, check_calibration, load_calibration
@@ -236,13 +236,13 @@ def test_published_rates_without_abstention_do_not_fit_a_run_with_a_margin(tmp_p
     run.update_header(classifier=VIT_B_16)
     run.commit_stage("scores", "f", seconds=0)
     with pytest.raises(ConfigError, match=r"gender were taken with the margin 0 .* this run's margin is 0\.2"):
-        stages.report_again(run, BUNDLED)
+        report_module.report_again(run, BUNDLED)
     # a copy from before the margin stood in the file
     older = json.loads(BUNDLED.read_text())
     del older["binding"]["margins"]
     (tmp_path / "older.json").write_text(json.dumps(older))
     with pytest.raises(ConfigError, match="taken with the margin 0"):
-        stages.report_again(run, tmp_path / "older.json")
+        report_module.report_again(run, tmp_path / "older.json")
     with pytest.raises(ConfigError, match="taken with the margin 0"):
         check_calibration(BUNDLED, attributes)
     check_calibration(BUNDLED, perceived(0.0))
@@ -307,12 +307,12 @@ def test_relabelling_as_the_refusal_says_mends_it(
     assert call("report", out).exit_code == 0
     unfit = json.loads((out / "metrics.json").read_text())
     assert unfit["calibration"] is None
-    assert UNFIT in unfit["warnings"]
+    assert UNFIT in [note["code"] for note in unfit["notes"]]
     (out / "calibration.json").unlink()
     assert call("report", out).exit_code == 0
     plain = json.loads((out / "metrics.json").read_text())
     assert plain["calibration"] is None
-    assert UNFIT not in plain["warnings"]
+    assert UNFIT not in [note["code"] for note in plain["notes"]]
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "null", '{"format": 1, "binding": {}}', '{"format": 1, "binding": NaN}'])

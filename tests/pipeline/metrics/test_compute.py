@@ -17,6 +17,7 @@ from allfour.pipeline.metrics.gate import evaluate, parse_gate
 from allfour.pipeline.metrics.tallies import tally
 from allfour.pipeline.run.columns import IMAGES_SCHEMA, SCORES_SCHEMA
 from allfour.pipeline.run.folder import RunFolder, write_table
+from allfour.pipeline.run.metrics import Accounting
 
 LABELS = {"gender": ("woman", "man"), "race": ("White", "Black", "Indian")}
 
@@ -54,7 +55,7 @@ def build(tmp_path: Path, prompts: dict[str, Sequence[Any]], *, groups: dict[str
 
 def metrics_of(run: RunFolder, **options: Any) -> dict[str, Any]:
     counted = tally(run, attributes=list(LABELS), set_size=4)
-    return compute_metrics(counted, labels=LABELS, headline="gender", set_size=4, **options)
+    return compute_metrics(counted, labels=LABELS, headline="gender", set_size=4, **options).document()
 
 
 def test_the_published_experiment_17_of_20(tmp_path: Path) -> None:
@@ -126,9 +127,9 @@ def test_chance_knows_how_many_labels_there_are(tmp_path: Path) -> None:
     """By hand: an even draw among three labels gives four of one in 3 / 81 sets, and both of two by chance in (1 / 27)^2."""
     run = build(tmp_path, {"nurse": ["White"] * 4, "cook": ["Black"] * 4})
     counted = tally(run, attributes=["gender"], set_size=4)
-    null = compute_metrics(counted, labels={"gender": LABELS["race"]}, headline="gender", set_size=4)["summary"][
-        "unanimity_null"
-    ]
+    null = compute_metrics(counted, labels={"gender": LABELS["race"]}, headline="gender", set_size=4).document()[
+        "summary"
+    ]["unanimity_null"]
     assert null["expected"] == pytest.approx(1 / 27)
     assert null["p_value"] == pytest.approx(27**-2)
 
@@ -337,9 +338,9 @@ def test_duplicates_are_named_and_none_is_dropped(tmp_path: Path) -> None:
 def test_a_lost_image_is_an_error(key: str) -> None:
     accounting = {"requested": 4, "generated": 4, "refused": 0, "failed": 0, "unreadable": 0, "scored": 4, "labelled": 4,
                   "ambiguous": 0, "no_person": 0}  # fmt: skip
-    check_accounting(accounting)
+    check_accounting(Accounting(**accounting))
     with pytest.raises(AccountingError, match="does not add up"):
-        check_accounting({**accounting, key: 3})
+        check_accounting(Accounting(**{**accounting, key: 3}))
 
 
 def test_paths_with_marks_of_sql_and_globs(tmp_path: Path) -> None:

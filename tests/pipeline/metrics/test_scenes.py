@@ -16,7 +16,7 @@ from allfour.pipeline.metrics.scenes import (
     detector_of,
     group_scenes,
     scene_label,
-    scene_warnings,
+    scene_notes,
     scenes_of_run,
     tally_scenes,
     within_image_diversity,
@@ -24,6 +24,7 @@ from allfour.pipeline.metrics.scenes import (
 from allfour.pipeline.metrics.tallies import tally
 from allfour.pipeline.run.columns import IMAGES_SCHEMA, SCORES_SCHEMA
 from allfour.pipeline.run.folder import RunFolder, write_table
+from allfour.pipeline.run.metrics import GroupScenes
 
 LABELS = ("woman", "man")
 LETTERS = {"w": "woman", "m": "man", "a": "ambiguous", "n": "no_person"}
@@ -53,9 +54,14 @@ def build(tmp_path: Path, prompts: Mapping[str, Sequence[str]], *, asked: Sequen
     return run
 
 
+def notes_of(found: dict[str, Any] | None) -> list[str]:
+    return [note.text for note in scene_notes(found and GroupScenes.model_validate(found))]
+
+
 def scenes_of(run: RunFolder) -> dict[str, Any] | None:
     counted = tally(run, attributes=["gender"], set_size=4)
-    return scenes_of_run(run, counted.prompts, headline="gender", labels=LABELS, confidence=0.95)
+    found = scenes_of_run(run, counted.prompts, headline="gender", labels=LABELS, confidence=0.95)
+    return None if found is None else found.document()
 
 
 @pytest.mark.parametrize(
@@ -143,13 +149,13 @@ def test_every_figure_by_hand(tmp_path: Path) -> None:
     other = found["other"]
     assert (other["prompts"], other["images"], other["counted"]) == (1, 3, 1)
     assert other["counts"]["mixed"] == 1
-    assert not scene_warnings(found)  # two of eight is not yet much
+    assert not notes_of(found)  # two of eight is not yet much
 
 
 def test_the_counts_are_those_of_the_other_metrics(tmp_path: Path) -> None:
     run = build(tmp_path, {"analysts": ["ww", "wm", "wa", "-n", "a", "mm"]}, asked=["analysts"])
     counted = tally(run, attributes=["gender"], set_size=4)
-    metrics = compute_metrics(counted, labels={"gender": LABELS}, headline="gender", set_size=4)
+    metrics = compute_metrics(counted, labels={"gender": LABELS}, headline="gender", set_size=4).document()
     found = scenes_of(run)
     assert found is not None
     scene, plain = found["prompts"][0], metrics["prompts"][0]["counts"]
@@ -176,19 +182,19 @@ def test_without_a_detector_the_count_is_unknown_and_said_to_be(tmp_path: Path) 
              "read_whole": {"woman": 1, "man": 1, "ambiguous": 1}},
         ],
     }  # fmt: skip
-    (warning,) = scene_warnings(found)
+    (warning,) = notes_of(found)
     assert "nobody was counted" in warning
     assert "classifier.people.detector" in warning
 
 
 def test_groups_that_the_detector_missed_are_warned_of(tmp_path: Path) -> None:
-    (warning,) = scene_warnings(scenes_of(build(tmp_path, {"analysts": ["ww", "-w", "m", "wm"]}, asked=["analysts"])))
+    (warning,) = notes_of(scenes_of(build(tmp_path, {"analysts": ["ww", "-w", "m", "wm"]}, asked=["analysts"])))
     assert "in 2 of 4 images fewer than two were found" in warning
 
 
 def test_a_run_without_groups_has_none(tmp_path: Path) -> None:
     assert scenes_of(build(tmp_path, {"nurse": ["w", "-w", "a"], NO_PROMPT_ID: ["ww"]})) is None
-    assert not scene_warnings(None)
+    assert not notes_of(None)
 
 
 def test_a_group_in_which_nobody_was_found(tmp_path: Path) -> None:

@@ -348,9 +348,10 @@ def build_metrics(folder: Path, prompts: list[tuple[str, str, str | None, float]
         set_size=4,
         reference=reference,
         calibration=made_up_calibration(options) if options.corrected else None,
-    )
+    ).document()
     if options.hostile:
-        metrics["warnings"] = [*metrics["warnings"], *INJECTIONS]
+        metrics["notes"] += [{"code": "hostile", "text": text} for text in INJECTIONS]
+        metrics["warnings"] = [note["text"] for note in metrics["notes"]]
     return metrics
 
 

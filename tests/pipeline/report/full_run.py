@@ -13,8 +13,8 @@ import json
 import shutil
 from pathlib import Path
 
-from allfour.pipeline.analyses.against import against_summary, write_against
-from allfour.pipeline.analyses.review.results import review_summary
+from allfour.pipeline.analyses.against import AGAINST, write_against
+from allfour.pipeline.analyses.review.results import REVIEW
 from allfour.pipeline.report import write_report
 from allfour.pipeline.run.folder import RunFolder
 from tests.pipeline.report.fixture_run import Options
@@ -41,14 +41,15 @@ def full_run(folder: Path, *, sensitivity: Path | None = None, hostile: bool = F
     add_scenes(run)
     add_scenes(RunFolder(other))  # which names the same classifier
     metrics = json.loads(run.metrics_path.read_text())
-    metrics["review"] = review_summary(run)
     if sensitivity is not None:
         given = json.loads((sensitivity / "metrics.json").read_text())
         metrics |= {name: given[name] for name in ANALYSES}
         for name in ANALYSES:
             shutil.copy(sensitivity / f"{name.replace('_', '-')}.json", run.path)
     write_against(run, RunFolder(other))
-    metrics["against"], _ = against_summary(run)
+    for analysis in (REVIEW, AGAINST):
+        found, _ = analysis.summary(run)
+        metrics[analysis.name] = found and found.document()
     run.metrics_path.write_text(json.dumps(metrics))
     return write_report(run.path)
 

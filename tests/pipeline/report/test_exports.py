@@ -37,7 +37,7 @@ def read_rows(path: Path) -> list[dict[str, str]]:
 
 
 def test_prompts_csv_has_a_row_per_prompt_with_the_numbers_of_metrics_json(run: Path) -> None:
-    rows = read_rows(exports.write_prompts_csv(run))
+    rows = read_rows(exports.write_prompts_csv(run, read_metrics(run)))
     prompts = json.loads((run / "metrics.json").read_text())["prompts"]
     assert [row["prompt_id"] for row in rows] == [prompt["id"] for prompt in prompts]
     for row, prompt in zip(rows, prompts, strict=True):
@@ -52,7 +52,7 @@ def test_prompts_csv_has_a_row_per_prompt_with_the_numbers_of_metrics_json(run: 
 
 
 def test_no_cell_of_a_hostile_run_is_a_formula(hostile: Path) -> None:
-    content = exports.write_prompts_csv(hostile).read_text(encoding="utf-8")
+    content = exports.write_prompts_csv(hostile, read_metrics(hostile)).read_text(encoding="utf-8")
     assert "\x00" not in content
     for row in csv.reader(io.StringIO(content)):
         for cell in row:

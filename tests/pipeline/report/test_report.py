@@ -17,7 +17,7 @@ from allfour.pipeline import words
 from allfour.pipeline.report import ReportError, svg, write_report
 from allfour.pipeline.report.view import PageBuilder, sample
 from allfour.pipeline.run.columns import IMAGES_SCHEMA, SCORES_SCHEMA, UNREADABLE
-from allfour.pipeline.run.documents import Metrics, Prompt
+from allfour.pipeline.run.metrics import Metrics, Prompt
 from tests.pipeline.report.fixture_run import INJECTIONS, Options, build_run
 
 

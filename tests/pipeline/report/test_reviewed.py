@@ -9,7 +9,8 @@ from typing import Any
 import jsonschema
 import pytest
 
-from allfour.pipeline.analyses.review.results import import_answers, review_summary
+from allfour.pipeline.analyses.listing import with_analyses
+from allfour.pipeline.analyses.review.results import REVIEW, import_answers
 from allfour.pipeline.analyses.review.sample import draw
 from allfour.pipeline.report import exports, write_report
 from allfour.pipeline.report.reviewed import reviewed_view
@@ -49,6 +50,8 @@ def reviewed_run(
                 return "woman" if number % 2 else "man"
 
             import_answers(run, [export(run, identity, folder / f"{whole_sets}{shift}.csv", said, rater)])
+    metrics = with_analyses(read_metrics(run.path), run)
+    run.metrics_path.write_text(json.dumps(metrics.document()))
     return run
 
 
@@ -63,9 +66,9 @@ def page(run: RunFolder) -> Page:
 
 
 def samples(run: RunFolder) -> list[dict[str, Any]]:
-    summary = review_summary(run)
+    summary, _ = REVIEW.summary(run)
     assert summary is not None
-    return list(summary["samples"])
+    return list(summary.document()["samples"])
 
 
 def test_who_labelled_and_how_far_they_agree(run: RunFolder, page: Page) -> None:
@@ -160,7 +163,7 @@ def schema() -> jsonschema.Draft202012Validator:
 def test_the_schema_knows_a_review(run: RunFolder) -> None:
     metrics = json.loads(run.metrics_path.read_text())
     schema().validate(metrics)
-    known = set(schema().schema["$defs"]["reviewSample"]["properties"])
+    known = set(schema().schema["$defs"]["ReviewSample"]["properties"])
     assert set(metrics["review"]["samples"][0]) == known
 
 

@@ -39,9 +39,10 @@ def add_scenes(run: RunFolder, *, detector: str | None = "eyes") -> dict[str, An
     counted = tally(run, attributes=["gender"], set_size=4)
     found = scenes_of_run(run, counted.prompts, headline="gender", labels=GENDER, confidence=0.95)
     assert found is not None
+    document = found.document()
     metrics = json.loads(run.metrics_path.read_text())
-    run.metrics_path.write_text(json.dumps({**metrics, "group_scenes": found}))
-    return dict(found)
+    run.metrics_path.write_text(json.dumps({**metrics, "group_scenes": document}))
+    return document
 
 
 def scenes_page(folder: Path, *, detector: str | None = "eyes", hostile: bool = False) -> tuple[str, dict[str, Any]]:

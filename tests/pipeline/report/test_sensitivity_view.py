@@ -15,7 +15,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from allfour.pipeline.cli import app
-from allfour.pipeline.commands import stages
+from allfour.pipeline.commands import rescore as rescore_module
 from allfour.pipeline.commands.progress import Reporter
 from allfour.pipeline.config import RunConfig
 from allfour.pipeline.report import ReportError, exports, write_report
@@ -39,7 +39,7 @@ def score(root: Path, name: str, archive: Path, weights: Path, woman: str) -> Pa
             "attributes": {"file": str(root / f"{name}.yaml")},
         }
     )
-    stages.rescore(config, str(archive), RunFolder(root / name), Reporter(quiet=True))
+    rescore_module.rescore(config, str(archive), RunFolder(root / name), Reporter(quiet=True))
     return root / name
 
 

@@ -28,7 +28,9 @@ from allfour.errors import ConfigError
 from allfour.pipeline import cli
 from allfour.pipeline.analyses.review.sample import draw
 from allfour.pipeline.archives import Budget, fetch
-from allfour.pipeline.commands import stages
+from allfour.pipeline.commands import audit as audit_module
+from allfour.pipeline.commands import build as build_module
+from allfour.pipeline.commands import rescore as rescore_module
 from allfour.pipeline.commands.progress import Reporter
 from allfour.pipeline.config import RunConfig
 from allfour.pipeline.report import thumbnails, write_report
@@ -57,8 +59,8 @@ PICTURE = re.compile(r'<img src="data:image/jpeg;base64,([^"]+)"')
 @pytest.fixture
 def config(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """A config with the light classifier in place; tables may have their columns under other names."""
-    monkeypatch.setattr(stages, "build_generator", stages.build_generator)
-    monkeypatch.setattr(stages, "build_classifier", stages.build_classifier)
+    monkeypatch.setattr(build_module, "build_generator", build_module.build_generator)
+    monkeypatch.setattr(build_module, "build_classifier", build_module.build_classifier)
     install()
     (tmp_path / "attributes.yaml").write_text("attributes: {gender: {labels: {woman: [w], man: [m]}}}\n")
     (tmp_path / "prompts.yaml").write_text(
@@ -96,7 +98,7 @@ def write_archive(root: Path, name: str, files: dict[str, bytes] = FILES) -> Pat
 
 def rescored(config: Path, source: Any, run: Path) -> Path:
     settings = RunConfig.model_validate(cli_config(config, source))
-    stages.rescore(settings, str(source), RunFolder(run), Reporter(quiet=True))
+    rescore_module.rescore(settings, str(source), RunFolder(run), Reporter(quiet=True))
     return run
 
 
@@ -174,7 +176,7 @@ def test_a_run_and_the_run_that_scored_it_again(config: Path, tmp_path: Path) ->
         "generator": {"backend": "portrait-renderer"}, "prompts": {"file": str(tmp_path / "prompts.yaml")}
     }  # fmt: skip
     own = RunFolder(tmp_path / "own")
-    stages.audit(RunConfig.model_validate(settings), own, Reporter(quiet=True))
+    audit_module.audit(RunConfig.model_validate(settings), own, Reporter(quiet=True))
     run = rescored(config, own.path, tmp_path / "run")
     assert len(PICTURE.findall(page_of(own.path))) == len(PICTURE.findall(page_of(run))) == 8
     (own.path / "images" / "nurse" / "0.png").unlink()

@@ -23,9 +23,11 @@ from allfour.errors import ConfigError
 from allfour.models.attributes import AttributeSet
 from allfour.models.classifiers.base import PersonScores
 from allfour.pipeline.archives import open_source
-from allfour.pipeline.commands import stages
+from allfour.pipeline.commands import build as build_module
+from allfour.pipeline.commands import rescore as rescore_module
+from allfour.pipeline.commands.job import RunSummary
 from allfour.pipeline.commands.progress import Reporter
-from allfour.pipeline.commands.stages import RankSummary, RunSummary
+from allfour.pipeline.commands.rescore import RankSummary
 from allfour.pipeline.config import RunConfig
 from allfour.pipeline.run.folder import RunFolder
 from allfour.pipeline.scoring.engines import DEATHS, Worker, share_of
@@ -61,7 +63,7 @@ def reddish(config: RunConfig, attributes: AttributeSet, *, deaths: Path | None 
 
 @pytest.fixture
 def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunConfig:
-    monkeypatch.setattr(stages, "build_classifier", reddish)
+    monkeypatch.setattr(build_module, "build_classifier", reddish)
     file = tmp_path / "attributes.yaml"
     file.write_text("attributes: {gender: {margin: 0.05, labels: {woman: [w], man: [m]}}}\n")
     return RunConfig.model_validate(
@@ -99,18 +101,18 @@ def tables(run: Path) -> tuple[Any, ...]:
 
 
 def rescore(config: RunConfig, images: Path, run: Path, **options: Any) -> RunSummary:
-    return stages.rescore(config, str(images), RunFolder(run), QUIET, **options)
+    return rescore_module.rescore(config, str(images), RunFolder(run), QUIET, **options)
 
 
 def test_ranks_make_the_tables_of_one_process(config: RunConfig, images: Path, tmp_path: Path) -> None:
     whole, run = tmp_path / "whole", RunFolder(tmp_path / "run")
     rescore(config, images, whole)
     for rank in range(2):
-        found = stages.rescore_rank(config, str(images), run, QUIET, rank=rank, world_size=3)
+        found = rescore_module.rescore_rank(config, str(images), run, QUIET, rank=rank, world_size=3)
         assert isinstance(found, RankSummary)
         assert found.shards_left > 0
         assert not run.header_path.exists()  # a rank writes files of its own alone
-    last = stages.rescore_rank(config, str(images), run, QUIET, rank=2, world_size=3)
+    last = rescore_module.rescore_rank(config, str(images), run, QUIET, rank=2, world_size=3)
     assert isinstance(last, RunSummary)
     assert last.missing == 1
     assert tables(run.path) == tables(whole)
@@ -123,7 +125,7 @@ def test_ranks_at_the_same_time(config: RunConfig, images: Path, tmp_path: Path)
     found: list[RankSummary | RunSummary] = []
 
     def one(rank: int) -> None:
-        found.append(stages.rescore_rank(config, str(images), RunFolder(run), QUIET, rank=rank, world_size=3))
+        found.append(rescore_module.rescore_rank(config, str(images), RunFolder(run), QUIET, rank=rank, world_size=3))
 
     ranks = [threading.Thread(target=one, args=(rank,)) for rank in range(3)]
     for thread in ranks:
@@ -137,7 +139,7 @@ def test_ranks_at_the_same_time(config: RunConfig, images: Path, tmp_path: Path)
 def test_a_run_without_ranks_finishes_what_ranks_left(config: RunConfig, images: Path, tmp_path: Path) -> None:
     whole, run = tmp_path / "whole", tmp_path / "run"
     rescore(config, images, whole)
-    stages.rescore_rank(config, str(images), RunFolder(run), QUIET, rank=1, world_size=2)
+    rescore_module.rescore_rank(config, str(images), RunFolder(run), QUIET, rank=1, world_size=2)
     rest = rescore(config, images, run)
     assert 0 < rest.work["scored"] < 14
     assert tables(run) == tables(whole)
@@ -146,7 +148,7 @@ def test_a_run_without_ranks_finishes_what_ranks_left(config: RunConfig, images:
 def test_ranks_and_a_whole_run_keep_apart(config: RunConfig, images: Path, tmp_path: Path) -> None:
     run = RunFolder(tmp_path / "run")
     with run.lock(), pytest.raises(ConfigError, match="another allfour process"):
-        stages.rescore_rank(config, str(images), run, QUIET, rank=0, world_size=2)
+        rescore_module.rescore_rank(config, str(images), run, QUIET, rank=0, world_size=2)
     with run.lock(shared=True), run.lock(shared=True), pytest.raises(ConfigError, match="another allfour process"):
         rescore(config, images, run.path)
 
@@ -159,10 +161,11 @@ def test_no_such_rank(config: RunConfig, images: Path, tmp_path: Path) -> None:
 DYING = """
 import sys
 from pathlib import Path
-from allfour.pipeline.commands import stages
+from allfour.pipeline.commands import build as build_module
+from allfour.pipeline.commands import rescore as rescore_module
 from tests.pipeline.scoring import test_engines as t
 import functools
-stages.build_classifier = functools.partial(t.reddish, deaths=Path(sys.argv.pop(1)), times=int(sys.argv.pop(1)))
+build_module.build_classifier = functools.partial(t.reddish, deaths=Path(sys.argv.pop(1)), times=int(sys.argv.pop(1)))
 from allfour.pipeline.cli import main
 main()
 """
@@ -209,7 +212,7 @@ def test_listing_that_kills_too_leaves_one_row(config: RunConfig, images: Path, 
     classifier = Reddish(
         AttributeSet.model_validate({"attributes": {"gender": {"labels": {"woman": ["w"], "man": ["m"]}}}})
     )
-    source = open_source(str(images), options=stages.archive_options(config))
+    source = open_source(str(images), options=rescore_module.archive_options(config))
     shard = next(iter(source.shards()))
     store = part_store(tmp_path / "run", classifier, config.scoring)
     path = tmp_path / "run" / "parts" / f"part-{shard.id}.attempts.json"
@@ -229,7 +232,7 @@ def test_an_error_is_no_death(config: RunConfig, images: Path, tmp_path: Path, m
         def classify(self, image: Image.Image) -> Sequence[PersonScores]:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(stages, "build_classifier", lambda config, attributes: Failing(attributes))
+    monkeypatch.setattr(build_module, "build_classifier", lambda config, attributes: Failing(attributes))
     for _ in range(DEATHS + 1):
         with pytest.raises(KeyboardInterrupt):
             rescore(config, images, tmp_path / "run")
@@ -245,7 +248,7 @@ def test_ray_makes_the_tables_of_one_process_though_an_actor_dies(
     poison(images)
     rescore(config, images, tmp_path / "whole")
     deaths = tmp_path / "deaths"
-    monkeypatch.setattr(stages, "build_classifier", functools.partial(reddish, deaths=deaths, times=1))
+    monkeypatch.setattr(build_module, "build_classifier", functools.partial(reddish, deaths=deaths, times=1))
     found = rescore(config, images, tmp_path / "run", engine_name="ray")
     assert deaths.read_text() == "x"
     assert found.work == {"scored": 14}

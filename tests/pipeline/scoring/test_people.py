@@ -25,10 +25,11 @@ from allfour.pipeline.archives.base import ArchivedImage, ArchiveItem
 from allfour.pipeline.archives.marked import MarkedSource
 from allfour.pipeline.archives.opening import open_source
 from allfour.pipeline.archives.options import ArchiveOptions
-from allfour.pipeline.commands import stages
+from allfour.pipeline.commands import build as build_module
+from allfour.pipeline.commands import rescore as rescore_module
 from allfour.pipeline.commands.progress import Reporter
 from allfour.pipeline.commands.relabel import relabel
-from allfour.pipeline.config import RunConfig, ScoringConfig, load_prompts
+from allfour.pipeline.config import RunConfig, ScoringConfig, load_attributes, load_prompts
 from allfour.pipeline.generation.generate import generate_images
 from allfour.pipeline.generation.plan import make_plan
 from allfour.pipeline.run.columns import SCORES_SCHEMA
@@ -297,7 +298,7 @@ def photographs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, RunConf
             "attributes": {"file": "configs/attributes/utkface.yaml"},
         }
     )  # fmt: skip
-    clip = stages.build_classifier(config, stages.load_attributes(config.attributes.file))
+    clip = build_module.build_classifier(config, load_attributes(config.attributes.file))
     assert isinstance(clip, ClipClassifier)
     assert clip.people is not None
     known: dict[str, list[Image.Image]] = {"woman": [], "man": []}
@@ -333,7 +334,7 @@ def photographs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, RunConf
 def test_photographs_are_read_face_by_face(photographs: tuple[Path, RunConfig], tmp_path: Path) -> None:
     root, config = photographs
     run = RunFolder(tmp_path / "run")
-    done = stages.rescore(config, str(root / "archive"), run, QUIET)
+    done = rescore_module.rescore(config, str(root / "archive"), run, QUIET)
     scores = pq.read_table(run.scores_path).filter(pc.field("attribute") == "gender").to_pylist()
     people = {(p, i): [r for r in scores if (r["prompt_id"], r["index"]) == (p, i)] for p in ("women", "men", "both", "one") for i in (0, 1)}  # fmt: skip
     assert {key: len(rows) for key, rows in people.items()} == {(p, i): 1 if p == "one" else 3 for p, i in people}
@@ -343,7 +344,7 @@ def test_photographs_are_read_face_by_face(photographs: tuple[Path, RunConfig], 
             assert [row["decision"] for row in rows] == wanted  # from left to right
             assert [30 + 270 * n < row["box"][0] < 270 * (n + 1) for n, row in enumerate(rows)] == [True] * 3
     assert people["one", 0][0]["box"] is not None
-    metrics = done.metrics
+    metrics = done.metrics.document()
     counts = {prompt["id"]: prompt["counts"] for prompt in metrics["prompts"]}
     assert (counts["women"]["woman"], counts["men"]["man"], counts["both"]["mixed"]) == (2, 2, 2)
     assert {p["id"]: p["unanimous"] for p in metrics["prompts"] if p["id"] != "one"} == {
@@ -359,9 +360,9 @@ def test_photographs_are_read_face_by_face(photographs: tuple[Path, RunConfig], 
     assert found["other"] is None
     assert done.work == {"scored": 8}
     # a repeated command has nothing to do, and another number of workers changes nothing
-    assert stages.rescore(config, str(root / "archive"), run, QUIET).work == {"scored": 0}
+    assert rescore_module.rescore(config, str(root / "archive"), run, QUIET).work == {"scored": 0}
     fewer = config.model_copy(update={"scoring": ScoringConfig(workers=0)})
-    stages.rescore(fewer, str(root / "archive"), RunFolder(tmp_path / "again"), QUIET)
+    rescore_module.rescore(fewer, str(root / "archive"), RunFolder(tmp_path / "again"), QUIET)
     assert pq.read_table(tmp_path / "again" / "scores.parquet").equals(pq.read_table(run.scores_path))
 
 
@@ -371,7 +372,7 @@ def test_relabelling_keeps_the_people_and_asks_no_detector(
 ) -> None:
     root, config = photographs
     run = RunFolder(tmp_path / "run")
-    stages.rescore(config, str(root / "archive"), run, QUIET)
+    rescore_module.rescore(config, str(root / "archive"), run, QUIET)
     monkeypatch.setattr("allfour.models.detectors.face.FaceDetector.__init__", None)  # would be an error to ask
     out = RunFolder(tmp_path / "out")
     relabelled = relabel(run, config.attributes.file, out, QUIET)
@@ -380,7 +381,7 @@ def test_relabelling_keeps_the_people_and_asks_no_detector(
     tables = [pq.read_table(r.scores_path, columns=columns) for r in (run, out)]
     assert tables[0].equals(tables[1])
     again = relabel(out, config.attributes.file, RunFolder(tmp_path / "third"), QUIET)
-    assert again.metrics["group_scenes"] == relabelled.metrics["group_scenes"]
+    assert again.metrics.document()["group_scenes"] == relabelled.metrics.document()["group_scenes"]
     with pytest.raises(ConfigError, match=r"classifier\.people.*allfour rescore"):
         relabel(
             run, config.attributes.file, RunFolder(tmp_path / "no"), QUIET, overrides=["classifier.people.enlarge=2"]
@@ -398,13 +399,13 @@ def test_without_a_detector_nobody_is_counted_and_that_is_said(
     root, config = photographs
     block = config.classifier.model_dump() | {"people": {"detector": "none"}}
     whole = RunConfig.model_validate(config.model_dump() | {"classifier": block})
-    done = stages.rescore(whole, str(root / "archive"), RunFolder(tmp_path / "run"), QUIET)
-    found = done.metrics["group_scenes"]
+    done = rescore_module.rescore(whole, str(root / "archive"), RunFolder(tmp_path / "run"), QUIET)
+    found = done.metrics.document()["group_scenes"]
     assert found["detector"] is None
     assert found["asked"] == {"prompts": 3, "images": 6, "counted": None}
     assert [p["id"] for p in found["prompts"]] == ["both", "men", "women"]
     assert all(p["counted"] is None and sum(p["read_whole"].values()) == 2 for p in found["prompts"])
-    assert any("nobody was counted" in warning for warning in done.metrics["warnings"])
+    assert any("nobody was counted" in warning for warning in done.metrics.document()["warnings"])
 
 
 # --- marks -----------------------------------------------------------------------------------------------------------

@@ -1,0 +1,111 @@
+"""What can be laid beside a run: a document in its folder, kept until the scores that it rests on are gone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from pydantic import ValidationError
+
+from allfour.errors import RunFolderError
+from allfour.pipeline.run.folder import RunFolder, fingerprint, write_json
+from allfour.pipeline.run.record import Note, Record
+
+BASIS_VERSION = 1
+"""Raise it when the same scores would give other analyses."""
+OUTDATED = "outdated"
+"""Code of the note that an analysis belongs to scores that the run no longer has."""
+
+
+def basis(run: RunFolder) -> str:
+    """Fingerprint of what any analysis of a run rests on: the scores, and how sets of them are counted."""
+    header = run.header()
+    config = header.get("config") or {}
+    return fingerprint(
+        BASIS_VERSION,
+        (header.get("stages") or {}).get("scores", {}).get("fingerprint"),
+        (header.get("attributes") or {}).get("headline"),
+        (config.get("prompts") or {}).get("set_size"),
+        (config.get("statistics") or {}).get("confidence"),
+    )
+
+
+class Analysis(Protocol):
+    """One analysis, as metrics.json and the report know it. All of them stand in `allfour.pipeline.analyses.listing`."""
+
+    @property
+    def name(self) -> str:
+        """Its key in metrics.json."""
+        ...
+
+    def summary(self, run: RunFolder) -> tuple[Record | None, Note | None]:
+        """What metrics.json says of it, and a note where what is kept belongs to scores that the run no longer has.
+
+        Raises
+        ------
+        RunFolderError
+            The kept document is damaged.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class KeptAnalysis:
+    """An analysis whose whole document is of one set of scores."""
+
+    name: str
+    file: str
+    """In the run folder."""
+    format: int
+    record: Callable[[dict[str, Any]], Record]
+    """The document -> its part of metrics.json. A document that is not as expected ends in KeyError, TypeError or ValueError."""
+    what: str
+    """In words, such as `a second opinion`."""
+    again: str
+    """The command that makes it, with RUN for the run folder."""
+
+    def write(self, run: RunFolder, document: dict[str, Any]) -> None:
+        """Keep a document, of the scores that stand."""
+        write_json(run.path / self.file, {"format": self.format, "basis": basis(run), **document})
+
+    def read(self, run: RunFolder) -> dict[str, Any] | None:
+        """The kept document, also one of earlier scores; None where there is none.
+
+        Raises
+        ------
+        RunFolderError
+            It is damaged, or of another format.
+        """
+        path = run.path / self.file
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+            if found["format"] != self.format or "basis" not in found:
+                raise ValueError("not of this version's format")
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, KeyError, TypeError):
+            raise self._damaged(run) from None
+        return dict(found)
+
+    def stands(self, run: RunFolder, document: dict[str, Any]) -> bool:
+        """Whether a kept document is of the scores that the run has."""
+        return bool(document.get("basis") == basis(run))
+
+    def summary(self, run: RunFolder) -> tuple[Record | None, Note | None]:
+        """See `Analysis`."""
+        found = self.read(run)
+        if found is None:
+            return None, None
+        if not self.stands(run, found):
+            text = f"{self.file} is of earlier scores and is left out: repeat `{self.again}`."
+            return None, Note(code=OUTDATED, text=text, about=self.name)
+        try:
+            return self.record(found), None
+        except (KeyError, TypeError, ValueError, AttributeError, ValidationError):
+            raise self._damaged(run) from None
+
+    def _damaged(self, run: RunFolder) -> RunFolderError:
+        again = self.again.replace("RUN", str(run.path))
+        return RunFolderError(f"{run.path / self.file}: not {self.what}, or damaged. Remove it, or repeat `{again}`")

@@ -1,0 +1,69 @@
+"""`allfour audit`: generate, score, measure, report; each stage only if it is not done."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from allfour.models.generators.base import estimate_of, facts_of, spent_of
+from allfour.pipeline.archives import open_source
+from allfour.pipeline.archives.options import ArchiveOptions
+from allfour.pipeline.commands import build
+from allfour.pipeline.commands.job import Job, RunSummary
+from allfour.pipeline.commands.progress import Reporter
+from allfour.pipeline.commands.report import finish_run
+from allfour.pipeline.commands.scoring import score
+from allfour.pipeline.commands.start import check_kind, start_run
+from allfour.pipeline.config import RunConfig
+from allfour.pipeline.generation.generate import generate_images
+from allfour.pipeline.generation.plan import Plan, make_plan
+from allfour.pipeline.generation.standing import images_fingerprint, take_over
+from allfour.pipeline.run.folder import IMAGES_STAGE, RunFolder, sweep_temp_files
+
+
+def audit(
+    config: RunConfig,
+    run: RunFolder,
+    reporter: Reporter,
+    calibration: Path | None = None,
+    *,
+    overwrite: bool = False,
+) -> RunSummary:
+    """Generate, score, measure, report.
+
+    Parameters
+    ----------
+    overwrite
+        Replace images that stand and were made for other requests, in place of refusing.
+    """
+    plan = make_plan(config)
+    job = Job.begin(config, run, reporter, calibration)
+    with run.lock():
+        check_kind(run, "audit")
+        generator = build.planned_generator(config, run, plan)
+        identity = dict(generator.identity())
+        stands = take_over(run, config, plan, identity, reporter.note, journal=run.journal_path, overwrite=overwrite)
+        sweep_temp_files(run.path)
+        start_run(run, config, job.attributes, kind="audit", generator=identity)
+        started = time.monotonic()
+        missing = [request for request in plan.requests if request.key not in stands]
+        if missing and (cost := estimate_of(generator, missing)) is not None:
+            reporter.note(cost)
+        with reporter.task("generating", len(plan.requests)) as task:
+            made = generate_images(run, plan, generator, advance=task.advance, skip=task.skip)
+        if (spent := spent_of(generator)) is not None:
+            run.update_header(spent=spent)
+        if made.made and (facts := facts_of(generator)):
+            run.update_header(generation=facts)
+        del generator  # a diffusion pipeline and a classifier need not fit into memory together
+        return finish_audit(job, plan, identity=identity, generated=made.made, seconds=time.monotonic() - started)
+
+
+def finish_audit(job: Job, plan: Plan, *, identity: Mapping[str, Any], generated: int, seconds: float) -> RunSummary:
+    """Score, measure and report a run whose images.parquet stands. The caller holds the lock."""
+    job.run.commit_stage(IMAGES_STAGE, images_fingerprint(identity, [r.key for r in plan.requests]), seconds=seconds)
+    source = open_source(str(job.run.path), options=ArchiveOptions(layout="run"))
+    scored = score(job, source, own_images=True)
+    return finish_run(job, work={"generated": generated, "scored": scored})

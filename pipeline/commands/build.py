@@ -1,0 +1,37 @@
+"""Backends of a config, built."""
+
+from __future__ import annotations
+
+from allfour.errors import ConfigError
+from allfour.models.attributes import AttributeSet
+from allfour.models.classifiers.base import Classifier
+from allfour.models.generators.base import Generator, settle
+from allfour.models.settings import named_if_missing
+from allfour.pipeline.config import RunConfig
+from allfour.pipeline.generation.plan import Plan
+from allfour.pipeline.run.folder import RunFolder
+
+
+def build_classifier(config: RunConfig, attributes: AttributeSet) -> Classifier:
+    """The configured classifier. Raises ClassifierError, ConfigError."""
+    settings = config.classifier
+    with named_if_missing(settings, f"classifier.backend={settings.backend}"):
+        return settings.build(attributes=attributes)
+
+
+def build_generator(config: RunConfig, run: RunFolder) -> Generator:
+    """The configured generator. Raises BackendError, ConfigError."""
+    settings = config.generator
+    if settings is None:
+        raise ConfigError(
+            "generator is not set: an audit makes images. To score images that exist, use `allfour rescore SOURCE`"
+        )
+    with named_if_missing(settings, f"generator.backend={settings.backend}"):
+        return settings.build(ledger=run.ledger_path)
+
+
+def planned_generator(config: RunConfig, run: RunFolder, plan: Plan) -> Generator:
+    """The configured generator, settled for this plan as the run began. Raises BackendError, ConfigError."""
+    generator = build_generator(config, run)
+    settle(generator, images=len(plan.requests), earlier=run.header().get("generator"))
+    return generator

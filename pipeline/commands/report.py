@@ -1,0 +1,127 @@
+"""`allfour report`, and the two last stages of every command: the tables of a run -> metrics.json -> report.html."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from allfour.pipeline.analyses.against import write_against
+from allfour.pipeline.analyses.listing import with_analyses
+from allfour.pipeline.analyses.second_opinion import write_second_opinion
+from allfour.pipeline.commands.job import Job, RunSummary
+from allfour.pipeline.commands.progress import Reporter
+from allfour.pipeline.config import load_reference
+from allfour.pipeline.metrics.calibration import run_calibration_of
+from allfour.pipeline.metrics.compute import METRICS_VERSION, compute_metrics
+from allfour.pipeline.metrics.scenes import scene_notes, scenes_of_run
+from allfour.pipeline.metrics.tallies import tally
+from allfour.pipeline.report import write_report
+from allfour.pipeline.report.exports import write_prompts_csv
+from allfour.pipeline.run.documents import read_metrics
+from allfour.pipeline.run.folder import RunFolder, fingerprint, utc_now, write_json
+from allfour.pipeline.run.metrics import Metrics
+
+
+def report_again(
+    run: RunFolder,
+    calibration: Path | None = None,
+    *,
+    second_opinion_of: RunFolder | None = None,
+    against: RunFolder | None = None,
+) -> RunSummary:
+    """Metrics and report of a scored run, from its tables and its own header.
+
+    Parameters
+    ----------
+    second_opinion_of
+        A run of another classifier over the same images, to say how far the two agree.
+    against
+        A run of the same prompts and classifier, to be marked beside every prompt.
+
+    Raises
+    ------
+    ConfigError
+        It is no run folder, its scores do not stand, or one of the other runs is not fit for what it is asked for.
+    """
+    job = Job.of_run(run, Reporter(quiet=True), calibration)
+    with run.lock():
+        if second_opinion_of is not None:
+            write_second_opinion(run, second_opinion_of)
+        if against is None:
+            return finish_run(job, work={})
+        measure(job)
+        write_against(run, against)
+        return refresh(run, work={})
+
+
+def finish_run(job: Job, *, work: Mapping[str, int]) -> RunSummary:
+    """Metrics and report of a run whose tables stand."""
+    metrics = measure(job)
+    return RunSummary(run=job.run.path, metrics=metrics, report=render(job.run, metrics), work=work)
+
+
+def measure(job: Job) -> Metrics:
+    """Compute and write metrics.json and prompts.csv.
+
+    Raises
+    ------
+    ConfigError
+        The calibration that was given is not one of this run's classifier.
+    """
+    started = time.monotonic()
+    run, config, attributes = job.run, job.config, job.attributes
+    header = run.header()
+    known, unfit = run_calibration_of(run.path, job.calibration, header["classifier"], attributes)
+    reference = load_reference(config.reference.file) if config.reference else None
+    names = [attributes.headline, *(name for name in attributes.attributes if name != attributes.headline)]
+    counted = tally(run, attributes=names, set_size=config.prompts.set_size)
+    metrics = compute_metrics(
+        counted,
+        labels={name: attributes.labels(name) for name in names},
+        headline=attributes.headline,
+        set_size=config.prompts.set_size,
+        confidence=config.statistics.confidence,
+        reference=reference,
+        calibration=known,
+    )
+    scenes = scenes_of_run(
+        run,
+        counted.prompts,
+        headline=attributes.headline,
+        labels=attributes.labels(attributes.headline),
+        confidence=config.statistics.confidence,
+    )
+    notes = [*([unfit] if unfit is not None else []), *scene_notes(scenes)]
+    metrics = with_analyses(metrics.model_copy(update={"group_scenes": scenes}).noted(*notes), run)
+    _write(run, metrics)
+    stage = fingerprint(METRICS_VERSION, header.get("stages", {}).get("scores", {}).get("fingerprint"))
+    run.commit_stage("metrics", stage, seconds=time.monotonic() - started)
+    return metrics
+
+
+def _write(run: RunFolder, metrics: Metrics) -> None:
+    write_json(run.metrics_path, metrics.document())
+    write_prompts_csv(run.path, metrics)
+
+
+def render(run: RunFolder, metrics: Metrics) -> Path:
+    """Write report.html."""
+    run.check_measured()
+    started = time.monotonic()
+    counts = metrics.accounting.document()
+    run.update_header(counts=counts, finished=utc_now())
+    path = write_report(run.path, metrics)
+    run.commit_stage("report", fingerprint(counts), seconds=time.monotonic() - started)
+    return path
+
+
+def refresh(run: RunFolder, *, work: Mapping[str, int]) -> RunSummary:
+    """Put what stands beside the tables, such as sensitivity.json, into metrics.json, and write the report again.
+
+    The other metrics stay as they are.
+    """
+    run.check_measured()
+    metrics = with_analyses(read_metrics(run.path), run)
+    write_json(run.metrics_path, metrics.document())
+    return RunSummary(run=run.path, metrics=metrics, report=render(run, metrics), work=work)

@@ -1,0 +1,126 @@
+"""`allfour rescore`: score images that exist, measure, report; each stage only if it is not done."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from allfour.pipeline.archives import open_source
+from allfour.pipeline.archives.base import ArchiveSource
+from allfour.pipeline.archives.marked import MarkedSource
+from allfour.pipeline.archives.options import ArchiveOptions
+from allfour.pipeline.commands import build
+from allfour.pipeline.commands.job import Job, RunSummary
+from allfour.pipeline.commands.progress import Reporter
+from allfour.pipeline.commands.report import finish_run
+from allfour.pipeline.commands.scoring import score, score_shards
+from allfour.pipeline.commands.start import check_apart, check_kind, check_source, start_run
+from allfour.pipeline.config import RunConfig, load_prompts
+from allfour.pipeline.run.columns import SEVERAL
+from allfour.pipeline.run.folder import (
+    RunFolder,
+    RunFolderBusyError,
+    package_versions,
+    sweep_temp_files,
+    utc_now,
+    write_json,
+)
+from allfour.pipeline.scoring.engines import share_of
+from allfour.pipeline.scoring.engines.base import part_store
+
+
+@dataclass(frozen=True, slots=True)
+class RankSummary:
+    """What a rank did that did not end the run."""
+
+    run: Path
+    rank: int
+    world_size: int
+    scored: int
+    """Images that this process scored."""
+    shards_left: int
+    """Shards of any rank that are not done; 0 where another rank is ending the run."""
+
+
+def rescore(
+    config: RunConfig,
+    location: str,
+    run: RunFolder,
+    reporter: Reporter,
+    calibration: Path | None = None,
+    *,
+    engine_name: str = "local",
+    overwrite: bool = False,
+) -> RunSummary:
+    """Score images that exist, measure, report.
+
+    Parameters
+    ----------
+    overwrite
+        Replace the result of another source, in place of refusing.
+    """
+    job = Job.begin(config, run, reporter, calibration)
+    check_apart(run, location)
+    source = open_archive(location, config)
+    with run.lock():
+        check_kind(run, "rescore")
+        check_source(run, source, overwrite=overwrite)
+        sweep_temp_files(run.path)
+        start_run(run, config, job.attributes, kind="rescore", source=dict(source.identity()))
+        scored = score(job, source, own_images=False, engine_name=engine_name)
+        return finish_run(job, work={"scored": scored})
+
+
+def rescore_rank(
+    config: RunConfig,
+    location: str,
+    run: RunFolder,
+    reporter: Reporter,
+    calibration: Path | None = None,
+    *,
+    rank: int,
+    world_size: int,
+    overwrite: bool = False,
+) -> RunSummary | RankSummary:
+    """One rank's share of `rescore`. The rank that finds every shard done ends the run; the others leave it to that one."""
+    job = Job.begin(config, run, reporter, calibration)
+    check_apart(run, location)
+    source = open_archive(location, config)
+    shards = list(source.shards())
+    share = share_of(shards, rank=rank, world_size=world_size)
+    started = utc_now()
+    with run.lock(shared=True):
+        check_kind(run, "rescore")
+        check_source(run, source, overwrite=overwrite)
+        classifier = build.build_classifier(config, job.attributes)
+        scored = score_shards(job, source, share, classifier=classifier)
+        write_json(
+            run.ranks_folder / f"rank-{rank}-of-{world_size}.json",
+            {"shards": len(share), "scored": scored, "started": started, "finished": utc_now(),
+             "classifier": dict(classifier.identity()), "versions": package_versions()},
+        )  # fmt: skip
+    # Looked at without the lock: of ranks that end at the same moment, one at least sees all done and finds the folder free.
+    store = part_store(run.path, classifier, config.scoring)
+    left = sum(not store.done(shard) for shard in shards)
+    if not left:
+        del classifier
+        with contextlib.suppress(RunFolderBusyError):
+            return rescore(config, location, run, reporter, calibration, overwrite=overwrite)
+    return RankSummary(run=run.path, rank=rank, world_size=world_size, scored=scored, shards_left=left)
+
+
+def open_archive(location: str, config: RunConfig) -> ArchiveSource:
+    """The archive at a location, with the config's prompts marked that ask for several people."""
+    source = open_source(location, options=archive_options(config))
+    known = load_prompts(config.prompts.file).prompts if config.prompts.file is not None else ()
+    several = frozenset(prompt.key for prompt in known if prompt.people == SEVERAL)
+    return MarkedSource(source, several) if several else source
+
+
+def archive_options(config: RunConfig) -> ArchiveOptions:
+    """Reading options of a config, with its prompt set where it names one."""
+    prompts = {}
+    if config.prompts.file is not None:
+        prompts = {p.key: (p.text, p.group) for p in load_prompts(config.prompts.file).prompts}
+    return ArchiveOptions(**config.archive.model_dump(), prompts=prompts)

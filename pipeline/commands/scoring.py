@@ -1,0 +1,62 @@
+"""The scoring stage of a command: every shard that is not done, and the tables of all."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from functools import partial
+
+from allfour.models.classifiers.base import Classifier
+from allfour.pipeline.archives.base import ArchiveSource, Shard
+from allfour.pipeline.commands import build
+from allfour.pipeline.commands.job import Job
+from allfour.pipeline.run.folder import TABLE_STAGES, fingerprint
+from allfour.pipeline.scoring.engines import ScoringJob, engine
+from allfour.pipeline.scoring.engines.base import part_store
+
+
+def score(job: Job, source: ArchiveSource, *, own_images: bool, engine_name: str = "local") -> int:
+    """Score every shard that is not done, and merge; returns the number of images scored now.
+
+    Parameters
+    ----------
+    own_images
+        Whether the run made the images, so that images.parquet stands already.
+    """
+    started = time.monotonic()
+    run, config = job.run, job.config
+    shards = list(source.shards())
+    classifier = build.build_classifier(config, job.attributes)
+    identity = dict(classifier.identity())
+    store = part_store(run.path, classifier, config.scoring)
+    stage = fingerprint([(s.id, store.wanted(s.fingerprint)) for s in shards])
+    tables = (run.scores_path,) if own_images else (run.scores_path, run.images_path)
+    if run.stage_done("scores", stage, *tables):
+        run.update_header(classifier=identity)
+        job.reporter.note("scores stand already: nothing to score")
+        return 0
+    run.forget_stages(*TABLE_STAGES, classifier=identity)
+    scored = score_shards(job, source, shards, classifier=classifier, engine_name=engine_name)
+    listed, rows = store.merge([s.id for s in shards], images=not own_images)
+    run.commit_stage("scores", stage, seconds=time.monotonic() - started, images=listed or None, rows=rows)
+    return scored
+
+
+def score_shards(
+    job: Job, source: ArchiveSource, shards: Sequence[Shard], *, classifier: Classifier, engine_name: str = "local"
+) -> int:
+    """Commit every shard that is not done; returns the number of images scored."""
+    config = job.config.scoring
+    store = part_store(job.run.path, classifier, config)
+    todo = [shard for shard in shards if not store.done(shard)]
+    total = sum(s.images or 0 for s in shards) if all(s.images is not None for s in shards) else None
+    work = ScoringJob(
+        run=job.run.path.resolve(),
+        source=source,
+        config=config,
+        build=partial(build.build_classifier, job.config, job.attributes),
+        actors=config.actors,
+    )
+    with job.reporter.task("scoring", total) as task:
+        task.skip(sum(s.images or 0 for s in shards) - sum(s.images or 0 for s in todo))
+        return engine(engine_name).score(work, todo, classifier=classifier, advance=task.advance)

@@ -1,0 +1,53 @@
+"""run.json, format 1: what a run was made with, and which of its stages are done."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from allfour.pipeline.run.record import Record
+
+
+class Stage(Record):
+    """A stage that is done: its table stands, made from inputs and a config of this fingerprint."""
+
+    fingerprint: str | None = None
+    seconds: float | None = None
+    finished: str | None = None
+
+
+class Header(Record):
+    """The whole of run.json."""
+
+    format: Literal[1]
+    kind: str | None = None
+    """The command that made it: audit or rescore."""
+    name: str | None = None
+    notice: str | None = None
+    """A banner for the report."""
+    created: str | None = None
+    finished: str | None = None
+    config: Any = None
+    """As it was resolved: see `allfour.pipeline.config.recorded_config`."""
+    attributes: Any = None
+    versions: dict[str, Any] = Field(default_factory=dict)
+    git: dict[str, Any] | None = None
+    generator: Any = None
+    """Identity of what made the images."""
+    generation: dict[str, Any] | None = None
+    """How it worked."""
+    spent: dict[str, Any] | None = None
+    source: Any = None
+    """Identity of the archive of images that existed."""
+    classifier: Any = None
+    relabelled_from: Any = None
+    counts: dict[str, Any] = Field(default_factory=dict)
+    stages: dict[str, Stage] = Field(default_factory=dict)
+
+    @property
+    def drawn_world(self) -> bool:
+        """Whether the images were drawn by the embedded renderer, so that nothing is found about a real model."""
+        if not isinstance(self.generator, dict):
+            return False
+        return bool(self.generator.get("drawn_world")) or self.generator.get("backend") == "portrait-renderer"
