@@ -17,7 +17,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -29,7 +29,7 @@ from allfour.models.generators._openai.download import Downloader, is_inside
 from allfour.models.generators._openai.ledger import Ledger, LedgerTotals, fingerprint, read_totals
 from allfour.models.generators._openai.pacing import Pacer
 from allfour.models.generators._openai.preflight import Preflight, check_models, missing_model
-from allfour.models.generators._openai.secrets import Scrubber, read_key
+from allfour.models.generators._openai.secrets import Scrubber, read_headers, read_key
 from allfour.models.generators._openai.settings import DEFAULT_BASE_URL, NANO, Settings, SettingsError, money, to_nano
 from allfour.models.generators._openai.workers import Workers
 from allfour.models.generators.base import GenerationRequest, GeneratorSettings, Outcome
@@ -61,6 +61,7 @@ class CostEstimate:
     already_spent: float
     """From the run's ledger, with what was in flight at a crash."""
     max_cost: float | None
+    currency: str | None = None
 
     @property
     def fits(self) -> bool:
@@ -74,9 +75,9 @@ class CostEstimate:
         head = f"{_count(self.images, 'image')} in {_count(self.api_requests, 'request')}"
         if self.cost is None:
             return f"{head}; cost unknown, as generator.price_per_image is not set."
-        text = f"{head}, about {money(self.cost)} at {self.price_per_image:g} each"
+        text = f"{head}, about {money(self.cost, self.currency)} at {self.price_per_image:g} each"
         if self.already_spent:
-            text += f", after {money(self.already_spent)} spent before"
+            text += f", after {money(self.already_spent, self.currency)} spent before"
         if self.max_cost is not None:
             text += f"; the limit is {self.max_cost:g}" + (
                 "" if self.fits else ", which will stop the run before its end"
@@ -122,6 +123,12 @@ class OpenAIImages:
         base_url: address of the API, ending in /v1 as a rule. None: `OPENAI_BASE_URL`, else the provider's.
         api_key_env: name of the environment variable with the key. A server at a local address needs none.
         size, quality, response_format: sent where set. gpt-image models take no `response_format`.
+        endpoint: `images` (POST /images/generations), or `chat` (POST /chat/completions) for models that draw in a chat.
+        preflight: what a model that the server does not list means: `strict` ends the run, `warn` warns, `off` does not ask.
+        currency: three letters, for messages and the run's header.
+        query: sent in the address of every request, such as `api-version`.
+        extra_headers: sent with every request; "{env:NAME}" in a value stands for an environment variable.
+        api_key_header: the header that carries the key; None: `Authorization: Bearer`.
         images_per_request: images of one prompt asked for at once (the field `n`), 1 to 10. A policy that withholds
             one image refuses the whole request, so 1 loses the fewest.
         concurrency: requests under way at once.
@@ -156,6 +163,12 @@ class OpenAIImages:
         timeout: float = 120.0,
         max_retries: int = 5,
         extra_body: Mapping[str, Any] | None = None,
+        endpoint: str = "images",
+        preflight: str = "strict",
+        currency: str | None = None,
+        query: Mapping[str, str] | None = None,
+        extra_headers: Mapping[str, str] | None = None,
+        api_key_header: str | None = None,
         ledger_path: str | Path | None = None,
     ) -> None:
         self._settings = Settings(
@@ -173,6 +186,12 @@ class OpenAIImages:
             timeout=timeout,
             max_retries=max_retries,
             extra_body=dict(extra_body or {}),
+            endpoint=endpoint,
+            preflight=preflight,
+            currency=currency,
+            query=dict(query or {}),
+            extra_headers=dict(extra_headers or {}),
+            api_key_header=api_key_header,
         )
         self._ledger_path = Path(ledger_path) if ledger_path is not None else None
         self._preflight: Preflight | None = None
@@ -184,7 +203,7 @@ class OpenAIImages:
     def identity(self) -> Mapping[str, Any]:
         """What decides the images: backend, model, address and the fields sent. Not how fast or how dear they come."""
         s = self._settings
-        return {
+        identity = {
             "backend": "openai-images",
             "model": s.model,
             "base_url": s.base_url,
@@ -192,6 +211,12 @@ class OpenAIImages:
             "quality": s.quality,
             "extra_body": dict(s.extra_body),
         }
+        # Named where they are set alone, so that runs from before they existed go on.
+        return (
+            identity
+            | ({"query": dict(s.query)} if s.query else {})
+            | ({"endpoint": "chat"} if s.endpoint == "chat" else {})
+        )
 
     def estimate(self, requests: Iterable[GenerationRequest]) -> CostEstimate:
         """What generating `requests` would cost. Sends nothing."""
@@ -207,6 +232,7 @@ class OpenAIImages:
             cost=None if s.price_per_image is None else images * s.price_nano / NANO,
             already_spent=self.spent().spent,
             max_cost=s.max_cost,
+            currency=s.currency,
         )
 
     def spent(self) -> LedgerTotals:
@@ -215,7 +241,7 @@ class OpenAIImages:
         Raises:
             BackendError: the ledger cannot be read.
         """
-        return read_totals(self._ledger_path)
+        return replace(read_totals(self._ledger_path), currency=self._settings.currency)
 
     def facts(self) -> Mapping[str, Any]:
         """What the server did that no image shows: images that it sent beyond those asked for."""
@@ -285,13 +311,15 @@ class OpenAIImages:
         """
         s = self._settings
         key = read_key(s.api_key_env, required=not s.host_is_local_name and s.api_key_env is not None)
-        scrub = Scrubber(key)
+        headers, secrets = read_headers(s.extra_headers)
+        scrub = Scrubber(key, *secrets)
         try:
             from allfour.models.generators._openai.client import build_client
         except ImportError as error:
             raise BackendError(f"{_INSTALL_HINT} ({error})") from None
         pacer = Pacer(s.images_per_minute)
-        return build_client(s, key, ledger=ledger, pacer=pacer, stop=stop, judge=self._judge(scrub)), scrub
+        client = build_client(s, key, headers=headers, ledger=ledger, pacer=pacer, stop=stop, judge=self._judge(scrub))
+        return client, scrub
 
     def _judge(self, scrub: Scrubber) -> Any:
         s = self._settings
@@ -381,7 +409,7 @@ def _budget_reached(ledger: Ledger, settings: Settings) -> str:
     spent = ledger.totals().spent
     return (
         f"generator.max_cost of {settings.max_cost:g} leaves no room for another image at {settings.price_per_image:g} "
-        f"({money(spent)} spent, by the run's ledger). Raise generator.max_cost to go on."
+        f"({money(spent, settings.currency)} spent, by the run's ledger). Raise generator.max_cost to go on."
     )
 
 

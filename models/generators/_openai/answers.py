@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
+import email.utils
 import html
 import json
+import math
 import re
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from allfour.models.generators._openai.moderation import flagged, moderation_code, normal, withheld_item
 from allfour.models.generators._openai.secrets import Scrubber
-
-MODERATION_CODES = frozenset(
-    {"content_policy_violation", "moderation_blocked", "content_filter", "contentfilter", "respect_moderation"}
-)
-"""Codes that say a policy withheld the image: the provider's two, the filter of its other host, and one of our own for
-servers that mark a withheld item with `respect_moderation: false` and leave it empty."""
 
 QUOTA_CODES = frozenset(
     {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active", "account_deactivated"}
 )
 MODEL_CODES = frozenset({"model_not_found", "model_deprecated", "invalid_model", "unknown_model"})
 
-_SAFETY_SENTENCE = "rejected as a result of our safety system"
 _MODEL_GONE = re.compile(r"does not exist|not found|has been (?:deprecated|removed|shut ?down|retired)", re.IGNORECASE)
 _TITLE = re.compile(r"<title[^>]*>(.*?)</title>", re.IGNORECASE | re.DOTALL)
 _CLIENT_WAITS_AT_MOST = 120.0
@@ -65,8 +62,8 @@ class Item:
     b64: str | None
     url: str | None
     revised_prompt: str | None
-    withheld: str | None
-    """Reason, where the entry says that a policy withheld this image."""
+    withheld: tuple[str, str] | None
+    """Code and reason, where the entry says that a policy withheld this image."""
 
     @property
     def empty(self) -> bool:
@@ -80,6 +77,8 @@ class Answer:
     usage: Mapping[str, Any] | None
     error: ServerError | None
     """Set where a success status carries an error body, as some compatible servers do."""
+    withheld: tuple[str, str] | None = None
+    """Code and reason, where an answer without any image says that a policy withheld all of them."""
 
 
 def read_error(body: bytes, content_type: str = "") -> ServerError:
@@ -112,7 +111,7 @@ def _error_in(parsed: object) -> ServerError | None:
                 )
     message = _text(parsed.get("message")) or _text(parsed.get("msg")) or _text(parsed.get("title"))
     code = _text(parsed.get("code"))
-    kind = _text(parsed.get("type"))
+    kind = _text(parsed.get("type")) or _text(parsed.get("name"))
     if not (message or code or kind):
         return None
     location = parsed.get("loc")
@@ -151,7 +150,7 @@ def judge(
     request alike, so it stops the run and is not booked as 80 failures.
     """
     error = read_error(body, headers.get("content-type", ""))
-    code = _normal(error.code) or _normal(error.kind) or f"http_{status}"
+    code = normal(error.code) or normal(error.kind) or f"http_{status}"
     said = f"HTTP {status}: {scrub(error.message)}"
     shown_code = scrub(code, limit=80)
     raw_id = headers.get("x-request-id")
@@ -160,9 +159,8 @@ def judge(
     def verdict(kind: VerdictKind, message: str, *, model_missing: bool = False) -> Verdict:
         return Verdict(kind, message, shown_code, request_id, model_missing)
 
-    codes = {_normal(error.code), _normal(error.kind)}
-    if codes & MODERATION_CODES or (status == 400 and _SAFETY_SENTENCE in error.message.lower()):
-        found = next((c for c in codes if c in MODERATION_CODES), "content_policy_violation")
+    codes = {normal(error.code), normal(error.kind)}
+    if found := moderation_code(status, (error.code, error.kind), error.message, _parsed(body)):
         return Verdict("refused", scrub(error.message), found, request_id)
     if status == 401:
         return verdict(
@@ -187,9 +185,12 @@ def judge(
             f"The server has no image generation at this address ({said}). "
             "Check generator.base_url; it usually ends in /v1.",
         )
-    wait = _retry_after(headers)
-    if status == 429 and wait is not None and wait > _CLIENT_WAITS_AT_MOST:
-        return verdict("stop", f"The server asks to wait {wait:.0f} s, longer than the client waits ({said}).")
+    wait = retry_after(headers)
+    if wait is not None and wait > _CLIENT_WAITS_AT_MOST and (status == 429 or status >= 500):
+        return verdict(
+            "stop",
+            f"The server asks to wait {_span(wait)}, longer than the {_CLIENT_WAITS_AT_MOST:.0f} s that the client waits ({said}).",
+        )
     if status in (400, 422) and error.param in own_fields:
         return verdict(
             "stop",
@@ -208,21 +209,40 @@ def _is_missing_model(status: int, error: ServerError, codes: set[str]) -> bool:
     return status in (400, 404, 410, 422) and names_model and bool(_MODEL_GONE.search(error.message))
 
 
-def _normal(code: str | None) -> str:
-    return (code or "").strip().lower().replace("-", "_").replace(" ", "_")
-
-
 def _setting_name(param: str | None) -> str:
     return "images_per_request" if param == "n" else (param or "")
 
 
-def _retry_after(headers: Mapping[str, str]) -> float | None:
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds that a server asks to wait, from `retry-after-ms` or `retry-after` (seconds or a date); None where it does not say.
+
+    Never negative, and infinite for numbers that no clock holds.
+    """
     for name, divisor in (("retry-after-ms", 1000.0), ("retry-after", 1.0)):
         try:
-            return float(headers.get(name, "")) / divisor
+            seconds = float(headers.get(name, "")) / divisor
         except ValueError:
             continue
-    return None
+        return None if math.isnan(seconds) else max(0.0, seconds)
+    try:
+        date = email.utils.parsedate_tz(headers.get("retry-after", ""))
+        return None if date is None else max(0.0, email.utils.mktime_tz(date) - time.time())
+    except (TypeError, ValueError, OverflowError, OSError):
+        return None
+
+
+def _span(seconds: float) -> str:
+    """A time in words that stay short whatever the number."""
+    if seconds < 7200:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 3600:.0f} hours" if seconds < 100 * 3600 else "more than four days"
+
+
+def _parsed(body: bytes) -> object:
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError):
+        return None
 
 
 def read_answer(body: bytes, content_type: str = "") -> Answer:
@@ -240,12 +260,13 @@ def read_answer(body: bytes, content_type: str = "") -> Answer:
     data = parsed.get("data")
     if data is None:
         error = _error_in(parsed) if any(parsed.get(f) for f in ("error", "detail", "errors")) else None
-        return Answer((), {}, None, error)
+        return Answer((), {}, None, error, withheld=None if error else withheld_item(parsed, has_image=False))
     if not isinstance(data, list):
         raise BadAnswerError(f"the answer's data is no list but {type(data).__name__}")
     usage = parsed.get("usage")
+    items = tuple(_item(entry, parsed, place) for place, entry in enumerate(data))
     return Answer(
-        items=tuple(_item(entry) for entry in data),
+        items=items,
         details={
             k: v
             for k in ("created", "size", "quality", "background", "output_format", "model")
@@ -253,20 +274,70 @@ def read_answer(body: bytes, content_type: str = "") -> Answer:
         },
         usage=_numbers(usage) or None,
         error=None,
+        withheld=None if items else withheld_item(parsed, has_image=False),
     )
 
 
-def _item(entry: object) -> Item:
+def read_chat_answer(body: bytes, content_type: str = "") -> Answer:
+    """The images in the answer of a chat model: `message.images`, or parts of `message.content`, as `image_url`.
+
+    A model that answers in words alone has declined: its words are the reason.
+
+    Raises:
+        BadAnswerError: not JSON, or JSON without a choice and without an error.
+    """
+    parsed = _parsed(body)
+    if not isinstance(parsed, Mapping):
+        raise BadAnswerError(f"the answer is not a JSON object but {_plain(body, content_type)}")
+    choices = parsed.get("choices")
+    if not isinstance(choices, list) or not choices or not isinstance(choices[0], Mapping):
+        error = _error_in(parsed) if any(parsed.get(f) for f in ("error", "detail", "errors")) else None
+        if error is None:
+            raise BadAnswerError("the answer has no choices")
+        return Answer((), {}, None, error)
+    choice = choices[0]
+    message = choice.get("message")
+    message = message if isinstance(message, Mapping) else {}
+    content = message.get("content")
+    parts = [p for p in (message.get("images"), content) if isinstance(p, list)]
+    urls = [url for part in parts for p in part if (url := _image_url(p))]
+    details = {"model": model} if (model := _filled(parsed.get("model"))) and len(model) <= 200 else {}
+    usage = _numbers(parsed.get("usage")) or None
+    if urls:
+        return Answer(tuple(Item(None, url, None, None) for url in urls), details, usage, None)
+    return Answer((), details, usage, None, withheld=_declined(choice, message, content))
+
+
+def _image_url(part: object) -> str | None:
+    if not isinstance(part, Mapping):
+        return None
+    found = part.get("image_url")
+    return _filled(found.get("url")) if isinstance(found, Mapping) else _filled(found)
+
+
+def _declined(choice: Mapping[str, Any], message: Mapping[str, Any], content: object) -> tuple[str, str] | None:
+    """Why a chat model sent no image, where it says so."""
+    if refusal := _filled(message.get("refusal")):
+        return "refusal", refusal
+    if (withheld := withheld_item(choice, has_image=False)) is not None:
+        return withheld
+    error = choice.get("error")
+    if isinstance(error, Mapping) and (withheld := withheld_item({"error": error}, has_image=False)) is not None:
+        return withheld
+    if isinstance(content, list):
+        content = " ".join(t for p in content if isinstance(p, Mapping) and (t := _filled(p.get("text"))))
+    said = _filled(content)
+    return ("answered_in_words", said) if said else None
+
+
+def _item(entry: object, answer: Mapping[str, Any], place: int) -> Item:
     if not isinstance(entry, Mapping):
         return Item(None, None, None, None)
     b64, url, revised = (_filled(entry.get(k)) for k in ("b64_json", "url", "revised_prompt"))
-    withheld = None
-    if b64 is None and url is None:
-        error = _error_in(entry) if entry.get("error") else None
-        if error and {_normal(error.code), _normal(error.kind)} & MODERATION_CODES:
-            withheld = error.message
-        elif entry.get("respect_moderation") is False:
-            withheld = "the server's moderation withheld the image"
+    withheld = withheld_item(entry, has_image=b64 is not None or url is not None)
+    for name in ("nsfw_content_detected", "has_nsfw_concepts"):  # beside `data`, one mark per image
+        if withheld is None and flagged(answer.get(name), place):
+            withheld = name, f"the server marks the image: {name}"
     return Item(b64, url, revised, withheld)
 
 

@@ -9,10 +9,18 @@ import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urljoin
 
 import openai
 
-from allfour.models.generators._openai.answers import Answer, BadAnswerError, Item, Verdict, read_answer
+from allfour.models.generators._openai.answers import (
+    Answer,
+    BadAnswerError,
+    Item,
+    Verdict,
+    read_answer,
+    read_chat_answer,
+)
 from allfour.models.generators._openai.bytes_check import NotAnImageError, check_image, decode_base64
 from allfour.models.generators._openai.client import AnswerTooLargeError, Call, Judge, StoppedError, current_call
 from allfour.models.generators._openai.download import Downloader, DownloadError
@@ -129,19 +137,8 @@ class Asker:
 
     def _ask(self, call: Call, group: Group) -> CallResult:
         settings = self._settings
-        fields: dict[str, Any] = {
-            "model": settings.model,
-            "prompt": group.requests[0].prompt,
-            "n": len(group.requests),
-            "size": settings.size,
-            "quality": settings.quality,
-            "response_format": settings.response_format,
-            "extra_body": settings.body_for(group.requests[0].seed) or None,
-        }
         try:
-            raw: Any = self._client.images.with_raw_response.generate(
-                **{name: value for name, value in fields.items() if value is not None}
-            )
+            raw = self._send(group)
         except openai.APIStatusError as error:
             response = error.response
             return self._turned_down(group, self._judge(response.status_code, response.content, response.headers))
@@ -156,7 +153,8 @@ class Asker:
             call.between_attempts = False
         response = raw.http_response
         try:
-            answer = read_answer(response.content, response.headers.get("content-type", ""))
+            read = read_chat_answer if settings.endpoint == "chat" else read_answer
+            answer = read(response.content, response.headers.get("content-type", ""))
         except BadAnswerError as error:
             self._end(call, "unknown", code="bad_answer")
             return self._failed(group, str(error))
@@ -165,6 +163,29 @@ class Asker:
             self._end(call, "rejected", code=verdict.code)
             return self._turned_down(group, verdict)
         return self._take(call, group, answer, response.headers.get("x-request-id"))
+
+    def _send(self, group: Group) -> Any:
+        """The raw answer to one group. Raises what the client raises."""
+        settings = self._settings
+        prompt, extra = group.requests[0].prompt, settings.body_for(group.requests[0].seed)
+        if settings.endpoint == "chat":
+            return self._client.chat.completions.with_raw_response.create(
+                model=settings.model,
+                messages=[{"role": "user", "content": prompt}],
+                extra_body={"modalities": ["image", "text"], **extra},
+            )
+        fields: dict[str, Any] = {
+            "model": settings.model,
+            "prompt": prompt,
+            "n": len(group.requests),
+            "size": settings.size,
+            "quality": settings.quality,
+            "response_format": settings.response_format,
+            "extra_body": extra or None,
+        }
+        return self._client.images.with_raw_response.generate(
+            **{name: value for name, value in fields.items() if value is not None}
+        )
 
     def _turned_down(self, group: Group, verdict: Verdict) -> CallResult:
         if verdict.kind == "refused":
@@ -192,11 +213,11 @@ class Asker:
         details = {**self._scrub.deep(dict(answer.details)), "request_id": shown_id}
         ready: list[Outcome] = []
         to_fetch: list[tuple[GenerationRequest, Item]] = []
+        if answer.withheld is not None:
+            ready += [self._withheld(request, answer.withheld, shown_id) for request in group.requests]
         for request, item in pairs:
             if item.withheld is not None:
-                ready.append(
-                    Refused(request, reason=self._scrub(item.withheld), code="respect_moderation", request_id=shown_id)
-                )
+                ready.append(self._withheld(request, item.withheld, shown_id))
             elif item.b64 is not None:
                 ready.append(self._decoded(request, item, details))
             elif item.url is not None:
@@ -225,6 +246,10 @@ class Asker:
             return self._failed(group, f"the server answered {empty} times in a row without an image")
         return CallResult(tuple(ready), again=Group(missing, empty))
 
+    def _withheld(self, request: GenerationRequest, why: tuple[str, str], request_id: str | None) -> Refused:
+        code, reason = why
+        return Refused(request, reason=self._scrub(reason), code=self._scrub(code, limit=80), request_id=request_id)
+
     def _note_surplus(self, came: int, asked: int) -> None:
         with self._lock:
             first, self.surplus = not self.surplus, self.surplus + came - asked
@@ -243,7 +268,11 @@ class Asker:
 
     def _fetched(self, request: GenerationRequest, item: Item, details: Mapping[str, Any]) -> Outcome:
         try:
-            data = self._downloader.fetch(item.url or "", self._stop)
+            url = item.url or ""
+            if url.startswith("data:"):
+                return self._generated(request, decode_base64(url), item, details, source="data")
+            # Some servers answer with a path on themselves.
+            data = self._downloader.fetch(urljoin(self._settings.base_url + "/", url), self._stop)
             return self._generated(request, data, item, details, source="url")
         except (DownloadError, NotAnImageError) as error:
             return Failed(request, self._scrub(str(error)))

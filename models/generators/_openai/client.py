@@ -15,7 +15,7 @@ import json
 import ssl
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import httpx2
@@ -178,13 +178,25 @@ def _tls() -> ssl.SSLContext:
 
 
 def build_client(
-    settings: Settings, key: str | None, *, ledger: Ledger, pacer: Pacer, stop: threading.Event, judge: Judge
+    settings: Settings,
+    key: str | None,
+    *,
+    headers: Mapping[str, str],
+    ledger: Ledger,
+    pacer: Pacer,
+    stop: threading.Event,
+    judge: Judge,
 ) -> openai.OpenAI:
-    """The official client for `settings`. `key` None stands for a local server that asks for none."""
+    """The official client for `settings`. `key` None stands for a local server that asks for none; `headers` are sent besides."""
+    sent: dict[str, Any] = dict(headers)
+    if settings.api_key_header is not None:
+        sent |= {"Authorization": openai.Omit(), settings.api_key_header: key or "none"}
     timeout = httpx2.Timeout(settings.timeout, connect=min(10.0, settings.timeout))
     return openai.OpenAI(
         api_key=key or "none",
         base_url=settings.base_url,
+        default_query=dict(settings.query) or None,
+        default_headers=sent or None,
         max_retries=settings.max_retries,
         timeout=timeout,
         http_client=MeteredClient(

@@ -82,6 +82,8 @@ class LedgerTotals:
     """Attempts that the server turned down."""
     spent: float
     """(answered + uncertain images) x price, in the currency of `price_per_image`."""
+    currency: str | None = None
+    """Of `spent`, where the settings name it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,8 +78,21 @@ def _mend(model: str, served: Sequence[str]) -> str:
 def check_models(client: Any, settings: Settings, scrub: Scrubber) -> Preflight:
     """Ask the server which models it serves, and judge the one that is set.
 
-    A server that lists no models does not block: it is asked for images all the same, with a warning.
+    A server that lists no models does not block: it is asked for images all the same, with a warning. Nor does one that is known
+    to list other names than it takes, and none with `preflight: warn`.
     """
+    if settings.preflight == "off":
+        return missing_model(settings, ()) if settings.withdrawn_on else Preflight(True, "not asked (preflight: off).")
+    found = _ask(client, settings, scrub)
+    lenient = settings.preflight == "warn" or (settings.lists_otherwise and bool(found.served_models))
+    if found.ok or not lenient or settings.withdrawn_on:
+        return found
+    return Preflight(
+        True, f"{settings.base_url} was asked.", None, found.served_models, (*found.warnings, found.error())
+    )
+
+
+def _ask(client: Any, settings: Settings, scrub: Scrubber) -> Preflight:
     import openai
 
     # Seconds, not minutes: a doctor that waits out five retries is of no use.
@@ -104,7 +117,7 @@ def check_models(client: Any, settings: Settings, scrub: Scrubber) -> Preflight:
     if listed is None:
         return _go_on(settings, f"The server's list of models cannot be read ({scrub(reason)}).")
     served = tuple(scrub(str(entry["id"]), limit=120) for entry in listed)
-    entry = next((e for e in listed if e["id"] == settings.model), None) or _single(quick, settings.model)
+    entry = next((e for e in listed if same_model(e["id"], settings.model)), None) or _single(quick, settings.model)
     if entry is None:
         return missing_model(settings, served)
     shutdown = _date(entry.get("shutdown_date"))
@@ -160,7 +173,12 @@ def _single(client: Any, model: str) -> Mapping[str, Any] | None:
         parsed = json.loads(client.models.with_raw_response.retrieve(model).http_response.content)
     except Exception:
         return None
-    return parsed if isinstance(parsed, Mapping) and parsed.get("id") == model else None
+    return parsed if isinstance(parsed, Mapping) and same_model(parsed.get("id"), model) else None
+
+
+def same_model(listed: object, model: str) -> bool:
+    """Whether a listed id is a model's, with or without the prefix under which some servers list."""
+    return isinstance(listed, str) and listed.removeprefix("models/") == model.removeprefix("models/")
 
 
 def _date(value: object) -> dt.date | None:

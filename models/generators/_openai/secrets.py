@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
 
 from allfour.errors import BackendError
+from allfour.models.generators._openai.settings import ENV_PLACEHOLDER
 
 REDACTED = "[redacted]"
 
@@ -56,6 +58,23 @@ class Scrubber:
         if isinstance(value, list | tuple):
             return [self.deep(v) for v in value]
         return value
+
+
+def read_headers(headers: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
+    """Headers with the environment's values in place of `{env:NAME}`, and those values, which are secrets.
+
+    Raises:
+        BackendError: a variable is unset, or holds something that cannot be sent.
+    """
+    secrets: list[str] = []
+
+    def value(match: re.Match[str]) -> str:
+        secret = read_key(match.group(1), required=True)
+        assert secret is not None
+        secrets.append(secret)
+        return secret
+
+    return {name: ENV_PLACEHOLDER.sub(value, text) for name, text in headers.items()}, secrets
 
 
 def read_key(env: str | None, *, required: bool) -> str | None:

@@ -8,7 +8,7 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 from urllib.parse import urlsplit
@@ -33,7 +33,25 @@ SHUTDOWN_BY_PROVIDER: Mapping[str, dt.date] = {
 """When the provider shut, or will shut, its image models down (https://developers.openai.com/api/docs/deprecations,
 November 2026). Applies to the provider's own host alone: another server may serve models of these names."""
 
-_RESERVED_FIELDS = frozenset({"model", "prompt", "n", "size", "quality", "response_format", "stream", "partial_images"})
+_LISTS_OTHERWISE = (
+    ".openai.azure.com",
+    ".services.ai.azure.com",
+    ".cognitiveservices.azure.com",
+    "openrouter.ai",
+    "api.x.ai",
+    "ai-gateway.vercel.sh",
+)
+"""Hosts whose list of models is not the list of what can be asked for images: Azure lists models where deployments are asked for,
+the others list their chat models first. A name that is missing there is worth a warning."""
+ENV_PLACEHOLDER = re.compile(r"\{env:([A-Za-z_][A-Za-z0-9_]*)\}")
+"""In `extra_headers`: the value of an environment variable."""
+_HEADER_NAME = re.compile(r"^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}$")
+_SECRET_HEADERS = frozenset(
+    {"authorization", "proxy-authorization", "api-key", "x-api-key", "cookie", "x-goog-api-key"}
+)
+_RESERVED_FIELDS = frozenset(
+    {"model", "prompt", "n", "size", "quality", "response_format", "stream", "partial_images", "messages"}
+)
 _NO_RESPONSE_FORMAT = re.compile(r"^(gpt-image|chatgpt-image)", re.IGNORECASE)
 NANO = 1_000_000_000
 
@@ -60,13 +78,24 @@ class Settings:
     timeout: float
     max_retries: int
     extra_body: Mapping[str, Any]
+    endpoint: str = "images"
+    preflight: str = "strict"
+    currency: str | None = None
+    query: Mapping[str, str] = field(default_factory=dict)
+    extra_headers: Mapping[str, str] = field(default_factory=dict)
+    api_key_header: str | None = None
 
     def __post_init__(self) -> None:
         _check(bool(self.model.strip()), "model", "name the model; the client's own default is a withdrawn one")
         _check_base_url(self.base_url)
-        _check(self.response_format in (None, "url", "b64_json"), "response_format", "use url or b64_json")
+        _check(
+            self.response_format in (None, "url", "b64_json", "base64"),
+            "response_format",
+            "use url, b64_json or base64",
+        )
         if self.response_format and self.on_provider and _NO_RESPONSE_FORMAT.match(self.model):
             _check(False, "response_format", f"{self.model} takes none and always answers base64: remove the setting")
+        self._check_connection()
         _check(1 <= self.images_per_request <= 10, "images_per_request", "the API makes 1 to 10 images per request")
         _check(1 <= self.concurrency <= 256, "concurrency", "use 1 to 256")
         _check(0 <= self.max_retries <= 20, "max_retries", "use 0 to 20")
@@ -89,6 +118,46 @@ class Settings:
                 "images_per_request",
                 f"must be 1 where extra_body sends {SEED_PLACEHOLDER}: each image has its own seed",
             )
+
+    def _check_connection(self) -> None:
+        _check(self.endpoint in ("images", "chat"), "endpoint", "use images or chat")
+        _check(self.preflight in ("strict", "warn", "off"), "preflight", "use strict, warn or off")
+        _check(
+            self.currency is None or bool(re.fullmatch(r"[A-Z]{3}", self.currency)),
+            "currency",
+            "use a code of three letters, such as USD",
+        )
+        if self.endpoint == "chat":
+            _check(
+                self.images_per_request == 1,
+                "images_per_request",
+                "must be 1 with endpoint chat: a message asks for one",
+            )
+            for name in ("size", "quality", "response_format"):
+                _check(
+                    getattr(self, name) is None,
+                    name,
+                    "chat models take none: what yours takes belongs into generator.extra_body, such as image_config",
+                )
+        for name, value in self.extra_headers.items():
+            _check(bool(_HEADER_NAME.match(name)), "extra_headers", f"{name!r} is no name of a header")
+            _check(value.isascii() and value.isprintable(), "extra_headers", f"the value of {name} cannot be sent")
+            _check(
+                name.lower() not in _SECRET_HEADERS or bool(ENV_PLACEHOLDER.search(value)),
+                "extra_headers",
+                f"{name} holds a secret, which would be written into the run: put it into an environment variable and write "
+                "{env:NAME} in its place",
+            )
+        _check(
+            self.api_key_header is None or bool(_HEADER_NAME.match(self.api_key_header)),
+            "api_key_header",
+            "use the name of a header, such as api-key",
+        )
+
+    @property
+    def lists_otherwise(self) -> bool:
+        """Whether the server is known to list other names than those that it takes."""
+        return any(self.host == known.lstrip(".") or self.host.endswith(known) for known in _LISTS_OTHERWISE)
 
     @property
     def host(self) -> str:
@@ -132,14 +201,14 @@ def to_nano(amount: float) -> int:
     return int(Decimal(repr(float(amount))) * NANO)
 
 
-def money(amount: float) -> str:
-    """An amount with two decimals, or as many as it has.
+def money(amount: float, currency: str | None = None) -> str:
+    """An amount with two decimals, or as many as it has, and its currency.
 
-    >>> money(1.6), money(0.045)
-    ('1.60', '0.045')
+    >>> money(1.6), money(0.045, "USD")
+    ('1.60', '0.045 USD')
     """
     whole, _, part = f"{Decimal(to_nano(amount)) / NANO:f}".partition(".")
-    return f"{whole}.{part.rstrip('0'):0<2}"
+    return f"{whole}.{part.rstrip('0'):0<2}" + (f" {currency}" if currency else "")
 
 
 def _check(holds: bool, field: str, mend: str) -> None:
@@ -157,10 +226,22 @@ def _check_base_url(url: str) -> None:
         parts.scheme in ("http", "https") and bool(parts.hostname), "base_url", "use http(s)://HOST/v1 or leave it out"
     )
     _check(
-        parts.username is None and parts.password is None and not parts.query and not parts.fragment,
+        parts.username is None and parts.password is None,
         "base_url",
         "leave credentials and query out: they would be written into the run; the key belongs into the environment",
     )
+    _check(
+        not parts.query and not parts.fragment,
+        "base_url",
+        "leave credentials and query out; what the server needs in the address belongs into generator.query, such as "
+        'query: {api-version: "2025-04-01-preview"}',
+    )
+    for ending in ("/images/generations", "/chat/completions"):
+        _check(
+            not parts.path.rstrip("/").endswith(ending),
+            "base_url",
+            f"leave {ending} out: the client adds it",
+        )
 
 
 def _strings(value: Any) -> set[str]:

@@ -343,7 +343,8 @@ def test_a_null_entry_is_asked_for_again_alone(server: LoopbackImageServer) -> N
             "an HTML page titled 'Log in'",
         ),
         (Fault("raw", status=200, body={"data": [{"url": "file:///etc/passwd"}]}), "not http(s) but 'file'"),
-        (Fault("raw", status=200, body={"data": [{"url": "data:image/png;base64,AAAA"}]}), "not http(s) but 'data'"),
+        (Fault("raw", status=200, body={"data": [{"url": "data:image/png;base64,AAAA"}]}), "do not decode"),
+        (Fault("raw", status=200, body={"data": [{"url": "data:text/html,<p>"}]}), "data: address is not base64"),
         (Fault("raw", status=404, body=b"<html><title>Nope</title></html>", content_type="text/html"), None),
         (Fault("raw", status=400, body={"detail": "prompt is too long"}), "HTTP 400: prompt is too long"),
         (
