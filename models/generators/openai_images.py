@@ -97,7 +97,7 @@ class OpenAIImagesConfig(GeneratorSettings):
     """Name of the environment variable that holds the key. A key itself never stands in a config."""
     size: str | None = None
     quality: str | None = None
-    response_format: Literal["b64_json", "url"] | None = None
+    response_format: Literal["b64_json", "base64", "url"] | None = None
     images_per_request: int = Field(default=1, ge=1, le=10)
     concurrency: int = Field(default=4, ge=1, le=256)
     images_per_minute: float | None = Field(default=None, gt=0)
@@ -106,6 +106,17 @@ class OpenAIImagesConfig(GeneratorSettings):
     timeout: float = Field(default=120.0, gt=0)
     max_retries: int = Field(default=5, ge=0, le=20)
     extra_body: dict[str, Any] | None = None
+    endpoint: Literal["images", "chat"] = "images"
+    """`chat`: a model that draws in a chat (POST /chat/completions)."""
+    preflight: Literal["strict", "warn", "off"] = "strict"
+    """What it means where the server does not list the model."""
+    currency: str | None = Field(default=None, pattern=r"^[A-Z]{3}$")
+    query: dict[str, str] | None = None
+    """Sent in the address of every request."""
+    extra_headers: dict[str, str] | None = None
+    """Sent with every request; `{env:NAME}` in a value stands for an environment variable."""
+    api_key_header: str | None = None
+    """The header that carries the key; otherwise `Authorization: Bearer`."""
 
     def build(self, *, ledger: Path | None = None) -> OpenAIImages:
         return OpenAIImages(**self.model_dump(exclude={"backend"}), ledger_path=ledger)

@@ -171,6 +171,18 @@ class MeteredClient(httpx2.Client):
         )
 
 
+def _dress(request: httpx2.Request, *, settings: Settings, own: frozenset[str]) -> None:
+    """Move the key into the header that the server wants it in. Behind a redirect to another server, neither it nor headers of
+    the settings are sent: of these the HTTP library takes away `Authorization` alone."""
+    name = settings.api_key_header
+    there = httpx2.URL(settings.base_url)
+    if (request.url.scheme, request.url.host, request.url.port) != (there.scheme, there.host, there.port):
+        for header in own | ({name} if name else set()):
+            request.headers.pop(header, None)
+    elif name is not None and (given := request.headers.pop("Authorization", None)) is not None:
+        request.headers[name] = given.removeprefix("Bearer ")
+
+
 @functools.cache
 def _tls() -> ssl.SSLContext:
     """The HTTP library's own default, read from disk once."""
@@ -188,15 +200,12 @@ def build_client(
     judge: Judge,
 ) -> openai.OpenAI:
     """The official client for `settings`. `key` None stands for a local server that asks for none; `headers` are sent besides."""
-    sent: dict[str, Any] = dict(headers)
-    if settings.api_key_header is not None:
-        sent |= {"Authorization": openai.Omit(), settings.api_key_header: key or "none"}
     timeout = httpx2.Timeout(settings.timeout, connect=min(10.0, settings.timeout))
     return openai.OpenAI(
         api_key=key or "none",
         base_url=settings.base_url,
         default_query=dict(settings.query) or None,
-        default_headers=sent or None,
+        default_headers=dict(headers) or None,
         max_retries=settings.max_retries,
         timeout=timeout,
         http_client=MeteredClient(
@@ -208,6 +217,7 @@ def build_client(
             verify=_tls(),
             timeout=timeout,
             follow_redirects=True,
+            event_hooks={"request": [functools.partial(_dress, settings=settings, own=frozenset(headers))]},
             max_redirects=_MAX_REDIRECTS,
             limits=httpx2.Limits(
                 max_connections=settings.concurrency + 2, max_keepalive_connections=settings.concurrency

@@ -139,8 +139,8 @@ def withheld_item(entry: Mapping[str, object], *, has_image: bool) -> tuple[str,
     for name in ("finish_reason", "native_finish_reason", "finishReason"):
         if normal(reason := _text(entry.get(name))) in WITHHELD_FINISHES:
             return normal(reason), f"the server ended without an image: {name} {reason}"
-    if isinstance(reason := entry.get("raiFilteredReason"), str) and reason:
-        return "content_filter", reason
+    if rai := _text(entry.get("raiFilteredReason")):
+        return "content_filter", rai
     error = entry.get("error")
     if isinstance(error, Mapping) and (code := mark_in(error)):
         return code, _text(error.get("message")) or "the server's policy withheld the image"

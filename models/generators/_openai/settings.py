@@ -34,9 +34,9 @@ SHUTDOWN_BY_PROVIDER: Mapping[str, dt.date] = {
 November 2026). Applies to the provider's own host alone: another server may serve models of these names."""
 
 _LISTS_OTHERWISE = (
-    ".openai.azure.com",
-    ".services.ai.azure.com",
-    ".cognitiveservices.azure.com",
+    "openai.azure.com",
+    "services.ai.azure.com",
+    "cognitiveservices.azure.com",
     "openrouter.ai",
     "api.x.ai",
     "ai-gateway.vercel.sh",
@@ -157,7 +157,7 @@ class Settings:
     @property
     def lists_otherwise(self) -> bool:
         """Whether the server is known to list other names than those that it takes."""
-        return any(self.host == known.lstrip(".") or self.host.endswith(known) for known in _LISTS_OTHERWISE)
+        return any(f".{self.host}".endswith("." + known) for known in _LISTS_OTHERWISE)
 
     @property
     def host(self) -> str:
