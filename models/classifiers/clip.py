@@ -62,25 +62,30 @@ class _Lane:
         return landed
 
 
+def _built(weights: clip_weights.ClipWeights) -> tuple[Any, Any]:
+    """The model and its transform for inference, of the file that `weights` names and of no other."""
+    import open_clip
+
+    if weights.config is not None:
+        return weights.config.build(weights.weights)
+    model, _, transform = open_clip.create_model_and_transforms(
+        weights.name, pretrained=str(weights.weights), precision="fp32", device="cpu", **weights.overrides
+    )
+    return model, transform
+
+
 class ClipEncoder:
     """The image tower of an open_clip model: RGB -> unit embeddings, with the model's own preprocessing."""
 
     def __init__(self, *, weights: clip_weights.ClipWeights, device: str = "auto", dtype: str = "auto") -> None:
-        import open_clip
-
         self._weights = weights
         self._device = pick_device(device)
         self._dtype = pick_dtype(dtype, self._device)
-        local = weights.name.startswith("local-dir:")
         level = logging.getLogger().level
         try:
-            model, _, transform = open_clip.create_model_and_transforms(
-                weights.name,
-                pretrained=None if local else str(weights.weights),
-                precision="fp32",
-                device="cpu",
-                **weights.overrides,
-            )
+            model, transform = _built(weights)
+        except ClassifierError:
+            raise
         except Exception as error:  # whatever a damaged file raises, the user needs the file's name
             raise ClassifierError(
                 f"{weights.weights}: open_clip cannot load these weights as {weights.architecture}: "
@@ -124,10 +129,12 @@ class ClipEncoder:
     @cached_property
     def identity(self) -> Mapping[str, Any]:
         config = json.dumps(dict(self._preprocess), sort_keys=True, default=list)
+        tokenizer = self._weights.tokenizer_sha256()
         return {
             "architecture": self._weights.architecture,
             "pretrained": self._weights.tag,
             "weights_sha256": self._weights.sha256(),
+            **({} if tokenizer is None else {"tokenizer_sha256": tokenizer}),
             "model_config_sha256": hashlib.sha256(repr(self.model.visual).encode()).hexdigest(),
             "preprocess": json.loads(config),
             "dtype": str(self._dtype).removeprefix("torch."),
@@ -179,6 +186,8 @@ class ClipEncoder:
     def _tokenizer(self) -> Any:
         import open_clip
 
+        if self._weights.config is not None:
+            return self._weights.config.tokenizer()
         return open_clip.get_tokenizer(self._weights.name)
 
     @torch.inference_mode()

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from allfour import resources
 from allfour.errors import ClassifierError
+from allfour.models.classifiers.clip_config import CONFIG_NAME, FolderConfig
+from allfour.models.files import FileStamp
 
-CONFIG_NAME = "open_clip_config.json"
 _WEIGHT_NAMES = ("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors", "model.safetensors")
 _HUB_PROBE_SECONDS = 5.0
 
@@ -32,7 +32,7 @@ class ClipWeights:
     """A model that can be built: what open_clip's factory needs, and what identifies it."""
 
     name: str
-    """What to pass as `model_name`: an architecture, or `local-dir:FOLDER`."""
+    """The architecture that open_clip builds, or `local-dir:FOLDER`, which `config` builds."""
     architecture: str
     """For people: the architecture's name, or that of the folder."""
     weights: Path
@@ -40,13 +40,33 @@ class ClipWeights:
     """The pretrained tag, where the weights were named by one."""
     overrides: dict[str, Any]
     """Preprocessing and activation that belong to the tag, as keyword arguments of the factory."""
+    config: FolderConfig | None = None
+    """The checked model config, where the weights are those of a folder."""
+    stamp: FileStamp = field(init=False, compare=False)
+    """The file as it was when it was found."""
+
+    def __post_init__(self) -> None:
+        try:
+            object.__setattr__(self, "stamp", FileStamp.of(self.weights))
+        except OSError as error:
+            raise ClassifierError(f"{self.weights}: cannot be read: {error.strerror}") from None
 
     def sha256(self) -> str:
-        """Of the weights file, and of the folder's model config where it has one (same weights, other architecture)."""
-        digest = hashlib.sha256()
+        """Of the weights file. Raises ClassifierError where it is another one now than that which was found."""
         with self.weights.open("rb") as file:
-            while block := file.read(1 << 22):
-                digest.update(block)
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        if FileStamp.of(self.weights) != self.stamp:
+            raise ClassifierError(f"{self.weights}: the file was changed while it was in use. Repeat the command")
+        return digest
+
+    def tokenizer_sha256(self) -> str | None:
+        """Over names and contents of the tokenizer's files in the folder; None where the tokenizer is CLIP's own."""
+        files = self.config.tokenizer_files if self.config is not None else []
+        if not files:
+            return None
+        digest = hashlib.sha256()
+        for path in files:
+            digest.update(f"{path.name}\0{hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
         return digest.hexdigest()
 
 
@@ -100,22 +120,16 @@ def resolve(*, model: str | None, pretrained: str | None, download: bool = True)
 
 
 def _from_folder(folder: Path) -> ClipWeights:
-    config = folder / CONFIG_NAME
-    try:
-        parsed = json.loads(config.read_text(encoding="utf-8"))
-        if not isinstance(parsed["model_cfg"], dict):
-            raise KeyError("model_cfg")
-    except FileNotFoundError:
-        raise ClassifierError(
-            f"{folder}: not a folder in open_clip's own format: {CONFIG_NAME} is missing. For a transformers checkpoint, convert it "
-            "first, or name an architecture and a pretrained tag"
-        ) from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ClassifierError(f"{config}: not an open_clip model config: {error}") from None
+    config = FolderConfig(folder)
     for name in _WEIGHT_NAMES:
         if (folder / name).is_file():
             return ClipWeights(
-                name=f"local-dir:{folder}", architecture=folder.name, weights=folder / name, tag=None, overrides={}
+                name=f"local-dir:{folder}",
+                architecture=folder.name,
+                weights=folder / name,
+                tag=None,
+                overrides={},
+                config=config,
             )
     raise ClassifierError(
         f"{folder}: holds {CONFIG_NAME} but no weights ({', '.join(_WEIGHT_NAMES)}); random weights are refused, since their scores "

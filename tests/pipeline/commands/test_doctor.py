@@ -87,6 +87,7 @@ def test_a_run_is_what_downloads(hub: list[str], monkeypatch: pytest.MonkeyPatch
 
     def fetch(repository: str, file: str) -> str:
         wanted.append((repository, file))
+        (tmp_path / file).touch()
         return str(tmp_path / file)
 
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", fetch)
