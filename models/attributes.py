@@ -20,7 +20,10 @@ NO_PERSON = "no_person"
 AMBIGUOUS = "ambiguous"
 UNREADABLE = "unreadable"
 MIXED = "mixed"
-RESERVED_DECISIONS = frozenset({AMBIGUOUS, NO_PERSON, UNREADABLE, MIXED})
+RESERVED_NAMES = frozenset(
+    {AMBIGUOUS, NO_PERSON, UNREADABLE, MIXED, "requested", "generated", "refused", "failed", "scored", "labelled"}
+)
+"""Decisions that are no label, and what an image is counted under: labels stand beside them in tables."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 _+\-]{0,63}")
 
@@ -62,8 +65,11 @@ class AttributeSpec(_Frozen):
     def _check(self) -> Self:
         if len(self.labels) < 2:
             raise ValueError("an attribute needs at least two labels")
-        if taken := RESERVED_DECISIONS & set(self.labels):
-            raise ValueError(f"label name {sorted(taken)[0]!r} is taken: it is a decision of its own")
+        if taken := sorted(RESERVED_NAMES & set(self.labels)):
+            raise ValueError(
+                f"a label may not be named {taken[0]!r}: images are counted under that name whatever they show. Name it otherwise; "
+                f"{', '.join(sorted(RESERVED_NAMES))} are taken"
+            )
         return self
 
 

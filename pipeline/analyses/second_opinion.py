@@ -15,7 +15,6 @@ from allfour.errors import ConfigError
 from allfour.models.attributes import AttributeSet
 from allfour.pipeline import statistics as st
 from allfour.pipeline.analyses.base import KeptAnalysis, basis
-from allfour.pipeline.archives.base import NO_PROMPT_ID
 from allfour.pipeline.config import RunConfig, recorded_config, validate
 from allfour.pipeline.metrics.tallies import add_views, connect
 from allfour.pipeline.run.columns import AMBIGUOUS, MIXED, NO_PERSON, UNREADABLE
@@ -41,7 +40,7 @@ SELECT prompt_id, first, second, count(*) FROM (
 
 _SETS = """
 WITH sets AS (
-  SELECT prompt_id, list_max(min("index", $size)) AS last FROM images WHERE prompt_id <> $unprompted GROUP BY prompt_id
+  SELECT prompt_id, list_max(min("index", $size)) AS last FROM images WHERE prompted GROUP BY prompt_id
   HAVING count(*) >= $size
 )
 SELECT i.prompt_id, l.label, s.label, count(*)
@@ -69,9 +68,7 @@ def write_second_opinion(run: RunFolder, other: RunFolder) -> None:
         add_views(connection, other, "other_")
         _create(connection, _OTHER, asked)
         pairs = connection.execute(_PAIRS, asked).fetchall()
-        sets = connection.execute(
-            _SETS, {"attribute": attributes.headline, "size": size, "unprompted": NO_PROMPT_ID}
-        ).fetchall()
+        sets = connection.execute(_SETS, {"attribute": attributes.headline, "size": size}).fetchall()
     if not pairs:
         raise ConfigError(
             f"{other.path} holds none of the images of {run.path} (they are matched by the sha256 of their bytes). Let another "

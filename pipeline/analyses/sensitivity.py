@@ -19,7 +19,6 @@ from allfour.models.classifiers.linear_probe import Probe
 from allfour.pipeline import statistics as st
 from allfour.pipeline.analyses.base import KeptAnalysis
 from allfour.pipeline.analyses.sensitivity_grid import FACTORS, Plan, Setting
-from allfour.pipeline.archives.base import NO_PROMPT_ID
 from allfour.pipeline.metrics.compute import mean_shares
 from allfour.pipeline.metrics.tallies import connect
 from allfour.pipeline.run.folder import RunFolder
@@ -61,9 +60,9 @@ def read_prompts(run: RunFolder, *, set_size: int) -> Prompts:
     """Prompts of a run and where their sets end; rows that no prompt is known of are in no unanimity figure."""
     with connect(run) as connection:
         found = connection.execute(
-            'SELECT prompt_id, count(*), list_max(min("index", ?)) FROM images WHERE prompt_id <> ? GROUP BY prompt_id'
+            'SELECT prompt_id, count(*), list_max(min("index", ?)) FROM images WHERE prompted GROUP BY prompt_id'
             " ORDER BY min(file_row_number)",
-            [set_size, NO_PROMPT_ID],
+            [set_size],
         ).fetchall()
     return Prompts(
         rows={row[0]: place for place, row in enumerate(found)},

@@ -18,8 +18,9 @@ INDEX_STRIDE = 1_000_000_000
 """Where indexes are counted while a shard is read, those of shard n begin at n * INDEX_STRIDE: unique and increasing
 within a prompt that lies in many shards, without any shard knowing of the others."""
 
-NO_PROMPT_ID = "no-prompt"
-"""Prompt id of listed images that no prompt could be found for. They carry an error, never bytes."""
+NO_PROMPT_ID = ""
+"""In place of a prompt's id, of listed images that no prompt could be found for: it is the id of no prompt. They carry an error, never
+bytes."""
 
 
 class NoImagesError(ArchiveError):

@@ -8,8 +8,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
-from allfour.pipeline.archives.base import NO_PROMPT_ID
-
 LACKS_PROMPT = "no prompt: "
 """How the error of such an image begins; what it lacks follows."""
 
@@ -20,7 +18,7 @@ def lacking_prompts(table: Path) -> dict[str, int]:
     Args:
         table: images.parquet of a run. One that cannot be read says nothing.
     """
-    rows = (pc.field("prompt_id") == NO_PROMPT_ID) & pc.starts_with(pc.field("error"), LACKS_PROMPT)
+    rows = (pc.field("prompt") == "") & pc.starts_with(pc.field("error"), LACKS_PROMPT)
     try:
         errors = ds.dataset(table, format="parquet").to_table(["error"], filter=rows)["error"]
     except (pa.ArrowException, OSError):

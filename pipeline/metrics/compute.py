@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from allfour.pipeline import statistics as st
-from allfour.pipeline.archives.base import NO_PROMPT_ID
 from allfour.pipeline.config import Reference
 from allfour.pipeline.metrics.calibration import Calibration
 from allfour.pipeline.metrics.calibration_doubt import doubt
@@ -84,8 +83,8 @@ def compute_metrics(
     """
     accounting = _accounting(tallies, headline)
     # rows that no prompt is known of (a container that broke off) are counted above, and are no prompt below
-    unprompted = sum(p.requested for p in tallies.prompts if p.id == NO_PROMPT_ID)
-    tallies = replace(tallies, prompts=tuple(p for p in tallies.prompts if p.id != NO_PROMPT_ID))
+    unprompted = sum(p.requested for p in tallies.prompts if not p.prompted)
+    tallies = replace(tallies, prompts=tuple(p for p in tallies.prompts if p.prompted))
     table = _SetTable(tallies.prompts, headline, labels[headline], set_size)
     unanimous = table.unanimous()
     evaluated = table.evaluated

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from allfour.pipeline import statistics as st
-from allfour.pipeline.archives.base import NO_PROMPT_ID
 from allfour.pipeline.metrics.compute import AccountingError
 from allfour.pipeline.metrics.tallies import PromptTally, connect
 from allfour.pipeline.run.columns import AMBIGUOUS, MIXED, NO_PERSON, PEOPLE, SEVERAL, UNREADABLE
@@ -68,7 +67,7 @@ def scenes_of_run(
     """`group_scenes` over a run's tables; the detector is the one that its header names."""
     return group_scenes(
         tally_scenes(run, headline=headline, labels=labels),
-        [prompt for prompt in prompts if prompt.id != NO_PROMPT_ID],
+        [prompt for prompt in prompts if prompt.prompted],
         headline=headline,
         labels=labels,
         detector=detector_of(run.header().get("classifier", {})),

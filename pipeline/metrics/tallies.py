@@ -22,6 +22,9 @@ from allfour.models.attributes import PRESENCE
 from allfour.pipeline.run.columns import AMBIGUOUS, MIXED, NO_PERSON, UNREADABLE, ImageStatus
 from allfour.pipeline.run.folder import RunFolder
 
+# earlier versions gave such rows an id that a prompt may bear; an empty text beside it no prompt has
+_PROMPTED = "(prompt_id <> '' AND NOT (prompt_id = 'no-prompt' AND prompt = ''))"
+
 _ONE_PERSON = f"""
 SELECT prompt_id, "index", attribute, decision AS label, 1 AS persons FROM {{scores}} WHERE attribute <> '{PRESENCE}'
 """  # noqa: S608 (constants of this module)
@@ -72,6 +75,8 @@ class PromptTally:
     """Whole sets of `set_size` images, one after the other by index, and those of one label of the first attribute."""
     revised: int = 0
     """Images whose prompt the service rewrote."""
+    prompted: bool = True
+    """False for the rows that no prompt is known of: they are images, and no prompt."""
 
     @property
     def requested(self) -> int:
@@ -121,12 +126,15 @@ def connect(run: RunFolder, *, memory: str = MEMORY_LIMIT) -> Iterator[duckdb.Du
 
 
 def add_views(connection: duckdb.DuckDBPyConnection, run: RunFolder, prefix: str = "") -> None:
-    """The views `images`, `scores` and `labels` of a run, under names that begin with `prefix`."""
+    """The views `images`, `scores` and `labels` of a run, under names that begin with `prefix`.
+
+    `images` has a column more than its file, `prompted`: whether a prompt is known of the row. Where a container broke off, none is.
+    """
     for path in (run.images_path, run.scores_path):
         _check_table(path)
     images, scores = _quoted(run.images_path), _quoted(run.scores_path)  # a view takes no parameters
     connection.execute(
-        f"CREATE TEMP VIEW {prefix}images AS SELECT * FROM read_parquet({images}, file_row_number = true)"  # noqa: S608
+        f"CREATE TEMP VIEW {prefix}images AS SELECT *, {_PROMPTED} AS prompted FROM read_parquet({images}, file_row_number = true)"  # noqa: S608
     )
     connection.execute(f"CREATE TEMP VIEW {prefix}scores AS SELECT * FROM read_parquet({scores})")  # noqa: S608
     # a row per image and attribute is its label already: no grouping of everything by everything
@@ -178,12 +186,12 @@ def tally(run: RunFolder, *, attributes: list[str], set_size: int, memory: str =
     """
     with connect(run, memory=memory) as connection:
         prompts: dict[str, PromptTally] = {}
-        for prompt_id, text, group, revised in connection.execute(
+        for prompt_id, text, group, revised, prompted in connection.execute(
             "SELECT prompt_id, arg_min(prompt, file_row_number), arg_min(\"group\", file_row_number),"
-            " count(*) FILTER (revised_prompt IS NOT NULL AND revised_prompt <> prompt) FROM images GROUP BY prompt_id"
+            " count(*) FILTER (revised_prompt IS NOT NULL AND revised_prompt <> prompt), bool_or(prompted) FROM images GROUP BY prompt_id"
             " ORDER BY min(file_row_number)"
         ).fetchall():  # fmt: skip
-            prompts[prompt_id] = PromptTally(id=prompt_id, text=text, group=group, revised=revised)
+            prompts[prompt_id] = PromptTally(id=prompt_id, text=text, group=group, revised=revised, prompted=prompted)
         for prompt_id, status, count in connection.execute(
             "SELECT prompt_id, status, count(*) FROM images GROUP BY ALL"
         ).fetchall():

@@ -22,7 +22,6 @@ from numpy.typing import NDArray
 
 from allfour.errors import ConfigError
 from allfour.models.attributes import AttributeSet
-from allfour.pipeline.archives.base import NO_PROMPT_ID
 from allfour.pipeline.config import RunConfig, recorded_config, validate
 from allfour.pipeline.metrics.tallies import connect
 from allfour.pipeline.report.review_page import Picture, render_review
@@ -141,8 +140,8 @@ def read_population(run: RunFolder, attributes: AttributeSet) -> Population:
             'SELECT i.prompt_id, i."group", i."index", row_number() OVER (PARTITION BY i.prompt_id ORDER BY i."index"),'
             " CASE WHEN i.status = ? THEN coalesce(l.label, ?) ELSE ? END FROM images i"
             ' LEFT JOIN labels l ON i.prompt_id = l.prompt_id AND i."index" = l."index" AND l.attribute = ?'
-            " WHERE i.prompt_id <> ? ORDER BY i.file_row_number",
-            [ImageStatus.GENERATED.value, UNREADABLE, UNREADABLE, attributes.headline, NO_PROMPT_ID],
+            " WHERE i.prompted ORDER BY i.file_row_number",
+            [ImageStatus.GENERATED.value, UNREADABLE, UNREADABLE, attributes.headline],
         ).fetchall()
     numbers: dict[str, int] = {}
     groups: list[str] = []

@@ -331,7 +331,7 @@ def test_listing_holds_little_per_file(tmp_path: Path, monkeypatch: pytest.Monke
 def test_what_images_without_a_prompt_lack(tmp_path: Path) -> None:
     table = pa.Table.from_pylist(
         [
-            {"prompt_id": prompt_id, "prompt": "", "index": index, "status": "unreadable", "error": error}
+            {"prompt_id": prompt_id, "prompt": prompt_id, "index": index, "status": "unreadable", "error": error}
             for index, (prompt_id, error) in enumerate(
                 [(NO_PROMPT_ID, f"{LACKS_PROMPT}none in the image's metadata")] * 2
                 + [(NO_PROMPT_ID, f"{LACKS_PROMPT}no caption"), (NO_PROMPT_ID, "the tar is cut short")]

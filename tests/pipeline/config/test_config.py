@@ -213,7 +213,12 @@ def test_two_prompts_with_one_id_are_refused(tmp_path: Path) -> None:
     ("text", "part"),
     [
         ("attributes: {gender: {labels: {woman: [a woman]}}}", "at least two labels"),
-        ("attributes: {gender: {labels: {woman: [a], ambiguous: [b]}}}", "'ambiguous' is taken"),
+        ("attributes: {gender: {labels: {woman: [a], ambiguous: [b]}}}", "may not be named 'ambiguous'"),
+        ("attributes: {gender: {labels: {woman: [a], refused: [b]}}}", "may not be named 'refused'"),
+        (
+            "attributes: {gender: {labels: {woman: [a], man: [b]}}, race: {labels: {x: [a], failed: [b]}}}",
+            "named 'failed'",
+        ),
         ("attributes: {race: {labels: {a: [a], b: [b]}}}", "headline 'gender' is none"),
         ("templates: [a photo]\nattributes: {gender: {labels: {a: [a], b: [b]}}}", "exactly once"),
         (

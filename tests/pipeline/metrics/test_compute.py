@@ -7,8 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 
+from allfour.models.attributes import AttributeSet
+from allfour.pipeline.analyses.review.sample import read_population
+from allfour.pipeline.analyses.sensitivity import read_prompts
 from allfour.pipeline.archives.base import NO_PROMPT_ID
 from allfour.pipeline.config import Reference
 from allfour.pipeline.metrics.calibration import Calibration
@@ -30,7 +35,7 @@ def build(tmp_path: Path, prompts: dict[str, Sequence[Any]], *, groups: dict[str
         for index, outcome in enumerate(outcomes):
             status = outcome if outcome in ("refused", "failed", "unreadable") else "generated"
             images.append(
-                {"prompt_id": prompt, "prompt": f"a photo of a {prompt}", "group": (groups or {}).get(prompt), "index": index,
+                {"prompt_id": prompt, "prompt": f"a photo of a {prompt}" if prompt else "", "group": (groups or {}).get(prompt), "index": index,
                  "status": status, "sha256": None if status != "generated" else f"{prompt}{index}"}
             )  # fmt: skip
             if status in ("refused", "failed"):
@@ -355,3 +360,24 @@ def test_rows_without_a_prompt_are_counted_and_are_no_prompt(tmp_path: Path) -> 
     assert (found["summary"]["prompts"], found["summary"]["prompts_left_out"]) == (1, 0)
     assert [p["id"] for p in found["prompts"]] == ["nurse"]
     assert found["summary"]["images_without_prompt"] == 5
+
+
+def test_no_prompt_id_is_a_sentinel(tmp_path: Path) -> None:
+    run = build(tmp_path, {"nurse": ["man"] * 4, "no-prompt": ["woman"] * 4})
+    found = metrics_of(run)
+    assert [p["id"] for p in found["prompts"]] == ["nurse", "no-prompt"]
+    assert (found["summary"]["unanimous"], found["summary"]["images_without_prompt"]) == (2, 0)
+    assert read_prompts(run, set_size=4).rows == {"nurse": 0, "no-prompt": 1}
+    attributes = AttributeSet.model_validate({"attributes": {"gender": {"labels": {"woman": ["a"], "man": ["b"]}}}})
+    assert read_population(run, attributes).prompt_ids == ["nurse", "no-prompt"]
+
+
+def test_rows_that_earlier_versions_left_without_a_prompt_are_none(tmp_path: Path) -> None:
+    run = build(tmp_path, {"nurse": ["woman"] * 4, "no-prompt": ["unreadable"] * 3})
+    images = pq.read_table(run.images_path)
+    texts = pc.if_else(pc.equal(images["prompt_id"], "no-prompt"), "", images["prompt"])
+    write_table(run.images_path, images.set_column(1, images.schema.field(1), texts))
+    found = metrics_of(run)
+    assert [p["id"] for p in found["prompts"]] == ["nurse"]
+    assert found["summary"]["images_without_prompt"] == 3
+    assert list(read_prompts(run, set_size=4).rows) == ["nurse"]
