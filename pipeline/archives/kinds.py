@@ -19,7 +19,7 @@ are not decoded: they are images that cannot be read, and are counted as such.""
 OTHER_EXTENSIONS = _words(
     """txt text md rst json jsonl ndjson csv tsv xml yaml yml toml ini cfg conf log html htm css js pdf doc docx xls
     xlsx ppt pptx py ipynb sh bat ps1 npy npz pt pth ckpt safetensors bin pkl pickle h5 hdf5 onnx db sqlite sqlite3 lock
-    mp4 mov avi mkv webm m4v mp3 wav flac ogg m4a svg psd ai eps caption captions xmp sha256 md5 sfv url"""
+    mp4 mov avi mkv webm m4v mp3 wav flac ogg m4a svg psd ai eps caption captions cap cls xmp sha256 md5 sfv url"""
 )
 
 CONTAINER_EXTENSIONS = _words("tar tgz zip parquet gz bz2 xz 7z rar zst arrow")

@@ -16,11 +16,11 @@ from typing import Any, NamedTuple, Protocol
 
 from allfour.errors import ArchiveError
 from allfour.pipeline.archives.base import Shard
+from allfour.pipeline.archives.captions import CAPTION_EXTENSIONS
 from allfour.pipeline.archives.decoding import sniff_format
 from allfour.pipeline.archives.kinds import Kind, extension, kind_of
 from allfour.pipeline.archives.text import PromptBook, escape_name, natural_key, path_key
 
-CAPTION_EXTENSIONS = ("txt", "caption", "json")
 SNIFF_BYTES = 256
 MAX_INDEX_DIGITS = 9
 """Longer numbers, such as times, are no positions; it also keeps indexes of one container below INDEX_STRIDE."""

@@ -26,7 +26,7 @@ from allfour.pipeline.archives.base import (
     Shard,
 )
 from allfour.pipeline.archives.columns import PROMPT_NAMES, pick, whole_number
-from allfour.pipeline.archives.metadata import prompt_in_image
+from allfour.pipeline.archives.metadata import LACKING, find_prompt, prompt_in_image
 from allfour.pipeline.archives.options import ArchiveOptions
 from allfour.pipeline.archives.remote import open_binary, show_address, stamp_of
 from allfour.pipeline.archives.text import Prompt, clean_text, cut_note, escape_name
@@ -267,9 +267,10 @@ class ParquetFile:
         """Prompt, bytes or reason, further columns."""
         data, error = self._bytes(values[self.image_column])
         if self.prompt_column is None:
-            text = None if data is None else prompt_in_image(data)
-            found: tuple[Prompt, str | None]
-            found = (self._book.from_text(text), None) if text else (_NONE, "no prompt: none in the image's metadata")
+            seen = find_prompt(data) if data is not None else None
+            found: tuple[Prompt, str | None] = (_NONE, f"no prompt: {(seen and seen.lacks) or LACKING}")
+            if seen is not None and seen.text:
+                found = (self._book.from_text(seen.text), None)
         else:
             found = self._prompt(values[self.prompt_column])
         prompt, missing = found

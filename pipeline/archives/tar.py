@@ -29,10 +29,10 @@ from allfour.pipeline.archives.base import (
     NoImagesError,
     Shard,
 )
+from allfour.pipeline.archives.captions import CAPTION_EXTENSIONS, caption_in_file
 from allfour.pipeline.archives.decoding import sniff_format
 from allfour.pipeline.archives.kinds import Kind, extension, kind_of
-from allfour.pipeline.archives.listing import CAPTION_EXTENSIONS
-from allfour.pipeline.archives.metadata import caption_in_file, prompt_in_image
+from allfour.pipeline.archives.metadata import LACKING, find_prompt, prompt_in_image
 from allfour.pipeline.archives.options import ArchiveOptions
 from allfour.pipeline.archives.remote import address_path, open_binary, scheme_of, show_address, stamp_of
 from allfour.pipeline.archives.tar_stream import BrokenTarError, TarMember, TarStream
@@ -194,14 +194,16 @@ class TarSource:
                     continue
                 extra: dict[str, str] = {}
                 text: str | None = None
-                if prompt_from == "metadata":
-                    text = None if data is None else prompt_in_image(data)
+                lacks: str | None = None
+                if prompt_from == "metadata" and data is not None:
+                    seen = find_prompt(data)
+                    text, lacks = seen.text, seen.lacks
                 elif prompt_from == "caption":
                     text, extra = _caption_of(name, key.captions if captions is None else captions)
                 if text:
                     yield name, data, error, book.from_text(text), extra
                 else:
-                    reason = error or f"no prompt: {_MISSING[prompt_from]}"
+                    reason = error or f"no prompt: {lacks or _MISSING[prompt_from]}"
                     yield name, None, reason, Prompt(NO_PROMPT_ID, ""), {}
 
     def _keys(self, file: str, *, hold: bool) -> Generator[_Key]:
@@ -347,7 +349,7 @@ class TarSource:
                     survey.cut.add(prompt.id)
 
 
-_MISSING = {"caption": "no caption (.txt, .caption or .json) of its key", "metadata": "none in the image's metadata"}
+_MISSING = {"caption": "no caption (.txt, .caption or .json) of its key", "metadata": LACKING}
 
 
 class _Told(Exception):  # noqa: N818  (not an error: the rows say it already)

@@ -61,6 +61,16 @@ def clean_text(text: str) -> str:
     return line if len(line) <= MAX_PROMPT_CHARS else line[: MAX_PROMPT_CHARS - 1] + "…"
 
 
+_NOTHINGS = frozenset(
+    {"", "nan", "none", "null", "n/a", "na", "<na>", "nat", "undefined", "nil", "#n/a", "-", "[]", "{}"}
+)
+
+
+def is_nothing(text: str) -> bool:
+    """Whether a text is a word that tables have for "nothing", which is no prompt."""
+    return text.strip().casefold() in _NOTHINGS
+
+
 _DIGITS = re.compile(r"[0-9]+")
 
 

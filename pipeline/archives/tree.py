@@ -16,8 +16,8 @@ from allfour.pipeline.archives.base import (
     NoImagesError,
     Shard,
 )
+from allfour.pipeline.archives.captions import CAPTION_EXTENSIONS, caption_in_file
 from allfour.pipeline.archives.listing import (
-    CAPTION_EXTENSIONS,
     ChunkPart,
     Listing,
     Tree,
@@ -27,7 +27,7 @@ from allfour.pipeline.archives.listing import (
     prompt_name,
     shard_of,
 )
-from allfour.pipeline.archives.metadata import caption_in_file, prompt_in_image
+from allfour.pipeline.archives.metadata import LACKING, find_prompt, prompt_in_image
 from allfour.pipeline.archives.options import ArchiveOptions, PromptFrom
 from allfour.pipeline.archives.text import Prompt, alike_note
 
@@ -202,10 +202,10 @@ def read_chunk(
             prompt, number = of_folder, index
             extra: dict[str, str] = {}
             if prompt_from != "folder":
-                found, extra = _read_prompt(tree, path, data, prompt_from)
+                found, extra, lacks = _read_prompt(tree, path, data, prompt_from)
                 if found is None:
                     prompt = Prompt(NO_PROMPT_ID, "")
-                    data, error = None, error or _NO_PROMPT[prompt_from]
+                    data, error = None, error or f"no prompt: {lacks}"
                 else:
                     prompt = book.from_text(found)
                 number = base + counted[prompt.id]
@@ -221,18 +221,23 @@ def read_chunk(
             yield ArchiveItem(image, data, error)
 
 
-_NO_PROMPT = {
-    "caption": "no prompt: no caption file (.txt, .caption or .json) beside it",
-    "metadata": "no prompt: none in the image's metadata",
-}
+_NO_CAPTION = "no caption file (.txt, .caption, .cap or .json) beside it"
 
 
-def _read_prompt(tree: Tree, path: str, data: bytes | None, prompt_from: str) -> tuple[str | None, dict[str, str]]:
+def _read_prompt(
+    tree: Tree, path: str, data: bytes | None, prompt_from: str
+) -> tuple[str | None, dict[str, str], str | None]:
+    """The prompt of an image, further fields, and what it lacks where there is none."""
     if prompt_from == "metadata":
-        return (prompt_in_image(data) if data is not None else None), {}
+        if data is None:
+            return None, {}, LACKING
+        seen = find_prompt(data)
+        return seen.text, {}, seen.lacks
     stem = path.rpartition(".")[0]
     for ext in CAPTION_EXTENSIONS:
         caption = tree.read_small(f"{stem}.{ext}")
         if caption is not None:
-            return caption_in_file(f"{stem}.{ext}", caption)
-    return None, {}
+            text, extra = caption_in_file(f"{stem}.{ext}", caption)
+            if text is not None:
+                return text, extra, None
+    return None, {}, _NO_CAPTION

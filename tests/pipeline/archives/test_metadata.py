@@ -13,7 +13,10 @@ from hypothesis import strategies as st
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from allfour.pipeline.archives.metadata import caption_in_file, prompt_in_graph, prompt_in_image, prompt_in_parameters
+from allfour.pipeline.archives.captions import caption_in_file
+from allfour.pipeline.archives.comfy import prompt_in_graph
+from allfour.pipeline.archives.dialects import prompt_in_parameters
+from allfour.pipeline.archives.metadata import prompt_in_image
 from tests.hostile_images import bombs, damaged_files, encoded, picture, png_chunk
 
 WEB_UI = (

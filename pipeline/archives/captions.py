@@ -1,0 +1,68 @@
+"""Prompts in caption files beside an image: plain text, a web UI's parameters, or JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from allfour.pipeline.archives.dialects import has_settings, prompt_in_parameters
+from allfour.pipeline.archives.text import is_nothing
+
+CAPTION_EXTENSIONS = ("txt", "caption", "cap", "json")
+"""Endings of caption files, in the order in which they are looked for."""
+
+_CAPTION_KEYS = ("prompt", "caption", "text", "TEXT", "Prompt", "positive_prompt", "description", "title")
+_HOLDERS = ("sui_image_params", "params", "parameters", "metadata", "meta")
+_MAX_EXTRA_FIELDS = 64
+
+
+def caption_in_file(name: str, data: bytes) -> tuple[str | None, dict[str, str]]:
+    """Prompt and further fields of a caption file: text, or a JSON object with a prompt, caption or text.
+
+    Returns:
+        (None, {}) where the file holds no caption; bytes that are not UTF-8 are kept as replacement characters.
+    """
+    encoding = "utf-16" if data.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig"
+    text = data.decode(encoding, "replace").strip()
+    value = _loaded(text)
+    if not name.endswith(".json") and not isinstance(value, dict | list):
+        if has_settings(text):
+            return prompt_in_parameters(text), {}
+        return (None if is_nothing(text) else text), {}
+    if isinstance(value, str):
+        return value.strip() or None, {}
+    if not isinstance(value, dict):
+        return None, {}
+    found, key = prompt_in_object(value)
+    if found is None:
+        return None, {}
+    extra = {
+        str(name): field if isinstance(field, str) else json.dumps(field)
+        for name, field in value.items()
+        if name != key and isinstance(field, str | int | float | bool)
+    }
+    return found, dict(list(extra.items())[:_MAX_EXTRA_FIELDS])
+
+
+def prompt_in_object(value: Mapping[str, Any]) -> tuple[str | None, str | None]:
+    """The prompt of an object by its customary keys, one object deep, and the key where it stands at the top."""
+    for key in _CAPTION_KEYS:
+        if isinstance(value.get(key), str) and not is_nothing(value[key]):
+            return value[key].strip(), key
+    for holder in _HOLDERS:
+        inner = value.get(holder)
+        if isinstance(inner, dict):
+            found, _ = prompt_in_object({key: field for key, field in inner.items() if key not in _HOLDERS})
+            if found is not None:
+                return found, None
+    return None, None
+
+
+def _loaded(text: str) -> Any:
+    if not text.startswith(("{", "[", '"')):
+        return None
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
