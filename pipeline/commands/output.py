@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from allfour.pipeline.commands.job import RunSummary
     from allfour.pipeline.commands.rescore import RankSummary
     from allfour.pipeline.commands.review import ImportedReview
+    from allfour.pipeline.commands.weights import Entry
     from allfour.pipeline.run.metrics import Accounting, Against, Metrics, SecondOpinion, Sensitivity
 
 EXIT_DONE, EXIT_GATE, EXIT_USAGE, EXIT_MISSING = 0, 1, 2, 3
@@ -347,6 +348,16 @@ def print_imported(imported: ImportedReview, run: Path, as_json: bool) -> None:
         print(f"report: {imported.report}")
     else:
         print(f"report: none yet, as the run has no metrics.json; `allfour report {run}` writes both")
+
+
+def print_weights(entries: Sequence[Entry], as_json: bool) -> None:
+    """What `allfour weights list` found."""
+    if as_json:
+        print(json.dumps([entry.to_dict() for entry in entries], indent=1))
+        return
+    for entry in entries:
+        print(f"{entry.name}: {entry.purpose}. {entry.terms}.")
+        print(f"  {entry.path or 'not on this machine; get it with:  ' + entry.get}")
 
 
 def print_checks(checks: Sequence[Check], as_json: bool) -> None:
