@@ -69,6 +69,8 @@ def main() -> None:
     # A hub client's own progress bars and advice would break up our output; its errors are ours to phrase.
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    # Threads that wait for each other must not spin: on a shared machine that takes the cores from whoever has work.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         app()
     except Exception:

@@ -16,10 +16,10 @@ from allfour.models.attributes import AttributeSet
 from allfour.pipeline import statistics as st
 from allfour.pipeline.analyses.base import KeptAnalysis, basis
 from allfour.pipeline.config import RunConfig, recorded_config, validate
-from allfour.pipeline.metrics.tallies import add_views, connect
 from allfour.pipeline.run.columns import AMBIGUOUS, MIXED, NO_PERSON, UNREADABLE
 from allfour.pipeline.run.folder import RunFolder, fingerprint
 from allfour.pipeline.run.metrics import SecondOpinion
+from allfour.pipeline.run.tables import add_views, connect
 from allfour.pipeline.statistics.clustered_agreement import clustered_agreement
 
 _NO_LABEL = (AMBIGUOUS, NO_PERSON, MIXED)
@@ -39,10 +39,7 @@ SELECT prompt_id, first, second, count(*) FROM (
 """
 
 _SETS = """
-WITH sets AS (
-  SELECT prompt_id, list_max(min("index", $size)) AS last FROM images WHERE prompted GROUP BY prompt_id
-  HAVING count(*) >= $size
-)
+WITH sets AS (SELECT prompt_id, last FROM first_sets($size) WHERE prompted AND images >= $size)
 SELECT i.prompt_id, l.label, s.label, count(*)
 FROM images i JOIN sets ON i.prompt_id = sets.prompt_id AND i."index" <= sets.last
 LEFT JOIN labels l ON i.prompt_id = l.prompt_id AND i."index" = l."index" AND l.attribute = $attribute

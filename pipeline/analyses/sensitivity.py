@@ -20,10 +20,11 @@ from allfour.pipeline import statistics as st
 from allfour.pipeline.analyses.base import KeptAnalysis
 from allfour.pipeline.analyses.sensitivity_grid import FACTORS, Plan, Setting
 from allfour.pipeline.metrics.compute import mean_shares
-from allfour.pipeline.metrics.tallies import connect
 from allfour.pipeline.run.folder import RunFolder
+from allfour.pipeline.run.labels import AMBIGUOUS_CODE, MIXED_CODE, NO_PERSON_CODE, image_codes
 from allfour.pipeline.run.metrics import Sensitivity
-from allfour.pipeline.scoring.decisions import AMBIGUOUS_CODE, MIXED_CODE, NO_PERSON_CODE, decide_all, of_images
+from allfour.pipeline.run.tables import connect
+from allfour.pipeline.scoring.decisions import decide_all
 from allfour.pipeline.scoring.people import People, present, readings_of
 from allfour.pipeline.scoring.score_tables import readable_rows
 from allfour.pipeline.scoring.stored_embeddings import StoredPart, read_part, read_people
@@ -60,8 +61,7 @@ def read_prompts(run: RunFolder, *, set_size: int) -> Prompts:
     """Prompts of a run and where their sets end; rows that no prompt is known of are in no unanimity figure."""
     with connect(run) as connection:
         found = connection.execute(
-            'SELECT prompt_id, count(*), list_max(min("index", ?)) FROM images WHERE prompted GROUP BY prompt_id'
-            " ORDER BY min(file_row_number)",
+            "SELECT prompt_id, images, last FROM first_sets(?) WHERE prompted ORDER BY place",
             [set_size],
         ).fetchall()
     return Prompts(
@@ -216,7 +216,7 @@ class _Codes:
         found = np.bincount(self._image[kept], minlength=self._images)
         readings = readings_of(kept, self._image[kept], found)
         both = {name: np.concatenate([table, crops[name]])[readings] for name, table in whole.items()}
-        return of_images(decide_all(both, attributes)[self._headline].code, np.where(found >= 2, found, 1))
+        return image_codes(decide_all(both, attributes)[self._headline].code, np.where(found >= 2, found, 1))
 
 
 def _entries(task: Task, settings: Sequence[Setting], counts: _Counts) -> list[dict[str, Any]]:

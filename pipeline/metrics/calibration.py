@@ -25,6 +25,7 @@ from allfour.pipeline.analyses.labelled_images import LabelledSet, truth_mapping
 from allfour.pipeline.run.columns import AMBIGUOUS, MIXED, NO_PERSON, UNREADABLE
 from allfour.pipeline.run.folder import fingerprint, utc_now, write_json
 from allfour.pipeline.run.identities import differing
+from allfour.pipeline.run.labels import image_label
 from allfour.pipeline.run.metrics import CalibrationNote
 from allfour.pipeline.run.record import Note
 from allfour.pipeline.scoring.parts import ShardTables
@@ -336,11 +337,7 @@ def _judge(
                 unknown[word] += 1
             continue
         found = people[index]
-        decisions = {r["decision"] for r in found}
-        sure = decisions - {AMBIGUOUS, *OUTSIDE}
-        decided = (
-            MIXED if len(sure) > 1 else AMBIGUOUS if AMBIGUOUS in decisions else next(iter(sure), next(iter(decisions)))
-        )
+        decided = image_label(row["decision"] for row in found)
         given = dict(found[0]["probabilities"] or {}) if len(found) == 1 else {}
         truth.append(label)
         decision.append(decided)

@@ -13,11 +13,13 @@ from typing import Any
 
 from allfour.pipeline import statistics as st
 from allfour.pipeline.metrics.compute import AccountingError
-from allfour.pipeline.metrics.tallies import PromptTally, connect
+from allfour.pipeline.metrics.tallies import PromptTally
 from allfour.pipeline.run.columns import AMBIGUOUS, MIXED, NO_PERSON, PEOPLE, SEVERAL, UNREADABLE
 from allfour.pipeline.run.folder import RunFolder
+from allfour.pipeline.run.labels import image_label
 from allfour.pipeline.run.metrics import GroupScenes, Persons, Scenes
 from allfour.pipeline.run.record import Interval, Note
+from allfour.pipeline.run.tables import connect
 
 Composition = tuple[int, ...]
 """People found in an image, and how many of them were decided as each label, in the labels' order."""
@@ -112,9 +114,7 @@ def scene_label(composition: Composition, labels: Sequence[str]) -> str:
     """An image's label from its people: the one that all share, `mixed` where two differ, `ambiguous` where only some are decided."""
     people, *counts = composition
     found = [label for label, count in zip(labels, counts, strict=True) if count]
-    if len(found) > 1:
-        return MIXED
-    return found[0] if found and sum(counts) == people else AMBIGUOUS
+    return image_label([*found, *([AMBIGUOUS] if sum(counts) < people or not found else [])])
 
 
 def group_scenes(

@@ -12,8 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from allfour.models.attributes import AMBIGUOUS, NO_PERSON, PERSON, PRESENCE, AttributeSet
-
-AMBIGUOUS_CODE, NO_PERSON_CODE, MIXED_CODE = -1, -2, -3
+from allfour.pipeline.run.labels import AMBIGUOUS_CODE, NO_PERSON_CODE
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,28 +78,3 @@ def decide_all(probabilities: dict[str, NDArray[np.float32]], attributes: Attrib
             decided.code[absent] = NO_PERSON_CODE
         result[name] = decided
     return result
-
-
-def of_images(code: NDArray[np.int16], times: NDArray[np.int64]) -> NDArray[np.int16]:
-    """Decisions per reading -> one per image, by the rule of `allfour.pipeline.metrics.tallies`.
-
-    The label that all its readings share; `MIXED_CODE` where two differ; `ambiguous` where one is and the others do not differ.
-
-    Parameters
-    ----------
-    code
-        [readings], image after image.
-    times
-        [images] readings of each, at least one.
-    """
-    if len(code) == len(times):
-        return code
-    starts = np.cumsum(times) - times
-    labelled = code >= 0
-    most = np.maximum.reduceat(np.where(labelled, code, -1), starts)
-    least = np.minimum.reduceat(np.where(labelled, code, np.iinfo(np.int16).max), starts)
-    unclear = np.logical_or.reduceat(code == AMBIGUOUS_CODE, starts)
-    result = np.select(
-        [(most >= 0) & (most != least), unclear, most >= 0], [MIXED_CODE, AMBIGUOUS_CODE, most], NO_PERSON_CODE
-    )
-    return result.astype(np.int16)

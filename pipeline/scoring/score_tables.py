@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from allfour.models.attributes import AttributeSet
 from allfour.pipeline.run.columns import AMBIGUOUS, NO_PERSON, SCORES_SCHEMA, UNREADABLE, ImageStatus
-from allfour.pipeline.scoring.decisions import AMBIGUOUS_CODE, NO_PERSON_CODE, decide_all
+from allfour.pipeline.run.labels import AMBIGUOUS_CODE, NO_PERSON_CODE
+from allfour.pipeline.scoring.decisions import decide_all
 
 _CODES = pa.int32()
 _NAME = pa.dictionary(_CODES, pa.string())

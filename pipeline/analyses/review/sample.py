@@ -23,12 +23,12 @@ from numpy.typing import NDArray
 from allfour.errors import ConfigError
 from allfour.models.attributes import AttributeSet
 from allfour.pipeline.config import RunConfig, recorded_config, validate
-from allfour.pipeline.metrics.tallies import connect
 from allfour.pipeline.report.review_page import Picture, render_review
 from allfour.pipeline.report.tables import ImageRecord
 from allfour.pipeline.report.thumbnails import read_pictures
 from allfour.pipeline.run.columns import AMBIGUOUS, MIXED, NO_PERSON, UNREADABLE, ImageStatus
 from allfour.pipeline.run.folder import RunFolder, fingerprint, utc_now, write_atomic, write_json
+from allfour.pipeline.run.tables import connect
 
 Unit = Literal["image", "set"]
 Codes = NDArray[np.int64]

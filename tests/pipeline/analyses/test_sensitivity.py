@@ -31,7 +31,7 @@ from allfour.pipeline.commands.relabel_grid import relabel_grid
 from allfour.pipeline.config import RunConfig
 from allfour.pipeline.run.columns import embeddings_schema
 from allfour.pipeline.run.folder import RunFolder
-from allfour.pipeline.scoring.decisions import AMBIGUOUS_CODE, MIXED_CODE, NO_PERSON_CODE, of_images
+from allfour.pipeline.run.labels import AMBIGUOUS_CODE, MIXED_CODE, NO_PERSON_CODE, image_codes
 from allfour.pipeline.scoring.people import People, people_table, reading_scores
 
 QUIET = Reporter(quiet=True)
@@ -287,7 +287,7 @@ def test_decisions_of_people_become_the_images_as_tallies_do(seed: int) -> None:
     times = random.integers(1, 4, size=40)
     code = random.choice([0, 1, AMBIGUOUS_CODE, NO_PERSON_CODE], size=int(times.sum())).astype(np.int16)
     starts = [0, *itertools.accumulate(int(n) for n in times)]
-    for image, found in enumerate(of_images(code, times).tolist()):
+    for image, found in enumerate(image_codes(code, times).tolist()):
         mine = code[starts[image] : starts[image + 1]].tolist()
         labels = {c for c in mine if c >= 0}
         rule = (

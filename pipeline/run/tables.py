@@ -1,0 +1,125 @@
+"""The tables of a run for reading, with DuckDB: bounded memory whatever the number of rows, and every rule of counting once."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from allfour.errors import ConfigError
+from allfour.models.attributes import PRESENCE
+from allfour.pipeline.run.folder import RunFolder
+from allfour.pipeline.run.labels import IMAGE_LABEL_SQL
+
+# earlier versions gave such rows an id that a prompt may bear; an empty text beside it no prompt has
+_PROMPTED = "(prompt_id <> '' AND NOT (prompt_id = 'no-prompt' AND prompt = ''))"
+
+_ONE_PERSON = f"""
+SELECT prompt_id, "index", attribute, decision AS label, 1 AS persons FROM {{scores}} WHERE attribute <> '{PRESENCE}'
+"""  # noqa: S608 (constants of this module)
+
+_PERSONS = f"""
+SELECT prompt_id, "index", attribute, {IMAGE_LABEL_SQL} AS label, max(person) + 1 AS persons
+FROM {{scores}} WHERE attribute <> '{PRESENCE}' GROUP BY ALL
+"""  # noqa: S608 (constants of this module)
+
+_RANKED = """
+CREATE TEMP VIEW ranked AS
+SELECT prompt_id, "index", status, row_number() OVER (PARTITION BY prompt_id ORDER BY "index") AS rank FROM images
+"""
+
+_FIRST_SETS = """
+CREATE TEMP MACRO first_sets(size) AS TABLE
+SELECT prompt_id, count(*) AS images, list_max(min("index", size)) AS last, min(file_row_number) AS place, bool_or(prompted) AS prompted
+FROM images GROUP BY prompt_id
+"""
+
+MEMORY_LIMIT = "1GB"
+"""DuckDB's own share; what does not fit goes to the run's disk. Its default would be most of the machine."""
+
+
+@contextlib.contextmanager
+def connect(run: RunFolder, *, memory: str = MEMORY_LIMIT) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A DuckDB connection with the views below; it spills to the run folder and leaves nothing there.
+
+    `images` (with `prompted`), `scores`, `labels` (a row per image and attribute), `ranked` (images with their position in the
+    prompt), and `first_sets(size)`: per prompt how many images it has and the index of the last of its first `size`.
+    """
+    spill = run.path / SPILL
+    shutil.rmtree(spill, ignore_errors=True)  # of a process that was killed
+    try:
+        with duckdb.connect() as connection:
+            connection.execute(f"SET temp_directory = {_quoted(spill, pattern=False)}")
+            connection.execute(f"SET memory_limit = {_quoted(memory)}")
+            connection.execute("SET preserve_insertion_order = false")  # every order that matters is asked for
+            add_views(connection, run)
+            connection.execute(_RANKED)
+            connection.execute(_FIRST_SETS)
+            yield connection
+    except duckdb.Error as error:
+        if type(error) not in _DAMAGE:
+            raise
+        raise ConfigError(
+            f"{run.path}: images.parquet or scores.parquet cannot be read ({str(error).splitlines()[0][:200]}). {_MEND}"
+        ) from None
+    finally:
+        shutil.rmtree(spill, ignore_errors=True)
+
+
+def add_views(connection: duckdb.DuckDBPyConnection, run: RunFolder, prefix: str = "") -> None:
+    """The views `images`, `scores` and `labels` of a run, under names that begin with `prefix`.
+
+    `images` has a column more than its file, `prompted`: whether a prompt is known of the row. Where a container broke off, none is.
+    """
+    for path in (run.images_path, run.scores_path):
+        _check_table(path)
+    images, scores = _quoted(run.images_path), _quoted(run.scores_path)  # a view takes no parameters
+    connection.execute(
+        f"CREATE TEMP VIEW {prefix}images AS SELECT *, {_PROMPTED} AS prompted FROM read_parquet({images}, file_row_number = true)"  # noqa: S608
+    )
+    connection.execute(f"CREATE TEMP VIEW {prefix}scores AS SELECT * FROM read_parquet({scores})")  # noqa: S608
+    # a row per image and attribute is its label already: no grouping of everything by everything
+    several = scalar(connection, f"SELECT coalesce(max(person), 0) FROM {prefix}scores") > 0  # noqa: S608
+    labels = (_PERSONS if several else _ONE_PERSON).format(scores=f"{prefix}scores")
+    connection.execute(f"CREATE TEMP VIEW {prefix}labels AS {labels}")
+
+
+_DAMAGE = (duckdb.Error, duckdb.InvalidInputException, duckdb.IOException, duckdb.SerializationException)
+"""What damaged rows raise; the bare class is one of them."""
+_MEND = (
+    "Delete the damaged file and repeat the command that made the run: it makes the table again from what is kept, and no image "
+    "is made or read again"
+)
+
+
+def _check_table(path: Path) -> None:
+    """Raises ConfigError where a table is no whole parquet file; only its end is read."""
+    try:
+        pq.read_metadata(path)
+    except FileNotFoundError:
+        raise ConfigError(f"{path} is missing: repeat the command that made the run") from None
+    except (pa.ArrowException, OSError) as error:
+        raise ConfigError(f"{path} cannot be read ({str(error).splitlines()[0][:200]}). {_MEND}") from None
+
+
+SPILL = ".spill"
+
+
+def _quoted(text: str | Path, *, pattern: bool = True) -> str:
+    """Text as an SQL string; a path so that DuckDB takes it literally where it expects a `pattern`, in which `[` or `*` mean more."""
+    value = str(text)
+    if pattern and isinstance(text, Path) and any(mark in value for mark in "*?["):
+        value = "".join(f"[{c}]" if c in "*?[" else c for c in value)
+    return "'" + value.replace("'", "''") + "'"
+
+
+def scalar(connection: duckdb.DuckDBPyConnection, query: str) -> int:
+    """The one whole number that a query gives."""
+    row: Any = connection.execute(query).fetchone()
+    return int(row[0]) if row else 0
