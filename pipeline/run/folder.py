@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import copy
 import datetime as dt
-import fcntl
 import hashlib
 import importlib.metadata
 import json
@@ -26,6 +25,7 @@ import pyarrow.parquet as pq
 
 import allfour
 from allfour.errors import ConfigError
+from allfour.pipeline.run import locks
 from allfour.pipeline.run.header import Header
 
 _CHECKOUT = Path(allfour.__file__).resolve().parent.parent
@@ -182,8 +182,8 @@ class RunFolder:
             ) from None
         with file:
             try:
-                fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-            except BlockingIOError:
+                locks.take(file, shared=shared)
+            except locks.LockedError:
                 raise RunFolderBusyError(
                     f"run folder {self.path}: another allfour process is writing to it. Wait for it, or choose another with --run"
                 ) from None
@@ -299,8 +299,8 @@ class Journal:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         self._file = self._path.open("a+b")  # never truncates what a process writes that came first
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+            locks.take(self._file)
+        except locks.LockedError:
             self._file.close()
             self._file = None
             raise RunFolderBusyError(
