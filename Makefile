@@ -5,8 +5,12 @@ BIN    := $(VENV)/bin
 CONFIG ?=
 RUN    ?=
 ARGS   ?=
+# TORCH=cpu installs PyTorch without CUDA. Its builds lie in an index of their own, which pip is told by its own settings:
+#   PIP_EXTRA_INDEX_URL=ADDRESS make setup TORCH=cpu
+TORCH  ?=
 STAMP  := $(VENV)/.installed
 
+cpu = $(filter cpu,$(TORCH))
 run_options = $(if $(CONFIG),--config "$(CONFIG)") $(if $(RUN),--run "$(RUN)") $(ARGS)
 
 .PHONY: audit rescore setup test check bench clean help
@@ -14,7 +18,7 @@ run_options = $(if $(CONFIG),--config "$(CONFIG)") $(if $(RUN),--run "$(RUN)") $
 help:
 	@echo "make audit   [CONFIG=configs/sandbox.yaml] [RUN=runs/NAME]      generate, score, measure, report"
 	@echo "make rescore ARCHIVE=PATH_OR_URL [CONFIG=...] [RUN=...]         score images that exist"
-	@echo "make setup | test | check | bench | clean"
+	@echo "make setup | test | check | bench | clean                       TORCH=cpu: PyTorch without CUDA"
 
 audit: $(STAMP)
 	@$(BIN)/allfour audit $(run_options)
@@ -40,9 +44,11 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "error: $(PYTHON) is older than 3.11; name a newer one: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 2; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@echo "installing the pinned dependencies into $(VENV) (about 6 GB where torch is a CUDA build; minutes, once)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,face,s3]'
+	@echo "installing the pinned dependencies into $(VENV) ($(if $(cpu),PyTorch without CUDA,about 7 GB where torch is a CUDA build); minutes, once)"
+	@sed -e '' $(if $(cpu),-e 's/^\(torch\|torchvision\)==[^+]*$$/&+cpu/' -e '/^nvidia-/d;/^cuda-/d;/^triton==/d') constraints.txt > $(VENV)/constraints.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint $(VENV)/constraints.txt --editable '.[dev,face,s3]' || \
+	  { $(if $(cpu),echo "error: if no torch +cpu was found: name the index of PyTorch's CPU builds to pip (PIP_EXTRA_INDEX_URL) and try again" >&2;) exit 2; }
 	@touch $@
 
 clean:
-	rm -rf $(VENV) build .pytest_cache .mypy_cache .ruff_cache *.egg-info
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache *.egg-info
