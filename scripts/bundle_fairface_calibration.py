@@ -19,8 +19,8 @@ from allfour.pipeline.analyses.labelled_images import LabelledImage, LabelledSet
 from allfour.pipeline.config import load_attributes
 from allfour.pipeline.metrics.calibration import FORMAT, Judged, attribute_entry
 from allfour.pipeline.run.folder import write_json
-from tests.places import REPOSITORY
 
+REPOSITORY = Path(__file__).resolve().parent.parent
 OUT = REPOSITORY / "configs" / "calibrations" / "clip-vit-b-16-openai-fairface.json"
 
 

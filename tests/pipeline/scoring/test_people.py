@@ -363,7 +363,11 @@ def test_photographs_are_read_face_by_face(photographs: tuple[Path, RunConfig], 
     assert rescore_module.rescore(config, str(root / "archive"), run, QUIET).work == {"scored": 0}
     fewer = config.model_copy(update={"scoring": ScoringConfig(workers=0)})
     rescore_module.rescore(fewer, str(root / "archive"), RunFolder(tmp_path / "again"), QUIET)
-    assert pq.read_table(tmp_path / "again" / "scores.parquet").equals(pq.read_table(run.scores_path))
+    one, two = (pq.read_table(folder / "scores.parquet") for folder in (run.path, tmp_path / "again"))
+    exact = ["prompt_id", "index", "person", "attribute", "decision", "box"]
+    assert one.select(exact).equals(two.select(exact))
+    # a processor may add up a matrix product in another order where other rows stand beside it
+    assert two["probability"].to_pylist() == pytest.approx(one["probability"].to_pylist(), abs=1e-5)
 
 
 @needs_dlib
