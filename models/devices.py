@@ -2,6 +2,16 @@
 
 from __future__ import annotations
 
+import functools
+
+
+@functools.cache
+def granted_cores() -> int:
+    """Cores that this process may use: its affinity and its container's CPU quota are counted, not the host's cores."""
+    from joblib.externals.loky import cpu_count
+
+    return max(1, int(cpu_count()))
+
 
 def choose_device(name: str) -> str:
     """A device of this machine by its name; `auto` is the first of cuda, mps, cpu that it has.
@@ -15,6 +25,8 @@ def choose_device(name: str) -> str:
 
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     there = {"cuda": gpus > 0, "mps": torch.backends.mps.is_available(), "cpu": True}
+    if not (gpus and name != "cpu"):
+        torch.set_num_threads(min(torch.get_num_threads(), granted_cores()))  # it counts the host's
     if name == "auto":
         return next(kind for kind, present in there.items() if present)
     kind, colon, number = name.partition(":")

@@ -208,9 +208,10 @@ def measure_relabel(
 
         import torch
 
+        from allfour.models.devices import granted_cores as cores
         from allfour.pipeline.scoring.decisions import decide_all
         from allfour.pipeline.scoring.parts import read_embeddings
-        from allfour.pipeline.scoring.scorer import cores, matrix_of
+        from allfour.pipeline.scoring.scorer import matrix_of
 
         stub = Stub(attributes, encoder)
         paths = sorted(run.embeddings_folder.glob("part-*.arrow"))

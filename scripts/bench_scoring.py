@@ -375,7 +375,7 @@ def processor() -> str:
 
 
 def main() -> None:
-    from allfour.pipeline.scoring.scorer import cores
+    from allfour.models.devices import granted_cores as cores
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="ViT-B-32")

@@ -7,7 +7,6 @@ config needs one, the model hub or the image service is asked whether it is ther
 from __future__ import annotations
 
 import importlib.metadata
-import os
 import shutil
 import sys
 from collections.abc import Callable
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from allfour.errors import BackendError, ClassifierError, ConfigError
+from allfour.models.devices import granted_cores
 from allfour.models.settings import BackendSettings, Readiness, named_if_missing
 from allfour.pipeline.config import (
     RunConfig,
@@ -103,7 +103,7 @@ def _device() -> Check:
         )
     if torch.backends.mps.is_available():
         return Check("device", "ok", "Apple GPU (mps)")
-    return Check("device", "ok", f"CPU, {os.cpu_count()} cores (no GPU: large models are slow, the sandbox is not)")
+    return Check("device", "ok", f"CPU, {granted_cores()} cores (no GPU: large models are slow, the sandbox is not)")
 
 
 def _disk() -> Check:

@@ -13,7 +13,6 @@ from __future__ import annotations
 import hashlib
 import io
 import logging
-import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -25,6 +24,7 @@ from typing import Any
 import pyarrow as pa
 from PIL import Image
 
+from allfour.models.devices import granted_cores
 from allfour.models.generators.base import (
     AheadGenerator,
     Failed,
@@ -170,7 +170,7 @@ class _Writers:
 
     def __init__(self, commit: Callable[[Outcome], None]) -> None:
         self._commit = commit
-        self._threads = ThreadPoolExecutor(min(_WRITERS, os.cpu_count() or 1), thread_name_prefix="write")
+        self._threads = ThreadPoolExecutor(min(_WRITERS, granted_cores()), thread_name_prefix="write")
         self._batches: deque[list[Future[None]]] = deque()
 
     def __enter__(self) -> _Writers:

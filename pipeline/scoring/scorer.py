@@ -7,7 +7,6 @@ from the store (`allfour relabel`, or a part whose wording alone has changed) di
 from __future__ import annotations
 
 import hashlib
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -33,6 +32,7 @@ from allfour.models.classifiers.base import (
     people_of,
 )
 from allfour.models.detectors.base import Box
+from allfour.models.devices import granted_cores
 from allfour.pipeline.archives.base import ArchivedImage, ArchiveItem
 from allfour.pipeline.archives.decoding import UnreadableImage, decode_image
 from allfour.pipeline.config import ScoringConfig
@@ -73,11 +73,6 @@ def encoding_fingerprint(classifier: Classifier, config: ScoringConfig) -> str |
     if not isinstance(classifier, EmbeddingClassifier):
         return None
     return fingerprint(SCORING_VERSION, classifier.encoder_identity(), {"max_pixels": config.max_pixels})
-
-
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
 
 
 @dataclass(slots=True)
@@ -149,7 +144,7 @@ def score_shard(
     advance
         Called with the number of images that were finished since the last call.
     """
-    workers = config.workers if config.workers is not None else cores()
+    workers = config.workers if config.workers is not None else granted_cores()
     if isinstance(classifier, EmbeddingClassifier):
         rows, encoded = _encoded(items, classifier, config, workers, advance)
         read = [row for row in rows if row.error is None]

@@ -9,7 +9,7 @@ import torch
 
 from allfour.errors import BackendError, ClassifierError
 from allfour.models.classifiers.clip import pick_device
-from allfour.models.devices import choose_device
+from allfour.models.devices import choose_device, granted_cores
 from allfour.models.generators._diffusion import loading
 from allfour.pipeline.commands.doctor import diagnose
 from allfour.pipeline.config import load_config
@@ -38,3 +38,14 @@ def test_doctor_sees_it_before_a_run_does(tmp_path: Path) -> None:
     check = next(check for check in diagnose(config) if check.name.startswith("classifier"))
     assert check.state == "missing"
     assert "Available: cpu" in check.found
+
+
+def test_a_container_s_quota_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    from joblib.externals.loky.backend import context
+
+    monkeypatch.setattr(context, "_cpu_count_cgroup", lambda os_cpu_count: 1)
+    granted_cores.cache_clear()
+    try:
+        assert granted_cores() == 1
+    finally:
+        granted_cores.cache_clear()
