@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from allfour.models.attributes import AttributeSet
 from allfour.models.classifiers.base import FloatArray, HalfArray
-from allfour.models.classifiers.linear_probe import Probe
 from allfour.pipeline import statistics as st
 from allfour.pipeline.analyses.base import KeptAnalysis
 from allfour.pipeline.analyses.sensitivity_grid import FACTORS, Plan, Setting
@@ -29,6 +28,9 @@ from allfour.pipeline.scoring.people import People, present, readings_of
 from allfour.pipeline.scoring.score_tables import readable_rows
 from allfour.pipeline.scoring.stored_embeddings import StoredPart, read_part, read_people
 from allfour.pipeline.scoring.twins import first_twins
+
+if TYPE_CHECKING:
+    from allfour.models.classifiers.linear_probe import Probe  # which imports torch
 
 SENSITIVITY_VERSION = 1
 """Raise it when the same embeddings would give another document."""

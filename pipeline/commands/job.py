@@ -63,6 +63,8 @@ class RunSummary:
     report: Path | None
     work: Mapping[str, int]
     """Images that this process generated and scored: 0 where everything stood."""
+    archive: bool = False
+    """Whether the images were found and not made: they are then listed, and nothing was requested."""
 
     @property
     def missing(self) -> int:

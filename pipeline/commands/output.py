@@ -79,7 +79,7 @@ def conclude(
 def _print_summary(summary: RunSummary, results: Sequence[gates.GateResult]) -> None:
     metrics = summary.metrics
     _print_headline(metrics)
-    print("images: " + _describe_counts(metrics.accounting, archive=_of_an_archive(summary.run)))
+    print("images: " + _describe_counts(metrics.accounting, archive=summary.archive))
     if (moved := metrics.sensitivity) and moved.range is not None:
         print(_describe_sensitivity(moved))
     if second := metrics.second_opinion:
@@ -152,13 +152,6 @@ def _describe_counts(accounting: Accounting, *, archive: bool) -> str:
         of_them = f" ({accounting.mixed} of them mixed)" if key == "labelled" and accounting.mixed else ""
         parts.append(f"{count} {words.get(key, key.replace('_', ' '))}{of_them}")
     return ", ".join(parts)
-
-
-def _of_an_archive(run: Path) -> bool:
-    from allfour.pipeline.report.prose import of_an_archive
-    from allfour.pipeline.run.documents import read_header
-
-    return of_an_archive(read_header(run))
 
 
 def _describe_chance(metrics: Metrics) -> str:

@@ -18,8 +18,10 @@ from allfour.pipeline.metrics.scenes import scene_notes, scenes_of_run
 from allfour.pipeline.metrics.tallies import tally
 from allfour.pipeline.report import write_report
 from allfour.pipeline.report.exports import write_prompts_csv
+from allfour.pipeline.report.prose import of_an_archive
 from allfour.pipeline.run.documents import read_metrics
 from allfour.pipeline.run.folder import RunFolder, fingerprint, utc_now, write_json
+from allfour.pipeline.run.header import Header
 from allfour.pipeline.run.metrics import Metrics
 
 
@@ -58,7 +60,7 @@ def report_again(
 def finish_run(job: Job, *, work: Mapping[str, int]) -> RunSummary:
     """Metrics and report of a run whose tables stand."""
     metrics = measure(job)
-    return RunSummary(run=job.run.path, metrics=metrics, report=render(job.run, metrics), work=work)
+    return _summary(job.run, metrics, work)
 
 
 def measure(job: Job) -> Metrics:
@@ -124,4 +126,10 @@ def refresh(run: RunFolder, *, work: Mapping[str, int]) -> RunSummary:
     run.check_measured()
     metrics = with_analyses(read_metrics(run.path), run)
     write_json(run.metrics_path, metrics.document())
-    return RunSummary(run=run.path, metrics=metrics, report=render(run, metrics), work=work)
+    return _summary(run, metrics, work)
+
+
+def _summary(run: RunFolder, metrics: Metrics, work: Mapping[str, int]) -> RunSummary:
+    page = render(run, metrics)
+    archive = of_an_archive(Header.model_validate(run.header()))
+    return RunSummary(run=run.path, metrics=metrics, report=page, work=work, archive=archive)

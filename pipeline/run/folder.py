@@ -198,8 +198,7 @@ class RunFolder:
             The header is no JSON or of a newer format.
         """
         try:
-            state = self.header_path.stat()
-            seen = (state.st_ino, state.st_mtime_ns, state.st_size)  # every write is a new file
+            seen = self._state()
             if self._header is not None and self._header[0] == seen:
                 return copy.deepcopy(self._header[1])
             header = json.loads(self.header_path.read_text(encoding="utf-8"))
@@ -215,11 +214,18 @@ class RunFolder:
         self._header = seen, copy.deepcopy(header)
         return header
 
+    def _state(self) -> tuple[int, int, int]:
+        """What tells one header from another, since every write is a new file. Raises FileNotFoundError."""
+        state = self.header_path.stat()
+        return state.st_ino, state.st_mtime_ns, state.st_size
+
     def update_header(self, **values: Any) -> dict[str, Any]:
         """Merge values into the header and commit it."""
         header = self.header() or {"format": FORMAT, "created": utc_now()}
         header.update(values)
-        write_json(self.header_path, Header.model_validate(header).document())
+        document = Header.model_validate(header).document()
+        write_json(self.header_path, document)
+        self._header = self._state(), document
         return header
 
     def forget_stages(self, *stages: str, **values: Any) -> None:

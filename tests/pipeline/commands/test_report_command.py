@@ -1,0 +1,42 @@
+"""What `allfour report` reads and imports: a finished run is rewritten in about the time that its page takes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.pipeline.report.fixture_run import Options, build_run
+
+COUNTING = """
+import collections, json, os, sys
+opened = collections.Counter()
+def hook(event, arguments):
+    if event == "open" and isinstance(arguments[0], (str, bytes, os.PathLike)) and arguments[1] in ("r", "rb"):
+        opened[os.path.basename(os.fsdecode(arguments[0]))] += 1
+sys.addaudithook(hook)
+from allfour.pipeline.cli import main
+try:
+    main()
+except SystemExit as end:
+    print(json.dumps({"code": end.code, "run.json": opened["run.json"], "metrics.json": opened["metrics.json"],
+                      "torch": "torch" in sys.modules}))
+"""
+
+
+def test_documents_are_read_once_each_and_torch_is_not_imported(tmp_path: Path) -> None:
+    run = build_run(tmp_path, Options(prompts=2, oddities=False))
+    header = json.loads((run / "run.json").read_text())
+    header["config"] = {"classifier": {"backend": "face"}, "attributes": {"file": "configs/attributes/face.yaml"}}
+    header["attributes"] = {"headline": "gender", "attributes": {
+        "gender": {"labels": {"woman": ["a woman"], "man": ["a man"]}, "templates": ["a photo of {}"], "margin": 0.1}}}  # fmt: skip
+    (run / "run.json").write_text(json.dumps(header))
+    done = subprocess.run(
+        [sys.executable, "-c", COUNTING, "report", str(run)], capture_output=True, text=True, check=False
+    )
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found["code"] in (0, 3), done.stdout + done.stderr
+    assert found["run.json"] <= 3
+    assert found["metrics.json"] <= 1
+    assert not found["torch"]
