@@ -4,6 +4,7 @@ docs/method.md has every formula with its assumptions and source; docs/validatio
 interval in simulated audits.
 """
 
+from allfour.pipeline.statistics.calibration_fit import CalibrationFit, calibration_fit
 from allfour.pipeline.statistics.confusion import Confusion
 from allfour.pipeline.statistics.correction import (
     CONTRADICTED,
@@ -13,6 +14,12 @@ from allfour.pipeline.statistics.correction import (
     corrected_unanimity,
 )
 from allfour.pipeline.statistics.coverage import CoverageWarning, comparison_coverage_warnings, coverage_warnings
+from allfour.pipeline.statistics.identification import (
+    IdentifiedInterval,
+    identified_mean,
+    identified_share,
+    identified_unanimity,
+)
 from allfour.pipeline.statistics.imbalance import (
     MEASURES,
     AbsentLabel,
@@ -29,6 +36,14 @@ from allfour.pipeline.statistics.intervals import (
     clopper_pearson,
     mean_over_prompts,
     wilson,
+)
+from allfour.pipeline.statistics.nulls import (
+    Amplification,
+    ReferenceDistance,
+    amplification,
+    at_least,
+    null_of_shares,
+    reference_distance,
 )
 from allfour.pipeline.statistics.paired import (
     PairedDifference,
@@ -60,35 +75,47 @@ __all__ = [
     "MEASURES",
     "AbsentLabel",
     "Agreement",
+    "Amplification",
+    "CalibrationFit",
     "Confusion",
     "CoverageWarning",
+    "IdentifiedInterval",
     "Imbalance",
     "Interval",
     "Measure",
     "PairedDifference",
     "PoweredEstimate",
+    "ReferenceDistance",
     "Resolve",
     "UnanimityBounds",
     "UnanimityEstimate",
     "UnanimityNull",
     "absent_labels",
     "agreement",
+    "amplification",
+    "at_least",
     "benjamini_hochberg",
+    "calibration_fit",
     "clopper_pearson",
     "comparison_coverage_warnings",
     "corrected_prompt_shares",
     "corrected_share",
     "corrected_unanimity",
     "coverage_warnings",
+    "identified_mean",
+    "identified_share",
+    "identified_unanimity",
     "imbalance",
     "imbalance_floor",
     "imbalance_scores",
     "mcnemar",
     "mean_over_prompts",
     "mean_share",
+    "null_of_shares",
     "paired_difference",
     "powered_mean",
     "prompt_differences",
+    "reference_distance",
     "setwise_unanimity",
     "share_tests",
     "sign_flip_test",

@@ -117,3 +117,17 @@ def apportion(shares: FloatArray, images: int) -> IntArray:
     order = np.argsort(np.argsort(-(exact - whole), axis=1, kind="stable"), axis=1)
     whole += order < (images - whole.sum(axis=1))[:, np.newaxis]
     return whole
+
+
+def draws_within(inside: IntArray, images: IntArray, set_size: int) -> FloatArray:
+    """Return the probability that a random set of a prompt's images holds none but those inside: C(inside, s) / C(images, s).
+
+    Parameters
+    ----------
+    inside, images
+        Shape (prompts,); every prompt has a set of images or more.
+    """
+    share = np.ones(len(images))
+    for drawn in range(set_size):
+        share *= np.maximum(inside - drawn, 0) / (images - drawn)
+    return share

@@ -15,6 +15,8 @@ SMALL_CALIBRATION = 50
 """Calibration images of a label below which its error rates are hardly known."""
 WEAK_DISCRIMINATION = 0.65
 """Youden's J below which a correction multiplies noise; at 0.6 corrected unanimity covered 92.7% once (docs/validation.md)."""
+HIDDEN = 0.1
+"""Share of prompts hanging on images without a label above which these, and not how sets agree, make unanimity low."""
 FEW_OTHER_IMAGES = 30
 """Images with another label than the commonest below which counts are too coarse for the stated coverage."""
 
@@ -40,6 +42,7 @@ def coverage_warnings(
     other_images: int | None = None,
     confusion: Confusion | None = None,
     corrected_unanimity: Interval | None = None,
+    hidden: float | None = None,
 ) -> list[CoverageWarning]:
     """Return what to warn about beside the intervals of a run.
 
@@ -60,6 +63,9 @@ def coverage_warnings(
         The calibration, if one is attached.
     corrected_unanimity
         The corrected estimate, if there is one.
+    hidden
+        Share of prompts whose unanimity hangs on images without a label. Where that is more than `HIDDEN`, how low the uncorrected
+        unanimity is says nothing of agreement or chance, and no such note is given.
     """
     found: list[CoverageWarning] = []
     if not prompts:
@@ -75,7 +81,7 @@ def coverage_warnings(
             "than stated.",
         )
     nothing_labelled = share is not None and share.value is None
-    plain = [] if nothing_labelled else [unanimity, first_set]
+    plain = [] if nothing_labelled or (hidden or 0.0) > HIDDEN else [unanimity, first_set]
     if any(e.value in (0.0, 1.0) for e in (share, *plain) if e is not None):
         warn(
             "agreement",
@@ -97,13 +103,14 @@ def coverage_warnings(
         warn(
             "below-chance",
             f"Fewer sets agree than even draws would give ({min(below):.1%}, and {least:.1%} by chance): images of a prompt "
-            "may have been made to differ, or many have no label, which counts against a set.",
+            "may have been made to differ"
+            + ("." if hidden == 0 else ", or have no label, which counts against a set."),
         )
     elif is_near_chance(near, set_size=set_size, labels=labels):
         warn(
             "near-chance",
-            f"Unanimity is close to {least:.3g}, the least that is possible over many "
-            "images; its estimate is skewed there, and calibration error can only raise it.",
+            f"Unanimity is close to {least:.3g}, the least that is possible over many images; its estimate is skewed there"
+            + ("." if corrected_unanimity is None else ", and calibration error can only raise the corrected one."),
         )
     if confusion is not None:
         fewest = int(confusion.counts.sum(axis=1).min())
