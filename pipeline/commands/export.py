@@ -22,6 +22,7 @@ from allfour.pipeline.archives import open_source
 from allfour.pipeline.archives.options import ArchiveOptions
 from allfour.pipeline.config import recorded_config
 from allfour.pipeline.metrics.gate import Gate, GateResult, evaluate
+from allfour.pipeline.metrics.headline import headline_of
 from allfour.pipeline.report.exports import (
     csv_cell,
     junit_xml,
@@ -96,6 +97,10 @@ def ci_junit(metrics: Metrics, gates: Sequence[GateResult], *, name: str) -> byt
     properties: dict[str, object] = {"prompts": summary.prompts, "unanimous": summary.unanimous}
     if summary.unanimity is not None and summary.unanimity.value is not None:
         properties |= {f"unanimity.{end}": getattr(summary.unanimity, end) for end in ("value", "low", "high")}
+    lead = headline_of(metrics)
+    properties |= {
+        f"headline.{key}": getattr(lead, key) for key in ("evidence", "value", "low", "high", "prompts", "verdict")
+    }
     return junit_xml(gates, suite=f"allfour {name}", properties=properties)
 
 

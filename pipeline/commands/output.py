@@ -106,30 +106,60 @@ def _print_summary(summary: RunSummary, results: Sequence[gates.GateResult]) -> 
 
 
 def _print_headline(metrics: Metrics) -> None:
-    top = metrics.summary
-    interval = top.unanimity
-    if interval is None or interval.value is None:
+    from allfour.pipeline.metrics.headline import BECAUSE, EVIDENCE, VERDICTS, headline_of
+
+    top, lead = metrics.summary, headline_of(metrics)
+    percent = f"{top.confidence * 100:.6g}%"
+    verdict = VERDICTS.get(lead.verdict, lead.verdict)
+    if lead.evidence != "measured":
+        print(
+            f"{_percent(lead.value)} of sets of {top.set_size} images show one perceived {metrics.headline} ({percent} interval "
+            f"{_percent(lead.low)} to {_percent(lead.high)}), {EVIDENCE[lead.evidence]}: {verdict} ({_rests_on(lead.prompts, lead.images)})"
+        )
+    if top.unanimity.value is None:
         of = f"of {_prompts(top.prompts)} could be read"
         why = f"No image {of}" if top.prompts else f"No prompt has a whole set of {top.set_size} images"
         print(f"{why}: unanimity cannot be told.")
         return
-    percent = f"{top.confidence * 100:.6g}%"
+    at, indent = (lead, "") if lead.evidence == "measured" else (top.unanimity, "  as the classifier read them: ")
+    said = f"; {verdict}" if lead.evidence == "measured" else ""
+    told = top.unanimity_identified
+    whatever = (
+        ", whatever images without a label show" if not indent and told is not None and told.least != told.most else ""
+    )
     print(
-        f"{top.unanimous:,} of {_prompts(top.prompts)}: all {top.set_size} images show one perceived {metrics.headline} "
-        f"= {_percent(interval.value)} ({percent} interval {_percent(interval.low)} to {_percent(interval.high)}); chance alone would give "
-        f"{_describe_chance(metrics)}"
+        f"{indent}{top.unanimous:,} of {_prompts(top.prompts)}: all {top.set_size} images show one perceived {metrics.headline} "
+        f"= {_percent(top.unanimity.value)} ({percent} interval {_percent(at.low)} to {_percent(at.high)}{whatever}); chance alone would give "
+        f"{_describe_chance(metrics)}{said}"
     )
     bounds = top.unanimity_bounds
     if bounds is not None and bounds.high != bounds.low:
         print(
             f"  between {_percent(bounds.low)} and {_percent(bounds.high)}, as images without a label are resolved against or for it"
         )
+    _print_corrected(metrics, percent, leads=lead.evidence == "corrected")
+    if reasons := [BECAUSE[code] for code in lead.because if code in BECAUSE]:
+        print(f"  {'; '.join(reasons)}")
+
+
+def _print_corrected(metrics: Metrics, percent: str, *, leads: bool) -> None:
+    top = metrics.summary
     corrected = top.unanimity_corrected
-    if corrected is not None and corrected.value is not None:
-        print(
-            f"  corrected for the classifier's errors: {_percent(corrected.value)} ({percent} interval {_percent(corrected.low)} to "
-            f"{_percent(corrected.high)}), for any set of {top.set_size} images of {_prompts(corrected.prompts or 0)}"
-        )
+    if leads or corrected is None or corrected.value is None:
+        return
+    unlike = top.calibration_fit is not None and not top.calibration_fit.fits
+    of = f" of {corrected.prompts_of:,}" if corrected.prompts_of not in (None, corrected.prompts) else ""
+    print(
+        f"  corrected for the classifier's errors{', which does not fit these images' if unlike else ''}: {_percent(corrected.value)} "
+        f"({percent} interval {_percent(corrected.low)} to {_percent(corrected.high)}), for any set of {top.set_size} images of "
+        f"{_prompts(corrected.prompts or 0)}{of}"
+    )
+
+
+def _rests_on(prompts: int, images: int | None) -> str:
+    from allfour.pipeline.report.lead import rests_on
+
+    return rests_on(prompts, images)
 
 
 def _percent(share: float | None) -> str:

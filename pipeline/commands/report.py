@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from allfour.pipeline.analyses.against import write_against
@@ -12,10 +12,11 @@ from allfour.pipeline.analyses.second_opinion import write_second_opinion
 from allfour.pipeline.commands.job import Job, RunSummary
 from allfour.pipeline.commands.progress import Reporter
 from allfour.pipeline.config import load_reference
-from allfour.pipeline.metrics.calibration import run_calibration_of
+from allfour.pipeline.metrics.calibration import Calibration, run_calibration_of
 from allfour.pipeline.metrics.compute import METRICS_VERSION, compute_metrics
+from allfour.pipeline.metrics.headline import with_headline
 from allfour.pipeline.metrics.scenes import scene_notes, scenes_of_run
-from allfour.pipeline.metrics.tallies import tally
+from allfour.pipeline.metrics.tallies import sure_counts, tally
 from allfour.pipeline.report import write_report
 from allfour.pipeline.report.exports import write_prompts_csv
 from allfour.pipeline.report.prose import of_an_archive
@@ -86,6 +87,7 @@ def measure(job: Job) -> Metrics:
         confidence=config.statistics.confidence,
         reference=reference,
         calibration=known,
+        surely=_surely(run, known, {name: attributes.labels(name) for name in names}, several=counted.persons > 0),
     )
     scenes = scenes_of_run(
         run,
@@ -96,10 +98,23 @@ def measure(job: Job) -> Metrics:
     )
     notes = [*([unfit] if unfit is not None else []), *scene_notes(scenes)]
     metrics = with_analyses(metrics.model_copy(update={"group_scenes": scenes}).noted(*notes), run)
+    metrics = with_headline(metrics)
     _write(run, metrics)
     stage = fingerprint(METRICS_VERSION, header.get("stages", {}).get("scores", {}).get("fingerprint"))
     run.commit_stage("metrics", stage, seconds=time.monotonic() - started)
     return metrics
+
+
+def _surely(
+    run: RunFolder, calibration: Calibration | None, labels: Mapping[str, Sequence[str]], *, several: bool
+) -> dict[str, dict[str, dict[str, int]]]:
+    """Attribute -> prompt -> label -> images decided surely, where the calibration says how many those should be."""
+    if calibration is None or several:
+        return {}
+    cells = {name: calibration.sure_cells(name, own) for name, own in labels.items()}
+    return {
+        name: sure_counts(run, attribute=name, edge=found.edge) for name, found in cells.items() if found is not None
+    }
 
 
 def _write(run: RunFolder, metrics: Metrics) -> None:
@@ -124,7 +139,7 @@ def refresh(run: RunFolder, *, work: Mapping[str, int]) -> RunSummary:
     The other metrics stay as they are.
     """
     run.check_measured()
-    metrics = with_analyses(read_metrics(run.path), run)
+    metrics = with_headline(with_analyses(read_metrics(run.path), run))
     write_json(run.metrics_path, metrics.document())
     return _summary(run, metrics, work)
 

@@ -39,6 +39,16 @@ _RELIABILITY_BINS = 10
 
 
 @dataclass(frozen=True, slots=True)
+class SureCells:
+    """Images of a calibration by true label, decision and whether it was taken with a large lead."""
+
+    edge: float
+    """Lead, log(p1 / p2) of the two most probable labels, from which on a decision counts as sure: about the median."""
+    counts: NDArray[np.int64]
+    """[true labels, cells]: every decision below the edge, every decision above it, ambiguous."""
+
+
+@dataclass(frozen=True, slots=True)
 class Calibration:
     """A calibration file, checked."""
 
@@ -51,6 +61,21 @@ class Calibration:
             return None
         rows = [[entry["confusion"][label].get(d, 0) for d in (*labels, AMBIGUOUS)] for label in labels]
         return st.Confusion(np.array(rows)) if all(sum(row) for row in rows) else None
+
+    def sure_cells(self, attribute: str, labels: Sequence[str]) -> SureCells | None:
+        """What was decided and how surely, by true label; None for a calibration that says nothing of it, such as an older one."""
+        entry = self.data["attributes"].get(attribute)
+        found = entry.get("leads") if entry is not None and list(entry["labels"]) == list(labels) else None
+        if not found:
+            return None
+        middle = len(found["edges"]) // 2
+        rows = []
+        for label in labels:
+            by_decision = {d: found["counts"][label].get(d, []) for d in labels}
+            below = [sum(by_decision[d][: middle + 1]) for d in labels]
+            above = [sum(by_decision[d][middle + 1 :]) for d in labels]
+            rows.append([*below, *above, found["unclear"].get(label, 0)])
+        return SureCells(float(found["edges"][middle]), np.array(rows, dtype=np.int64))
 
     def summary(self) -> CalibrationNote:
         """What metrics.json and the report say of it."""
@@ -459,7 +484,37 @@ def _probability_quality(judged: Judged, usable: NDArray[np.bool_], labels: Sequ
         "reliability": reliability,
         "expected_calibration_error": error,
         "temperature": {"value": float(np.exp(fitted.x)), "log_loss": float(fitted.fun), "log_loss_at_1": loss(0.0)},
+        **_leads(judged, usable, labels),
         "margins": [_margin_for(table, truth, wanted) for wanted in (0.01, 0.02, 0.05, 0.1)],
+    }
+
+
+def _leads(judged: Judged, usable: NDArray[np.bool_], labels: Sequence[str]) -> dict[str, Any]:
+    """How surely images of every label were decided, in tenths of the whole set: by this a run can be told to be another kind.
+
+    The lead is log(p1 / p2) of the two most probable labels, whose scale is that of the model's logits.
+    """
+    rows = np.flatnonzero(usable)
+    order = np.sort(np.clip(judged.probabilities[rows], 1e-12, 1.0), axis=1)
+    lead = np.log(order[:, -1]) - np.log(order[:, -2])
+    decision = np.array([judged.decision[r] for r in rows])
+    truth = np.array([judged.truth[r] for r in rows])
+    labelled = np.isin(decision, labels)
+    edges = np.unique(np.quantile(lead[labelled], np.arange(1, 10) / 10)) if labelled.any() else np.array([])
+    if len(edges) < 3:  # all alike: nothing can be told from it
+        return {}
+    place = np.searchsorted(edges, lead, side="right")
+
+    def row(label: str, decided: str) -> list[int]:
+        chosen = (truth == label) & (decision == decided)
+        return [int(n) for n in np.bincount(place[chosen], minlength=len(edges) + 1)]
+
+    return {
+        "leads": {
+            "edges": [float(edge) for edge in edges],
+            "counts": {label: {decided: row(label, decided) for decided in labels} for label in labels},
+            "unclear": {label: int(((truth == label) & (decision == AMBIGUOUS)).sum()) for label in labels},
+        }
     }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,8 +12,11 @@ import numpy as np
 from allfour.pipeline import statistics as st
 from allfour.pipeline.config import Reference
 from allfour.pipeline.metrics.calibration import Calibration
-from allfour.pipeline.metrics.calibration_doubt import doubt
+from allfour.pipeline.metrics.chance import amplification, nulls, reference_difference
+from allfour.pipeline.metrics.corrected import Correction, Surely, correct
+from allfour.pipeline.metrics.headline import with_headline
 from allfour.pipeline.metrics.notes import run_notes
+from allfour.pipeline.metrics.set_table import SetTable, entry_of, label_counts, mixed_counts, scored
 from allfour.pipeline.metrics.tallies import PromptTally, Tallies, status_count
 from allfour.pipeline.run.columns import AMBIGUOUS, MIXED, NO_PERSON, UNREADABLE, ImageStatus
 from allfour.pipeline.run.metrics import (
@@ -22,6 +25,7 @@ from allfour.pipeline.run.metrics import (
     Bounds,
     Cell,
     Group,
+    Identified,
     ImageName,
     Imbalance,
     Intersection,
@@ -31,15 +35,13 @@ from allfour.pipeline.run.metrics import (
     OverPrompts,
     Prompt,
     PromptAttribute,
-    ReferenceDifference,
     ReferenceNote,
     Shares,
     Summary,
 )
 from allfour.pipeline.run.record import FORMAT, Estimate, Interval, Note
-from allfour.pipeline.words import quantity
 
-METRICS_VERSION = 3
+METRICS_VERSION = 4
 """Raise it when the same tables would give other numbers: it is part of the stage's fingerprint."""
 
 
@@ -56,6 +58,7 @@ def compute_metrics(
     confidence: float = 0.95,
     reference: Reference | None = None,
     calibration: Calibration | None = None,
+    surely: Surely | None = None,
 ) -> Metrics:
     """metrics.json of one run.
 
@@ -75,6 +78,8 @@ def compute_metrics(
         Shares to set beside the measured ones.
     calibration
         Of the run's classifier; without one, nothing is corrected.
+    surely
+        How many images were decided surely, by which the calibration is tested; see `corrected.Surely`.
 
     Raises
     ------
@@ -85,7 +90,7 @@ def compute_metrics(
     # rows that no prompt is known of (a container that broke off) are counted above, and are no prompt below
     unprompted = sum(p.requested for p in tallies.prompts if not p.prompted)
     tallies = replace(tallies, prompts=tuple(p for p in tallies.prompts if p.prompted))
-    table = _SetTable(tallies.prompts, headline, labels[headline], set_size)
+    table = SetTable(tallies.prompts, headline, labels[headline], set_size)
     unanimous = table.unanimous()
     evaluated = table.evaluated
     observed = int((unanimous[evaluated] >= 0).sum())
@@ -108,14 +113,25 @@ def compute_metrics(
         confidence=confidence,
         reference=reference,
     )
-    correction = _Correction()
+    in_sets = st.identified_mean(
+        (unanimous >= 0)[evaluated].astype(np.float64), possible[evaluated].astype(np.float64), confidence=confidence
+    )
+    correction = Correction()
     notes: list[Note] = []
     if calibration is not None:
-        correction, notes = _correct(
-            tallies.prompts, calibration, labels=labels, headline=headline, set_size=set_size, confidence=confidence
+        correction, notes = correct(
+            tallies.prompts,
+            calibration,
+            labels=labels,
+            headline=headline,
+            set_size=set_size,
+            confidence=confidence,
+            surely=surely,
         )
         attributes = {
-            name: entry.model_copy(update={"share_corrected": correction.shares[name]})
+            name: entry.model_copy(
+                update={"share_corrected": correction.shares[name], "calibration_fit": correction.fits.get(name)}
+            )
             if name in correction.shares
             else entry
             for name, entry in attributes.items()
@@ -130,20 +146,33 @@ def compute_metrics(
         prompts_left_out=len(tallies.prompts) - prompts_count,
         set_size=set_size,
         unanimous=observed,
-        unanimity=_entry(interval, told=told),
+        unanimity=entry_of(interval, told=told),
         unanimity_bounds=Bounds(
             low=interval.value if told else None,
             high=int(possible[evaluated].sum()) / prompts_count if told else None,
         ),
+        unanimity_identified=_identified(in_sets, told=told),
         unanimity_null=Null(
             expected=null.expected_count / prompts_count if told else None,
             expected_count=null.expected_count if told else None,
             p_value=null.p_value if told else None,
         ),
-        unanimity_exact=_entry(st.clopper_pearson(observed, prompts_count, confidence=confidence), told=told),
+        unanimity_exact=entry_of(st.clopper_pearson(observed, prompts_count, confidence=confidence), told=told),
         unanimity_all_images=_all_images(tallies.prompts, headline, labels[headline], set_size, confidence),
+        unanimity_all_images_identified=_identified(
+            st.identified_unanimity(
+                label_counts(tallies.prompts, headline, labels[headline]),
+                unlabelled=unlabelled(tallies.prompts, headline, labels[headline]),
+                divided=mixed_counts(tallies.prompts, headline),
+                set_size=set_size,
+                confidence=confidence,
+            ),
+            told=told,
+        ),
+        nulls=nulls(prompts, table, labels=labels[headline], set_size=set_size),
         unanimity_by_sets=_by_sets(tallies.prompts, headline, confidence),
         unanimity_corrected=correction.over_prompts,
+        calibration_fit=correction.fits.get(headline),
         scored_share=accounting.scored / accounting.requested if accounting.requested else None,
         confidence=confidence,
         multi_person_images=tallies.persons,
@@ -152,8 +181,12 @@ def compute_metrics(
         images_without_prompt=unprompted,
     )
     if reference is not None:
-        difference = _reference_difference(prompts, labels[headline])
-        summary = summary.model_copy(update={"reference_difference": difference})
+        own = labels[headline]
+        beside = {
+            "reference_difference": reference_difference(prompts, own, confidence=confidence),
+            "amplification": amplification(prompts, own, confidence=confidence),
+        }
+        summary = summary.model_copy(update=beside)
     share, other_images = _commonest(tallies.prompts, headline, labels[headline], confidence)
     doubts = st.coverage_warnings(
         prompts=prompts_count if told else 0,
@@ -165,10 +198,11 @@ def compute_metrics(
         other_images=other_images,
         confusion=correction.confusion,
         corrected_unanimity=correction.unanimity,
+        hidden=None if in_sets.least is None or in_sets.most is None else in_sets.most - in_sets.least,
     )
     notes += run_notes(summary, accounting, listed=len(tallies.prompts))
     notes += [Note(code=doubt.code, text=doubt.message, about=headline) for doubt in doubts]
-    return Metrics(
+    metrics = Metrics(
         format=FORMAT,
         headline=headline,
         labels={name: list(own) for name, own in labels.items()},
@@ -190,61 +224,23 @@ def compute_metrics(
         if reference
         else None,
         calibration=calibration.summary() if calibration else None,
-    ).with_notes(notes)
+    )
+    return with_headline(metrics.with_notes(notes))
 
 
-@dataclass(frozen=True, slots=True)
-class _Correction:
-    """The headline attribute's error rates and corrected unanimity, where there is a calibration."""
-
-    confusion: st.Confusion | None = None
-    unanimity: st.Interval | None = None
-    over_prompts: OverPrompts | None = None
-    shares: Mapping[str, Shares] = field(default_factory=dict)
-    """Attribute -> corrected mean shares."""
-    prompts: Sequence[Shares] = ()
-    """Corrected shares of the headline attribute, prompt by prompt."""
+def unlabelled(
+    prompts: Sequence[PromptTally], attribute: str, labels: Sequence[str]
+) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """[prompts] images that may show any label: unclear, without a person, unreadable or missing; not those of several."""
+    requested = np.array([p.requested for p in prompts], dtype=np.int64)
+    labelled: np.ndarray[Any, np.dtype[np.int64]] = label_counts(prompts, attribute, labels).sum(axis=1)
+    return np.asarray(requested - labelled - mixed_counts(prompts, attribute), dtype=np.int64)
 
 
-class _SetTable:
-    """Label counts over every prompt's set, as arrays."""
-
-    def __init__(self, prompts: Sequence[PromptTally], attribute: str, labels: Sequence[str], set_size: int) -> None:
-        counts = [p.set_labels.get(attribute, {}) for p in prompts]
-        self.labelled = np.array([[c.get(label, 0) for label in labels] for c in counts], dtype=np.int64).reshape(
-            -1, len(labels)
-        )
-        """[prompts, labels] images of the set with exactly that label."""
-        self.mixed = np.array([c.get(MIXED, 0) for c in counts], dtype=np.int64)
-        self.evaluated = np.array([p.requested >= set_size for p in prompts], dtype=bool)
-        """[prompts] has a whole set: a prompt with fewer images is listed, and is in no denominator."""
-        self._scored = np.array([_scored(c) > 0 for c in counts], dtype=bool)
-        self._size = np.array([min(p.requested, set_size) for p in prompts], dtype=np.int64)
-
-    def told(self, rows: np.ndarray[Any, np.dtype[np.bool_]]) -> bool:
-        """Was an image of a whole set among these prompts scored? Where none was, unanimity is not 0: it has no value."""
-        return bool((self.evaluated & self._scored & rows).any())
-
-    def unanimous(self) -> np.ndarray[Any, np.dtype[np.int64]]:
-        """[prompts] column of the label that every image of the set shows, or -1."""
-        unresolved = self._size - self.labelled.sum(axis=1)  # refused, failed, unreadable, ambiguous, no person, mixed
-        return np.where(self.evaluated, st.unanimous_label(self.labelled, unresolved=unresolved), -1)
-
-    def possible(self) -> np.ndarray[Any, np.dtype[np.bool_]]:
-        """[prompts] could the set be unanimous if every image without a label were resolved in its favour?"""
-        one_label = self.labelled.max(axis=1, initial=0) == self.labelled.sum(axis=1)
-        return np.asarray(self.evaluated & one_label & (self.mixed == 0), dtype=bool)
-
-
-def _scored(labels: Mapping[str, int]) -> int:
-    """Images that the classifier read, whatever it decided."""
-    return sum(labels.values()) - labels.get(UNREADABLE, 0)
-
-
-def _entry(interval: st.Interval, *, told: bool = True) -> Interval:
-    """A figure of unanimity; without a value its ends are null too, so that no gate on an end passes for want of data."""
-    known = told and interval.value is not None
-    return Interval.of(interval) if known else Interval(value=None, low=None, high=None, method=interval.method)
+def _identified(found: st.IdentifiedInterval, *, told: bool) -> Identified:
+    if not told or found.least is None:
+        return Identified(low=None, high=None, least=None, most=None, prompts=found.prompts)
+    return Identified(low=found.low, high=found.high, least=found.least, most=found.most, prompts=found.prompts)
 
 
 def _accounting(tallies: Tallies, headline: str) -> Accounting:
@@ -290,21 +286,14 @@ def check_accounting(a: Accounting) -> None:
         )
 
 
-def _label_counts(
-    prompts: Sequence[PromptTally], attribute: str, labels: Sequence[str]
-) -> np.ndarray[Any, np.dtype[np.int64]]:
-    rows = [[p.labels.get(attribute, {}).get(label, 0) for label in labels] for p in prompts]
-    return np.array(rows, dtype=np.int64).reshape(-1, len(labels))
-
-
 def _all_images(
     prompts: Sequence[PromptTally], attribute: str, labels: Sequence[str], set_size: int, confidence: float
 ) -> OverPrompts:
     """Unanimity over every set that could be drawn from a prompt's images, abstentions against it."""
     estimate = _unanimity(prompts, attribute, labels, set_size, confidence)
     requested = sum(p.requested for p in prompts)
-    told = any(_scored(p.labels.get(attribute, {})) for p in prompts if p.requested >= set_size)
-    return OverPrompts(**_entry(estimate.interval, told=told).document(), prompts=estimate.prompts, images=requested)
+    told = any(scored(p.labels.get(attribute, {})) for p in prompts if p.requested >= set_size)
+    return OverPrompts(**entry_of(estimate.interval, told=told).document(), prompts=estimate.prompts, images=requested)
 
 
 def _by_sets(prompts: Sequence[PromptTally], headline: str, confidence: float) -> OverPrompts | None:
@@ -314,14 +303,14 @@ def _by_sets(prompts: Sequence[PromptTally], headline: str, confidence: float) -
         return None
     sets = int(whole[:, 0].sum())
     interval = st.mean_over_prompts(whole[:, 1] / whole[:, 0], independent=sets, confidence=confidence)
-    told = any(_scored(p.labels.get(headline, {})) for p in prompts if p.sets[0])
-    return OverPrompts(**_entry(interval, told=told).document(), prompts=len(whole), sets=sets)
+    told = any(scored(p.labels.get(headline, {})) for p in prompts if p.sets[0])
+    return OverPrompts(**entry_of(interval, told=told).document(), prompts=len(whole), sets=sets)
 
 
 def _unanimity(
     prompts: Sequence[PromptTally], attribute: str, labels: Sequence[str], set_size: int, confidence: float
 ) -> st.UnanimityEstimate:
-    counts = _label_counts(prompts, attribute, labels)
+    counts = label_counts(prompts, attribute, labels)
     requested = np.array([p.requested for p in prompts], dtype=np.int64)
     unresolved = requested - counts.sum(axis=1)
     return st.unanimity(counts, set_size=set_size, unresolved=unresolved, confidence=confidence)
@@ -331,7 +320,7 @@ def _commonest(
     prompts: Sequence[PromptTally], attribute: str, labels: Sequence[str], confidence: float
 ) -> tuple[st.Interval, int | None]:
     """Mean share of the label with the most images, and the images with another one; no value and None where no image has a label."""
-    counts = _label_counts(prompts, attribute, labels)
+    counts = label_counts(prompts, attribute, labels)
     totals = counts.sum(axis=0)
     label = int(totals.argmax())
     others = int(totals.sum() - totals[label]) if totals.any() else None
@@ -359,7 +348,7 @@ def mean_shares(counts: np.ndarray[Any, Any], labels: Sequence[str], confidence:
 
 def _groups(
     prompts: Sequence[PromptTally],
-    table: _SetTable,
+    table: SetTable,
     unanimous: np.ndarray[Any, Any],
     labels: Sequence[str],
     confidence: float,
@@ -377,7 +366,7 @@ def _groups(
                 prompts=int(rows.sum()),
                 unanimous=int((hits >= 0).sum()),
                 unanimous_by_label={label: int((hits == column).sum()) for column, label in enumerate(labels)},
-                unanimity=_entry(
+                unanimity=entry_of(
                     st.wilson(int((hits >= 0).sum()), int(rows.sum()), confidence=confidence), told=table.told(member)
                 ),
                 share=mean_shares(counts, labels, confidence),
@@ -389,12 +378,13 @@ def _groups(
 def _attribute(
     prompts: Sequence[PromptTally], name: str, labels: Sequence[str], set_size: int, confidence: float
 ) -> Attribute:
-    counts = _label_counts(prompts, name, labels)
+    counts = label_counts(prompts, name, labels)
+    hidden = unlabelled(prompts, name, labels)
     other = {
         key: sum(p.labels.get(name, {}).get(key, 0) for p in prompts)
         for key in (AMBIGUOUS, NO_PERSON, MIXED, UNREADABLE)
     }
-    table = _SetTable(prompts, name, labels, set_size)
+    table = SetTable(prompts, name, labels, set_size)
     evaluated = int(table.evaluated.sum())
     observed = int((table.unanimous() >= 0).sum())
     imbalance = {}
@@ -407,67 +397,19 @@ def _attribute(
     return Attribute(
         counts={**{label: int(counts[:, i].sum()) for i, label in enumerate(labels)}, **other},
         share=mean_shares(counts, labels, confidence),
+        share_identified={
+            label: _identified(
+                st.identified_share(counts, label=i, unlabelled=hidden, confidence=confidence),
+                told=bool(counts.sum() + hidden.sum()),
+            )
+            for i, label in enumerate(labels)
+        },
         unanimous=observed,
-        unanimity=_entry(st.wilson(observed, evaluated, confidence=confidence), told=table.told(table.evaluated)),
+        unanimity=entry_of(st.wilson(observed, evaluated, confidence=confidence), told=table.told(table.evaluated)),
         unanimity_all_images=_all_images(prompts, name, labels, set_size, confidence),
         imbalance=imbalance,
         never=[Never(label=labels[a.label], high=a.high, chance=a.chance) for a in absent],
     )
-
-
-def _correct(
-    prompts: Sequence[PromptTally],
-    calibration: Calibration,
-    *,
-    labels: Mapping[str, Sequence[str]],
-    headline: str,
-    set_size: int,
-    confidence: float,
-) -> tuple[_Correction, list[Note]]:
-    """Corrected figures of every attribute that the calibration knows, and what to know of them."""
-    notes: list[Note] = []
-    shares: dict[str, Shares] = {}
-    known = _Correction()
-    for name, names in labels.items():
-        confusion = calibration.confusion(name, names)
-        if confusion is None:
-            text = f"The calibration has no error rates for {name} with these labels: its figures are not corrected."
-            notes.append(Note(code="not_calibrated", text=text, about=name))
-            continue
-        if (why := doubt(name, confusion, confidence=confidence)) is not None:
-            text = f"{why} Its figures are not corrected: nothing would be known of them."
-            notes.append(Note(code="labels_not_told_apart", text=text, about=name))
-            continue
-        columns = (*names, AMBIGUOUS)
-        decisions = np.array([[p.labels.get(name, {}).get(c, 0) for c in columns] for p in prompts], dtype=np.int64)
-        unclear = int(decisions[:, -1].sum())
-        if unclear and not confusion.counts[:, -1].any():
-            text = (
-                f"No image of the calibration is ambiguous in {name}, but {quantity(unclear, 'image')} of this run: such count as no label, so that "
-                "corrected shares add up to less than 1. Calibrate on more images."
-            )
-            notes.append(Note(code="unclear_beyond_calibration", text=text, about=name))
-        shares[name] = {
-            label: Interval.of(st.corrected_share(decisions, confusion=confusion, label=i, confidence=confidence))
-            for i, label in enumerate(names)
-        }
-        if name != headline:
-            continue
-        found = st.corrected_unanimity(decisions, confusion=confusion, set_size=set_size, confidence=confidence)
-        by_label = [
-            st.corrected_prompt_shares(decisions, confusion=confusion, label=i, confidence=confidence)
-            for i in range(len(names))
-        ]
-        known = _Correction(
-            confusion,
-            found.interval,
-            OverPrompts(**_entry(found.interval).document(), prompts=found.prompts),
-            prompts=[
-                {label: Interval.of(share) for label, share in zip(names, row, strict=True)}
-                for row in zip(*by_label, strict=True)
-            ],
-        )
-    return replace(known, shares=shares), notes
 
 
 def _number(value: float) -> float | None:
@@ -477,7 +419,7 @@ def _number(value: float) -> float | None:
 def _prompts(
     prompts: Sequence[PromptTally],
     *,
-    table: _SetTable,
+    table: SetTable,
     unanimous: np.ndarray[Any, Any],
     possible: np.ndarray[Any, Any],
     labels: Mapping[str, Sequence[str]],
@@ -486,7 +428,7 @@ def _prompts(
     reference: Reference | None,
 ) -> list[Prompt]:
     names = labels[headline]
-    counts = _label_counts(prompts, headline, names)
+    counts = label_counts(prompts, headline, names)
     totals = counts.sum(axis=1)
     known = reference.prompts if reference else {}
     expected = [known[p.id].shares.get(headline) if p.id in known else None for p in prompts]
@@ -548,15 +490,3 @@ def _prompt_attribute(prompt: PromptTally, name: str, labels: Sequence[str], con
         share={label: Interval.of(st.wilson(found.get(label, 0), total, confidence=confidence)) for label in labels},
         all_one=sole,
     )
-
-
-def _reference_difference(prompts: Sequence[Prompt], labels: Sequence[str]) -> ReferenceDifference:
-    """Mean absolute difference between measured and reference share of the first label, over prompts that have both."""
-    label = labels[0]
-    pairs = []
-    for prompt in prompts:
-        measured, given = prompt.share[label], (prompt.reference or {}).get(label)
-        if given is not None and measured is not None and measured.value is not None:
-            pairs.append((measured.value, given))
-    mean = sum(abs(measured - given) for measured, given in pairs) / len(pairs) if pairs else None
-    return ReferenceDifference(label=label, prompts=len(pairs), mean_absolute=mean)

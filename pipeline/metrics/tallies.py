@@ -126,6 +126,34 @@ def tally(run: RunFolder, *, attributes: list[str], set_size: int, memory: str =
     )
 
 
+def sure_counts(
+    run: RunFolder, *, attribute: str, edge: float, memory: str = MEMORY_LIMIT
+) -> dict[str, dict[str, int]]:
+    """Count, per prompt and label, the images that were decided with a lead of `edge` or more.
+
+    The lead is log(p1 / p2) of the two most probable labels. Nothing is counted of a run with several people in an image, whose label
+    no single lead belongs to.
+
+    Parameters
+    ----------
+    attribute
+        One of the run's attributes.
+    edge
+        In natural logarithms.
+    """
+    query = (
+        "SELECT prompt_id, decision, count(*) FROM"
+        " (SELECT prompt_id, decision, list_reverse_sort(map_values(probabilities)) AS p FROM scores"
+        " WHERE attribute = ? AND len(map_values(probabilities)) > 1)"
+        " WHERE ln(greatest(p[1], 1e-12)) - ln(greatest(p[2], 1e-12)) >= ? GROUP BY ALL"
+    )
+    with connect(run, memory=memory) as connection:
+        found: dict[str, dict[str, int]] = {}
+        for prompt_id, decision, count in connection.execute(query, [attribute, edge]).fetchall():
+            found.setdefault(prompt_id, {})[decision] = count
+    return found
+
+
 def status_count(tallies: Tallies, status: ImageStatus) -> int:
     """Images of one status over all prompts."""
     return sum(prompt.statuses.get(status, 0) for prompt in tallies.prompts)

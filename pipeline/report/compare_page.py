@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from allfour.pipeline import words
 from allfour.pipeline.report import compare_prose as say
-from allfour.pipeline.report import compare_svg, prose, svg
+from allfour.pipeline.report import compare_svg, lead, prose, svg
 from allfour.pipeline.report.html import environment, inlined, security_policy
 from allfour.pipeline.report.tables import ImageRecord, read_images
 from allfour.pipeline.report.thumbnails import make_thumbnails
@@ -108,7 +108,7 @@ def _standfirst(comparison: Mapping[str, Any]) -> str | None:
 def _provenance(run: _Run, entry: Mapping[str, Any], confidence: float) -> dict[str, Any]:
     summary = run.metrics.summary
     same = summary.confidence == confidence
-    if not same and prose.told(summary):
+    if not same and lead.told(summary):
         own = wilson(summary.unanimous, summary.prompts, confidence=confidence)
         summary = summary.model_copy(update={"unanimity": Interval(value=own.value, low=own.low, high=own.high)})
     maker = run.header.generator or run.header.source or {}
@@ -118,6 +118,7 @@ def _provenance(run: _Run, entry: Mapping[str, Any], confidence: float) -> dict[
             ("created", run.header.created or "–"),
             ("images", words.grouped(run.metrics.accounting.requested)),
             ("prompts", words.grouped(len(run.metrics.prompts))),
+            ("first line", lead.one_line(run.metrics)),
             *flatten(maker),
         ],
         "unanimous": summary.unanimous,

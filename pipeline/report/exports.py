@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from allfour.pipeline import words
-from allfour.pipeline.report import prose
+from allfour.pipeline.report import lead, prose
 from allfour.pipeline.report.view import ranked
 from allfour.pipeline.run.folder import write_atomic
 from allfour.pipeline.run.metrics import Metrics, Prompt
@@ -163,11 +163,13 @@ def markdown_summary(metrics: Metrics, *, limit: int = 40, archive: bool = False
 
     `archive`: the images were found, not made.
     """
-    lines = [f"### {prose.headline(metrics)}", ""]
+    lines = [f"### {lead.headline(metrics)}", ""]
     for sentence in (
-        prose.standfirst(metrics),
-        prose.chance(metrics.summary, metrics.headline_labels),
-        prose.corrected(metrics),
+        lead.standfirst(metrics),
+        lead.because(metrics),
+        lead.chance(metrics),
+        lead.amplification(metrics),
+        lead.corrected(metrics),
         prose.PERCEIVED,
     ):
         if sentence:

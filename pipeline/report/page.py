@@ -11,7 +11,7 @@ import yaml
 from markupsafe import Markup
 
 from allfour.pipeline import words
-from allfour.pipeline.report import prose, svg
+from allfour.pipeline.report import lead, prose, svg
 from allfour.pipeline.report.html import environment, inlined, script_json, security_policy
 from allfour.pipeline.report.pages import remove_pages, write_pages
 from allfour.pipeline.report.panels import by_prompt, histogram_counts, intersections, planted_points, qualities
@@ -109,13 +109,15 @@ def render(run_dir: Path, header: Header, metrics: Metrics, *, pages: int = 0) -
         "first": metrics.headline_labels[0],
         "even": 1 / len(metrics.headline_labels),
         "series": svg.series_class,
-        "headline": prose.headline(metrics),
-        "standfirst": prose.standfirst(metrics),
-        "sides": prose.sides(metrics),
+        "headline": lead.headline(metrics),
+        "standfirst": lead.standfirst(metrics),
+        "sides": lead.sides(metrics),
         "perceived": prose.PERCEIVED,
         "banner": _banner(header),
-        "chance": prose.chance(metrics.summary, metrics.headline_labels),
-        "corrected": prose.corrected(metrics),
+        "chance": lead.chance(metrics),
+        "corrected": lead.corrected(metrics),
+        "because": lead.because(metrics),
+        "amplification": lead.amplification(metrics),
         "estimates": [(line, _estimate_figure(line, metrics)) for line in prose.estimates(metrics)],
         "identities": prose.identities(
             metrics.accounting, archive=header.generator is None and header.source is not None

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from allfour.pipeline.metrics.headline import headline_of
+from allfour.pipeline.report.lead import rests_on
 from allfour.pipeline.run.header import Header
-from allfour.pipeline.run.metrics import Accounting, Attribute, Metrics, Summary
+from allfour.pipeline.run.metrics import Accounting, Attribute, Metrics
 from allfour.pipeline.run.record import Interval
 from allfour.pipeline.words import (
-    all_of,
     clean,
     digits_for,
     grouped,
     interval_text,
     join_words,
     label_text,
-    level,
-    odds,
-    p_value,
     percent,
     percent_exact,
     plural,
@@ -42,93 +40,11 @@ class Estimate:
     """`point`, `range`, `chance`, or `other` for another run."""
 
 
-def headline(metrics: Metrics) -> str:
-    """`For 17 of 20 prompts, all four images show one perceived gender.`"""
-    summary = metrics.summary
-    attribute = label_text(metrics.headline)
-    whole = all_of(summary.set_size)
-    if not summary.prompts:
-        return f"No prompt has {word(summary.set_size)} images, so nothing can be said about {whole} at once."
-    if not told(summary):
-        return f"No image of {quantity(summary.prompts, 'prompt')} could be read, so nothing can be said about {whole} at once."
-    part = f"For {grouped(summary.unanimous)} of {quantity(summary.prompts, 'prompt')}"
-    return f"{part}, {whole} images show one perceived {attribute}."
-
-
-def told(summary: Summary) -> bool:
-    """Whether unanimity has a value: it has none where no set is whole, or no image of a set was scored."""
-    return summary.unanimity is not None and summary.unanimity.value is not None
-
-
-def standfirst(metrics: Metrics) -> str | None:
-    """The sentence under the headline: share and interval in plain words."""
-    unanimity = metrics.summary.unanimity
-    if unanimity is None or unanimity.value is None:
-        return None
-    which = sides(metrics)
-    digits = digits_for(unanimity.low, unanimity.high)
-    text = f"That is {percent(unanimity.value, digits)} of prompts{': ' + which if which else ''}."
-    if unanimity.bounded:
-        few = "With so few prompts" if metrics.summary.prompts < 30 else "With this many prompts"
-        text += (
-            f" {few}, the share to expect from other prompts like these lies between "
-            f"{percent(unanimity.low, digits)} and {percent(unanimity.high, digits)} ({level(metrics.summary.confidence)} interval)."
-        )
-    return text
-
-
-def sides(metrics: Metrics) -> str | None:
-    """Which way the unanimous prompts go: `9 all women, 8 all men`."""
-    tally = dict.fromkeys(metrics.headline_labels, 0)
-    for prompt in metrics.prompts:
-        if prompt.unanimous in tally:
-            tally[prompt.unanimous] += 1
-    if not any(tally.values()):
-        return None
-    return join_words(f"{grouped(count)} all {plural(label)}" for label, count in tally.items() if count)
-
-
-def chance(summary: Summary, labels: tuple[str, ...]) -> str | None:
-    """What coin tosses would give, and how surprising the finding is beside that."""
-    null = summary.unanimity_null
-    if null is None or null.expected is None:
-        return None
-    expected = null.expected * summary.prompts
-    count = f"{expected:.1f}" if expected < 10 else grouped(expected)
-    names = " and ".join(plural(label) for label in labels[:2]) if len(labels) == 2 else f"{len(labels)} labels"
-    text = (
-        f"If every image with a label fell to {names} by an even draw, {percent_exact(null.expected)} of prompts would come out "
-        f"this way, {count} of {grouped(summary.prompts)}."
-    )
-    if null.p_value is not None and summary.prompts:
-        text += f" So many or more by chance: {odds(null.p_value)} ({p_value(null.p_value)})."
-    return text
-
-
-def corrected(metrics: Metrics) -> str:
-    """The corrected value and what it rests on, or what its absence means."""
-    value = metrics.summary.unanimity_corrected
-    if value is None or value.value is None:
-        if not told(metrics.summary):
-            return "There is no share to correct for the classifier's errors."
-        if metrics.calibration is not None:
-            return "Not corrected: the calibration's error rates cannot correct this run, see the notes below."
-        return (
-            "Not corrected for the classifier's errors: no calibration was given. A misread image can break a set that "
-            "was all of one kind, or complete one that was not, so read the share as what the classifier saw."
-        )
-    interval = f" ({interval_text(value.low, value.high)})" if value.bounded else ""
-    text = f"Corrected for the classifier's measured errors: {percent(value.value)}{interval}."
-    note = metrics.calibration
-    if note is not None and note.binding == "published":
-        text += " The error rates are published ones, taken on other images: a guide, no measurement on these."
-    return text
-
-
 def estimates(metrics: Metrics) -> list[Estimate]:
     """Lines of the `How sure is this?` table; only what metrics.json holds."""
     summary = metrics.summary
     lines: list[Estimate] = []
+    lead = headline_of(metrics)
 
     def add(name: str, interval: Interval | None, meaning: str, *, kind: str = "point") -> None:
         if interval is not None and interval.value is not None:
@@ -137,10 +53,26 @@ def estimates(metrics: Metrics) -> list[Estimate]:
             lines.append(Estimate(name, value, span, meaning, interval, kind))
 
     size = word(summary.set_size)
-    add("Measured", summary.unanimity, f"The first {size} images of each prompt, as the classifier read them.")
+    if lead.evidence == "reviewed":
+        at = Interval(value=lead.value, low=lead.low, high=lead.high)
+        add("As people read", at, f"Sets of {size} that people labelled: {rests_on(lead.prompts, lead.images)}.")
+    counted = rests_on(summary.prompts, summary.prompts * summary.set_size)
     add(
-        "Corrected", summary.unanimity_corrected, f"Any set of {size}, with the classifier's measured errors taken out."
+        "Measured",
+        summary.unanimity,
+        f"The first {size} images of each prompt, as the classifier read them: {counted}.",
     )
+    corrected = summary.unanimity_corrected
+    if corrected is not None:
+        unlike = summary.calibration_fit is not None and not summary.calibration_fit.fits
+        of = f" of {grouped(corrected.prompts_of)}" if corrected.prompts_of not in (None, corrected.prompts) else ""
+        rests = f"{quantity(corrected.prompts or 0, 'prompt')}{of}"
+        add(
+            "Corrected: does not fit" if unlike else "Corrected",
+            corrected,
+            f"Any set of {size}, with the classifier's measured errors taken out: {rests}."
+            + (" The calibration is not one of images like these." if unlike else ""),
+        )
     if any(prompt.images > summary.set_size for prompt in metrics.prompts):
         add(
             "Any set of " + size,
@@ -152,6 +84,18 @@ def estimates(metrics: Metrics) -> list[Estimate]:
         summary.unanimity_by_sets,
         "Images one after the other by number, whole sets only: for services that make a set at a time.",
     )
+    told = summary.unanimity_identified
+    if told is not None and told.low is not None and told.high is not None and told.least != told.most:
+        lines.append(
+            Estimate(
+                "Whatever those without a label show",
+                "",
+                interval_text(told.low, told.high),
+                "Limits for the first sets of prompts like these, wherever between the two the truth lies.",
+                Interval(low=told.low, high=told.high),
+                "range",
+            )
+        )
     bounds = summary.unanimity_bounds
     if bounds is not None and bounds.low is not None and bounds.high is not None:
         digits = digits_for(bounds.low, bounds.high)

@@ -37,12 +37,86 @@ class OverPrompts(Interval):
     sets: Count | None = None
 
 
+class Corrected(OverPrompts):
+    """Unanimity with the classifier's errors taken out. Its limits hold whatever images without a decision show."""
+
+    prompts_of: Count | None = None
+    """Prompts with a whole set: `prompts` of them have one in which every image was decided or unclear."""
+    sets_read: Share = None
+    """Sets in which no image lacks a decision; below a half nothing is corrected."""
+
+
+class Identified(Record):
+    """What the images can tell of a figure whatever those without a label show."""
+
+    low: Share = None
+    high: Share = None
+    """Limits for the truth, sampling of prompts included."""
+    least: Share = None
+    most: Share = None
+    """The estimate with every image without a label against, and for."""
+    prompts: Count = 0
+
+
+class NullOfSets(Null):
+    """What chance would give over complete sets, beside what there is."""
+
+    sets: Count = 0
+    """Sets in which every image has a label, of prompts that the shares are known of."""
+    unanimous: Count = 0
+
+
+class Nulls(Record):
+    """Chance, three ways: even draws, the run's own pooled shares for every prompt, and every prompt's reference shares."""
+
+    even: NullOfSets | None = None
+    pooled: NullOfSets | None = None
+    reference: NullOfSets | None = None
+
+
+class CalibrationFit(Record):
+    """Whether a calibration's error rates can be those of a run."""
+
+    fits: bool
+    p_value: Share = None
+    contrasts: Count = 0
+    """Directions that no mix of labels can move, in which the run was compared."""
+    prompts: Count = 0
+    images: Count = 0
+
+
+class Amplification(Estimate):
+    """Mean over prompts of share less reference share, of the label that the reference has most of; -1 to 1."""
+
+    prompts: Count = 0
+
+
+class Headline(Record):
+    """The best figure there is, and how it reads."""
+
+    model_config = said("evidence", "value", "low", "high", "prompts", "verdict", "because")
+
+    evidence: Literal["measured", "corrected", "reviewed"] = "measured"
+    value: Share = None
+    low: Share = None
+    high: Share = None
+    prompts: Count = 0
+    images: Count | None = None
+    verdict: str = "nothing_read"
+    because: list[str] = Field(default_factory=list)
+    """Codes: what stands in the way of better evidence, or of a verdict."""
+
+
 class ReferenceDifference(Record):
     """How far measured shares lie from reference shares, over prompts that have both."""
 
     label: str
     prompts: Count = 0
     mean_absolute: Share = None
+    low: Share = None
+    high: Share = None
+    floor: Share = None
+    """What draws with exactly the reference shares would give."""
 
 
 class Summary(Record):
@@ -54,17 +128,23 @@ class Summary(Record):
     """With a whole set."""
     prompts_left_out: Count = 0
     """With fewer images than a set has."""
+    headline: Headline | None = None
     set_size: int = 4
     unanimous: Count = 0
     """Prompts whose first set shows one label."""
     unanimity: Interval = Field(default_factory=Interval)
     """Value and ends are null where nothing was scored, so that no gate passes for want of data."""
     unanimity_bounds: Bounds | None = None
+    unanimity_identified: Identified | None = None
+    """Of the first sets, whatever images without a label show."""
     unanimity_null: Null | None = None
+    nulls: Nulls | None = None
     unanimity_exact: Interval | None = None
-    unanimity_corrected: OverPrompts | None = None
+    unanimity_corrected: Corrected | None = None
+    calibration_fit: CalibrationFit | None = None
     unanimity_all_images: OverPrompts | None = None
     """Over every set that could be drawn from a prompt's images."""
+    unanimity_all_images_identified: Identified | None = None
     unanimity_by_sets: OverPrompts | None = None
     """Over the sets that images came in, one after the other."""
     scored_share: Share = None
@@ -76,6 +156,7 @@ class Summary(Record):
     duplicate_images: Count = 0
     images_without_prompt: Count = 0
     reference_difference: ReferenceDifference | None = None
+    amplification: Amplification | None = None
 
 
 class Accounting(Record):
@@ -153,7 +234,10 @@ class Attribute(Record):
 
     counts: Counts = Field(default_factory=dict)
     share: Shares = Field(default_factory=dict)
+    share_identified: dict[str, Identified] = Field(default_factory=dict)
+    """Of each label, whatever images without one show."""
     share_corrected: Shares | None = None
+    calibration_fit: CalibrationFit | None = None
     unanimous: Count | None = None
     unanimity: Interval | None = None
     unanimity_all_images: OverPrompts | None = None
@@ -346,6 +430,8 @@ class Powered(Record):
 class PoweredUnanimity(Powered):
     """Unanimity, and its part by label."""
 
+    sets: Count | None = None
+    """Where single images were sampled and all sets happen to be labelled: how many those are."""
     by_label: dict[str, Powered] = Field(default_factory=dict)
 
 

@@ -75,9 +75,9 @@ def test_a_new_image_is_scored_and_the_archive_is_only_read(light: Path) -> None
 
 def test_chance_is_named_for_sets_with_the_same_gaps(light: Path) -> None:
     arguments = ("rescore", "archive", "--config", "light.yaml", "--run", "r")
-    assert "chance alone would give 12.5%\n" in run(*arguments).output
+    assert "chance alone would give 12.5%;" in run(*arguments).output
     (light / "archive" / "nurse" / "0.png").write_bytes(b"no image")
-    assert "chance alone would give 6.2% (sets with the same gaps)\n" in run(*arguments).output
+    assert "chance alone would give 6.2% (sets with the same gaps);" in run(*arguments).output
 
 
 def test_missing_images_are_exit_code_3_and_named(light: Path) -> None:
@@ -150,12 +150,15 @@ def test_a_corrected_unanimity_is_printed_with_its_interval(light: Path) -> None
     assert "note:" not in done.output
     result = run("rescore", "labelled", "--config", "light.yaml", "--run", "r", "--calibration", "c.json")
     assert result.exit_code == 0, result.output
-    (line,) = [line for line in result.output.splitlines() if "corrected for" in line]
-    top = json.loads((light / "r" / "metrics.json").read_text())["summary"]["unanimity_corrected"]
+    (line,) = [line for line in result.output.splitlines() if "measured errors taken out" in line]
+    summary = json.loads((light / "r" / "metrics.json").read_text())["summary"]
+    top = summary["unanimity_corrected"]
     assert line == (
-        f"  corrected for the classifier's errors: {top['value']:.1%} (95% interval {top['low']:.1%} to {top['high']:.1%}), "
-        "for any set of 4 images of 2 prompts"
+        f"{top['value']:.1%} of sets of 4 images show one perceived gender (95% interval {top['low']:.1%} to {top['high']:.1%}), "
+        "with the classifier's measured errors taken out: too few prompts for a verdict (2 prompts, 80 images)"
     )
+    assert summary["headline"]["evidence"] == "corrected" and summary["headline"]["verdict"] == "too_few_prompts"
+    assert "  as the classifier read them: 2 of 2 prompts" in result.output
 
 
 def test_a_calibration_that_shows_nothing_says_so_and_corrects_nothing(light: Path) -> None:

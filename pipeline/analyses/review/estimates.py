@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import brentq
 
-from allfour.pipeline.analyses.review.sample import Population, Strata, Units
+from allfour.pipeline.analyses.review.sample import Population, Strata, Units, make_units
 from allfour.pipeline.statistics import Interval, PoweredEstimate, powered_mean, wilson
 
 Floats = NDArray[np.float64]
@@ -79,13 +79,34 @@ def estimates(sample: Sample) -> dict[str, Any]:
         }
         note = "unanimity needs whole sets: draw them with --whole-sets"
     else:
-        predicted = (units.predicted[:, : population.labels] == 1).astype(float)
-        unanimity = powered_share(sample, predicted.sum(axis=1), sample.unanimous.sum(axis=1))
-        unanimity["by_label"] = {
-            label: powered_share(sample, predicted[:, column], sample.unanimous[:, column])
-            for column, label in enumerate(labels)
-        }
+        unanimity = unanimity_of_sets(sample)
     return {"shares": shares, "outcomes": outcomes, "unanimity": unanimity, "note": note}
+
+
+def of_labelled_sets(coded: Mapping[str, Mapping[int, int]], population: Population, *, set_size: int, confidence: float) -> dict[str, Any] | None:  # fmt: skip
+    """Unanimity where single images were sampled and every set of the run happens to be labelled; else None.
+
+    A sample of images tells of sets only where it is all of them: a set that was labelled by chance has fewer images to differ in.
+    """
+    units = make_units(population, "set", set_size)
+    said, unanimous = by_unit(coded, population, units)
+    if not len(units.prompt) or np.isnan(said[:, 0]).any():
+        return None
+    strata = Strata(("every set",), np.zeros(len(units.prompt), dtype=np.int64), ())
+    sample = Sample(population, units, strata, said, unanimous, confidence)
+    return {**unanimity_of_sets(sample), "sets": len(units.prompt)}
+
+
+def unanimity_of_sets(sample: Sample) -> dict[str, Any]:
+    """Unanimity, and its part by label, of a sample whose units are sets."""
+    labels = sample.population.labels
+    predicted = (sample.units.predicted[:, :labels] == 1).astype(float)
+    found = powered_share(sample, predicted.sum(axis=1), sample.unanimous.sum(axis=1))
+    found["by_label"] = {
+        label: powered_share(sample, predicted[:, column], sample.unanimous[:, column])
+        for column, label in enumerate(sample.population.categories[:labels])
+    }
+    return found
 
 
 def _powered(sample: Sample, guess: Floats, truth: Floats, *, prompts: bool) -> PoweredEstimate:

@@ -14,7 +14,7 @@ from allfour.errors import ConfigError
 from allfour.pipeline import words
 from allfour.pipeline.analyses.review.agreement import agreements
 from allfour.pipeline.analyses.review.answers import Answers, read_answers
-from allfour.pipeline.analyses.review.estimates import Sample, by_unit, estimates
+from allfour.pipeline.analyses.review.estimates import Sample, by_unit, estimates, of_labelled_sets
 from allfour.pipeline.analyses.review.sample import (
     FORMAT,
     Population,
@@ -202,6 +202,10 @@ def evaluate(
     }  # fmt: skip
     said, unanimous = by_unit(coded, population, units)
     sample = Sample(population, units, strata, said, unanimous, confidence)
+    found = estimates(sample)
+    if plan["unit"] == "image" and found["shares"] is not None:
+        every = of_labelled_sets(coded, population, set_size=plan["set_size"], confidence=confidence)
+        found |= {"unanimity": every, "note": None} if every is not None else {}
     done = {row for given in coded.values() for row in given}
     return {
         "id": plan["id"], "imported": utc_now(), "scores": plan["scores"], "unit": plan["unit"],
@@ -210,7 +214,7 @@ def evaluate(
         "units": len(units.prompt), "units_labelled": int((~np.isnan(said[:, 0]) & (units.visible > 0)).sum()),
         "raters": {rater: len(given) for rater, given in answers.items()},
         **agreements(coded, sample),
-        **estimates(sample),
+        **found,
         "answers": answers,
     }  # fmt: skip
 

@@ -556,6 +556,9 @@ def test_an_import_writes_the_report_again_and_no_other_metric(run: RunFolder, t
     after = json.loads(run.metrics_path.read_text())
     review = after.pop("review")
     assert before.pop("review") is None
+    lead = after["summary"].pop("headline")  # why no better evidence leads is told anew
+    before["summary"].pop("headline")
+    assert lead["evidence"] == "measured" and "review_of_images" in lead["because"]
     assert after == before
     assert review["samples"][0]["labelled"] == 20 and "answers" not in review["samples"][0]
     assert re.search(r"What people said(?s:.*)1\s+person labelled", page.read_text())

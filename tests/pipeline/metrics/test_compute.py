@@ -27,6 +27,25 @@ from allfour.pipeline.run.metrics import Accounting
 LABELS = {"gender": ("woman", "man"), "race": ("White", "Black", "Indian")}
 
 
+BLURRED = Calibration(
+    {
+        "created": "2026-01-01",
+        "binding": {"kind": "exact"},
+        "dataset": {},
+        "attributes": {
+            "gender": {
+                "labels": ["woman", "man"],
+                "confusion": {
+                    "woman": {"woman": 180, "man": 10, "ambiguous": 10},
+                    "man": {"woman": 8, "man": 182, "ambiguous": 10},
+                },
+            }
+        },
+    }
+)
+"""Right for nineteen in twenty, unclear for one in twenty."""
+
+
 def build(tmp_path: Path, prompts: dict[str, Sequence[Any]], *, groups: dict[str, str] | None = None) -> RunFolder:
     """A run whose images decide as listed: a label, a status, or a tuple of persons' decisions; `a/b` is gender/race."""
     run = RunFolder(tmp_path / "run")
@@ -381,3 +400,51 @@ def test_rows_that_earlier_versions_left_without_a_prompt_are_none(tmp_path: Pat
     assert [p["id"] for p in found["prompts"]] == ["nurse"]
     assert found["summary"]["images_without_prompt"] == 3
     assert list(read_prompts(run, set_size=4).rows) == ["nurse"]
+
+
+def test_a_correction_is_refused_where_abstentions_choose_the_prompts(tmp_path: Path) -> None:
+    """Three of twenty sets can be read in full, all of one label: the others are chosen by what the detector found."""
+    prompts: dict[str, Sequence[Any]] = {f"whole{i}": ["man"] * 4 for i in range(3)}
+    prompts |= {f"gap{i}": ["man", "man", "woman", "no_person"] for i in range(17)}
+    found = metrics_of(build(tmp_path, prompts), calibration=BLURRED)
+    top = found["summary"]
+    assert top["unanimity_corrected"]["value"] is None
+    assert (top["unanimity_corrected"]["prompts"], top["unanimity_corrected"]["prompts_of"]) == (3, 20)
+    assert top["unanimity_corrected"]["sets_read"] == pytest.approx(0.15)
+    assert "corrected_refused" in [note["code"] for note in found["notes"]]
+    assert top["headline"]["evidence"] == "measured" and top["headline"]["because"] == ["corrected_refused"]
+
+
+def test_a_corrected_figure_holds_whatever_the_sets_left_out_show(tmp_path: Path) -> None:
+    prompts: dict[str, Sequence[Any]] = {f"whole{i}": ["man"] * 4 for i in range(16)}
+    prompts |= {f"gap{i}": ["man", "man", "man", "no_person"] for i in range(4)}
+    top = metrics_of(build(tmp_path, prompts), calibration=BLURRED)["summary"]["unanimity_corrected"]
+    assert (top["prompts"], top["prompts_of"]) == (16, 20)
+    assert top["low"] <= 0.8 and top["high"] == 1.0
+
+
+def test_a_calibration_of_other_images_is_told_and_does_not_lead(tmp_path: Path) -> None:
+    """A third of every prompt is unclear, where the calibration knows of one in twenty."""
+    prompts = {
+        f"p{i}": ["man"] * (4 if i % 2 else 2) + ["woman"] * (i % 2 * -2 + 2) + ["ambiguous"] * 2 for i in range(20)
+    }
+    found = metrics_of(build(tmp_path, prompts), calibration=BLURRED)
+    assert found["summary"]["calibration_fit"]["fits"] is False
+    assert found["summary"]["headline"]["evidence"] == "measured"
+    assert "calibration_unlike_run" in found["summary"]["headline"]["because"]
+    assert found["summary"]["unanimity_corrected"]["value"] is not None
+
+
+def test_nulls_speak_of_complete_sets_and_of_a_reference(tmp_path: Path) -> None:
+    shares = {f"p{i}": {"shares": {"gender": {"woman": 0.9, "man": 0.1}}} for i in range(5)}
+    reference = Reference.model_validate({"name": "planted", "prompts": shares})
+    prompts: dict[str, Sequence[Any]] = {f"p{i}": ["woman"] * 4 for i in range(4)}
+    prompts |= {"p4": ["woman", "woman", "woman", "ambiguous"], "other": ["woman", "man", "man", "man"]}
+    top = metrics_of(build(tmp_path, prompts), reference=reference)["summary"]
+    assert (top["nulls"]["even"]["sets"], top["nulls"]["even"]["unanimous"]) == (5, 4)
+    assert top["nulls"]["even"]["expected_count"] == pytest.approx(5 / 8)
+    assert top["nulls"]["reference"]["sets"] == 4
+    assert top["nulls"]["reference"]["expected"] == pytest.approx(0.9**4 + 0.1**4)
+    assert top["amplification"]["value"] == pytest.approx(0.1)
+    assert top["reference_difference"]["floor"] > 0
+    assert top["unanimity_identified"]["most"] == pytest.approx(5 / 6)

@@ -68,9 +68,11 @@ def test_headline_names_count_interval_chance_and_missing_correction(page: Page,
         f"For {summary['unanimous']} of {summary['prompts']} prompts, all four images show one perceived gender."
         in page.text
     )
-    assert (
-        f"between {summary['unanimity']['low']:.0%} and {summary['unanimity']['high']:.0%} (95% interval)" in page.text
-    )
+    lead, told = summary["headline"], summary["unanimity_identified"]
+    assert (lead["evidence"], lead["low"], lead["high"]) == ("measured", told["low"], told["high"])
+    whatever = "95% interval, whatever the images without a label show"
+    assert f"between {lead['low']:.0%} and {lead['high']:.0%} ({whatever})" in page.text
+    assert "Clearly above chance (even draws: 12.5%)." in page.text
     assert "by an even draw" in page.text
     assert "Not corrected for the classifier's errors: no calibration was given." in page.text
     assert "perceived presentation, never anybody's identity" in page.text
@@ -124,7 +126,8 @@ def test_drawn_world_has_its_banner_and_its_check(tmp_path: Path) -> None:
     assert "hold the planted share" in words
     found = json.loads((run / "metrics.json").read_text())["summary"]["unanimity_corrected"]
     span = f"{found['value']:.0%} ({found['low']:.0%} to {found['high']:.0%})"
-    assert f"Corrected for the classifier's measured errors: {span}." in words
+    over = f"over {found['prompts']} prompts"
+    assert f"Corrected for the classifier's measured errors: {span}, {over}" in words
     assert "Right most often for younger, least often for older: 7.3 points apart" in words
 
 

@@ -1,0 +1,197 @@
+"""Figures with the classifier's errors taken out: whether they can be given, what they rest on, and whether they fit the run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from allfour.pipeline import statistics as st
+from allfour.pipeline.metrics.calibration import Calibration
+from allfour.pipeline.metrics.calibration_doubt import doubt
+from allfour.pipeline.metrics.tallies import PromptTally
+from allfour.pipeline.run.columns import AMBIGUOUS
+from allfour.pipeline.run.metrics import CalibrationFit, Corrected, Shares
+from allfour.pipeline.run.record import Interval, Note
+from allfour.pipeline.statistics.arrays import IntArray
+from allfour.pipeline.statistics.compositions import draws_within
+from allfour.pipeline.words import percent, quantity
+
+LEAST_PART = 0.5
+"""Of the sets, that must be readable in full for a corrected figure to be given."""
+LEVEL = 0.05
+"""Of the test whether the calibration fits."""
+
+Surely = Mapping[str, Mapping[str, Mapping[str, int]]]
+"""Attribute -> prompt id -> label -> images decided so with a lead above the calibration's median; see `tallies.sure_counts`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Correction:
+    """What a calibration makes of a run."""
+
+    confusion: st.Confusion | None = None
+    """Error rates of the headline's attribute, where they can be used."""
+    unanimity: st.Interval | None = None
+    over_prompts: Corrected | None = None
+    shares: Mapping[str, Shares] = field(default_factory=dict)
+    """Attribute -> corrected mean shares."""
+    prompts: Sequence[Shares] = ()
+    """Corrected shares of the headline attribute, prompt by prompt."""
+    fits: Mapping[str, CalibrationFit] = field(default_factory=dict)
+    """Attribute -> whether the calibration fits the run."""
+
+
+def correct(
+    prompts: Sequence[PromptTally],
+    calibration: Calibration,
+    *,
+    labels: Mapping[str, Sequence[str]],
+    headline: str,
+    set_size: int,
+    confidence: float,
+    surely: Surely | None = None,
+) -> tuple[Correction, list[Note]]:
+    """Corrected figures of every attribute that the calibration knows, and what to know of them."""
+    notes: list[Note] = []
+    shares: dict[str, Shares] = {}
+    fits: dict[str, CalibrationFit] = {}
+    known = Correction()
+    for name, names in labels.items():
+        confusion = calibration.confusion(name, names)
+        if confusion is None:
+            text = f"The calibration has no error rates for {name} with these labels: its figures are not corrected."
+            notes.append(Note(code="not_calibrated", text=text, about=name))
+            continue
+        if (why := doubt(name, confusion, confidence=confidence)) is not None:
+            text = f"{why} Its figures are not corrected: nothing would be known of them."
+            notes.append(Note(code="labels_not_told_apart", text=text, about=name))
+            continue
+        decisions = _decisions(prompts, name, names)
+        if note := _unclear_beyond(name, decisions, confusion):
+            notes.append(note)
+        fit = _fit(prompts, calibration, name, names, decisions=decisions, surely=(surely or {}).get(name))
+        if fit is not None:
+            fits[name] = fit
+        if fit is not None and not fit.fits:
+            notes.append(_unlike(name, fit, headline=name == headline))
+        shares[name] = {
+            label: Interval.of(st.corrected_share(decisions, confusion=confusion, label=i, confidence=confidence))
+            for i, label in enumerate(names)
+        }
+        if name != headline:
+            continue
+        over_prompts, interval, refusal = _unanimity(
+            prompts, decisions, confusion=confusion, set_size=set_size, confidence=confidence
+        )
+        notes += [refusal] if refusal is not None else []
+        by_label = [
+            st.corrected_prompt_shares(decisions, confusion=confusion, label=i, confidence=confidence)
+            for i in range(len(names))
+        ]
+        known = Correction(
+            confusion,
+            interval,
+            over_prompts,
+            prompts=[
+                {label: Interval.of(share) for label, share in zip(names, row, strict=True)}
+                for row in zip(*by_label, strict=True)
+            ],
+        )
+    return replace(known, shares=shares, fits=fits), notes
+
+
+def _decisions(prompts: Sequence[PromptTally], name: str, names: Sequence[str]) -> IntArray:
+    """[prompts, labels + ambiguous] images that the error model covers."""
+    columns = (*names, AMBIGUOUS)
+    rows = [[p.labels.get(name, {}).get(column, 0) for column in columns] for p in prompts]
+    return np.array(rows, dtype=np.int64).reshape(-1, len(columns))
+
+
+def _unclear_beyond(name: str, decisions: IntArray, confusion: st.Confusion) -> Note | None:
+    unclear = int(decisions[:, -1].sum())
+    if not unclear or confusion.counts[:, -1].any():
+        return None
+    text = (
+        f"No image of the calibration is ambiguous in {name}, but {quantity(unclear, 'image')} of this run: such count as no label, so that "
+        "corrected shares add up to less than 1. Calibrate on more images."
+    )
+    return Note(code="unclear_beyond_calibration", text=text, about=name)
+
+
+def _unanimity(
+    prompts: Sequence[PromptTally], decisions: IntArray, *, confusion: st.Confusion, set_size: int, confidence: float
+) -> tuple[Corrected, st.Interval | None, Note | None]:
+    """Corrected unanimity for all prompts with a whole set: sets with an image that no error rate covers may be either.
+
+    With w the probability that no image of a random set lacks a decision, a prompt's truth is within 1 - w of what its other images
+    give, and between 0 and 1 where no set is left.
+    """
+    requested = np.array([p.requested for p in prompts], dtype=np.int64)
+    whole = requested >= set_size
+    evaluated = int(whole.sum())
+    within = draws_within(decisions[whole].sum(axis=1), requested[whole], set_size)
+    read = float(within.mean()) if evaluated else 0.0
+    found = st.corrected_unanimity(decisions[whole], confusion=confusion, set_size=set_size, confidence=confidence)
+    rests = {"prompts": found.prompts, "prompts_of": evaluated, "sets_read": read}
+    images = int(decisions[whole][within > 0].sum())
+    nothing = Corrected(value=None, low=None, high=None, method=found.interval.method, images=images, **rests)
+    if evaluated and found.interval.value is not None and read < LEAST_PART:
+        text = (
+            f"Unanimity is not corrected: in {percent(1 - read)} of the sets an image has no decision that the calibration knows, so "
+            f"abstentions and not labels would choose the {quantity(found.prompts, 'prompt')} of {evaluated:,} that are left."
+        )
+        return nothing, None, Note(code="corrected_refused", text=text)
+    interval = found.interval
+    if interval.value is None:
+        return nothing, interval, None
+    part = found.prompts / evaluated
+    lacking = 1 - float(within[within > 0].mean())
+    low = part * max(interval.low - lacking, 0.0)
+    high = part * min(interval.high + lacking, 1.0) + (1 - part)
+    document = Corrected(
+        value=interval.value, low=min(low, interval.value), high=max(high, interval.value), method=interval.method,
+        images=images, **rests,
+    )  # fmt: skip
+    return document, interval, None
+
+
+def _fit(
+    prompts: Sequence[PromptTally],
+    calibration: Calibration,
+    name: str,
+    names: Sequence[str],
+    *,
+    decisions: IntArray,
+    surely: Mapping[str, Mapping[str, int]] | None,
+) -> CalibrationFit | None:
+    """Test the calibration by what was decided and how surely; by what was decided alone where no more is known."""
+    fine = calibration.sure_cells(name, names)
+    found = None
+    if fine is not None and surely is not None:
+        above = np.array([[surely.get(p.id, {}).get(label, 0) for label in names] for p in prompts], dtype=np.int64)
+        labelled = decisions[:, : len(names)]
+        cells = np.column_stack([np.maximum(labelled - above, 0), np.minimum(above, labelled), decisions[:, -1]])
+        found = st.calibration_fit(cells, fine.counts)
+    confusion = calibration.confusion(name, names)
+    if found is None and confusion is not None:
+        found = st.calibration_fit(decisions, confusion.counts)
+    if found is None:
+        return None
+    return CalibrationFit(
+        fits=found.p_value >= LEVEL,
+        p_value=found.p_value,
+        contrasts=found.contrasts,
+        prompts=found.prompts,
+        images=found.images,
+    )
+
+
+def _unlike(name: str, fit: CalibrationFit, *, headline: bool) -> Note:
+    text = (
+        f"The calibration does not fit this run: no mix of its labels gives what was decided here of {name}, and how surely "
+        f"(p = {fit.p_value:.2g}). Its error rates are not those of these images"
+        f"{', so corrected figures are shown as not fitting and lead nowhere' if headline else ''}. Calibrate on images like them."
+    )
+    return Note(code="calibration_unlike_run", text=text, about=name)

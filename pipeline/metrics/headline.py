@@ -1,0 +1,195 @@
+"""The first line of a run: the best evidence there is, how it reads beside chance, and why it is no better.
+
+People's labels go before figures corrected by a calibration, and those before what the classifier saw. The page, the terminal, exports
+and gates all take what is picked here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from allfour.pipeline import statistics as st
+from allfour.pipeline.run.metrics import Headline, Metrics, PoweredUnanimity, ReviewSample, Summary
+from allfour.pipeline.statistics.coverage import least_unanimity
+
+FEWEST_PROMPTS = 5
+"""Below this there is no verdict: it is the least that docs/validation.md covers."""
+FEWEST_REVIEWED = 10
+"""Sets that people labelled, of a run with more, below which their figure leads nowhere."""
+WIDE = 0.1
+"""Share of prompts between the two bounds above which images without a label are named as a cause."""
+
+VERDICTS: Mapping[str, str] = {
+    "above_chance": "clearly above chance",
+    "compatible_with_chance": "compatible with chance",
+    "cannot_be_told": "cannot be told: too many images without a label",
+    "too_few_prompts": "too few prompts for a verdict",
+    "nothing_read": "nothing could be read",
+}
+"""Verdict -> words; nowhere else."""
+EVIDENCE: Mapping[str, str] = {
+    "measured": "as the classifier read the images",
+    "corrected": "with the classifier's measured errors taken out",
+    "reviewed": "as people read the images",
+}
+BECAUSE: Mapping[str, str] = {
+    "no_calibration": "no calibration was given, so the classifier's errors are in it",
+    "cannot_be_corrected": "the calibration cannot correct this attribute",
+    "published_rates": "the calibration's rates are published ones, taken on other images",
+    "calibration_unlike_run": "the calibration does not fit this run",
+    "calibration_contradicted": "the images contradict the calibration",
+    "corrected_refused": "too few sets could be read in full for a correction",
+    "images_without_label": "many images have no label",
+    "review_too_small": "people labelled too few sets",
+    "review_of_images": "people labelled single images, which tell of shares and not of sets",
+    "all_labelled": "people labelled every set",
+}
+"""Code -> words, for a sentence after a colon."""
+
+
+def with_headline(metrics: Metrics) -> Metrics:
+    """The same metrics with `summary.headline`: to be called when all that stands beside the tables is in."""
+    summary = metrics.summary.model_copy(update={"headline": pick(metrics)})
+    return metrics.model_copy(update={"summary": summary})
+
+
+def headline_of(metrics: Metrics) -> Headline:
+    """The headline of a document, also of one that was written before there was one."""
+    return metrics.summary.headline or pick(metrics)
+
+
+def pick(metrics: Metrics) -> Headline:
+    """Choose the evidence, in order, and say why it is no better."""
+    summary = metrics.summary
+    chance = least_unanimity(summary.set_size, len(metrics.headline_labels))
+    because: list[str] = []
+    sample = _best_review(metrics, because)
+    if sample is not None and sample.unanimity is not None:
+        return _reviewed(sample, sample.unanimity, summary, chance=chance, because=because)
+    doubts = _doubts_of_correction(metrics)
+    if not doubts:
+        return _corrected(summary, chance=chance, because=because)
+    return _measured(summary, chance=chance, because=[*because, *doubts])
+
+
+def _best_review(metrics: Metrics, because: list[str]) -> ReviewSample | None:
+    """The sample of the headline's attribute with the most sets labelled, where those are enough."""
+    samples = metrics.review.samples if metrics.review is not None else []
+    own = [sample for sample in samples if sample.attribute == metrics.headline]
+    known = [s for s in own if s.unanimity is not None and _bounded(s.unanimity)]
+    if not known:
+        because += ["review_of_images"] if any(s.unit == "image" for s in own) else []
+        return None
+    best = max(known, key=_sets_labelled)
+    if _sets_labelled(best) < min(FEWEST_REVIEWED, metrics.summary.prompts):
+        because.append("review_too_small")
+        return None
+    return best
+
+
+def _sets_labelled(sample: ReviewSample) -> int:
+    """Of a sample of images that gives unanimity, every set is labelled."""
+    found = sample.unanimity
+    return sample.units_labelled if sample.unit == "set" else (found.sets or 0) if found is not None else 0
+
+
+def _bounded(found: PoweredUnanimity) -> bool:
+    at = found.prompts_like_these
+    return at is not None and at.known and at.bounded
+
+
+def _reviewed(
+    sample: ReviewSample, found: PoweredUnanimity, summary: Summary, *, chance: float, because: list[str]
+) -> Headline:
+    here, at = found.this_run, found.prompts_like_these
+    assert here is not None and at is not None
+    low, high = at.low or 0.0, 1.0 if at.high is None else at.high
+    settled = here.bounded and (here.high or 0.0) - (here.low or 0.0) < 1e-9
+    prompts = summary.prompts
+    return Headline(
+        evidence="reviewed",
+        value=here.value,
+        low=low,
+        high=high,
+        prompts=prompts,
+        images=sample.labelled,
+        verdict=_verdict(low, low_at_best=low, chance=chance, prompts=prompts),
+        because=[*because, "all_labelled"] if settled else because,
+    )
+
+
+def _doubts_of_correction(metrics: Metrics) -> list[str]:
+    """Why the corrected figure does not lead; nothing where it does."""
+    summary, found = metrics.summary, metrics.summary.unanimity_corrected
+    if metrics.calibration is None:
+        return ["no_calibration"]
+    if found is None or found.value is None:
+        refused = any(note.code == "corrected_refused" for note in metrics.notes)
+        return ["corrected_refused" if refused else "cannot_be_corrected"]
+    doubts = ["published_rates"] if metrics.calibration.binding == "published" else []
+    if summary.calibration_fit is not None and not summary.calibration_fit.fits:
+        doubts.append("calibration_unlike_run")
+    if found.method == st.CONTRADICTED:
+        doubts.append("calibration_contradicted")
+    return doubts
+
+
+def _corrected(summary: Summary, *, chance: float, because: list[str]) -> Headline:
+    found = summary.unanimity_corrected
+    assert found is not None and found.value is not None
+    low, high = found.low or 0.0, 1.0 if found.high is None else found.high
+    prompts = found.prompts or 0
+    hidden = 1 - found.sets_read if found.sets_read is not None else 0.0
+    return Headline(
+        evidence="corrected",
+        value=found.value,
+        low=low,
+        high=high,
+        prompts=prompts,
+        images=found.images,
+        # the least that is possible is where chance is, so the limit has to lie beyond it
+        verdict=_verdict(low, low_at_best=min(low + hidden, 1.0), chance=chance * 1.02, prompts=prompts),
+        because=[*because, "images_without_label"] if hidden > WIDE else because,
+    )
+
+
+def _measured(summary: Summary, *, chance: float, because: list[str]) -> Headline:
+    plain, told = summary.unanimity, summary.unanimity_identified
+    if plain.value is None:
+        return Headline(
+            evidence="measured",
+            value=None,
+            low=None,
+            high=None,
+            prompts=summary.prompts,
+            verdict="nothing_read",
+            because=because,
+        )
+    low, high = (plain.low, plain.high) if told is None or told.low is None else (told.low, told.high)
+    prompts = summary.prompts
+    most = plain.value if told is None or told.most is None else told.most
+    level = (1 - summary.confidence) / 2
+    at_best = st.wilson(round(most * prompts), prompts, confidence=summary.confidence).low
+    surely = st.at_least(summary.unanimous, prompts=prompts, probability=chance) <= level
+    verdict = _verdict(low if low is not None and surely else 0.0, low_at_best=at_best, chance=chance, prompts=prompts)
+    if told is not None and told.least is not None and most - told.least > WIDE:
+        because = [*because, "images_without_label"]
+    return Headline(
+        evidence="measured",
+        value=plain.value,
+        low=low,
+        high=high,
+        prompts=prompts,
+        images=prompts * summary.set_size,
+        verdict=verdict,
+        because=because,
+    )
+
+
+def _verdict(low: float, *, low_at_best: float, chance: float, prompts: int) -> str:
+    """Code of how the limits read beside chance; `low_at_best` is the lower one if all images without a label spoke for unanimity."""
+    if prompts < FEWEST_PROMPTS:
+        return "too_few_prompts"
+    if low > chance:
+        return "above_chance"
+    return "cannot_be_told" if low_at_best > chance else "compatible_with_chance"

@@ -1,0 +1,237 @@
+"""The first line of a result and what stands under it: the best evidence, its verdict, and the other figures with what they rest on."""
+
+from __future__ import annotations
+
+from allfour.pipeline.metrics.headline import BECAUSE, EVIDENCE, VERDICTS, headline_of
+from allfour.pipeline.run.metrics import Headline, Metrics, NullOfSets, Summary
+from allfour.pipeline.statistics.coverage import least_unanimity
+from allfour.pipeline.words import (
+    all_of,
+    digits_for,
+    grouped,
+    interval_text,
+    join_words,
+    label_text,
+    level,
+    odds,
+    p_value,
+    percent,
+    percent_exact,
+    plural,
+    quantity,
+    word,
+)
+
+
+def headline(metrics: Metrics) -> str:
+    """`For 17 of 20 prompts, all four images show one perceived gender.`"""
+    summary = metrics.summary
+    attribute = label_text(metrics.headline)
+    whole = all_of(summary.set_size)
+    lead = headline_of(metrics)
+    if lead.evidence != "measured" and lead.value is not None:
+        who = "As people read them, " if lead.evidence == "reviewed" else ""
+        about = "" if lead.evidence == "reviewed" else "about "
+        said = f"{who}{about}{percent(lead.value)} of sets of {word(summary.set_size)} images show one perceived {attribute} throughout."
+        return said[0].upper() + said[1:]
+    if not summary.prompts:
+        return f"No prompt has {word(summary.set_size)} images, so nothing can be said about {whole} at once."
+    if not told(summary):
+        return f"No image of {quantity(summary.prompts, 'prompt')} could be read, so nothing can be said about {whole} at once."
+    part = f"For {grouped(summary.unanimous)} of {quantity(summary.prompts, 'prompt')}"
+    open_ = undecided(summary)
+    rest = f"; for {grouped(open_)} more that cannot be told" if lead.verdict == "cannot_be_told" and open_ else ""
+    return f"{part}, {whole} images show one perceived {attribute}{rest}."
+
+
+def undecided(summary: Summary) -> int:
+    """Prompts whose set would be of one label if its images without one showed it too."""
+    found = summary.unanimity_identified
+    if found is None or found.most is None or found.least is None:
+        return 0
+    return round((found.most - found.least) * summary.prompts)
+
+
+def told(summary: Summary) -> bool:
+    """Whether unanimity has a value: it has none where no set is whole, or no image of a set was scored."""
+    return summary.unanimity is not None and summary.unanimity.value is not None
+
+
+def standfirst(metrics: Metrics) -> str | None:
+    """The sentences under the headline: share, interval and verdict in plain words, and what else stands."""
+    lead, summary = headline_of(metrics), metrics.summary
+    if lead.value is None:
+        return None
+    if lead.evidence == "measured":
+        return f"{_measured(metrics, lead)} {verdict(metrics)}"
+    which = ", with the classifier's measured errors taken out" if lead.evidence == "corrected" else ""
+    text = f"That is from {rests_on(lead.prompts, lead.images)}{which}."
+    if lead.low is not None and lead.high is not None:
+        text += (
+            f" Other prompts like these: {interval_text(lead.low, lead.high)} ({level(summary.confidence)} interval)."
+        )
+    return f"{text} {verdict(metrics)} {measured_beside(metrics)}".strip()
+
+
+def _measured(metrics: Metrics, lead: Headline) -> str:
+    unanimity = metrics.summary.unanimity
+    which = sides(metrics)
+    digits = digits_for(lead.low, lead.high)
+    text = f"That is {percent(unanimity.value, digits)} of prompts{': ' + which if which else ''}."
+    if lead.low is not None and lead.high is not None:
+        few = "With so few prompts" if metrics.summary.prompts < 30 else "With this many prompts"
+        whatever = ", whatever the images without a label show" if undecided(metrics.summary) else ""
+        text += (
+            f" {few}, the share to expect from other prompts like these lies between "
+            f"{percent(lead.low, digits)} and {percent(lead.high, digits)} ({level(metrics.summary.confidence)} interval{whatever})."
+        )
+    return text
+
+
+def measured_beside(metrics: Metrics) -> str:
+    """What the classifier alone saw, where better evidence leads."""
+    summary = metrics.summary
+    if not told(summary):
+        return ""
+    return (
+        f"{EVIDENCE['measured'].capitalize()}: {grouped(summary.unanimous)} of {quantity(summary.prompts, 'prompt')}."
+    )
+
+
+def verdict(metrics: Metrics) -> str:
+    """`Clearly above chance (12.5% for even draws).`"""
+    lead, summary = headline_of(metrics), metrics.summary
+    words = VERDICTS.get(lead.verdict, lead.verdict.replace("_", " "))
+    chance = percent_exact(least_unanimity(summary.set_size, len(metrics.headline_labels)))
+    beside = f" (even draws: {chance})" if lead.verdict in ("above_chance", "compatible_with_chance") else ""
+    return f"{words[0].upper()}{words[1:]}{beside}."
+
+
+def one_line(metrics: Metrics) -> str:
+    """`85% (64% to 95%), as the classifier read the images, 20 prompts, 80 images: clearly above chance`."""
+    found = headline_of(metrics)
+    words = VERDICTS.get(found.verdict, found.verdict)
+    if found.value is None:
+        return words
+    span = interval_text(found.low, found.high)
+    return (
+        f"{percent(found.value)} ({span}), {EVIDENCE[found.evidence]}, {rests_on(found.prompts, found.images)}: {words}"
+    )
+
+
+def because(metrics: Metrics) -> str:
+    """Why the evidence is no better, or what it is: the reasons of the headline in words."""
+    found = [BECAUSE[code] for code in headline_of(metrics).because if code in BECAUSE]
+    return f"{'; '.join(found).capitalize()}." if found else ""
+
+
+def rests_on(prompts: int, images: int | None) -> str:
+    """`20 prompts, 80 images`."""
+    return quantity(prompts, "prompt") + ("" if images is None else f", {quantity(images, 'image')}")
+
+
+def sides(metrics: Metrics) -> str | None:
+    """Which way the unanimous prompts go: `9 all women, 8 all men`."""
+    tally = dict.fromkeys(metrics.headline_labels, 0)
+    for prompt in metrics.prompts:
+        if prompt.unanimous in tally:
+            tally[prompt.unanimous] += 1
+    if not any(tally.values()):
+        return None
+    return join_words(f"{grouped(count)} all {plural(label)}" for label, count in tally.items() if count)
+
+
+def chance(metrics: Metrics) -> str | None:
+    """What even draws would give, and the reference's shares where there are any: is this more uniform than the world itself?"""
+    summary, labels = metrics.summary, metrics.headline_labels
+    found = summary.nulls
+    if found is None or found.even is None or found.even.expected_count is None:
+        return _chance_of_before(summary, labels)
+    names = " and ".join(plural(label) for label in labels[:2]) if len(labels) == 2 else f"{len(labels)} labels"
+    even = found.even
+    sets = (
+        "all of them" if even.sets == summary.prompts else f"the {grouped(even.sets)} in which every image has a label"
+    )
+    text = (
+        f"Of {quantity(summary.prompts, 'set')}, {sets}: {_expected(even)} would be of one label if every image fell to {names} by an even "
+        f"draw; there are {grouped(even.unanimous)}{_odds(even)}."
+    )
+    if (reference := found.reference) is not None:
+        name = metrics.reference.name if metrics.reference is not None else ""
+        own = (
+            "the shares that were planted"
+            if metrics.reference is not None and metrics.reference.planted
+            else "the reference's shares"
+        )
+        text += (
+            f" More uniform than {own}? A generator with exactly those{f' ({name})' if name else ''} makes {_expected(reference)} of "
+            f"{quantity(reference.sets, 'such set')} of one label; there are {grouped(reference.unanimous)}{_odds(reference)}."
+        )
+    return text
+
+
+def amplification(metrics: Metrics) -> str | None:
+    """How much further than a reference the run leans its own way."""
+    found = metrics.summary.amplification
+    if found is None or found.value is None or found.low is None or found.high is None:
+        return None
+    further = "further" if found.value >= 0 else "less far"
+    return (
+        f"Shares lean {100 * abs(found.value):.1f} points {further} than the reference towards the label that is the commoner one there "
+        f"({level(metrics.summary.confidence)} interval {100 * found.low:+.1f} to {100 * found.high:+.1f}; {quantity(found.prompts, 'prompt')})."
+    )
+
+
+def _expected(null: NullOfSets) -> str:
+    count = null.expected_count or 0.0
+    said = f"{count:.1f}" if count < 10 else grouped(count)
+    return f"{said} ({percent(null.expected, 1)})"
+
+
+def _odds(null: NullOfSets) -> str:
+    return (
+        "" if null.p_value is None else f" (so many or more by chance: {odds(null.p_value)}, {p_value(null.p_value)})"
+    )
+
+
+def _chance_of_before(summary: Summary, labels: tuple[str, ...]) -> str | None:
+    """The same from a document that knows one null alone."""
+    null = summary.unanimity_null
+    if null is None or null.expected is None:
+        return None
+    expected = null.expected * summary.prompts
+    count = f"{expected:.1f}" if expected < 10 else grouped(expected)
+    names = " and ".join(plural(label) for label in labels[:2]) if len(labels) == 2 else f"{len(labels)} labels"
+    return (
+        f"If every image with a label fell to {names} by an even draw, {percent_exact(null.expected)} of prompts would come out "
+        f"this way, {count} of {grouped(summary.prompts)}."
+    )
+
+
+def corrected(metrics: Metrics) -> str:
+    """The corrected value and what it rests on, or what its absence means."""
+    summary = metrics.summary
+    value = summary.unanimity_corrected
+    if value is None or value.value is None:
+        if not told(summary):
+            return "There is no share to correct for the classifier's errors."
+        if metrics.calibration is not None:
+            return "Not corrected: the calibration's error rates cannot correct this run, see the notes below."
+        return (
+            "Not corrected for the classifier's errors: no calibration was given. A misread image can break a set that "
+            "was all of one kind, or complete one that was not, so read the share as what the classifier saw."
+        )
+    interval = f" ({interval_text(value.low, value.high)})" if value.bounded else ""
+    of = f" of {grouped(value.prompts_of)}" if value.prompts_of not in (None, value.prompts) else ""
+    rests = f", over {quantity(value.prompts or 0, 'prompt')}{of}"
+    fit = summary.calibration_fit
+    if fit is not None and not fit.fits:
+        return (
+            f"The calibration does not fit this run ({p_value(fit.p_value or 0.0)} over {rests_on(fit.prompts, fit.images)}): the corrected "
+            f"figure, {percent(value.value)}{interval}{rests}, is not to be quoted."
+        )
+    text = f"Corrected for the classifier's measured errors: {percent(value.value)}{interval}{rests}."
+    note = metrics.calibration
+    if note is not None and note.binding == "published":
+        text += " The error rates are published ones, taken on other images: a guide, no measurement on these."
+    return text

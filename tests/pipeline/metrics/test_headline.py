@@ -1,0 +1,104 @@
+"""The first line takes the best evidence there is, and says why it is no better."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from allfour.pipeline.metrics.headline import BECAUSE, EVIDENCE, VERDICTS, headline_of, pick, with_headline
+from allfour.pipeline.run.metrics import Headline, Metrics
+from allfour.pipeline.run.record import Note
+
+
+def metrics(unanimous: int = 17, prompts: int = 20, *, most: float | None = None, **others: Any) -> Metrics:
+    value = unanimous / prompts
+    summary = {
+        "prompts": prompts,
+        "set_size": 4,
+        "unanimous": unanimous,
+        "unanimity": {"value": value, "low": max(value - 0.2, 0), "high": min(value + 0.1, 1)},
+        "unanimity_identified": {
+            "least": value,
+            "most": value if most is None else most,
+            "low": max(value - 0.2, 0),
+            "high": min((most or value) + 0.1, 1),
+            "prompts": prompts,
+        },
+        **others.pop("summary", {}),
+    }
+    return Metrics.model_validate({"format": 1, "labels": {"gender": ["woman", "man"]}, "summary": summary, **others})
+
+
+CORRECTED = {"value": 0.63, "low": 0.55, "high": 0.71, "prompts": 20, "prompts_of": 20, "sets_read": 1.0}
+
+
+def corrected(**others: Any) -> Metrics:
+    summary = {"unanimity_corrected": CORRECTED, **others}
+    return metrics(summary=summary, calibration={"binding": "exact"})
+
+
+def reviewed(*, labelled: int = 20, unit: str = "set") -> dict[str, Any]:
+    powered = {"this_run": {"value": 0.4, "low": 0.3, "high": 0.5}, "prompts_like_these": {"value": 0.4, "low": 0.2, "high": 0.6}}  # fmt: skip
+    sample = {"unit": unit, "attribute": "gender", "units_labelled": labelled, "labelled": 4 * labelled}
+    return {"samples": [{**sample, "unanimity": powered if unit == "set" else None}]}
+
+
+def test_measured_without_a_calibration() -> None:
+    found = pick(metrics())
+    assert (found.evidence, found.value, found.verdict) == ("measured", 0.85, "above_chance")
+    assert found.because == ["no_calibration"]
+
+
+def test_a_calibration_that_fits_leads_over_what_was_measured() -> None:
+    found = pick(corrected(calibration_fit={"fits": True, "p_value": 0.4}))
+    assert (found.evidence, found.value, found.low, found.prompts) == ("corrected", 0.63, 0.55, 20)
+
+
+def test_one_that_does_not_fit_never_leads() -> None:
+    found = pick(corrected(calibration_fit={"fits": False, "p_value": 1e-9}))
+    assert found.evidence == "measured" and found.because == ["calibration_unlike_run"]
+
+
+def test_published_rates_and_refusals_do_not_lead() -> None:
+    published = corrected().model_copy(update={"calibration": corrected().calibration.model_copy(update={"binding": "published"})})  # type: ignore[union-attr]  # fmt: skip
+    assert pick(published).because == ["published_rates"]
+    refused = corrected(unanimity_corrected={"value": None, "low": None, "high": None}).noted(
+        Note(code="corrected_refused", text="")
+    )
+    assert pick(refused).because == ["corrected_refused"]
+
+
+def test_people_go_before_everything() -> None:
+    both = corrected(calibration_fit={"fits": True, "p_value": 0.4}).model_dump(exclude_unset=True)
+    found = pick(Metrics.model_validate({**both, "review": reviewed()}))
+    assert (found.evidence, found.value, found.low, found.high) == ("reviewed", 0.4, 0.2, 0.6)
+    few = pick(Metrics.model_validate({**both, "review": reviewed(labelled=3)}))
+    assert few.evidence == "corrected" and "review_too_small" in few.because
+    images = pick(Metrics.model_validate({**both, "review": reviewed(unit="image")}))
+    assert images.evidence == "corrected" and "review_of_images" in images.because
+
+
+def test_verdicts() -> None:
+    assert pick(metrics(3, 33, most=0.6)).verdict == "cannot_be_told"
+    assert pick(metrics(3, 33)).verdict == "compatible_with_chance"
+    assert pick(metrics(4, 4)).verdict == "too_few_prompts"
+    nothing = metrics(0, 4, summary={"unanimity": {"value": None, "low": None, "high": None}})
+    assert pick(nothing).verdict == "nothing_read"
+
+
+def test_many_images_without_a_label_are_named_as_the_cause() -> None:
+    assert "images_without_label" in pick(metrics(3, 33, most=0.6)).because
+
+
+def test_a_document_of_before_gets_its_headline_when_it_is_read() -> None:
+    old = metrics()
+    assert old.summary.headline is None
+    assert headline_of(old) == pick(old)
+    assert with_headline(old).document()["summary"]["headline"]["evidence"] == "measured"
+
+
+@pytest.mark.parametrize("words", [VERDICTS, EVIDENCE, BECAUSE])
+def test_words_are_those_of_one_table(words: dict[str, str]) -> None:
+    assert all(text and not text.endswith(".") for text in words.values())
+    assert set(EVIDENCE) == set(Headline.model_json_schema()["properties"]["evidence"]["enum"])
