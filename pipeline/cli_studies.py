@@ -1,0 +1,72 @@
+"""The signatures of the commands that plan studies and run them: part of `allfour.pipeline.cli`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from allfour.pipeline.commands.errors import clear_errors
+from allfour.pipeline.commands.options import JsonOption
+
+
+def add_to(app: typer.Typer) -> None:
+    """Make these commands part of the command."""
+    app.command()(plan)
+
+
+def plan(
+    unanimity: Annotated[
+        str, typer.Option("--unanimity", metavar="SHARE", help="Unanimity that is expected; a pilot says its own.")
+    ] = "60%",
+    against: Annotated[
+        str | None,
+        typer.Option("--against", metavar="SHARE", help="Tell it from this unanimity of a second run, as in 85%."),
+    ] = None,
+    width: Annotated[
+        str | None, typer.Option("--width", metavar="SHARE", help="Widest interval wanted, as in 20%.")
+    ] = None,
+    images: Annotated[
+        list[int] | None, typer.Option("--images", help="Images per prompt to weigh. Repeatable. Default: 4, 8, 16.")
+    ] = None,
+    prompts: Annotated[int, typer.Option("--prompts", min=2, help="Prompts at hand: what they give is said too.")] = 20,
+    pilot: Annotated[
+        Path | None,
+        typer.Option("--pilot", metavar="RUN", help="Take spread, error, seconds and money from this measured run."),
+    ] = None,
+    sensitivity: Annotated[str, typer.Option("--sensitivity", metavar="SHARE", help="Of the classifier.")] = "100%",
+    specificity: Annotated[str, typer.Option("--specificity", metavar="SHARE", help="Of the classifier.")] = "100%",
+    turned: Annotated[
+        str,
+        typer.Option("--turned", metavar="SHARE", help="Prompts that turn against the difference by chance."),
+    ] = "1%",
+    power: Annotated[str, typer.Option("--power", metavar="SHARE", help="Wanted power.")] = "90%",
+    confidence: Annotated[str, typer.Option("--confidence", metavar="SHARE", help="Of intervals and tests.")] = "95%",
+    set_size: Annotated[int, typer.Option("--set-size", min=2, max=64, help="Images that must agree.")] = 4,
+    price: Annotated[float | None, typer.Option("--price", min=0, help="Of an image.")] = None,
+    seconds: Annotated[float | None, typer.Option("--seconds", min=0, help="Of making and reading an image.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """How many prompts and images a question needs, and what they cost, before any is made."""
+    with clear_errors():
+        from allfour.pipeline.commands.plan import PlanQuestion, plan_lines, plan_study, share_of_text
+
+        question = PlanQuestion(
+            unanimity=share_of_text(unanimity),
+            against=share_of_text(against) if against is not None else None,
+            width=share_of_text(width) if width is not None else None,
+            images=tuple(images or (set_size, 2 * set_size, 4 * set_size)),
+            prompts=prompts,
+            set_size=set_size,
+            power=share_of_text(power),
+            confidence=share_of_text(confidence),
+            sensitivity=share_of_text(sensitivity),
+            specificity=share_of_text(specificity),
+            turned=share_of_text(turned),
+            price=price,
+            seconds=seconds,
+        )
+        found = plan_study(question, pilot=pilot)
+    print(json.dumps(found.document(), indent=1) if as_json else "\n".join(plan_lines(found)))

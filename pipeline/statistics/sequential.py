@@ -1,0 +1,114 @@
+"""Limits for a mean that hold at every look, so that a run may stop as soon as its question is settled.
+
+An interval such as Wilson's covers the truth in 95% of audits at one look that was fixed beforehand. Whoever looks after every
+round and stops at the first interval that clears a line is wrong far more often. A confidence sequence covers the truth at all
+looks at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from allfour.pipeline.statistics.arrays import FloatArray, as_values, check_confidence
+
+_BETS = 96
+_GRID = 1001
+
+
+@dataclass(frozen=True)
+class ConfidenceSequence:
+    """Limits after every value, all valid at once."""
+
+    low: FloatArray
+    """Shape (values,): never falls."""
+    high: FloatArray
+    """Shape (values,): never rises."""
+
+
+def betting_sequence(values: npt.ArrayLike, *, confidence: float = 0.95) -> ConfidenceSequence:
+    """Return limits for the mean of values in [0, 1] that hold after every one of them at once.
+
+    A mean m is tested by a bettor who splits the capital between "high" and "low": a share b of it is multiplied by
+    x / m, the rest by (1 - x) / (1 - m). Under the mean m no such bet gains on average, so the capital reaches
+    1 / (1 - confidence) with probability 1 - confidence at most, however long it goes on (Ville's inequality). The
+    capital here is the mean over bettors whose b are spread like Beta(1/2, 1/2): a mixture, so nothing is tuned and
+    nothing is estimated. For values that are 0 or 1 it is the beta-binomial mixture in closed form. The limits enclose
+    every m whose capital has never got there.
+
+    Parameters
+    ----------
+    values
+        In the order in which they came, shape (values,). Each needs the same mean given those before: prompts drawn
+        at random from a population of prompts.
+    confidence
+        Probability that the mean lies within all limits.
+
+    Raises
+    ------
+    ValueError
+        If a value lies outside 0 to 1 or is not finite, or confidence is out of range.
+
+    References
+    ----------
+    Waudby-Smith, I., Ramdas, A. (2024). Estimating means of bounded random variables by betting. JRSS B 86, 1-27.
+    The mixture: Cover, T. M., Ordentlich, E. (1996). Universal portfolios with side information. IEEE Trans. Inf.
+    Theory 42, 348-363. Limits from it: Orabona, F., Jun, K.-S. (2024). Tight concentrations and confidence sequences
+    from the regret of universal portfolio. IEEE Trans. Inf. Theory 70, 436-455.
+
+    Examples
+    --------
+    >>> found = betting_sequence([1] * 20)
+    >>> round(float(found.low[-1]), 3), float(found.high[-1])
+    (0.775, 1.0)
+    """
+    check_confidence(confidence)
+    vector = as_values(values, name="values")
+    if len(vector) and (vector.min() < 0 or vector.max() > 1):
+        raise ValueError(f"values must lie between 0 and 1, got {vector.min()} to {vector.max()}")
+    means = np.linspace(0, 1, _GRID)
+    step, inner = means[1], means[1:-1]
+    allowed = np.ones(len(inner), dtype=bool)
+    enough = -np.log1p(-confidence)
+    low, high = np.empty(len(vector)), np.empty(len(vector))
+    for place, capital in enumerate(log_capital(vector, inner)):
+        allowed &= capital < enough
+        kept = np.flatnonzero(allowed)
+        if not len(kept):  # the values speak against every mean, which drift can do: the last limits stay
+            low[place:], high[place:] = (low[place - 1], high[place - 1]) if place else (0.0, 1.0)
+            break
+        # One step further out, since the limit lies between two means of the grid.
+        low[place] = 0.0 if kept[0] == 0 else inner[kept[0]] - step
+        high[place] = 1.0 if kept[-1] == len(inner) - 1 else inner[kept[-1]] + step
+    return ConfidenceSequence(low, high)
+
+
+def log_capital(values: npt.ArrayLike, mean: npt.ArrayLike) -> Iterator[FloatArray]:
+    """Yield the logarithm of the capital of bets against a mean, after every value.
+
+    Parameters
+    ----------
+    values
+        In [0, 1], shape (values,) or (audits, values).
+    mean
+        Between 0 and 1 exclusive, of a shape that fits one value of every audit.
+    """
+    table, against = np.asarray(values, dtype=np.float64), np.asarray(mean, dtype=np.float64)
+    # Chebyshev nodes carry equal weights under Beta(1/2, 1/2).
+    bets = np.sin(np.pi * (2 * np.arange(_BETS) + 1) / (4 * _BETS)) ** 2
+    logs: FloatArray = np.zeros((*np.broadcast_shapes(table.shape[:-1], against.shape), _BETS))
+    for place in range(table.shape[-1]):
+        value = table[..., place]
+        high, low = np.broadcast_arrays(value / against, (1 - value) / (1 - against))
+        logs = logs + np.log(high[..., None] * bets + low[..., None] * (1 - bets))
+        yield _log_mean(logs)
+
+
+def _log_mean(logs: FloatArray) -> FloatArray:
+    """Log of the mean of exponentials over the last axis."""
+    top = logs.max(axis=-1)
+    found: FloatArray = top + np.log(np.exp(logs - top[..., None]).mean(axis=-1))
+    return found
