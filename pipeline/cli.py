@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from allfour.errors import ConfigError
-from allfour.pipeline import cli_studies
-from allfour.pipeline.commands import output
+from allfour.pipeline.commands import output, study_options
 from allfour.pipeline.commands.errors import clear_errors
 from allfour.pipeline.commands.options import (
     CalibrationOption,
@@ -472,4 +471,4 @@ def get_weights(
         print(fetch(name, source))
 
 
-cli_studies.add_to(app)
+study_options.add_to(app)

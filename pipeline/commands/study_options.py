@@ -1,4 +1,4 @@
-"""The signatures of the commands that plan studies and run them: part of `allfour.pipeline.cli`."""
+"""Signatures of the commands that plan studies and run them: a part of `allfour.pipeline.cli`."""
 
 from __future__ import annotations
 
