@@ -14,6 +14,13 @@ from pydantic import BaseModel, ValidationError
 
 from allfour.errors import ConfigError
 
+_MERGE = "tag:yaml.org,2002:merge"
+_MAX_VALUES = 1_000_000
+"""Values of one file, each alias counted for all that it stands for."""
+_MAX_BYTES = 64 * 2**20
+_SHOWN = 60
+"""Characters of a value that an error shows."""
+
 
 class _UniqueKeyLoader(yaml.SafeLoader):
     """YAML lets a key stand twice and keeps the last; in a config that is a mistake."""
@@ -22,6 +29,8 @@ class _UniqueKeyLoader(yaml.SafeLoader):
 def _construct_mapping(loader: yaml.SafeLoader, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
     seen: set[Any] = set()
     for key_node, _ in node.value:
+        if key_node.tag == _MERGE:  # `<<: *base` brings keys that the block may say otherwise
+            continue
         key = loader.construct_object(key_node, deep=deep)
         if isinstance(key, typing.Hashable) and key in seen:
             raise ConfigError(f"line {key_node.start_mark.line + 1}: the key {key!r} stands twice")
@@ -41,6 +50,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
         The file is missing, unreadable, no YAML, or no mapping.
     """
     try:
+        if path.stat().st_size > _MAX_BYTES:
+            raise ConfigError(f"{path}: larger than {_MAX_BYTES >> 20} MiB, so it is no config")
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such file{_neighbours(path)}") from None
@@ -67,24 +78,39 @@ def check_values(data: Any, *, where: str) -> None:
         A block or list that holds itself (`a: &a [*a]`), a number that is not finite (`.inf`, `.nan`), or blocks too deep to read.
     """
     try:
-        _check(data, (), where=where, above=set(), seen=set())
+        if _check(data, (), where=where, above=set(), seen={}) > _MAX_VALUES:
+            raise ConfigError(
+                f"{where}: its aliases (*) stand for more than {_MAX_VALUES:,} values. Write out what is meant"
+            )
     except RecursionError:
         raise ConfigError(f"{where}: blocks or lists are nested too deeply") from None
 
 
-def _check(value: Any, at: tuple[str, ...], *, where: str, above: set[int], seen: set[int]) -> None:
+def _check(value: Any, at: tuple[str, ...], *, where: str, above: set[int], seen: dict[int, int]) -> int:
+    """How many values stand below, aliases written out; what stands in many places is looked at once."""
     if isinstance(value, float) and not math.isfinite(value):
         raise ConfigError(f"{where}: {'.'.join(at)}: {value} is not a finite number")
-    if not isinstance(value, dict | list | tuple | set) or id(value) in seen:
-        return
+    if isinstance(value, int) and abs(value) >= 2**64:
+        raise ConfigError(f"{where}: {'.'.join(at)}: a number of {value.bit_length():,} bits is none of a config")
+    if not isinstance(value, dict | list | tuple | set):
+        return 1
+    if id(value) in seen:
+        return seen[id(value)]
     if id(value) in above:
         raise ConfigError(f"{where}: {'.'.join(at)}: it holds itself, by a YAML alias (*)")
     above.add(id(value))
+    size = 1
     for key, item in value.items() if isinstance(value, dict) else enumerate(value):
-        _check(item, (*at, str(key)), where=where, above=above, seen=seen)
-        _check(key, (*at, str(key)), where=where, above=above, seen=seen)
+        size += _check(item, (*at, _short(key)), where=where, above=above, seen=seen)
+        size += _check(key, (*at, _short(key)), where=where, above=above, seen=seen)
     above.remove(id(value))
-    seen.add(id(value))  # an alias that stands in many places is looked at once
+    seen[id(value)] = size
+    return size
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
 
 def _neighbours(path: Path) -> str:
@@ -122,23 +148,23 @@ def _explain(model: type[BaseModel], error: dict[str, Any], where: str) -> str:
     if kind == "extra_forbidden":
         *parents, key = loc
         fields = sorted(_fields_at(model, parents))
-        return f"{where}: {_dotted(model, parents, key)}: unknown key.{_did_you_mean(key, fields)}"
+        return f"{where}: {_dotted(model, parents, _short(key))}: unknown key.{_did_you_mean(key, fields)}"
     if kind == "union_tag_invalid":
         allowed = [tag.strip(" '") for tag in str(context.get("expected_tags", "")).split(",")]
-        tag, field = str(context.get("tag")), str(context.get("discriminator", "")).strip("'")
+        tag, field = _short(context.get("tag")), str(context.get("discriminator", "")).strip("'")
         return f"{where}: {_dotted(model, loc, field)}: unknown value {tag!r}.{_did_you_mean(tag, allowed)}"
     if kind == "union_tag_not_found":
         field = str(context.get("discriminator", "")).strip("'")
         return f"{where}: {_dotted(model, loc, field)}: missing; it names the {field}"
     if kind == "literal_error":
         allowed = [a.strip(" '") for a in str(context.get("expected", "")).replace(" or ", ",").split(",")]
-        return f"{where}: {_dotted(model, loc)}: {error['input']!r} is not allowed.{_did_you_mean(str(error['input']), allowed)}"
+        return f"{where}: {_dotted(model, loc)}: {_short(repr(error['input']))} is not allowed.{_did_you_mean(str(error['input']), allowed)}"
     if kind == "missing":
         *parents, key = loc
         return f"{where}: {_dotted(model, parents, key)}: missing, and it has no default"
     message = str(error["msg"]).removeprefix("Value error, ")
     given = error.get("input")
-    shown = f" (given: {given!r})" if isinstance(given, str | int | float | bool) or given is None else ""
+    shown = f" (given: {_short(repr(given))})" if isinstance(given, str | int | float | bool) or given is None else ""
     return f"{where}: {_dotted(model, loc) or 'top level'}: {message}{shown}"
 
 

@@ -299,3 +299,25 @@ def test_an_alias_that_stands_twice_is_no_circle(tmp_path: Path) -> None:
     assert load_config(path).generator.extra_body == {"a": [1], "b": [1]}  # type: ignore[union-attr]
     # a text that YAML takes for a date that there is not
     assert load_config(path, ["name=2026-13-99"]).name == "2026-13-99"
+
+
+def test_aliases_that_stand_for_millions_of_values_are_refused_at_once(tmp_path: Path) -> None:
+    bomb = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n"
+    bomb += "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, 9))
+    with pytest.raises(ConfigError, match=r"aliases .* stand for more than 1,000,000 values"):
+        load_config(write(tmp_path, bomb + GOOD))
+
+
+def test_merge_keys_bring_what_a_block_does_not_say(tmp_path: Path) -> None:
+    text = "classifier: &base {backend: clip, model: ViT-L-14, pretrained: openai}\nprompts: {set_size: 4}\n"
+    path = tmp_path / "prompts.yaml"
+    path.write_text("name: x\nprompts: [&one {id: a, text: one, group: g}, {<<: *one, id: b, text: two}]\n")
+    assert [(p.id, p.group) for p in load_prompts(path).prompts] == [("a", "g"), ("b", "g")]
+    assert load_config(write(tmp_path, text)).classifier.backend == "clip"
+
+
+@pytest.mark.parametrize("value", ["9" * 5000, "x" * 100_000, "1" + "0" * 40])
+def test_huge_values_give_short_errors(tmp_path: Path, value: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        load_config(write(tmp_path, GOOD + f"scoring: {{batch_size: {value}}}\n"))
+    assert len(str(error.value)) < 600
