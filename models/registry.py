@@ -43,6 +43,8 @@ GENERATORS = Kind(
         {
             "stable-diffusion": "generators.stable_diffusion:StableDiffusionConfig",
             "openai-images": "generators.openai_images:OpenAIImagesConfig",
+            "web-ui": "generators.web_ui:WebUIConfig",
+            "comfyui": "generators.comfyui:ComfyUIConfig",
             "portrait-renderer": "generators.portrait_renderer:PortraitRendererConfig",
         }
     ),

@@ -1,0 +1,1 @@
+"""What backends for image servers on one's own machine share."""

@@ -1,0 +1,47 @@
+"""What an image server's bytes become."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from allfour.models.generators._local import http
+from allfour.models.generators._openai.bytes_check import NotAnImageError, check_image
+from allfour.models.generators._openai.moderation import moderation_code
+from allfour.models.generators.base import Failed, Generated, GenerationRequest, Outcome, Refused
+
+BLACK = (
+    "the image is all black: the server's decoder overflowed or its filter blackened it. Try it with full precision "
+    "(web UI: --no-half-vae; ComfyUI: --fp32-vae)"
+)
+
+
+def outcome_of(request: GenerationRequest, data: bytes, details: Mapping[str, Any]) -> Outcome:
+    """An image as it came, or why it is none."""
+    from PIL import Image
+
+    try:
+        extension = check_image(data)
+    except NotAnImageError as error:
+        return Failed(request, str(error))
+    with Image.open(io.BytesIO(data)) as image:
+        if image.convert("RGB").getbbox() is None:
+            return Failed(request, BLACK)
+    return Generated(request, data=data, extension=extension, details=dict(details))
+
+
+def attempt(request: GenerationRequest, make: Callable[[], Outcome], *, retries: int) -> Outcome:
+    """`make`, again where the server did not answer, and as an outcome where it goes on so."""
+    for number in range(retries + 1):
+        try:
+            return make()
+        except http.ServerError as error:
+            if error.transient and number < retries:
+                http.wait(min(30.0, 2.0**number))
+                continue
+            if code := moderation_code(error.status, (), str(error)):
+                return Refused(request, reason=str(error), code=code)
+            tries = f" ({number + 1} tries)" if number else ""
+            return Failed(request, f"{error}{tries}")
+    raise AssertionError("unreachable")

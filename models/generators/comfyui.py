@@ -1,0 +1,307 @@
+"""`comfyui`: a ComfyUI that runs already, with a workflow of yours.
+
+The workflow is a file in ComfyUI's API format; `inputs` says which of its fields take the prompt, the seed and the size. How to
+save one: docs/local-servers.md.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from allfour.errors import BackendError
+from allfour.models.generators._local import http
+from allfour.models.generators._local.http import LocalServer, ServerError
+from allfour.models.generators._local.images import attempt, outcome_of
+from allfour.models.generators._openai.moderation import moderation_code
+from allfour.models.generators.base import Failed, GenerationRequest, GeneratorSettings, Outcome, Refused
+from allfour.models.settings import LocalPath, Readiness, on_disk
+
+_QUICK = 15.0
+_FORGOTTEN = 3
+"""Looks at a queue that does not hold a job, nor a history that tells of it, before it counts as lost."""
+_NAMES = ("prompt", "seed", "negative_prompt", "width", "height")
+
+
+class ComfyUIConfig(GeneratorSettings):
+    """A ComfyUI that runs already, with a workflow."""
+
+    hosted = True
+
+    backend: Literal["comfyui"]
+    workflow: LocalPath
+    """A file in ComfyUI's API format."""
+    inputs: dict[Literal["prompt", "seed", "negative_prompt", "width", "height"], str | list[str]]
+    """Where each goes: NODE.field, with a node's id or title; `prompt` and `seed` are needed."""
+    values: dict[str, Any] | None = None
+    """Other fields to set, by NODE.field, such as the name of a checkpoint."""
+    output: str | None = None
+    """Node whose image is taken, by id or title; otherwise the only one that saves images."""
+    base_url: str = "http://127.0.0.1:8188"
+    auth_env: str | None = Field(default=None, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
+    """Environment variable with USER:PASSWORD, where a proxy before the server asks for one."""
+    negative_prompt: str | None = None
+    height: int | None = Field(default=None, ge=8)
+    width: int | None = Field(default=None, ge=8)
+    timeout: float = Field(default=900.0, gt=0)
+    """Seconds for one image, the server's queue included."""
+    poll_seconds: float = Field(default=0.5, gt=0, le=60)
+    max_retries: int = Field(default=2, ge=0, le=20)
+
+    def build(self, *, ledger: Path | None = None) -> ComfyUI:
+        return ComfyUI(self)
+
+    def check(self) -> Readiness:
+        """Whether the server answers and has every node and every file that the workflow names."""
+        return self.build().check()
+
+
+class Workflow:
+    """A workflow and the fields that are set in it.
+
+    Raises
+    ------
+    BackendError
+        The file is no workflow in API format, or a field is not in it.
+    """
+
+    def __init__(self, settings: ComfyUIConfig) -> None:
+        self._name = settings.workflow
+        self.nodes: dict[str, Any] = self._load()
+        for address, value in (settings.values or {}).items():
+            node, name = self._field("values", address)
+            self.nodes[node]["inputs"][name] = value
+        missing = [name for name in ("prompt", "seed") if name not in settings.inputs]
+        if missing:
+            raise BackendError(
+                f"generator.inputs: {' and '.join(missing)} must say which field of the workflow takes it"
+            )
+        self._places = {
+            name: [self._field(f"inputs.{name}", a) for a in ([places] if isinstance(places, str) else places)]
+            for name, places in settings.inputs.items()
+        }
+        for name in ("negative_prompt", "width", "height"):
+            value = getattr(settings, name)
+            if value is not None:
+                if name not in self._places:
+                    raise BackendError(
+                        f"generator.{name}: say in generator.inputs.{name} which field of the workflow takes it"
+                    )
+                self._put(self.nodes, name, value)
+        self.output = self._output(settings.output)
+
+    def filled(self, request: GenerationRequest) -> dict[str, Any]:
+        """The workflow for one image."""
+        nodes = copy.deepcopy(self.nodes)
+        self._put(nodes, "prompt", request.prompt)
+        self._put(nodes, "seed", request.seed)
+        return nodes
+
+    def sha256(self) -> str:
+        """Of all that is the same for every image."""
+        nodes = copy.deepcopy(self.nodes)
+        for name in ("prompt", "seed"):
+            self._put(nodes, name, None)
+        return hashlib.sha256(json.dumps(nodes, sort_keys=True).encode()).hexdigest()
+
+    def _load(self) -> dict[str, Any]:
+        try:
+            parsed = json.loads(Path(on_disk(self._name)).read_bytes())
+        except (OSError, ValueError, RecursionError) as error:
+            raise BackendError(
+                f"generator.workflow: {self._name} cannot be read: {type(error).__name__}: {error}"
+            ) from None
+        if isinstance(parsed, dict) and "nodes" in parsed and "links" in parsed:
+            raise BackendError(
+                f"generator.workflow: {self._name} is saved for the editor. Save it again in API format: in ComfyUI, Workflow > "
+                "Export (API)"
+            )
+        good = isinstance(parsed, dict) and bool(parsed)
+        if not good or not all(
+            isinstance(n, dict) and "class_type" in n and isinstance(n.get("inputs"), dict) for n in parsed.values()
+        ):
+            raise BackendError(f"generator.workflow: {self._name} is no workflow in ComfyUI's API format")
+        return dict(parsed)
+
+    def _node(self, key: str, name: str) -> str:
+        titled = [i for i, n in self.nodes.items() if (n.get("_meta") or {}).get("title") == name]
+        found = [name] if name in self.nodes else titled
+        if len(found) != 1:
+            known = ", ".join(
+                f"{i} ({(n.get('_meta') or {}).get('title') or n['class_type']})" for i, n in self.nodes.items()
+            )
+            why = "several nodes have the title" if found else "the workflow has no node"
+            raise BackendError(f"generator.{key}: {why} {name!r}. Nodes: {known}")
+        return found[0]
+
+    def _field(self, key: str, address: str) -> tuple[str, str]:
+        name, dot, field = address.rpartition(".")
+        if not dot:
+            raise BackendError(f"generator.{key}: {address!r} is no NODE.field")
+        node = self._node(key, name)
+        if field not in self.nodes[node]["inputs"]:
+            raise BackendError(
+                f"generator.{key}: node {name} has no field {field!r}. It has: {', '.join(self.nodes[node]['inputs'])}"
+            )
+        return node, field
+
+    def _put(self, nodes: dict[str, Any], name: str, value: Any) -> None:
+        for node, field in self._places[name]:
+            nodes[node]["inputs"][field] = value
+
+    def _output(self, named: str | None) -> str:
+        if named is not None:
+            return self._node("output", named)
+        savers = [
+            i for i, n in self.nodes.items() if n["class_type"] in ("SaveImage", "PreviewImage", "SaveImageWebsocket")
+        ]
+        if len(savers) != 1:
+            raise BackendError(f"generator.output: name the node whose image is taken; {len(savers)} nodes save images")
+        return savers[0]
+
+
+class ComfyUI:
+    """Generator that gives a ComfyUI one image at a time to make. See `ComfyUIConfig`. Raises BackendError where that cannot be."""
+
+    def __init__(self, settings: ComfyUIConfig) -> None:
+        self._settings = settings
+        self._server = LocalServer(settings.base_url, auth_env=settings.auth_env, timeout=settings.timeout)
+        self._workflow = Workflow(settings)
+
+    @cached_property
+    def _sha256(self) -> str:
+        return self._workflow.sha256()
+
+    def identity(self) -> Mapping[str, Any]:
+        """See `Generator.identity`: the workflow with all that is set in it, less prompt and seed. The files that it names are the
+        server's: their names are in it and their contents are not."""
+        return {
+            "backend": "comfyui",
+            "model": Path(self._settings.workflow).stem,
+            "workflow_sha256": self._sha256,
+            "output": self._workflow.output,
+        }
+
+    def check(self) -> Readiness:
+        """Whether a run can start. Never raises."""
+        try:
+            self._server.get("/system_stats", timeout=_QUICK)
+        except ServerError as error:
+            return Readiness(False, f"comfyui: {error}", "Start ComfyUI, and set generator.base_url to its address.")
+        for number, node in self._workflow.nodes.items():
+            try:
+                known = self._server.get(f"/object_info/{node['class_type']}", timeout=_QUICK)
+            except ServerError as error:
+                return Readiness(False, f"comfyui: {error}", "Look at the server's own log.")
+            if (why := _unmet(number, node, known)) is not None:
+                return Readiness(False, f"comfyui: {why[0]}", why[1])
+        return Readiness(True, f"{len(self._workflow.nodes)} nodes at {self._server.base_url}")
+
+    def generate(self, requests: Iterable[GenerationRequest]) -> Iterator[Outcome]:
+        """One outcome per request, one request at a time.
+
+        Raises
+        ------
+        BackendError
+            The server does not take the workflow.
+        """
+        for request in requests:
+            yield attempt(request, lambda r=request: self._one(r), retries=self._settings.max_retries)  # type: ignore[misc]
+
+    def _one(self, request: GenerationRequest) -> Outcome:
+        try:
+            answer = self._server.post("/prompt", {"prompt": self._workflow.filled(request)}, timeout=60)
+        except ServerError as error:
+            if error.status in (400, 401, 404, 405, 422):
+                raise BackendError(f"comfyui: the server does not take the workflow: {_node_errors(error)}") from None
+            raise
+        job = answer.get("prompt_id") if isinstance(answer, dict) else None
+        if not isinstance(job, str):
+            return Failed(request, "the server took the workflow and named no job")
+        entry = self._wait_for(job)
+        if (broken := _execution_error(entry)) is not None:
+            said = self._server.scrub(broken)
+            code = moderation_code(400, (), broken)
+            return Refused(request, reason=said, code=code) if code else Failed(request, said)
+        files = ((entry.get("outputs") or {}).get(self._workflow.output) or {}).get("images") or []
+        if not files or not isinstance(files[0], dict):
+            return Failed(request, f"the node {self._workflow.output} gave no image")
+        query = {k: str(files[0].get(k) or "") for k in ("filename", "subfolder", "type")}
+        return outcome_of(request, self._server.fetch("/view", query, timeout=60), {"seed_sent": request.seed})
+
+    def _wait_for(self, job: str) -> Mapping[str, Any]:
+        """What the history tells of a job that ended. Raises ServerError where it does not end."""
+        deadline, absent = time.monotonic() + self._settings.timeout, 0
+        while time.monotonic() < deadline:
+            history = self._server.get(f"/history/{job}", timeout=60)
+            if isinstance(history, dict) and isinstance(entry := history.get(job), dict):
+                return entry
+            queue = self._server.get("/queue", timeout=60)
+            absent = 0 if job in json.dumps(queue) else absent + 1
+            if absent >= _FORGOTTEN:
+                raise ServerError("the server forgot the job: it was restarted, or its queue was cleared")
+            http.wait(self._settings.poll_seconds)
+        self._server.post("/queue", {"delete": [job]}, timeout=60)
+        raise ServerError(f"no image within {self._settings.timeout:g} s", status=200)
+
+
+def _unmet(number: str, node: Mapping[str, Any], known: Any) -> tuple[str, str] | None:
+    """What a node needs that the server does not have, and the mend."""
+    kind = str(node["class_type"])
+    info = known.get(kind) if isinstance(known, dict) else None
+    if not isinstance(info, dict):
+        return (
+            f"the server has no node {kind!r} (node {number} of the workflow)",
+            "Install the custom node that brings it.",
+        )
+    fields = info.get("input") or {}
+    takes = {**(fields.get("required") or {}), **(fields.get("optional") or {})}
+    for name, value in node["inputs"].items():
+        spec = takes.get(name)
+        options = spec[0] if isinstance(spec, list) and spec else None
+        if options == "COMBO" and isinstance(spec, list) and len(spec) > 1 and isinstance(spec[1], dict):
+            options = spec[1].get("options")
+        if isinstance(options, list) and isinstance(value, str) and value not in options:
+            has = ", ".join(map(str, options[:12])) or "none"
+            return (
+                f"node {number} ({kind}) names {name} {value!r}, which the server does not have. It has: {has}",
+                f"Set it: --set 'generator.values={{\"{number}.{name}\": NAME}}'",
+            )
+    return None
+
+
+def _node_errors(error: ServerError) -> str:
+    """What ComfyUI says of a workflow that it does not take."""
+    try:
+        parsed = json.loads(error.body)
+        found = [
+            f"node {number} ({e.get('class_type')}): {', '.join(str(x.get('details') or x.get('message')) for x in e.get('errors', []))}"
+            for number, e in (parsed.get("node_errors") or {}).items()
+        ]
+    except (ValueError, AttributeError, TypeError):
+        found = []
+    return "; ".join(found[:5])[:500] or str(error)
+
+
+def _execution_error(entry: Mapping[str, Any]) -> str | None:
+    status = entry.get("status")
+    if not isinstance(status, dict) or status.get("status_str") != "error":
+        return None
+    for message in status.get("messages") or []:
+        if (
+            isinstance(message, list)
+            and len(message) == 2
+            and message[0] == "execution_error"
+            and isinstance(message[1], dict)
+        ):
+            said = message[1]
+            return f"{said.get('node_type')}: {said.get('exception_type')}: {said.get('exception_message')}"
+    return "the server says that the workflow failed"

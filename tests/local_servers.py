@@ -1,0 +1,143 @@
+"""A Stable Diffusion web UI and a ComfyUI on 127.0.0.1, as documented, that draw noise.
+
+One server speaks both. `fault` takes the place of one answer: a function of (path, body) that gives (status, body) or None.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import threading
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+from tests.loopback_image_server import png
+
+CHECKPOINTS = [
+    {
+        "title": "base.safetensors [aaaa000001]",
+        "model_name": "base",
+        "hash": "aaaa000001",
+        "sha256": "aaaa000001" + "0" * 54,
+    },
+    {"title": "other.safetensors", "model_name": "other", "hash": None, "sha256": None},
+]
+NODES = ("CheckpointLoaderSimple", "CLIPTextEncode", "EmptyLatentImage", "KSampler", "VAEDecode", "SaveImage")
+Fault = Callable[[str, Any], tuple[int, Any] | None]
+
+
+class LocalServers:
+    """See the module's docstring. What was asked to be drawn is in `drawn`."""
+
+    def __init__(self) -> None:
+        self.fault: Fault = lambda path, body: None
+        self.auth: str | None = None
+        self.drawn: list[dict[str, Any]] = []
+        self.jobs: dict[str, dict[str, Any]] = {}
+        self.looks = 0
+        """Looks at the history before a job is done: one."""
+        self._server = _Server(("127.0.0.1", 0), _Handler)
+        self._server.owner = self
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
+
+    def __enter__(self) -> LocalServers:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join(5)
+
+    @property
+    def base_url(self) -> str:
+        return f"http://127.0.0.1:{self._server.server_address[1]}"
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    owner: LocalServers
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    timeout = 10
+    server: _Server
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+    def reply(self, status: int, body: Any) -> None:
+        data = body if isinstance(body, bytes) else json.dumps(body).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "image/png" if isinstance(body, bytes) else "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def do_GET(self) -> None:
+        self.answer(None)
+
+    def do_POST(self) -> None:
+        self.answer(json.loads(self.rfile.read(int(self.headers.get("Content-Length") or 0))))
+
+    def answer(self, body: Any) -> None:
+        owner, address = self.server.owner, urlsplit(self.path)
+        if owner.auth is not None and self.headers.get("Authorization") != owner.auth:
+            return self.reply(401, {"detail": "Not authenticated"})
+        if (instead := owner.fault(address.path, body)) is not None:
+            return self.reply(*instead)
+        query = {k: v[0] for k, v in parse_qs(address.query).items()}
+        return self.reply(*self.right(address.path, query, body))
+
+    def right(self, path: str, query: dict[str, str], body: Any) -> tuple[int, Any]:
+        owner = self.server.owner
+        fixed: dict[str, Any] = {
+            "/sdapi/v1/sd-models": CHECKPOINTS,
+            "/sdapi/v1/options": {"sd_model_checkpoint": CHECKPOINTS[0]["title"]},
+            "/sdapi/v1/samplers": [{"name": "Euler a"}, {"name": "DPM++ 2M"}],
+            "/sdapi/v1/schedulers": [{"name": "karras", "label": "Karras"}],
+            "/system_stats": {"system": {"comfyui_version": "0.9"}},
+            "/queue": {"queue_running": [], "queue_pending": [[0, job] for job in owner.jobs]},
+        }
+        if path == "/sdapi/v1/txt2img":
+            owner.drawn.append(body)
+            image = base64.b64encode(png(f"{body['prompt']}\0{body['seed']}", 16)).decode()
+            checkpoint = next(m for m in CHECKPOINTS if m["title"] == body["override_settings"]["sd_model_checkpoint"])
+            info = {"seed": body["seed"], "sampler_name": "Euler a", "sd_model_hash": checkpoint["hash"]}
+            return 200, {"images": [image], "parameters": body, "info": json.dumps(info)}
+        if path == "/prompt":
+            return self.queued(body["prompt"])
+        if path.startswith("/history/"):
+            return 200, self.history(path.rpartition("/")[2])
+        if path == "/view":
+            return 200, png(query["filename"], 16)
+        if path.startswith("/object_info/"):
+            kind = path.rpartition("/")[2]
+            required = {"ckpt_name": [["model.safetensors"]]} if kind == "CheckpointLoaderSimple" else {}
+            return 200, {kind: {"input": {"required": required}}} if kind in NODES else {}
+        return (200, fixed[path]) if path in fixed else (404, {"detail": "Not Found"})
+
+    def queued(self, workflow: dict[str, Any]) -> tuple[int, Any]:
+        owner = self.server.owner
+        owner.drawn.append(workflow)
+        job = f"job-{len(owner.drawn)}"
+        owner.jobs[job] = workflow
+        return 200, {"prompt_id": job, "number": len(owner.drawn), "node_errors": {}}
+
+    def history(self, job: str) -> dict[str, Any]:
+        owner = self.server.owner
+        owner.looks += 1
+        if owner.looks % 2 or job not in owner.jobs:
+            return {}
+        tag = hashlib.sha256(json.dumps(owner.jobs[job], sort_keys=True).encode()).hexdigest()
+        image = {"filename": f"{tag}.png", "subfolder": "", "type": "output"}
+        return {
+            job: {
+                "outputs": {"save": {"images": [image]}},
+                "status": {"status_str": "success", "completed": True, "messages": []},
+            }
+        }
