@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 
 
 @functools.cache
@@ -16,6 +17,8 @@ def granted_cores() -> int:
 def choose_device(name: str) -> str:
     """A device of this machine by its name; `auto` is the first of cuda, mps, cpu that it has.
 
+    Of several GPUs, `auto` takes the one that LOCAL_RANK counts to, as launchers of several processes set it.
+
     Raises
     ------
     ValueError
@@ -27,6 +30,8 @@ def choose_device(name: str) -> str:
     there = {"cuda": gpus > 0, "mps": torch.backends.mps.is_available(), "cpu": True}
     if not (gpus and name != "cpu"):
         torch.set_num_threads(min(torch.get_num_threads(), granted_cores()))  # it counts the host's
+    if name == "auto" and gpus > 1 and (rank := os.environ.get("LOCAL_RANK", "")).isdecimal():
+        return f"cuda:{int(rank) % gpus}"
     if name == "auto":
         return next(kind for kind, present in there.items() if present)
     kind, colon, number = name.partition(":")

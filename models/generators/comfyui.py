@@ -84,7 +84,7 @@ class Workflow:
             raise BackendError(
                 f"generator.inputs: {' and '.join(missing)} must say which field of the workflow takes it"
             )
-        self._places = {
+        self._places: dict[str, list[tuple[str, str]]] = {
             name: [self._field(f"inputs.{name}", a) for a in ([places] if isinstance(places, str) else places)]
             for name, places in settings.inputs.items()
         }

@@ -21,7 +21,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field
 
 from allfour.errors import BackendError
-from allfour.models.generators._diffusion import compiling, loading
+from allfour.models.generators._diffusion import compiling, loading, pipelines
 from allfour.models.generators._diffusion.images import ImageBatch, SafetyChecker
 from allfour.models.generators._diffusion.memory import (
     CPU_BATCH,
@@ -29,6 +29,7 @@ from allfour.models.generators._diffusion.memory import (
     UNMETERED_BATCH,
     MemoryMeter,
     batch_that_fits,
+    device_lost,
     first_line,
     free_memory,
     meter_of,
@@ -50,6 +51,16 @@ class LoraConfig(Block):
 
     path: LocalPath
     weight: float = 1.0
+
+
+class QuantizationConfig(Block):
+    """Weights in fewer bits, by diffusers' PipelineQuantizationConfig."""
+
+    backend: Literal["bitsandbytes_4bit", "bitsandbytes_8bit", "torchao", "quanto"]
+    parts: tuple[str, ...] = ("transformer",)
+    """Components of the pipeline, as its model_index.json names them."""
+    args: dict[str, Any] | None = None
+    """Of the quantizer, such as {quant_type: int8wo} for torchao."""
 
 
 def _count_or_auto(value: Any) -> Any:
@@ -85,9 +96,17 @@ class StableDiffusionConfig(GeneratorSettings):
     compile: Annotated[bool | Literal["auto"], BeforeValidator(_switch_or_auto)] = "auto"
     """Whether the denoising network is compiled; `auto`: on CUDA, where the run is long enough for it to pay."""
     lora: LoraConfig | None = None
+    base: FolderOrName | None = None
+    """Where `model` is one .safetensors file: a folder or hub id of a model of the same kind."""
+    pipeline_args: dict[str, Any] | None = None
+    """Further arguments of the pipeline, such as true_cfg_scale or max_sequence_length."""
+    offload: Literal["none", "model", "sequential"] = "none"
+    """Keep weights in main memory, and bring a model, or a layer, to the GPU in its turn."""
+    quantization: QuantizationConfig | None = None
 
     def _options(self) -> dict[str, Any]:
-        return self.model_dump(exclude={"backend"}) | {"model": on_disk(self.model)}
+        base = on_disk(self.base) if self.base is not None else None
+        return self.model_dump(exclude={"backend"}) | {"model": on_disk(self.model), "base": base}
 
     def build(self, *, ledger: Path | None = None) -> StableDiffusion:
         return StableDiffusion(**self._options())
@@ -117,6 +136,10 @@ class _Settings:
         }
         return {name: value for name, value in named.items() if value is not None}
 
+    def told(self) -> dict[str, Any]:
+        """All of them that are set, the negative prompt too."""
+        return self.given() | ({"negative_prompt": self.negative_prompt} if self.negative_prompt is not None else {})
+
 
 class StableDiffusion:
     """Generates with a diffusers pipeline.
@@ -143,6 +166,14 @@ class StableDiffusion:
         Whether the denoising network is compiled. `auto` decides by the size of the plan: see `plan_for`.
     lora
         `{"path": FILE_OR_FOLDER, "weight": 1.0}`, safetensors.
+    base
+        Folder or hub id of a model of the same kind, where `model` is one .safetensors file.
+    pipeline_args
+        Further arguments of the pipeline's call.
+    offload
+        `model` or `sequential`: weights come to the device in their turn, by accelerate.
+    quantization
+        `{"backend": ..., "parts": [...], "args": {...}}`, as `Quantization`.
 
     Raises
     ------
@@ -155,7 +186,8 @@ class StableDiffusion:
         device: str = "auto", scheduler: str | None = None, steps: int | None = None, guidance_scale: float | None = None,
         negative_prompt: str | None = None, height: int | None = None, width: int | None = None,
         batch_size: int | Literal["auto"] = "auto", compile: compiling.Choice = "auto",
-        lora: Mapping[str, Any] | None = None,
+        lora: Mapping[str, Any] | None = None, base: str | None = None, pipeline_args: Mapping[str, Any] | None = None,
+        offload: pipelines.Offload = "none", quantization: Mapping[str, Any] | None = None,
     ) -> None:  # fmt: skip
         torch, diffusers = loading.import_packages()
         self._model, self._revision, self._variant = model, revision, variant
@@ -163,26 +195,40 @@ class StableDiffusion:
         self._device = loading.pick_device(device)
         self._dtype = loading.pick_dtype(torch, dtype, self._device)
         self._lora = loading.find_lora(lora) if lora else None
-        self._folder = loading.find_folder(diffusers, model, revision=revision, variant=variant)
+        self._placement = placement_of(self._device, offload, quantization)
+        self._extra = dict(pipeline_args or {})
+        self._checkpoint = loading.checkpoint_file(model, base)
+        self._folder = loading.find_folder(diffusers, base or model, revision=revision, variant=variant)
+        pipelines.check_arguments(pipelines.pipeline_class(diffusers, self._folder), self._settings.told(), self._extra)
         self._pipe = loading.load_pipeline(
             diffusers,
             self._folder,
             model=model,
             variant=variant,
             dtype=self._dtype,
-            device=self._device,
+            placement=self._placement,
             lora=self._lora,
+            checkpoint=self._checkpoint,
         )
         if scheduler is not None:
             wanted = loading.scheduler_class(diffusers, scheduler)
             self._pipe.scheduler = wanted.from_config(self._pipe.scheduler.config)
         self._prompts = PromptEncoder(
-            self._pipe, device=self._device, guidance_scale=guidance_scale, negative_prompt=negative_prompt
+            self._pipe,
+            device=self._device,
+            guidance_scale=guidance_scale,
+            negative_prompt=negative_prompt,
+            extra=self._extra,
         )
-        self._checker = SafetyChecker.of(self._pipe)
+        # With offloading the checker's weights come and go with the pipeline's others: it stays inside.
+        self._checker = SafetyChecker.of(self._pipe) if offload == "none" else None
         self._meter: MemoryMeter | None = meter_of(self._device)
         self._batch_size = self._first_size(batch_size)
-        self._compile = compile
+        if offload != "none" and compile is True:
+            raise BackendError(
+                "generator.compile: a network that is offloaded is not compiled. Set generator.compile=false"
+            )
+        self._compile: compiling.Choice = False if offload != "none" else compile
         self._compiled: compiling.CompiledNetwork | None = None
 
     def _first_size(self, given: int | Literal["auto"]) -> int | None:
@@ -197,7 +243,8 @@ class StableDiffusion:
 
     @cached_property
     def _weights_sha256(self) -> str:
-        return loading.weights_sha256(self._folder, self._lora)
+        folder = loading.weights_sha256(self._folder, self._lora)
+        return folder if self._checkpoint is None else loading.with_checkpoint(folder, self._checkpoint)
 
     def identity(self) -> Mapping[str, Any]:
         """See `Generator.identity`. A compiled network rounds in other places, so it is named; an eager one adds no key."""
@@ -220,6 +267,11 @@ class StableDiffusion:
             "device": self._device.partition(":")[0],
             "versions": {name: metadata.version(name) for name in _PACKAGES},
         }
+        # Named where they are set alone, so that runs from before they existed go on.
+        if self._extra:
+            identity["pipeline_args"] = dict(self._extra)
+        if self._placement.quantization is not None:
+            identity["quantization"] = self._placement.quantization.identity()
         return identity | ({"compiled": "inductor"} if self._compile is True else {})
 
     def plan_for(self, images: int, earlier: Mapping[str, Any] | None) -> None:
@@ -235,7 +287,8 @@ class StableDiffusion:
 
     def _cost(self) -> tuple[int, int]:
         """Steps and pixels of an image."""
-        steps = self._settings.steps or inspect.signature(self._pipe.__call__).parameters["num_inference_steps"].default
+        steps_of = inspect.signature(self._pipe.__call__).parameters.get("num_inference_steps")
+        steps = self._settings.steps or (steps_of.default if steps_of is not None else None) or 1
         sample = getattr(self._pipe, "default_sample_size", None) or getattr(
             getattr(getattr(self._pipe, "unet", None), "config", None), "sample_size", None
         )
@@ -245,7 +298,8 @@ class StableDiffusion:
     def facts(self) -> Mapping[str, Any]:
         """Batch size, and the seconds that compiling took, so far."""
         compiled = self._compiled
-        return {
+        placed = {"offload": self._placement.offload} if self._placement.offload != "none" else {}
+        return placed | {
             "batch_size": self._batch_size,
             "compiled": compiled is not None,
             "compile_seconds": round(sum(compiled.seconds.values()), 3) if compiled else 0.0,
@@ -317,6 +371,11 @@ class StableDiffusion:
                 raise BackendError(
                     f"generator.compile: the network cannot be compiled here: {first_line(error)}. Set generator.compile=false"
                 ) from error
+            if device_lost(error):
+                raise BackendError(
+                    f"stable-diffusion: the device gave up: {first_line(error)}. What stands is kept; repeat the command. Where it "
+                    "happens again, the driver or this build of PyTorch does not fit the card"
+                ) from error
             if len(batch) == 1:
                 failed = Failed(batch[0], error=f"{type(error).__name__}: {first_line(error)}")
                 yield [(batch[0], partial(_give, failed))]
@@ -344,9 +403,23 @@ class StableDiffusion:
             padded += [batch[-1]] * (self._batch_size - len(batch))  # one shape, so that nothing is compiled twice
         generators = [torch.Generator(device="cpu").manual_seed(request.seed) for request in padded]
         told = self._prompts.arguments([request.prompt for request in padded])
-        result = self._pipe(**told, **self._settings.given(), generator=generators, output_type="pt")
+        result = self._pipe(**told, **self._settings.given(), **self._extra, generator=generators, output_type="pt")
         flagged = getattr(result, "nsfw_content_detected", None)
-        return ImageBatch(batch, result.images, flagged, self._checker)
+        return ImageBatch(batch, pipelines.images_of(result), flagged, self._checker)
+
+
+def placement_of(
+    device: str, offload: pipelines.Offload, quantization: Mapping[str, Any] | None
+) -> pipelines.Placement:
+    """How a pipeline gets onto its device. Raises BackendError where this machine cannot do so."""
+    held = None
+    if quantization is not None:
+        held = pipelines.Quantization(
+            quantization["backend"], pipelines.parts(quantization.get("parts")), dict(quantization.get("args") or {})
+        )
+    placement = pipelines.Placement(device, offload, held)
+    placement.check()
+    return placement
 
 
 def _give(outcome: Outcome) -> Outcome:

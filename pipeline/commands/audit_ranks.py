@@ -7,6 +7,7 @@ nothing else. The rank that finds an outcome of every image ends the run alone: 
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -68,6 +69,7 @@ def audit_rank(
         raise ConfigError(
             "--rank is for generators on this machine: a hosted one is asked by one process, with generator.concurrency"
         )
+    os.environ.setdefault("LOCAL_RANK", str(rank))  # each rank of one machine takes a GPU of its own
     plan = make_plan(config)
     job = Job.begin(config, run, reporter, calibration)
     share = plan.share(rank=rank, world_size=world_size, set_size=config.prompts.set_size)

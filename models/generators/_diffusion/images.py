@@ -18,6 +18,7 @@ from allfour.models.generators.base import Failed, Finish, Generated, Generation
 
 _LOG = logging.getLogger(__name__)
 BLACK = "the image is all black: the decoder overflowed. Try --set generator.dtype=float32"
+"""Also what becomes of an image with a pixel that is no number: a part of it would be scored as if it had been drawn."""
 
 
 class SafetyChecker:
@@ -149,10 +150,16 @@ def _start_copy(images: Any) -> tuple[Any, Any]:
     if not torch.is_tensor(images):
         return np.stack([np.atleast_3d(np.asarray(image)) for image in images]), None
     # As diffusers rounds for PIL, but on the device: a quarter of the bytes to copy.
-    pixels = images.permute(0, 2, 3, 1).float().nan_to_num(0).mul(255).round().to(torch.uint8)
+    images = images.float()
+    whole = images.isfinite().flatten(1).all(1).view(-1, 1, 1, 1)
+    pixels = torch.where(whole, images, 0).permute(0, 2, 3, 1).clamp(0, 1).mul(255).round().to(torch.uint8)
     if pixels.device.type != "cuda":
         return pixels.cpu().numpy(), None
-    host = torch.empty(pixels.shape, dtype=torch.uint8, pin_memory=True)
+    try:
+        host = torch.empty(pixels.shape, dtype=torch.uint8, pin_memory=True)
+    except RuntimeError as error:  # no memory may be locked here, as in some containers: slower, and the same bytes
+        _LOG.debug("no pinned memory: %s", error)
+        return pixels.cpu().numpy(), None
     host.copy_(pixels, non_blocking=True)
     event = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
     event.record()

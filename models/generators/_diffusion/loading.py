@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 from allfour import resources
 from allfour.errors import BackendError
 from allfour.models.devices import choose_device
+from allfour.models.generators._diffusion import pipelines
 from allfour.models.generators._diffusion.memory import first_line
 
 _LOG = logging.getLogger(__name__)
@@ -65,7 +66,8 @@ def pick_dtype(torch: Any, name: str, device: str) -> str:
     """The number format of the weights. Raises BackendError where it is none."""
     if name == "auto":
         if device.startswith("cuda"):
-            return "bfloat16" if torch.cuda.is_bf16_supported() else "float16"
+            # Cards before Ampere say that they take bfloat16 and emulate it.
+            return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float16"
         return "float32"
     if name not in {"float32", "float16", "bfloat16"}:
         raise BackendError(f"generator.dtype: {name!r} is none of auto, float32, float16, bfloat16")
@@ -87,19 +89,33 @@ def find_lora(settings: Mapping[str, Any]) -> Lora:
 
 
 def load_pipeline(
-    diffusers: Any, folder: Path, *, model: str, variant: str | None, dtype: str, device: str, lora: Lora | None
+    diffusers: Any,
+    folder: Path,
+    *,
+    model: str,
+    variant: str | None,
+    dtype: str,
+    placement: pipelines.Placement,
+    lora: Lora | None,
+    checkpoint: Path | None = None,
 ) -> Any:
-    """The pipeline of a folder, on its device. Raises BackendError."""
+    """The pipeline of a folder, on its device; with the weights of `checkpoint`, one file, where it is given. Raises BackendError."""
     import torch
+
+    cls = pipelines.pipeline_class(diffusers, folder)
+    told = {"dtype": getattr(torch, dtype), **placement.arguments(diffusers)}
 
     quiet(diffusers)
     level = diffusers.utils.logging.get_verbosity()
     # A small autoencoder in a pipeline that was typed for a large one is worth no warning; what matters raises.
     diffusers.utils.logging.set_verbosity_error()
     try:
-        pipe = diffusers.AutoPipelineForText2Image.from_pretrained(
-            str(folder), dtype=getattr(torch, dtype), use_safetensors=True, variant=variant, local_files_only=True
-        )
+        if checkpoint is not None:
+            pipe = pipelines.load_single_file(cls, checkpoint, config=str(folder), arguments=told)
+        else:
+            pipe = cls.from_pretrained(
+                str(folder), use_safetensors=True, variant=variant, local_files_only=True, **told
+            )
     except Exception as error:  # whatever diffusers raises on a damaged folder, the mend is the same
         raise BackendError(
             f"stable-diffusion: cannot load {model!r}: {first_line(error)}. It must be a whole text-to-image model in "
@@ -110,11 +126,7 @@ def load_pipeline(
     if lora is not None:
         _load_lora(pipe, lora)
     pipe.set_progress_bar_config(disable=True)
-    pipe.to(device)
-    if device.startswith("cuda"):
-        for part in ("unet", "vae"):
-            if getattr(pipe, part, None) is not None:
-                getattr(pipe, part).to(memory_format=torch.channels_last)
+    placement.put(pipe)
     return pipe
 
 
@@ -138,6 +150,32 @@ def scheduler_class(diffusers: Any, name: str) -> Any:
         close = difflib.get_close_matches(name, SCHEDULERS, n=1, cutoff=0.4)
         hint = f" Did you mean {close[0]!r}?" if close else ""
         raise BackendError(f"generator.scheduler: unknown scheduler {name!r}.{hint} Available: {', '.join(SCHEDULERS)}")
+    return found
+
+
+def checkpoint_file(model: str, base: str | None) -> Path | None:
+    """The one file of weights that a model's name says; None for a folder or a hub id.
+
+    Raises
+    ------
+    BackendError
+        It is not there, is no .safetensors file, or `base` is missing or one too many.
+    """
+    path = Path(model).expanduser()
+    if path.suffix in {".ckpt", ".pt", ".pth", ".bin"}:
+        raise BackendError(f"stable-diffusion: {path.name} is a pickle, which can run code: convert it to .safetensors")
+    if path.suffix != ".safetensors":
+        if base is not None:
+            raise BackendError("generator.base goes with a single .safetensors file as generator.model: leave it out")
+        return None
+    found = resources.locate(path) or path
+    if not found.is_file():
+        raise BackendError(f"stable-diffusion: no such file: {model}")
+    if base is None:
+        raise BackendError(
+            "stable-diffusion: one file of weights does not say how its model is built: name a model of the same kind, a folder in "
+            "diffusers format or a hub id, as generator.base (for SDXL: stabilityai/stable-diffusion-xl-base-1.0)"
+        )
     return found
 
 
@@ -246,6 +284,11 @@ def public_name(model: str) -> str:
     if not path.is_absolute():
         return model
     return resources.packaged_name(path) or path.name
+
+
+def with_checkpoint(folder_sha256: str, checkpoint: Path) -> str:
+    """sha256 over a folder's own and that of the file whose weights take their place."""
+    return hashlib.sha256(f"{folder_sha256}\n{_sha256(checkpoint)}".encode()).hexdigest()
 
 
 def _sha256(path: Path) -> str:

@@ -19,6 +19,15 @@ SAFE_SHARE = 0.8
 """Of the free memory; the rest is for fragmentation, larger kernel workspaces, the safety checker, and other processes."""
 
 
+_BROKEN = (
+    "CUDA error:",
+    "CUBLAS_STATUS_NOT_INITIALIZED",
+    "cuDNN error: CUDNN_STATUS_NOT_INITIALIZED",
+    "no kernel image is available",
+)
+"""After these a CUDA context answers nothing more, or never could."""
+
+
 class MemoryMeter(Protocol):
     """Reads a device's memory, in bytes."""
 
@@ -88,6 +97,14 @@ def out_of_memory(error: BaseException) -> bool:
     return type(error).__name__ == "OutOfMemoryError" or "out of memory" in text or "can't allocate memory" in text
 
 
+def device_lost(error: BaseException) -> bool:
+    """Whether an error leaves the device of this process unusable, so that every further image would fail alike."""
+    if out_of_memory(error):
+        return False
+    text = str(error)
+    return type(error).__name__ == "AcceleratorError" or any(sign in text for sign in _BROKEN)
+
+
 def free_memory() -> None:
     """Give back what nobody holds any more."""
     import torch
@@ -95,6 +112,8 @@ def free_memory() -> None:
     gc.collect()
     if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         torch.cuda.empty_cache()
+    if torch.backends.mps.is_available():
+        torch.mps.empty_cache()
 
 
 def first_line(error: BaseException) -> str:

@@ -16,9 +16,20 @@ class PromptEncoder:
         A diffusers pipeline.
     guidance_scale
         None is the pipeline's default.
+    extra
+        Further arguments of the pipeline's call; those that encoding takes too, such as max_sequence_length, are given to it.
     """
 
-    def __init__(self, pipe: Any, *, device: str, guidance_scale: float | None, negative_prompt: str | None) -> None:
+    def __init__(
+        self,
+        pipe: Any,
+        *,
+        device: str,
+        guidance_scale: float | None,
+        negative_prompt: str | None,
+        extra: Mapping[str, Any] | None = None,
+    ) -> None:
+        self._extra = dict(extra or {})
         self._pipe, self._device, self._negative = pipe, device, negative_prompt
         self._accepted = inspect.signature(pipe.__call__).parameters
         default = self._accepted["guidance_scale"].default if "guidance_scale" in self._accepted else 1.0
@@ -53,6 +64,7 @@ class PromptEncoder:
         options: dict[str, Any] = {"device": self._device, "num_images_per_prompt": 1}
         if not {"prompt", *options} <= set(takes):
             return [], {}
+        options |= {name: value for name, value in self._extra.items() if name in takes}
         if {"do_classifier_free_guidance", "negative_prompt"} <= set(takes):
             names = ["prompt_embeds", "negative_prompt_embeds"]
             if "pooled_prompt_embeds" in self._accepted:

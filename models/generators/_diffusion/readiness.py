@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from allfour.errors import BackendError
-from allfour.models.generators._diffusion import loading
+from allfour.models.generators._diffusion import loading, pipelines
 from allfour.models.generators._diffusion.memory import meter_of
 from allfour.models.settings import Readiness
 
@@ -27,7 +27,11 @@ def check(
     device: str = "auto",
     scheduler: str | None = None,
     lora: Mapping[str, Any] | None = None,
-    **_: Any,
+    base: str | None = None,
+    offload: pipelines.Offload = "none",
+    quantization: Mapping[str, Any] | None = None,
+    pipeline_args: Mapping[str, Any] | None = None,
+    **settings: Any,
 ) -> Readiness:
     """Whether a run with these settings of `StableDiffusion` can start. Takes seconds; never raises."""
     try:
@@ -38,9 +42,17 @@ def check(
             loading.scheduler_class(diffusers, scheduler)
         if lora:
             loading.find_lora(lora)
-        folder = loading.local_folder(model) or loading.cached_folder(
-            diffusers, model, revision=revision, variant=variant
+        pipelines.Placement(where, offload, _quantization(quantization)).check()
+        checkpoint = loading.checkpoint_file(model, base)
+        folder = loading.local_folder(base or model) or loading.cached_folder(
+            diffusers, base or model, revision=revision, variant=variant
         )
+        if folder is not None:
+            cls = pipelines.pipeline_class(diffusers, folder)
+            named = {"num_inference_steps": "steps"}
+            names = ("num_inference_steps", "guidance_scale", "height", "width", "negative_prompt")
+            told = {n: v for n in names if (v := settings.get(named.get(n, n))) is not None}
+            pipelines.check_arguments(cls, told, pipeline_args or {})
     except BackendError as error:
         return Readiness(False, str(error), "as it says")
     on = f"{where}, {number_format}"
@@ -53,15 +65,29 @@ def check(
             warnings=(f"it is not in the local cache and is downloaded at the start; beforehand: hf download {model}",),
         )
     try:
-        name, weights = _contents(folder, variant)
+        name, weights = (cls.__name__, _count(checkpoint)) if checkpoint else _contents(folder, variant)
     except (OSError, ValueError) as error:
         return Readiness(False, f"{model}: {error}", loading.OFFLINE_ALTERNATIVE)
     needed = weights * _BYTES[number_format]
     warnings = []
-    if (meter := meter_of(where)) is not None and needed * _SPARE > (free := meter.free()):
-        warnings.append(f"the weights take {needed / 2**30:.1f} GiB and the device has {free / 2**30:.1f} GiB free")
+    whole = offload == "none" and quantization is None
+    if whole and (meter := meter_of(where)) is not None and needed * _SPARE > (free := meter.free()):
+        warnings.append(
+            f"the weights take {needed / 2**30:.1f} GiB and the device has {free / 2**30:.1f} GiB free: set generator.offload=model, "
+            "or generator.quantization"
+        )
     return Readiness(
-        True, f"{name}, weights of {needed / 2**30:.2f} GiB, {on}, {model} at {folder}", warnings=tuple(warnings)
+        True,
+        f"{name}, weights of {needed / 2**30:.2f} GiB, {on}, {model} at {folder}; files and settings are checked, no weight is loaded",
+        warnings=tuple(warnings),
+    )
+
+
+def _quantization(settings: Mapping[str, Any] | None) -> pipelines.Quantization | None:
+    return (
+        None
+        if settings is None
+        else pipelines.Quantization(settings["backend"], pipelines.parts(settings.get("parts")))
     )
 
 

@@ -15,7 +15,7 @@ from allfour.models import registry
 from allfour.models.attributes import AttributeSet, AttributeSpec, PresenceSpec
 from allfour.models.detectors.people import NoDetectorConfig
 from allfour.models.generators._openai.settings import SHUTDOWN_BY_PROVIDER
-from allfour.models.generators.stable_diffusion import LoraConfig
+from allfour.models.generators.stable_diffusion import LoraConfig, QuantizationConfig
 from allfour.pipeline.analyses.sensitivity_grid import Grid, PhraseVariants, TemplateVariants
 from allfour.pipeline.config import blocks as config
 from tests.places import REPOSITORY
@@ -24,6 +24,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "Top level": config.RunConfig,
     "`prompts`": config.PromptsConfig,
     "`generator.lora`": LoraConfig,
+    "`generator.quantization`": QuantizationConfig,
     "`classifier.people`, `detector: none`": NoDetectorConfig,
     "`attributes`": config.AttributesConfig,
     "`archive`": config.ArchiveConfig,

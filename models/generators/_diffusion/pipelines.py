@@ -1,0 +1,242 @@
+"""Which class of diffusers a model folder is run with, what that class can be told, and how it is put onto a device."""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from allfour.errors import BackendError
+
+Offload = Literal["none", "model", "sequential"]
+
+_OTHER_TASKS = (
+    "ControlNet", "ControlPipeline", "Img2Img", "Inpaint", "Upscale", "Edit", "Video", "Audio", "Depth2Img", "Prior", "Decoder",
+    "Kontext", "Redux",
+)  # fmt: skip
+"""In the names of classes that want more than a text, or give no image."""
+_OWN_ARGUMENTS = frozenset(
+    {"prompt", "negative_prompt", "generator", "output_type", "return_dict", "num_images_per_prompt", "num_inference_steps",
+     "guidance_scale", "height", "width", "latents", "prompt_embeds", "negative_prompt_embeds"}
+)  # fmt: skip
+QUANTIZERS: Mapping[str, str] = {
+    "bitsandbytes_4bit": "bitsandbytes",
+    "bitsandbytes_8bit": "bitsandbytes",
+    "torchao": "torchao",
+    "quanto": "optimum-quanto",
+}
+"""Names that diffusers gives to ways of quantizing, and the package that each needs."""
+_MODULES = {"optimum-quanto": "optimum.quanto"}
+
+
+@dataclass(frozen=True, slots=True)
+class Quantization:
+    """How weights are held in fewer bits."""
+
+    backend: str
+    parts: tuple[str, ...] = ("transformer",)
+    args: Mapping[str, Any] = field(default_factory=dict)
+
+    def identity(self) -> dict[str, Any]:
+        return {"backend": self.backend, "parts": list(self.parts), "args": dict(self.args)}
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """How a pipeline gets onto its device."""
+
+    device: str
+    offload: Offload = "none"
+    quantization: Quantization | None = None
+
+    def check(self) -> None:
+        """Raise BackendError where this machine cannot do so."""
+        if self.offload not in ("none", "model", "sequential"):
+            raise BackendError(f"generator.offload: {self.offload!r} is none of none, model, sequential")
+        if self.offload != "none":
+            if self.device == "cpu":
+                raise BackendError(
+                    f"generator.offload={self.offload} moves weights between memory and an accelerator, and the device is cpu: "
+                    "leave it out"
+                )
+            _need("accelerate", "generator.offload")
+        if self.quantization is not None:
+            if self.quantization.backend not in QUANTIZERS:
+                raise BackendError(
+                    f"generator.quantization.backend: {self.quantization.backend!r} is none of {', '.join(QUANTIZERS)}"
+                )
+            _need(QUANTIZERS[self.quantization.backend], "generator.quantization")
+
+    def arguments(self, diffusers: Any) -> dict[str, Any]:
+        """What loading is told besides."""
+        if self.quantization is None:
+            return {}
+        settings = dict(self.quantization.args)
+        if self.quantization.backend == "bitsandbytes_4bit":
+            settings.setdefault("load_in_4bit", True)
+        elif self.quantization.backend == "bitsandbytes_8bit":
+            settings.setdefault("load_in_8bit", True)
+        try:
+            config = diffusers.PipelineQuantizationConfig(
+                quant_backend=self.quantization.backend,
+                quant_kwargs=settings,
+                components_to_quantize=list(self.quantization.parts),
+            )
+        except Exception as error:
+            raise BackendError(f"generator.quantization: {type(error).__name__}: {error}") from error
+        return {"quantization_config": config}
+
+    def put(self, pipe: Any) -> None:
+        """Bring a loaded pipeline to its device, or arrange that its parts go there in turn."""
+        import torch
+
+        if self.offload == "model":
+            pipe.enable_model_cpu_offload(device=self.device)
+        elif self.offload == "sequential":
+            pipe.enable_sequential_cpu_offload(device=self.device)
+        else:
+            pipe.to(self.device)
+        plain = self.offload == "none" and self.quantization is None
+        if self.device.startswith("cuda") and plain:
+            for name in ("unet", "vae"):
+                part = getattr(pipe, name, None)
+                # A layout of four dimensions; networks of video models have five.
+                if part is not None and all(p.ndim != 5 for p in part.parameters()):
+                    part.to(memory_format=torch.channels_last)
+
+
+def _need(package: str, key: str) -> None:
+    module = _MODULES.get(package, package)
+    try:
+        found = importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:
+        found = False
+    if not found:
+        raise BackendError(f"{key} needs the package {package!r}: pip install {package}")
+
+
+def class_name(folder: Path) -> str:
+    """The class that a folder names.
+
+    Raises
+    ------
+    BackendError
+        It names none, or brings code of its own, which is not run.
+    """
+    try:
+        index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise BackendError(f"stable-diffusion: {folder.name}/model_index.json cannot be read: {error}") from None
+    name = index.get("_class_name") if isinstance(index, dict) else None
+    if isinstance(name, list):
+        raise BackendError(
+            f"stable-diffusion: {folder.name} brings a pipeline of its own as code ({name[-1]}), and no code from a model folder is "
+            "run. Use a model whose pipeline is part of diffusers"
+        )
+    if not isinstance(name, str):
+        raise BackendError(f"stable-diffusion: {folder.name}/model_index.json names no pipeline (_class_name)")
+    return name
+
+
+def pipeline_class(diffusers: Any, folder: Path) -> Any:
+    """The class that makes images from text for a folder: that of diffusers' map of tasks, or the folder's own.
+
+    Raises
+    ------
+    BackendError
+        The installed diffusers does not know it, or it makes no image from a text alone.
+    """
+    from diffusers.pipelines.auto_pipeline import AUTO_TEXT2IMAGE_PIPELINES_MAPPING, _get_task_class
+
+    name = class_name(folder)
+    try:
+        found = _get_task_class(AUTO_TEXT2IMAGE_PIPELINES_MAPPING, name, throw_error_if_not_exist=False)
+    except Exception:  # the map is the library's own affair, and the folder's class needs none
+        found = None
+    found = found or getattr(diffusers, name, None)
+    if found is None or not name.endswith("Pipeline"):
+        raise BackendError(
+            f"stable-diffusion: the installed diffusers {diffusers.__version__} has no pipeline {name!r}. A newer one may: pip "
+            "install -U diffusers"
+        )
+    if (why := unfit(found)) is not None:
+        raise BackendError(f"stable-diffusion: {name} {why}. Use a text-to-image model")
+    return found
+
+
+def unfit(pipeline: Any) -> str | None:
+    """Why a class makes no image from a text alone; None where it may."""
+    takes = inspect.signature(pipeline.__call__).parameters
+    if "prompt" not in takes:
+        return "takes no prompt"
+    word = next((w for w in _OTHER_TASKS if w in pipeline.__name__), None)
+    if word is not None:
+        return f"wants more than a text, or makes no image (it is a {word} pipeline)"
+    if "num_frames" in takes or "audio_length_in_s" in takes:
+        return "makes no single image"
+    wanted = [
+        n
+        for n, p in takes.items()
+        if p.default is inspect.Parameter.empty
+        and n not in ("self", "prompt")
+        and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
+    ]
+    return f"cannot be called with a prompt alone: it wants {', '.join(wanted)} too" if wanted else None
+
+
+def check_arguments(pipeline: Any, given: Mapping[str, Any], extra: Mapping[str, Any]) -> None:
+    """Raise BackendError where a pipeline would not take a setting, which would fail every image alike.
+
+    Parameters
+    ----------
+    pipeline
+        Its class, or the pipeline.
+    given
+        The settings that have keys of their own, by the pipeline's name of them.
+    extra
+        `pipeline_args`.
+    """
+    name = pipeline.__name__ if inspect.isclass(pipeline) else type(pipeline).__name__
+    takes = inspect.signature(pipeline.__call__).parameters
+    keys = {"num_inference_steps": "steps"}
+    open_ended = any(p.kind is p.VAR_KEYWORD for p in takes.values())
+    for argument in given:
+        if argument not in takes and not open_ended:
+            raise BackendError(
+                f"generator.{keys.get(argument, argument)}: {name} takes none. Leave it out; generator.pipeline_args takes: "
+                f"{_listed(takes)}"
+            )
+    for argument in extra:
+        if argument in _OWN_ARGUMENTS:
+            raise BackendError(
+                f"generator.pipeline_args: {argument} cannot be set here: it has a key of its own, or is ours to set"
+            )
+        if argument not in takes:
+            raise BackendError(f"generator.pipeline_args: {name} takes no {argument!r}. It takes: {_listed(takes)}")
+
+
+def _listed(takes: Mapping[str, Any]) -> str:
+    return ", ".join(sorted(set(takes) - _OWN_ARGUMENTS - {"self"}))
+
+
+def images_of(result: Any) -> Any:
+    """The images of a pipeline's result. Raises TypeError where it gave something else."""
+    for name in ("images", "image"):
+        found = getattr(result, name, None)
+        if found is not None:
+            return found
+    raise TypeError(f"the pipeline gave {type(result).__name__}, which holds no images")
+
+
+def load_single_file(cls: Any, file: Path, *, config: str, arguments: Mapping[str, Any]) -> Any:
+    """A pipeline from one checkpoint file, laid out as the model `config` (a folder or a cached hub id) says."""
+    return cls.from_single_file(str(file), config=config, local_files_only=True, **arguments)
+
+
+def parts(names: Sequence[str] | None) -> tuple[str, ...]:
+    """Parts to quantize; the denoising transformer where none are named."""
+    return tuple(names) if names else ("transformer",)

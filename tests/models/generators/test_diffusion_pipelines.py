@@ -1,0 +1,257 @@
+"""Which pipeline a folder is run with, what it may be told, and how it gets onto a device. No weights are needed for any of it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import diffusers
+import pytest
+import torch
+
+from allfour.errors import BackendError
+from allfour.models import devices
+from allfour.models.generators._diffusion import loading, pipelines
+from allfour.models.generators._diffusion.images import BLACK, ImageBatch
+from allfour.models.generators._diffusion.memory import device_lost, out_of_memory
+from allfour.models.generators._diffusion.readiness import check
+from allfour.models.generators.base import Failed, Generated
+from allfour.models.generators.stable_diffusion import StableDiffusion
+from tests.models.generators.hosted_helpers import requests
+
+NAMED_IN_ISSUES = ("HunyuanImagePipeline", "HiDreamImagePipeline", "SanaSprintPipeline", "Kandinsky5T2IPipeline")
+MAPPED = sorted({c.__name__ for c in diffusers.pipelines.auto_pipeline.AUTO_TEXT2IMAGE_PIPELINES_MAPPING.values()})
+VIDEO_OR_CONTROL = ("ControlNet", "FluxControl", "CogView4Control", "Helios", "Kontext", "Inpaint")
+
+
+def folder_of(tmp_path: Path, name: Any) -> Path:
+    folder = tmp_path / "model"
+    folder.mkdir(exist_ok=True)
+    (folder / "model_index.json").write_text(json.dumps({"_class_name": name, "_diffusers_version": "0.42.0"}))
+    return folder
+
+
+@pytest.mark.parametrize("name", [*MAPPED, *NAMED_IN_ISSUES])
+def test_doctor_and_audit_agree_on_every_class_that_diffusers_maps_and_folders_name(tmp_path: Path, name: str) -> None:
+    folder = folder_of(tmp_path, name)
+    said = check(model=str(folder), device="cpu")
+    try:
+        found = pipelines.pipeline_class(diffusers, folder)
+    except BackendError as error:
+        assert any(word in name for word in VIDEO_OR_CONTROL), f"{name}: {error}"
+        assert not said.ok
+        assert said.message == str(error)
+    else:
+        assert not any(word in name for word in VIDEO_OR_CONTROL), name
+        assert found.__name__ == name
+        assert said.ok, said.message
+        assert "no weight is loaded" in said.message
+
+
+def test_a_folder_of_another_task_is_run_with_the_class_that_draws_from_text(tmp_path: Path) -> None:
+    found = pipelines.pipeline_class(diffusers, folder_of(tmp_path, "StableDiffusionXLImg2ImgPipeline"))
+    assert found is diffusers.StableDiffusionXLPipeline
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        (["pipeline", "MyPipeline"], "no code from a model folder is run"),
+        (None, "names no pipeline"),
+        ("NoSuchPipeline", "has no pipeline 'NoSuchPipeline'"),
+        ("UNet2DConditionModel", "has no pipeline"),
+        ("WanPipeline", "makes no single image"),
+        ("StableDiffusionUpscalePipeline", "wants more than a text"),
+        ("DDPMPipeline", "takes no prompt"),
+    ],
+)
+def test_folders_that_cannot_be_run(tmp_path: Path, name: Any, said: str) -> None:
+    folder = folder_of(tmp_path, name)
+    with pytest.raises(BackendError) as caught:
+        pipelines.pipeline_class(diffusers, folder)
+    assert said in str(caught.value)
+    assert not check(model=str(folder), device="cpu").ok
+    with pytest.raises(BackendError):
+        StableDiffusion(model=str(folder), device="cpu")
+
+
+def test_settings_that_a_pipeline_does_not_take_are_refused_before_anything_is_loaded(tmp_path: Path) -> None:
+    folder = str(folder_of(tmp_path, "HunyuanImagePipeline"))
+    for settings, said in (
+        ({"guidance_scale": 3.0}, "generator.guidance_scale: HunyuanImagePipeline takes none"),
+        ({"pipeline_args": {"true_cfg": 4}}, "takes no 'true_cfg'. It takes: "),
+        ({"pipeline_args": {"generator": 1}}, "cannot be set here"),
+    ):
+        with pytest.raises(BackendError) as caught:
+            StableDiffusion(model=folder, device="cpu", **settings)
+        assert said in str(caught.value)
+        assert check(model=folder, device="cpu", **settings).message == str(caught.value)
+    assert check(model=folder, device="cpu", pipeline_args={"distilled_guidance_scale": 3.0}).ok
+
+
+# --- one file of weights ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("model", "base", "said"),
+    [
+        ("x.ckpt", None, "is a pickle"),
+        ("x.safetensors", None, "no such file"),
+        ("folder", "other", "goes with a single .safetensors file"),
+    ],
+)
+def test_single_files_that_cannot_be(model: str, base: str | None, said: str) -> None:
+    with pytest.raises(BackendError, match=said):
+        loading.checkpoint_file(model, base)
+
+
+def test_a_single_file_takes_its_layout_from_a_model_of_its_kind(tmp_path: Path) -> None:
+    file = tmp_path / "mine.safetensors"
+    file.write_bytes(b"weights")
+    with pytest.raises(BackendError, match=r"generator\.base"):
+        loading.checkpoint_file(str(file), None)
+    assert loading.checkpoint_file(str(file), "a/b") == file
+    told: dict[str, Any] = {}
+
+    class Pipeline:
+        @classmethod
+        def from_single_file(cls, path: str, **options: Any) -> str:
+            told.update(options, path=path)
+            return "pipe"
+
+    assert pipelines.load_single_file(Pipeline, file, config="folder", arguments={"dtype": torch.float16}) == "pipe"
+    assert told == {"path": str(file), "config": "folder", "local_files_only": True, "dtype": torch.float16}
+    assert loading.with_checkpoint("a", file) != loading.with_checkpoint("b", file)
+
+
+# --- onto a device, faked --------------------------------------------------------------------------------------------
+
+
+class FakePipe:
+    """Notes what is done with it."""
+
+    def __init__(self, conv_dimensions: int = 4) -> None:
+        self.done: list[Any] = []
+        part = SimpleNamespace(
+            parameters=lambda: [SimpleNamespace(ndim=conv_dimensions)], to=lambda **o: self.done.append(o)
+        )
+        self.unet, self.vae = None, part
+
+    def to(self, device: str) -> None:
+        self.done.append(device)
+
+    def enable_model_cpu_offload(self, *, device: str) -> None:
+        self.done.append(("model", device))
+
+    def enable_sequential_cpu_offload(self, *, device: str) -> None:
+        self.done.append(("sequential", device))
+
+
+@pytest.mark.parametrize(
+    ("placement", "dimensions", "done"),
+    [
+        (pipelines.Placement("cuda"), 4, ["cuda", {"memory_format": torch.channels_last}]),
+        (pipelines.Placement("cuda"), 5, ["cuda"]),  # the autoencoder of a video model
+        (pipelines.Placement("cuda:1", "model"), 4, [("model", "cuda:1")]),
+        (pipelines.Placement("cuda", "sequential"), 4, [("sequential", "cuda")]),
+        (pipelines.Placement("cuda", "none", pipelines.Quantization("torchao")), 4, ["cuda"]),
+        (pipelines.Placement("mps"), 4, ["mps"]),
+        (pipelines.Placement("cpu"), 4, ["cpu"]),
+    ],
+)
+def test_placement(placement: pipelines.Placement, dimensions: int, done: list[Any]) -> None:
+    pipe = FakePipe(dimensions)
+    placement.put(pipe)
+    assert pipe.done == done
+
+
+@pytest.mark.parametrize(
+    ("placement", "said"),
+    [
+        (pipelines.Placement("cpu", "model"), "the device is cpu"),
+        (pipelines.Placement("cuda", "all"), "none of none, model, sequential"),  # type: ignore[arg-type]
+        (pipelines.Placement("cuda", "none", pipelines.Quantization("bits")), "is none of bitsandbytes_4bit"),
+    ],
+)
+def test_placements_that_cannot_be(placement: pipelines.Placement, said: str) -> None:
+    with pytest.raises(BackendError, match=said):
+        placement.check()
+
+
+def test_a_package_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipelines.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(BackendError, match="pip install accelerate"):
+        pipelines.Placement("cuda", "model").check()
+    with pytest.raises(BackendError, match="pip install bitsandbytes"):
+        pipelines.Placement("cuda", "none", pipelines.Quantization("bitsandbytes_8bit")).check()
+
+
+def test_quantization_is_told_to_diffusers_by_component() -> None:
+    told: dict[str, Any] = {}
+    fake = SimpleNamespace(PipelineQuantizationConfig=lambda **o: told.update(o) or "config")
+    held = pipelines.Quantization(
+        "bitsandbytes_4bit", ("transformer", "text_encoder_2"), {"bnb_4bit_quant_type": "nf4"}
+    )
+    assert pipelines.Placement("cuda", "none", held).arguments(fake) == {"quantization_config": "config"}
+    assert told == {
+        "quant_backend": "bitsandbytes_4bit",
+        "quant_kwargs": {"bnb_4bit_quant_type": "nf4", "load_in_4bit": True},
+        "components_to_quantize": ["transformer", "text_encoder_2"],
+    }
+
+
+@pytest.mark.parametrize(("native", "dtype"), [(True, "bfloat16"), (False, "float16")])
+def test_bfloat16_only_where_the_card_has_it(native: bool, dtype: str) -> None:
+    cuda = SimpleNamespace(is_bf16_supported=lambda including_emulation=True: native or including_emulation)
+    assert loading.pick_dtype(SimpleNamespace(cuda=cuda), "auto", "cuda") == dtype
+    assert loading.pick_dtype(SimpleNamespace(cuda=cuda), "auto", "mps") == "float32"
+
+
+@pytest.mark.parametrize(
+    ("rank", "device"), [("0", "cuda:0"), ("3", "cuda:3"), ("5", "cuda:1"), ("", "cuda"), ("x", "cuda")]
+)
+def test_ranks_of_one_machine_take_gpus_of_their_own(monkeypatch: pytest.MonkeyPatch, rank: str, device: str) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    monkeypatch.setenv("LOCAL_RANK", rank)
+    assert devices.choose_device("auto") == device
+    assert devices.choose_device("cuda:2") == "cuda:2"
+
+
+# --- pixels ----------------------------------------------------------------------------------------------------------
+
+
+def test_an_image_with_a_pixel_that_is_no_number_fails_and_its_neighbour_stands() -> None:
+    images = torch.full((2, 3, 4, 4), 0.5, dtype=torch.float16)
+    images[0, 1, 2, 3] = float("nan")
+    batch = ImageBatch(requests(1, 2), images, None, None)
+    broken, whole = (finish() for _, finish in batch.finishes())
+    assert isinstance(broken, Failed)
+    assert broken.error == BLACK
+    assert isinstance(whole, Generated)
+
+
+def test_infinite_pixels_fail_too() -> None:
+    images = torch.zeros(1, 3, 4, 4)
+    images[0, 0, 0, 0] = float("inf")
+    ((_, finish),) = ImageBatch(requests(1, 1), images, None, None).finishes()
+    assert isinstance(finish(), Failed)
+
+
+@pytest.mark.parametrize(
+    ("text", "lost", "memory"),
+    [
+        ("CUDA error: an illegal memory access was encountered", True, False),
+        ("CUDA error: no kernel image is available for execution on the device", True, False),
+        ("CUDA error: device-side assert triggered", True, False),
+        ("CUDA error: out of memory", False, True),
+        ("CUDA out of memory. Tried to allocate 2 GiB", False, True),
+        ("MPS backend out of memory (MPS allocated: 5 GB)", False, True),
+        ("mat1 and mat2 shapes cannot be multiplied", False, False),
+    ],
+)
+def test_what_ends_a_device_and_what_ends_a_batch(text: str, lost: bool, memory: bool) -> None:
+    error = RuntimeError(text)
+    assert (device_lost(error), out_of_memory(error)) == (lost, memory)
