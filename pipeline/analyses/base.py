@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from pydantic import ValidationError
 
 from allfour.errors import RunFolderError
+from allfour.files import read_regular
 from allfour.pipeline.run.folder import RunFolder, fingerprint, write_json
 from allfour.pipeline.run.record import Note, Record
 
@@ -80,7 +81,7 @@ class KeptAnalysis:
         """
         path = run.path / self.file
         try:
-            found = json.loads(path.read_text(encoding="utf-8"))
+            found = json.loads(read_regular(path))
             if found["format"] != self.format or "basis" not in found:
                 raise ValueError("not of this version's format")
         except FileNotFoundError:

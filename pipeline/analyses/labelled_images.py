@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from allfour.errors import ConfigError
+from allfour.files import read_regular
 from allfour.models.attributes import AttributeSet, age_bins
 from allfour.pipeline.archives.base import ArchivedImage, ArchiveItem
 from allfour.pipeline.archives.kinds import IMAGE_EXTENSIONS
@@ -53,7 +54,7 @@ class LabelledSet:
         for index, image in enumerate(self.images):
             ref = ArchivedImage(prompt_id="calibration", prompt="", index=index, path=str(image.path))
             try:
-                yield ArchiveItem(ref, image.path.read_bytes())
+                yield ArchiveItem(ref, read_regular(image.path))
             except OSError as error:
                 yield ArchiveItem(ref, None, f"cannot be read: {error.strerror}")
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import stat
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ import pyarrow.parquet as pq
 from pydantic import ValidationError
 
 from allfour.errors import ConfigError
+from allfour.files import read_regular
 from allfour.models.generators.base import GenerationRequest
 from allfour.pipeline.config import RunConfig
 from allfour.pipeline.generation.plan import Plan
@@ -124,8 +126,9 @@ def _file_stands(run: RunFolder, entry: Mapping[str, Any], *, read: bool) -> boo
     path = run.path / str(entry["path"])
     try:
         if not read:
-            return bool(path.stat().st_size == entry["size"])
-        return bool(hashlib.sha256(path.read_bytes()).hexdigest() == entry["sha256"])
+            status = path.stat()
+            return stat.S_ISREG(status.st_mode) and bool(status.st_size == entry["size"])
+        return bool(hashlib.sha256(read_regular(path)).hexdigest() == entry["sha256"])
     except OSError:
         return False
 

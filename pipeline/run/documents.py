@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from allfour.errors import RunFolderError
+from allfour.files import read_regular
 from allfour.pipeline.run.header import Header
 from allfour.pipeline.run.metrics import Metrics
 from allfour.pipeline.run.record import FORMAT, Record
@@ -48,7 +49,7 @@ def _checked(kind: type[_Document], path: Path, *, mend: str) -> _Document:
 
 def _read(path: Path) -> Any:
     try:
-        return json.loads(path.read_bytes())
+        return json.loads(read_regular(path))
     except FileNotFoundError:
         raise ReportError(
             f"{path.name} is missing in {path.parent}: the run's earlier stages are not done; "

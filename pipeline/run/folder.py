@@ -25,6 +25,7 @@ import pyarrow.parquet as pq
 
 import allfour
 from allfour.errors import ConfigError
+from allfour.files import read_regular
 from allfour.pipeline.run import locks
 from allfour.pipeline.run.header import Header
 
@@ -201,7 +202,7 @@ class RunFolder:
             seen = self._state()
             if self._header is not None and self._header[0] == seen:
                 return copy.deepcopy(self._header[1])
-            header = json.loads(self.header_path.read_text(encoding="utf-8"))
+            header = json.loads(read_regular(self.header_path))
         except FileNotFoundError:
             return {}
         except (OSError, ValueError) as error:
@@ -296,7 +297,7 @@ class Journal:
     def entries(self) -> list[Any]:
         """Every whole line, in order, as the JSON that it holds; None for one that is none."""
         try:
-            data = self._path.read_bytes()
+            data = read_regular(self._path)
         except FileNotFoundError:
             return []
         return [_json_or_none(line) for line in data.split(b"\n")[:-1]]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from allfour.errors import ConfigError
+from allfour.files import read_regular
 from allfour.pipeline.analyses.review.sample import read_plan, scores_fingerprint
 from allfour.pipeline.run.columns import AMBIGUOUS, MIXED, NO_PERSON
 from allfour.pipeline.run.folder import RunFolder
@@ -69,7 +70,7 @@ def _rows(path: Path) -> list[tuple[int, list[str]]]:
     try:
         if path.stat().st_size > MAX_FILE_BYTES:
             raise ConfigError(f"{path}: larger than {MAX_FILE_BYTES // 1_000_000} MB, which no export is")
-        content = path.read_bytes().decode("utf-8-sig")
+        content = read_regular(path).decode("utf-8-sig")
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
     except UnicodeDecodeError as error:
