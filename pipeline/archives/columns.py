@@ -8,7 +8,13 @@ from collections.abc import Sequence
 from allfour.errors import ArchiveError
 from allfour.pipeline.archives.text import escape_name
 
-PROMPT_NAMES = ("prompt", "text", "caption")
+PROMPT_NAMES = ("prompt", "text", "caption", "title", "prompt_text", "positive_prompt", "description")
+"""Customary names of a column of prompts, the plainest first."""
+PATH_NAMES = (
+    "path", "file_name", "filename", "file", "image_path", "image", "img_path", "filepath", "file_path", "image_file",
+    "image_name", "img", "images", "location",
+)  # fmt: skip
+"""Customary names of a column of files."""
 
 
 def pick(

@@ -10,15 +10,16 @@ import json
 import zlib
 from array import array
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
 from allfour.errors import ArchiveError
-from allfour.pipeline.archives.base import Shard
+from allfour.pipeline.archives.base import NO_PROMPT_ID, Shard
 from allfour.pipeline.archives.captions import CAPTION_EXTENSIONS
 from allfour.pipeline.archives.decoding import sniff_format
 from allfour.pipeline.archives.kinds import Kind, extension, kind_of
+from allfour.pipeline.archives.naming import NAMELESS, derived_folder, names_no_prompt, no_samples
 from allfour.pipeline.archives.text import PromptBook, escape_name, natural_key, path_key
 
 SNIFF_BYTES = 256
@@ -76,6 +77,10 @@ class Directory:
     stamps: Sequence[int | str]
     indexes: Sequence[int] = range(0)
     """Position within the prompt, for each image."""
+    lacks: str = ""
+    """What these are that are no samples; empty for those that are. A folder with both stands in the listing twice."""
+    nameless: bool = False
+    """Whether the folder's name is no prompt unless it is asked for."""
 
     def join(self, name: str) -> str:
         return f"{self.path}/{name}" if self.path else name
@@ -89,10 +94,21 @@ class Listing:
     """How many images have a caption file beside them."""
     images_per_prompt: Counter[str]
     notes: list[str] = field(default_factory=list)
+    tables: list[tuple[str, FileEntry]] = field(default_factory=list)
+    """Files that may say which prompts images have, by the folder that they lie in."""
 
     @property
     def flat(self) -> bool:
-        return [directory.path for directory in self.directories] == [""]
+        return {directory.path for directory in self.directories} == {""}
+
+    @property
+    def samples(self) -> int:
+        return sum(len(directory.names) for directory in self.directories if not directory.lacks)
+
+    @property
+    def nameless(self) -> int:
+        """How many samples lie in folders whose names are no prompts."""
+        return sum(len(part.names) for part in self.directories if part.nameless and not part.lacks)
 
 
 class ChunkPart(NamedTuple):
@@ -102,6 +118,10 @@ class ChunkPart(NamedTuple):
     names: list[str]
     sizes: list[int]
     indexes: list[int]
+    lacks: str = ""
+    """Why these have no prompt, where they have none."""
+    prompts: list[str | None] | None = None
+    """Their prompts, where a table beside them says which."""
 
 
 def prompt_name(path: str, root_name: str) -> str:
@@ -109,13 +129,22 @@ def prompt_name(path: str, root_name: str) -> str:
     return path.rpartition("/")[2] or root_name
 
 
-def list_tree(tree: Tree, book: PromptBook) -> Listing:
-    """List a tree: folders and names in natural order, unknown files told by their content, indexes by prompt."""
+def list_tree(tree: Tree, book: PromptBook, *, asked: bool = True, grids: bool = False) -> Listing:
+    """List a tree: folders and names in natural order, unknown files told by their content, indexes by prompt.
+
+    Args:
+        tree: the files.
+        book: the prompts that are known.
+        asked: whether the folders' names were asked for as prompts, whatever they are.
+        grids: whether pictures that are named as grids are wanted.
+    """
     counts: Counter[str] = Counter()
     directories: list[Directory] = []
+    tables: list[tuple[str, FileEntry]] = []
     captioned = 0
     for path, entries in tree.walk(counts):
         images = _images_of(tree, path, entries, counts)
+        tables += _tables_of(path, entries, images)
         if not images:
             continue
         images.sort(key=lambda entry: (natural_key(entry.name), entry.name))
@@ -123,15 +152,53 @@ def list_tree(tree: Tree, book: PromptBook) -> Listing:
         if captions:
             stems = {name.rpartition(".")[0] for name in captions}
             captioned += sum(entry.name.rpartition(".")[0] in stems for entry in images)
-        stamps: Sequence[Any] = [entry.stamp for entry in images]
-        if all(isinstance(stamp, int) for stamp in stamps):
-            stamps = array("q", stamps)
-        sizes = array("q", [entry.size for entry in images])
-        directories.append(Directory(path, [entry.name for entry in images], sizes, stamps))
-    directories.sort(key=lambda directory: (path_key(directory.path), directory.path))
+        lacking = no_samples(path, [entry.name for entry in images], grids=not grids)
+        if not lacking:
+            directories.append(_directory(path, images))
+            continue
+        for what in dict.fromkeys(["", *lacking.values()]):
+            part = [entry for entry in images if lacking.get(entry.name, "") == what]
+            if part:
+                directories.append(_directory(path, part, what))
+    _set_aside(directories)
+    for directory in directories:
+        name = prompt_name(directory.path, tree.root_name)
+        directory.nameless = not asked and names_no_prompt(name) and not book.knows(name)
+    directories.sort(key=lambda directory: (path_key(directory.path), directory.path, directory.lacks))
     per_prompt = _number(directories, tree.root_name, book)
+    total = sum(len(directory.names) for directory in directories)
     notes = [f"{count:,} {what}" for what, count in sorted(counts.items())]
-    return Listing(directories, sum(per_prompt.values()), captioned, per_prompt, notes)
+    without = Counter(part.lacks for part in directories for _ in part.names if part.lacks)
+    notes += [f"{count:,} without a prompt, not scored: {what}" for what, count in sorted(without.items())]
+    return Listing(directories, total, captioned, per_prompt, notes, tables)
+
+
+def _directory(path: str, images: list[FileEntry], lacks: str = "") -> Directory:
+    stamps: Sequence[Any] = [entry.stamp for entry in images]
+    if all(isinstance(stamp, int) for stamp in stamps):
+        stamps = array("q", stamps)
+    sizes = array("q", [entry.size for entry in images])
+    return Directory(path, [entry.name for entry in images], sizes, stamps, lacks=lacks)
+
+
+def _set_aside(directories: list[Directory]) -> None:
+    """Mark folders of masks and the like, where other folders hold what these were made of."""
+    derived = {id(part): what for part in directories if (what := derived_folder(part.path)) is not None}
+    if 0 < len(derived) < len(directories):
+        for part in directories:
+            part.lacks = part.lacks or derived.get(id(part), "")
+
+
+_TABLES = ("csv", "tsv", "jsonl", "ndjson", "json")
+
+
+def _tables_of(path: str, entries: list[FileEntry], images: list[FileEntry]) -> list[tuple[str, FileEntry]]:
+    """Files of a folder that may be tables, captions of single images not among them."""
+    found = [entry for entry in entries if extension(entry.name) in _TABLES and kind_of(entry.name) is Kind.OTHER]
+    if not found:
+        return []
+    stems = {entry.name.rpartition(".")[0] for entry in images}
+    return [(path, entry) for entry in found if entry.name.rpartition(".")[0] not in stems]
 
 
 def _images_of(tree: Tree, path: str, entries: list[FileEntry], counts: Counter[str]) -> list[FileEntry]:
@@ -169,16 +236,19 @@ def _number(directories: list[Directory], root_name: str, book: PromptBook) -> C
     """
     by_prompt: dict[str, list[Directory]] = {}
     for directory in directories:
-        by_prompt.setdefault(book.from_name(prompt_name(directory.path, root_name)).id, []).append(directory)
+        lacking = directory.lacks or directory.nameless
+        id_ = NO_PROMPT_ID if lacking else book.from_name(prompt_name(directory.path, root_name)).id
+        by_prompt.setdefault(id_, []).append(directory)
     totals: Counter[str] = Counter()
     for prompt_id, parts in by_prompt.items():
-        numbers = _rising_numbers(parts)
+        numbers = _rising_numbers(parts) if prompt_id != NO_PROMPT_ID else None
         start = 0
         for part in parts:
             stop = start + len(part.names)
             part.indexes = range(start, stop) if numbers is None else numbers[start:stop]
             start = stop
-        totals[prompt_id] = start
+        if prompt_id != NO_PROMPT_ID:
+            totals[prompt_id] = start
     return totals
 
 
@@ -214,13 +284,33 @@ def cut(listing: Listing, size: int) -> Iterator[list[tuple[Directory, int, int]
         yield piece
 
 
-def shard_of(piece: list[tuple[Directory, int, int]], *, id_: str, ordinal: int, salt: str = "") -> Shard:
-    """A shard with its fingerprint over path, size, stamp and index, and its own part of the listing as payload."""
+def shard_of(
+    piece: list[tuple[Directory, int, int]],
+    *,
+    id_: str,
+    ordinal: int,
+    salt: str = "",
+    by_folder: bool = True,
+    prompt: Callable[[str], str | None] | None = None,
+) -> Shard:
+    """A shard with its fingerprint over path, size, stamp and index, and its own part of the listing as payload.
+
+    `by_folder` is whether folders name the prompts; `prompt` gives those of a table beside the images, by their path.
+    """
     digest = hashlib.sha256(salt.encode())
     parts = []
     for directory, start, stop in piece:
         sizes, indexes = directory.sizes[start:stop].tolist(), list(directory.indexes[start:stop])
-        parts.append([directory.path, directory.names[start:stop], sizes, indexes])
+        names = directory.names[start:stop]
+        part: list[Any] = [directory.path, names, sizes, indexes]
+        lacks = directory.lacks
+        if by_folder and directory.nameless:
+            lacks = lacks or NAMELESS.format(name=escape_name(directory.path.rpartition("/")[2]))
+        if prompt is not None:
+            part += [lacks, [prompt(directory.join(name)) for name in names]]
+        elif lacks:
+            part.append(lacks)
+        parts.append(part)
         digest.update(json.dumps([*parts[-1], list(directory.stamps[start:stop])]).encode())
     payload = zlib.compress(json.dumps(parts, separators=(",", ":")).encode(), 1)
     images = sum(stop - start for _, start, stop in piece)

@@ -22,14 +22,13 @@ import numpy as np
 
 from allfour.errors import ArchiveError
 from allfour.pipeline.archives.base import INDEX_STRIDE, ArchivedImage, ArchiveItem, ArchiveSummary, Shard
-from allfour.pipeline.archives.columns import PROMPT_NAMES, pick, suggestion, whole_number
+from allfour.pipeline.archives.columns import PATH_NAMES, PROMPT_NAMES, pick, suggestion, whole_number
 from allfour.pipeline.archives.folder import read_file
 from allfour.pipeline.archives.options import ArchiveOptions
 from allfour.pipeline.archives.remote import RemoteTree, address_path, open_binary, scheme_of, show_address, stamp_of
 from allfour.pipeline.archives.text import Prompt, PromptBook, clean_text, cut_note, escape_name
 from allfour.pipeline.archives.tree import find_shard
 
-PATH_NAMES = ("path", "file_name", "filename", "file", "image_path", "image")
 MAX_LINE_BYTES = 2**20
 _JSON_LINES = (".jsonl", ".ndjson")
 

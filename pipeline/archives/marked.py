@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from allfour.pipeline.archives.base import ArchiveItem, ArchiveSource, ArchiveSummary, Shard
+from allfour.pipeline.archives.base import ArchiveItem, ArchiveSource, ArchiveSummary, HasDoubts, Shard
 from allfour.pipeline.run.columns import PEOPLE, SEVERAL
 
 
@@ -36,3 +36,6 @@ class MarkedSource:
 
     def summary(self) -> ArchiveSummary:
         return self.source.summary()
+
+    def doubts(self) -> list[str]:
+        return self.source.doubts() if isinstance(self.source, HasDoubts) else []

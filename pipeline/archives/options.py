@@ -8,11 +8,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from allfour.errors import ArchiveError
 from allfour.pipeline.archives.base import DEFAULT_SHARD_SIZE
+from allfour.pipeline.archives.naming import PathPattern
 from allfour.pipeline.archives.text import PromptBook
 
 Layout = Literal["auto", "folder", "manifest", "tar", "zip", "parquet", "run"]
-PromptFrom = Literal["auto", "folder", "caption", "column", "metadata"]
+PromptFrom = Literal["auto", "folder", "caption", "column", "metadata", "table", "name", "path"]
 
 DEFAULT_MAX_IMAGE_BYTES = 256 * 2**20
 
@@ -23,13 +25,17 @@ class ArchiveOptions:
 
     layout: Layout = "auto"
     prompt_from: PromptFrom = "auto"
-    """auto: folders and zips by the folders' names (one flat folder in which every image has a caption file: by those);
-    a tar by caption files, else folders, else the images' own metadata, whichever its first images have; a table by
-    its prompt column."""
+    """auto: folders and zips by the folders' names, unless a table beside the images names their prompts, the folders' names
+    are none (dates, numbers, `samples`) or one flat folder has mostly captions; a tar by caption files, else folders, else the
+    images' own metadata, whichever its first images have; a table by its prompt column."""
+    path_pattern: str | None = None
+    """For prompt_from: path, such as `{model}/{prompt}/{seed}`: what the end of a path says, without the file's extension."""
     prompt_column: str | None = None
     image_column: str | None = None
     prompts: Mapping[str, tuple[str, str | None]] = field(default_factory=dict)
     """A known prompt set: prompt id -> (text, group). Folders named by an id and captions equal to a text are of it."""
+    tiles: str | None = None
+    """How grids are cut: `2x2` (rows by columns), `1x4`, ..., or `auto`."""
     shard_size: int = DEFAULT_SHARD_SIZE
     """Images per shard, where the source can be cut anywhere."""
     max_image_bytes: int = DEFAULT_MAX_IMAGE_BYTES
@@ -38,6 +44,12 @@ class ArchiveOptions:
     def __post_init__(self) -> None:
         if self.shard_size < 1 or self.max_image_bytes < 1:
             raise ValueError("shard_size and max_image_bytes must be at least 1")
+        if self.prompt_from == "path" and self.path_pattern is None:
+            raise ArchiveError(
+                "prompt_from: path needs archive.path_pattern, such as {model}/{prompt}/{seed}: what the end of a path says"
+            )
+        if self.path_pattern is not None:
+            PathPattern(self.path_pattern)
 
     def book(self) -> PromptBook:
         return PromptBook(self.prompts)
@@ -52,6 +64,10 @@ class ArchiveOptions:
         """What of the options changes the rows."""
         said = {"prompt_from": self.prompt_from, "shard_size": str(self.shard_size)}
         said |= {"max_image_bytes": str(self.max_image_bytes)}
+        if self.tiles is not None:
+            said["tiles"] = self.tiles
+        if self.path_pattern is not None:
+            said["path_pattern"] = self.path_pattern
         if self.prompt_column is not None:
             said["prompt_column"] = self.prompt_column
         if self.image_column is not None:

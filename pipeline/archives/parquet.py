@@ -28,9 +28,10 @@ from allfour.pipeline.archives.base import (
 from allfour.pipeline.archives.columns import PROMPT_NAMES, pick, whole_number
 from allfour.pipeline.archives.metadata import LACKING, find_prompt, prompt_in_image
 from allfour.pipeline.archives.options import ArchiveOptions
+from allfour.pipeline.archives.probing import PROBED
 from allfour.pipeline.archives.remote import open_binary, show_address, stamp_of
 from allfour.pipeline.archives.text import Prompt, clean_text, cut_note, escape_name
-from allfour.pipeline.archives.tree import PROBED, broken_item, find_shard, metadata_note
+from allfour.pipeline.archives.tree import broken_item, find_shard, metadata_note
 
 IMAGE_NAMES = (
     "image",

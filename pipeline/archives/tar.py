@@ -34,10 +34,11 @@ from allfour.pipeline.archives.decoding import sniff_format
 from allfour.pipeline.archives.kinds import Kind, extension, kind_of
 from allfour.pipeline.archives.metadata import LACKING, find_prompt, prompt_in_image
 from allfour.pipeline.archives.options import ArchiveOptions
+from allfour.pipeline.archives.probing import PROBED
 from allfour.pipeline.archives.remote import address_path, open_binary, scheme_of, show_address, stamp_of
 from allfour.pipeline.archives.tar_stream import BrokenTarError, TarMember, TarStream
 from allfour.pipeline.archives.text import Prompt, clean_text, cut_note, escape_name
-from allfour.pipeline.archives.tree import PROBED, metadata_note
+from allfour.pipeline.archives.tree import metadata_note
 
 MAX_CAPTION_BYTES = 2**20
 MAX_KEY_IMAGES = 64

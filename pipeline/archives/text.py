@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -117,18 +118,36 @@ class PromptBook:
 
     def __init__(self, known: Mapping[str, tuple[str, str | None]] | None = None) -> None:
         self._by_id = {id_: Prompt(id_, text, group) for id_, (text, group) in (known or {}).items()}
-        self._by_text = {_plain(prompt.text): prompt for prompt in self._by_id.values()}
+        self._by_text = {identity_of(prompt.text): prompt for prompt in self._by_id.values()}
+
+    def knows(self, name: str) -> bool:
+        """Whether a folder's name stands for a prompt of the known set."""
+        return self._known(name) is not None
 
     def from_name(self, name: str) -> Prompt:
         """The prompt that a folder's name stands for: underscores are spaces."""
-        id_ = prompt_id_for(name)
-        known = self._by_id.get(name) or self._by_id.get(id_)
-        return known or Prompt(id_, clean_text(escape_name(name).replace("_", " ")))
+        known = self._known(name)
+        text = unicodedata.normalize("NFC", escape_name(name).replace("_", " "))
+        return known or Prompt(prompt_id_for(identity_of(name)), clean_text(text))
 
     def from_text(self, text: str) -> Prompt:
         """The prompt of a caption, a column or an image's metadata."""
-        known = self._by_id.get(text) or self._by_text.get(_plain(text))
-        return known or Prompt(prompt_id_for(text), clean_text(text), cut_from=_cut_from(text))
+        known = self._by_id.get(text) or self._by_text.get(identity_of(text))
+        text = unicodedata.normalize("NFC", text)
+        return known or Prompt(prompt_id_for(identity_of(text)), clean_text(text), cut_from=_cut_from(text))
+
+    def _known(self, name: str) -> Prompt | None:
+        for id_ in (name, prompt_id_for(name), prompt_id_for(identity_of(name))):
+            if id_ in self._by_id:
+                return self._by_id[id_]
+        return self._by_text.get(identity_of(name))
+
+
+def identity_of(text: str) -> str:
+    """What makes two texts one prompt: the same but for case, white space and Unicode form."""
+    if text.isascii():
+        return " ".join(text.split()).lower()
+    return unicodedata.normalize("NFC", " ".join(unicodedata.normalize("NFC", text).split()).casefold())
 
 
 def cut_note(cut: int) -> str:
@@ -156,10 +175,18 @@ def alike_note(prompts: Iterable[Prompt]) -> str | None:
     )
 
 
+def spelled_note(groups: Iterable[Iterable[str]]) -> str | None:
+    """What a summary says of prompts that are spelled in several ways, given the spellings of each prompt."""
+    several = [sorted(group) for group in groups if len(set(group)) > 1]
+    if not several:
+        return None
+    shown = " and ".join(repr(escape_name(name)[:80]) for name in several[0][:3])
+    what = "1 prompt is" if len(several) == 1 else f"{len(several):,} prompts are"
+    return f"{what} spelled in several ways (case, white space, Unicode form), such as {shown}, and {what.rsplit(maxsplit=1)[-1]} one each".replace(
+        "is one each", "is one"
+    )
+
+
 def _cut_from(text: str) -> int | None:
     long = 6 * len(text) > MAX_PROMPT_CHARS  # an unsafe character takes six
     return len(text) if long and len(_one_line(text)) > MAX_PROMPT_CHARS else None
-
-
-def _plain(text: str) -> str:
-    return " ".join(text.split()).casefold()

@@ -16,7 +16,9 @@ from allfour.pipeline.archives.base import (
     NoImagesError,
     Shard,
 )
+from allfour.pipeline.archives.beside import Beside
 from allfour.pipeline.archives.captions import CAPTION_EXTENSIONS, caption_in_file
+from allfour.pipeline.archives.columns import whole_number
 from allfour.pipeline.archives.listing import (
     ChunkPart,
     Listing,
@@ -27,29 +29,46 @@ from allfour.pipeline.archives.listing import (
     prompt_name,
     shard_of,
 )
-from allfour.pipeline.archives.metadata import LACKING, find_prompt, prompt_in_image
+from allfour.pipeline.archives.metadata import LACKING, find_prompt
+from allfour.pipeline.archives.naming import PathPattern, is_download_name, names_no_prompt, prompt_in_name
 from allfour.pipeline.archives.options import ArchiveOptions, PromptFrom
-from allfour.pipeline.archives.text import Prompt, alike_note
-
-EXAMPLES = 5
-PROBED = 20
-"""Images whose metadata a summary looks at."""
+from allfour.pipeline.archives.probing import EXAMPLES, PROBED, Probe, spread
+from allfour.pipeline.archives.text import Prompt, alike_note, clean_text, escape_name, spelled_note
+from allfour.pipeline.words import quantity
 
 
 class TreeSource:
     """`ArchiveSource` over one `Tree`. Prompts are the names of the folders, or captions, or metadata."""
 
-    def __init__(self, tree: Tree, options: ArchiveOptions, *, location: str, layout: str = "folder") -> None:
+    def __init__(
+        self,
+        tree: Tree,
+        options: ArchiveOptions,
+        *,
+        location: str,
+        layout: str = "folder",
+        resolved: PromptFrom | None = None,
+    ) -> None:
+        """`resolved` is what auto stands for, where that is decided already."""
         if options.prompt_from == "column":
             raise ArchiveError(f"{location}: files have no columns; take prompt_from: folder, caption or metadata")
         self._tree = tree
         self._options = options
         self._location = location
         self._layout = layout
+        self._resolved = resolved
+        self._forget()
+
+    def _forget(self) -> None:
         self._listing: Listing | None = None
+        self._tables: Beside | None = None
+        self._probed: Probe | None = None
+        self._looked_at: list[tuple[str, int]] = []
+        self._texts: list[str | None] = []
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_listing": None}
+        forgotten: dict[str, Any] = {"_listing": None, "_tables": None, "_probed": None, "_looked_at": [], "_texts": []}
+        return self.__dict__ | forgotten
 
     def identity(self) -> Mapping[str, str]:
         return {"layout": self._layout, "location": self._location, **self._options.identity()}
@@ -61,7 +80,9 @@ class TreeSource:
             ArchiveError: when the root cannot be listed or holds no image.
         """
         if self._listing is None:
-            listing = list_tree(self._tree, self._options.book())
+            asked = self._options.prompt_from != "auto"
+            grids = self._options.tiles is not None
+            listing = list_tree(self._tree, self._options.book(), asked=asked, grids=grids)
             if not listing.images:
                 seen = "; ".join(listing.notes) or "it is empty"
                 raise NoImagesError(
@@ -72,17 +93,63 @@ class TreeSource:
         return self._listing
 
     def prompt_from(self) -> PromptFrom:
-        """Where prompts come from, with auto resolved; needs the listing."""
+        """Where prompts come from, with auto resolved; needs the listing.
+
+        Raises:
+            ArchiveError: if folders are named as no prompts are, and nothing else says what was asked for.
+        """
         if self._options.prompt_from != "auto":
             return self._options.prompt_from
-        listing = self.listing()
-        return "caption" if listing.flat and listing.captioned == listing.images else "folder"
+        if self._resolved is None:
+            self._resolved = self._resolve(self.listing())
+        return self._resolved
+
+    def _resolve(self, listing: Listing) -> PromptFrom:
+        nameless = 2 * listing.nameless > listing.samples
+        beside = self._beside()
+        if (beside.customary or nameless) and 2 * beside.covered(listing) >= max(1, listing.samples):
+            return "table"
+        if 2 * listing.captioned > listing.samples and (listing.flat or nameless):
+            return "caption"
+        first = [name for part in listing.directories if not part.lacks for name in part.names[:PROBED]][:PROBED]
+        if first and 2 * sum(is_download_name(name) for name in first) > len(first):
+            return "name"
+        if listing.nameless < listing.samples or not listing.samples:
+            return "folder"
+        probe = self._probe()
+        if 2 * probe.in_metadata >= max(1, probe.images):
+            return "metadata"
+        if listing.captioned:
+            return "caption"
+        raise ArchiveError(
+            f"nothing in {self._location} says which prompt an image was made for: its folders have names such as "
+            f"{self._a_name(listing)!r}, there are no captions or tables of prompts, and the images looked at hold none. Name the folders "
+            "as prompts, or set archive.prompt_from: folder to take their names as they are, or path with archive.path_pattern"
+        )
+
+    def _a_name(self, listing: Listing) -> str:
+        part = next((part for part in listing.directories if part.nameless), listing.directories[0])
+        return clean_text(escape_name(prompt_name(part.path, self._tree.root_name)))
+
+    def _beside(self) -> Beside:
+        """The tables beside the images, read once per process."""
+        if self._tables is None:
+            self._tables = Beside(self._tree, self.listing())
+        return self._tables
 
     def shards(self) -> Iterator[Shard]:
         prompt_from = self.prompt_from()
+        prompt = self._beside().prompt if prompt_from == "table" else None
         for ordinal, piece in enumerate(cut(self.listing(), self._options.shard_size)):
             salt = f"{prompt_from}\n{self._options.salt()}"
-            yield shard_of(piece, id_=shard_id(ordinal, prompt_from), ordinal=ordinal, salt=salt)
+            yield shard_of(
+                piece,
+                id_=shard_id(ordinal, prompt_from),
+                ordinal=ordinal,
+                salt=salt,
+                by_folder=prompt_from == "folder",
+                prompt=prompt,
+            )
 
     def read(self, shard: Shard) -> Iterator[ArchiveItem]:
         if not shard.payload:
@@ -96,51 +163,177 @@ class TreeSource:
         prompt_from = self.prompt_from()
         notes = list(listing.notes)
         by_folder = prompt_from == "folder"
-        if by_folder and (alike := alike_note(self._prompts(listing))):
-            notes.append(alike)
-        if by_folder and listing.captioned:
+        probe = self._probe()
+        per_prompt: Counter[str] | None = listing.images_per_prompt if by_folder else None
+        if by_folder:
+            notes += filter(None, [alike_note(self._prompts(listing)), self._spelled(listing)])
+        elif prompt_from == "table":
+            per_prompt = self._counted_by_table(listing)
+            notes.append(
+                f"prompts are taken from {', '.join(sorted(set(self._beside().tables)))[:200]} beside the images"
+            )
+        elif prompt_from == "metadata":
+            notes.append(
+                f"prompts are taken from each image's metadata, and counted when it is read; {probe.in_metadata} of the "
+                f"{probe.images} images looked at hold one"
+            )
+        else:
+            what = {"name": "file name", "path": "path"}.get(prompt_from, prompt_from)
+            notes.append(f"prompts are taken from each image's {what}, and counted when it is read")
+        with_prompt = self._taken(probe, prompt_from)
+        notes += self.doubts()
+        if prompt_from == "metadata":
+            notes += metadata_note(probe.images - probe.in_metadata, probe.images)
+        notes += probe.notes()
+        return ArchiveSummary(
+            layout=self._layout,
+            images=listing.images,
+            prompts=None if per_prompt is None else len(per_prompt),
+            shards=-(-listing.images // self._options.shard_size),
+            examples=tuple(self._examples(listing)) if by_folder else probe.examples,
+            notes=tuple(notes),
+            images_per_prompt=None if per_prompt is None else Counter(per_prompt.values()),
+            probed=probe.numbers(with_prompt),
+        )
+
+    def doubts(self) -> list[str]:
+        """What a user should know before a run: prompts in reach that are not taken, images without any, names under several parents."""
+        listing, prompt_from = self.listing(), self.prompt_from()
+        notes: list[str] = []
+        if prompt_from == "folder":
+            notes += self._in_reach(listing)
+            if listing.nameless:
+                notes.append(
+                    f"{listing.nameless:,} images lie in folders such as {self._a_name(listing)!r}, whose names are no prompts: rows without "
+                    "a prompt, which are not scored. prompt_from: folder takes the names as they are"
+                )
+        lacking = 0
+        if prompt_from == "caption" and (lacking := listing.samples - listing.captioned):
+            notes.append(
+                f"{lacking:,} of {listing.images:,} images have no caption file beside them: rows without a prompt, which are not scored"
+            )
+        if prompt_from == "table" and (lacking := listing.samples - self._beside().covered(listing)):
+            notes.append(
+                f"{lacking:,} of {listing.images:,} images are in no table beside them: rows without a prompt, which are not scored"
+            )
+        if prompt_from in ("folder", "caption", "table", "name") and (parents := self._several_parents(listing)):
+            notes.append(parents)
+        return notes
+
+    def _in_reach(self, listing: Listing) -> list[str]:
+        """Prompts beside and in the images, where folders' names are taken."""
+        notes = []
+        if listing.captioned:
             notes.append(
                 f"{listing.captioned:,} images have a caption file beside them; prompts are taken from the folders. "
                 "prompt_from: caption takes them from the captions"
             )
-        if not by_folder:
-            notes.append(f"prompts are taken from each image's {prompt_from}, and counted when it is read")
-        if prompt_from == "caption" and (lacking := listing.images - listing.captioned):
+        if covered := self._beside().covered(listing):
+            table = escape_name(self._beside().tables[0])
             notes.append(
-                f"{lacking:,} of {listing.images:,} images have no caption file beside them: rows without a prompt, which are not scored"
+                f"{table} beside the images has prompts for {covered:,} of them; prompts are taken from the folders. "
+                "prompt_from: table takes them from it"
             )
-        if prompt_from == "metadata":
-            notes += self._probed(listing)
-        histogram = Counter(listing.images_per_prompt.values()) if by_folder else None
-        return ArchiveSummary(
-            layout=self._layout,
-            images=listing.images,
-            prompts=len(listing.images_per_prompt) if by_folder else None,
-            shards=-(-listing.images // self._options.shard_size),
-            examples=tuple(self._examples(listing)) if by_folder else (),
-            notes=tuple(notes),
-            images_per_prompt=histogram,
+        probe = self._probe()
+        if probe.in_metadata:
+            such = f", such as {probe.example[:80]!r}" if probe.example else ""
+            notes.append(
+                f"{probe.in_metadata} of the {probe.images} images looked at hold a prompt in their metadata{such}; prompts are taken from "
+                "the folders. prompt_from: metadata takes them from the images"
+            )
+        return notes
+
+    def _several_parents(self, listing: Listing) -> str | None:
+        """A word on folders of one name under several parents, whose images become one prompt."""
+        parents: dict[str, set[str]] = {}
+        for part in listing.directories:
+            if "/" in part.path and not part.lacks and not part.nameless:
+                above, _, name = part.path.rpartition("/")
+                parents.setdefault(name, set()).add(above)
+        several = {name: sorted(each) for name, each in parents.items() if len(each) > 1}
+        if not several:
+            return None
+        name = next(iter(several))
+        shown = ", ".join(escape_name(each) for each in several[name][:4])
+        return (
+            f"{quantity(len(several), 'folder name')} {'occurs' if len(several) == 1 else 'occur'} under several parents, such as {escape_name(name)!r} under {shown}: the images of one name "
+            "are one prompt. Where the parents are models, rescore each by itself and compare the runs, or set prompt_from: path with "
+            "path_pattern: '{model}/{prompt}/{index}' to have the parents in a column"
         )
+
+    def _spelled(self, listing: Listing) -> str | None:
+        """A word on folders that are one prompt though they are spelled in different ways."""
+        book = self._options.book()
+        names: dict[str, set[str]] = {}
+        for part in listing.directories:
+            if not part.lacks and not part.nameless:
+                name = prompt_name(part.path, self._tree.root_name)
+                names.setdefault(book.from_name(name).id, set()).add(name)
+        return spelled_note(names.values())
+
+    def _counted_by_table(self, listing: Listing) -> Counter[str]:
+        book, beside = self._options.book(), self._beside()
+        counts: Counter[str] = Counter()
+        for part in listing.directories:
+            for name in part.names if not part.lacks else ():
+                if (text := beside.prompt(part.join(name))) is not None:
+                    counts[book.from_text(text).id] += 1
+        return counts
 
     def _prompts(self, listing: Listing) -> Iterator[Prompt]:
         book = self._options.book()
-        for name in dict.fromkeys(prompt_name(part.path, self._tree.root_name) for part in listing.directories):
+        parts = [part for part in listing.directories if not part.lacks and not part.nameless]
+        for name in dict.fromkeys(prompt_name(part.path, self._tree.root_name) for part in parts):
             yield book.from_name(name)
 
-    def _probed(self, listing: Listing) -> list[str]:
-        """What the metadata of the first images say."""
-        first = [
-            (part.join(name), size)
-            for part in listing.directories[:PROBED]
-            for name, size in zip(part.names[:PROBED], part.sizes, strict=False)
-        ][:PROBED]
-        contents = self._tree.read_all(first, limit=self._options.max_image_bytes)
-        found = [isinstance(content, bytes) and prompt_in_image(content) is not None for content in contents]
-        return metadata_note(found.count(False), len(found))
+    # --- a look at some of the images --------------------------------------------------------------------------------
+
+    def _probe(self) -> Probe:
+        """Some images spread over the listing, looked at once per process."""
+        if self._probed is None:
+            probe = Probe()
+            self._looked_at = list(self._some())
+            contents = self._tree.read_all(
+                [(path, size) for path, size in self._looked_at], limit=self._options.max_image_bytes
+            )
+            for content in contents:
+                self._texts.append(probe.look(content if isinstance(content, bytes) else None))
+            self._probed = probe
+        return self._probed
+
+    def _some(self) -> Iterator[tuple[str, int]]:
+        parts = [part for part in self.listing().directories if not part.lacks] or self.listing().directories
+        wanted = list(spread(sum(len(part.names) for part in parts)))
+        start = 0
+        for part in parts:
+            while wanted and wanted[0] < start + len(part.names):
+                at = wanted.pop(0) - start
+                yield part.join(part.names[at]), part.sizes[at]
+            start += len(part.names)
+
+    def _taken(self, probe: Probe, prompt_from: str) -> int:
+        """Give the probe the prompts of its images as they are read; returns how many have one."""
+        book, count = self._options.book(), 0
+        for (path, _), inside in zip(self._looked_at, self._texts, strict=True):
+            folder = prompt_name(path.rpartition("/")[0], self._tree.root_name)
+            text: str | None
+            if prompt_from == "folder":
+                unnamed = self._options.prompt_from == "auto" and names_no_prompt(folder) and not book.knows(folder)
+                text = None if unnamed else folder
+            elif prompt_from == "metadata":
+                text = inside
+            elif prompt_from == "table":
+                text = self._beside().prompt(path)
+            else:
+                text = read_prompt(self._tree, path, None, prompt_from, self._options)[0]
+            probe.take(text, self._tree.show(path), book, is_name=prompt_from in ("folder", "name", "path"))
+            count += text is not None
+        return count
 
     def _examples(self, listing: Listing) -> Iterator[str]:
         book = self._options.book()
-        for directory in listing.directories[:EXAMPLES]:
+        parts = [part for part in listing.directories if not part.lacks and not part.nameless]
+        for directory in parts[:EXAMPLES]:
             prompt = book.from_name(prompt_name(directory.path, self._tree.root_name))
             yield f"{prompt.text} <- {self._tree.show(directory.join(directory.names[0]))}"
 
@@ -194,38 +387,46 @@ def read_chunk(
     at = 0
     for part in chunk:
         of_folder = book.from_name(prompt_name(part.path, tree.root_name))
-        for index in part.indexes:
+        for position, index in enumerate(part.indexes):
             path = files[at][0]
             content = next(contents)
             at += 1
             data, error = (None, content) if isinstance(content, str) else (content, None)
             prompt, number = of_folder, index
             extra: dict[str, str] = {}
-            if prompt_from != "folder":
-                found, extra, lacks = _read_prompt(tree, path, data, prompt_from)
-                if found is None:
-                    prompt = Prompt(NO_PROMPT_ID, "")
-                    data, error = None, error or f"no prompt: {lacks}"
+            lacks: str | None = part.lacks or None
+            if prompt_from != "folder" and lacks is None:
+                if part.prompts is not None:
+                    found, lacks = part.prompts[position], _NO_ROW
                 else:
-                    prompt = book.from_text(found)
+                    found, extra, lacks = read_prompt(tree, path, data, prompt_from, options)
+                if found is not None:
+                    lacks = None
+                    prompt = book.from_name(found) if prompt_from in ("name", "path") else book.from_text(found)
+            if lacks is not None:
+                prompt, data, error = Prompt(NO_PROMPT_ID, ""), None, error or f"no prompt: {lacks}"
+            if prompt_from != "folder":
                 number = base + counted[prompt.id]
                 counted[prompt.id] += 1
+            seed = whole_number(extra.pop("seed", None)) if prompt_from == "path" else None
             image = ArchivedImage(
                 prompt_id=prompt.id,
                 prompt=prompt.text,
                 index=number,
                 path=tree.show(path),
-                group=prompt.group,
+                group=prompt.group or (extra.pop("group", None) if prompt_from == "path" else None),
+                seed=seed,
                 extra=prompt.said(extra),
             )
             yield ArchiveItem(image, data, error)
 
 
 _NO_CAPTION = "no caption file (.txt, .caption, .cap or .json) beside it"
+_NO_ROW = "no table beside it has its prompt"
 
 
-def _read_prompt(
-    tree: Tree, path: str, data: bytes | None, prompt_from: str
+def read_prompt(
+    tree: Tree, path: str, data: bytes | None, prompt_from: str, options: ArchiveOptions
 ) -> tuple[str | None, dict[str, str], str | None]:
     """The prompt of an image, further fields, and what it lacks where there is none."""
     if prompt_from == "metadata":
@@ -233,6 +434,10 @@ def _read_prompt(
             return None, {}, LACKING
         seen = find_prompt(data)
         return seen.text, {}, seen.lacks
+    if prompt_from == "name":
+        return prompt_in_name(path.rpartition("/")[2]), {}, "its name holds none"
+    if prompt_from == "path":
+        return prompt_in_path(path, options.path_pattern or "")
     stem = path.rpartition(".")[0]
     for ext in CAPTION_EXTENSIONS:
         caption = tree.read_small(f"{stem}.{ext}")
@@ -241,3 +446,14 @@ def _read_prompt(
             if text is not None:
                 return text, extra, None
     return None, {}, _NO_CAPTION
+
+
+def prompt_in_path(path: str, pattern: str) -> tuple[str | None, dict[str, str], str | None]:
+    """As `read_prompt`, for prompt_from: path."""
+    fields = PathPattern(pattern).fields(path)
+    if fields is None:
+        return None, {}, f"its path does not match path_pattern {pattern}"
+    extra = {
+        name: clean_text(escape_name(value)) for name, value in fields.items() if name not in ("prompt", "index", "_")
+    }
+    return fields["prompt"], extra, None

@@ -20,7 +20,7 @@ from allfour.pipeline.archives.base import INDEX_STRIDE, ArchiveItem, ArchiveSum
 from allfour.pipeline.archives.folder import MAX_CAPTION_BYTES
 from allfour.pipeline.archives.kinds import is_hidden
 from allfour.pipeline.archives.listing import SNIFF_BYTES, FileEntry
-from allfour.pipeline.archives.options import ArchiveOptions
+from allfour.pipeline.archives.options import ArchiveOptions, PromptFrom
 from allfour.pipeline.archives.remote import address_path, open_binary, show_address, stamp_of
 from allfour.pipeline.archives.text import escape_name
 from allfour.pipeline.archives.tree import TreeSource, broken_item, find_shard
@@ -171,12 +171,12 @@ class ZipSource:
         if not any(self._holds_something(file) for file in self._files):
             raise self._no_images()
         ordinal = 0
-        options = self._options
+        resolved: PromptFrom | None = None
         for number, file in enumerate(self._files):
             said = [show_address(file), *map(str, stamp_of(file)), str(number)]
             try:
-                with self._tree(file, options) as tree:
-                    options = replace(options, prompt_from=tree.prompt_from())  # the first zip decides for all
+                with self._tree(file, resolved) as tree:
+                    resolved = tree.prompt_from()  # the first zip decides for all
                     shards = list(tree.shards())
             except ArchiveError as error:
                 if len(self._files) == 1:
@@ -195,7 +195,7 @@ class ZipSource:
     def _holds_something(self, file: str) -> bool:
         """Whether there are images in a zip, or it is damaged; either is a row."""
         try:
-            with self._tree(file, self._options) as tree:
+            with self._tree(file) as tree:
                 tree.listing()
         except NoImagesError:
             return len(self._files) == 1  # a single one says itself what it holds
@@ -217,7 +217,7 @@ class ZipSource:
         within = replace(shard, id=f"{inner}-{prompt_from}", ordinal=int(inner))
         # Indexes of the listing are unique within a zip, counted ones within a shard.
         base = INDEX_STRIDE * (int(number) if prompt_from == "folder" else shard.ordinal - int(inner))
-        with self._tree(file, self._options) as tree:
+        with self._tree(file) as tree:
             for item in tree.read(within):
                 yield replace(item, image=replace(item.image, index=base + item.image.index)) if base else item
 
@@ -228,7 +228,7 @@ class ZipSource:
         empty = 0
         for file in self._files[:SURVEYED]:
             try:
-                with self._tree(file, self._options) as tree:
+                with self._tree(file) as tree:
                     summaries.append(tree.summary())
                     per_prompt.update(tree.listing().images_per_prompt)
                     notes += summaries[-1].notes
@@ -254,7 +254,7 @@ class ZipSource:
         )
 
     @contextlib.contextmanager
-    def _tree(self, file: str, options: ArchiveOptions) -> Iterator[TreeSource]:
+    def _tree(self, file: str, resolved: PromptFrom | None = None) -> Iterator[TreeSource]:
         """One zip as a tree, closed and forgotten after use: there may be thousands."""
         with contextlib.closing(ZipTree(file)) as tree:
-            yield TreeSource(tree, options, location=show_address(file), layout="zip")
+            yield TreeSource(tree, self._options, location=show_address(file), layout="zip", resolved=resolved)

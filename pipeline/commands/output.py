@@ -261,6 +261,22 @@ def conclude_rank(summary: RankSummary | GenerationRankSummary, as_json: bool) -
 # --- other commands --------------------------------------------------------------------------------------------------
 
 
+def _describe_probe(probed: Mapping[str, int]) -> str:
+    """What the images that were looked at are, in a line."""
+    parts = [
+        f"{probed['images']} images looked at, {probed.get('with_prompt', 0)} with a prompt, {probed.get('distinct', 0)} distinct"
+    ]
+    for name, what in (
+        ("in_metadata", "hold a prompt inside"),
+        ("copies", "copies of others"),
+        ("likely_grids", "likely grids"),
+        ("missing", "missing"),
+    ):
+        if probed.get(name):
+            parts.append(f"{probed[name]} {what}")
+    return "; ".join(parts)
+
+
 def print_archive(found: ArchiveSummary, *, set_size: int, as_json: bool) -> None:
     """Print what an archive holds, as `rescore --dry-run` does."""
     if as_json:
@@ -268,7 +284,16 @@ def print_archive(found: ArchiveSummary, *, set_size: int, as_json: bool) -> Non
             json.dumps(
                 {
                     name: getattr(found, name)
-                    for name in ("layout", "images", "prompts", "images_per_prompt", "shards", "examples", "notes")
+                    for name in (
+                        "layout",
+                        "images",
+                        "prompts",
+                        "images_per_prompt",
+                        "shards",
+                        "examples",
+                        "notes",
+                        "probed",
+                    )
                 },
                 indent=1,
             )
@@ -285,6 +310,8 @@ def print_archive(found: ArchiveSummary, *, set_size: int, as_json: bool) -> Non
         have = "has" if whole == 1 else "have"
         print(f"sets:    {quantity(whole, 'prompt')} {have} a whole set of {set_size} images")
     print(f"shards:  {found.shards}")
+    if found.probed.get("images"):
+        print(f"probe:   {_describe_probe(found.probed)}")
     for title, lines in (("examples", found.examples), ("notes", found.notes)):
         if lines:
             print(f"{title}:")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from allfour.pipeline.archives import open_source
-from allfour.pipeline.archives.base import ArchiveSource
+from allfour.pipeline.archives.base import ArchiveSource, HasDoubts
 from allfour.pipeline.archives.marked import MarkedSource
 from allfour.pipeline.archives.options import ArchiveOptions
 from allfour.pipeline.commands import build
@@ -68,6 +68,9 @@ def rescore(
         check_source(run, source, overwrite=overwrite)
         sweep_temp_files(run.path)
         start_run(run, config, job.attributes, kind="rescore", source=dict(source.identity()))
+        if isinstance(source, HasDoubts):
+            for doubt in source.doubts():
+                reporter.note(doubt)
         scored = score(job, source, own_images=False, engine_name=engine_name)
         return finish_run(job, work={"scored": scored})
 

@@ -83,7 +83,9 @@ class ArchiveConfig(Block):
     """How `rescore` reads images that exist."""
 
     layout: Literal["auto", "folder", "manifest", "tar", "zip", "parquet", "run"] = "auto"
-    prompt_from: Literal["auto", "folder", "caption", "column", "metadata"] = "auto"
+    prompt_from: Literal["auto", "folder", "caption", "column", "metadata", "table", "name", "path"] = "auto"
+    path_pattern: str | None = None
+    """What paths say, such as `{model}/{prompt}/{seed}`; with `prompt_from: path`."""
     prompt_column: str | None = None
     image_column: str | None = None
     shard_size: int = Field(default=10_000, ge=1)

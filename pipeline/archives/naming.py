@@ -1,0 +1,134 @@
+"""What names of files and folders say: which name no prompt, which pictures are no samples, and prompts in paths."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable, Mapping
+
+from allfour.errors import ArchiveError
+
+_NO_PROMPT = re.compile(
+    r"""(?:
+      \d+ | (?:19|20)\d\d[-_. ]?\d\d(?:[-_. ]?\d\d)?(?:[-_ T.]\d\d[-_.:h]?\d\d(?:[-_.:m]?\d\d)?)?
+    | (?:part|shard|batch|seed|run|split|chunk|fold|epoch|step|iter|version|v|set|group|data|job|grid|samples?|images?)[-_ .]?\d+
+    | samples? | train(?:ing)? | test(?:ing)? | val(?:id(?:ation)?)? | dev | eval | images? | imgs? | pictures? | pics? | photos?
+    | outputs? | results? | data(?:set)? | datasets | generated | generations? | gen | grids? | all | default | misc | other
+    | (?:txt2img|img2img|extras|text2img|t2i|i2i)(?:[-_ ](?:images?|grids?|samples?))? | saved? | raw | png | jpe?g | webp
+    | new\ folder(?:\ \(\d+\))? | downloads? | tmp | temp | masks? | depths? | thumbnails? | thumbs? | previews? | originals?
+    | [0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12} | [0-9a-f]{32,64}
+    )""",
+    re.IGNORECASE | re.VERBOSE,
+)
+
+NAMELESS = "the folder {name!r} names no prompt (archive.prompt_from: folder takes its name for one)"
+
+
+def names_no_prompt(name: str) -> bool:
+    """Whether a folder's name says when, where or what kind of files, and not what was asked for.
+
+    >>> [names_no_prompt(name) for name in ("2023-05-01", "00012", "samples", "a_nurse")]
+    [True, True, True, False]
+    """
+    return bool(_NO_PROMPT.fullmatch(name.strip()))
+
+
+# --- pictures that are no samples ------------------------------------------------------------------------------------
+
+_GRID = re.compile(r"grid(?:[-_ .]?\d[-\d_ ]*)?|.{0,60}[-_ ]grid(?:[-_ .]?\d{1,6})?", re.IGNORECASE)
+_GRID_FOLDER = re.compile(r"(?:.{0,40}[-_ ])?grids?", re.IGNORECASE)
+_DERIVED = (
+    "masks?|depth(?:[-_ ]?map)?|seg(?:mentation)?|alpha|matte|canny|edges?|normals?|pose|openpose|thumb(?:nail)?s?|preview|"
+    "heat[-_ ]?map|saliency|small"
+)
+_SUFFIXED = re.compile(rf"(.+)[-_. ]({_DERIVED})", re.IGNORECASE)
+_PREFIXED = re.compile(rf"({_DERIVED})[-_. ](.+)", re.IGNORECASE)
+_DERIVED_FOLDER = re.compile(_DERIVED, re.IGNORECASE)
+
+GRID_NAME = "not a sample: by its name a grid of several pictures (archive.tiles cuts grids)"
+
+
+def no_samples(folder: str, names: Iterable[str], *, grids: bool = True) -> dict[str, str]:
+    """Pictures of a folder that were not made for its prompt, by their names, and what they are.
+
+    A mask, a depth map or a thumbnail is one only beside the picture that it was made of. `grids` is whether grids are
+    no samples: not where they are to be cut.
+    """
+    names = list(names)
+    stems = {_stem(name).casefold() for name in names}
+    in_grids = bool(_GRID_FOLDER.fullmatch(folder.rpartition("/")[2]))
+    found: dict[str, str] = {}
+    for name in names:
+        stem = _stem(name)
+        if grids and ((in_grids and folder) or _GRID.fullmatch(stem)):
+            found[name] = GRID_NAME
+            continue
+        match = _SUFFIXED.fullmatch(stem)
+        of, what = (match[1], match[2]) if match else ("", "")
+        if not match and (match := _PREFIXED.fullmatch(stem)):
+            of, what = match[2], match[1]
+        if of and of.casefold() in stems:
+            found[name] = f"not a sample: by its name the {what.lower()} of another picture beside it"
+    return found
+
+
+def derived_folder(folder: str) -> str | None:
+    """What the pictures of a folder are, where its name says that they were made of others."""
+    name = folder.rpartition("/")[2]
+    return f"not a sample: in a folder named {name!r}" if folder and _DERIVED_FOLDER.fullmatch(name) else None
+
+
+def _stem(name: str) -> str:
+    return name.rpartition(".")[0] or name
+
+
+# --- prompts in names ------------------------------------------------------------------------------------------------
+
+_DALLE = re.compile(r"DALL.{0,2}E \d{4}-\d\d-\d\d \d\d\.\d\d\.\d\d - (.+?)(?: \(\d+\))?", re.IGNORECASE)
+_NUMBERED = re.compile(r"(.*\D)[-_ .]*(?:\(\d+\)|\d+)")
+
+
+def is_download_name(name: str) -> bool:
+    """Whether a file is named as DALL-E's site names downloads: `DALL·E 2022-12-05 10.15.30 - PROMPT.png`."""
+    return bool(_DALLE.fullmatch(unicodedata.normalize("NFC", _stem(name))))
+
+
+def prompt_in_name(name: str) -> str | None:
+    """The prompt in a file's name: behind the date of DALL-E's site, else the name without the number at its end."""
+    stem = unicodedata.normalize("NFC", _stem(name))
+    if match := _DALLE.fullmatch(stem):
+        return match[1].strip() or None
+    if match := _NUMBERED.fullmatch(stem):
+        stem = match[1]
+    return stem.strip(" -_.") or None
+
+
+class PathPattern:
+    """A pattern such as `{model}/{prompt}/{seed}`, held against the end of a path without its file's extension.
+
+    Raises:
+        ArchiveError: for a pattern without `{prompt}`, with a field twice, or with two fields that nothing parts.
+    """
+
+    def __init__(self, pattern: str) -> None:
+        fields = re.findall(r"\{([a-z_][a-z0-9_]*)\}", pattern)
+        if "prompt" not in fields or len(set(fields)) < len(fields) or "}{" in pattern:
+            raise ArchiveError(
+                f"archive.path_pattern {pattern!r} needs {{prompt}}, each field once and something between two: such as "
+                "{model}/{prompt}/{seed}"
+            )
+        parts = re.split(r"(\{[a-z_][a-z0-9_]*\})", unicodedata.normalize("NFC", pattern.strip("/")))
+        self._expression = re.compile(
+            "(?:.*/)?" + "".join(_field(part[1:-1]) if part[:1] == "{" else re.escape(part) for part in parts)
+        )
+
+    def fields(self, path: str) -> Mapping[str, str] | None:
+        """What a path says by field; None where it does not match."""
+        folder, slash, name = unicodedata.normalize("NFC", path).rpartition("/")
+        match = self._expression.fullmatch(f"{folder}{slash}{_stem(name)}")
+        return match.groupdict() if match else None
+
+
+def _field(name: str) -> str:
+    """Anything within a part of a path; numbers end at the underscores that prompts have for spaces."""
+    return f"(?P<{name}>[^/_ ]+)" if name in ("seed", "index") else f"(?P<{name}>[^/]+?)"

@@ -1,0 +1,101 @@
+"""A look at some images of an archive before it is read: what their own metadata say, and whether they are copies."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from allfour.pipeline.archives.metadata import find_prompt
+from allfour.pipeline.archives.text import PromptBook, clean_text
+
+PROBED = 20
+"""Images that are looked at."""
+EXAMPLES = 5
+
+
+@dataclass(slots=True)
+class Probe:
+    """What the images say that were looked at."""
+
+    images: int = 0
+    unread: int = 0
+    in_metadata: int = 0
+    copies: int = 0
+    example: str | None = None
+    """A prompt that one of them holds."""
+    found: list[tuple[str, str]] = field(default_factory=list)
+    """Prompts, in the way that the archive is read, with where."""
+    ids: set[str] = field(default_factory=set)
+    likely_grids: int = 0
+    _seen: set[bytes] = field(default_factory=set)
+
+    def look(self, data: bytes | None) -> str | None:
+        """Take account of one image; returns the prompt in its metadata."""
+        self.images += 1
+        if data is None:
+            self.unread += 1
+            return None
+        digest = hashlib.sha256(data).digest()
+        self.copies += digest in self._seen
+        self._seen.add(digest)
+        text = find_prompt(data).text
+        if text is not None:
+            self.in_metadata += 1
+            self.example = self.example or clean_text(text)
+        return text
+
+    def take(self, text: str | None, path: str, book: PromptBook, *, is_name: bool = False) -> None:
+        """Take account of the prompt that an image is read with."""
+        if text is None:
+            return
+        prompt = book.from_name(text) if is_name else book.from_text(text)
+        if prompt.id not in self.ids or len(self.found) < EXAMPLES:
+            self.found.append((prompt.text, path))
+        self.ids.add(prompt.id)
+
+    @property
+    def examples(self) -> tuple[str, ...]:
+        """`prompt <- path`, different prompts first."""
+        first: dict[str, str] = {}
+        for text, path in self.found:
+            first.setdefault(text, path)
+        chosen = list(first.items()) + [pair for pair in self.found if first[pair[0]] != pair[1]]
+        return tuple(f"{text} <- {path}" for text, path in chosen[:EXAMPLES])
+
+    def numbers(self, with_prompt: int) -> dict[str, int]:
+        """For a summary."""
+        return {
+            "images": self.images,
+            "with_prompt": with_prompt,
+            "distinct": len(self.ids),
+            "in_metadata": self.in_metadata,
+            "copies": self.copies,
+            "likely_grids": self.likely_grids,
+        }
+
+    def notes(self) -> list[str]:
+        """What a user should know of the images, however they are read."""
+        notes = []
+        if self.copies:
+            notes.append(
+                f"{self.copies} of the {self.images} images looked at are byte for byte copies of others among them: copies fill sets "
+                "without saying more than one image does"
+            )
+        return notes
+
+
+def reach_note(what: str, count: str, example: str | None, taken: str, option: str) -> str:
+    """What a source says where prompts are in reach and it reads names."""
+    such = f", such as {example[:80]!r}" if example else ""
+    return f"{count} {what}{such}; prompts are taken from {taken}. {option}"
+
+
+def spread(total: int, wanted: int = PROBED) -> Iterable[int]:
+    """Positions spread over a listing: runs of four, as sets are."""
+    if total <= wanted:
+        return range(total)
+    runs = wanted // 4
+    return sorted(
+        {start + step for run in range(runs) for start in [run * (total - 4) // max(1, runs - 1)] for step in range(4)}
+    )
