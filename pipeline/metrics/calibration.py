@@ -77,6 +77,20 @@ class Calibration:
             rows.append([*below, *above, found["unclear"].get(label, 0)])
         return SureCells(float(found["edges"][middle]), np.array(rows, dtype=np.int64))
 
+    def error_spread(self, attribute: str, labels: Sequence[str]) -> float | None:
+        """How much the error of a label differs between groups, on the logit; the most over groupings and labels, None without groups."""
+        found = []
+        for members in self.data["attributes"].get(attribute, {}).get("groups", {}).values():
+            for label in labels:
+                rows = [g["confusion"].get(label, {}) for g in members.values() if "confusion" in g]
+                decided = [sum(row.get(d, 0) for d in labels) for row in rows]
+                large = [
+                    (n - row.get(label, 0), n) for row, n in zip(rows, decided, strict=True) if n >= SMALLEST_GROUP
+                ]
+                if len(large) > 1:
+                    found.append(st.spread_between_groups([e for e, _ in large], [n for _, n in large]))
+        return max(found, default=None)
+
     def summary(self) -> CalibrationNote:
         """What metrics.json and the report say of it."""
         return CalibrationNote.model_validate(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from allfour.pipeline.metrics.calibration import Calibration
 from allfour.pipeline.metrics.calibration_doubt import doubt
 from allfour.pipeline.metrics.tallies import PromptTally
 from allfour.pipeline.run.columns import AMBIGUOUS
-from allfour.pipeline.run.metrics import CalibrationFit, Corrected, Shares
+from allfour.pipeline.run.metrics import CalibrationFit, Corrected, ErrorSpread, Shares, SpreadPoint
 from allfour.pipeline.run.record import Interval, Note
 from allfour.pipeline.statistics.arrays import IntArray
 from allfour.pipeline.statistics.compositions import draws_within
@@ -22,6 +23,10 @@ LEAST_PART = 0.5
 """Of the sets, that must be readable in full for a corrected figure to be given."""
 LEVEL = 0.05
 """Of the test whether the calibration fits."""
+CURVE = (0.2, 0.4, 0.6, 0.8, 1.0)
+"""Spreads of error between prompts, on the logit, that metrics.json has the corrected figure for."""
+MATERIAL = 0.02
+"""Move of a limit below which errors that differ by prompt need no note."""
 
 Surely = Mapping[str, Mapping[str, Mapping[str, int]]]
 """Attribute -> prompt id -> label -> images decided so with a lead above the calibration's median; see `tallies.sure_counts`."""
@@ -86,6 +91,9 @@ def correct(
             prompts, decisions, confusion=confusion, set_size=set_size, confidence=confidence
         )
         notes += [refusal] if refusal is not None else []
+        if (spread := _error_spread(decisions, over_prompts, calibration, confusion=confusion, name=name, names=names, set_size=set_size)) is not None:  # fmt: skip
+            over_prompts = over_prompts.model_copy(update={"error_spread": spread})
+            notes += [note] if (note := _differing(over_prompts, spread)) is not None else []
         by_label = [
             st.corrected_prompt_shares(decisions, confusion=confusion, label=i, confidence=confidence)
             for i in range(len(names))
@@ -155,6 +163,54 @@ def _unanimity(
         images=images, **rests,
     )  # fmt: skip
     return document, interval, None
+
+
+def _error_spread(
+    decisions: IntArray,
+    found: Corrected,
+    calibration: Calibration,
+    *,
+    confusion: st.Confusion,
+    name: str,
+    names: Sequence[str],
+    set_size: int,
+) -> ErrorSpread | None:
+    """What the corrected figure would be if error rates differed by prompt; None for more than two labels."""
+    value, low, high = found.value, found.low, found.high
+    if value is None or low is None or high is None:
+        return None
+    between = calibration.error_spread(name, names)
+    spread = st.DEFAULT_SPREAD if between is None else between
+    effects = st.spread_effects(
+        decisions, confusion=confusion, value=value, spreads=(spread, *CURVE), set_size=set_size
+    )
+    if not effects:
+        return None
+    points = [
+        SpreadPoint(
+            spread=at.spread,
+            value=at.value,
+            low=max(low - (value - at.least), 0.0),
+            high=min(high + (at.most - value), 1.0),
+        )
+        for at in effects
+    ]
+    source: Literal["default", "calibration groups"] = "default" if between is None else "calibration groups"
+    return ErrorSpread(**points[0].document(), source=source, curve=points[1:])
+
+
+def _differing(found: Corrected, spread: ErrorSpread) -> Note | None:
+    """A note where errors that differ by prompt would move the limits."""
+    ends = (found.low, found.high, spread.low, spread.high)
+    low, high, least, most = (0.0 if end is None else end for end in ends)
+    if max(low - least, most - high) < MATERIAL:
+        return None
+    known = "as it does between groups of the calibration" if spread.source != "default" else "an assumption"
+    text = (
+        f"The correction takes error rates to be the same for every prompt. If they differ (standard deviation {spread.spread:.2g} on the "
+        f"logit, {known}), the corrected figure lies between {percent(least)} and {percent(most)}."
+    )
+    return Note(code="error_may_differ_by_prompt", text=text, about="unanimity_corrected")
 
 
 def _fit(

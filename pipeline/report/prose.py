@@ -73,6 +73,18 @@ def estimates(metrics: Metrics) -> list[Estimate]:
             f"Any set of {size}, with the classifier's measured errors taken out: {rests}."
             + (" The calibration is not one of images like these." if unlike else ""),
         )
+        if (spread := corrected.error_spread) is not None and spread.low is not None and spread.high is not None:
+            lines.append(
+                Estimate(
+                    "If error differs by prompt",
+                    "",
+                    interval_text(spread.low, spread.high),
+                    f"Corrected, with a standard deviation of {spread.spread:.2g} on the logit between prompts"
+                    + (": assumed." if spread.source == "default" else ": that of the calibration's groups."),
+                    Interval(low=spread.low, high=spread.high),
+                    "range",
+                )
+            )
     if any(prompt.images > summary.set_size for prompt in metrics.prompts):
         add(
             "Any set of " + size,

@@ -37,6 +37,26 @@ class OverPrompts(Interval):
     sets: Count | None = None
 
 
+class SpreadPoint(Record):
+    """A corrected figure if error rates differ by prompt so much."""
+
+    spread: Number = None
+    """Standard deviation of the pull between prompts, on the logit."""
+    value: Share = None
+    """With pulls that have nothing to do with the shares."""
+    low: Share = None
+    high: Share = None
+    """Limits over such pulls, none, and pulls that go with or against the label that a prompt has most of."""
+
+
+class ErrorSpread(SpreadPoint):
+    """What a corrected figure would be if error rates differed by prompt: a sensitivity analysis, no part of the interval."""
+
+    source: Literal["default", "calibration groups"] = "default"
+    """Where the spread comes from: assumed, or how much error differs between groups of the calibration."""
+    curve: list[SpreadPoint] = Field(default_factory=list)
+
+
 class Corrected(OverPrompts):
     """Unanimity with the classifier's errors taken out. Its limits hold whatever images without a decision show."""
 
@@ -44,6 +64,8 @@ class Corrected(OverPrompts):
     """Prompts with a whole set: `prompts` of them have one in which every image was decided or unclear."""
     sets_read: Share = None
     """Sets in which no image lacks a decision; below a half nothing is corrected."""
+    error_spread: ErrorSpread | None = None
+    """For two labels."""
 
 
 class Identified(Record):

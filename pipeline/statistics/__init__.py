@@ -68,10 +68,17 @@ from allfour.pipeline.statistics.unanimity import (
     unanimous_label,
     unanimous_probability,
 )
+from allfour.pipeline.statistics.varying_error import (
+    DEFAULT_SPREAD,
+    SpreadEffect,
+    spread_between_groups,
+    spread_effects,
+)
 
 __all__ = [
     "CONTRADICTED",
     "CORRECTED",
+    "DEFAULT_SPREAD",
     "MEASURES",
     "AbsentLabel",
     "Agreement",
@@ -87,6 +94,7 @@ __all__ = [
     "PoweredEstimate",
     "ReferenceDistance",
     "Resolve",
+    "SpreadEffect",
     "UnanimityBounds",
     "UnanimityEstimate",
     "UnanimityNull",
@@ -119,6 +127,8 @@ __all__ = [
     "setwise_unanimity",
     "share_tests",
     "sign_flip_test",
+    "spread_between_groups",
+    "spread_effects",
     "subset_unanimity",
     "unanimity",
     "unanimity_bounds",
