@@ -422,3 +422,9 @@ def test_outcomes_survive_the_ledger_unchanged(server: LoopbackImageServer, tmp_
     (again_refused,) = make(server, ledger_path=ledger).generate(requests(["other"], 1))
     assert isinstance(again_refused, Refused)
     assert again_refused == refused
+
+
+def test_every_booking_reaches_the_disk(tmp_path: Path) -> None:
+    """A power cut may not undo an intent: SQLite's FULL, which is not what it does with a write-ahead log by itself everywhere."""
+    ledger = Ledger(tmp_path / "ledger.sqlite", price_nano=1, max_nano=3)
+    assert ledger._db.execute("PRAGMA synchronous").fetchone() == (2,)

@@ -334,3 +334,29 @@ class TestHostile:
         write_tar(tmp_path / "a.tar", [("p/0.png", PNG)])
         items = check_contract(open_source(tmp_path))
         assert [item.error is None for item in items] == [True, False]
+
+
+def _member(name: bytes, *, kind: bytes = b"0", size: int = 0, signed: bool = False) -> bytes:
+    """A header made by hand, its checksum over bytes that are taken as signed or not."""
+    fields = bytearray(512)
+    fields[: len(name)] = name
+    fields[124:136] = b"%011o\0" % size
+    fields[148:156] = b" " * 8
+    fields[156:157] = kind
+    total = sum(byte - 256 if signed and byte > 127 else byte for byte in fields)
+    fields[148:156] = b"%06o\0 " % total
+    return bytes(fields)
+
+
+def test_a_checksum_of_signed_bytes_holds() -> None:
+    name = "p/é.png".encode()
+    assert _member(name) != _member(name, signed=True)
+    for signed in (False, True):
+        data = _member(name, size=4, signed=signed) + b"data".ljust(512, b"\0") + bytes(1024)
+        assert read_all(data) == [("p/é.png", b"data")]
+
+
+@pytest.mark.parametrize("kind", [b"1", b"2", b"3", b"4", b"5", b"6"])
+def test_links_devices_and_folders_have_no_content_whatever_they_state(kind: bytes) -> None:
+    data = _member(b"x", kind=kind, size=512) + _member(b"p/0.png", size=4) + b"data".ljust(512, b"\0") + bytes(1024)
+    assert read_all(data) == [("p/0.png", b"data")]

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from allfour.pipeline.archives import INDEX_STRIDE, NO_PROMPT_ID, ArchiveError, ArchiveOptions, open_source
+from allfour.pipeline.archives.zip import _overlapping
 from tests.hostile_images import good_file
 from tests.pipeline.archives.helpers import check_contract, items_of, rows, write_tree
 
@@ -158,3 +159,11 @@ def test_every_cut_is_an_error_or_rows(tmp_path: Path) -> None:
             items_of(open_source(tmp_path / "a.zip"))
         except ArchiveError:
             continue
+
+
+@pytest.mark.parametrize("gap", [0, 29, 30])
+def test_members_that_share_a_local_header_overlap(gap: int) -> None:
+    first, second = zipfile.ZipInfo("a.png"), zipfile.ZipInfo("b.png")
+    first.header_offset, first.compress_size = 0, 100
+    second.header_offset, second.compress_size = 100 + gap, 100
+    assert _overlapping({"a.png": first, "b.png": second}) == ({"a.png", "b.png"} if gap < 30 else set())

@@ -18,6 +18,7 @@ from allfour.models.generators.base import Failed, Generated, GenerationRequest,
 from allfour.pipeline.config import RunConfig
 from allfour.pipeline.generation.generate import generate_images
 from allfour.pipeline.generation.plan import Plan, make_plan
+from allfour.pipeline.generation.standing import _standing, request_fingerprint
 from allfour.pipeline.run.folder import RunFolder
 from tests.light_backends import LightAheadGenerator, LightGenerator, picture
 
@@ -268,3 +269,13 @@ def test_a_plan_needs_prompts_and_whole_sets(tmp_path: Path) -> None:
         make_plan(RunConfig.model_validate({"classifier": {"backend": "face"}}))
     with pytest.raises(ConfigError, match=r"images_per_prompt is 3"):
         plan(tmp_path, images=3)
+
+
+def test_a_failure_in_one_journal_takes_back_nothing_of_another(tmp_path: Path) -> None:
+    asked = plan(tmp_path)
+    request = asked.requests[0]
+    line = {"prompt_id": request.prompt_id, "index": request.index, "fingerprint": request_fingerprint(request, {})}
+    refused, failed = {**line, "status": "refused"}, {**line, "status": "failed"}
+    for entries in ([refused, failed], [failed, refused]):
+        found = _standing(RunFolder(tmp_path / "run"), entries, asked, {}, retry_failed=False, read_files=False)
+        assert found == {request.key: refused}

@@ -448,3 +448,19 @@ def test_nulls_speak_of_complete_sets_and_of_a_reference(tmp_path: Path) -> None
     assert top["amplification"]["value"] == pytest.approx(0.1)
     assert top["reference_difference"]["floor"] > 0
     assert top["unanimity_identified"]["most"] == pytest.approx(5 / 6)
+
+
+def test_a_reference_is_tested_as_the_share_of_the_first_label(tmp_path: Path) -> None:
+    shares = {"shares": {"gender": {"woman": 0.9, "man": 0.1}}}
+    reference = Reference.model_validate({"name": "planted", "prompts": {"nurse": shares, "pilot": shares}})
+    run = build(tmp_path, {"nurse": ["woman"] * 4, "pilot": ["man"] * 4})
+    nurse, pilot = metrics_of(run, reference=reference)["prompts"]
+    assert nurse["reference_p_value"] == pytest.approx(1.0)
+    assert pilot["reference_p_value"] == pytest.approx(0.1**4)
+
+
+def test_prompts_without_a_whole_set_are_in_no_group_s_denominator(tmp_path: Path) -> None:
+    prompts = {"nurse": ["woman"] * 4, "cook": ["woman", "man", "woman", "man"], "nanny": ["woman"] * 3}
+    (group,) = metrics_of(build(tmp_path, prompts, groups=dict.fromkeys(prompts, "she")))["groups"]
+    assert group["unanimity"]["value"] == 0.5
+    assert (group["unanimous"], group["prompts"]) == (1, 2)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -78,3 +80,22 @@ def test_a_torn_line_is_cut_off(tmp_path: Path) -> None:
     with Journal(path) as journal:
         journal.append({"a": 4})
     assert [e["a"] for e in Journal(path).entries()] == [1, 2, 4]
+
+
+def test_bytes_reach_the_disk_before_the_name_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[str] = []
+    fsync, replace = os.fsync, Path.replace
+
+    def synced(descriptor: int) -> None:
+        folder = stat.S_ISDIR(os.fstat(descriptor).st_mode)
+        done.append("folder" if folder else f"file of {os.fstat(descriptor).st_size} bytes")
+        fsync(descriptor)
+
+    def replaced(self: Path, target: Path) -> Path:
+        done.append("rename")
+        return replace(self, target)
+
+    monkeypatch.setattr("os.fsync", synced)
+    monkeypatch.setattr(Path, "replace", replaced)
+    write_atomic(tmp_path / "x", b"data")
+    assert done == ["file of 4 bytes", "rename", "folder"]

@@ -39,3 +39,8 @@ def test_the_presence_gate_overrides_every_attribute() -> None:
 
 def test_no_images_at_all() -> None:
     assert decide(np.zeros((0, 3), dtype=np.float32), ("a", "b", "c"), margin=0.1).decision.shape == (0,)
+
+
+def test_a_gap_of_the_very_margin_is_a_label() -> None:
+    probabilities = np.array([[0.625, 0.375]], dtype=np.float32)
+    assert decide(probabilities, ("woman", "man"), margin=0.25).decision.tolist() == ["woman"]

@@ -122,3 +122,20 @@ def test_kappa_of_one_label_is_not_defined():
     assert agreement([[0, 0], [0, 0]]).agreement.value is None
     with pytest.raises(ValueError, match="square"):
         agreement([[1, 2, 3], [1, 2, 3]])
+
+
+@pytest.mark.parametrize(
+    ("prompts", "margin"),
+    [
+        # the residuals' squares are 5, and two corrections by 1 are as good as unseen: (5 + 2) / (19 + 2), t with 19 degrees
+        (None, 2.093024 * np.sqrt((1 / 20 - 1 / 1000) * 7 / 21)),
+        # totals of -75, -25, 25 and 75 thousandths, times 4 / 3; the unseen corrections beside them; t with 3 degrees
+        (np.arange(1000) % 4, 3.182446 * np.sqrt(0.0125 * 4 / 3 + (1 / 20 - 1 / 1000) * 2 / 20)),
+    ],
+)
+def test_limits_by_hand(prompts, margin):
+    labels = np.full(1000, np.nan)
+    labels[:20] = [number // 4 <= number % 4 for number in range(20)]
+    assert [int(labels[:20][np.arange(20) % 4 == prompt].sum()) for prompt in range(4)] == [1, 2, 3, 4]
+    interval = powered_mean(np.zeros(1000), labels, prompts=prompts).interval
+    assert (interval.value - interval.low, interval.high - interval.value) == pytest.approx((margin, margin), rel=1e-5)

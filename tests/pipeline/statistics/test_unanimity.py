@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from allfour.pipeline.statistics.intervals import wilson_limit
 from allfour.pipeline.statistics.unanimity import (
     benjamini_hochberg,
     poisson_binomial,
@@ -189,3 +190,14 @@ def test_counts_must_be_whole_numbers_in_a_table(counts):
 def test_a_confidence_out_of_range_is_refused_whatever_the_counts(table):
     with pytest.raises(ValueError, match="confidence"):
         unanimity(table, confidence=1.5)
+
+
+def test_prompts_that_agree_by_chance_count_for_no_more_than_their_images():
+    counts = np.array([[32, 32], [33, 31]] * 10)
+    values = subset_unanimity(counts)
+    lowest, position = values.min(), (values.mean() - values.min()) / (1 - values.min())
+    assert position * (1 - position) * 20 / (values.var(ddof=1) / (1 - lowest) ** 2) > 2 * 1280
+    size = 1280 * (1.959964 / 2.093024) ** 2
+    limits = [lowest + (1 - lowest) * float(wilson_limit(position, size, side)) for side in (-1.959964, 1.959964)]
+    interval = unanimity(counts).interval
+    assert [interval.low, interval.high] == pytest.approx(limits, rel=1e-4)
