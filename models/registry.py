@@ -57,6 +57,7 @@ CLASSIFIERS = Kind(
             "clip": "classifiers.clip_settings:ClipConfig",
             "face": "classifiers.face:FaceConfig",
             "linear-probe": "classifiers.linear_probe_settings:LinearProbeConfig",
+            "recorded": "classifiers.recorded:RecordedConfig",
         }
     ),
 )

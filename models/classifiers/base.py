@@ -1,8 +1,8 @@
 """The classifier protocols: images in, probabilities per attribute and label out.
 
-Two kinds. An `EmbeddingClassifier` is an image encoder and a head, kept apart so that stored embeddings can be relabelled with
-new wording at almost no cost. A `PersonClassifier` looks for people itself and describes each. Neither takes decisions:
-margins and the presence gate are applied by the pipeline, in one place for all.
+Three kinds. An `EmbeddingClassifier` is an image encoder and a head, kept apart so that stored embeddings can be relabelled with
+new wording at almost no cost. A `PersonClassifier` looks for people itself and describes each. `RecordedPeople` are known
+beforehand. None takes decisions: margins and the presence gate are applied by the pipeline, in one place for all.
 
 What a classifier may do besides stands in protocols of its own; one that lacks it is served by the default that each names.
 """
@@ -144,6 +144,27 @@ class PersonClassifier(Classifier, Protocol):
 
     def classify(self, image: Image.Image) -> Sequence[PersonScores]:
         """An RGB image -> one entry per person found, in reading order; empty where nobody was found."""
+        ...
+
+
+@runtime_checkable
+class RecordedPeople(Classifier, Protocol):
+    """Knows who is in an image by its name, without looking at it."""
+
+    @property
+    def questions(self) -> tuple[str, ...]:
+        """What it has answers to: the attributes, and the presence gate before them where that was recorded too."""
+        ...
+
+    def find(self, *, sha256: str, path: str | None) -> Sequence[PersonScores] | None:
+        """The persons of an image by the hash of its bytes or by its path, in order; None where nothing is known of it.
+
+        Where the attribute set has a presence gate, a person may have probabilities of `presence` too.
+        """
+        ...
+
+    def missing(self) -> str:
+        """What is said of an image of which nothing is known."""
         ...
 
 

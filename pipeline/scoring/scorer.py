@@ -19,7 +19,6 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from PIL import Image
 
-from allfour.models.attributes import AttributeSet
 from allfour.models.classifiers.base import (
     AheadEncoder,
     Classifier,
@@ -29,6 +28,7 @@ from allfour.models.classifiers.base import (
     ParallelEncoder,
     PersonClassifier,
     PersonScores,
+    RecordedPeople,
     people_of,
 )
 from allfour.models.detectors.base import Box
@@ -39,16 +39,15 @@ from allfour.pipeline.config import ScoringConfig
 from allfour.pipeline.run.columns import (
     EMBEDDING_COLUMN,
     IMAGES_SCHEMA,
-    NO_PERSON,
     SCORES_SCHEMA,
     UNREADABLE,
     ImageStatus,
     embeddings_schema,
 )
 from allfour.pipeline.run.folder import fingerprint
-from allfour.pipeline.scoring.decisions import decide
 from allfour.pipeline.scoring.parts import ShardTables
 from allfour.pipeline.scoring.people import People, belong, people_table, prepare, reading_scores
+from allfour.pipeline.scoring.persons import person_rows, plain_row
 from allfour.pipeline.scoring.score_tables import plain_scores, readable_rows
 
 SCORING_VERSION = 3
@@ -73,6 +72,17 @@ def encoding_fingerprint(classifier: Classifier, config: ScoringConfig) -> str |
     if not isinstance(classifier, EmbeddingClassifier):
         return None
     return fingerprint(SCORING_VERSION, classifier.encoder_identity(), {"max_pixels": config.max_pixels})
+
+
+def asked_of(classifier: Classifier) -> tuple[str, ...]:
+    """The questions that an image has rows for."""
+    if isinstance(classifier, RecordedPeople):
+        return classifier.questions
+    return (
+        classifier.attributes.questions
+        if isinstance(classifier, EmbeddingClassifier)
+        else tuple(classifier.attributes.attributes)
+    )
 
 
 @dataclass(slots=True)
@@ -156,9 +166,9 @@ def score_shard(
             of_people = encoded[np.asarray(crops, dtype=np.int64)]
             people = People(people_table(embeddings, [row.boxes for row in read], of_people), of_people)
         return _embedded_tables(images_table(rows), embeddings, vectors, people, classifier)
-    if isinstance(classifier, PersonClassifier):
+    if isinstance(classifier, PersonClassifier | RecordedPeople):
         return _score_persons(items, classifier, config, workers, advance)
-    raise TypeError(f"{type(classifier).__name__} is neither an EmbeddingClassifier nor a PersonClassifier")
+    raise TypeError(f"{type(classifier).__name__} is none of the kinds in allfour.models.classifiers.base")
 
 
 def stored_tables(
@@ -438,7 +448,7 @@ def _embeddings_table(rows: Sequence[_Row], vectors: FloatArray) -> pa.Table:
 def unscored_tables(images: Iterable[ArchivedImage], error: str, questions: Sequence[str]) -> ShardTables:
     """Rows of images that are listed and cannot be scored, all for one reason."""
     rows = [_Row(image=image, error=error) for image in images]
-    scores = [_plain_row(row, name, UNREADABLE) for row in rows for name in questions]
+    scores = [plain_row(row.image, name, UNREADABLE) for row in rows for name in questions]
     return ShardTables(
         images=images_table(rows), scores=pa.Table.from_pylist(scores, schema=SCORES_SCHEMA), embeddings=None
     )
@@ -446,7 +456,7 @@ def unscored_tables(images: Iterable[ArchivedImage], error: str, questions: Sequ
 
 def _score_persons(
     items: Iterable[ArchiveItem],
-    classifier: PersonClassifier,
+    classifier: PersonClassifier | RecordedPeople,
     config: ScoringConfig,
     workers: int,
     advance: Callable[[int], None],
@@ -456,53 +466,24 @@ def _score_persons(
     for row, image in _decoded(
         items, rows, finish=lambda image: image, workers=workers, window=4 * workers + 1, max_pixels=config.max_pixels
     ):
-        if image is not None:
+        if image is not None and isinstance(classifier, RecordedPeople):
+            found = classifier.find(sha256=row.sha256 or "", path=row.image.path)
+            if found is None:
+                row.error = classifier.missing()
+            else:
+                people[id(row)] = found
+        elif image is not None and isinstance(classifier, PersonClassifier):
             people[id(row)] = classifier.classify(image)
         advance(1)
     _settle(rows)
+    attributes = classifier.attributes
+    questions = asked_of(classifier)
     scores: list[dict[str, Any]] = []
     for row in rows:
         if row.error is None:
-            scores += _person_rows(row, people[id(row.twin or row)], classifier.attributes)
+            scores += person_rows(row.image, people[id(row.twin or row)], attributes)
         else:
-            scores += [_plain_row(row, name, UNREADABLE) for name in classifier.attributes.attributes]
+            scores += [plain_row(row.image, name, UNREADABLE) for name in questions]
     return ShardTables(
         images=images_table(rows), scores=pa.Table.from_pylist(scores, schema=SCORES_SCHEMA), embeddings=None
     )
-
-
-def _plain_row(row: _Row, attribute: str, decision: str, *, person: int = 0) -> dict[str, Any]:
-    image = row.image
-    return {
-        "prompt_id": image.prompt_id,
-        "index": image.index,
-        "person": person,
-        "attribute": attribute,
-        "decision": decision,
-    }
-
-
-def _person_rows(row: _Row, people: Sequence[PersonScores], attributes: AttributeSet) -> list[dict[str, Any]]:
-    if not people:
-        return [_plain_row(row, name, NO_PERSON) for name in attributes.attributes]
-    result = []
-    for number, person in enumerate(people):
-        for name, spec in attributes.attributes.items():
-            given = person.probabilities.get(name)
-            if given is None:
-                result.append(_plain_row(row, name, "ambiguous", person=number))
-                continue
-            labels = tuple(spec.labels)
-            decided = decide(
-                np.asarray([[given[label] for label in labels]], dtype=np.float32), labels, margin=spec.margin
-            )
-            result.append(
-                {
-                    **_plain_row(row, name, str(decided.decision[0]), person=number),
-                    "probability": float(decided.probability[0]),
-                    "margin": float(decided.margin[0]),
-                    "probabilities": [(label, float(given[label])) for label in labels],
-                    "box": list(person.box) if person.box else None,
-                }
-            )
-    return result

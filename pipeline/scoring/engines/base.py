@@ -19,6 +19,7 @@ from allfour.pipeline.generation.plan import check_rank
 from allfour.pipeline.run.folder import RunFolder
 from allfour.pipeline.scoring.parts import PartStore, ShardTables
 from allfour.pipeline.scoring.scorer import (
+    asked_of,
     encoding_fingerprint,
     fits,
     score_shard,
@@ -118,11 +119,7 @@ class Worker:
                     path=f"shard {shard.id}, {count}",
                 )
             ]
-        attributes = self._classifier.attributes
-        questions = (
-            attributes.questions if isinstance(self._classifier, EmbeddingClassifier) else tuple(attributes.attributes)
-        )
-        return unscored_tables(images, SET_ASIDE, questions)
+        return unscored_tables(images, SET_ASIDE, asked_of(self._classifier))
 
 
 def part_store(run: Path, classifier: Classifier, config: ScoringConfig) -> PartStore:

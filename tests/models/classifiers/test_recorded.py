@@ -1,0 +1,180 @@
+"""Labels made elsewhere: every kind of file, what may stand in it, and a run replayed from its own tables."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from allfour.errors import ClassifierError
+from allfour.models.attributes import AttributeSet
+from allfour.models.classifiers.recorded import RecordedClassifier
+from allfour.pipeline.commands import rescore as rescoring
+from allfour.pipeline.commands.progress import Reporter
+from allfour.pipeline.config import RunConfig
+from allfour.pipeline.run.folder import RunFolder
+
+SHA = hashlib.sha256(b"picture").hexdigest()
+GENDER = AttributeSet.model_validate(
+    {"attributes": {"gender": {"margin": 0.2, "labels": {"woman": ["w"], "man": ["m"]}}}}
+)
+BOTH = AttributeSet.model_validate(
+    {
+        "attributes": {
+            "gender": {"labels": {"woman": ["w"], "man": ["m"]}},
+            "age": {"labels": {"young": ["y"], "old": ["o"]}},
+        }
+    }
+)
+
+
+def recorded(path: Path, text: str, attributes: AttributeSet = GENDER) -> RecordedClassifier:
+    path.write_text(text, encoding="utf-8")
+    return RecordedClassifier(attributes=attributes, file=path)
+
+
+def seen(classifier: RecordedClassifier, path: str, sha256: str = "0" * 64) -> Any:
+    found = classifier.find(sha256=sha256, path=path)
+    return None if found is None else [dict(person.probabilities) for person in found]
+
+
+def test_rows_are_found_by_hash_or_by_the_end_of_a_path(tmp_path: Path) -> None:
+    classifier = recorded(
+        tmp_path / "r.csv",
+        f"sha256,path,gender\n{SHA.upper()},,woman\n,nurse/0.png,man\n,0.png,woman\n,./a/b.png,man\n",
+    )
+    woman, man = {"gender": {"woman": 1.0, "man": 0.0}}, {"gender": {"woman": 0.0, "man": 1.0}}
+    assert seen(classifier, "anything", SHA) == [woman]
+    assert seen(classifier, "/moved/nurse/0.png", "1" * 64) == [man]  # the longest end decides
+    assert seen(classifier, "doctor/0.png", "2" * 64) == [woman]
+    assert seen(classifier, "a\\b.png", "3" * 64) == [man]
+    assert seen(classifier, "doctor/1.png") is None
+    with pytest.raises(ClassifierError, match=r"line 4: path 0\.png is the end of several images' paths"):
+        classifier.find(sha256="4" * 64, path="pilot/0.png")
+    assert seen(classifier, "doctor/0.png", "2" * 64) == [woman]
+
+
+def test_probabilities_persons_boxes_and_silence(tmp_path: Path) -> None:
+    text = (
+        "path,person,box,gender:woman,gender:man,age,note\n"
+        'a.png,1,"[30, 0, 50, 20]",0.25,0.75,old,x\n'
+        "a.png,0,1 2 3.6 4,,,,y\n"
+        "b.png,,,0.333,0.66,ambiguous,z\n"
+    )
+    classifier = recorded(tmp_path / "r.csv", text, BOTH)
+    first, second = classifier.find(sha256=SHA, path="a.png") or []
+    assert first.probabilities == {}
+    assert first.box == (1, 2, 4, 4)
+    assert second.probabilities == {"gender": {"woman": 0.25, "man": 0.75}, "age": {"young": 0.0, "old": 1.0}}
+    assert second.box == (30, 0, 50, 20)
+    ((answer,),) = (seen(classifier, "b.png"),)
+    assert answer["gender"]["woman"] == pytest.approx(0.333 / 0.993)
+    assert "age" not in answer
+
+
+def test_nobody_is_an_answer(tmp_path: Path) -> None:
+    assert seen(recorded(tmp_path / "r.csv", "file,gender\nx.png,no_person\ny.png,man\n"), "x.png") == []
+
+
+def test_json_lines_and_parquet_say_the_same(tmp_path: Path) -> None:
+    lines = [
+        {"path": "a.png", "people": [{"gender": {"woman": 0.5, "man": 0.5}, "box": [0, 0, 9, 9]}, {"gender": "man"}]},
+        {"path": "b.png", "gender": "woman"},
+    ]
+    by_lines = recorded(tmp_path / "r.jsonl", "\n".join(map(json.dumps, lines)) + "\n\n")
+    table = pa.table(
+        {
+            "path": ["a.png", "a.png", "b.png"],
+            "person": [0, 1, None],
+            "gender": [None, None, None],
+            "gender:woman": [0.5, 0.0, 1.0],
+            "gender:man": [0.5, 1.0, 0.0],
+        }
+    )
+    pq.write_table(table, tmp_path / "r.parquet")
+    by_table = RecordedClassifier(attributes=GENDER, file=tmp_path / "r.parquet")
+    for name in ("a.png", "b.png"):
+        assert seen(by_lines, name) == seen(by_table, name)
+    assert by_lines.identity() != by_table.identity()
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        (
+            "r.csv",
+            "path,gender\na.png,Female\n",
+            r"r\.csv: line 2: gender is 'Female', which is none of its labels: woman, man",
+        ),
+        ("r.csv", "path,gender:female\na.png,1\n", "gender has no label 'female'"),
+        ("r.csv", "path,gender:woman,gender:man\na.png,0.9,0.9\n", "sum to 1.8, not to 1"),
+        ("r.csv", "path,gender:woman,gender:man\na.png,nan,1\n", "gender:woman is 'nan', not a probability"),
+        ("r.csv", "path,gender:woman,gender:man\na.png,-1,2\n", "not a probability"),
+        ("r.csv", "path,gender\na.png,man\na.png,man\n", r"line 3: the same image as in .*line 2.*column `person`"),
+        ("r.csv", "path,gender,person\na.png,man,0\na.png,man,0\n", "person 0 of the image in .* stands twice"),
+        ("r.csv", "path,gender,person\na.png,man,two\n", "person is 'two'"),
+        ("r.csv", "path,gender\na.png,no_person\na.png,man\n", "or that nobody is"),
+        ("r.csv", "path,gender,box\na.png,man,1 2 3\n", "box is '1 2 3'"),
+        ("r.csv", "gender\nman\n", "names no image"),
+        ("r.csv", "sha256,gender\nabc,man\n", "'abc' is no sha256"),
+        ("r.csv", "path,sex\na.png,man\n", "says nothing of gender"),
+        ("r.csv", "path,gender\na.png\n", "not as many fields"),
+        ("r.csv", "path,gender\n", "holds no records"),
+        ("r.jsonl", '{"path": "a.png"\n', r"r\.jsonl: line 1: not JSON"),
+        ("r.jsonl", "[1]\n", "line 1: not an object"),
+        ("r.txt", "path,gender\n", r"not one of \.csv"),
+        ("r.parquet", "path,gender\n", "not a parquet file"),
+    ],
+)
+def test_what_cannot_be_is_told_with_its_place(tmp_path: Path, name: str, text: str, message: str) -> None:
+    with pytest.raises(ClassifierError, match=message):
+        recorded(tmp_path / name, text)
+
+
+def test_a_run_replayed_gives_the_same_table(tmp_path: Path, tiny_clip: Path, archive: Path) -> None:
+    (archive / "nurse" / "9.png").write_bytes(b"no image")
+    (archive / "nurse" / "8.png").write_bytes((archive / "captain" / "0.png").read_bytes())
+    attributes = "configs/attributes/perceived.yaml"
+
+    def score(name: str, classifier: dict[str, Any]) -> RunFolder:
+        config = RunConfig.model_validate({"classifier": classifier, "attributes": {"file": attributes}})
+        run = RunFolder(tmp_path / name)
+        rescoring.rescore(config, str(archive), run, Reporter(quiet=True))
+        return run
+
+    first = score("first", {"backend": "clip", "pretrained": str(tiny_clip)})
+    again = score("again", {"backend": "recorded", "file": str(first.path)})
+    assert pq.read_table(again.scores_path).equals(pq.read_table(first.scores_path))
+    third = score("third", {"backend": "recorded", "file": str(again.scores_path)})
+    assert pq.read_table(third.scores_path).equals(pq.read_table(first.scores_path))
+    assert pq.read_table(third.images_path).drop(["path"]).equals(pq.read_table(first.images_path).drop(["path"]))
+
+
+def test_an_image_without_a_record_is_unreadable_with_the_reason(tmp_path: Path, archive: Path) -> None:
+    names = sorted(path.relative_to(archive).as_posix() for path in archive.rglob("*.png"))
+    (tmp_path / "r.csv").write_text("path,gender\n" + "".join(f"{name},woman\n" for name in names[1:]))
+    config = RunConfig.model_validate(
+        {
+            "classifier": {"backend": "recorded", "file": str(tmp_path / "r.csv")},
+            "attributes": {"file": "configs/attributes/face.yaml"},
+        }
+    )
+    with pytest.raises(ClassifierError, match="says nothing of age"):
+        rescoring.rescore(config, str(archive), RunFolder(tmp_path / "asked"), Reporter(quiet=True))
+    (tmp_path / "a.yaml").write_text(json.dumps(GENDER.model_dump(mode="json")))
+    config = config.model_copy(
+        update={"attributes": config.attributes.model_copy(update={"file": str(tmp_path / "a.yaml")})}
+    )
+    run = RunFolder(tmp_path / "run")
+    rescoring.rescore(config, str(archive), run, Reporter(quiet=True))
+    images = pq.read_table(run.images_path).to_pylist()
+    assert [(image["status"], image["error"]) for image in images if image["status"] != "generated"] == [
+        ("unreadable", "no record of it in r.csv")
+    ]
+    decisions = [row["decision"] for row in pq.read_table(run.scores_path).to_pylist()]
+    assert sorted(decisions) == ["unreadable"] + ["woman"] * 14
