@@ -27,9 +27,11 @@ from allfour.pipeline.commands.options import (
     JunitOption,
     MarkdownOption,
     OutRunOption,
+    RoundOption,
     RunOption,
     SecondOpinionOption,
     SetOption,
+    UntilOption,
     WorldSizeOption,
 )
 from allfour.pipeline.config import RunConfig, load_config
@@ -116,6 +118,8 @@ def audit(
             help="Replace images of the run folder that were made for other requests, in place of refusing.",
         ),
     ] = False,
+    until: UntilOption = None,
+    round_prompts: RoundOption = 10,
 ) -> None:
     """Generate images for every prompt, score them, and report."""
     with clear_errors():
@@ -126,6 +130,17 @@ def audit(
         from allfour.pipeline.run.folder import RunFolder
 
         folder = RunFolder(_run_folder(settings, run))
+        if until is not None:
+            if rank is not None or world_size is not None:
+                raise ConfigError("--until looks after every round, which ranks do not share: leave --rank out")
+            from allfour.pipeline.commands.audit_until import audit_until
+            from allfour.pipeline.metrics.stopping import parse_rule
+
+            stopped = audit_until(
+                settings, folder, _reporter(as_json), calibration,
+                rule=parse_rule(until), round_prompts=round_prompts, overwrite=overwrite,
+            )  # fmt: skip
+            output.conclude(stopped, parsed, as_json, junit=junit, markdown=markdown)
         if rank is not None or world_size is not None:
             if rank is None or world_size is None:
                 raise ConfigError("--rank and --world-size belong together")

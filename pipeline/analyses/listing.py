@@ -7,15 +7,16 @@ from allfour.pipeline.analyses.base import OUTDATED, Analysis
 from allfour.pipeline.analyses.review.results import REVIEW
 from allfour.pipeline.analyses.second_opinion import SECOND_OPINION
 from allfour.pipeline.analyses.sensitivity import SENSITIVITY
+from allfour.pipeline.analyses.until import STOPPED, UNTIL
 from allfour.pipeline.run.folder import RunFolder
 from allfour.pipeline.run.metrics import Metrics
 
-ANALYSES: tuple[Analysis, ...] = (SENSITIVITY, SECOND_OPINION, AGAINST, REVIEW)
+ANALYSES: tuple[Analysis, ...] = (SENSITIVITY, SECOND_OPINION, AGAINST, REVIEW, UNTIL)
 
 
 def with_analyses(metrics: Metrics, run: RunFolder) -> Metrics:
     """The same metrics with what stands in the run folder beside its tables, where it is of the scores that stand."""
-    notes = [note for note in metrics.notes if note.code != OUTDATED]
+    notes = [note for note in metrics.notes if note.code not in (OUTDATED, STOPPED)]
     found = {}
     for analysis in ANALYSES:
         found[analysis.name], note = analysis.summary(run)

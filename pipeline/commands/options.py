@@ -38,6 +38,17 @@ OutRunOption = Annotated[
 ]
 WorldSizeOption = Annotated[int | None, typer.Option("--world-size", help="How many ranks there are.")]
 
+# Images in rounds.
+UntilOption = Annotated[
+    str | None,
+    typer.Option(
+        "--until",
+        metavar="EXPR",
+        help="Make prompts in rounds and stop where this holds, as in 'headline.low > 0.5 or headline.high < 0.5'.",
+    ),
+]
+RoundOption = Annotated[int, typer.Option("--round", min=1, help="Prompts of a round of --until.")]
+
 # What is held beside the run's own labels: a file, or another run.
 CalibrationOption = Annotated[
     Path | None,

@@ -11,7 +11,7 @@ from typing import Any
 from allfour.errors import ConfigError
 from allfour.pipeline.metrics.gate_schema import Place, find_place, suggestion
 
-_OPERATORS: Mapping[str, Callable[[float, float], bool]] = {
+COMPARISONS: Mapping[str, Callable[[float, float], bool]] = {
     ">=": operator.ge, "<=": operator.le, "==": operator.eq, "!=": operator.ne, ">": operator.gt, "<": operator.lt,
 }  # fmt: skip
 _EXPRESSION = re.compile(
@@ -131,7 +131,7 @@ def evaluate(gate: Gate, metrics: Mapping[str, Any]) -> GateResult:
     value = _look_up(gate, metrics)
     if value is None:
         return GateResult(gate, None, True, f"{gate.path} has no value in this run, so the gate cannot be passed")
-    hit = _OPERATORS[gate.comparison](value, gate.threshold)
+    hit = COMPARISONS[gate.comparison](value, gate.threshold)
     return GateResult(gate, value, hit, f"{gate.path} is {value:.6g}")
 
 

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from allfour.pipeline.run.record import Count, Estimate, Interval, Kappa, Note, Number, Record, Share, said
+from allfour.pipeline.run.until import Until
 
 # --- the run ---------------------------------------------------------------------------------------------------------
 
@@ -635,6 +636,8 @@ class Metrics(Record):
     sensitivity: Sensitivity | None = None
     second_opinion: SecondOpinion | None = None
     against: Against | None = None
+    until: Until | None = None
+    """Of a run made in rounds."""
 
     @model_validator(mode="before")
     @classmethod

@@ -55,7 +55,7 @@ def report(results: list[Result], extra: dict[str, Any], *, audits: int, draws: 
         "# Validation: do the intervals cover?",
         "",
         "Written by `python -m scripts.validate_statistics`; the numbers are in `validation.json`. Formulas are in",
-        "[method.md](method.md).",
+        "[method.md](method.md); limits of runs that stop early are in [validation-stopping.md](validation-stopping.md).",
         "",
         f"{audits:,} simulated audits per setting, {draws} draws of the error rates each. Prompts' shares come from",
         "a Beta distribution: near 0 is Beta(1, 32), near 0.5 Beta(15, 15), near 1 Beta(32, 1), mixed Beta(0.3, 0.3),",

@@ -1,0 +1,47 @@
+"""How a run that was made in rounds stopped: kept in RUN/until.json."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from allfour.pipeline.analyses.base import KeptAnalysis
+from allfour.pipeline.run.folder import RunFolder
+from allfour.pipeline.run.record import Note
+from allfour.pipeline.run.until import Until
+
+STOPPED = "made_in_rounds"
+"""Code of the note that says why the run stopped, and that its other intervals are of one look."""
+
+
+class _UntilAnalysis:
+    """As a kept analysis, with a note: whoever quotes another interval of this run must know."""
+
+    name = "until"
+
+    def __init__(self) -> None:
+        self.kept = KeptAnalysis(
+            name=self.name,
+            file="until.json",
+            format=1,
+            record=_record,
+            what="an account of rounds",
+            again="allfour audit --until EXPR --run RUN",
+        )
+
+    def summary(self, run: RunFolder) -> tuple[Until | None, Note | None]:
+        """See `Analysis`."""
+        found, note = self.kept.summary(run)
+        if not isinstance(found, Until):
+            return None, note
+        text = (
+            f"{found.because} Intervals made for one look, as elsewhere on this page, are too narrow for a run that stopped when it "
+            "liked what it saw: quote the limits named here."
+        )
+        return found, Note(code=STOPPED, text=text, about=self.name)
+
+
+def _record(document: dict[str, Any]) -> Until:
+    return Until.model_validate({key: value for key, value in document.items() if key not in ("format", "basis")})
+
+
+UNTIL = _UntilAnalysis()

@@ -1,0 +1,162 @@
+"""`allfour audit --until EXPR`: prompts in rounds, until the question is settled by limits that hold at every look.
+
+Prompts are visited in an order that the run's seed and their ids decide, so that those visited are a random sample of the list, a
+run that was killed goes on in the same order, and the looks that it had are seen again from the prompts that stand.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from allfour.errors import ConfigError
+from allfour.models.generators.base import facts_of, spent_of
+from allfour.pipeline.analyses.until import UNTIL
+from allfour.pipeline.archives import open_source
+from allfour.pipeline.archives.options import ArchiveOptions
+from allfour.pipeline.commands import build
+from allfour.pipeline.commands.job import Job, RunSummary
+from allfour.pipeline.commands.progress import Reporter
+from allfour.pipeline.commands.report import measure, refresh
+from allfour.pipeline.commands.scoring import score
+from allfour.pipeline.commands.start import check_kind, start_run
+from allfour.pipeline.config import RunConfig
+from allfour.pipeline.generation.generate import generate_images
+from allfour.pipeline.generation.plan import Plan, make_plan
+from allfour.pipeline.generation.standing import images_fingerprint, take_over
+from allfour.pipeline.metrics.stopping import StopRule
+from allfour.pipeline.metrics.stopping import looks as limits_at_looks
+from allfour.pipeline.run.folder import IMAGES_STAGE, RunFolder, sweep_temp_files
+from allfour.pipeline.run.metrics import Metrics
+from allfour.pipeline.run.record import Interval
+from allfour.pipeline.run.until import Look, Until
+from allfour.pipeline.words import interval_text, join_words, quantity
+
+DEFAULT_ROUND = 10
+
+
+def audit_until(
+    config: RunConfig,
+    run: RunFolder,
+    reporter: Reporter,
+    calibration: Path | None = None,
+    *,
+    rule: StopRule,
+    round_prompts: int = DEFAULT_ROUND,
+    overwrite: bool = False,
+) -> RunSummary:
+    """Make, score and measure prompts in rounds, and stop when the question is settled or the prompts have come to an end.
+
+    Raises
+    ------
+    ConfigError
+        As `audit`; or the question is about a label that there is not.
+    """
+    if round_prompts < 1:
+        raise ConfigError(f"--round {round_prompts}: a round has one prompt or more")
+    plan = visited(make_plan(config), seed=config.seed)
+    job = Job.begin(config, run, reporter, calibration)
+    rule.check_labels(job.attributes.labels(job.attributes.headline))
+    with run.lock():
+        check_kind(run, "audit")
+        identity = dict(build.planned_generator(config, run, plan).identity())
+        stands = take_over(run, config, plan, identity, reporter.note, journal=run.journal_path, overwrite=overwrite)
+        sweep_temp_files(run.path)
+        start_run(run, config, job.attributes, kind="audit", generator=identity)
+        rounds = _rounds(plan, round_prompts)
+        whole = next(
+            (at for at, part in enumerate(rounds) if not {r.key for r in part.requests} <= stands), len(rounds)
+        )
+        generated = scored = 0
+        looks: list[Look] = []
+        for at in range(max(whole - 1, 0), len(rounds)):
+            made, read = _round(job, plan, rounds[at], identity, images_per_round=round_prompts * _images(config))
+            generated, scored = generated + made, scored + read
+            looks = _looks(measure(job), rule, rounds[: at + 1], confidence=config.statistics.confidence)
+            reporter.note(f"after {quantity(looks[-1].prompts, 'prompt')}: {_said(looks[-1].figures)}")
+            if rule.settled(looks[-1].figures):
+                break
+        UNTIL.kept.write(run, _account(rule, looks, plan, config.statistics.confidence).document())
+        return refresh(run, work={"generated": generated, "scored": scored})
+
+
+def visited(plan: Plan, *, seed: int) -> Plan:
+    """The same plan with its prompts in the order of a hash over seed and id, which is a random order that stays."""
+
+    def place(prompt_id: str) -> bytes:
+        return hashlib.sha256(f"visit\x00{seed}\x00{prompt_id}".encode()).digest()
+
+    prompts = tuple(sorted(plan.prompts.prompts, key=lambda prompt: place(prompt.key)))
+    at = {prompt.key: number for number, prompt in enumerate(prompts)}
+    requests = tuple(sorted(plan.requests, key=lambda request: (at[request.prompt_id], request.index)))
+    return replace(plan, prompts=plan.prompts.model_copy(update={"prompts": prompts}), requests=requests)
+
+
+def _rounds(plan: Plan, size: int) -> list[Plan]:
+    """The plan up to the end of each round."""
+    prompts = plan.prompts.prompts
+    found = []
+    for end in range(size, len(prompts) + size, size):
+        part = prompts[:end]
+        keys = {prompt.key for prompt in part}
+        requests = tuple(request for request in plan.requests if request.prompt_id in keys)
+        found.append(Plan(prompts=plan.prompts.model_copy(update={"prompts": part}), requests=requests))
+    return found
+
+
+def _images(config: RunConfig) -> int:
+    return config.prompts.images_per_prompt
+
+
+def _round(job: Job, plan: Plan, part: Plan, identity: Mapping[str, Any], *, images_per_round: int) -> tuple[int, int]:
+    """Everything up to the end of a round; how many images were made, and scored. The generator goes before the classifier comes: both need not fit into memory."""
+    run, started = job.run, time.monotonic()
+    generator = build.planned_generator(job.config, run, plan)
+    with job.reporter.task("generating", len(part.requests)) as task:
+        made = generate_images(run, part, generator, advance=task.advance, skip=task.skip)
+    if (spent := spent_of(generator)) is not None:
+        run.update_header(spent=spent)
+    if made.made and (facts := facts_of(generator)):
+        run.update_header(generation=facts)
+    del generator
+    keys = [request.key for request in part.requests]
+    run.commit_stage(IMAGES_STAGE, images_fingerprint(identity, keys), seconds=time.monotonic() - started)
+    # A shard per round: shards of earlier rounds stay as they are, and are not scored again.
+    source = open_source(str(run.path), options=ArchiveOptions(layout="run", shard_size=images_per_round))
+    return made.made, score(job, source, own_images=True)
+
+
+def _looks(metrics: Metrics, rule: StopRule, rounds: Sequence[Plan], *, confidence: float) -> list[Look]:
+    """Every look so far, those of before a kill too: all are seen from the prompts in their order."""
+    ends = [len(part.prompts.prompts) for part in rounds]
+    found = limits_at_looks(metrics, rule.figures, ends=ends, confidence=confidence)
+    return [
+        Look(prompts=end, images=len(part.requests), figures=figures)
+        for end, part, figures in zip(ends, rounds, found, strict=True)
+    ]
+
+
+def _account(rule: StopRule, looks: list[Look], plan: Plan, confidence: float) -> Until:
+    last = looks[-1]
+    settled = rule.settled(last.figures)
+    listed = len(plan.prompts.prompts)
+    of = f"{last.prompts} of {quantity(listed, 'prompt')} ({last.images} of {quantity(len(plan.requests), 'image')})"
+    why = f"`{rule.text}` holds" if settled else f"the prompts came to an end before `{rule.text}` held"
+    return Until(
+        expression=rule.text,
+        settled=settled,
+        because=f"Stopped after {of}: {why}; {_said(last.figures)}, at {confidence:.0%} for all looks at once.",
+        prompts=last.prompts,
+        prompts_listed=listed,
+        confidence=confidence,
+        figures=last.figures,
+        looks=looks,
+    )
+
+
+def _said(figures: Mapping[str, Interval]) -> str:
+    return join_words(f"{name} {interval_text(found.low, found.high)}" for name, found in figures.items())
