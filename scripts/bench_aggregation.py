@@ -160,7 +160,7 @@ def main() -> None:
 
             result["metrics"] = in_child(measured)
             result["report"] = in_child(rendered)
-            result["spill_left"] = (run.path / ".spill").exists()
+            result["spill_left"] = (run.path / ".allfour-spill").exists()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     print(json.dumps(result, indent=1))

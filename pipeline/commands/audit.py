@@ -45,8 +45,8 @@ def audit(
         generator = build.planned_generator(config, run, plan)
         identity = dict(generator.identity())
         stands = take_over(run, config, plan, identity, reporter.note, journal=run.journal_path, overwrite=overwrite)
-        sweep_temp_files(run.path)
         start_run(run, config, job.attributes, kind="audit", generator=identity)
+        sweep_temp_files(run.path)
         started = time.monotonic()
         missing = [request for request in plan.requests if request.key not in stands]
         if missing and (cost := estimate_of(generator, missing)) is not None:

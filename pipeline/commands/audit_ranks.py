@@ -91,8 +91,8 @@ def audit_rank(
     left = outcomes_left(run, plan, identity)
     if not left:
         with contextlib.suppress(RunFolderBusyError), run.lock():
-            sweep_temp_files(run.path)
             start_run(run, config, job.attributes, kind="audit", generator=identity)
+            sweep_temp_files(run.path)
             merge_outcomes(run, plan, identity)
             return finish_audit(job, plan, identity=identity, generated=made.made, seconds=time.monotonic() - clock)
     return GenerationRankSummary(run=run.path, rank=rank, world_size=world_size, generated=made.made, images_left=left)

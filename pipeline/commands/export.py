@@ -7,7 +7,6 @@ import hashlib
 import io
 import json
 import re
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -34,7 +33,7 @@ from allfour.pipeline.report.exports import (
 from allfour.pipeline.report.prose import PERCEIVED, of_an_archive
 from allfour.pipeline.run.columns import ImageStatus
 from allfour.pipeline.run.documents import ReportError, read_header, read_metrics
-from allfour.pipeline.run.folder import RunFolder, atomic_file, write_atomic
+from allfour.pipeline.run.folder import RunFolder, atomic_file, whole_folder, write_atomic
 from allfour.pipeline.run.metrics import Metrics
 
 Format = Literal["markdown", "latex", "junit", "csv", "dataset"]
@@ -173,13 +172,10 @@ def export_dataset(run: Path, out: Path) -> dict[str, int]:
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ConfigError(f"--out {out}: holds something already. Name a new or an empty folder")
     images = pq.read_table(folder.images_path).to_pylist()
-    try:
-        rows = _write_scores(folder, out, images)
-        written, left_out = _write_images(folder, out / "images", images, metrics)
-        write_atomic(out / "README.md", _readme(run.resolve().name, metrics).encode("utf-8", "replace"))
-    except BaseException:
-        shutil.rmtree(out, ignore_errors=True)  # it was empty: half a data set would be taken for a whole one
-        raise
+    with whole_folder(out) as aside:
+        rows = _write_scores(folder, aside, images)
+        written, left_out = _write_images(folder, aside / "images", images, metrics)
+        write_atomic(aside / "README.md", _readme(run.resolve().name, metrics).encode("utf-8", "replace"))
     return {"images": written, "left_out": left_out, "rows": rows}
 
 

@@ -87,7 +87,6 @@ def relabel(
     check_calibration(calibration, attributes)
     config = _config(header, overrides, attributes_file, where=str(run.header_path))
     with held(run), out.lock():
-        sweep_temp_files(out.path)
         parts = stored_parts(run, header, encoder, config)
         classifier = build.build_classifier(without_detector(config), attributes)
         if not isinstance(classifier, EmbeddingClassifier):
@@ -99,6 +98,7 @@ def relabel(
             out, config, attributes, kind="relabel", relabelled_from=origin,
             **{key: header[key] for key in ("generator", "source", "spent") if key in header},
         )  # fmt: skip
+        sweep_temp_files(out.path)
         stage = fingerprint(SCORING_VERSION, identity, attributes.model_dump(mode="json"), [p.manifest for p in parts])
         scored = 0
         if out.stage_done("scores", stage, out.scores_path, out.images_path):

@@ -66,8 +66,8 @@ def rescore(
     with run.lock():
         check_kind(run, "rescore")
         check_source(run, source, overwrite=overwrite)
-        sweep_temp_files(run.path)
         start_run(run, config, job.attributes, kind="rescore", source=dict(source.identity()))
+        sweep_temp_files(run.path)
         if isinstance(source, HasDoubts):
             for doubt in source.doubts():
                 reporter.note(doubt)

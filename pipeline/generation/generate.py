@@ -230,7 +230,9 @@ def _commit_image(run: RunFolder, outcome: Generated) -> dict[str, Any]:
     relative = Path("images") / request.prompt_id / f"{request.index}.{extension}"
     write_atomic(run.path / relative, outcome.data)
     for older in (run.path / relative).parent.glob(f"{request.index}.*"):
-        if older.name != relative.name:  # a file of the same image in another format, from other settings
+        if (
+            older.name != relative.name and older.suffix.removeprefix(".") in _EXTENSIONS
+        ):  # a file of the same image in another format, from other settings
             older.unlink()
     return {
         "status": ImageStatus.GENERATED.value,

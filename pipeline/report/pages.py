@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -47,7 +48,7 @@ def write_pages(
 def remove_pages(run_dir: Path, *, keep: Sequence[str] = ()) -> None:
     """Remove pages that no longer belong to the report."""
     for stale in (run_dir / "report").glob("prompts-*.html"):
-        if stale.name not in keep:
+        if stale.name not in keep and re.fullmatch(r"prompts-\d{3,}\.html", stale.name):
             stale.unlink(missing_ok=True)
     with contextlib.suppress(OSError):
         (run_dir / "report").rmdir()

@@ -14,7 +14,9 @@ import importlib.metadata
 import json
 import os
 import platform
+import re
 import secrets
+import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -80,6 +82,29 @@ def atomic_file(path: Path) -> Iterator[IO[bytes]]:
         raise
 
 
+@contextlib.contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """A folder that is made aside and appears at `path` with everything in it, or not at all. An empty one there gives way.
+
+    Raises
+    ------
+    OSError
+        Something stands at `path`.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.parent / f".tmp-{secrets.token_hex(6)}-{path.name[-80:]}"
+    aside.mkdir()
+    try:
+        yield aside
+        if path.is_dir():
+            path.rmdir()  # refuses one that holds anything
+        aside.rename(path)
+        _fsync_folder(path.parent)
+    except BaseException:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise
+
+
 def write_atomic(path: Path, data: bytes) -> None:
     """Write bytes so that they stand whole or not at all."""
     with atomic_file(path) as file:
@@ -99,10 +124,28 @@ def write_table(path: Path, table: pa.Table) -> None:
         pq.write_table(table, file, compression="zstd")
 
 
+_TEMP_NAME = re.compile(r"\.tmp-[0-9a-f]{12}-.+", re.DOTALL)
+_WRITTEN = ("images/*", "parts", "embeddings", "ranks", "report", "reviews")
+"""Folders of a run in which files are written, beside itself."""
+
+
 def sweep_temp_files(folder: Path) -> None:
-    """Remove what a killed process left half-written. Call only under the run's lock."""
-    for temp in folder.rglob(".tmp-*"):
-        temp.unlink(missing_ok=True)
+    """Remove what a killed process left half-written in a run folder. Call only under the run's lock.
+
+    Only names that `atomic_file` gives, only where a run writes, and nothing at all in a folder that is no run: it may be anybody's.
+    """
+    try:
+        header = json.loads(read_regular(folder / "run.json"))
+    except (OSError, ValueError, RecursionError):
+        return
+    if not isinstance(header, dict) or header.get("format") != FORMAT:
+        return
+    for place in (folder, *(found for pattern in _WRITTEN for found in folder.glob(pattern))):
+        if place.is_symlink() or not place.is_dir():
+            continue
+        for temp in place.glob(".tmp-*"):
+            if _TEMP_NAME.fullmatch(temp.name) and not temp.is_symlink() and temp.is_file():
+                temp.unlink(missing_ok=True)
 
 
 def package_versions() -> dict[str, str]:

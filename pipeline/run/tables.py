@@ -108,7 +108,7 @@ def _check_table(path: Path) -> None:
         raise ConfigError(f"{path} cannot be read ({str(error).splitlines()[0][:200]}). {_MEND}") from None
 
 
-SPILL = ".spill"
+SPILL = ".allfour-spill"
 
 
 def _quoted(text: str | Path, *, pattern: bool = True) -> str:

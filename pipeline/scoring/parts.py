@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +38,10 @@ class ShardTables:
     """embeddings_schema(D), where the classifier has embeddings."""
     people: pa.Table | None = None
     """people_schema(D), where it also looks for people."""
+
+
+_PART_NAME = re.compile(r"part-([^.]+)\.(?:json|images\.parquet|scores\.parquet|attempts\.json|people\.arrow|arrow)")
+"""What this module names its files; others' are left alone."""
 
 
 class PartStore:
@@ -168,7 +173,8 @@ class PartStore:
         keep = set(ids)
         for folder in (self._run.parts_folder, self._run.embeddings_folder):
             for path in folder.glob("part-*"):
-                if path.name.removeprefix("part-").split(".", 1)[0] not in keep:
+                known = _PART_NAME.fullmatch(path.name)
+                if known and known[1] not in keep:
                     path.unlink(missing_ok=True)
         return listed, scored
 

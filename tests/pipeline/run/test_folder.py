@@ -9,7 +9,15 @@ from pathlib import Path
 import pytest
 
 from allfour.errors import ConfigError
-from allfour.pipeline.run.folder import Journal, RunFolder, atomic_file, fingerprint, sweep_temp_files, write_atomic
+from allfour.pipeline.run.folder import (
+    Journal,
+    RunFolder,
+    atomic_file,
+    fingerprint,
+    sweep_temp_files,
+    whole_folder,
+    write_atomic,
+)
 
 
 def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
@@ -28,11 +36,38 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
 
 
 def test_leftovers_of_a_killed_process_are_swept(tmp_path: Path) -> None:
-    (tmp_path / "images").mkdir()
-    (tmp_path / "images" / ".tmp-abc-0.png").write_bytes(b"half")
-    (tmp_path / "images" / "0.png").write_bytes(b"whole")
+    half = tmp_path / "images" / "nurse" / ".tmp-0123456789ab-0.png"
+    half.parent.mkdir(parents=True)
+    half.write_bytes(b"half")
+    theirs = [
+        tmp_path / ".tmp-mine",
+        half.with_name(".tmp-notes-0123456789ab"),
+        tmp_path / "kept" / ".tmp-0123456789ab-x",
+    ]
+    for path in theirs:
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"a user's own")
     sweep_temp_files(tmp_path)
-    assert [p.name for p in (tmp_path / "images").iterdir()] == ["0.png"]
+    assert half.exists()  # no run yet: anybody's folder
+    RunFolder(tmp_path).update_header(kind="audit")
+    sweep_temp_files(tmp_path)
+    assert not half.exists()
+    assert all(path.exists() for path in theirs)
+
+
+def test_a_folder_of_many_files_is_whole_or_absent(tmp_path: Path) -> None:
+    def fail() -> None:
+        with whole_folder(tmp_path / "out") as aside:
+            (aside / "a").write_text("half")
+            raise OSError("no space left")
+
+    with pytest.raises(OSError, match="no space"):
+        fail()
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "out").mkdir()
+    with whole_folder(tmp_path / "out") as aside:
+        (aside / "a").write_text("whole")
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["a"]
 
 
 def test_fingerprints_do_not_depend_on_order_of_keys_or_process() -> None:
