@@ -200,6 +200,7 @@ class StableDiffusion:
         self._checkpoint = loading.checkpoint_file(model, base)
         self._folder = loading.find_folder(diffusers, base or model, revision=revision, variant=variant)
         pipelines.check_arguments(pipelines.pipeline_class(diffusers, self._folder), self._settings.told(), self._extra)
+        self._loaded = loading.file_stamps(self._folder, self._lora, self._checkpoint)
         self._pipe = loading.load_pipeline(
             diffusers,
             self._folder,
@@ -243,8 +244,7 @@ class StableDiffusion:
 
     @cached_property
     def _weights_sha256(self) -> str:
-        folder = loading.weights_sha256(self._folder, self._lora)
-        return folder if self._checkpoint is None else loading.with_checkpoint(folder, self._checkpoint)
+        return loading.weights_sha256(self._folder, self._lora, checkpoint=self._checkpoint, loaded=self._loaded)
 
     def identity(self) -> Mapping[str, Any]:
         """See `Generator.identity`. A compiled network rounds in other places, so it is named; an eager one adds no key."""

@@ -17,7 +17,8 @@ from urllib.parse import urlsplit
 from allfour import resources
 from allfour.errors import BackendError
 from allfour.models.devices import choose_device
-from allfour.models.generators._diffusion import pipelines
+from allfour.models.files import FileStamp
+from allfour.models.generators._diffusion import foreign, pipelines
 from allfour.models.generators._diffusion.memory import first_line
 
 _LOG = logging.getLogger(__name__)
@@ -102,6 +103,7 @@ def load_pipeline(
     """The pipeline of a folder, on its device; with the weights of `checkpoint`, one file, where it is given. Raises BackendError."""
     import torch
 
+    foreign.check_folder(folder, diffusers)
     cls = pipelines.pipeline_class(diffusers, folder)
     told = {"dtype": getattr(torch, dtype), **placement.arguments(diffusers)}
 
@@ -114,7 +116,12 @@ def load_pipeline(
             pipe = pipelines.load_single_file(cls, checkpoint, config=str(folder), arguments=told)
         else:
             pipe = cls.from_pretrained(
-                str(folder), use_safetensors=True, variant=variant, local_files_only=True, **told
+                str(folder),
+                use_safetensors=True,
+                variant=variant,
+                local_files_only=True,
+                trust_remote_code=False,
+                **told,
             )
     except Exception as error:  # whatever diffusers raises on a damaged folder, the mend is the same
         raise BackendError(
@@ -131,9 +138,14 @@ def load_pipeline(
 
 
 def _load_lora(pipe: Any, lora: Lora) -> None:
+    foreign.check_adapter(lora.file)
     try:
         pipe.load_lora_weights(
-            str(lora.file.parent), weight_name=lora.file.name, adapter_name="lora", local_files_only=True
+            str(lora.file.parent),
+            weight_name=lora.file.name,
+            adapter_name="lora",
+            local_files_only=True,
+            use_safetensors=True,
         )
         pipe.set_adapters(["lora"], [lora.weight])
     except Exception as error:
@@ -266,16 +278,46 @@ def quiet(diffusers: Any) -> None:
         pass
 
 
-def weights_sha256(folder: Path, lora: Lora | None) -> str:
-    """Over names and contents of weights and configs, so that a copy elsewhere is the same model."""
-    files = sorted(p for p in folder.rglob("*") if p.suffix in {".safetensors", ".json", ".txt"} and p.is_file())
-    if lora is not None:
-        files.append(lora.file)
+def file_stamps(folder: Path, lora: Lora | None, checkpoint: Path | None = None) -> dict[str, FileStamp]:
+    """The files of a model as they are now, to be set beside those that are hashed later. Raises BackendError."""
+    return foreign.stamps(_files(folder, lora, checkpoint))
+
+
+def _files(folder: Path, lora: Lora | None, checkpoint: Path | None) -> list[tuple[str, Path]]:
+    files = foreign.read_files(folder, lora.file if lora else None)
+    return files + ([("checkpoint", checkpoint)] if checkpoint is not None else [])
+
+
+def weights_sha256(
+    folder: Path,
+    lora: Lora | None,
+    *,
+    checkpoint: Path | None = None,
+    loaded: Mapping[str, FileStamp] | None = None,
+) -> str:
+    """Over names and contents of weights and configs, so that a copy elsewhere is the same model.
+
+    Parameters
+    ----------
+    checkpoint
+        The file whose weights take the place of the folder's.
+    loaded
+        The files as they were when the model was loaded.
+
+    Raises
+    ------
+    BackendError
+        A file is another one than that which was loaded.
+    """
     digest = hashlib.sha256()
-    for path in files:
-        name = path.relative_to(folder).as_posix() if path.is_relative_to(folder) else "lora"
+    for name, path in foreign.read_files(folder, lora.file if lora else None):
         digest.update(f"{name}\0{_sha256(path)}\n".encode())
-    return digest.hexdigest()
+    found = digest.hexdigest() if checkpoint is None else with_checkpoint(digest.hexdigest(), checkpoint)
+    if loaded is not None and file_stamps(folder, lora, checkpoint) != dict(loaded):
+        raise BackendError(
+            f"stable-diffusion: files of {folder} were changed while they were in use. Repeat the command"
+        )
+    return found
 
 
 def public_name(model: str) -> str:
