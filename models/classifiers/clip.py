@@ -188,7 +188,15 @@ class ClipEncoder:
 
         if self._weights.config is not None:
             return self._weights.config.tokenizer()
-        return open_clip.get_tokenizer(self._weights.name)
+        try:
+            return open_clip.get_tokenizer(self._weights.name)
+        except Exception as error:  # whatever a hub client raises where it is cut off
+            raise ClassifierError(
+                f"the tokenizer of {self._weights.name} is not on this machine, and cannot be downloaded ({type(error).__name__}). On one "
+                f"with access to the model hub run  python -c \"import open_clip; open_clip.get_tokenizer('{self._weights.name}')\"  and "
+                "copy its cache folder (HF_HOME, by default ~/.cache/huggingface) here; or use a folder in open_clip's own format that "
+                "holds the tokenizer's files"
+            ) from None
 
     @torch.inference_mode()
     def text_matrix(self, attributes: AttributeSet) -> dict[str, FloatArray]:
@@ -317,13 +325,14 @@ class ClipClassifier(OverClip):
         attributes: AttributeSet,
         model: str | None,
         pretrained: str | None,
+        tag: str | None = None,
         device: str = "auto",
         dtype: str = "auto",
         people: PeopleFinder | None = None,
     ) -> None:
         self._attributes = attributes
         self.people = people
-        weights = clip_weights.resolve(model=model, pretrained=pretrained)
+        weights = clip_weights.resolve(model=model, pretrained=pretrained, tag=tag)
         self._encoder = ClipEncoder(weights=weights, device=device, dtype=dtype)
         self._text = self._encoder.text_matrix(attributes)
         self._encoder.to_device()

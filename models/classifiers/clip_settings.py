@@ -21,6 +21,8 @@ class OverClipConfig(ClassifierSettings):
     """Architecture, such as ViT-L-14; not needed where `pretrained` is a folder in open_clip's own format."""
     pretrained: FolderOrName | None = None
     """A pretrained tag of open_clip (such as openai), a folder, or a .safetensors file."""
+    tag: str | None = None
+    """The pretrained tag whose weights a .safetensors file holds: activation and preprocessing are the tag's."""
     device: str = "auto"
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
     people: PeopleConfig = NoDetectorConfig()
@@ -44,7 +46,7 @@ class OverClipConfig(ClassifierSettings):
         return f"{weights.architecture}, weights {weights.weights}"
 
     def _weights(self) -> clip_weights.ClipWeights:
-        return clip_weights.resolve(model=self.model, pretrained=self.pretrained, download=False)
+        return clip_weights.resolve(model=self.model, pretrained=self.pretrained, tag=self.tag, download=False)
 
     def without_detector(self) -> Self:
         return self.model_copy(update={"people": NoDetectorConfig()})
@@ -62,6 +64,7 @@ class ClipConfig(OverClipConfig):
             attributes=attributes,
             model=self.model,
             pretrained=self.pretrained,
+            tag=self.tag,
             device=self.device,
             dtype=self.dtype,
             people=self.people.finder(),

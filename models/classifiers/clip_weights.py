@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import json
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -79,7 +80,7 @@ class ToBeDownloadedError(ClassifierError):
         """What downloads them beforehand, for a shell."""
 
 
-def resolve(*, model: str | None, pretrained: str | None, download: bool = True) -> ClipWeights:
+def resolve(*, model: str | None, pretrained: str | None, tag: str | None = None, download: bool = True) -> ClipWeights:
     """Locate the weights of `model` / `pretrained`.
 
     `pretrained` is a folder in open_clip's own format (also written `local-dir:FOLDER`), a .safetensors file, or a pretrained tag
@@ -87,6 +88,8 @@ def resolve(*, model: str | None, pretrained: str | None, download: bool = True)
 
     Parameters
     ----------
+    tag
+        The pretrained tag whose weights a .safetensors file holds: its activation and preprocessing are the tag's.
     download
         Whether the weights of a tag may be fetched from the model hub where they are not in its cache.
 
@@ -107,10 +110,15 @@ def resolve(*, model: str | None, pretrained: str | None, download: bool = True)
     path = Path(text).expanduser()
     path = resources.locate(path) or path
     named_as_path = text != pretrained or "/" in text or "\\" in text or text.startswith((".", "~"))
+    if tag is not None and not path.is_file():
+        raise ClassifierError(
+            "classifier.tag: it says which tag's weights a .safetensors file holds, and classifier.pretrained names no file. Leave it "
+            "out, or name the tag in classifier.pretrained"
+        )
     if path.is_dir():
         return _from_folder(path)
     if path.is_file():
-        return _from_file(path, model)
+        return _from_file(path, model, tag)
     if named_as_path:
         raise ClassifierError(
             f"classifier.pretrained: no such folder or file: {path}. Give a folder that holds {CONFIG_NAME} and "
@@ -137,14 +145,38 @@ def _from_folder(folder: Path) -> ClipWeights:
     )
 
 
-def _from_file(path: Path, model: str | None) -> ClipWeights:
+def _from_file(path: Path, model: str | None, tag: str | None) -> ClipWeights:
     if path.suffix != ".safetensors":
         raise ClassifierError(
             f"{path}: weights must be .safetensors; a pickled checkpoint can run code when it is read"
         )
-    return ClipWeights(
-        name=_architecture(model), architecture=_architecture(model), weights=path, tag=None, overrides={}
+    name = _architecture(model)
+    overrides = (
+        _overrides(_tag_config(name, tag, "classifier.tag")) if tag is not None else _common_overrides(path, name)
     )
+    return ClipWeights(name=name, architecture=name, weights=path, tag=tag, overrides=overrides)
+
+
+def _common_overrides(path: Path, name: str) -> dict[str, Any]:
+    """What belongs to a file whose tag was not said: what all tags of the architecture share, and its own where it has none.
+
+    Weights do not tell the activation or the preprocessing that they were trained with, and with another they give other
+    probabilities that look like any.
+    """
+    import open_clip
+
+    kinds: dict[str, list[str]] = {}
+    for tag in open_clip.list_pretrained_tags_by_model(name):
+        settings = json.dumps(_overrides(open_clip.get_pretrained_cfg(name, tag)), sort_keys=True, default=list)
+        kinds.setdefault(settings, []).append(tag)
+    if len(kinds) > 1:
+        groups = "; ".join(", ".join(tags) for tags in kinds.values())
+        raise ClassifierError(
+            f"{path}: weights of {name} differ by their tag in activation or preprocessing, and a file does not say which it has. Name "
+            f"the tag that these are of: --set classifier.tag=TAG . Alike are: {groups}"
+        )
+    found: dict[str, Any] = json.loads(next(iter(kinds))) if kinds else {}
+    return found
 
 
 def _architecture(model: str | None) -> str:
@@ -163,26 +195,37 @@ def _architecture(model: str | None) -> str:
     )
 
 
-def _from_tag(model: str | None, tag: str, *, download: bool) -> ClipWeights:
+def _tag_config(name: str, tag: str, key: str) -> dict[str, Any]:
+    """open_clip's entry of a tag. Raises ClassifierError, naming `key`, where the architecture has no such tag."""
     import open_clip
 
-    name = _architecture(model)
+    config: dict[str, Any] = open_clip.get_pretrained_cfg(name, tag)
+    if config:
+        return config
     tags = open_clip.list_pretrained_tags_by_model(name)
-    config = open_clip.get_pretrained_cfg(name, tag)
-    if not config:
-        close = difflib.get_close_matches(tag, tags, n=1)
-        raise ClassifierError(
-            f"classifier.pretrained: {name} has no pretrained tag {tag!r} (and there is no such folder). "
-            + (f"Did you mean {close[0]!r}? " if close else "")
-            + f"Tags of {name}: {', '.join(tags) or 'none'}"
-        )
-    weights = _cached(config) or _download(name, tag, config, allowed=download)
+    close = difflib.get_close_matches(tag, tags, n=1)
+    raise ClassifierError(
+        f"{key}: {name} has no pretrained tag {tag!r} (and there is no such folder). "
+        + (f"Did you mean {close[0]!r}? " if close else "")
+        + f"Tags of {name}: {', '.join(tags) or 'none'}"
+    )
+
+
+def _overrides(config: dict[str, Any]) -> dict[str, Any]:
+    """Activation and preprocessing of a tag's entry, as keyword arguments of open_clip's factory."""
     overrides: dict[str, Any] = {"force_quick_gelu": bool(config.get("quick_gelu", False))}
     for ours, theirs in (("image_mean", "mean"), ("image_std", "std"), ("image_interpolation", "interpolation"),
                          ("image_resize_mode", "resize_mode")):  # fmt: skip
         if config.get(theirs) is not None:
             overrides[ours] = config[theirs]
-    return ClipWeights(name=name, architecture=name, weights=weights, tag=tag, overrides=overrides)
+    return overrides
+
+
+def _from_tag(model: str | None, tag: str, *, download: bool) -> ClipWeights:
+    name = _architecture(model)
+    config = _tag_config(name, tag, "classifier.pretrained")
+    weights = _cached(config) or _download(name, tag, config, allowed=download)
+    return ClipWeights(name=name, architecture=name, weights=weights, tag=tag, overrides=_overrides(config))
 
 
 def _hub_location(config: dict[str, Any]) -> tuple[str, tuple[str, ...]]:

@@ -131,6 +131,7 @@ class LinearProbeClassifier(OverClip):
         probe: str,
         model: str | None,
         pretrained: str | None,
+        tag: str | None = None,
         device: str = "auto",
         dtype: str = "auto",
         people: PeopleFinder | None = None,
@@ -140,7 +141,7 @@ class LinearProbeClassifier(OverClip):
         self._attributes = attributes
         self.people = people
         self._encoder = ClipEncoder(
-            weights=clip_weights.resolve(model=model, pretrained=pretrained), device=device, dtype=dtype
+            weights=clip_weights.resolve(model=model, pretrained=pretrained, tag=tag), device=device, dtype=dtype
         )
         self._probe.check(attributes, self._encoder.identity)
         self._text = self._encoder.text_matrix(attributes)

@@ -28,6 +28,7 @@ class LinearProbeConfig(OverClipConfig):
             probe=self.probe,
             model=self.model,
             pretrained=self.pretrained,
+            tag=self.tag,
             device=self.device,
             dtype=self.dtype,
             people=self.people.finder(),
