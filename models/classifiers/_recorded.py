@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from allfour.border import read_json
 from allfour.errors import ClassifierError
 
 Row = tuple[str, Mapping[str, Any]]
@@ -85,7 +85,7 @@ def _of_lines(file: Path, text: str) -> Iterator[Row]:
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
+            row = read_json(line)
         except (ValueError, RecursionError) as error:
             raise ClassifierError(f"{file}: line {number}: not JSON: {str(error)[:100]}") from None
         people = row.get("people") if isinstance(row, dict) else None

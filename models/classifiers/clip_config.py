@@ -15,6 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from allfour.border import read_json
 from allfour.errors import ClassifierError
 
 CONFIG_NAME = "open_clip_config.json"
@@ -173,7 +174,7 @@ class FolderConfig:
         try:
             if len(data) > _MAX_CONFIG_BYTES:
                 raise ValueError(f"it is larger than {_MAX_CONFIG_BYTES:,} bytes")
-            parsed = json.loads(data)
+            parsed = read_json(data)
             if not isinstance(parsed, dict) or not isinstance(parsed.get("model_cfg"), dict):
                 raise ValueError("model_cfg is no mapping")
         except (ValueError, RecursionError) as error:
@@ -289,7 +290,7 @@ class FolderConfig:
             if not path.is_file():
                 continue
             try:
-                parsed = json.loads(path.read_bytes())
+                parsed = read_json(path.read_bytes())
             except (OSError, ValueError, RecursionError) as error:
                 raise ClassifierError(f"{path}: cannot be read: {error}") from None
             if not isinstance(parsed, dict):

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from allfour import resources
+from allfour.border import read_json
 from allfour.errors import ClassifierError
 from allfour.models.attributes import PRESENCE, AttributeSet
 from allfour.models.classifiers import clip_weights
@@ -68,10 +69,10 @@ class Probe:
                 metadata = file.metadata() or {}
                 if metadata.get("format") != FORMAT:
                     raise ValueError(f"its format is {metadata.get('format')!r}, not {FORMAT!r}")
-                labels = {name: tuple(words) for name, words in json.loads(metadata["labels"]).items()}
+                labels = {name: tuple(words) for name, words in read_json(metadata["labels"]).items()}
                 weights = {name: file.get_tensor(f"{name}.weight") for name in labels}
                 biases = {name: file.get_tensor(f"{name}.bias") for name in labels}
-                return cls(labels=labels, weights=weights, biases=biases, encoder=json.loads(metadata["encoder"]))
+                return cls(labels=labels, weights=weights, biases=biases, encoder=read_json(metadata["encoder"]))
         except FileNotFoundError:
             raise ClassifierError(
                 f"classifier.probe: no such file: {path}. Fit one with `allfour calibrate DATASET --config CONFIG --fit-probe {path}`"

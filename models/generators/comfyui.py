@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from allfour.border import read_json
 from allfour.errors import BackendError
 from allfour.models.generators._local import http
 from allfour.models.generators._local.http import LocalServer, ServerError
@@ -114,7 +115,7 @@ class Workflow:
 
     def _load(self) -> dict[str, Any]:
         try:
-            parsed = json.loads(Path(on_disk(self._name)).read_bytes())
+            parsed = read_json(Path(on_disk(self._name)).read_bytes())
         except (OSError, ValueError, RecursionError) as error:
             raise BackendError(
                 f"generator.workflow: {self._name} cannot be read: {type(error).__name__}: {error}"
@@ -281,7 +282,7 @@ def _unmet(number: str, node: Mapping[str, Any], known: Any) -> tuple[str, str] 
 def _node_errors(error: ServerError) -> str:
     """What ComfyUI says of a workflow that it does not take."""
     try:
-        parsed = json.loads(error.body)
+        parsed = read_json(error.body)
         found = [
             f"node {number} ({e.get('class_type')}): {', '.join(str(x.get('details') or x.get('message')) for x in e.get('errors', []))}"
             for number, e in (parsed.get("node_errors") or {}).items()

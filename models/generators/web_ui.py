@@ -5,7 +5,6 @@ AUTOMATIC1111's, and the forks that kept its API (Forge, SD.Next). How to set it
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from allfour.border import read_json
 from allfour.errors import BackendError
 from allfour.models.generators._local.http import LocalServer, ServerError
 from allfour.models.generators._local.images import attempt, outcome_of
@@ -210,7 +210,7 @@ class WebUI:
 def _info(text: object) -> dict[str, Any]:
     """What the server tells of an image that is worth keeping."""
     try:
-        parsed = json.loads(text) if isinstance(text, str) else text
+        parsed = read_json(text) if isinstance(text, str) else text
     except ValueError:
         parsed = None
     if not isinstance(parsed, dict):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from pydantic import ValidationError
 
+from allfour.border import read_json
 from allfour.errors import RunFolderError
 from allfour.files import read_regular
 from allfour.pipeline.run.folder import RunFolder, fingerprint, write_json
@@ -81,7 +81,7 @@ class KeptAnalysis:
         """
         path = run.path / self.file
         try:
-            found = json.loads(read_regular(path))
+            found = read_json(read_regular(path))
             if found["format"] != self.format or "basis" not in found:
                 raise ValueError("not of this version's format")
         except FileNotFoundError:

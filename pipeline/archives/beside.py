@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import re
 import unicodedata
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from allfour.border import read_json
 from allfour.pipeline.archives.captions import prompt_in_object
 from allfour.pipeline.archives.columns import PATH_NAMES, PROMPT_NAMES, pick
 from allfour.pipeline.archives.kinds import IMAGE_EXTENSIONS, extension
@@ -101,9 +101,9 @@ def _csv_rows(text: str, name: str) -> Iterator[tuple[str | None, str | None]]:
 
 def _json_rows(text: str) -> Iterator[tuple[str | None, str | None]]:
     try:
-        values = json.loads(text)
+        values = read_json(text)
     except ValueError:
-        values = [json.loads(line) for line in text.splitlines() if line.strip()]
+        values = [read_json(line) for line in text.splitlines() if line.strip()]
     if isinstance(values, dict) and any(extension(str(key)) in IMAGE_EXTENSIONS for key in values):
         for key, value in values.items():
             yield str(key), _prompt_in(value)

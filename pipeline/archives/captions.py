@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from allfour.border import read_json
 from allfour.pipeline.archives.dialects import has_settings, prompt_in_parameters
 from allfour.pipeline.archives.text import is_nothing
 
@@ -63,6 +64,6 @@ def _loaded(text: str) -> Any:
     if not text.startswith(("{", "[", '"')):
         return None
     try:
-        return json.loads(text)
+        return read_json(text)
     except (ValueError, RecursionError):
         return None

@@ -14,11 +14,11 @@ have different texts, there is no prompt.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from allfour.border import read_json
 from allfour.pipeline.archives.comfy_text import (
     Graph,
     Node,
@@ -69,7 +69,7 @@ def _loaded(text: str | None) -> Any:
     if text is None or len(text) > MAX_GRAPH_CHARS:
         return None
     try:
-        return json.loads(text)
+        return read_json(text)
     except (ValueError, RecursionError):
         return None
 

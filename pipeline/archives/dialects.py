@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from allfour.border import read_json
 from allfour.pipeline.archives.carriers import Carried
 from allfour.pipeline.archives.comfy import UNFOLLOWED, is_graph, is_workflow, prompt_in_graph
 
@@ -387,6 +388,6 @@ def _loaded(text: str) -> Any:
     if len(text) > MAX_JSON_CHARS:
         return None
     try:
-        return json.loads(text)
+        return read_json(text)
     except (ValueError, RecursionError):
         return None

@@ -20,6 +20,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from allfour.border import read_json
 from allfour.errors import ArchiveError
 from allfour.pipeline.archives.base import INDEX_STRIDE, ArchivedImage, ArchiveItem, ArchiveSummary, Shard
 from allfour.pipeline.archives.columns import PATH_NAMES, PROMPT_NAMES, pick, suggestion, whole_number
@@ -301,7 +302,7 @@ class ManifestSource:
             if not text.strip():
                 continue
             try:
-                value = json.loads(text)
+                value = read_json(text)
             except (ValueError, RecursionError) as error:
                 raise self._error(lines.last_line, f"is no JSON ({error})") from None
             if not isinstance(value, dict):

@@ -7,12 +7,12 @@ bits, the text. Whether the mark is there is told from the first column alone, w
 from __future__ import annotations
 
 import io
-import json
 import zlib
 
 import numpy as np
 from PIL import Image
 
+from allfour.border import read_json
 from allfour.pipeline.archives.decoding import MAX_PIXELS
 
 _MARK_BITS = 120
@@ -99,7 +99,7 @@ def _unhidden(bits: np.ndarray) -> str | None:
 
 def _keyed(text: str) -> dict[str, str]:
     try:
-        value = json.loads(text)
+        value = read_json(text)
     except (ValueError, RecursionError):
         return {"parameters": text}
     if not isinstance(value, dict):

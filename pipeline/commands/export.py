@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
+from allfour.border import read_json
 from allfour.errors import ConfigError
 from allfour.models.attributes import PRESENCE
 from allfour.pipeline.archives import open_source
@@ -65,7 +66,7 @@ def evaluate_gates(run: Path, gates: Sequence[Gate]) -> list[GateResult]:
         It is no measured run, or a gate's path leads to no number of it.
     """
     _metrics(run)  # which says in one sentence what is wrong with the file
-    document = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
+    document = read_json((run / "metrics.json").read_text(encoding="utf-8"))
     return [evaluate(gate, document) for gate in gates]
 
 

@@ -21,6 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import ValidationError
 
+from allfour.border import read_json
 from allfour.errors import ConfigError
 from allfour.files import read_regular
 from allfour.models.generators.base import GenerationRequest
@@ -313,7 +314,7 @@ def _generator_of_ranks(run: RunFolder) -> Any:
     """The generator that ranks recorded, of a run that has no header yet."""
     for path in sorted(run.ranks_folder.glob("rank-*.json")):
         try:
-            return json.loads(path.read_text(encoding="utf-8")).get("generator")
+            return read_json(path.read_text(encoding="utf-8")).get("generator")
         except (OSError, ValueError, AttributeError):
             continue
     return None

@@ -11,7 +11,6 @@ import base64
 import contextlib
 import hashlib
 import io
-import json
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
@@ -25,6 +24,7 @@ import pyarrow.dataset as ds
 from PIL import Image
 from pydantic import ValidationError
 
+from allfour.border import read_json
 from allfour.pipeline.archives import ArchiveOptions, Budget, fetch
 from allfour.pipeline.archives.decoding import UnreadableImage, decode
 from allfour.pipeline.archives.remote import scheme_of
@@ -260,7 +260,7 @@ def _shrink(data: bytes, edge: int, quality: int) -> Picture | None:
 def _place(run_dir: Path) -> _Place:
     """Where the images of a run lie, by its header; as the defaults where that says nothing."""
     try:
-        header = json.loads((run_dir / "run.json").read_bytes())
+        header = read_json((run_dir / "run.json").read_bytes())
     except (OSError, ValueError):
         header = None
     source, config = _part(header, "source"), _part(header, "config")

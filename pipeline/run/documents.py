@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
+from allfour.border import read_json
 from allfour.errors import RunFolderError
 from allfour.files import read_regular
 from allfour.pipeline.run.header import Header
@@ -49,7 +49,7 @@ def _checked(kind: type[_Document], path: Path, *, mend: str) -> _Document:
 
 def _read(path: Path) -> Any:
     try:
-        return json.loads(read_regular(path))
+        return read_json(read_regular(path))
     except FileNotFoundError:
         raise ReportError(
             f"{path.name} is missing in {path.parent}: the run's earlier stages are not done; "

@@ -26,6 +26,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 import allfour
+from allfour.border import read_json
 from allfour.errors import ConfigError
 from allfour.files import read_regular
 from allfour.pipeline.run import locks
@@ -135,7 +136,7 @@ def sweep_temp_files(folder: Path) -> None:
     Only names that `atomic_file` gives, only where a run writes, and nothing at all in a folder that is no run: it may be anybody's.
     """
     try:
-        header = json.loads(read_regular(folder / "run.json"))
+        header = read_json(read_regular(folder / "run.json"))
     except (OSError, ValueError, RecursionError):
         return
     if not isinstance(header, dict) or header.get("format") != FORMAT:
@@ -245,7 +246,7 @@ class RunFolder:
             seen = self._state()
             if self._header is not None and self._header[0] == seen:
                 return copy.deepcopy(self._header[1])
-            header = json.loads(read_regular(self.header_path))
+            header = read_json(read_regular(self.header_path))
         except FileNotFoundError:
             return {}
         except (OSError, ValueError) as error:
@@ -378,6 +379,6 @@ class Journal:
 
 def _json_or_none(line: bytes) -> Any:
     try:
-        return json.loads(line)
+        return read_json(line)
     except (ValueError, RecursionError):
         return None

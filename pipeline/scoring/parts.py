@@ -11,7 +11,6 @@ count back, whatever became of the shard. So what the file counts is workers tha
 from __future__ import annotations
 
 import contextlib
-import json
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from allfour.border import read_json
 from allfour.pipeline.archives.base import Shard
 from allfour.pipeline.run.columns import IMAGES_SCHEMA, SCORES_SCHEMA
 from allfour.pipeline.run.folder import RunFolder, atomic_file, fingerprint, write_json, write_table
@@ -201,7 +201,7 @@ def read_embeddings(path: Path) -> pa.Table:
 
 def _read(path: Path) -> dict[str, Any] | None:
     with contextlib.suppress(OSError, ValueError):
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = read_json(path.read_text(encoding="utf-8"))
         if isinstance(found, dict):
             return found
     return None

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from allfour.border import read_json
 from allfour.errors import BackendError
 from allfour.models.files import FileStamp
 
@@ -187,7 +188,7 @@ def _document(path: Path) -> dict[str, Any]:
             data = file.read(_MAX_DOCUMENT_BYTES + 1)
         if len(data) > _MAX_DOCUMENT_BYTES:
             raise ValueError("it is too large")
-        parsed = json.loads(data)
+        parsed = read_json(data)
     except (OSError, ValueError, RecursionError) as error:
         raise BackendError(f"stable-diffusion: cannot load {path}: {error}") from None
     if not isinstance(parsed, dict):
@@ -222,7 +223,7 @@ def check_adapter(path: Path) -> None:
     try:
         with safe_open(path, framework="numpy") as file:
             raw = (file.metadata() or {}).get("lora_adapter_metadata")
-        metadata = json.loads(raw) if raw else {}
+        metadata = read_json(raw) if raw else {}
         if not isinstance(metadata, dict):
             raise ValueError("its metadata is no mapping")
     except Exception as error:  # safetensors raises its own type for a damaged file

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
+from allfour.border import read_json
 from allfour.errors import BackendError
 from allfour.models.generators._openai.answers import read_error
 from allfour.models.generators._openai.bytes_check import MAX_IMAGE_BYTES
@@ -102,7 +103,7 @@ class LocalServer:
 
     def _json(self, path: str, data: bytes) -> Any:
         try:
-            return json.loads(data)
+            return read_json(data)
         except (ValueError, RecursionError):
             raise ServerError(f"{self.base_url}{path} answered with no JSON") from None
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import email.utils
 import html
-import json
 import math
 import re
 import time
@@ -12,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from allfour.border import read_json
 from allfour.models.generators._openai.moderation import flagged, moderation_code, normal, withheld_item
 from allfour.models.generators._openai.secrets import Scrubber
 
@@ -84,7 +84,7 @@ class Answer:
 def read_error(body: bytes, content_type: str = "") -> ServerError:
     """The error in `body`: in `error` or `detail` (object, text or list of them), in `message`, or as HTML or text."""
     try:
-        parsed = json.loads(body)
+        parsed = read_json(body)
     except (ValueError, RecursionError):
         return ServerError(_plain(body, content_type))
     return _error_in(parsed) or ServerError(_plain(body, content_type))
@@ -240,7 +240,7 @@ def _span(seconds: float) -> str:
 
 def _parsed(body: bytes) -> object:
     try:
-        return json.loads(body)
+        return read_json(body)
     except (ValueError, RecursionError):
         return None
 
@@ -252,7 +252,7 @@ def read_answer(body: bytes, content_type: str = "") -> Answer:
         BadAnswerError: not JSON, or JSON without a list of images and without an error.
     """
     try:
-        parsed = json.loads(body)
+        parsed = read_json(body)
     except (ValueError, RecursionError):
         raise BadAnswerError(f"the answer is not JSON but {_plain(body, content_type)}") from None
     if not isinstance(parsed, Mapping):

@@ -211,6 +211,7 @@ class Asker:
         shown_id = self._scrub(request_id, limit=120) if request_id else None
         pairs = list(zip(group.requests, answer.items, strict=False))  # more entries than asked for are left alone
         details = {**self._scrub.deep(dict(answer.details)), "request_id": shown_id}
+        usage = None if answer.usage is None else self._scrub.deep(dict(answer.usage))
         ready: list[Outcome] = []
         to_fetch: list[tuple[GenerationRequest, Item]] = []
         if answer.withheld is not None:
@@ -229,7 +230,7 @@ class Asker:
         assert call.open_attempt is not None
         self._ledger.settle(
             call.open_attempt,
-            Settlement(billed, f"surplus_{came - billed}" if came > billed else None, shown_id, answer.usage),
+            Settlement(billed, f"surplus_{came - billed}" if came > billed else None, shown_id, usage),
             [(fingerprint(self._identity, o.request), o) for o in ready],
         )
         call.open_attempt = None

@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from allfour.border import read_json
 from allfour.errors import BackendError
 from allfour.models.generators._openai.settings import NANO
 from allfour.models.generators.base import Generated, GenerationRequest, Outcome, Refused
@@ -219,7 +220,7 @@ class Ledger:
                 "SELECT outcome, data FROM kept WHERE fingerprint=? AND prompt_id=? AND image_index=?",
                 (fingerprint, request.prompt_id, request.index),
             ).fetchone()
-        return None if row is None else _outcome(request, json.loads(row[0]), row[1])
+        return None if row is None else _outcome(request, read_json(row[0]), row[1])
 
     def release(self, fingerprint: str, request: GenerationRequest) -> None:
         """Forget the kept outcome of `request`: the caller has it."""

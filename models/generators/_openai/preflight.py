@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import datetime as dt
 import difflib
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
 
+from allfour.border import read_json
 from allfour.models.generators._openai.answers import read_error
 from allfour.models.generators._openai.secrets import Scrubber
 from allfour.models.generators._openai.settings import SHUTDOWN_BY_PROVIDER, Settings
@@ -99,7 +99,7 @@ def _ask(client: Any, settings: Settings, scrub: Scrubber) -> Preflight:
     quick = client.with_options(max_retries=min(1, settings.max_retries), timeout=min(15.0, settings.timeout))
     try:
         raw = quick.models.with_raw_response.list()
-        listed = _listed(json.loads(raw.http_response.content))
+        listed = _listed(read_json(raw.http_response.content))
     except openai.APIStatusError as error:
         return _listing_failed(error, settings, scrub)
     except openai.APIConnectionError as error:
@@ -170,7 +170,7 @@ def _listed(parsed: object) -> list[Mapping[str, Any]] | None:
 def _single(client: Any, model: str) -> Mapping[str, Any] | None:
     """The model's own entry: some servers list a part of what they serve."""
     try:
-        parsed = json.loads(client.models.with_raw_response.retrieve(model).http_response.content)
+        parsed = read_json(client.models.with_raw_response.retrieve(model).http_response.content)
     except Exception:
         return None
     return parsed if isinstance(parsed, Mapping) and same_model(parsed.get("id"), model) else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import re
 from collections.abc import Mapping
@@ -20,6 +21,16 @@ _SHORTEST = 6
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]+")
 
 
+def _forms(secret: str) -> set[str]:
+    """A secret as it may be spelled: itself, in an address, and in base64 of either alphabet, also behind a colon without a user."""
+    coded = {
+        encode(text.encode()).decode().rstrip("=")
+        for text in (secret, f":{secret}")
+        for encode in (base64.b64encode, base64.urlsafe_b64encode)
+    }
+    return {secret, quote(secret, safe=""), *coded}
+
+
 class Scrubber:
     """Makes text that came from outside fit for a message: no key, no control characters, bounded length."""
 
@@ -28,7 +39,7 @@ class Scrubber:
     def __init__(self, *secrets: str | None) -> None:
         self.__secrets = tuple(
             sorted(
-                {form for s in secrets if s and len(s) >= _SHORTEST for form in (s, quote(s, safe=""))},
+                {form for s in secrets if s and len(s) >= _SHORTEST for form in _forms(s)},
                 key=len,
                 reverse=True,
             )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from allfour.border import read_json
 from allfour.errors import ConfigError
 from allfour.pipeline import words
 from allfour.pipeline.analyses.review.agreement import agreements
@@ -147,7 +147,7 @@ REVIEW = _Review()
 def _read_document(run: RunFolder) -> dict[str, Any]:
     path = run.path / REVIEW.file
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = read_json(path.read_text(encoding="utf-8"))
         if document["format"] == FORMAT and all({"id", "scores", "answers"} <= set(s) for s in document["samples"]):
             return dict(document)
         raise ValueError("not of this version's format")

@@ -11,7 +11,6 @@ any set whether all its images agree.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from allfour.border import read_json
 from allfour.errors import ConfigError
 from allfour.models.attributes import AttributeSet
 from allfour.pipeline.config import RunConfig, recorded_config, validate
@@ -325,7 +325,7 @@ def plan_path(run: RunFolder, identity: str) -> Path:
 def read_plan(run: RunFolder, identity: str) -> dict[str, Any] | None:
     """A sample that was drawn from this run, or None."""
     try:
-        plan = json.loads(plan_path(run, identity).read_text(encoding="utf-8"))
+        plan = read_json(plan_path(run, identity).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
     return plan if isinstance(plan, dict) and plan.get("format") == FORMAT and plan.get("id") == identity else None

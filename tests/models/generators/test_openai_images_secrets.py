@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import logging
 import traceback
@@ -12,6 +13,7 @@ import pytest
 
 from allfour.errors import BackendError
 from allfour.models.generators._openai.secrets import REDACTED, Scrubber, read_key
+from allfour.models.generators.base import Failed, Generated
 from tests.loopback_image_server import Fault, png
 from tests.models.generators.hosted_helpers import KEY_ENV, LoopbackImageServer, kinds, make, requests
 
@@ -128,3 +130,38 @@ def test_scrubber() -> None:
     assert len(scrub("x" * 1000)) == 300
     assert Scrubber("none")("there is none") == "there is none"  # a placeholder is no secret
     assert scrub.deep({"a": [SECRET, 1, None]}) == {"a": [REDACTED, 1, None]}
+
+
+def test_the_key_in_names_of_a_usage_report_and_in_base64(server: LoopbackImageServer, tmp_path: Path) -> None:
+    coded = base64.b64encode(SECRET.encode()).decode()
+    image = {"url": server.origin + "/files/x", "revised_prompt": f"a nurse {coded}"}
+    server.files["/files/x"] = png("x", 8)
+    body = {"data": [image], "usage": {SECRET: 1, "tokens": {f"of {coded.rstrip('=')}": 2}}, "model": coded}
+    server.plan = lambda asked: Fault("raw", status=200, body=body)
+    stream = make(server, ledger_path=tmp_path / "ledger.sqlite").generate(requests(1, 1))
+    text = repr(next(stream))
+    stream.close()
+    for form in (SECRET, SECRET[:20], coded.rstrip("=")):
+        assert form not in text
+        assert form.encode() not in everything(tmp_path)
+
+
+def test_lone_surrogates_and_nul_end_no_paid_run(server: LoopbackImageServer, tmp_path: Path) -> None:
+    bad = "caf\ud800\x00"
+    image = {"url": server.origin + "/files/x", "revised_prompt": bad}
+    server.files["/files/x"] = png("x", 8)
+    body = {"data": [image], "model": bad, "size": bad, "usage": {bad: 1}}
+    answers = [
+        Fault("raw", status=200, body=body),
+        Fault("raw", status=400, body={"error": {"message": bad, "code": bad}}),
+    ]
+    server.plan = lambda asked: answers.pop(0)
+    found = list(make(server, max_retries=0, ledger_path=tmp_path / "l.sqlite").generate(requests(1, 2)))
+    assert kinds(found) == {"Generated": 1, "Failed": 1}
+    for outcome in found:
+        assert isinstance(outcome, Failed | Generated)
+        said = outcome.error if isinstance(outcome, Failed) else repr([outcome.revised_prompt, outcome.details])
+        assert "caf" in said
+        assert "\\ud800" not in said
+        assert "\\x00" not in said
+        said.encode("utf-8")
