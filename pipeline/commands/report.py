@@ -11,12 +11,13 @@ from allfour.pipeline.analyses.listing import with_analyses
 from allfour.pipeline.analyses.second_opinion import write_second_opinion
 from allfour.pipeline.commands.job import Job, RunSummary
 from allfour.pipeline.commands.progress import Reporter
-from allfour.pipeline.config import load_reference
+from allfour.pipeline.config import load_reference, load_word_lists
 from allfour.pipeline.metrics.calibration import Calibration, run_calibration_of
 from allfour.pipeline.metrics.compute import METRICS_VERSION, compute_metrics
 from allfour.pipeline.metrics.headline import with_headline
 from allfour.pipeline.metrics.scenes import scene_notes, scenes_of_run
 from allfour.pipeline.metrics.tallies import sure_counts, tally
+from allfour.pipeline.metrics.withheld import withheld_of_run
 from allfour.pipeline.report import write_report
 from allfour.pipeline.report.exports import write_prompts_csv
 from allfour.pipeline.report.prose import of_an_archive
@@ -97,7 +98,11 @@ def measure(job: Job) -> Metrics:
         confidence=config.statistics.confidence,
     )
     notes = [*([unfit] if unfit is not None else []), *scene_notes(scenes)]
-    metrics = with_analyses(metrics.model_copy(update={"group_scenes": scenes}).noted(*notes), run)
+    words = load_word_lists(config.rewriting.file)
+    withheld = withheld_of_run(run, counted.prompts, words, confidence=config.statistics.confidence)
+    metrics = with_analyses(
+        metrics.model_copy(update={"group_scenes": scenes, "withheld": withheld}).noted(*notes), run
+    )
     metrics = with_headline(metrics)
     _write(run, metrics)
     stage = fingerprint(METRICS_VERSION, header.get("stages", {}).get("scores", {}).get("fingerprint"))

@@ -14,6 +14,7 @@ from allfour.pipeline.config.blocks import (
     RunConfig,
     ScoringConfig,
     StatisticsConfig,
+    WordLists,
 )
 from allfour.pipeline.config.checked_yaml import read_yaml, validate
 from allfour.pipeline.config.loading import (
@@ -22,6 +23,7 @@ from allfour.pipeline.config.loading import (
     load_config,
     load_prompts,
     load_reference,
+    load_word_lists,
     recorded_config,
 )
 from allfour.pipeline.config.paths import resolve_path
@@ -40,11 +42,13 @@ __all__ = [
     "RunConfig",
     "ScoringConfig",
     "StatisticsConfig",
+    "WordLists",
     "apply_overrides",
     "load_attributes",
     "load_config",
     "load_prompts",
     "load_reference",
+    "load_word_lists",
     "read_yaml",
     "recorded_config",
     "resolve_path",

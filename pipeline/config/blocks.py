@@ -128,6 +128,12 @@ class ReferenceConfig(Block):
     file: LocalPath
 
 
+class RewritingConfig(Block):
+    """Which words are counted where a service rewrites prompts."""
+
+    file: LocalPath = "configs/rewriting/demographic-words.yaml"
+
+
 class RunConfig(Block):
     """One way to run."""
 
@@ -143,6 +149,7 @@ class RunConfig(Block):
     attributes: AttributesConfig = AttributesConfig()
     scoring: ScoringConfig = ScoringConfig()
     statistics: StatisticsConfig = StatisticsConfig()
+    rewriting: RewritingConfig = RewritingConfig()
     reference: ReferenceConfig | None = None
 
 
@@ -166,3 +173,16 @@ class Reference(Block):
     planted: bool = False
     """The shares are those that a drawn world was made with: a truth to check against, no yardstick."""
     prompts: dict[str, ReferencePrompt]
+
+
+# --- rewriting ---------------------------------------------------------------------------------------------------------
+
+
+class WordLists(Block):
+    """A file of words to look for in rewritten prompts: category -> words and phrases."""
+
+    name: str = Field(min_length=1, max_length=100)
+    source: str = ""
+    categories: dict[
+        Name, Annotated[list[Annotated[str, Field(min_length=1, max_length=60)]], Field(min_length=1, max_length=1000)]
+    ] = Field(min_length=1, max_length=20)

@@ -13,7 +13,7 @@ from allfour import resources
 from allfour.errors import ConfigError
 from allfour.models.attributes import AttributeSet
 from allfour.models.settings import BESIDE, not_found
-from allfour.pipeline.config.blocks import PromptSet, Reference, RunConfig
+from allfour.pipeline.config.blocks import PromptSet, Reference, RunConfig, WordLists
 from allfour.pipeline.config.checked_yaml import check_values, models_at, read_yaml, tag_of, validate
 from allfour.pipeline.config.paths import resolve_path
 
@@ -135,6 +135,12 @@ def load_attributes(path: str | Path) -> AttributeSet:
     """Read the questions and their wording. Raises ConfigError."""
     resolved = resolve_path(path)
     return validate(AttributeSet, read_yaml(resolved), where=str(resolved))
+
+
+def load_word_lists(path: str | Path) -> WordLists:
+    """Read lists of words. Raises ConfigError."""
+    resolved = resolve_path(path)
+    return validate(WordLists, read_yaml(resolved), where=str(resolved))
 
 
 def load_reference(path: str | Path) -> Reference:

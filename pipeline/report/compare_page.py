@@ -16,6 +16,7 @@ from allfour.pipeline.report.html import environment, inlined, security_policy
 from allfour.pipeline.report.tables import ImageRecord, read_images
 from allfour.pipeline.report.thumbnails import make_thumbnails
 from allfour.pipeline.report.view import PageBuilder, flatten
+from allfour.pipeline.report.withheld import withheld_facts
 from allfour.pipeline.run.documents import read_header, read_metrics
 from allfour.pipeline.run.header import Header
 from allfour.pipeline.run.metrics import Metrics
@@ -118,6 +119,7 @@ def _provenance(run: _Run, entry: Mapping[str, Any], confidence: float) -> dict[
             ("created", run.header.created or "–"),
             ("images", words.grouped(run.metrics.accounting.requested)),
             ("prompts", words.grouped(len(run.metrics.prompts))),
+            *withheld_facts(run.metrics),
             ("first line", lead.one_line(run.metrics)),
             *flatten(maker),
         ],

@@ -31,6 +31,7 @@ from allfour.pipeline.report.view import (
     ranked,
     sample,
 )
+from allfour.pipeline.report.withheld import withheld_view
 from allfour.pipeline.run.documents import read_header, read_metrics
 from allfour.pipeline.run.folder import write_atomic
 from allfour.pipeline.run.header import Header
@@ -130,6 +131,7 @@ def render(run_dir: Path, header: Header, metrics: Metrics, *, pages: int = 0) -
         "scale": svg.scale_row(),
         "groups": _groups(metrics),
         "scenes": scenes_view(run_dir, metrics),
+        "withheld": withheld_view(metrics),
         "reviewed": reviewed_view(metrics),
         "attributes": _attributes(metrics),
         "missing": missing,

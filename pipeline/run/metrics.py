@@ -609,6 +609,81 @@ class Against(Record):
 # --- the whole -------------------------------------------------------------------------------------------------------
 
 
+# --- what was not made, and what was rewritten ----------------------------------------------------------------------
+
+
+class GroupRate(Record):
+    """How often images of one kind came in a group of prompts."""
+
+    prompts: Count = 0
+    images: Count = 0
+    requested: Count = 0
+    rate: Interval = Field(default_factory=Interval)
+    """Mean over prompts."""
+
+
+class PromptRate(Record):
+    """The same of one prompt."""
+
+    id: str
+    images: Count = 0
+    requested: Count = 0
+    rate: Interval = Field(default_factory=Interval)
+
+
+class Rates(Record):
+    """How often images were refused, or failed."""
+
+    images: Count = 0
+    requested: Count = 0
+    rate: Interval = Field(default_factory=Interval)
+    """Mean over prompts."""
+    groups: dict[str, GroupRate] = Field(default_factory=dict)
+    p_value: Share = None
+    """Of a permutation of prompts between groups: that all groups have one rate."""
+    prompts: list[PromptRate] = Field(default_factory=list)
+    """Those with any, the highest rates first; 50 at most."""
+
+
+class RewrittenWord(Record):
+    """Images in whose prompt a word was put in, or taken out."""
+
+    word: str
+    added: Count = 0
+    taken: Count = 0
+
+
+class RewrittenCategory(Record):
+    """Words of one category."""
+
+    added: Interval = Field(default_factory=Interval)
+    """Share of images whose prompt got one that was not in it, as a mean over prompts."""
+    taken: Interval = Field(default_factory=Interval)
+    images_added: Count = 0
+    images_taken: Count = 0
+    words: list[RewrittenWord] = Field(default_factory=list)
+
+
+class Rewriting(Record):
+    """What a service made of the prompts, where it says so."""
+
+    images: Count = 0
+    """With a rewritten prompt on record."""
+    changed: Count = 0
+    """Of these, with another text than was given."""
+    prompts: Count = 0
+    lists: str = ""
+    categories: dict[str, RewrittenCategory] = Field(default_factory=dict)
+
+
+class Withheld(Record):
+    """Refusals, failures and rewriting."""
+
+    refused: Rates = Field(default_factory=Rates)
+    failed: Rates = Field(default_factory=Rates)
+    rewriting: Rewriting | None = None
+
+
 class Metrics(Record):
     """The whole of metrics.json. Keys may be added in later versions and are never renamed; labels are names, never codes."""
 
@@ -632,6 +707,7 @@ class Metrics(Record):
     warnings: list[str] = Field(default_factory=list)
     """The notes' texts, for readers of before there were codes."""
     group_scenes: GroupScenes | None = None
+    withheld: Withheld | None = None
     review: Review | None = None
     sensitivity: Sensitivity | None = None
     second_opinion: SecondOpinion | None = None

@@ -14,6 +14,7 @@ from allfour.pipeline.statistics.correction import (
     corrected_unanimity,
 )
 from allfour.pipeline.statistics.coverage import CoverageWarning, comparison_coverage_warnings, coverage_warnings
+from allfour.pipeline.statistics.homogeneity import group_homogeneity
 from allfour.pipeline.statistics.identification import (
     IdentifiedInterval,
     identified_mean,
@@ -110,6 +111,7 @@ __all__ = [
     "corrected_share",
     "corrected_unanimity",
     "coverage_warnings",
+    "group_homogeneity",
     "identified_mean",
     "identified_share",
     "identified_unanimity",

@@ -105,6 +105,7 @@ def _run(run: LoadedRun) -> dict[str, Any]:
         "classifier": header.classifier,
         "summary": metrics.summary.model_dump(mode="json"),
         "accounting": metrics.accounting.model_dump(mode="json"),
+        "withheld": metrics.withheld.model_dump(mode="json") if metrics.withheld is not None else None,
     }
 
 

@@ -98,6 +98,17 @@ def test_a_run_with_faults_and_three_kills(config: Path, tmp_path: Path, server:
     assert max(Counter((e["prompt_id"], e["index"]) for e in journal).values()) == 1  # nothing was asked for twice
     spent = json.loads((run / "run.json").read_text())["spent"]
     assert spent["answered_images"] == 72
+    withheld = json.loads((run / "metrics.json").read_text())["withheld"]
+    assert (withheld["refused"]["images"], withheld["failed"]["images"], withheld["rewriting"]) == (8, 0, None)
+    assert {p["id"]: p["images"] for p in withheld["refused"]["prompts"]} == {"nurse": 4, "captain": 4}
+    assert [g["rate"]["value"] for g in withheld["refused"]["groups"].values()] == [
+        0.1,
+        0.1,
+    ]  # one prompt of ten in either list
+    assert withheld["refused"]["p_value"] == 1.0
+    page = (run / "report.html").read_text()
+    assert "Refused, failed, rewritten" in page
+    assert "8 of 80 requested images a content policy withheld" in page
     assert server.total_billed <= spent["answered_images"] + spent["uncertain_images"]
 
     asked = len(server.asked)

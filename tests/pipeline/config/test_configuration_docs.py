@@ -30,6 +30,8 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "`archive`": config.ArchiveConfig,
     "`scoring`": config.ScoringConfig,
     "`statistics`": config.StatisticsConfig,
+    "`rewriting`": config.RewritingConfig,
+    "Word lists": config.WordLists,
     "`reference`": config.ReferenceConfig,
     "Prompt set": config.PromptSet,
     "A prompt": config.Prompt,
@@ -51,7 +53,7 @@ SECTIONS |= {
     )
     for name, settings in registry.settings_of(kind).items()
 }
-ROOTS = (config.RunConfig, config.PromptSet, AttributeSet, config.Reference, Grid)
+ROOTS = (config.RunConfig, config.WordLists, config.PromptSet, AttributeSet, config.Reference, Grid)
 
 
 def models_under(annotation: Any) -> set[type[BaseModel]]:
