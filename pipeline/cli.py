@@ -25,6 +25,7 @@ from allfour.pipeline.commands.options import (
     FailIfOption,
     JsonOption,
     JunitOption,
+    LimitOption,
     MarkdownOption,
     OutRunOption,
     RoundOption,
@@ -90,11 +91,11 @@ def _reporter(as_json: bool) -> Reporter:
     return Reporter(quiet=as_json)
 
 
-def _run_folder(config: RunConfig, given: Path | None) -> Path:
+def _run_folder(config: RunConfig, given: Path | None, limit: int | None = None) -> Path:
     if given is not None:
         return given
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", config.name or "run").strip("-.") or "run"
-    return Path("runs") / name
+    return Path("runs") / (name if limit is None else f"{name}-first-{limit}")
 
 
 @app.command()
@@ -111,6 +112,7 @@ def audit(
         int | None, typer.Option("--rank", help="Make only the images of one rank of many, counted from 0.")
     ] = None,
     world_size: WorldSizeOption = None,
+    limit: LimitOption = None,
     overwrite: Annotated[
         bool,
         typer.Option(
@@ -129,7 +131,9 @@ def audit(
         from allfour.pipeline.commands.job import RunSummary
         from allfour.pipeline.run.folder import RunFolder
 
-        folder = RunFolder(_run_folder(settings, run))
+        if limit is not None and (rank is not None or world_size is not None or until is not None):
+            raise ConfigError("--limit is for a first look by one process: leave out --rank, --world-size and --until")
+        folder = RunFolder(_run_folder(settings, run, limit))
         if until is not None:
             if rank is not None or world_size is not None:
                 raise ConfigError("--until looks after every round, which ranks do not share: leave --rank out")
@@ -154,7 +158,7 @@ def audit(
                 output.conclude(share, parsed, as_json, junit=junit, markdown=markdown)
             output.conclude_rank(share, as_json)
             return
-        summary = run_audit(settings, folder, _reporter(as_json), calibration, overwrite=overwrite)
+        summary = run_audit(settings, folder, _reporter(as_json), calibration, overwrite=overwrite, limit=limit)
         output.conclude(summary, parsed, as_json, junit=junit, markdown=markdown)
 
 
@@ -179,6 +183,7 @@ def rescore(
         int | None, typer.Option("--rank", help="Score only the shards of one rank of many, counted from 0.")
     ] = None,
     world_size: WorldSizeOption = None,
+    limit: LimitOption = None,
     overwrite: Annotated[
         bool,
         typer.Option("--overwrite", help="Replace the run folder's result of another source, in place of refusing."),
@@ -201,11 +206,14 @@ def rescore(
             found = open_source(source, options=archive_options(settings)).summary()
             output.print_archive(found, set_size=settings.prompts.set_size, as_json=as_json)
             return
-        folder = RunFolder(_run_folder(settings, run))
+        if limit is not None and (rank is not None or world_size is not None):
+            raise ConfigError("--limit is for a first look by one process: leave out --rank and --world-size")
+        folder = RunFolder(_run_folder(settings, run, limit))
         if rank is None and world_size is None:
             summary = run_rescore(
-                settings, source, folder, _reporter(as_json), calibration, engine_name=engine, overwrite=overwrite
-            )
+                settings, source, folder, _reporter(as_json), calibration, engine_name=engine, overwrite=overwrite,
+                limit=limit,
+            )  # fmt: skip
             output.conclude(summary, parsed, as_json, junit=junit, markdown=markdown)
         if rank is None or world_size is None:
             raise ConfigError("--rank and --world-size belong together")

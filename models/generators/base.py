@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
+from allfour.errors import BackendError
 from allfour.models.settings import BackendSettings, Readiness
 
 
@@ -171,6 +172,17 @@ def estimate_of(generator: Generator, requests: Sequence[GenerationRequest]) -> 
 def spent_of(generator: Generator) -> dict[str, Any] | None:
     """Totals of what was spent; None where a generator keeps no account."""
     return asdict(generator.spent()) if isinstance(generator, HasLedger) else None
+
+
+def spending_of(generator: Generator) -> str | None:
+    """What was spent so far, in words; None where it costs nothing or no price is known."""
+    try:
+        spent = spent_of(generator)
+    except BackendError:  # the run itself will say so
+        return None
+    if not spent or not spent.get("spent"):
+        return None
+    return f"{spent['spent']:.2f}{' ' + spent['currency'] if spent.get('currency') else ''} spent"
 
 
 class GeneratorSettings(BackendSettings):

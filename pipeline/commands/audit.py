@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from allfour.models.generators.base import estimate_of, facts_of, spent_of
+import pyarrow.parquet as pq
+
+from allfour.errors import ConfigError
+from allfour.models.generators.base import estimate_of, facts_of, spending_of, spent_of
 from allfour.pipeline.archives import open_source
 from allfour.pipeline.archives.options import ArchiveOptions
 from allfour.pipeline.commands import build
@@ -30,6 +34,7 @@ def audit(
     calibration: Path | None = None,
     *,
     overwrite: bool = False,
+    limit: int | None = None,
 ) -> RunSummary:
     """Generate, score, measure, report.
 
@@ -37,11 +42,20 @@ def audit(
     ----------
     overwrite
         Replace images that stand and were made for other requests, in place of refusing.
+    limit
+        Images of a first look, rounded up to whole sets. The same command without it goes on from there.
+
+    Raises
+    ------
+    ConfigError
+        The run has more images already than a first look would leave it.
     """
-    plan = make_plan(config)
+    plan = make_plan(config, limit=limit)
     job = Job.begin(config, run, reporter, calibration)
     with run.lock():
         check_kind(run, "audit")
+        if limit is not None:
+            _check_limit(run, plan)
         generator = build.planned_generator(config, run, plan)
         identity = dict(generator.identity())
         stands = take_over(run, config, plan, identity, reporter.note, journal=run.journal_path, overwrite=overwrite)
@@ -52,6 +66,7 @@ def audit(
         if missing and (cost := estimate_of(generator, missing)) is not None:
             reporter.note(cost)
         with reporter.task("generating", len(plan.requests)) as task:
+            task.money = functools.partial(spending_of, generator)
             made = generate_images(run, plan, generator, advance=task.advance, skip=task.skip)
         if (spent := spent_of(generator)) is not None:
             run.update_header(spent=spent)
@@ -59,6 +74,14 @@ def audit(
             run.update_header(generation=facts)
         del generator  # a diffusion pipeline and a classifier need not fit into memory together
         return finish_audit(job, plan, identity=identity, generated=made.made, seconds=time.monotonic() - started)
+
+
+def _check_limit(run: RunFolder, plan: Plan) -> None:
+    if run.images_path.is_file() and (standing := pq.read_metadata(run.images_path).num_rows) > len(plan.requests):
+        raise ConfigError(
+            f"--limit: {run.path} has {standing} images already, more than the {len(plan.requests)} of this first look. Leave --limit "
+            "out, or name another folder with --run"
+        )
 
 
 def finish_audit(job: Job, plan: Plan, *, identity: Mapping[str, Any], generated: int, seconds: float) -> RunSummary:

@@ -36,6 +36,15 @@ OutRunOption = Annotated[
         "--run", parser=_named_folder, metavar="PATH", help="Run folder of the result. Default: RUN-relabelled."
     ),
 ]
+LimitOption = Annotated[
+    int | None,
+    typer.Option(
+        "--limit",
+        min=1,
+        metavar="N",
+        help="A first look: N images alone, into runs/NAME-first-N (audit rounds up to whole sets, a set of every prompt first).",
+    ),
+]
 WorldSizeOption = Annotated[int | None, typer.Option("--world-size", help="How many ranks there are.")]
 
 # Images in rounds.

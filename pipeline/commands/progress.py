@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 _LINE_SECONDS = 10.0
+_MONEY_SECONDS = 2.0
 
 
 class Task:
@@ -19,8 +20,11 @@ class Task:
 
     def __init__(self, name: str, total: int | None, *, bar: Progress | None, quiet: bool) -> None:
         self._name, self._total, self._bar, self._quiet = name, total, bar, quiet
+        self.money: Callable[[], str | None] | None = None
+        """What was spent so far, in words, where it costs."""
         self._done = 0
         self._started = self._said = time.monotonic()
+        self._told = ""
         self._id = bar.add_task(escape(name), total=total) if bar else None
 
     def skip(self, count: int) -> None:
@@ -33,9 +37,17 @@ class Task:
     def advance(self, count: int = 1) -> None:
         self._done += count
         if self._bar is not None and self._id is not None:
-            self._bar.update(self._id, completed=self._done)
+            self._bar.update(self._id, completed=self._done, description=self._described())
         elif not self._quiet and time.monotonic() - self._said >= _LINE_SECONDS:
             self._say()
+
+    def _described(self) -> str:
+        """The bar's name, with the money looked at again after some seconds."""
+        now = time.monotonic()
+        if self.money is not None and now - self._said >= _MONEY_SECONDS:
+            self._said = now
+            self._told = self.money() or ""
+        return escape(f"{self._name} ({self._told})" if self._told else self._name)
 
     def _say(self) -> None:
         self._said = time.monotonic()
@@ -44,6 +56,8 @@ class Task:
         if self._total and self._done and elapsed > 0:
             left = elapsed / self._done * max(self._total - self._done, 0)
             line += f", {elapsed:.0f} s, about {left:.0f} s left"
+        if self.money is not None and (told := self.money()):
+            line += f", {told}"
         print(line, file=sys.stderr, flush=True)
 
     def finish(self) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from allfour.pipeline.archives import open_source
 from allfour.pipeline.archives.base import ArchiveSource, HasDoubts
+from allfour.pipeline.archives.limited import LimitedSource
 from allfour.pipeline.archives.marked import MarkedSource
 from allfour.pipeline.archives.options import ArchiveOptions
 from allfour.pipeline.commands import build
@@ -52,6 +53,7 @@ def rescore(
     *,
     engine_name: str = "local",
     overwrite: bool = False,
+    limit: int | None = None,
 ) -> RunSummary:
     """Score images that exist, measure, report.
 
@@ -59,10 +61,14 @@ def rescore(
     ----------
     overwrite
         Replace the result of another source, in place of refusing.
+    limit
+        Images of a first look; None: all.
     """
     job = Job.begin(config, run, reporter, calibration)
     check_apart(run, location)
     source = open_archive(location, config)
+    if limit is not None:
+        source = LimitedSource(source, limit)
     with run.lock():
         check_kind(run, "rescore")
         check_source(run, source, overwrite=overwrite)

@@ -34,14 +34,27 @@ class Plan:
         return replace(self, requests=mine)
 
 
+def first_look(requests: tuple[GenerationRequest, ...], *, images: int, set_size: int) -> tuple[GenerationRequest, ...]:
+    """The requests of a first look: whole sets, the first of every prompt before the second of any, until there are `images`."""
+    order = {prompt_id: place for place, prompt_id in enumerate(dict.fromkeys(r.prompt_id for r in requests))}
+    ranked = sorted(requests, key=lambda r: (r.index // set_size, order[r.prompt_id], r.index))
+    kept = {r.key for r in ranked[: -(-images // set_size) * set_size]}
+    return tuple(r for r in requests if r.key in kept)
+
+
 def check_rank(rank: int, world_size: int) -> None:
     """Raise ConfigError where there is no such rank."""
     if world_size < 1 or not 0 <= rank < world_size:
         raise ConfigError(f"--rank {rank} --world-size {world_size}: ranks run from 0 to world size - 1")
 
 
-def make_plan(config: RunConfig) -> Plan:
+def make_plan(config: RunConfig, *, limit: int | None = None) -> Plan:
     """The plan of an audit.
+
+    Parameters
+    ----------
+    limit
+        Images to begin with, rounded up to whole sets; None: all.
 
     Raises
     ------
@@ -65,4 +78,6 @@ def make_plan(config: RunConfig) -> Plan:
         for prompt in prompts.prompts
         for index in range(config.prompts.images_per_prompt)
     )
+    if limit is not None:
+        requests = first_look(requests, images=limit, set_size=config.prompts.set_size)
     return Plan(prompts=prompts, requests=requests)
