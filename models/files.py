@@ -14,9 +14,11 @@ class FileStamp:
     inode: int
     size: int
     modified_ns: int
+    changed_ns: int
+    """Of the entry itself: no program sets it back."""
 
     @classmethod
     def of(cls, path: Path) -> FileStamp:
         """The stamp of a file as it is now. Raises OSError."""
         found = path.stat()
-        return cls(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
+        return cls(found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)

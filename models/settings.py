@@ -34,6 +34,25 @@ class BackendSettings(Block):
     needs: ClassVar[str] = "allfour"
     """What `pip install` is given where a package is missing that the backend imports, such as `allfour[face]`."""
 
+    def files(self) -> list[Path] | None:
+        """Every local file that what the backend does depends on, beside its settings and the versions of packages.
+
+        None where it depends on more: on a hub, on a cache, on a machine. Where files and settings are those of a finished run, its
+        identity is taken from that run, and neither weights nor the packages that read them are loaded.
+        """
+        return None
+
+
+def named_files(*recorded: str | None) -> list[Path] | None:
+    """The files behind paths of a config, those of folders among them; None where one is a tag or a hub id."""
+    found: list[Path] = []
+    for name in recorded:
+        place = resources.locate(name) if name is not None else None
+        if place is None:
+            return None
+        found += sorted(p for p in place.rglob("*") if p.is_file()) if place.is_dir() else [place]
+    return found
+
 
 @dataclass(frozen=True, slots=True)
 class Readiness:

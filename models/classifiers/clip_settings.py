@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self
 
 from allfour.models.attributes import AttributeSet
 from allfour.models.classifiers import clip_weights
 from allfour.models.classifiers.base import ClassifierSettings
 from allfour.models.detectors.people import NoDetectorConfig, PeopleConfig
-from allfour.models.settings import FolderOrName, Readiness
+from allfour.models.settings import FolderOrName, Readiness, named_files
 
 if TYPE_CHECKING:
     from allfour.models.classifiers.clip import ClipClassifier
@@ -27,6 +28,13 @@ class OverClipConfig(ClassifierSettings):
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
     people: PeopleConfig = NoDetectorConfig()
     """How images with several people are read."""
+
+    def files(self) -> list[Path] | None:
+        """Weights and configs; None where they lie in a cache, or where a detector brings weights of its own."""
+        name = self.pretrained
+        if name is None or not isinstance(self.people, NoDetectorConfig):
+            return None
+        return named_files(name.removeprefix("local-dir:"))
 
     def check(self, *, attributes: AttributeSet) -> Readiness:
         """Where the weights lie, and whether the detector can be had; nothing is loaded."""

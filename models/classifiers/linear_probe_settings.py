@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from allfour.models.attributes import AttributeSet
 from allfour.models.classifiers.clip_settings import OverClipConfig
-from allfour.models.settings import LocalPath, on_disk
+from allfour.models.settings import LocalPath, named_files, on_disk
 
 if TYPE_CHECKING:
     from allfour.models.classifiers.linear_probe import LinearProbeClassifier
@@ -19,6 +19,10 @@ class LinearProbeConfig(OverClipConfig):
     backend: Literal["linear-probe"]
     probe: LocalPath
     """The fitted probe, a .safetensors file."""
+
+    def files(self) -> list[Path] | None:
+        found, probe = super().files(), named_files(self.probe)
+        return None if found is None or probe is None else [*found, *probe]
 
     def build(self, *, attributes: AttributeSet) -> LinearProbeClassifier:
         from allfour.models.classifiers.linear_probe import LinearProbeClassifier

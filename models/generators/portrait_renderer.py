@@ -28,7 +28,7 @@ from allfour.models.generators._portrait.attributes import PortraitAttributes
 from allfour.models.generators._portrait.draw import render, render_empty
 from allfour.models.generators._portrait.prompts import PlantedTable, read_prompt, sample_attributes
 from allfour.models.generators.base import Failed, Generated, GenerationRequest, GeneratorSettings, Outcome
-from allfour.models.settings import LocalPath, on_disk
+from allfour.models.settings import LocalPath, named_files, on_disk
 
 __all__ = ["PortraitAttributes", "PortraitRenderer", "render", "render_empty"]
 
@@ -42,6 +42,9 @@ class PortraitRendererConfig(GeneratorSettings):
     backend: Literal["portrait-renderer"]
     planted: LocalPath = "configs/references/sandbox-planted.yaml"
     size: int = Field(default=64, ge=32, le=1024)
+
+    def files(self) -> list[Path] | None:
+        return named_files(self.planted)
 
     def build(self, *, ledger: Path | None = None) -> PortraitRenderer:
         return PortraitRenderer(planted=on_disk(self.planted), size=self.size)

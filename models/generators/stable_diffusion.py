@@ -38,7 +38,7 @@ from allfour.models.generators._diffusion.memory import (
 from allfour.models.generators._diffusion.prompts import PromptEncoder
 from allfour.models.generators._diffusion.readiness import check
 from allfour.models.generators.base import Failed, Finish, GenerationRequest, GeneratorSettings, Outcome
-from allfour.models.settings import Block, FolderOrName, LocalPath, Readiness, on_disk
+from allfour.models.settings import Block, FolderOrName, LocalPath, Readiness, named_files, on_disk
 
 _LOG = logging.getLogger(__name__)
 _PACKAGES = ("torch", "diffusers", "transformers", "pillow")
@@ -107,6 +107,10 @@ class StableDiffusionConfig(GeneratorSettings):
     def _options(self) -> dict[str, Any]:
         base = on_disk(self.base) if self.base is not None else None
         return self.model_dump(exclude={"backend"}) | {"model": on_disk(self.model), "base": base}
+
+    def files(self) -> list[Path] | None:
+        more = [name for name in (self.base, self.lora and self.lora.path) if name]
+        return named_files(self.model, *more)
 
     def build(self, *, ledger: Path | None = None) -> StableDiffusion:
         return StableDiffusion(**self._options())

@@ -20,10 +20,11 @@ from allfour.pipeline.commands.progress import Reporter
 from allfour.pipeline.commands.report import finish_run
 from allfour.pipeline.commands.scoring import score
 from allfour.pipeline.commands.start import check_kind, start_run
+from allfour.pipeline.commands.unchanged import backend_state, known_identity, remember
 from allfour.pipeline.config import RunConfig
 from allfour.pipeline.generation.generate import generate_images
 from allfour.pipeline.generation.plan import Plan, make_plan
-from allfour.pipeline.generation.standing import images_fingerprint, take_over
+from allfour.pipeline.generation.standing import images_fingerprint, standing_outcomes, take_over
 from allfour.pipeline.run.folder import IMAGES_STAGE, RunFolder, sweep_temp_files
 
 
@@ -56,6 +57,11 @@ def audit(
         check_kind(run, "audit")
         if limit is not None:
             _check_limit(run, plan)
+        state = backend_state(config.generator) if config.generator is not None else None
+        if (known := known_identity(run, "generator", state)) is not None and _all_made(run, plan, known):
+            start_run(run, config, job.attributes, kind="audit", generator=known)
+            sweep_temp_files(run.path)
+            return finish_audit(job, plan, identity=known, generated=0, seconds=0.0)
         generator = build.planned_generator(config, run, plan)
         identity = dict(generator.identity())
         stands = take_over(run, config, plan, identity, reporter.note, journal=run.journal_path, overwrite=overwrite)
@@ -72,6 +78,7 @@ def audit(
             run.update_header(spent=spent)
         if made.made and (facts := facts_of(generator)):
             run.update_header(generation=facts)
+        remember(run, generator=state)
         del generator  # a diffusion pipeline and a classifier need not fit into memory together
         return finish_audit(job, plan, identity=identity, generated=made.made, seconds=time.monotonic() - started)
 
@@ -82,6 +89,15 @@ def _check_limit(run: RunFolder, plan: Plan) -> None:
             f"--limit: {run.path} has {standing} images already, more than the {len(plan.requests)} of this first look. Leave --limit "
             "out, or name another folder with --run"
         )
+
+
+def _all_made(run: RunFolder, plan: Plan, identity: Mapping[str, Any]) -> bool:
+    """Whether every image of the plan stands, and the table of them."""
+    made = images_fingerprint(identity, [request.key for request in plan.requests])
+    if not run.stage_done(IMAGES_STAGE, made, run.images_path):
+        return False
+    stands = standing_outcomes(run, plan, identity)
+    return all(request.key in stands for request in plan.requests)
 
 
 def finish_audit(job: Job, plan: Plan, *, identity: Mapping[str, Any], generated: int, seconds: float) -> RunSummary:

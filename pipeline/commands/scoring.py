@@ -10,9 +10,11 @@ from allfour.models.classifiers.base import Classifier
 from allfour.pipeline.archives.base import ArchiveSource, Shard
 from allfour.pipeline.commands import build
 from allfour.pipeline.commands.job import Job
+from allfour.pipeline.commands.unchanged import backend_state, known_identity, remember
 from allfour.pipeline.run.folder import TABLE_STAGES, fingerprint
 from allfour.pipeline.scoring.engines import ScoringJob, engine
 from allfour.pipeline.scoring.engines.base import part_store
+from allfour.pipeline.scoring.parts import PartStore
 
 
 def score(job: Job, source: ArchiveSource, *, own_images: bool, engine_name: str = "local") -> int:
@@ -26,19 +28,35 @@ def score(job: Job, source: ArchiveSource, *, own_images: bool, engine_name: str
     started = time.monotonic()
     run, config = job.run, job.config
     shards = list(source.shards())
+    tables = (run.scores_path,) if own_images else (run.scores_path, run.images_path)
+    state = backend_state(config.classifier, job.attributes.model_dump(mode="json"), config.scoring.max_pixels)
+    if known_identity(run, "classifier", state) is not None:
+        made_with = (run.header().get("stages", {}).get("scores") or {}).get("scoring")
+        store = PartStore(run, scoring_fingerprint=str(made_with))
+        if run.stage_done("scores", fingerprint([(s.id, store.wanted(s.fingerprint)) for s in shards]), *tables):
+            job.reporter.note("scores stand already: nothing to score")
+            return 0
     classifier = build.build_classifier(config, job.attributes)
     identity = dict(classifier.identity())
     store = part_store(run.path, classifier, config.scoring)
     stage = fingerprint([(s.id, store.wanted(s.fingerprint)) for s in shards])
-    tables = (run.scores_path,) if own_images else (run.scores_path, run.images_path)
     if run.stage_done("scores", stage, *tables):
         run.update_header(classifier=identity)
+        remember(run, classifier=state)
         job.reporter.note("scores stand already: nothing to score")
         return 0
     run.forget_stages(*TABLE_STAGES, classifier=identity)
     scored = score_shards(job, source, shards, classifier=classifier, engine_name=engine_name)
     listed, rows = store.merge([s.id for s in shards], images=not own_images)
-    run.commit_stage("scores", stage, seconds=time.monotonic() - started, images=listed or None, rows=rows)
+    run.commit_stage(
+        "scores",
+        stage,
+        seconds=time.monotonic() - started,
+        images=listed or None,
+        rows=rows,
+        scoring=store.scoring_fingerprint,
+    )
+    remember(run, classifier=state)
     return scored
 
 

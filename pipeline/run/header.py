@@ -42,6 +42,8 @@ class Header(Record):
     """Identity of the archive of images that existed."""
     classifier: Any = None
     relabelled_from: Any = None
+    unchanged: dict[str, str | None] | None = None
+    """States by which a backend is known again without being loaded: see `allfour.pipeline.commands.unchanged`."""
     counts: dict[str, Any] = Field(default_factory=dict)
     stages: dict[str, Stage] = Field(default_factory=dict)
 

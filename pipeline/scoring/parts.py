@@ -52,6 +52,11 @@ class PartStore:
         self._scoring = scoring_fingerprint
         self._encoding = encoding_fingerprint
 
+    @property
+    def scoring_fingerprint(self) -> str:
+        """What scores depend on besides the images."""
+        return self._scoring
+
     def _path(self, shard_id: str, kind: str) -> Path:
         return self._run.parts_folder / f"part-{shard_id}.{kind}"
 
