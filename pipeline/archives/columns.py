@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 from collections.abc import Sequence
 
 from allfour.errors import ArchiveError
@@ -15,6 +16,21 @@ PATH_NAMES = (
     "image_name", "img", "images", "location",
 )  # fmt: skip
 """Customary names of a column of files."""
+URL_NAMES = ("url", "image_url", "img_url", "urls", "link")
+DOWNLOAD_FIRST = (
+    "Images are not fetched from it: download them with img2dataset, then rescore the folder that it writes"
+)
+
+
+def is_data(text: str) -> bool:
+    """Whether a text is a JSON object or list, which is no prompt; braces of other kinds stand in prompts too."""
+    text = text.strip()
+    if (text[:1], text[-1:]) not in (("{", "}"), ("[", "]")):
+        return False
+    try:
+        return isinstance(json.loads(text), dict | list)
+    except (ValueError, RecursionError):
+        return False
 
 
 def pick(

@@ -176,7 +176,11 @@ def _tar_members(
 def _parquet_rows(
     container: str, stream: BinaryIO, names: Sequence[str], limit: int, options: ArchiveOptions
 ) -> Iterator[tuple[str, bytes]]:
-    wanted = {int(name): name for name in names if name.isascii() and name.isdigit() and len(name) < 19}
+    wanted: dict[int, list[tuple[str, int]]] = {}
+    for name in names:
+        row_name, _, which = name.partition(".")
+        if all(part.isascii() and part.isdigit() and len(part) < 19 for part in (row_name, which or "0")):
+            wanted.setdefault(int(row_name), []).append((name, int(which or 0)))
     with ParquetFile(container, options, open_file=lambda _: stream) as table:
         ends = list(itertools.accumulate(table.rows_of_groups()))
         groups: dict[int, set[int]] = {}
@@ -188,9 +192,11 @@ def _parquet_rows(
             first = ends[group - 1] if group else 0
             for batch in table.batches(range(group, group + 1)):
                 for row in sorted(rows & set(range(first, first + batch.num_rows))):
-                    data = table.row(batch.slice(row - first, 1).to_pylist()[0])[1]
-                    if data is not None and len(data) <= limit:
-                        yield wanted[row], data
+                    images = table.images(batch.slice(row - first, 1).to_pylist()[0])
+                    for name, which in wanted[row]:
+                        data = images[which][0] if which < len(images) else None
+                        if data is not None and len(data) <= limit:
+                            yield name, data
                 first += batch.num_rows
                 if first > max(rows):
                     break

@@ -16,21 +16,31 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import numpy as np
 
 from allfour.border import read_json
 from allfour.errors import ArchiveError
-from allfour.pipeline.archives.base import INDEX_STRIDE, ArchivedImage, ArchiveItem, ArchiveSummary, Shard
-from allfour.pipeline.archives.columns import PATH_NAMES, PROMPT_NAMES, pick, suggestion, whole_number
+from allfour.pipeline.archives.base import INDEX_STRIDE, NO_PROMPT_ID, ArchivedImage, ArchiveItem, ArchiveSummary, Shard
+from allfour.pipeline.archives.columns import (
+    DOWNLOAD_FIRST,
+    PATH_NAMES,
+    PROMPT_NAMES,
+    URL_NAMES,
+    is_data,
+    pick,
+    suggestion,
+    whole_number,
+)
 from allfour.pipeline.archives.folder import read_file
+from allfour.pipeline.archives.manifest_lines import Lines, flattened
 from allfour.pipeline.archives.options import ArchiveOptions
 from allfour.pipeline.archives.remote import RemoteTree, address_path, open_binary, scheme_of, show_address, stamp_of
-from allfour.pipeline.archives.text import Prompt, PromptBook, clean_text, cut_note, escape_name
+from allfour.pipeline.archives.text import Prompt, PromptBook, clean_text, cut_note, escape_name, is_nothing
 from allfour.pipeline.archives.tree import find_shard
 
-MAX_LINE_BYTES = 2**20
 _JSON_LINES = (".jsonl", ".ndjson")
 
 
@@ -65,6 +75,10 @@ class _Scan:
     examples: tuple[str, ...]
     cut: int
     """Prompts that are too long for the tables."""
+    missing: int
+    """Rows whose file is not there."""
+    doubles: int
+    """Rows that name a file that an earlier one names."""
     kept: tuple[str, ...]
 
 
@@ -82,6 +96,7 @@ class ManifestSource:
         self._shown = show_address(self._file)
         self._json = address_path(file).lower().endswith(_JSON_LINES)
         self._scanned: _Scan | None = None
+        self._comma: str | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_scanned": None}
@@ -103,7 +118,7 @@ class ManifestSource:
         rows = self._rows(start["names"], offset=start["offset"], line=start["line"])
         for _, row in zip(range(start["rows"]), rows, strict=False):
             prompt, index, group, seed = self._parsed(row, columns, book)
-            if index is None:
+            if index is None or prompt.id == NO_PROMPT_ID:
                 index = shard.ordinal * INDEX_STRIDE + counted[prompt.id]
                 counted[prompt.id] += 1
             named = row.values[columns.path]
@@ -135,15 +150,37 @@ class ManifestSource:
             notes.append(f"further columns, kept as text: {', '.join(escape_name(name) for name in scan.kept[:20])}")
         if scan.cut:
             notes.append(cut_note(scan.cut))
+        notes += self.doubts()
+        per_prompt = Counter({key: count for key, count in scan.per_prompt.items() if key != NO_PROMPT_ID})
         return ArchiveSummary(
             layout="manifest",
             images=scan.images,
-            prompts=len(scan.per_prompt),
+            prompts=len(per_prompt),
             shards=len(scan.shards),
             examples=scan.examples,
             notes=tuple(notes),
-            images_per_prompt=Counter(scan.per_prompt.values()),
+            images_per_prompt=Counter(per_prompt.values()),
         )
+
+    def doubts(self) -> list[str]:
+        """What a user should know before a run: files that are not there or named twice, words for nothing as prompts."""
+        scan = self._scan()
+        notes = []
+        if scan.missing:
+            notes.append(
+                f"{scan.missing:,} of {scan.images:,} rows name files that are not there: they cannot be scored"
+            )
+        if scan.doubles:
+            notes.append(
+                f"{scan.doubles:,} of {scan.images:,} rows name a file that an earlier row names: copies fill sets without saying more "
+                "than one image does"
+            )
+        if lacking := scan.per_prompt[NO_PROMPT_ID]:
+            notes.append(
+                f"{lacking:,} of {scan.images:,} rows have a word for nothing (nan, None, NULL) as prompt: rows without a prompt, which are "
+                "not scored"
+            )
+        return notes
 
     # --- the pass over all rows --------------------------------------------------------------------------------------
 
@@ -171,26 +208,32 @@ class ManifestSource:
         examples: list[str] = []
         cut: set[str] = set()
         piece = _Piece(hashlib.sha256(salt.encode()))
+        named = array("Q")
+        missing, last = 0, -1
         for row in self._rows():
             if columns is None:
                 names = list(row.values)
                 columns = self._columns(names)
             prompt, index, _, _ = self._parsed(row, columns, book)
-            if index is not None:
+            if index is not None and prompt.id != NO_PROMPT_ID:
                 keys.append(_hash(prompt.id, index))
-            if prompt.id not in per_prompt and len(examples) < 5:
+            if prompt.id not in per_prompt and prompt.id != NO_PROMPT_ID and len(examples) < 5:
                 examples.append(f"{prompt.text} <- {self._show(row.values[columns.path])}")
             per_prompt[prompt.id] += 1
             if prompt.cut_from is not None:
                 cut.add(prompt.id)
+            if piece.rows >= self._options.shard_size and row.offset != last:  # the images of one line stay together
+                shards.append(piece.shard(len(shards), columns, names))
+                piece = _Piece(hashlib.sha256(salt.encode()))
+            last = row.offset
             piece.first = piece.first or row
             piece.rows += 1
             piece.digest.update(json.dumps(list(row.values.items())).encode())
+            named.append(_hash(row.values[columns.path], 0))
             if not self._remote:
-                piece.digest.update(_file_stamp(self._local_path(row.values[columns.path])))
-            if piece.rows == self._options.shard_size:
-                shards.append(piece.shard(len(shards), columns, names))
-                piece = _Piece(hashlib.sha256(salt.encode()))
+                file_stamp = _file_stamp(self._local_path(row.values[columns.path]))
+                missing += file_stamp == _MISSING
+                piece.digest.update(file_stamp)
         if columns is None:
             raise ArchiveError(f"{self._shown} has no rows")
         if piece.rows:
@@ -204,6 +247,8 @@ class ManifestSource:
             per_prompt=per_prompt,
             examples=tuple(examples),
             cut=len(cut),
+            missing=missing,
+            doubles=len(named) - len(np.unique(np.frombuffer(named, dtype=np.uint64))),
             kept=tuple(name for name in names if name not in used),
         )
 
@@ -233,6 +278,8 @@ class ManifestSource:
         where = f"{self._shown}, line 1"
         path = pick(names, PATH_NAMES, options.image_column, what="path", where=where, option="image_column")
         if path is None:
+            if any(name.lower() in URL_NAMES for name in names):
+                raise ArchiveError(f"{where}: no column 'path', but one of addresses. {DOWNLOAD_FIRST}")
             raise ArchiveError(f"{where}: no column 'path'. {suggestion('path', names)}. Or set image_column")
         prompt = None
         if options.prompt_from != "folder":
@@ -266,6 +313,8 @@ class ManifestSource:
             prompt = book.from_name(
                 folder or address_path(self._file).rpartition("/")[0].rpartition("/")[2] or "images"
             )
+        elif text and not named and (is_nothing(text) or is_data(text)):
+            prompt = Prompt(NO_PROMPT_ID, "")
         elif not text and not named:
             raise self._error(row.line, f"has no {columns.prompt}")
         elif named:
@@ -294,24 +343,24 @@ class ManifestSource:
     def _rows(self, names: Sequence[str] = (), *, offset: int = 0, line: int = 1) -> Iterator[_Row]:
         """Rows from the start, or from a row's offset and line with the header's names."""
         with open_binary(self._file) as stream:
-            lines = _Lines(stream, self._shown, offset=offset, line=line)
+            lines = Lines(stream, self._shown, offset=offset, line=line)
             yield from self._json_rows(lines) if self._json else self._csv_rows(lines, list(names))
 
-    def _json_rows(self, lines: _Lines) -> Iterator[_Row]:
+    def _json_rows(self, lines: Lines) -> Iterator[_Row]:
         for text in lines:
             if not text.strip():
                 continue
             try:
-                value = read_json(text)
+                value = read_json(text.strip().removesuffix(","))
             except (ValueError, RecursionError) as error:
                 raise self._error(lines.last_line, f"is no JSON ({error})") from None
             if not isinstance(value, dict):
                 raise self._error(lines.last_line, 'is no JSON object such as {"path": ..., "prompt": ...}')
-            yield _Row(lines.last_line, lines.last_offset, {str(key): _as_text(field) for key, field in value.items()})
+            for values in flattened(value):
+                yield _Row(lines.last_line, lines.last_offset, values)
 
-    def _csv_rows(self, lines: _Lines, names: list[str]) -> Iterator[_Row]:
-        separator = "\t" if address_path(self._file).lower().endswith(".tsv") else ","
-        rows = csv.reader(lines, delimiter=separator, strict=True)
+    def _csv_rows(self, lines: Lines, names: list[str]) -> Iterator[_Row]:
+        rows = csv.reader(lines, delimiter=self._separator(), strict=True)
         while True:
             line, offset = lines.line, lines.offset
             try:
@@ -323,7 +372,10 @@ class ManifestSource:
             if not fields:
                 continue  # an empty line
             if not names:
+                if line == 1 and fields[0].startswith("sep="):
+                    continue  # what Excel begins with
                 names = [name.strip() for name in fields]
+                names = [name or f"column {at + 1}" for at, name in enumerate(names)]  # as pandas writes its index
                 if len(set(names)) < len(names):
                     double = next(name for name in names if names.count(name) > 1)
                     raise self._error(line, f"names the column '{escape_name(double)}' twice")
@@ -333,6 +385,16 @@ class ManifestSource:
             if len(fields) != len(names):
                 raise self._error(line, f"has {len(fields)} fields, and the header {len(names)} columns")
             yield _Row(line, offset, dict(zip(names, fields, strict=True)))
+
+    def _separator(self) -> str:
+        """Tabs in a .tsv, and in any other file whose header has tabs and no comma; else commas."""
+        if address_path(self._file).lower().endswith(".tsv"):
+            return "\t"
+        if self._comma is None:
+            with open_binary(self._file) as stream:
+                header = stream.read(4096).partition(b"\n")[0]
+            self._comma = "\t" if b"\t" in header and b"," not in header else ","
+        return self._comma
 
     def _error(self, line: int, what: str) -> ArchiveError:
         return ArchiveError(f"{self._shown}: line {line} {what}")
@@ -350,81 +412,32 @@ class ManifestSource:
         for image, named in pending:
             if self._remote:
                 content = contents.get(named, "the path leads out of the manifest's folder: not followed")
-            elif scheme_of(named) is not None:
+            elif scheme_of(named) not in (None, "file"):
                 content = "an address in a manifest on this machine is not fetched; put the manifest beside the images"
             else:
                 content = read_file(self._local_path(named), limit=limit)
             data, error = (None, content) if isinstance(content, str) else (content, None)
+            if image.prompt_id == NO_PROMPT_ID:
+                data, error = None, error or "no prompt: the column says nothing that is one"
             yield ArchiveItem(image, data, error)
 
     def _local_path(self, named: str) -> str:
-        return os.path.join(os.path.dirname(self._file), named)  # noqa: PTH118, PTH120  (kept as it is written)
+        if scheme_of(named) == "file":
+            named = unquote(urlsplit(named).path)
+        path = os.path.join(os.path.dirname(self._file), named)  # noqa: PTH118, PTH120  (kept as it is written)
+        if "\\" in named and not os.path.lexists(path):  # as Windows writes it
+            path = os.path.join(os.path.dirname(self._file), named.replace("\\", "/"))  # noqa: PTH118, PTH120
+        return path
 
     def _show(self, named: str) -> str:
         if self._remote:
             return f"{show_address(self._file.rpartition('/')[0])}/{escape_name(named)}"
-        return escape_name(named if scheme_of(named) else os.path.normpath(self._local_path(named)))
+        return escape_name(
+            named if scheme_of(named) not in (None, "file") else os.path.normpath(self._local_path(named))
+        )
 
 
 _OTHERS = ("index", "group", "seed", "prompt_id")
-
-
-class _Lines:
-    """Lines of text from bytes, with the offset and number of the one that comes next."""
-
-    def __init__(self, stream: BinaryIO, shown: str, *, offset: int, line: int) -> None:
-        self._stream = stream
-        self._shown = shown
-        self.offset = self.last_offset = offset
-        self.line = self.last_line = line
-        self._buffer = b""
-        if offset:
-            stream.seek(offset)
-
-    def __iter__(self) -> Iterator[str]:
-        return self
-
-    def __next__(self) -> str:
-        raw = self._next_line()
-        if not raw:
-            raise StopIteration
-        self.last_line, self.last_offset = self.line, self.offset
-        self.line += 1
-        self.offset += len(raw)
-        where = f"{self._shown}: line {self.last_line}"
-        if len(raw) > MAX_LINE_BYTES:
-            raise ArchiveError(f"{where} is longer than {MAX_LINE_BYTES:,} bytes; is this a manifest?")
-        if self.last_line == 1 and raw.startswith((b"\xff\xfe", b"\xfe\xff")):
-            raise ArchiveError(f"{where}: the file is UTF-16; save it as UTF-8")
-        if b"\0" in raw:
-            raise ArchiveError(f"{where} holds a zero byte; is this a text file?")
-        try:
-            text = raw.decode("utf-8")
-        except UnicodeDecodeError as error:
-            raise ArchiveError(
-                f"{where} is not UTF-8 (byte {error.start + 1} of it is {raw[error.start]:#04x}); save it as UTF-8"
-            ) from None
-        return text.removeprefix("\ufeff") if self.last_line == 1 else text
-
-    def _next_line(self) -> bytes:
-        at = self._buffer.find(b"\n")
-        while at < 0 and len(self._buffer) <= MAX_LINE_BYTES:
-            more = self._stream.read(2**18)
-            if not more:
-                line, self._buffer = self._buffer, b""
-                return line
-            at = more.find(b"\n")
-            at = at + len(self._buffer) if at >= 0 else -1
-            self._buffer += more
-        stop = at + 1 if at >= 0 else len(self._buffer)
-        line, self._buffer = self._buffer[:stop], self._buffer[stop:]
-        return line
-
-
-def _as_text(value: Any) -> str:
-    if value is None:
-        return ""
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def _extra(row: _Row, columns: _Columns) -> dict[str, str]:
@@ -433,14 +446,19 @@ def _extra(row: _Row, columns: _Columns) -> dict[str, str]:
 
 
 def _hash(prompt_id: str, index: int) -> int:
-    return int.from_bytes(hashlib.blake2b(f"{index}\n{prompt_id}".encode(), digest_size=8).digest(), "big")
+    return int.from_bytes(
+        hashlib.blake2b(f"{index}\n{prompt_id}".encode("utf-8", "surrogatepass"), digest_size=8).digest(), "big"
+    )
+
+
+_MISSING = b"missing"
 
 
 def _file_stamp(path: str) -> bytes:
     try:
         status = os.stat(path)  # noqa: PTH116  (a path may be no valid one)
     except (OSError, ValueError):
-        return b"missing"
+        return _MISSING
     return f"{status.st_size} {status.st_mtime_ns}".encode()
 
 

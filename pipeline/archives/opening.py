@@ -98,12 +98,24 @@ def _kind(file: str) -> str:
     if scheme_of(file) is not None:
         return _remote_kind(file)
     path = Path(file)
+    if not is_folder and name.endswith(".json"):
+        raise ArchiveError(
+            f"cannot read {show_address(file)}: a list of objects in one .json is not read. Write one object a line, as .jsonl "
+            "(`jq -c '.[]' LIST.json > LIST.jsonl`)"
+        )
     if not is_folder:
         what = "it is one image: give the folder that it lies in" if kind_of(path.name) is Kind.IMAGE else _EXPECTED
         raise ArchiveError(f"cannot read {show_address(file)}: {what}")
     if (path / "run.json").is_file() and (path / "images.parquet").is_file():
         return "run"
     entries = list(os.scandir(path))
+    if any(entry.name.endswith(".arrow") for entry in entries) and not any(
+        kind_of(entry.name) is Kind.IMAGE for entry in entries
+    ):
+        raise ArchiveError(
+            f"{show_address(file)} is a saved dataset (.arrow), which is not read as it is. Write it as parquet, images inside: "
+            "`datasets.load_from_disk(FOLDER).to_parquet('images.parquet')`, and rescore that"
+        )
     folders = any(entry.is_dir() and not is_hidden(entry.name) for entry in entries)
     return _folder_kind([entry.name for entry in entries if not entry.is_dir()], folders=folders)
 
@@ -125,6 +137,11 @@ def _folder_kind(names: Sequence[str], *, folders: bool) -> str:
             for kind in ("tar", "zip", "parquet"):
                 counts[kind] += name.lower().endswith(_SUFFIXES[kind])
     found = [kind for kind in ("tar", "zip", "parquet") if counts[kind]]
+    stems = {
+        kind: {name.partition(".")[0] for name in names if name.lower().endswith(_SUFFIXES[kind])} for kind in found
+    }
+    if found == ["tar", "parquet"] and stems["parquet"] <= stems["tar"]:
+        return "tar"  # img2dataset writes a table of the same name beside every tar
     return found[0] if len(found) == 1 and not counts["image"] else "folder"
 
 

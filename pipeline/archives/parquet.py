@@ -6,8 +6,10 @@ are used are read, a few rows at a time.
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, BinaryIO
@@ -25,12 +27,13 @@ from allfour.pipeline.archives.base import (
     NoImagesError,
     Shard,
 )
-from allfour.pipeline.archives.columns import PROMPT_NAMES, pick, whole_number
+from allfour.pipeline.archives.columns import DOWNLOAD_FIRST, PROMPT_NAMES, URL_NAMES, is_data, pick, whole_number
+from allfour.pipeline.archives.decoding import sniff_format
 from allfour.pipeline.archives.metadata import LACKING, find_prompt, prompt_in_image
 from allfour.pipeline.archives.options import ArchiveOptions
 from allfour.pipeline.archives.probing import PROBED
 from allfour.pipeline.archives.remote import open_binary, show_address, stamp_of
-from allfour.pipeline.archives.text import Prompt, clean_text, cut_note, escape_name
+from allfour.pipeline.archives.text import Prompt, clean_text, cut_note, escape_name, is_nothing, natural_key
 from allfour.pipeline.archives.tree import broken_item, find_shard, metadata_note
 
 IMAGE_NAMES = (
@@ -82,10 +85,11 @@ class ParquetSource:
                 with ParquetFile(file, self._options) as table:
                     pieces: list[tuple[int, int, int | None]] = []
                     pieces += _pieces(table.rows_of_groups(), self._options.shard_size)
+                    per_row = table.images_per_row
             except ArchiveError as error:
                 if len(self._files) == 1:
                     raise
-                pieces = [(0, 0, None)]
+                pieces, per_row = [(0, 0, None)], 1
                 broken = str(error).encode()
             for first, last, rows in pieces:
                 if rows == 0:
@@ -96,7 +100,7 @@ class ParquetSource:
                     id=f"{ordinal:06d}-{number:06d}-{name}",
                     ordinal=ordinal,
                     fingerprint=hashlib.sha256(text.encode()).hexdigest(),
-                    images=rows,
+                    images=None if rows is None or per_row is None else rows * per_row,
                     payload=broken if rows is None else b"",
                 )
                 ordinal += 1
@@ -115,23 +119,25 @@ class ParquetSource:
             try:
                 for batch in table.batches(range(first, last + 1)):
                     for values in batch.to_pylist():
-                        prompt, data, error, extra = table.row(values)
-                        seed = whole_number(extra.get("seed"))
-                        if seed is not None:
-                            del extra["seed"]
-                        group = extra.pop("group", None)
-                        image = ArchivedImage(
-                            prompt_id=prompt.id,
-                            prompt=prompt.text,
-                            index=shard.ordinal * INDEX_STRIDE + counted[prompt.id],
-                            path=f"{show_address(file)}::{row}",
-                            group=prompt.group or group,
-                            seed=seed,
-                            extra=prompt.said(extra),
-                        )
-                        counted[prompt.id] += 1
+                        found = table.images(values)
+                        for which, (data, error) in enumerate(found):
+                            prompt, data, error, extra = table.row(values, data, error)  # noqa: PLW2901
+                            seed = whole_number(extra.get("seed"))
+                            if seed is not None:
+                                del extra["seed"]
+                            group = extra.pop("group", None)
+                            image = ArchivedImage(
+                                prompt_id=prompt.id,
+                                prompt=prompt.text,
+                                index=shard.ordinal * INDEX_STRIDE + counted[prompt.id],
+                                path=f"{show_address(file)}::{row}" + (f".{which}" if table.several else ""),
+                                group=prompt.group or group,
+                                seed=seed,
+                                extra=prompt.said(extra),
+                            )
+                            counted[prompt.id] += 1
+                            yield ArchiveItem(image, data, error)
                         row += 1
-                        yield ArchiveItem(image, data, error)
             except (pa.ArrowException, OSError, ValueError) as error:
                 if isinstance(error, ArchiveError):
                     raise
@@ -148,7 +154,7 @@ class ParquetSource:
         images = 0
         shards = 0
         per_prompt: Counter[str] = Counter()
-        counted, probed = True, False
+        counted, probed, known = True, False, True
         notes: list[str] = []
         cut: set[str] = set()
         examples: list[str] = []
@@ -156,19 +162,23 @@ class ParquetSource:
             try:
                 with ParquetFile(file, self._options) as table:
                     rows = table.rows_of_groups()
-                    images += sum(rows)
+                    per_row = table.images_per_row
+                    known = known and per_row is not None
+                    images += sum(rows) * (per_row or 1)
                     shards += sum(count > 0 for *_, count in _pieces(rows, self._options.shard_size))
                     notes += table.notes()
                     if table.prompt_column is None and not probed:
                         probed = True
                         notes += table.probed()
-                    if table.prompt_column is None or images > _SUMMARY_ROWS:
+                    if table.prompt_column is None or per_row is None or images > _SUMMARY_ROWS:
                         counted = False
+                        if per_row is None:
+                            examples += [f"{text} <- {show_address(file)}" for text in table.first_prompts()]
                         continue
                     for row, prompt in enumerate(table.prompts()):
-                        if prompt.id not in per_prompt and len(examples) < 5:
+                        if prompt.id not in per_prompt and prompt.id != NO_PROMPT_ID and len(examples) < 5:
                             examples.append(f"{prompt.text} <- {show_address(file)}::{row}")
-                        per_prompt[prompt.id] += 1
+                        per_prompt[prompt.id] += per_row
                         if prompt.cut_from is not None:
                             cut.add(prompt.id)
             except ArchiveError as error:
@@ -184,7 +194,7 @@ class ParquetSource:
             notes.append(cut_note(len(cut)))
         return ArchiveSummary(
             layout="parquet",
-            images=images,
+            images=images if known else None,
             prompts=len(per_prompt) if counted else None,
             shards=shards,
             examples=tuple(examples),
@@ -216,12 +226,18 @@ class ParquetFile:
                 raise
             raise ArchiveError(f"{self._shown} is no parquet, or is damaged") from None
         try:
-            self.image_column = _image_column(schema, options, self._shown)
+            self.image_columns = _image_columns(self._table, schema, options, self._shown)
             self.prompt_column = _prompt_column(schema, options, self._shown)
         except ArchiveError:
             self._stream.close()
             raise
-        used = {self.image_column, self.prompt_column}
+        used = {*self.image_columns, self.prompt_column}
+        self._listed = any(pa.types.is_list(kind := schema.field(name).type) or pa.types.is_large_list(kind)
+                           for name in self.image_columns)  # fmt: skip
+        self.several = self._listed or len(self.image_columns) > 1
+        """Whether a row holds several images: they are `ROW.0`, `ROW.1`, ..."""
+        self.images_per_row = None if self._listed else len(self.image_columns)
+        """None where rows hold lists, which may be of any length."""
         self._kept = [item.name for item in schema if item.name not in used and _is_plain(item.type)]
         self._left_out = [item.name for item in schema if item.name not in used and not _is_plain(item.type)]
 
@@ -237,7 +253,7 @@ class ParquetFile:
         return [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
 
     def batches(self, groups: range) -> Iterator[pa.RecordBatch]:
-        columns = [name for name in (self.image_column, self.prompt_column, *self._kept) if name is not None]
+        columns = [name for name in (*self.image_columns, self.prompt_column, *self._kept) if name is not None]
         yield from self._table.iter_batches(BATCH_ROWS, row_groups=list(groups), columns=columns, use_threads=False)
 
     def prompts(self) -> Iterator[Prompt]:
@@ -245,16 +261,29 @@ class ParquetFile:
             for value in batch.column(0).to_pylist():
                 yield self._prompt(value)[0]
 
+    def first_prompts(self) -> list[str]:
+        """The prompts of the first rows, each once."""
+        if self.prompt_column is None:
+            return []
+        for batch in self._table.iter_batches(PROBED, columns=[self.prompt_column], use_threads=False):
+            found = [self._prompt(value)[0] for value in batch.column(0).to_pylist()]
+            return list(dict.fromkeys(prompt.text for prompt in found if prompt.text))[:5]
+        return []
+
     def probed(self) -> list[str]:
         """What the metadata of the first rows' images say."""
-        for batch in self._table.iter_batches(PROBED, columns=[self.image_column], use_threads=False):
-            images = [self._bytes(value)[0] for value in batch.column(0).to_pylist()]
+        for batch in self._table.iter_batches(PROBED, columns=self.image_columns, use_threads=False):
+            images = [data for values in batch.to_pylist() for data, _ in self.images(values)]
             found = [data is not None and prompt_in_image(data) is not None for data in images]
             return metadata_note(found.count(False), len(found))
         return []
 
     def notes(self) -> list[str]:
-        notes = [f"images from column {escape_name(self.image_column)}"]
+        notes = [f"images from column {', '.join(escape_name(name) for name in self.image_columns)}"]
+        if self._listed:
+            notes.append(
+                "a row holds a list of images: each is an image of the row's prompt, and they are counted when they are read"
+            )
         if self.prompt_column is None:
             notes.append("prompts are taken from each image's metadata, and counted when it is read")
         else:
@@ -264,9 +293,18 @@ class ParquetFile:
             notes.append(f"columns of bytes, lists or structs are not kept: {names}")
         return notes
 
-    def row(self, values: Mapping[str, Any]) -> tuple[Prompt, bytes | None, str | None, dict[str, str]]:
-        """Prompt, bytes or reason, further columns."""
-        data, error = self._bytes(values[self.image_column])
+    def images(self, values: Mapping[str, Any]) -> list[tuple[bytes | None, str | None]]:
+        """The images of a row: bytes, or the reason why there are none."""
+        found: list[tuple[bytes | None, str | None]] = []
+        for name in self.image_columns:
+            value = values[name]
+            found += [self._bytes(each) for each in (value if isinstance(value, list) else [value])]
+        return found
+
+    def row(
+        self, values: Mapping[str, Any], data: bytes | None, error: str | None
+    ) -> tuple[Prompt, bytes | None, str | None, dict[str, str]]:
+        """Prompt, bytes or reason, and further columns of one image of a row."""
         if self.prompt_column is None:
             seen = find_prompt(data) if data is not None else None
             found: tuple[Prompt, str | None] = (_NONE, f"no prompt: {(seen and seen.lacks) or LACKING}")
@@ -287,6 +325,8 @@ class ParquetFile:
     def _prompt(self, value: Any) -> tuple[Prompt, str | None]:
         if value is None or not str(value).strip():
             return _NONE, "no prompt: the column is empty in this row"
+        if isinstance(value, str) and (is_nothing(value) or is_data(value)):
+            return _NONE, "no prompt: the column is empty in this row"
         return self._book.from_text(str(value).strip()), None
 
     def _bytes(self, value: Any) -> tuple[bytes | None, str | None]:
@@ -294,6 +334,10 @@ class ParquetFile:
             if value.get("bytes") is None and value.get("path"):
                 return None, "the row holds a path and no bytes; embed the images before archiving"
             value = value.get("bytes")
+        if isinstance(value, str):
+            value = bytes_in_text(value)
+            if value is None:
+                return None, "the row holds a text that is no image (base64, or a data: address)"
         if value is None:
             return None, "the row holds no bytes"
         limit = self._options.max_image_bytes
@@ -337,17 +381,65 @@ def _is_plain(kind: pa.DataType) -> bool:
     )
 
 
-def _image_column(schema: pa.Schema, options: ArchiveOptions, shown: str) -> str:
-    able = [item.name for item in schema if _holds_bytes(item.type)]
+_NUMBERED = re.compile(r"(image|img|picture|photo|sample|output)s?[_ -]?\d{1,3}", re.IGNORECASE)
+_DATA_ADDRESS = re.compile(r"data:image/[\w.+-]{1,40};base64,")
+
+
+def bytes_in_text(text: str) -> bytes | None:
+    """An image as base64, with or without `data:image/png;base64,` before it; None for any other text."""
+    match = _DATA_ADDRESS.match(text)
+    text = text[match.end() :] if match else text
+    try:
+        data = base64.b64decode(text, validate=False)
+    except ValueError:
+        return None
+    return data if sniff_format(data) else None
+
+
+def _holds_images(kind: pa.DataType) -> bool:
+    return _holds_bytes(kind) or (
+        (pa.types.is_list(kind) or pa.types.is_large_list(kind)) and _holds_bytes(kind.value_type)
+    )
+
+
+def _image_columns(table: pq.ParquetFile, schema: pa.Schema, options: ArchiveOptions, shown: str) -> list[str]:
+    able = [item.name for item in schema if _holds_images(item.type)]
+    able += _text_columns(table, schema)
     found = pick(able, IMAGE_NAMES, options.image_column, what="image", where=shown, option="image_column")
+    numbered = [name for name in able if _NUMBERED.fullmatch(name)]
+    if found is None and len(numbered) > 1:
+        return sorted(numbered, key=natural_key)
     if found is None and len(able) == 1:
         found = able[0]
-    if found is None:
+    if found is not None:
+        return [found]
+    if able:
         raise ArchiveError(
-            f"{shown}: no column holds images (bytes, or a struct with bytes). Its columns: {_listed(schema.names)}. "
-            "Set image_column if it is one of these"
+            f"{shown}: several columns hold images ({_listed(able)}) and none is called as one customarily is. Set image_column to one of them"
         )
-    return found
+    if any(name.lower() in URL_NAMES for name in schema.names):
+        raise ArchiveError(f"{shown}: no column holds images, but one holds addresses of images. {DOWNLOAD_FIRST}")
+    raise ArchiveError(
+        f"{shown}: no column holds images (bytes, a struct with bytes, lists of them, or base64). Its columns: "
+        f"{_listed(schema.names)}. Set image_column if it is one of these"
+    )
+
+
+def _text_columns(table: pq.ParquetFile, schema: pa.Schema) -> list[str]:
+    """Columns of an image's name whose first text is an image in base64."""
+    texts = (pa.types.is_string, pa.types.is_large_string)
+    names = [item.name for item in schema if any(test(item.type) for test in texts)]
+    names = [
+        name
+        for name in names
+        if name.lower() in IMAGE_NAMES or name.lower().endswith("base64") or _NUMBERED.fullmatch(name)
+    ]
+    if not names:
+        return []
+    for batch in table.iter_batches(1, columns=names, use_threads=False):
+        first = batch.to_pylist()[0]
+        return [name for name in names if isinstance(first[name], str) and bytes_in_text(first[name]) is not None]
+    return []
 
 
 def _prompt_column(schema: pa.Schema, options: ArchiveOptions, shown: str) -> str | None:

@@ -33,11 +33,12 @@ from allfour.pipeline.archives.captions import CAPTION_EXTENSIONS, caption_in_fi
 from allfour.pipeline.archives.decoding import sniff_format
 from allfour.pipeline.archives.kinds import Kind, extension, kind_of
 from allfour.pipeline.archives.metadata import LACKING, find_prompt, prompt_in_image
+from allfour.pipeline.archives.naming import names_no_prompt
 from allfour.pipeline.archives.options import ArchiveOptions
 from allfour.pipeline.archives.probing import PROBED
 from allfour.pipeline.archives.remote import address_path, open_binary, scheme_of, show_address, stamp_of
 from allfour.pipeline.archives.tar_stream import BrokenTarError, TarMember, TarStream
-from allfour.pipeline.archives.text import Prompt, clean_text, cut_note, escape_name
+from allfour.pipeline.archives.text import Prompt, PromptBook, clean_text, cut_note, escape_name
 from allfour.pipeline.archives.tree import metadata_note
 
 MAX_CAPTION_BYTES = 2**20
@@ -72,6 +73,8 @@ class _Survey:
 
     images: int = 0
     in_folders: int = 0
+    by_stem: int = 0
+    """Images whose prompt is the tar's own name."""
     captioned: int = 0
     complete: bool = True
     damaged: int = 0
@@ -154,6 +157,11 @@ class TarSource:
             notes.append(
                 f"{lacking:,} of {survey.images:,} images have no caption of their key: rows without a prompt, which are not scored"
             )
+        if survey.by_stem:
+            notes.append(
+                f"nothing inside says what {survey.by_stem:,} images were made for: the tar's own name is taken for their prompt; numbers of "
+                "classes (.cls) are no prompts"
+            )
         if prompt_from == "metadata":
             notes += self._probed_metadata()
         if survey.cut:
@@ -190,8 +198,8 @@ class TarSource:
         captions = self._captions_anywhere(file) if prompt_from == "caption" else {}
         for key in self._keys(file, hold=prompt_from == "caption" and captions is None):
             for name, data, error in key.images:
-                if prompt_from == "folder" and name:
-                    yield name, data, error, book.from_name(_folder(name) or _stem(file)), {}
+                if prompt_from == "folder" and name and (prompt := self._named(book, name, file)) is not None:
+                    yield name, data, error, prompt, {}
                     continue
                 extra: dict[str, str] = {}
                 text: str | None = None
@@ -206,6 +214,13 @@ class TarSource:
                 else:
                     reason = error or f"no prompt: {lacks or _MISSING[prompt_from]}"
                     yield name, None, reason, Prompt(NO_PROMPT_ID, ""), {}
+
+    def _named(self, book: PromptBook, name: str, file: str) -> Prompt | None:
+        """The prompt that a member's folder names, or the tar itself; None for names that are none, unless they were asked for."""
+        folder = _folder(name) or _stem(file)
+        if self._options.prompt_from == "auto" and names_no_prompt(folder) and not book.knows(folder):
+            return None
+        return book.from_name(folder)
 
     def _keys(self, file: str, *, hold: bool) -> Generator[_Key]:
         """Images in the tar's order, each with the captions of its key where they are held for."""
@@ -250,7 +265,7 @@ class TarSource:
             if sniff_format(data):
                 key.images.append((member.name, data, None))
         elif captions and extension(base) in CAPTION_EXTENSIONS and member.size <= MAX_CAPTION_BYTES:
-            key.captions[member.name] = stream.read()
+            _keep(key.captions, member.name, stream.read())
 
     def _captions_anywhere(self, file: str) -> dict[str, bytes] | None:
         """All captions of a plain tar on this machine, by a pass over its headers; None for any other."""
@@ -260,7 +275,7 @@ class TarSource:
         with contextlib.suppress(BrokenTarError), open_tar(file, by_seek=True) as stream:
             for member in stream:
                 if member.regular and extension(member.name) in CAPTION_EXTENSIONS and member.size <= MAX_CAPTION_BYTES:
-                    captions[member.name] = stream.read()
+                    _keep(captions, member.name, stream.read())
         return captions
 
     # --- looking ahead -----------------------------------------------------------------------------------------------
@@ -278,7 +293,7 @@ class TarSource:
             seen = "; ".join(f"{count:,} {what}" for what, count in survey.notes.items()) or "empty"
             where = self._location if len(self._files) <= _PROBED_TARS else f"the first tars of {self._location}"
             raise NoImagesError(f"no images in {where} ({seen})")
-        if 2 * survey.captioned >= survey.images:
+        if survey.captioned and (2 * survey.captioned >= survey.images or 2 * survey.in_folders < survey.images):
             return "caption"
         if 2 * survey.in_folders >= survey.images:
             return "folder"
@@ -287,7 +302,7 @@ class TarSource:
             if data is not None and prompt_in_image(data):
                 return "metadata"
             break
-        if len(self._files) == 1:
+        if len(self._files) == 1 and not names_no_prompt(_stem(file)):
             return "folder"  # the tar's own name
         raise ArchiveError(
             f"nothing in {self._location} says which prompt an image was made for: no caption files, folders or "
@@ -326,20 +341,23 @@ class TarSource:
                         if sniff_format(stream.read() if member.size <= self._options.max_image_bytes else b""):
                             waiting.append(member.name)
                     elif extension(base) in CAPTION_EXTENSIONS and member.size <= MAX_CAPTION_BYTES:
-                        captions[member.name] = stream.read()
+                        _keep(captions, member.name, stream.read())
                     elif member.regular:
                         survey.notes[f".{escape_name(extension(base))[:20]} files, not taken for images"] += 1
         except BrokenTarError as error:
             survey.damaged += 1
             survey.notes[f"tars that are damaged, such as {show_address(file)} ({error})"] += 1
         settle()
+        if doubles := len(found) - len({name for name, _ in found}):
+            survey.notes["images of a name that an earlier one in the tar has: both are read"] += doubles
         for name, text in found[:images]:
             survey.images += 1
             survey.captioned += text is not None
-            survey.in_folders += bool(_folder(name))
+            survey.in_folders += bool(_folder(name)) and not names_no_prompt(_folder(name))
             prompt: Prompt | None = None
             if prompt_from == "folder":
-                prompt = book.from_name(_folder(name) or _stem(file))
+                prompt = self._named(book, name, file)
+                survey.by_stem += not _folder(name)
             elif prompt_from == "caption" and text:
                 prompt = book.from_text(text)
             if prompt is not None:
@@ -350,7 +368,11 @@ class TarSource:
                     survey.cut.add(prompt.id)
 
 
-_MISSING = {"caption": "no caption (.txt, .caption or .json) of its key", "metadata": LACKING}
+_MISSING = {
+    "folder": "the folder's name is none (archive.prompt_from: folder takes it for one)",
+    "caption": "no caption (.txt, .caption or .json) of its key",
+    "metadata": LACKING,
+}
 
 
 class _Told(Exception):  # noqa: N818  (not an error: the rows say it already)
@@ -462,6 +484,12 @@ def _key(name: str) -> str:
     """WebDataset's key: the path up to the first dot of its last part."""
     folder, slash, base = name.rpartition("/")
     return folder + slash + base.partition(".")[0]
+
+
+def _keep(captions: dict[str, bytes], name: str, data: bytes) -> None:
+    """Hold a caption by its name, and for images of its key that are named otherwise (`x.input.jpg`, `x.outputs.txt`)."""
+    captions[name] = data
+    captions.setdefault(f"{_key(name)}.{extension(name)}", data)
 
 
 def _caption_of(name: str, captions: Mapping[str, bytes]) -> tuple[str | None, dict[str, str]]:

@@ -92,7 +92,7 @@ def test_prompts_from_metadata(tmp_path: Path) -> None:
 def test_columns_are_chosen(tmp_path: Path) -> None:
     columns = {"first": struct_of([PNG]), "second": struct_of([PNG + b"2"]), "label": ["a nurse"]}
     path = write(tmp_path / "a.parquet", columns)
-    with pytest.raises(ArchiveError, match="no column holds images"):
+    with pytest.raises(ArchiveError, match="several columns hold images"):
         items_of(open_source(path))
     options = ArchiveOptions(image_column="second", prompt_column="label")
     assert check_contract(open_source(path, options=options))[0].data == PNG + b"2"

@@ -151,7 +151,12 @@ class TestPrompts:
             items_of(open_source(tmp_path))
         items = check_contract(open_source(tmp_path, options=ArchiveOptions(prompt_from="folder")))
         assert [item.image.prompt for item in items] == ["00", "01"]
-        assert [item.image.prompt for item in items_of(open_source(tmp_path / "01.tar"))] == ["01"]
+        with pytest.raises(
+            ArchiveError, match="Set prompt_from: folder"
+        ):  # a number is no prompt unless it is asked for
+            items_of(open_source(tmp_path / "01.tar"))
+        write_tar(tmp_path / "a_nurse.tar", [("0.jpg", JPG)])
+        assert [item.image.prompt for item in items_of(open_source(tmp_path / "a_nurse.tar"))] == ["a nurse"]
 
 
 class TestContainers:

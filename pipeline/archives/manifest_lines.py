@@ -1,0 +1,91 @@
+"""A manifest's lines as text, with where each begins, and JSON objects as rows of columns."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any, BinaryIO
+
+from allfour.errors import ArchiveError
+from allfour.pipeline.archives.captions import prompt_in_object
+from allfour.pipeline.archives.columns import PATH_NAMES, PROMPT_NAMES
+
+MAX_LINE_BYTES = 2**20
+
+
+class Lines:
+    """Lines of text from bytes, with the offset and number of the one that comes next."""
+
+    def __init__(self, stream: BinaryIO, shown: str, *, offset: int, line: int) -> None:
+        self._stream = stream
+        self._shown = shown
+        self.offset = self.last_offset = offset
+        self.line = self.last_line = line
+        self._buffer = b""
+        if offset:
+            stream.seek(offset)
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        raw = self._next_line()
+        if not raw:
+            raise StopIteration
+        self.last_line, self.last_offset = self.line, self.offset
+        self.line += 1
+        self.offset += len(raw)
+        where = f"{self._shown}: line {self.last_line}"
+        if len(raw) > MAX_LINE_BYTES:
+            raise ArchiveError(f"{where} is longer than {MAX_LINE_BYTES:,} bytes; is this a manifest?")
+        if self.last_line == 1 and raw.startswith((b"\xff\xfe", b"\xfe\xff")):
+            raise ArchiveError(f"{where}: the file is UTF-16; save it as UTF-8")
+        if b"\0" in raw:
+            raise ArchiveError(f"{where} holds a zero byte; is this a text file?")
+        try:
+            text = raw.decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise ArchiveError(
+                f"{where} is not UTF-8 (byte {error.start + 1} of it is {raw[error.start]:#04x}); save it as UTF-8"
+            ) from None
+        return text.removeprefix("\ufeff") if self.last_line == 1 else text
+
+    def _next_line(self) -> bytes:
+        at = self._buffer.find(b"\n")
+        while at < 0 and len(self._buffer) <= MAX_LINE_BYTES:
+            more = self._stream.read(2**18)
+            if not more:
+                line, self._buffer = self._buffer, b""
+                return line
+            at = more.find(b"\n")
+            at = at + len(self._buffer) if at >= 0 else -1
+            self._buffer += more
+        stop = at + 1 if at >= 0 else len(self._buffer)
+        line, self._buffer = self._buffer[:stop], self._buffer[stop:]
+        return line
+
+
+def flattened(value: dict[str, Any]) -> Iterator[dict[str, str]]:
+    """An object as rows: one for each image where it names a list of them; a prompt inside an object is lifted out of it."""
+    value = {str(key): field for key, field in value.items()}
+    lower = {key.lower() for key in value}
+    for key, inner in value.items():
+        if key.lower() in PROMPT_NAMES and isinstance(inner, dict | list):
+            value[key] = (prompt_in_object(inner)[0] if isinstance(inner, dict) else None) or ""
+    if lower.isdisjoint(PROMPT_NAMES):
+        found, _ = prompt_in_object({key: field for key, field in value.items() if isinstance(field, dict)})
+        value |= {"prompt": found} if found else {}
+    several = next(
+        (key for key, field in value.items() if key.lower() in PATH_NAMES and isinstance(field, list) and field), None
+    )
+    if several is None or not all(isinstance(file, str) for file in value[several]):
+        yield {key: _as_text(field) for key, field in value.items()}
+        return
+    for file in value[several]:
+        yield {key: _as_text(file if key == several else field) for key, field in value.items()}
+
+
+def _as_text(value: Any) -> str:
+    if value is None:
+        return ""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
