@@ -193,10 +193,10 @@ def _parquet_rows(
             for batch in table.batches(range(group, group + 1)):
                 for row in sorted(rows & set(range(first, first + batch.num_rows))):
                     images = table.images(batch.slice(row - first, 1).to_pylist()[0])
-                    for name, which in wanted[row]:
-                        data = images[which][0] if which < len(images) else None
+                    for named, number in wanted[row]:
+                        data = images[number][0] if number < len(images) else None
                         if data is not None and len(data) <= limit:
-                            yield name, data
+                            yield named, data
                 first += batch.num_rows
                 if first > max(rows):
                     break

@@ -45,7 +45,7 @@ _SUFFIXED = re.compile(rf"(.+)[-_. ]({_DERIVED})", re.IGNORECASE)
 _PREFIXED = re.compile(rf"({_DERIVED})[-_. ](.+)", re.IGNORECASE)
 _DERIVED_FOLDER = re.compile(_DERIVED, re.IGNORECASE)
 
-GRID_NAME = "not a sample: by its name a grid of several pictures (archive.tiles cuts grids)"
+GRID_NAME = "not a sample: by its name a grid of several pictures"
 
 
 def no_samples(folder: str, names: Iterable[str], *, grids: bool = True) -> dict[str, str]:
