@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
-import re
 import sys
 import traceback
 from pathlib import Path
@@ -34,6 +33,7 @@ from allfour.pipeline.commands.options import (
     SetOption,
     UntilOption,
     WorldSizeOption,
+    default_run_folder,
 )
 from allfour.pipeline.config import RunConfig, load_config
 from allfour.pipeline.metrics import gate as gates
@@ -94,8 +94,8 @@ def _reporter(as_json: bool) -> Reporter:
 def _run_folder(config: RunConfig, given: Path | None, limit: int | None = None) -> Path:
     if given is not None:
         return given
-    name = re.sub(r"[^A-Za-z0-9._-]+", "-", config.name or "run").strip("-.") or "run"
-    return Path("runs") / (name if limit is None else f"{name}-first-{limit}")
+    folder = default_run_folder(config.name)
+    return folder if limit is None else folder.with_name(f"{folder.name}-first-{limit}")
 
 
 @app.command()

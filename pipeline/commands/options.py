@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -15,6 +16,11 @@ SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Override any config key, as in a.b=c. Repeatable."),
 ]
+
+
+def default_run_folder(name: str | None) -> Path:
+    """`runs/NAME`, safe as a folder's name."""
+    return Path("runs") / (re.sub(r"[^A-Za-z0-9._-]+", "-", name or "run").strip("-.") or "run")
 
 
 def _named_folder(text: str) -> Path:
