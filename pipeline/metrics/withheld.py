@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -57,8 +58,8 @@ def withheld_of_run(
     return Withheld(refused=refused, failed=failed, rewriting=rewriting)
 
 
-def _rows(found: object) -> Iterable[tuple[str, str, str]]:
-    while rows := found.fetchmany(_CHUNK):  # type: ignore[attr-defined]
+def _rows(found: Any) -> Iterable[tuple[str, str, str]]:
+    while rows := found.fetchmany(_CHUNK):
         yield from rows
 
 
@@ -73,7 +74,8 @@ def rates(prompts: Sequence[PromptTally], status: ImageStatus, *, confidence: fl
     code = {name: number for number, name in enumerate(names)}
     member = np.array([code.get(p.group or "", -1) for p in prompts])
     grouped = member >= 0
-    order = sorted(range(len(prompts)), key=lambda k: (-events[k] / max(trials[k], 1), k))
+    found = [p.statuses.get(status, 0) / p.requested if p.requested else 0.0 for p in prompts]
+    order = sorted(range(len(prompts)), key=lambda k: (-found[k], k))
     return Rates(
         images=int(events.sum()),
         requested=int(trials.sum()),
@@ -101,7 +103,7 @@ def rates(prompts: Sequence[PromptTally], status: ImageStatus, *, confidence: fl
     )
 
 
-def _rate(events: np.ndarray, trials: np.ndarray, confidence: float) -> Interval:  # type: ignore[type-arg]
+def _rate(events: np.ndarray[Any, Any], trials: np.ndarray[Any, Any], confidence: float) -> Interval:
     asked = trials > 0
     values = events[asked] / trials[asked]
     return Interval.of(st.mean_over_prompts(values, independent=float(trials.sum()) or None, confidence=confidence))
