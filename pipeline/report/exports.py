@@ -47,7 +47,14 @@ def _interval_cells(interval: Interval | None) -> list[float | None]:
 
 
 def write_prompts_csv(run_dir: Path, metrics: Metrics) -> Path:
-    """Write RUN/prompts.csv: a row per prompt, in the run's order, with counts, shares, intervals and unanimity.
+    """Write RUN/prompts.csv: a row per prompt, in the run's order, with the columns of `prompts_table`."""
+    path = run_dir / "prompts.csv"
+    write_atomic(path, _csv_bytes(*prompts_table(metrics, metrics.prompts)))
+    return path
+
+
+def prompts_table(metrics: Metrics, prompts: Sequence[Prompt]) -> tuple[list[str], list[list[object]]]:
+    """Column names, and a row per prompt with counts, shares, intervals and unanimity.
 
     Columns: `prompt_id, prompt, group, images, evaluated, unanimous, unanimity_possible`, a count per decision, then
     `share_LABEL, share_LABEL_low, share_LABEL_high` per label of the headline attribute, `p_value, q_value`, a
@@ -65,7 +72,7 @@ def write_prompts_csv(run_dir: Path, metrics: Metrics) -> Path:
     header += [f"reference_{label}" for label in labels] if has_reference else []
     header += [f"{name}_{label}" for name, names in others.items() for label in names]
     rows = []
-    for prompt in metrics.prompts:
+    for prompt in prompts:
         row: list[object] = [
             prompt.id,
             prompt.text,
@@ -84,9 +91,7 @@ def write_prompts_csv(run_dir: Path, metrics: Metrics) -> Path:
             found = prompt.attributes.get(name)
             row += [found.counts.get(label, 0) if found else None for label in names]
         rows.append(row)
-    path = run_dir / "prompts.csv"
-    write_atomic(path, _csv_bytes(header, rows))
-    return path
+    return header, rows
 
 
 # --- Markdown and LaTeX ----------------------------------------------------------------------------------------------
@@ -166,6 +171,7 @@ def markdown_summary(metrics: Metrics, *, limit: int = 40, archive: bool = False
     lines = [f"### {lead.headline(metrics)}", ""]
     for sentence in (
         lead.standfirst(metrics),
+        lead.verdict(metrics),
         lead.because(metrics),
         lead.chance(metrics),
         lead.amplification(metrics),

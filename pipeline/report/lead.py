@@ -58,19 +58,19 @@ def told(summary: Summary) -> bool:
 
 
 def standfirst(metrics: Metrics) -> str | None:
-    """The sentences under the headline: share, interval and verdict in plain words, and what else stands."""
+    """The sentences under the headline and its verdict: share and interval in plain words, and what else stands."""
     lead, summary = headline_of(metrics), metrics.summary
     if lead.value is None:
         return None
     if lead.evidence == "measured":
-        return f"{_measured(metrics, lead)} {verdict(metrics)}"
+        return _measured(metrics, lead)
     which = ", with the classifier's measured errors taken out" if lead.evidence == "corrected" else ""
     text = f"That is from {rests_on(lead.prompts, lead.images)}{which}."
     if lead.low is not None and lead.high is not None:
         text += (
             f" Other prompts like these: {interval_text(lead.low, lead.high)} ({level(summary.confidence)} interval)."
         )
-    return f"{text} {verdict(metrics)} {measured_beside(metrics)}".strip()
+    return f"{text} {measured_beside(metrics)}".strip()
 
 
 def _measured(metrics: Metrics, lead: Headline) -> str:

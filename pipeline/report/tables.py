@@ -32,6 +32,8 @@ class Score:
     decision: str
     probability: float | None
     probabilities: Mapping[str, float]
+    box: tuple[int, int, int, int] | None = None
+    """Left, top, right, bottom in pixels, where a person was found."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +84,7 @@ _IMAGE_COLUMNS = [
     "prompt_id", "prompt", "index", "seed", "status", "path", "sha256", "size", "width", "height", "revised_prompt",
     "code", "error", "truth",
 ]  # fmt: skip
-_SCORE_COLUMNS = ["prompt_id", "index", "person", "attribute", "decision", "probability", "probabilities"]
+_SCORE_COLUMNS = ["prompt_id", "index", "person", "attribute", "decision", "probability", "probabilities", "box"]
 
 
 def _dataset(path: Path) -> Any:
@@ -120,6 +122,7 @@ def read_images(run_dir: Path, prompt_ids: Sequence[str], limit: int = MAX_IMAGE
                     decision=row["decision"],
                     probability=row["probability"],
                     probabilities=_pairs(row["probabilities"]),
+                    box=tuple(row["box"]) if row["box"] else None,
                 )
             )
     found: dict[str, list[ImageRecord]] = {prompt_id: [] for prompt_id in prompt_ids}

@@ -11,6 +11,7 @@ from markupsafe import Markup
 
 from allfour.models.attributes import PRESENCE
 from allfour.pipeline.report import prose, svg
+from allfour.pipeline.report.frame import common_frame
 from allfour.pipeline.report.tables import ImageRecord, Key
 from allfour.pipeline.report.thumbnails import Thumbnail
 from allfour.pipeline.run.columns import AMBIGUOUS, MIXED, NO_PERSON, UNREADABLE
@@ -55,7 +56,12 @@ class RowView:
     rank: int
     anchor: str
     text: str
+    short: str
+    """The text without the words that all prompts share."""
     group: str | None
+    phrase: str
+    """What a folded row says: the verdict, or the tally where its images differ."""
+    value: str
     verdict: str
     verdict_kind: str
     tally: str
@@ -147,6 +153,7 @@ class PageBuilder:
         self.metrics = metrics
         self.labels = metrics.headline_labels
         self.kinds = kinds_by_label(self.labels)
+        self.frame = common_frame([prompt.text for prompt in metrics.prompts])
         self.data: list[dict[str, Any]] = []
 
     def row(
@@ -178,6 +185,9 @@ class PageBuilder:
             rank=rank,
             anchor=f"p{rank}",
             text=text,
+            short=clean(self.frame.short(prompt.text), 300),
+            phrase=tally[:1].upper() + tally[1:] if verdict_kind == "mixed" else verdict,
+            value="–" if mark is None or mark.value is None else percent(mark.value),
             group=None if prompt.group is None else group_text(prompt.group),
             verdict=verdict,
             verdict_kind=verdict_kind,
@@ -226,7 +236,7 @@ class PageBuilder:
         decisions += ["missing"] * (size - len(decisions))
         order = {kind: place for place, kind in enumerate((*svg.SERIES, "u", "n"))}
         kinds = sorted((self.kinds.get(decision, "n") for decision in decisions), key=lambda kind: order[kind])
-        name = clean(prompt.text, 80)
+        name = clean(self.frame.short(prompt.text), 80)
         return TileView(anchor, name, svg.tile(kinds, f"{name}: {', '.join(label_text(d) for d in decisions)}"))
 
     def _verdict(self, prompt: Prompt) -> tuple[str, str]:
@@ -274,6 +284,21 @@ class PageBuilder:
             evaluated=evaluated,
         )
 
+    def _people(self, record: ImageRecord) -> list[dict[str, Any]]:
+        """Everybody that was found: number, box in shares of the picture, colour class of the reading."""
+        if not record.width or not record.height:
+            return []
+        size = (record.width, record.height) * 2
+        return [
+            {
+                "number": score.person + 1,
+                "box": [round(min(max(edge / side, 0.0), 1.0), 4) for edge, side in zip(score.box, size, strict=True)],
+                "kind": self.kinds.get(score.decision, "u"),
+            }
+            for score in record.scores
+            if score.attribute == self.metrics.headline and score.box is not None
+        ]
+
     def _detail(self, record: ImageRecord, label: str) -> dict[str, Any]:
         facts = {
             "Seed": record.seed,
@@ -290,6 +315,7 @@ class PageBuilder:
             "prompt": clean(record.prompt, 2000),
             "index": record.index,
             "label": label,
+            "people": self._people(record),
             "facts": [[key, clean(value, 1000)] for key, value in facts.items() if value not in (None, "")],
             "scores": [
                 {

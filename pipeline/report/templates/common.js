@@ -13,7 +13,7 @@
   /* paper cannot be clicked: what is folded is printed, save further images of a row */
   let unfolded = [];
   addEventListener("beforeprint", () => {
-    unfolded = Array.from(document.querySelectorAll("section > details:not([open])"));
+    unfolded = Array.from(document.querySelectorAll("section details:not([open])")).filter((details) => !details.closest(".row"));
     for (const details of unfolded) details.open = true;
   });
   addEventListener("afterprint", () => { for (const details of unfolded) details.open = false; });

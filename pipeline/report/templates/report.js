@@ -2,14 +2,15 @@
 (() => {
   const root = document.documentElement;
   const byId = (id) => document.getElementById(id);
-  const images = JSON.parse(byId("data").textContent).images;
+  const data = JSON.parse(byId("data").textContent);
+  const images = data.images;
 
   /* filter and sort */
-  const list = byId("rows");
+  const list = byId("figure-prompts");
   const even = Number(list.dataset.even);
   const rows = Array.from(list.children).map((element) => ({
     element,
-    text: element.querySelector("h3").textContent.toLocaleLowerCase(),
+    text: element.dataset.text.toLocaleLowerCase(),
     rank: Number(element.dataset.rank),
     share: Number(element.dataset.share),
     sure: Number(element.dataset.sure),
@@ -55,11 +56,75 @@
     byId("shown").textContent = `${count.toLocaleString("en")} of ${rows.length.toLocaleString("en")} prompts`;
     byId("none").hidden = count > 0;
   };
-  controls.addEventListener("input", apply);
+
+  /* the filter is in the address, so that what is seen can be sent */
+  const fields = ["find", "show", "sure-below", "sort"];
+  const remember = () => {
+    const state = new URLSearchParams();
+    for (const name of fields) {
+      const field = byId(name);
+      const usual = name === "sort" ? "rank" : "";
+      if (field.value.trim() !== usual) state.set(name, field.value.trim());
+    }
+    const said = state.toString();
+    if (said || location.hash.includes("=")) history.replaceState(null, "", `#${said}`);
+  };
+  const recall = () => {
+    const anchor = location.hash.slice(1);
+    if (!anchor.includes("=")) {
+      const target = anchor && document.getElementById(anchor);
+      if (target) reveal(target);
+      return;
+    }
+    const state = new URLSearchParams(anchor);
+    for (const name of fields) {
+      const value = state.get(name) ?? (name === "sort" ? "rank" : "");
+      const field = byId(name);
+      if (name === "find" || Array.from(field.options, (option) => option.value).includes(value)) field.value = value;
+    }
+    apply();
+  };
+
+  /* rows and sections that are folded */
+  const unfold = (row, open) => {
+    row.classList.toggle("open", open);
+    row.querySelector(".unfold").setAttribute("aria-expanded", String(open));
+  };
+  const reveal = (target) => {
+    const row = target.closest(".row");
+    if (row) {
+      if (row.hidden) { controls.reset(); apply(); }
+      unfold(row, true);
+    }
+    const folded = target.matches("section.folded") ? target.querySelector(".fold") : target.closest("details");
+    if (folded) folded.open = true;
+  };
+  list.addEventListener("click", (event) => {
+    const row = event.target.closest(".row");
+    if (!row || event.target.closest("a, .thumb, summary, .row-more")) return;
+    const open = row.classList.contains("open");
+    if (open && !event.target.closest(".unfold")) return;
+    unfold(row, !open);
+  });
+  byId("unfold").addEventListener("click", (event) => {
+    const open = event.target.getAttribute("aria-pressed") !== "true";
+    for (const row of rows) unfold(row.element, open);
+    event.target.setAttribute("aria-pressed", String(open));
+    event.target.textContent = open ? "Close all" : "Open all";
+  });
+  /* also where the address is that already: a square may be followed twice */
+  document.addEventListener("click", (event) => {
+    const link = event.target.closest('a[href^="#"]');
+    const target = link && document.getElementById(link.getAttribute("href").slice(1));
+    if (target) reveal(target);
+  });
+  addEventListener("hashchange", recall);
+  controls.addEventListener("input", () => { apply(); remember(); });
   controls.addEventListener("submit", (event) => event.preventDefault());
-  controls.addEventListener("reset", () => setTimeout(apply));
+  controls.addEventListener("reset", () => setTimeout(() => { apply(); remember(); }));
   byId("reset-empty").addEventListener("click", () => { controls.reset(); byId("find").focus(); });
   apply();
+  recall();
 
   /* image detail */
   const dialog = byId("detail");
@@ -74,8 +139,9 @@
   const scoreBlock = (score, people) => {
     const block = make("div", undefined, "score");
     block.append(make("h3", people ? `${score.attribute}, person ${score.person + 1}: ${score.decision}` : `${score.attribute}: ${score.decision}`));
-    const best = Math.max(...score.probabilities.map((pair) => pair[1]));
-    for (const [label, value] of score.probabilities) {
+    const ranked = score.probabilities.slice().sort((one, two) => two[1] - one[1]);
+    const best = ranked.length ? ranked[0][1] : 0;
+    for (const [label, value] of ranked) {
       const line = make("div", undefined, value === best ? "score-line best" : "score-line");
       const chart = document.createElementNS(SVG, "svg");
       chart.setAttribute("width", "100%");
@@ -89,6 +155,19 @@
       block.append(line);
     }
     return block;
+  };
+  /* a numbered box around everybody that was found, in shares of the picture */
+  const frame = ({ number, box, kind }) => {
+    const [left, top, right, bottom] = box;
+    const shapes = ["halo", `s-${kind}`].map((name) => {
+      const shape = document.createElementNS(SVG, "rect");
+      for (const [key, value] of [["class", name], ["x", `${left * 100}%`], ["y", `${top * 100}%`], ["width", `${(right - left) * 100}%`], ["height", `${(bottom - top) * 100}%`]]) shape.setAttribute(key, value);
+      return shape;
+    });
+    const text = document.createElementNS(SVG, "text");
+    for (const [key, value] of [["x", `${left * 100}%`], ["y", `${top * 100}%`], ["dx", "5"], ["dy", "16"], ["class", "who"]]) text.setAttribute(key, value);
+    text.textContent = number;
+    return [...shapes, text];
   };
   const visibleThumbs = () => Array.from(list.querySelectorAll(".row:not([hidden]) .thumb"));
   const show = (thumb) => {
@@ -104,6 +183,7 @@
     byId("detail-label").textContent = `Image ${image.index}: ${image.label}`;
     byId("detail-place").textContent = `${all.indexOf(thumb) + 1} of ${all.length}`;
     const people = image.scores.some((score) => score.person > 0);
+    byId("detail-people").replaceChildren(...(picture ? image.people.flatMap(frame) : []));
     byId("detail-scores").replaceChildren(...image.scores.map((score) => scoreBlock(score, people)));
     byId("detail-facts").replaceChildren(...image.facts.map(([name, value]) => {
       const fact = make("div");
@@ -223,18 +303,33 @@
     const safe = /^[=+@\t\r|%-]/.test(value) && !/^-?[\d.]+%?$/.test(value) ? `'${value}` : value;
     return /[",\n]/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
   };
+  const lined = (lines) => lines.map((line) => line.map((value) => quoted(String(value ?? ""))).join(",")).join("\n");
+  const wholeNumber = (text) => /^[\d,]+$/.test(text) ? text.replaceAll(",", "") : text === "·" ? "0" : null;
+  /* numbers, not words: a chart's value and ends as they were computed, counts without marks between thousands */
+  const numbersOf = (cell) => {
+    const charts = Array.from(cell.querySelectorAll("svg[data-csv]"));
+    if (cell.matches(".figure-cell")) return charts.length ? charts[0].dataset.csv.split(",") : ["", "", ""];
+    if (cell.matches("th")) return [cellText(cell)];
+    const counts = cellText(cell).match(/^([\d,]+) of ([\d,]+)$/);
+    return counts ? counts.slice(1).map(wholeNumber) : wholeNumber(cellText(cell)) === null ? [] : [wholeNumber(cellText(cell))];
+  };
+  const namesOf = (cell, head) => {
+    const name = cell.dataset.name ? `${cell.dataset.name}_` : "";
+    if (cell.matches(".figure-cell")) return ["value", "low", "high"].map((part) => name + part);
+    const width = numbersOf(cell).length;
+    return width === 2 ? [head, `${head} of`] : width === 1 ? [head] : [];
+  };
   const asCsv = (figure) => {
     if (figure === list) {
-      const pick = (row, name) => row.querySelector(name)?.textContent.replace(/\s+/g, " ").trim() ?? "";
-      const lines = [["rank", "prompt", "group", "verdict", "images", "share"]];
-      for (const row of list.querySelectorAll(".row:not([hidden])")) {
-        const [tally, share] = row.querySelectorAll(".row-bar .meta");
-        lines.push([pick(row, ".rank"), pick(row, "h3"), pick(row, ".row-name .meta"), pick(row, ".verdict"), tally.textContent.trim(), share.textContent.trim()]);
-      }
-      return lines.map((line) => line.map(quoted).join(",")).join("\n");
+      const shownRows = Array.from(list.querySelectorAll(".row:not([hidden])"));
+      return lined([data.prompts.columns, ...shownRows.map((row) => data.prompts.rows[row.id])]);
     }
-    const lines = Array.from(figure.querySelector("table").rows, (row) => Array.from(row.cells).filter((cell) => !cell.classList.contains("figure-cell")).map((cell) => quoted(cellText(cell))).join(","));
-    return lines.join("\n");
+    const table = figure.querySelector("table");
+    const heads = Array.from(table.tHead.rows[0].cells, cellText);
+    const body = Array.from(table.tBodies).flatMap((part) => Array.from(part.rows));
+    if (!table.querySelector("svg[data-csv]")) return lined([heads, ...body.map((row) => Array.from(row.cells, (cell) => wholeNumber(cellText(cell)) ?? cellText(cell)))]);
+    const names = Array.from(body[0].cells).flatMap((cell, place) => namesOf(cell, heads[place]));
+    return lined([names, ...body.map((row) => Array.from(row.cells).flatMap(numbersOf))]);
   };
   const save = (text, name, type) => {
     const link = document.createElement("a");

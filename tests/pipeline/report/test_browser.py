@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import io
+import json
 import urllib.parse
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
@@ -102,6 +104,10 @@ def busy_seconds(page: Any) -> float:
     return next(m["value"] for m in session.send("Performance.getMetrics")["metrics"] if m["name"] == "ThreadTime")
 
 
+def open_all(page: Any) -> None:
+    page.evaluate("document.querySelectorAll('details').forEach((details) => { details.open = true; })")
+
+
 def visible(page: Any) -> list[str]:
     return list(page.locator(".row:visible h3").all_inner_texts())
 
@@ -199,7 +205,7 @@ def test_everything_can_be_reached_with_tab_and_shows_its_focus(watched: Watched
         "figure-sets",
         "figure-sure",
         "figure-attribute-2",
-        "rows",
+        "figure-prompts",
         "figure-planted",
         "figure-opinion",
         "figure-scenes-1",
@@ -208,6 +214,7 @@ def test_everything_can_be_reached_with_tab_and_shows_its_focus(watched: Watched
 )
 def test_figures_copy_as_whole_svg(browser: Any, full: Path, target: str) -> None:
     found = opened(browser, full, permissions=["clipboard-read", "clipboard-write"], color_scheme="dark")
+    open_all(found.page)
     found.page.click(f"[data-copy=svg][data-target={target}]")
     found.page.wait_for_function("document.getElementById('toast').textContent === 'Figure copied as SVG'")
     root = ET.fromstring(found.page.evaluate("navigator.clipboard.readText()"))
@@ -226,8 +233,18 @@ def test_tables_copy_as_csv(browser: Any, report: Path) -> None:
     found.page.click("[data-copy=csv][data-target=figure-sure]")
     found.page.wait_for_function("document.getElementById('toast').textContent !== ''")
     lines = found.page.evaluate("navigator.clipboard.readText()").splitlines()
-    assert lines[0] == "Share of prompts,Value,95% interval"
-    assert lines[1].startswith("Measured,")
+    assert lines[0] == "Share of prompts,value,low,high"
+    summary = json.loads((report.parent / "metrics.json").read_text())["summary"]
+    named, *numbers = lines[1].split(",")
+    assert named == "Measured"
+    assert [float(number) for number in numbers] == [summary["unanimity"][key] for key in ("value", "low", "high")]
+    found.page.select_option("#show", "all-b")
+    found.page.click("[data-copy=csv][data-target=figure-prompts]")
+    found.page.wait_for_function("navigator.clipboard.readText().then((text) => text.startsWith('prompt_id'))")
+    rows = list(csv.DictReader(io.StringIO(found.page.evaluate("navigator.clipboard.readText()"))))
+    assert rows
+    assert {row["unanimous"] for row in rows} == {"man"}
+    assert all(0 <= float(row["share_woman"]) <= 1 and row["count_man"].isdigit() for row in rows)
     found.quiet()
     found.page.context.close()
 
@@ -236,9 +253,7 @@ def test_every_part_of_the_page_is_in_the_navigation(browser: Any, full: Path) -
     found = opened(browser, full)
     named = found.page.eval_on_selector_all("nav a", "links => links.map((link) => link.getAttribute('href').slice(1))")
     there = found.page.eval_on_selector_all("main section[id]", "parts => parts.map((part) => part.id)")
-    assert set(named) <= set(there)
-    # what is on the first screens, or only explains what is before it, needs no link
-    assert set(there) - set(named) == {"sure", "counted", "crossed", "planted"}
+    assert named == there
     found.quiet()
     found.page.context.close()
 
@@ -252,6 +267,45 @@ def test_another_run_is_marked_and_sorts(browser: Any, full: Path) -> None:
     away = page.eval_on_selector_all(".row", "rows => rows.map(row => Number(row.dataset.away))")
     assert away == sorted(away, reverse=True)
     found.quiet()
+    page.context.close()
+
+
+def test_a_square_opens_its_row_and_a_link_its_section(watched: Watched) -> None:
+    page = watched.page
+    assert page.locator(".row .unfold[aria-expanded=true]").count() == 0
+    page.locator(".tiles a").nth(3).click()
+    opened_row = page.locator(".row.open")
+    assert opened_row.count() == 1
+    assert f"#{opened_row.get_attribute('id')}" == page.locator(".tiles a").nth(3).get_attribute("href")
+    assert opened_row.locator(".row-more").is_visible()
+    opened_row.locator(".unfold").click()
+    assert page.locator(".row.open").count() == 0
+    page.click("nav a[href='#method']")
+    assert page.locator("#method .prose").is_visible()
+
+
+def test_the_filter_is_in_the_address(browser: Any, report: Path) -> None:
+    found = opened(browser, report)
+    page = found.page
+    page.select_option("#show", "all-a")
+    page.fill("#find", "nurse & co")
+    assert page.evaluate("location.hash") == "#find=nurse+%26+co&show=all-a"
+    page.fill("#find", "nurse")
+    address = page.url
+    page.goto("about:blank")
+    page.goto(address)
+    assert page.input_value("#find") == "nurse"
+    assert page.input_value("#show") == "all-a"
+    assert page.locator("#shown").inner_text() == "1 of 20 prompts"
+    found.quiet()
+    page.context.close()
+
+
+def test_rows_are_low_and_the_page_is_short(browser: Any, tmp_path: Path) -> None:
+    page = opened(browser, write_report(build_run(tmp_path, Options(oddities=False, pictures=False)))).page
+    heights = page.eval_on_selector_all(".row", "rows => rows.map((row) => row.getBoundingClientRect().height)")
+    assert max(heights) <= 66
+    assert page.evaluate("document.documentElement.scrollHeight") <= 5000
     page.context.close()
 
 
@@ -290,18 +344,16 @@ def test_readable_without_script(browser: Any, report: Path) -> None:
 def test_what_is_folded_is_printed_and_folded_again(browser: Any, full: Path) -> None:
     found = opened(browser, full)
     page = found.page
-    closed = "document.querySelectorAll('section > details:not([open])').length"
+    closed = "[...document.querySelectorAll('section details:not([open])')].filter((d) => !d.closest('.row')).length"
     before = page.evaluate(closed)
     assert before >= 3  # two attributes by prompt, and the configuration
     page.evaluate(
-        "addEventListener('beforeprint', () => { window.printed = [document.querySelectorAll('section > details:not([open])').length, "
-        "document.querySelectorAll('.row-images details[open]').length]; })"
+        f"addEventListener('beforeprint', () => {{ window.printed = [{closed}, "
+        "document.querySelectorAll('.row details[open]').length]; })"
     )
     page.pdf(format="A4")
     assert page.evaluate("window.printed") == [0, 0]
     page.wait_for_function(f"{closed} === {before}")
-    page.emulate_media(media="print")
-    assert page.locator(".row-images summary").first.is_visible()
     found.quiet()
     page.context.close()
 
@@ -323,7 +375,8 @@ def test_prints_to_pdf(watched: Watched) -> None:
 def test_injection_run_is_inert(browser: Any, which: str, request: pytest.FixtureRequest) -> None:
     found = opened(browser, request.getfixturevalue(which))
     page = found.page
-    page.evaluate("document.querySelectorAll('details').forEach((details) => { details.open = true; })")
+    open_all(page)
+    page.click("#unfold")
     for thumb in page.locator(".row .thumb").all()[:70:5]:
         thumb.click()
         page.click("#close")
@@ -349,7 +402,8 @@ def test_axe_finds_nothing(browser: Any, full: Path, scheme: str) -> None:
     found = opened(browser, full, color_scheme=scheme, bypass_csp=True)
     page = found.page
     page.evaluate(axe)
-    page.evaluate("document.querySelectorAll('details').forEach((details) => { details.open = true; })")
+    open_all(page)
+    page.click("#unfold")
     for setup in ("() => 0", "() => document.querySelector('.thumb').click()"):
         page.evaluate(setup)
         assert violations(page) == []
