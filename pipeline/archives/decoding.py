@@ -16,6 +16,8 @@ own transform.
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import functools
 import io
 import re
@@ -35,6 +37,7 @@ from PIL import (
     PngImagePlugin,
     TiffImagePlugin,
     WebPImagePlugin,
+    _imaging,
     features,
 )
 
@@ -148,6 +151,8 @@ def _plugin(kind: str) -> Callable[[io.BytesIO], ImageFile.ImageFile]:
         from PIL import AvifImagePlugin
 
         return AvifImagePlugin.AvifImageFile
+    if kind == "TIFF":
+        _silence_libtiff()
     plugins: dict[str, Callable[[io.BytesIO], ImageFile.ImageFile]] = {
         "JPEG": JpegImagePlugin.JpegImageFile,
         "PNG": PngImagePlugin.PngImageFile,
@@ -157,6 +162,12 @@ def _plugin(kind: str) -> Callable[[io.BytesIO], ImageFile.ImageFile]:
         "TIFF": TiffImagePlugin.TiffImageFile,
     }
     return plugins[kind]
+
+
+def _silence_libtiff() -> None:
+    """libtiff writes its complaints about a damaged file to file descriptor 2 by itself; Pillow says the same by an exception."""
+    with contextlib.suppress(OSError, AttributeError, TypeError):  # a Pillow built in another way
+        ctypes.CDLL(_imaging.__file__).TIFFSetErrorHandler(None)
 
 
 def _decode(data: bytes, kind: str, *, max_pixels: int, reduce_to: int | None) -> DecodedImage:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import signal
 import sys
 from collections.abc import Iterator
 from typing import NoReturn
@@ -12,6 +13,13 @@ import typer
 
 from allfour.errors import ConfigError
 from allfour.pipeline.commands import output
+from allfour.signals import Terminated, stops_on_sigterm
+
+_NO_ROOM = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EFBIG: "a file would be larger than the file system or a limit (`ulimit -f`) allows",
+}
 
 
 @contextlib.contextmanager
@@ -20,16 +28,19 @@ def clear_errors() -> Iterator[None]:
     from allfour.errors import ArchiveError, BackendError, ClassifierError
 
     try:
-        yield
+        with stops_on_sigterm():
+            yield
     except (ConfigError, ArchiveError, ClassifierError, BackendError) as error:
         _stop(str(error))
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stopped:
         print("\nstopped; what was finished is kept. Repeat the same command to go on.", file=sys.stderr)
-        raise typer.Exit(130) from None
+        # the codes that a shell gives to a process that the signal has ended
+        raise typer.Exit(128 + (signal.SIGTERM if isinstance(stopped, Terminated) else signal.SIGINT)) from None
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in _NO_ROOM:
             _stop(
-                f"the disk is full ({error.filename or 'while writing'}). Free some space and repeat the same command: it goes on"
+                f"{_NO_ROOM[error.errno]} ({error.filename or 'while writing'}). Free some space and repeat the same command: "
+                "it goes on"
             )
         if error.filename is None or error.strerror is None:
             raise

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+import unicodedata
 import xml.etree.ElementTree as ET
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,13 +18,20 @@ from allfour.pipeline.run.folder import write_atomic
 from allfour.pipeline.run.metrics import Metrics, Prompt
 from allfour.pipeline.run.record import Interval
 
-_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "|", "%", "＝", "＋", "－", "＠")
+_FORMULA_STARTS = frozenset("=+-@\t\r\n|%＝＋－＠﹦﹢﹣﹫")
+_FIELDS = re.compile(r"[^;|]+")
+_UNSEEN = frozenset("\"'\u115f\u1160\u3164\uffa0\u2800")
+"""Fillers and the braille blank, which are letters and symbols to Unicode; and quotes, which the reading takes away."""
 _OTHER_COUNTS = ("ambiguous", "mixed", "no_person", "unreadable", "refused", "failed")
 _XML_FORBIDDEN = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def csv_cell(value: object) -> object:
-    """A cell that no spreadsheet takes for a formula: text that starts like one gets an apostrophe before it."""
+    """A cell that no spreadsheet takes for a formula: what starts like one gets an apostrophe before it.
+
+    Also behind characters that do not show, and behind a semicolon or a bar, at which a spreadsheet set to another separator
+    would cut the cell. A comma needs none: the cell is quoted then.
+    """
     if value is None:
         return ""
     if isinstance(value, bool):
@@ -31,7 +39,17 @@ def csv_cell(value: object) -> object:
     if isinstance(value, int | float):
         return value
     content = words.clean(value, 100_000)
-    return "'" + content if content.lstrip().startswith(_FORMULA_STARTS) else content
+    marked = _FIELDS.sub(lambda field: "'" + field[0] if _starts_formula(field[0]) else field[0], content)
+    return "'" + marked if content.lstrip().startswith("|") else marked
+
+
+def _starts_formula(text: str) -> bool:
+    for char in text:
+        if char in _FORMULA_STARTS:
+            return True
+        if not (char.isspace() or char in _UNSEEN or unicodedata.category(char) in ("Cf", "Mn")):
+            return False
+    return False
 
 
 def _csv_bytes(header: Sequence[str], rows: Sequence[Sequence[object]]) -> bytes:
@@ -108,6 +126,7 @@ _LATEX = {
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
     "|": r"\textbar{}",
     '"': r"\textquotedbl{}",
+    "[": "{[}", "*": "{*}",  # at the start of a row the command that ended the row before would take them for its arguments
 }  # fmt: skip
 
 

@@ -165,7 +165,12 @@ def git_state() -> dict[str, Any] | None:
     try:
         commit, status = (
             subprocess.run(
-                ["git", "-C", str(_CHECKOUT), *args], capture_output=True, text=True, timeout=20, check=True
+                ["git", "-C", str(_CHECKOUT), *args],
+                env=os.environ | {"GIT_OPTIONAL_LOCKS": "0"},
+                capture_output=True,
+                text=True,
+                timeout=20,
+                check=True,
             ).stdout
             for args in (["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no"])
         )

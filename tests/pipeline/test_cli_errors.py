@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
 from allfour.pipeline import cli
 from allfour.pipeline.cli import app
+from allfour.pipeline.commands.errors import clear_errors
 from tests.pipeline.report.fixture_run import Options, build_run
 
 
@@ -66,3 +69,18 @@ def test_a_read_only_system_is_one_error(monkeypatch: pytest.MonkeyPatch) -> Non
     done = CliRunner().invoke(app, ["audit"])
     assert done.exit_code == 2
     assert "/somewhere/x: Read-only file system. Make it readable and writable" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("number", "said"), [(errno.ENOSPC, "the disk is full"), (errno.EDQUOT, "quota"), (errno.EFBIG, "larger than")]
+)
+@pytest.mark.parametrize("name", ["/run/scores.parquet", None])
+def test_no_room_is_one_error_however_the_system_calls_it(
+    number: int, said: str, name: str | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(typer.Exit) as stopped, clear_errors():
+        raise OSError(number, os.strerror(number), name)
+    assert stopped.value.exit_code == 2
+    told = capsys.readouterr().err
+    assert said in told
+    assert "Free some space and repeat the same command" in told

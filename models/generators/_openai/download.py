@@ -24,6 +24,14 @@ TRIES = 3
 """The client's own retries cover the API alone, and this image is paid for: one dropped connection must not lose it."""
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+_LOCAL_NAT64 = ipaddress.IPv6Network("64:ff9b:1::/48")
+"""RFC 8215: where it leads is each network's own choice, this machine included."""
+_COMPATIBLE = ipaddress.IPv6Network("::/96")
+"""Withdrawn by RFC 4291, and still taken for the IPv4 address in it by some systems."""
+_SITE = ipaddress.IPv6Network("fec0::/10")
+"""Private addresses, until RFC 3879."""
+
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 Resolve = Callable[[str, int], list[str]]
 
@@ -42,10 +50,10 @@ def resolve(host: str, port: int) -> list[str]:
 
 
 def embedded(address: IPAddress) -> IPAddress:
-    """The IPv4 address inside an IPv6 one that leads to it (mapped, 6to4, NAT64), else `address` itself."""
+    """The IPv4 address inside an IPv6 one that leads to it (mapped, compatible, 6to4, NAT64), else `address` itself."""
     if isinstance(address, ipaddress.IPv6Address):
         inner = address.ipv4_mapped or address.sixtofour
-        if inner is None and address in ipaddress.IPv6Network("64:ff9b::/96"):
+        if inner is None and int(address) > 1 and (address in _NAT64 or address in _COMPATIBLE):
             inner = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
         if inner is not None:
             return inner
@@ -53,6 +61,9 @@ def embedded(address: IPAddress) -> IPAddress:
 
 
 def is_public(address: IPAddress) -> bool:
+    """Whether an address is outside of this machine and network for certain."""
+    if isinstance(address, ipaddress.IPv6Address) and any(address in net for net in (_COMPATIBLE, _SITE, _LOCAL_NAT64)):
+        return False
     inner = embedded(address)
     return inner.is_global and not inner.is_multicast
 
@@ -131,7 +142,9 @@ class Downloader:
             raise _TransientError(f"the image's host {host[:100]!r} has no address")
         for address in addresses:
             inner = embedded(address)
-            inside_ok = self._allow_inside and not (inner.is_link_local or inner.is_multicast or inner.is_unspecified)
+            inside_ok = self._allow_inside and not (
+                inner.is_link_local or inner.is_multicast or inner.is_unspecified or inner in _LOCAL_NAT64
+            )
             if not (is_public(address) or inside_ok):
                 raise DownloadError(
                     f"the image's host {host[:100]!r} is at {address}, inside this machine or network: not fetched"

@@ -18,7 +18,7 @@ from allfour.errors import ConfigError
 from allfour.models.classifiers.base import Classifier
 from allfour.pipeline.archives.base import Shard
 from allfour.pipeline.scoring.engines.base import DEATHS, ScoringJob, Worker
-from allfour.pipeline.scoring.engines.local import stops_on_sigterm
+from allfour.signals import stops_on_sigterm
 
 _OBJECT_STORE_BYTES = 100 * 2**20
 """Near Ray's minimum: no image ever lies there."""

@@ -94,6 +94,10 @@ def test_a_public_address(outside: LoopbackImageServer) -> None:
         "64:ff9b::7f00:1",
         "2002:7f00:1::",
         "2002:a9fe:a9fe::",
+        "64:ff9b:1::5db8:d822",
+        "fec0::1",
+        "::127.0.0.1",
+        "::93.184.216.34",
     ],
 )
 def test_addresses_inside_are_not_fetched(address: str) -> None:
@@ -111,7 +115,18 @@ def test_a_name_with_one_address_inside_is_not_trusted(outside: LoopbackImageSer
     assert not outside.fetched
 
 
-@pytest.mark.parametrize("address", ["169.254.169.254", "fe80::1", "0.0.0.0", "224.0.0.1", "::ffff:169.254.169.254"])
+@pytest.mark.parametrize(
+    "address",
+    [
+        "169.254.169.254",
+        "fe80::1",
+        "0.0.0.0",
+        "224.0.0.1",
+        "::ffff:169.254.169.254",
+        "::169.254.169.254",
+        "64:ff9b:1::a9fe:a9fe",
+    ],
+)
 def test_link_local_addresses_are_never_fetched(address: str) -> None:
     host = f"[{address}]" if ":" in address else address
     with pytest.raises(DownloadError, match="inside this machine or network"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import random
@@ -30,11 +31,6 @@ from tests.hostile_images import FORMATS, NOT_IMAGES, bombs, damaged_files, enco
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")
 
 
-@pytest.fixture(autouse=True)
-def quiet_libtiff(capfd: pytest.CaptureFixture[str]) -> None:
-    """libtiff writes its complaints to file descriptor 2 by itself."""
-
-
 def pixels(image: Image.Image) -> np.ndarray:
     return np.asarray(image).astype(int)
 
@@ -43,6 +39,14 @@ def saved(image: Image.Image, format: str, **options: object) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, format, **options)
     return buffer.getvalue()
+
+
+def test_libtiff_writes_nothing_past_us_to_the_screen(capfd: pytest.CaptureFixture[str]) -> None:
+    data = good_file(3, "tiff-deflate")
+    for place in range(8, len(data), 7):
+        with contextlib.suppress(UnreadableImage):
+            decode(data[:place] + bytes([data[place] ^ 0x55]) + data[place + 1 :])
+    assert capfd.readouterr().err == ""
 
 
 class TestFormats:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -117,6 +119,25 @@ def test_a_run_with_faults_and_three_kills(config: Path, tmp_path: Path, server:
     everything = b"".join(p.read_bytes() for p in run.rglob("*") if p.is_file())
     assert KEY.encode() not in everything
     assert KEY not in err
+
+
+def test_sigterm_is_ctrl_c_and_settles_what_is_on_the_wire(
+    config: Path, tmp_path: Path, server: LoopbackImageServer
+) -> None:
+    run = tmp_path / "run"
+    server.plan, server.latency = None, 0.3
+    process = start(config, run)
+    deadline = time.monotonic() + 60
+    while process.poll() is None and time.monotonic() < deadline and len(server.asked) < 6:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 143, err
+    assert "stopped; what was finished is kept. Repeat the same command to go on." in err
+    with contextlib.closing(sqlite3.connect(run / "ledger.sqlite")) as ledger:
+        rows = ledger.execute("SELECT state, sum(billed) FROM attempts GROUP BY state").fetchall()
+    assert rows == [("answered", server.total_billed)]
+    assert 6 <= len(server.asked) < 80
 
 
 def test_a_server_that_answers_every_request_with_html_lets_no_gate_pass(

@@ -65,7 +65,9 @@ def test_no_cell_of_a_hostile_run_is_a_formula(hostile: Path) -> None:
     ("value", "cell"),
     [
         ("=1+1", "'=1+1"), (" @x", "' @x"), ("-2", "'-2"), ("\t=1", "' =1"), ("nurse", "nurse"), (None, ""), (True, "true"),
-        (-0.5, -0.5), (3, 3),
+        (-0.5, -0.5), (3, 3), ("\u200b=1", "'\u200b=1"), ("\u2060\u3164 =1", "'\u2060\u3164 =1"), ("nurse;=1+1", "nurse;'=1+1"),
+        ('nurse; "=1+1"', "nurse;' \"=1+1\""), ("nurse|@x", "nurse|'@x"), ("nurse; doctor", "nurse; doctor"), ("|=1", "'|'=1"),
+        ("a nurse, --ar 16:9", "a nurse, --ar 16:9"),
     ],
 )  # fmt: skip
 def test_csv_cells(value: object, cell: object) -> None:
@@ -100,6 +102,16 @@ def test_latex_of_a_hostile_run_holds_no_commands(hostile: Path) -> None:
     assert r"\textbackslash{}textbf\{\textbackslash{}input\{/etc/passwd\}\} \$x\$" in table
     body = table.split(r"\midrule")[1]
     assert {len(re.findall(r"(?<!\\)&", line)) for line in body.splitlines() if line.endswith(r"\\")} == {4}
+
+
+def test_no_row_of_latex_is_an_argument_of_the_row_before(run: Path) -> None:
+    metrics = read_metrics(run)
+    prompts = [
+        prompt.model_copy(update={"text": f"{'[*'[at % 2]}12cm] nurse"}) for at, prompt in enumerate(metrics.prompts)
+    ]
+    table = exports.latex_table(metrics.model_copy(update={"prompts": prompts}))
+    assert not re.search(r"(\\\\|rule)\s*[\[*]", table)
+    assert "{[}12cm] nurse" in table
 
 
 def test_latex_table_has_a_line_per_prompt(run: Path) -> None:

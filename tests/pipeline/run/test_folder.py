@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from allfour.errors import ConfigError
+from allfour.pipeline.run import folder
 from allfour.pipeline.run.folder import (
     Journal,
     RunFolder,
@@ -18,6 +19,18 @@ from allfour.pipeline.run.folder import (
     whole_folder,
     write_atomic,
 )
+
+
+def test_git_is_asked_without_taking_its_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = tmp_path / "seen"
+    git = tmp_path / "git"
+    git.write_text(f'#!/bin/sh\necho "locks $GIT_OPTIONAL_LOCKS" >> {seen}\n')
+    git.chmod(0o755)
+    (tmp_path / ".git").mkdir()
+    monkeypatch.setattr(folder, "_CHECKOUT", tmp_path)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
+    assert folder.git_state() is not None
+    assert set(seen.read_text().splitlines()) == {"locks 0"}
 
 
 def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
