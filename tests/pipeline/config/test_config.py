@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import csv
 import re
 from pathlib import Path
 
 import pytest
 
 from allfour.errors import ConfigError
-from allfour.pipeline.config import load_attributes, load_config, load_prompts, recorded_config, resolve_path
+from allfour.pipeline.config import (
+    load_attributes,
+    load_config,
+    load_prompts,
+    load_reference,
+    recorded_config,
+    resolve_path,
+)
+from tests.conftest import SHARED
 from tests.places import REPOSITORY
 
 CONFIGS = sorted((REPOSITORY / "configs").glob("*.yaml"))
@@ -35,6 +44,31 @@ def test_the_twenty_occupations_are_ten_and_ten() -> None:
     prompts = load_prompts("configs/prompts/bolukbasi-extremes.yaml").prompts
     groups = [p.group for p in prompts]
     assert (len(prompts), groups.count("extreme-she"), groups.count("extreme-he")) == (20, 10, 10)
+
+
+def test_the_long_list_is_the_published_one_with_its_crowd_scores() -> None:
+    source = SHARED.parent / "facts" / "bolukbasi_professions.csv"
+    if not source.is_file():
+        pytest.skip("needs the file shared/facts/bolukbasi_professions.csv beside the repository")
+    with source.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    prompts = load_prompts("configs/prompts/bolukbasi-all.yaml").prompts
+    words = [re.sub(r"^a photo of an? ", "", prompt.text) for prompt in prompts]
+    assert words == [row["occupation"].replace("_", " ") for row in rows]
+    for prompt, row in zip(prompts, rows, strict=True):
+        if prompt.group in {"she-leaning", "he-leaning"}:
+            assert (float(row["stereotypical_score"]) > 0) == (prompt.group == "he-leaning")
+            assert abs(float(row["definitional_score"])) < 0.5
+
+
+def test_every_us_occupation_has_a_row_of_its_own_in_the_reference() -> None:
+    known = load_reference("configs/references/us-labour-2019.yaml").prompts
+    prompts = load_prompts("configs/prompts/us-labour.yaml").prompts
+    assert len(prompts) > 20
+    for prompt in prompts:
+        assert known[prompt.key].source.startswith("same occupation")
+        share = known[prompt.key].shares["gender"]["woman"]
+        assert prompt.group == ("mostly-women" if share >= 0.6 else "mostly-men" if share <= 0.4 else "between")
 
 
 def test_perceived_attributes_have_the_fairface_groups() -> None:
