@@ -146,7 +146,7 @@ class OpenAIImages:
         images_per_minute: limit over all requests, retries included.
         price_per_image: for the estimate and the ledger; any currency.
         max_cost: total that is never passed by what is asked for; needs `price_per_image`.
-        timeout: seconds without a byte before an attempt is given up, and seconds for the body of an answer.
+        timeout: seconds for an attempt up to the last header of its answer, and as many for the body, however either drips.
         max_retries: retries of the official client, the only ones there are.
         extra_body: further fields of the request. The text "{seed}" stands for the image's seed modulo 2**31; without
             it no seed is sent, as the provider's API has none.

@@ -149,7 +149,7 @@ def _check_model_config(path: Path, document: Mapping[str, Any], kind: Any) -> N
     from transformers import GenerationConfig
 
     # older versions wrote the settings of text generation into every config
-    allowed = _MODEL_KEYS | _parameters(kind) | frozenset(GenerationConfig().to_dict())
+    allowed = _MODEL_KEYS | _parameters(kind) | frozenset(GenerationConfig().to_dict())  # type: ignore[no-untyped-call,unused-ignore]
     inner: Mapping[str, Any] = getattr(kind, "sub_configs", {})
     for key, value in document.items():
         sub = inner.get(key.removesuffix("_dict"))

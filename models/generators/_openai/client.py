@@ -23,6 +23,7 @@ import openai
 
 from allfour.models.generators._openai.answers import MAYBE_BILLED_STATUSES, Verdict
 from allfour.models.generators._openai.bytes_check import MAX_IMAGE_BYTES
+from allfour.models.generators._openai.deadline import hold_to_deadlines, within
 from allfour.models.generators._openai.ledger import Ledger
 from allfour.models.generators._openai.pacing import Pacer
 from allfour.models.generators._openai.settings import Settings
@@ -79,6 +80,7 @@ class MeteredClient(httpx2.Client):
         self._stop = stop
         self._judge = judge
         self._body_seconds = body_seconds
+        hold_to_deadlines(self)
 
     def send(self, request: httpx2.Request, *, stream: bool = False, **options: Any) -> httpx2.Response:
         """Send one attempt and read its whole answer.
@@ -128,7 +130,8 @@ class MeteredClient(httpx2.Client):
     def _follow(self, request: httpx2.Request, **options: Any) -> httpx2.Response:
         """The answer behind a few redirects. A server that goes on redirecting has turned the request down, for good."""
         try:
-            return super().send(request, stream=True, **options)
+            with within(self._body_seconds):
+                return super().send(request, stream=True, **options)
         except httpx2.TooManyRedirects:
             message = (
                 f"the server redirects more than {_MAX_REDIRECTS} times. Set generator.base_url to the address that the "
@@ -151,14 +154,15 @@ class MeteredClient(httpx2.Client):
         deadline = time.monotonic() + self._body_seconds
         body = bytearray()
         try:
-            for chunk in response.iter_bytes():
-                body += chunk
-                if len(body) > cap and cut:
-                    break
-                if len(body) > cap:
-                    raise AnswerTooLargeError(f"the answer is larger than {cap // 2**20} MiB")
-                if time.monotonic() > deadline:
-                    raise httpx2.ReadTimeout("the answer's body took too long", request=response.request)
+            with within(self._body_seconds):
+                for chunk in response.iter_bytes():
+                    body += chunk
+                    if len(body) > cap and cut:
+                        break
+                    if len(body) > cap:
+                        raise AnswerTooLargeError(f"the answer is larger than {cap // 2**20} MiB")
+                    if time.monotonic() > deadline:
+                        raise httpx2.ReadTimeout("the answer's body took too long", request=response.request)
         finally:
             response.close()
         headers = [(k, v) for k, v in response.headers.multi_items() if k.lower() not in _DROPPED_HEADERS]

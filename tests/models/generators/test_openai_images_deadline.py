@@ -1,0 +1,119 @@
+"""One deadline for each part of an exchange, however slowly the other side drips."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import socket
+import ssl
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from allfour.models.generators._openai import download
+from allfour.models.generators._openai.download import Downloader, DownloadError
+from allfour.models.generators.base import Failed
+from allfour.models.generators.openai_images import OpenAIImages
+from tests.models.generators.hosted_helpers import KEY_ENV, requests
+
+PUBLIC = "93.184.215.14"
+Answer = Callable[[socket.socket, threading.Event], None]
+
+
+@contextlib.contextmanager
+def served(answer: Answer, *, tls: ssl.SSLContext | None = None) -> Iterator[int]:
+    """A server that reads a request and then does as `answer` says; ends with the block."""
+    done = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        listening.settimeout(0.1)
+
+        def talk(peer: socket.socket) -> None:
+            with contextlib.suppress(OSError), peer:
+                held = tls.wrap_socket(peer, server_side=True) if tls else peer
+                with held:
+                    held.recv(65536)
+                    answer(held, done)
+
+        def accept() -> None:
+            while not done.is_set():
+                with contextlib.suppress(TimeoutError):
+                    threading.Thread(target=talk, args=(listening.accept()[0],), daemon=True).start()
+
+        thread = threading.Thread(target=accept, daemon=True)
+        thread.start()
+        try:
+            yield int(listening.getsockname()[1])
+        finally:
+            done.set()
+            thread.join()
+
+
+def drip(head: bytes, *, line: bytes = b"x") -> Answer:
+    def answer(peer: socket.socket, done: threading.Event) -> None:
+        peer.sendall(head)
+        while not done.wait(0.1):
+            peer.sendall(line)
+
+    return answer
+
+
+HEADERS = drip(b"HTTP/1.1 200 OK\r\nX-Slow: ")
+BODY = drip(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 100000\r\n\r\n{")
+
+
+@pytest.mark.parametrize("answer", [HEADERS, BODY], ids=["headers", "body"])
+def test_an_api_that_drips_is_given_up(answer: Answer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(KEY_ENV, "a-key-of-a-test")
+    monkeypatch.setenv("NO_PROXY", "*")
+    with served(answer) as port:
+        generator = OpenAIImages(
+            model="any", base_url=f"http://127.0.0.1:{port}/v1", api_key_env=KEY_ENV, timeout=0.6, max_retries=0
+        )
+        monkeypatch.setattr(generator, "preflight", _Fine)
+        started = time.monotonic()
+        found = list(generator.generate(requests(1, 1)))
+    assert isinstance(found[0], Failed)
+    assert time.monotonic() - started < 4
+
+
+class _Fine:
+    ok = True
+    served_models = ()
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    if shutil.which("openssl") is None:
+        pytest.skip("needs openssl for a certificate of its own")
+    path = tmp_path_factory.mktemp("tls") / "both.pem"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=images.example",
+         "-addext", "subjectAltName=DNS:images.example", "-keyout", path, "-out", path.with_suffix(".crt")],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    path.write_bytes(path.read_bytes() + path.with_suffix(".crt").read_bytes())
+    return path
+
+
+@pytest.mark.parametrize("answer", [HEADERS, BODY], ids=["headers", "body"])
+def test_a_download_over_tls_that_drips_is_cut_off(
+    answer: Answer, certificate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server.load_cert_chain(certificate)
+    trusting = ssl.create_default_context(cafile=str(certificate.with_suffix(".crt")))
+    monkeypatch.setattr(ssl, "create_default_context", lambda: trusting)
+    monkeypatch.setattr(download, "TRIES", 1)
+    with served(answer, tls=server) as port:
+        monkeypatch.setattr(
+            download, "connect", lambda address, _, timeout: socket.create_connection(("127.0.0.1", port), timeout)
+        )
+        fetcher = Downloader(allow_inside=False, timeout=0.6, resolver=lambda host, _: [PUBLIC])
+        started = time.monotonic()
+        with pytest.raises(DownloadError):
+            fetcher.fetch("https://images.example/x.png", threading.Event())
+    assert time.monotonic() - started < 4
