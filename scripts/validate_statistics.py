@@ -25,6 +25,8 @@ from typing import Any
 import numpy as np
 
 from scripts.validation.audits import check_corrected, check_raw
+from scripts.validation.cleam import check_cleam
+from scripts.validation.evidence import rows as check_evidence
 from scripts.validation.further import (
     abstention_settings,
     check_abstention,
@@ -34,11 +36,12 @@ from scripts.validation.further import (
     paired_settings,
     review_settings,
 )
-from scripts.validation.page import report, write_json
+from scripts.validation.page import report, with_evidence, write_json
 from scripts.validation.rivals import check_bootstraps, check_fixed_prompts, compare_estimators
 from scripts.validation.settings import CALIBRATIONS, ERRORS, IMAGES, POPULATIONS, PROMPTS, Result, Setting
 
 ROOT = Path(__file__).resolve().parents[1]
+EVIDENCE_AUDITS = 150
 DONE = ROOT / "build" / "validation.jsonl"
 
 
@@ -74,6 +77,10 @@ def run_task(task: Task) -> list[dict[str, Any]]:
                 return check_bootstraps(task.audits, random)
             case "fixed":
                 return check_fixed_prompts(task.audits, random)
+            case "cleam":
+                return check_cleam(task.audits, random)
+            case "evidence":
+                return [asdict(row) for row in check_evidence(task.audits, random)]
             case _:
                 return [check_seven_labels(task.audits, random)]
     return [asdict(result) for result in _check(task, task.setting, random)]
@@ -107,9 +114,16 @@ def tasks(*, quick: bool, seed: int) -> list[Task]:
     settings += [("review", setting) for setting in review_settings(quick=quick)]
     settings += [("paired", setting) for setting in paired_settings(quick=quick)]
     found = [Task(name, setting, audits, draws, seed) for name, setting in settings]
-    extra = {"estimators": 200, "bootstraps": 500, "fixed": 1000, "seven_labels": 200}
+    extra = {
+        "estimators": 200,
+        "bootstraps": 500,
+        "fixed": 1000,
+        "seven_labels": 200,
+        "evidence": EVIDENCE_AUDITS,
+        "cleam": 1000,
+    }
     if quick:
-        extra = {"estimators": 40, "bootstraps": 50, "fixed": 50, "seven_labels": 10}
+        extra = {"estimators": 40, "bootstraps": 50, "fixed": 50, "seven_labels": 10, "evidence": 3, "cleam": 20}
     return found + [Task(name, None, number, 40 if quick else 100, seed) for name, number in extra.items()]
 
 
@@ -174,7 +188,13 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="of all random numbers; 0 wrote the files in docs")
     parser.add_argument("--jobs", type=int, default=1, help="processes")
     parser.add_argument("--done", type=Path, default=DONE, help="file of the pieces that are done")
+    parser.add_argument(
+        "--evidence", action="store_true", help="only what the first line says, put into the files that stand in --out"
+    )
     options = parser.parse_args()
+    if options.evidence:
+        _evidence_alone(options.out, 3 if options.quick else EVIDENCE_AUDITS, options.seed)
+        return
     todo = tasks(quick=options.quick, seed=options.seed)
     done = run_tasks(todo, jobs=options.jobs, path=options.done, code=code_fingerprint())
     results = [as_result(row) for task in todo if task.setting is not None for row in done[task.key]]
@@ -186,6 +206,20 @@ def main() -> None:
     text = report(results, extra, audits=todo[0].audits, draws=todo[0].draws)
     (options.out / "validation.md").write_text(text, encoding="utf-8")
     print(f"wrote {options.out / 'validation.md'}")
+
+
+def _evidence_alone(out: Path, audits: int, seed: int) -> None:
+    """Simulate the settings in which plain figures mislead, print them, and put them into the page and the numbers."""
+    found = run_task(Task("evidence", None, audits, 100, seed))
+    beside = run_task(Task("cleam", None, max(20, min(1000, audits * 7)), 100, seed))
+    page, numbers = out / "validation.md", out / "validation.json"
+    text = with_evidence(page.read_text(encoding="utf-8") if page.exists() else "", found, beside)
+    page.write_text(text, encoding="utf-8")
+    lines = numbers.read_text(encoding="utf-8").splitlines() if numbers.exists() else ["{", "}"]
+    kept = [line for line in lines if not line.startswith(('"evidence": ', '"cleam": '))]
+    new = [f'"evidence": {json.dumps(found)},', f'"cleam": {json.dumps(beside)},']
+    numbers.write_text("\n".join([kept[0], *new, *kept[1:]]) + "\n", encoding="utf-8")
+    print(text[text.index("## What the first line says") :])
 
 
 if __name__ == "__main__":

@@ -170,7 +170,47 @@ def report(results: list[Result], extra: dict[str, Any], *, audits: int, draws: 
         f"the first label's share in {extra['seven_labels']['share']:.3f} of {extra['seven_labels']['audits']} audits.",
         "",
     ]
-    return "\n".join(lines)
+    return with_evidence("\n".join(lines), extra["evidence"], extra["cleam"])
+
+
+_EVIDENCE = "## What the first line says where plain figures mislead"
+
+
+def with_evidence(text: str, rows: list[dict[str, Any]], cleam: list[dict[str, Any]]) -> str:
+    """Return the page with its last section, on the choice of evidence and on CLEAM, made anew."""
+    before = text.split(_EVIDENCE, maxsplit=1)[0].rstrip()
+    audits = rows[0]["audits"] if rows else 0
+    lines = [
+        _EVIDENCE,
+        "",
+        f"{audits} audits per setting of 40 prompts (100 for the cue) with Beta(0.3, 0.3) shares, each through `compute_metrics`; the",
+        "simulation is `scripts/validation/evidence.py`, rerun alone by `python -m scripts.validate_statistics --evidence`. Before: the interval",
+        "of the count, or the corrected one, as it stood alone. The cause is named where `summary.headline.because` or a note has it. Where a",
+        "calibration does not fit, what leads is what the classifier read, which need not hold the truth: the corrected figure is not offered.",
+        "",
+        "| setting | images | covered before | covered by the first line | cause named | led by |",
+        "|---|---|---|---|---|---|",
+        *(
+            f"| {r['name']} | {r['images']} | {r['covered_before']:.3f} | {r['covered']:.3f} | {r['caused']:.2f} | {r['led_by']} |"
+            for r in rows
+        ),
+        "",
+        "### CLEAM beside the corrected share",
+        "",
+        "CLEAM (Teo, Abdollahzadeh and Cheung, NeurIPS 2023) corrects a share for the classifier's two accuracies, as `corrected_share` does, and",
+        "takes normal limits over batches, with the accuracies as known; it has no figure for unanimity and no third decision. 20 prompts of 9",
+        f"images, 90% right, {cleam[0]['audits'] if cleam else 0:,} audits; prompts are its batches (`scripts/validation/cleam.py`).",
+        "",
+        "| population | calibration images | CLEAM | its width | `corrected_share` | its width |",
+        "|---|---|---|---|---|---|",
+        *(
+            f"| {r['population']} | {r['calibration']} | {r['cleam']:.3f} | {r['cleam_width']:.2f} "
+            f"| {r['corrected']:.3f} | {r['corrected_width']:.2f} |"
+            for r in cleam
+        ),
+        "",
+    ]
+    return "\n".join([before, "", *lines]) if before else "\n".join(lines)
 
 
 def write_json(path: Path, results: list[Result], extra: dict[str, Any]) -> None:

@@ -1,0 +1,197 @@
+"""Settings in which the plain figures mislead: what the first line said before, and what it says now.
+
+Every audit goes through `compute_metrics`, so that what is checked is the tool's own choice of evidence, its limits and its notes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from allfour.pipeline.metrics.calibration import Calibration
+from allfour.pipeline.metrics.compute import compute_metrics
+from allfour.pipeline.metrics.tallies import PromptTally, Tallies
+from allfour.pipeline.run.metrics import Metrics
+from allfour.pipeline.statistics import wilson
+from allfour.pipeline.statistics.arrays import FloatArray, IntArray
+
+LABELS = ("woman", "man")
+DECISIONS = (*LABELS, "ambiguous", "no_person")
+PROMPTS = 40
+ADULTS = np.array([[0.04, 0.03, 0.84, 0.05, 0.04], [0.02, 0.05, 0.02, 0.87, 0.04]])
+"""Decisions with a small and with a large lead, and none, by true label: about nine in ten right, one in 25 unclear."""
+CHILDREN = np.array([[0.13, 0.17, 0.35, 0.15, 0.20], [0.10, 0.18, 0.08, 0.45, 0.19]])
+"""The planted age-dependent error: read less surely, more often wrong, unclear in one image of five."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One setting."""
+
+    name: str
+    images: int
+    audits: int
+    truth: float
+    covered_before: float
+    """By the interval of what was measured, or of what was corrected, before either was checked."""
+    covered: float
+    """By the headline."""
+    caused: float
+    """Share of audits whose first screen names the cause."""
+    led_by: str
+    """Evidence that led most often."""
+
+
+def rows(audits: int, random: np.random.Generator) -> Iterator[Row]:
+    """Every setting."""
+    for images in (4, 16):
+        for kind in ("leaning prompts unclear", "minority looks unclear", "no person where one is unsure"):
+            yield _abstaining(kind, images, audits, random)
+    yield _row("matched calibration", 16, audits, random, rates=ADULTS)
+    yield _row("adults, then children", 16, audits, random, rates=CHILDREN, cause="calibration_unlike_run")
+    for spread in (0.6, 1.0):
+        yield _row(
+            f"error differs by prompt, sd {spread}", 16, audits, random, rates=ADULTS, spread=spread,
+            cause="error_may_differ_by_prompt",
+        )  # fmt: skip
+    yield _row(
+        "error follows a stereotype cue", 16, audits, random, rates=ADULTS, spread=0.6, cue=True, prompts=100,
+        cause="error_may_differ_by_prompt",
+    )  # fmt: skip
+
+
+def true_unanimity(a: float = 0.3, b: float = 0.3, size: int = 4) -> float:
+    """Mean of share^size + (1 - share)^size over a Beta distribution of shares."""
+    steps = np.arange(size)
+    return float(np.prod((a + steps) / (a + b + steps)) + np.prod((b + steps) / (a + b + steps)))
+
+
+def _abstaining(kind: str, images: int, audits: int, random: np.random.Generator) -> Row:
+    """No error, no calibration: images that lack a label are those that would have said something."""
+    before, now, caused = [], [], []
+    truth = true_unanimity()
+    for _ in range(audits):
+        share = random.beta(0.3, 0.3, size=(PROMPTS, 1))
+        women = random.random((PROMPTS, images)) < share
+        minority = women != (share > 0.5)
+        chance: FloatArray
+        if kind.startswith("leaning"):
+            chance = np.broadcast_to(0.3 * np.abs(2 * share - 1), women.shape)
+        else:
+            chance = 0.05 + (0.6 if kind.startswith("minority") else 0.4) * minority
+        hidden = random.random(women.shape) < chance
+        column = 3 if kind.startswith("no person") else 2
+        read = np.where(hidden, column, np.where(women, 0, 1))
+        metrics = measured(read)
+        top = metrics.summary
+        before.append(_holds(wilson(top.unanimous, top.prompts), truth))
+        now.append(_holds(top.headline, truth))
+        caused.append(top.headline is not None and "images_without_label" in top.headline.because)
+    return Row(kind, images, audits, truth, _mean(before), _mean(now), _mean(caused), "measured")
+
+
+def _row(
+    name: str,
+    images: int,
+    audits: int,
+    random: np.random.Generator,
+    *,
+    rates: FloatArray,
+    spread: float = 0.0,
+    cue: bool = False,
+    prompts: int = PROMPTS,
+    calibrated: int = 200,
+    cause: str = "",
+) -> Row:
+    """A run whose decisions follow `rates`, under a calibration of adults."""
+    before, now, caused, led = [], [], [], []
+    truth = true_unanimity()
+    for _ in range(audits):
+        share = random.beta(0.3, 0.3, size=prompts)
+        women = random.random((prompts, images)) < share[:, np.newaxis]
+        pull = random.normal(0, spread, size=prompts)
+        pull = np.abs(pull) * np.sign(share - 0.5) if cue else pull
+        cells = _drawn(women, rates, pull, random)
+        calibration = calibration_of(np.stack([random.multinomial(calibrated, row) for row in ADULTS]))
+        metrics = measured(np.array([0, 1, 0, 1, 2])[cells], calibration=calibration, sure=(cells == 2) | (cells == 3))
+        top = metrics.summary
+        before.append(_holds(top.unanimity_corrected, truth))
+        now.append(_holds(top.headline, truth))
+        led.append(top.headline.evidence if top.headline is not None else "")
+        caused.append(any(note.code == cause for note in metrics.notes))
+    most = max(set(led), key=led.count)
+    return Row(name, images, audits, truth, _mean(before), _mean(now), _mean(caused), most)
+
+
+def _drawn(women: Any, rates: FloatArray, pull: FloatArray, random: np.random.Generator) -> IntArray:
+    """Draw the cell of every image; a pull multiplies the odds of being decided as the first label."""
+    tilt = np.exp(np.outer(pull, [1, 0, 1, 0, 0]))
+    pulled = rates[np.newaxis] * tilt[:, np.newaxis]
+    pulled /= pulled.sum(axis=-1, keepdims=True)
+    by_image = pulled[np.arange(len(women))[:, np.newaxis], np.where(women, 0, 1)]
+    cells: IntArray = (random.random(women.shape)[..., np.newaxis] > by_image.cumsum(axis=-1)).sum(axis=-1)
+    return np.minimum(cells, rates.shape[1] - 1)
+
+
+def measured(read: IntArray, *, calibration: Calibration | None = None, sure: Any = None) -> Metrics:
+    """Return the metrics of a run whose images were read so, shape (prompts, images), positions in DECISIONS."""
+
+    def counts(row: IntArray) -> dict[str, int]:
+        return {
+            name: int(n) for name, n in zip(DECISIONS, np.bincount(row, minlength=len(DECISIONS)), strict=True) if n
+        }
+
+    prompts = tuple(
+        PromptTally(
+            id=str(number),
+            text=str(number),
+            group=None,
+            statuses={"generated": len(row)},
+            labels={"gender": counts(row)},
+            set_labels={"gender": counts(row[:4])},
+        )
+        for number, row in enumerate(read)
+    )
+    surely: Mapping[str, Mapping[str, dict[str, int]]] | None = None
+    if sure is not None:
+        surely = {
+            "gender": {
+                str(number): {label: int(((row == place) & at).sum()) for place, label in enumerate(LABELS)}
+                for number, (row, at) in enumerate(zip(read, sure, strict=True))
+            }
+        }
+    tallies = Tallies(prompts=prompts, joint={}, duplicates=(), duplicate_images=0, persons=0)
+    return compute_metrics(
+        tallies, labels={"gender": LABELS}, headline="gender", set_size=4, calibration=calibration, surely=surely
+    )
+
+
+def calibration_of(cells: IntArray) -> Calibration:
+    """Return a calibration whose images fell so, shape (labels, 5)."""
+    confusion = {}
+    leads: dict[str, Any] = {"edges": [1.0, 2.0, 3.0], "counts": {}, "unclear": {}}
+    for label, row in zip(LABELS, cells.tolist(), strict=True):
+        confusion[label] = {"woman": row[0] + row[2], "man": row[1] + row[3], "ambiguous": row[4]}
+        leads["counts"][label] = {"woman": [row[0], 0, row[2], 0], "man": [row[1], 0, row[3], 0]}
+        leads["unclear"][label] = row[4]
+    entry = {"labels": list(LABELS), "confusion": confusion, "leads": leads}
+    return Calibration(
+        {
+            "created": "",
+            "binding": {"kind": "exact"},
+            "dataset": {},
+            "confidence": 0.95,
+            "attributes": {"gender": entry},
+        }
+    )
+
+
+def _holds(interval: Any, truth: float) -> bool:
+    return interval is not None and interval.low is not None and interval.low <= truth <= interval.high
+
+
+def _mean(values: list[bool]) -> float:
+    return float(np.mean(values))
