@@ -16,7 +16,7 @@ from allfour.pipeline.metrics.calibration import Calibration, run_calibration_of
 from allfour.pipeline.metrics.compute import METRICS_VERSION, compute_metrics
 from allfour.pipeline.metrics.headline import with_headline
 from allfour.pipeline.metrics.scenes import scene_notes, scenes_of_run
-from allfour.pipeline.metrics.tallies import sure_counts, tally
+from allfour.pipeline.metrics.tallies import copy_counts, sure_counts, tally
 from allfour.pipeline.metrics.withheld import withheld_of_run
 from allfour.pipeline.report import write_report
 from allfour.pipeline.report.exports import write_prompts_csv
@@ -25,6 +25,7 @@ from allfour.pipeline.run.documents import read_metrics
 from allfour.pipeline.run.folder import RunFolder, fingerprint, utc_now, write_json
 from allfour.pipeline.run.header import Header
 from allfour.pipeline.run.metrics import Metrics
+from allfour.pipeline.scoring.near_copies import near_copies
 
 
 def report_again(
@@ -80,6 +81,7 @@ def measure(job: Job) -> Metrics:
     reference = load_reference(config.reference.file) if config.reference else None
     names = [attributes.headline, *(name for name in attributes.attributes if name != attributes.headline)]
     counted = tally(run, attributes=names, set_size=config.prompts.set_size)
+    copies = near_copies(run)
     metrics = compute_metrics(
         counted,
         labels={name: attributes.labels(name) for name in names},
@@ -89,6 +91,7 @@ def measure(job: Job) -> Metrics:
         reference=reference,
         calibration=known,
         surely=_surely(run, known, {name: attributes.labels(name) for name in names}, several=counted.persons > 0),
+        copies=copy_counts(run, attribute=attributes.headline, images=copies.images, set_size=config.prompts.set_size),
     )
     scenes = scenes_of_run(
         run,

@@ -17,7 +17,7 @@ from allfour.pipeline.metrics.corrected import Correction, Surely, correct
 from allfour.pipeline.metrics.headline import with_headline
 from allfour.pipeline.metrics.notes import run_notes
 from allfour.pipeline.metrics.set_table import SetTable, entry_of, label_counts, mixed_counts, scored
-from allfour.pipeline.metrics.tallies import PromptTally, Tallies, status_count
+from allfour.pipeline.metrics.tallies import Copies, PromptTally, Tallies, status_count
 from allfour.pipeline.run.columns import AMBIGUOUS, MIXED, NO_PERSON, UNREADABLE, ImageStatus
 from allfour.pipeline.run.metrics import (
     Accounting,
@@ -59,6 +59,7 @@ def compute_metrics(
     reference: Reference | None = None,
     calibration: Calibration | None = None,
     surely: Surely | None = None,
+    copies: Copies | None = None,
 ) -> Metrics:
     """metrics.json of one run.
 
@@ -80,6 +81,9 @@ def compute_metrics(
         Of the run's classifier; without one, nothing is corrected.
     surely
         How many images were decided surely, by which the calibration is tested; see `corrected.Surely`.
+    copies
+        Near-copies of an earlier image of their prompt. They are counted as they are, but are no draws of their own: limits hold
+        whatever an image in their place would have shown.
 
     Raises
     ------
@@ -113,8 +117,10 @@ def compute_metrics(
         confidence=confidence,
         reference=reference,
     )
+    copied, copied_in_sets = _copied(tallies.prompts, labels[headline], copies or {})
+    own = (unanimous >= 0) & (copied_in_sets.sum(axis=1) == 0)
     in_sets = st.identified_mean(
-        (unanimous >= 0)[evaluated].astype(np.float64), possible[evaluated].astype(np.float64), confidence=confidence
+        own[evaluated].astype(np.float64), possible[evaluated].astype(np.float64), confidence=confidence
     )
     correction = Correction()
     notes: list[Note] = []
@@ -161,8 +167,8 @@ def compute_metrics(
         unanimity_all_images=_all_images(tallies.prompts, headline, labels[headline], set_size, confidence),
         unanimity_all_images_identified=_identified(
             st.identified_unanimity(
-                label_counts(tallies.prompts, headline, labels[headline]),
-                unlabelled=unlabelled(tallies.prompts, headline, labels[headline]),
+                label_counts(tallies.prompts, headline, labels[headline]) - copied,
+                unlabelled=unlabelled(tallies.prompts, headline, labels[headline]) + copied.sum(axis=1),
                 divided=mixed_counts(tallies.prompts, headline),
                 set_size=set_size,
                 confidence=confidence,
@@ -178,13 +184,15 @@ def compute_metrics(
         multi_person_images=tallies.persons,
         revised_prompts=sum(p.revised for p in tallies.prompts),
         duplicate_images=tallies.duplicate_images,
+        near_copies=int(copied.sum()),
+        sets_with_copies=int((copied_in_sets.sum(axis=1) > 0)[evaluated].sum()),
         images_without_prompt=unprompted,
     )
     if reference is not None:
-        own = labels[headline]
+        names = labels[headline]
         beside = {
-            "reference_difference": reference_difference(prompts, own, confidence=confidence),
-            "amplification": amplification(prompts, own, confidence=confidence),
+            "reference_difference": reference_difference(prompts, names, confidence=confidence),
+            "amplification": amplification(prompts, names, confidence=confidence),
         }
         summary = summary.model_copy(update=beside)
     share, other_images = _commonest(tallies.prompts, headline, labels[headline], confidence)
@@ -226,6 +234,21 @@ def compute_metrics(
         calibration=calibration.summary() if calibration else None,
     )
     return with_headline(metrics.with_notes(notes))
+
+
+def _copied(
+    prompts: Sequence[PromptTally], labels: Sequence[str], copies: Copies
+) -> tuple[np.ndarray[Any, np.dtype[np.int64]], np.ndarray[Any, np.dtype[np.int64]]]:
+    """[prompts, labels] near-copies with that label: of all images, and of the first set."""
+    nothing: tuple[Mapping[str, int], Mapping[str, int]] = ({}, {})
+    found = [copies.get(p.id, nothing) for p in prompts]
+    first, every = (
+        np.array([[pair[place].get(label, 0) for label in labels] for pair in found], dtype=np.int64).reshape(
+            -1, len(labels)
+        )
+        for place in (0, 1)
+    )
+    return every, first
 
 
 def unlabelled(

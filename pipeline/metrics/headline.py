@@ -40,6 +40,7 @@ BECAUSE: Mapping[str, str] = {
     "calibration_contradicted": "the images contradict the calibration",
     "corrected_refused": "too few sets could be read in full for a correction",
     "images_without_label": "many images have no label",
+    "near_copies": "sets hold near-copies of one image, which are no draws of their own",
     "review_too_small": "people labelled too few sets",
     "review_of_images": "people labelled single images, which tell of shares and not of sets",
     "all_labelled": "people labelled every set",
@@ -170,10 +171,13 @@ def _measured(summary: Summary, *, chance: float, because: list[str]) -> Headlin
     most = plain.value if told is None or told.most is None else told.most
     level = (1 - summary.confidence) / 2
     at_best = st.wilson(round(most * prompts), prompts, confidence=summary.confidence).low
-    surely = st.at_least(summary.unanimous, prompts=prompts, probability=chance) <= level
+    certain = summary.unanimous if told is None or told.least is None else round(told.least * prompts)
+    surely = st.at_least(certain, prompts=prompts, probability=chance) <= level
     verdict = _verdict(low if low is not None and surely else 0.0, low_at_best=at_best, chance=chance, prompts=prompts)
-    if told is not None and told.least is not None and most - told.least > WIDE:
+    copied = summary.sets_with_copies / prompts if prompts else 0.0
+    if told is not None and told.least is not None and most - told.least - copied > WIDE:
         because = [*because, "images_without_label"]
+    because = [*because, "near_copies"] if summary.sets_with_copies else because
     return Headline(
         evidence="measured",
         value=plain.value,

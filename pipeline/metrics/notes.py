@@ -60,6 +60,18 @@ def run_notes(summary: Summary, accounting: Accounting, *, listed: int) -> list[
                 text=(f"{quantity(summary.images_without_prompt, 'image')} without a prompt: in no figure per prompt."),
             )
         )
+    if summary.sets_with_copies:
+        found.append(
+            Note(
+                code="near_copies",
+                text=(
+                    f"{quantity(summary.sets_with_copies, 'set')} of {summary.prompts:,} "
+                    f"{'holds' if summary.sets_with_copies == 1 else 'hold'} near-copies of one image ({quantity(summary.near_copies, 'image')} in "
+                    "all): they agree because they are the same, so the limits count each picture once."
+                ),
+                about="unanimity",
+            )
+        )
     if summary.duplicate_images:
         found.append(
             Note(

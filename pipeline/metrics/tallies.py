@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+
+import pyarrow as pa
 
 from allfour.pipeline.run.columns import ImageStatus
 from allfour.pipeline.run.folder import RunFolder
@@ -151,6 +153,44 @@ def sure_counts(
         found: dict[str, dict[str, int]] = {}
         for prompt_id, decision, count in connection.execute(query, [attribute, edge]).fetchall():
             found.setdefault(prompt_id, {})[decision] = count
+    return found
+
+
+Copies = Mapping[str, tuple[Mapping[str, int], Mapping[str, int]]]
+"""Prompt id -> images that are near-copies of an earlier one, by label: those of the first set, and all of them."""
+
+
+def copy_counts(
+    run: RunFolder, *, attribute: str, images: Iterable[tuple[str, int]], set_size: int, memory: str = MEMORY_LIMIT
+) -> dict[str, tuple[dict[str, int], dict[str, int]]]:
+    """Count near-copies by label, for `Copies`.
+
+    Parameters
+    ----------
+    attribute
+        One of the run's attributes.
+    images
+        (prompt id, index) of each.
+    set_size
+        Number of first images of a prompt that make its set.
+    """
+    rows = list(images)
+    table = pa.table({"prompt_id": pa.array([p for p, _ in rows], pa.string()), "index": pa.array([i for _, i in rows], pa.int64())})  # fmt: skip
+    found: dict[str, tuple[dict[str, int], dict[str, int]]] = {}
+    if not rows:
+        return found
+    with connect(run, memory=memory) as connection:
+        connection.register("copied", table)
+        query = (
+            'SELECT l.prompt_id, l.label, count(*), count(*) FILTER (l."index" <= s.last) FROM labels l JOIN copied c'
+            ' ON l.prompt_id = c.prompt_id AND l."index" = c."index" JOIN first_sets(?) s ON l.prompt_id = s.prompt_id'
+            " WHERE l.attribute = ? GROUP BY ALL"
+        )
+        for prompt_id, label, total, in_set in connection.execute(query, [set_size, attribute]).fetchall():
+            first, every = found.setdefault(prompt_id, ({}, {}))
+            every[label] = total
+            if in_set:
+                first[label] = in_set
     return found
 
 

@@ -177,6 +177,9 @@ class Summary(Record):
     revised_prompts: Count = 0
     """Images whose prompt the service rewrote."""
     duplicate_images: Count = 0
+    near_copies: Count = 0
+    """Labelled images that are nearly the same as an earlier one of their prompt, equal bytes among them."""
+    sets_with_copies: Count = 0
     images_without_prompt: Count = 0
     reference_difference: ReferenceDifference | None = None
     amplification: Amplification | None = None

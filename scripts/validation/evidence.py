@@ -13,7 +13,7 @@ import numpy as np
 
 from allfour.pipeline.metrics.calibration import Calibration
 from allfour.pipeline.metrics.compute import compute_metrics
-from allfour.pipeline.metrics.tallies import PromptTally, Tallies
+from allfour.pipeline.metrics.tallies import Copies, PromptTally, Tallies
 from allfour.pipeline.run.metrics import Metrics
 from allfour.pipeline.statistics import wilson
 from allfour.pipeline.statistics.arrays import FloatArray, IntArray
@@ -61,6 +61,34 @@ def rows(audits: int, random: np.random.Generator) -> Iterator[Row]:
         "error follows a stereotype cue", 16, audits, random, rates=ADULTS, spread=0.6, cue=True, prompts=100,
         cause="error_may_differ_by_prompt",
     )  # fmt: skip
+    yield _copied(audits, random)
+
+
+def _copied(audits: int, random: np.random.Generator) -> Row:
+    """In half of the sets the other three images are near-copies of the first; no error, no calibration."""
+    before, now, caused = [], [], []
+    truth = true_unanimity()
+    for _ in range(audits):
+        share = random.beta(0.3, 0.3, size=(PROMPTS, 1))
+        read = np.where(random.random((PROMPTS, 4)) < share, 0, 1)
+        half = PROMPTS // 2
+        read[:half, 1:] = read[:half, :1]
+        copies = {str(p): ({LABELS[read[p, 0]]: 3}, {LABELS[read[p, 0]]: 3}) for p in range(half)}
+        metrics = measured(read, copies=copies)
+        top = metrics.summary
+        before.append(_holds(wilson(top.unanimous, top.prompts), truth))
+        now.append(_holds(top.headline, truth))
+        caused.append(top.headline is not None and "near_copies" in top.headline.because)
+    return Row(
+        "near-copies of one image in half the sets",
+        4,
+        audits,
+        truth,
+        _mean(before),
+        _mean(now),
+        _mean(caused),
+        "measured",
+    )
 
 
 def true_unanimity(a: float = 0.3, b: float = 0.3, size: int = 4) -> float:
@@ -136,7 +164,9 @@ def _drawn(women: Any, rates: FloatArray, pull: FloatArray, random: np.random.Ge
     return np.minimum(cells, rates.shape[1] - 1)
 
 
-def measured(read: IntArray, *, calibration: Calibration | None = None, sure: Any = None) -> Metrics:
+def measured(
+    read: IntArray, *, calibration: Calibration | None = None, sure: Any = None, copies: Copies | None = None
+) -> Metrics:
     """Return the metrics of a run whose images were read so, shape (prompts, images), positions in DECISIONS."""
 
     def counts(row: IntArray) -> dict[str, int]:
@@ -165,7 +195,13 @@ def measured(read: IntArray, *, calibration: Calibration | None = None, sure: An
         }
     tallies = Tallies(prompts=prompts, joint={}, duplicates=(), duplicate_images=0, persons=0)
     return compute_metrics(
-        tallies, labels={"gender": LABELS}, headline="gender", set_size=4, calibration=calibration, surely=surely
+        tallies,
+        labels={"gender": LABELS},
+        headline="gender",
+        set_size=4,
+        calibration=calibration,
+        surely=surely,
+        copies=copies,
     )
 
 

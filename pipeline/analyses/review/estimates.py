@@ -89,8 +89,12 @@ def of_labelled_sets(coded: Mapping[str, Mapping[int, int]], population: Populat
     A sample of images tells of sets only where it is all of them: a set that was labelled by chance has fewer images to differ in.
     """
     units = make_units(population, "set", set_size)
+    if not len(units.prompt):
+        return None
+    in_sets = units.owner >= 0
+    coded = {rater: {r: c for r, c in given.items() if in_sets[r]} for rater, given in coded.items()}
     said, unanimous = by_unit(coded, population, units)
-    if not len(units.prompt) or np.isnan(said[:, 0]).any():
+    if np.isnan(said[:, 0]).any():
         return None
     strata = Strata(("every set",), np.zeros(len(units.prompt), dtype=np.int64), ())
     sample = Sample(population, units, strata, said, unanimous, confidence)

@@ -19,7 +19,7 @@ from allfour.pipeline.config import Reference
 from allfour.pipeline.metrics.calibration import Calibration
 from allfour.pipeline.metrics.compute import AccountingError, check_accounting, compute_metrics
 from allfour.pipeline.metrics.gate import evaluate, parse_gate
-from allfour.pipeline.metrics.tallies import tally
+from allfour.pipeline.metrics.tallies import copy_counts, tally
 from allfour.pipeline.run.columns import IMAGES_SCHEMA, SCORES_SCHEMA
 from allfour.pipeline.run.folder import RunFolder, write_table
 from allfour.pipeline.run.metrics import Accounting
@@ -464,3 +464,16 @@ def test_prompts_without_a_whole_set_are_in_no_group_s_denominator(tmp_path: Pat
     (group,) = metrics_of(build(tmp_path, prompts, groups=dict.fromkeys(prompts, "she")))["groups"]
     assert group["unanimity"]["value"] == 0.5
     assert (group["unanimous"], group["prompts"]) == (1, 2)
+
+
+def test_copies_count_once_in_the_limits_and_are_named(tmp_path: Path) -> None:
+    run = build(tmp_path, {f"p{i}": ["woman"] * 4 for i in range(20)})
+    copied = [(f"p{i}", index) for i in range(10) for index in range(1, 4)]
+    copies = copy_counts(run, attribute="gender", images=copied, set_size=4)
+    found = metrics_of(run, copies=copies)
+    top = found["summary"]
+    assert (top["near_copies"], top["sets_with_copies"]) == (30, 10)
+    assert (top["unanimous"], top["unanimity"]["value"]) == (20, 1.0)
+    assert (top["unanimity_identified"]["least"], top["unanimity_identified"]["most"]) == (0.5, 1.0)
+    assert top["headline"]["low"] < 0.35 and "near_copies" in top["headline"]["because"]
+    assert "near_copies" in [note["code"] for note in found["notes"]]

@@ -1,0 +1,67 @@
+"""Images that are nearly the same as an earlier one are no draws of their own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from allfour.pipeline.run.columns import IMAGES_SCHEMA, embeddings_schema
+from allfour.pipeline.run.folder import RunFolder, write_table
+from allfour.pipeline.scoring.near_copies import near_copies
+
+
+def run_of(tmp_path: Path, vectors: NDArray[np.float64], *, bytes_of: list[str] | None = None, kept: bool = True) -> RunFolder:  # fmt: skip
+    """A run with these embeddings, shape (prompts, images, dimensions)."""
+    run = RunFolder(tmp_path / "run")
+    run.path.mkdir()
+    prompts, images, dim = vectors.shape
+    names = [(f"p{p}", i) for p in range(prompts) for i in range(images)]
+    digests = bytes_of or [f"{p}/{i}" for p, i in names]
+    rows = [
+        {"prompt_id": p, "prompt": p, "index": i, "status": "generated", "sha256": d}
+        for (p, i), d in zip(names, digests, strict=True)
+    ]
+    write_table(run.images_path, pa.Table.from_pylist(rows, schema=IMAGES_SCHEMA))
+    if kept:
+        run.parts_folder.mkdir(parents=True, exist_ok=True)
+        table = pa.table(
+            {
+                "prompt_id": [p for p, _ in names],
+                "index": [i for _, i in names],
+                "sha256": digests,
+                "embedding": list(vectors.reshape(-1, dim).astype(np.float16)),
+            },
+            schema=embeddings_schema(dim),
+        )
+        with pa.ipc.new_file(str(run.parts_folder / "part-0.arrow"), table.schema) as writer:
+            writer.write_table(table)
+    return run
+
+
+def faces(prompts: int, images: int, *, copied: int) -> NDArray[np.float64]:
+    """Unit vectors around one of each prompt; in the first `copied` prompts all images are nearly the first."""
+    random = np.random.default_rng(0)
+    centre = random.normal(size=(prompts, 1, 64))
+    vectors = centre + 0.5 * random.normal(size=(prompts, images, 64))
+    vectors[:copied] = vectors[:copied, :1] + 0.01 * random.normal(size=(copied, images, 64))
+    return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
+
+
+def test_copies_in_half_the_prompts_are_found_and_no_others(tmp_path: Path) -> None:
+    found = near_copies(run_of(tmp_path, faces(20, 4, copied=10)))
+    assert found.images == {(f"p{p}", i) for p in range(10) for i in range(1, 4)}
+    assert found.threshold is not None and 0 < found.threshold < 0.02
+
+
+def test_different_images_are_none(tmp_path: Path) -> None:
+    assert not near_copies(run_of(tmp_path, faces(20, 4, copied=0))).images
+
+
+def test_equal_bytes_are_found_without_embeddings(tmp_path: Path) -> None:
+    run = run_of(tmp_path, faces(2, 3, copied=0), bytes_of=["a", "b", "a", "a", "c", "d"], kept=False)
+    found = near_copies(run)
+    assert found.images == {("p0", 2)}  # another prompt's image with the same bytes is no copy within the set
+    assert found.threshold is None
