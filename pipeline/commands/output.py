@@ -415,6 +415,9 @@ def print_checks(checks: Sequence[Check], as_json: bool) -> None:
     if as_json:
         print(json.dumps([check.to_dict() for check in checks], indent=1))
         return
+    if not sys.stdout.isatty():
+        _print_checks_plainly(checks)
+        return
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -424,3 +427,13 @@ def print_checks(checks: Sequence[Check], as_json: bool) -> None:
         mark = {"ok": "[green]ok[/]", "warning": "[yellow]note[/]", "missing": "[red]missing[/]"}[check.state]
         table.add_row(mark, check.name, Text(check.found + (f"\n-> {check.mend}" if check.mend else "")))
     Console().print(table)
+
+
+def _print_checks_plainly(checks: Sequence[Check]) -> None:
+    """For a file or another program: a check or a command is a line, whole, however long."""
+    wide = max((len(check.name) for check in checks), default=0)
+    for check in checks:
+        mark = {"ok": "ok", "warning": "note"}.get(check.state, check.state)
+        print(f"{mark:<8}{check.name:<{wide}}  {check.found}")
+        if check.mend:
+            print(f"{'':<8}{'':<{wide}}  -> {check.mend}")

@@ -35,6 +35,12 @@ METHOD = (
 )
 
 
+DIFFERS = 0.05
+"""A p-value above this shows no difference."""
+FEW_IMAGES = 8
+"""Sets so small change sides by sampling alone."""
+
+
 def points(value: float | None, *, sign: bool = True) -> str:
     """A difference of shares in points: `+12`, `−4.5`, `0`."""
     if value is None:
@@ -54,7 +60,7 @@ def points_interval(low: float | None, high: float | None) -> str:
 
 
 def headline(comparison: Mapping[str, Any]) -> str:
-    """What was found, in one sentence."""
+    """The finding: whether a difference is shown, and only then how many prompts there are on either side."""
     pairs, references = comparison["comparisons"], comparison["references"]
     size, attribute = comparison["set_size"], label_text(comparison["headline"])
     whole = all_of(size)
@@ -71,9 +77,17 @@ def headline(comparison: Mapping[str, Any]) -> str:
     if not total:
         return f"No prompt has a whole set of {word(size)} images in both runs."
     kind = f"{whole} images of one perceived {attribute}"
-    if one == two:
-        return f"In both runs, {grouped(one)} of {quantity(total, 'prompt')} have {kind}."
-    return f"From {grouped(one)} to {grouped(two)} of {quantity(total, 'prompt')} with {kind}."
+    p = pairs[0]["summary"]["unanimity_difference"]["p_value"]
+    if p is not None and p <= DIFFERS:
+        more = "More" if two > one else "Fewer"
+        return f"{more} prompts with {kind}: {grouped(two)} of {quantity(total, 'prompt')}, {grouped(one)} before."
+    changed = moves["gained"] + moves["lost"] + moves["turned"]
+    beside = f"{grouped(one)} and {grouped(two)}" if one != two else f"{grouped(one)} in both runs,"
+    text = f"No difference shown: {beside} of {quantity(total, 'prompt')} with {kind}."
+    if changed:
+        few = f": {word(size)} images are few" if size <= FEW_IMAGES else ""
+        text += f" {grouped(changed)} of {grouped(total)} changed sides all the same{few}."
+    return text
 
 
 def standfirst(pair: Mapping[str, Any], confidence: float) -> str:
@@ -94,7 +108,7 @@ def standfirst(pair: Mapping[str, Any], confidence: float) -> str:
         )
     if moves["turned"]:
         text += f" {_count(moves['turned'])} turned from all of one kind to all of the other."
-    if difference["p_value"] > 0.05:
+    if difference["p_value"] > DIFFERS:
         text += " Chance alone gives that much often enough: the runs do not show a difference."
     return text
 

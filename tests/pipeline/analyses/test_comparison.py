@@ -26,7 +26,7 @@ from allfour.pipeline.commands.compare import WrittenComparison, default_name, r
 from allfour.pipeline.config import load_prompts, load_reference
 from allfour.pipeline.metrics.compute import compute_metrics
 from allfour.pipeline.metrics.tallies import tally
-from allfour.pipeline.report.compare_prose import points
+from allfour.pipeline.report.compare_prose import headline, points
 from allfour.pipeline.run.columns import IMAGES_SCHEMA, SCORES_SCHEMA
 from allfour.pipeline.run.folder import RunFolder
 from tests.browser import CHROMIUM, FLAGS, NEEDS_CHROMIUM, axe_source, violations
@@ -386,8 +386,24 @@ def test_the_command_writes_both_files_and_gates_on_the_json(turned: tuple[Path,
     assert (printed["exit_code"], printed["gates"][0]["hit"]) == (1, True)
     assert (tmp_path / "x.json").exists()
     page = (tmp_path / "x.html").read_text()
-    assert "From 6 to 0 of 6 prompts with all four images of one perceived gender." in page
+    assert "Fewer prompts with all four images of one perceived gender: 0 of 6 prompts, 6 before." in page
     assert "never anybody&#39;s identity" in page
+
+
+@pytest.mark.parametrize(
+    ("moves", "p", "said"),
+    [
+        ((11, 10, 4, 5, 0), 1.0, "No difference shown: 11 and 10 of 20 prompts with all four images of one perceived gender. "
+         "9 of 20 changed sides all the same: four images are few."),
+        ((11, 11, 0, 0, 0), 1.0, "No difference shown: 11 in both runs, of 20 prompts with all four images of one perceived gender."),
+        ((4, 16, 12, 0, 0), 0.001, "More prompts with all four images of one perceived gender: 16 of 20 prompts, 4 before."),
+    ],
+)  # fmt: skip
+def test_the_headline_is_the_finding(moves: tuple[int, ...], p: float, said: str) -> None:
+    first, second, gained, lost, turned = moves
+    counts = {"first": first, "second": second, "prompts": 20, "gained": gained, "lost": lost, "turned": turned}
+    pair = {"summary": {"unanimous": counts, "unanimity_difference": {"p_value": p}}}
+    assert headline({"comparisons": [pair], "references": [], "set_size": 4, "headline": "gender"}) == said
 
 
 def test_refusals_and_unusable_targets_are_exit_code_2(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from allfour.errors import ClassifierError
 from allfour.models.classifiers import clip_weights
 from allfour.models.classifiers.clip import ClipEncoder
 from allfour.models.classifiers.linear_probe import Probe
+from allfour.pipeline.commands import output
 from allfour.pipeline.commands.doctor import Check, diagnose
 from allfour.pipeline.config import RunConfig
 
@@ -138,3 +139,12 @@ def test_a_local_folder_and_its_probe(tiny_clip: Path, tmp_path: Path) -> None:
     check = classifier_check(**{**options, "pretrained": "models/sandbox/clip"})
     assert check.state == "missing"
     assert "other weights" in check.found
+
+
+def test_what_is_piped_is_neither_cut_nor_wrapped(capsys: pytest.CaptureFixture[str]) -> None:
+    mend = "allfour weights get " + "a-very-long-name-" * 20
+    output.print_checks([Check("weights", "missing", "not there", mend), Check("torch", "ok", "2.14.1")], False)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1].endswith(f"-> {mend}")
+    assert [line.split()[0] for line in (lines[0], lines[2])] == ["missing", "ok"]
+    assert len(lines) == 3
