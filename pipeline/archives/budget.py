@@ -54,8 +54,10 @@ class Budget:
         It runs in a thread of its own, which is left alone when the seconds are over: storages offer no common way to
         break off a call. Nothing is parsed there, so that it may end at any moment, the process's end included.
 
-        Raises:
-            BudgetSpentError: nothing is left, or the call did not return in time.
+        Raises
+        ------
+        BudgetSpentError
+            Nothing is left, or the call did not return in time.
         """
         self.check()
         answers: queue.SimpleQueue[tuple[T | None, BaseException | None]] = queue.SimpleQueue()
@@ -85,8 +87,10 @@ def open_stored(location: str, budget: Budget, *, block: int) -> BinaryIO:
 
     A server that sends whole files only is read from the start: seeking forward reads on, and seeking back is an error.
 
-    Raises:
-        ArchiveError: if it cannot be opened; BudgetSpentError if that takes too long.
+    Raises
+    ------
+    ArchiveError
+        If it cannot be opened; BudgetSpentError if that takes too long.
     """
     return cast(BinaryIO, io.BufferedReader(_StoredFile(location, budget), block))
 

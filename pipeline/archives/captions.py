@@ -21,8 +21,9 @@ _MAX_EXTRA_FIELDS = 64
 def caption_in_file(name: str, data: bytes) -> tuple[str | None, dict[str, str]]:
     """Prompt and further fields of a caption file: text, or a JSON object with a prompt, caption or text.
 
-    Returns:
-        (None, {}) where the file holds no caption; bytes that are not UTF-8 are kept as replacement characters.
+    Returns
+    -------
+    (None, {}) where the file holds no caption; bytes that are not UTF-8 are kept as replacement characters.
     """
     encoding = "utf-16" if data.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig"
     text = data.decode(encoding, "replace").strip()

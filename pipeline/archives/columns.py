@@ -38,8 +38,10 @@ def pick(
 ) -> str | None:
     """The column that was chosen, or the first customary one (in any case of letters), or None.
 
-    Raises:
-        ArchiveError: if a column was chosen that is not there.
+    Raises
+    ------
+    ArchiveError
+        If a column was chosen that is not there.
     """
     if chosen is not None:
         if chosen in names:

@@ -50,9 +50,12 @@ def is_workflow(value: Any) -> bool:
 def prompt_in_graph(text: str, workflow: str | None = None) -> str | None:
     """The positive prompt of a ComfyUI graph, or None where it cannot be followed.
 
-    Args:
-        text: the graph as JSON, as the server takes it or as the editor keeps it.
-        workflow: the editor's form of the same graph, which names the outputs of nodes, where it is at hand.
+    Parameters
+    ----------
+    text
+        The graph as JSON, as the server takes it or as the editor keeps it.
+    workflow
+        The editor's form of the same graph, which names the outputs of nodes, where it is at hand.
     """
     value, drawn = _loaded(text), _loaded(workflow)
     if is_workflow(value):

@@ -80,8 +80,10 @@ class Graph:
     def chosen(self, node: Node, slot: int) -> tuple[str, int] | None:
         """The one link that a reroute or switch passes on; None for any other node.
 
-        Raises:
-            UnfollowedError: for a switch whose choice does not stand in the graph.
+        Raises
+        ------
+        UnfollowedError
+            For a switch whose choice does not stand in the graph.
         """
         kind = node.kind.lower()
         links = {name: link for name, value in node.inputs.items() if (link := link_of(value)) is not None}
@@ -169,8 +171,10 @@ _ENCODES = re.compile(r"encode|conditioning|prompt|positive|loader", re.IGNORECA
 def encoded_texts(graph: Graph, node: Node, *, negative: bool = False) -> list[str]:
     """Texts that a text encoder makes a conditioning of, each once.
 
-    Raises:
-        UnfollowedError: if the node is no encoder, or its texts cannot be followed.
+    Raises
+    ------
+    UnfollowedError
+        If the node is no encoder, or its texts cannot be followed.
     """
     if not (_ENCODES.search(node.kind) or "clip" in node.inputs):
         raise UnfollowedError(node.kind)
@@ -258,8 +262,10 @@ _SEPARATORS = ("delimiter", "separator", "sep", "joiner", "concat_with", "sepera
 def text_of(graph: Graph, value: Any, depth: int = _MAX_TEXT_DEPTH) -> str:
     """The text that an input has: it stands there, or is made by the nodes that it is linked to.
 
-    Raises:
-        UnfollowedError: if a node on the way is not understood, or makes its text by chance or by a model.
+    Raises
+    ------
+    UnfollowedError
+        If a node on the way is not understood, or makes its text by chance or by a model.
     """
     if isinstance(value, str):
         return value

@@ -77,8 +77,10 @@ class DecodedImage:
 def decode(data: bytes, *, max_pixels: int = MAX_PIXELS, reduce_to: int | None = None) -> Image.Image:
     """Decode an image file's bytes to RGB. See `decode_image`, which also gives the original's size and format.
 
-    Raises:
-        UnreadableImage: for whatever is wrong with the bytes.
+    Raises
+    ------
+    UnreadableImage
+        For whatever is wrong with the bytes.
     """
     return decode_image(data, max_pixels=max_pixels, reduce_to=reduce_to).image
 
@@ -86,14 +88,20 @@ def decode(data: bytes, *, max_pixels: int = MAX_PIXELS, reduce_to: int | None =
 def decode_image(data: bytes, *, max_pixels: int = MAX_PIXELS, reduce_to: int | None = None) -> DecodedImage:
     """Decode an image file's bytes to RGB, as shown.
 
-    Args:
-        data: the whole file. The first frame is taken of a file that holds several.
-        max_pixels: more pixels than this are refused before anything is decoded.
-        reduce_to: the shortest side that the caller will resize to. A JPEG is then decoded at 1/2, 1/4 or 1/8 of its
-            size, as long as its shortest side stays at least twice `reduce_to`; other formats are not affected.
+    Parameters
+    ----------
+    data
+        The whole file. The first frame is taken of a file that holds several.
+    max_pixels
+        More pixels than this are refused before anything is decoded.
+    reduce_to
+        The shortest side that the caller will resize to. A JPEG is then decoded at 1/2, 1/4 or 1/8 of its
+        size, as long as its shortest side stays at least twice `reduce_to`; other formats are not affected.
 
-    Raises:
-        UnreadableImage: for whatever is wrong with the bytes.
+    Raises
+    ------
+    UnreadableImage
+        For whatever is wrong with the bytes.
     """
     kind = sniff_format(data)
     if kind is None:
@@ -232,8 +240,10 @@ def _check_complete(data: bytes, kind: str) -> None:
 def _png_complete(data: bytes) -> bool:
     """Whether the chunks reach to the end mark.
 
-    Raises:
-        UnreadableImage: if the checksum of one that the picture needs is wrong.
+    Raises
+    ------
+    UnreadableImage
+        If the checksum of one that the picture needs is wrong.
     """
     view = memoryview(data)
     at = 8

@@ -42,17 +42,25 @@ def fetch(
     Every container is read once, however many of its members are asked for. The images are read as they are taken: no
     more than `_AT_ONCE` of them are held.
 
-    Args:
-        paths: values of the column `path` of images.parquet, those that matter most first.
-        base: what relative paths are relative to, such as the run folder.
-        limit: larger files are left out.
-        remote: whether to go to addresses too.
-        options: the reading options of the archive; parquet files under other column names need them.
-        budget: what containers and addresses may cost; when it is spent, the rest is left out.
+    Parameters
+    ----------
+    paths
+        Values of the column `path` of images.parquet, those that matter most first.
+    base
+        What relative paths are relative to, such as the run folder.
+    limit
+        Larger files are left out.
+    remote
+        Whether to go to addresses too.
+    options
+        The reading options of the archive; parquet files under other column names need them.
+    budget
+        What containers and addresses may cost; when it is spent, the rest is left out.
 
-    Yields:
-        (path, bytes) of those that can be read, in no certain order. The others are left out, whatever a container or a
-        storage has against them: this is for showing, the rows have the reasons.
+    Yields
+    ------
+    (path, bytes) of those that can be read, in no certain order. The others are left out, whatever a container or a
+    storage has against them: this is for showing, the rows have the reasons.
     """
     budget = budget or Budget()
     addresses: dict[str | None, list[str]] = {}

@@ -129,14 +129,17 @@ def prompt_name(path: str, root_name: str) -> str:
     return path.rpartition("/")[2] or root_name
 
 
-def list_tree(tree: Tree, book: PromptBook, *, asked: bool = True, grids: bool = False) -> Listing:
+def list_tree(tree: Tree, book: PromptBook, *, asked: bool = True) -> Listing:
     """List a tree: folders and names in natural order, unknown files told by their content, indexes by prompt.
 
-    Args:
-        tree: the files.
-        book: the prompts that are known.
-        asked: whether the folders' names were asked for as prompts, whatever they are.
-        grids: whether pictures that are named as grids are wanted.
+    Parameters
+    ----------
+    tree
+        The files.
+    book
+        The prompts that are known.
+    asked
+        Whether the folders' names were asked for as prompts, whatever they are.
     """
     counts: Counter[str] = Counter()
     directories: list[Directory] = []
@@ -152,7 +155,7 @@ def list_tree(tree: Tree, book: PromptBook, *, asked: bool = True, grids: bool =
         if captions:
             stems = {name.rpartition(".")[0] for name in captions}
             captioned += sum(entry.name.rpartition(".")[0] in stems for entry in images)
-        lacking = no_samples(path, [entry.name for entry in images], grids=not grids)
+        lacking = no_samples(path, [entry.name for entry in images])
         if not lacking:
             directories.append(_directory(path, images))
             continue

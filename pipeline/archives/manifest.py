@@ -187,8 +187,10 @@ class ManifestSource:
     def _scan(self) -> _Scan:
         """Read every row once: check it, cut shards, count.
 
-        Raises:
-            ArchiveError: for the first thing that is wrong, with its line.
+        Raises
+        ------
+        ArchiveError
+            For the first thing that is wrong, with its line.
         """
         if self._scanned is None:
             self._scanned = self._scan_rows()
@@ -299,8 +301,10 @@ class ManifestSource:
     ) -> tuple[Prompt, int | None, str | None, int | None]:
         """Prompt, index, group and seed of a row.
 
-        Raises:
-            ArchiveError: if one of them is missing or makes no sense, with the line.
+        Raises
+        ------
+        ArchiveError
+            If one of them is missing or makes no sense, with the line.
         """
         values = row.values
         path = values.get(columns.path, "")

@@ -48,11 +48,10 @@ _DERIVED_FOLDER = re.compile(_DERIVED, re.IGNORECASE)
 GRID_NAME = "not a sample: by its name a grid of several pictures"
 
 
-def no_samples(folder: str, names: Iterable[str], *, grids: bool = True) -> dict[str, str]:
+def no_samples(folder: str, names: Iterable[str]) -> dict[str, str]:
     """Pictures of a folder that were not made for its prompt, by their names, and what they are.
 
-    A mask, a depth map or a thumbnail is one only beside the picture that it was made of. `grids` is whether grids are
-    no samples: not where they are to be cut.
+    A mask, a depth map or a thumbnail is one only beside the picture that it was made of.
     """
     names = list(names)
     stems = {_stem(name).casefold() for name in names}
@@ -60,7 +59,9 @@ def no_samples(folder: str, names: Iterable[str], *, grids: bool = True) -> dict
     found: dict[str, str] = {}
     for name in names:
         stem = _stem(name)
-        if grids and ((in_grids and folder) or _GRID.fullmatch(stem)):
+        if stem.isdecimal() and not in_grids:  # most names of most archives
+            continue
+        if (in_grids and folder) or _GRID.fullmatch(stem):
             found[name] = GRID_NAME
             continue
         match = _SUFFIXED.fullmatch(stem)
@@ -106,8 +107,10 @@ def prompt_in_name(name: str) -> str | None:
 class PathPattern:
     """A pattern such as `{model}/{prompt}/{seed}`, held against the end of a path without its file's extension.
 
-    Raises:
-        ArchiveError: for a pattern without `{prompt}`, with a field twice, or with two fields that nothing parts.
+    Raises
+    ------
+    ArchiveError
+        For a pattern without `{prompt}`, with a field twice, or with two fields that nothing parts.
     """
 
     def __init__(self, pattern: str) -> None:

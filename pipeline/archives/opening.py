@@ -26,13 +26,18 @@ from allfour.pipeline.archives.zip import ZipSource
 def open_source(location: str | os.PathLike[str], *, options: ArchiveOptions | None = None) -> ArchiveSource:
     """The archive at a path, pattern or URL.
 
-    Args:
-        location: a folder, a manifest, tar, zip or parquet file, several of them (`*`, `{0000..0012}`), a run folder,
-            or an s3://, gs:// or https:// address of the same.
-        options: reading options; the defaults fit the customary layouts.
+    Parameters
+    ----------
+    location
+        A folder, a manifest, tar, zip or parquet file, several of them (`*`, `{0000..0012}`), a run folder,
+        or an s3://, gs:// or https:// address of the same.
+    options
+        Reading options; the defaults fit the customary layouts.
 
-    Raises:
-        ArchiveError: if there is nothing there, or nothing that can be read; says how to mend it.
+    Raises
+    ------
+    ArchiveError
+        If there is nothing there, or nothing that can be read; says how to mend it.
     """
     options = options or ArchiveOptions()
     text = os.fspath(location)
@@ -73,8 +78,10 @@ _SUFFIXES = {
 def _layout(location: str, files: Sequence[str], options: ArchiveOptions) -> str:
     """What lies at a location: as the options say, else by names, else by looking in.
 
-    Raises:
-        ArchiveError: if it is nothing that is read, or a mixture.
+    Raises
+    ------
+    ArchiveError
+        If it is nothing that is read, or a mixture.
     """
     if options.layout != "auto":
         return options.layout

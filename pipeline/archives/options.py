@@ -34,8 +34,6 @@ class ArchiveOptions:
     image_column: str | None = None
     prompts: Mapping[str, tuple[str, str | None]] = field(default_factory=dict)
     """A known prompt set: prompt id -> (text, group). Folders named by an id and captions equal to a text are of it."""
-    tiles: str | None = None
-    """How grids are cut: `2x2` (rows by columns), `1x4`, ..., or `auto`."""
     shard_size: int = DEFAULT_SHARD_SIZE
     """Images per shard, where the source can be cut anywhere."""
     max_image_bytes: int = DEFAULT_MAX_IMAGE_BYTES
@@ -64,8 +62,6 @@ class ArchiveOptions:
         """What of the options changes the rows."""
         said = {"prompt_from": self.prompt_from, "shard_size": str(self.shard_size)}
         said |= {"max_image_bytes": str(self.max_image_bytes)}
-        if self.tiles is not None:
-            said["tiles"] = self.tiles
         if self.path_pattern is not None:
             said["path_pattern"] = self.path_pattern
         if self.prompt_column is not None:

@@ -206,8 +206,10 @@ class ParquetSource:
 class ParquetFile:
     """One parquet file, opened, with its columns told apart.
 
-    Raises:
-        ArchiveError: if it is no parquet, or has no column of images or prompts.
+    Raises
+    ------
+    ArchiveError
+        If it is no parquet, or has no column of images or prompts.
     """
 
     def __init__(

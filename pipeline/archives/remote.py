@@ -64,8 +64,10 @@ def address_path(location: str) -> str:
 def filesystem(location: str) -> tuple[Any, str]:
     """The storage of an address and the path in it.
 
-    Raises:
-        ArchiveError: for a scheme that is not read, or one whose package is missing.
+    Raises
+    ------
+    ArchiveError
+        For a scheme that is not read, or one whose package is missing.
     """
     scheme = scheme_of(location)
     if scheme is None or scheme not in SCHEMES:
@@ -145,8 +147,10 @@ def expand(location: str) -> list[str]:
     `{0000..0012}` and `{a,b}` are expanded first, in their own order; then `*`, `?` and `[...]` match names. A local
     file or folder that exists is always itself, whatever its name holds.
 
-    Raises:
-        ArchiveError: if a pattern matches nothing, or stands for too many.
+    Raises
+    ------
+    ArchiveError
+        If a pattern matches nothing, or stands for too many.
     """
     scheme = scheme_of(location)
     if scheme is None and Path(location).exists():
@@ -200,8 +204,10 @@ def _braces(pattern: str) -> list[str]:
 def open_binary(location: str) -> BinaryIO:
     """Open a file, here or at an address, for reading and seeking.
 
-    Raises:
-        ArchiveError: if it cannot be opened.
+    Raises
+    ------
+    ArchiveError
+        If it cannot be opened.
     """
     if scheme_of(location) is None:
         try:
@@ -255,8 +261,10 @@ class _Guarded(io.RawIOBase):
 def stamp_of(location: str) -> tuple[int, str]:
     """Size (-1 where unknown) and stamp of a file: modification time here, etag or time of change at an address.
 
-    Raises:
-        ArchiveError: if it is not there.
+    Raises
+    ------
+    ArchiveError
+        If it is not there.
     """
     if scheme_of(location) is None:
         try:
@@ -315,8 +323,10 @@ class RemoteTree:
     def top(self) -> tuple[list[str], bool]:
         """Names of the files directly under the root, and whether there are folders too.
 
-        Raises:
-            ArchiveError: if the root cannot be listed.
+        Raises
+        ------
+        ArchiveError
+            If the root cannot be listed.
         """
         fs, root = self._open()
         try:

@@ -84,8 +84,10 @@ class RunImages:
     def _table(self) -> pa.Table:
         """The rows with an image.
 
-        Raises:
-            ArchiveError: if the table is missing or is no images table.
+        Raises
+        ------
+        ArchiveError
+            If the table is missing or is no images table.
         """
         if self._rows is None:
             path = self._run_dir / TABLE

@@ -103,8 +103,10 @@ class TarSource:
     def prompt_from(self) -> str:
         """Where prompts come from, with auto resolved by the first images of the first tar that has any.
 
-        Raises:
-            ArchiveError: if none of the first tars holds an image, or nothing names the prompts of many tars.
+        Raises
+        ------
+        ArchiveError
+            If none of the first tars holds an image, or nothing names the prompts of many tars.
         """
         if self._prompt_from is None:
             chosen = self._options.prompt_from
@@ -385,9 +387,12 @@ def open_tar(
 ) -> Iterator[TarStream]:
     """Open a tar, plain or gzipped as its first bytes say and whatever its name, here or at an address.
 
-    Raises:
-        ArchiveError: if it cannot be opened.
-        BrokenTarError: from within, if it is damaged, or no tar.
+    Raises
+    ------
+    ArchiveError
+        If it cannot be opened.
+    BrokenTarError
+        From within, if it is damaged, or no tar.
     """
     with open_file(file) as raw:
         try:

@@ -34,8 +34,10 @@ class TarMember:
 class TarStream:
     """Iterate over members; `read` gives the content of the one just yielded.
 
-    Raises:
-        BrokenTarError: while iterating or reading, where the stream ends early or makes no sense.
+    Raises
+    ------
+    BrokenTarError
+        While iterating or reading, where the stream ends early or makes no sense.
     """
 
     def __init__(self, stream: BinaryIO, *, by_seek: bool = False, checked: bool = False) -> None:

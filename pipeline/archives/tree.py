@@ -76,13 +76,14 @@ class TreeSource:
     def listing(self) -> Listing:
         """The whole listing, made once per process.
 
-        Raises:
-            ArchiveError: when the root cannot be listed or holds no image.
+        Raises
+        ------
+        ArchiveError
+            When the root cannot be listed or holds no image.
         """
         if self._listing is None:
             asked = self._options.prompt_from != "auto"
-            grids = self._options.tiles is not None
-            listing = list_tree(self._tree, self._options.book(), asked=asked, grids=grids)
+            listing = list_tree(self._tree, self._options.book(), asked=asked)
             if not listing.images:
                 seen = "; ".join(listing.notes) or "it is empty"
                 raise NoImagesError(
@@ -95,8 +96,10 @@ class TreeSource:
     def prompt_from(self) -> PromptFrom:
         """Where prompts come from, with auto resolved; needs the listing.
 
-        Raises:
-            ArchiveError: if folders are named as no prompts are, and nothing else says what was asked for.
+        Raises
+        ------
+        ArchiveError
+            If folders are named as no prompts are, and nothing else says what was asked for.
         """
         if self._options.prompt_from != "auto":
             return self._options.prompt_from
@@ -360,8 +363,10 @@ def shard_id(ordinal: int, prompt_from: str) -> str:
 def find_shard(source: Any, id_: str) -> Shard:
     """The shard of a source by its id alone.
 
-    Raises:
-        ArchiveError: if the source has no such shard (any more).
+    Raises
+    ------
+    ArchiveError
+        If the source has no such shard (any more).
     """
     for shard in source.shards():
         if shard.id == id_:

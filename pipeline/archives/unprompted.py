@@ -15,8 +15,10 @@ LACKS_PROMPT = "no prompt: "
 def lacking_prompts(table: Path) -> dict[str, int]:
     """What images lack to have a prompt, such as `no caption file ... beside it`, and how many lack it; most first.
 
-    Args:
-        table: images.parquet of a run. One that cannot be read says nothing.
+    Parameters
+    ----------
+    table
+        Images.parquet of a run. One that cannot be read says nothing.
     """
     rows = (pc.field("prompt") == "") & pc.starts_with(pc.field("error"), LACKS_PROMPT)
     try:

@@ -110,8 +110,10 @@ class ZipTree:
     def _open(self) -> tuple[zipfile.ZipFile, dict[str, zipfile.ZipInfo], set[str]]:
         """The zip, its members by name, and the names of those that overlap.
 
-        Raises:
-            ArchiveError: if it is no zip, or its list of members is damaged.
+        Raises
+        ------
+        ArchiveError
+            If it is no zip, or its list of members is damaged.
         """
         if self._opened is None:
             self._stream = self._open_file(self._file)
