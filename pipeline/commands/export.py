@@ -31,13 +31,14 @@ from allfour.pipeline.report.exports import (
     markdown_text,
     write_prompts_csv,
 )
+from allfour.pipeline.report.model_card import model_index
 from allfour.pipeline.report.prose import PERCEIVED, of_an_archive
 from allfour.pipeline.run.columns import ImageStatus
 from allfour.pipeline.run.documents import ReportError, read_header, read_metrics
 from allfour.pipeline.run.folder import RunFolder, atomic_file, whole_folder, write_atomic
 from allfour.pipeline.run.metrics import Metrics
 
-Format = Literal["markdown", "latex", "junit", "csv", "dataset"]
+Format = Literal["markdown", "latex", "junit", "csv", "model-card", "dataset"]
 _SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_\-]{0,99}")
 _EXTENSIONS = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp", "GIF": "gif", "BMP": "bmp", "TIFF": "tif", "AVIF": "avif"}
 
@@ -71,7 +72,7 @@ def evaluate_gates(run: Path, gates: Sequence[Gate]) -> list[GateResult]:
 
 
 def text_export(run: Path, kind: Format, *, gates: Sequence[GateResult] = ()) -> bytes:
-    """The run as Markdown, LaTeX, JUnit XML or CSV; `gates` are the test cases of JUnit.
+    """The run as Markdown, LaTeX, JUnit XML, CSV or a model card's `model-index`; `gates` are the test cases of JUnit.
 
     Raises
     ------
@@ -83,6 +84,8 @@ def text_export(run: Path, kind: Format, *, gates: Sequence[GateResult] = ()) ->
         return markdown_summary(metrics, archive=_of_an_archive(run)).encode("utf-8", "replace")
     if kind == "latex":
         return latex_table(metrics).encode("utf-8", "replace")
+    if kind == "model-card":
+        return model_index(metrics, read_header(run)).encode("utf-8", "replace")
     if kind == "junit":
         return ci_junit(metrics, gates, name=run.resolve().name)
     path = run / "prompts.csv"

@@ -13,6 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yaml
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -183,3 +184,19 @@ def test_hostile_ids_and_texts_write_nothing_outside(tmp_path: Path) -> None:
     assert all(row["prompt"].startswith("'=") for row in rows)
     with Image.open(next((tmp_path / "deep").rglob("*.png"))) as image:
         assert image.size == (32, 32)
+
+
+def test_a_model_card_gets_figures_with_their_intervals_and_hostile_names_as_text(tmp_path: Path) -> None:
+    path = build_run(tmp_path / "r", Options())
+    header = json.loads((path / "run.json").read_text())
+    header["generator"] = {"backend": "x", "model": "org/evil: [\u202ename"}
+    (path / "run.json").write_text(json.dumps(header))
+    done = run("export", path, "--format", "model-card")
+    assert done.exit_code == 0, done.output
+    entry = yaml.safe_load(done.output)["model-index"][0]
+    metrics = json.loads((path / "metrics.json").read_text())["summary"]
+    assert entry["name"] == "evil: [\\u202ename"
+    figure = entry["results"][0]["metrics"][0]
+    assert figure["value"] == pytest.approx(metrics["unanimity"]["value"], abs=1e-4)
+    assert f"{metrics['unanimity']['low']:.4f} to {metrics['unanimity']['high']:.4f}" in figure["args"]["interval"]
+    assert "never identity" in entry["results"][0]["source"]["name"]

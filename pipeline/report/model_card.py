@@ -1,0 +1,44 @@
+"""The `model-index` block of a model card: a run's result as metadata of the model that made the images."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import yaml
+
+from allfour.pipeline.metrics.headline import headline_of
+from allfour.pipeline.run.header import Header
+from allfour.pipeline.run.metrics import Metrics
+from allfour.pipeline.words import clean
+
+
+def model_index(metrics: Metrics, header: Header) -> str:
+    """YAML for the head of a model card's README, as model hubs read it (`model-index`).
+
+    A figure without its interval is none, so each stands with both ends and what it rests on.
+    """
+    top, lead = metrics.summary, headline_of(metrics)
+    about = f"share of prompts whose {top.set_size} images all show one perceived {metrics.headline}"
+    figures = [
+        ("unanimity", f"{about}, measured", top.unanimity.value, top.unanimity.low, top.unanimity.high, top.prompts),
+        ("unanimity-headline", f"{about}, {lead.evidence}", lead.value, lead.low, lead.high, lead.prompts),
+    ]
+    found: list[dict[str, Any]] = []
+    for kind, name, value, low, high, prompts in figures:
+        if value is None or low is None or high is None:
+            continue
+        rests = f"{top.confidence:.0%} interval {low:.4f} to {high:.4f}, {prompts} prompts, {metrics.accounting.scored} images scored"
+        found.append(
+            {"type": kind, "name": name, "value": round(value, 4), "verified": False, "args": {"interval": rests}}
+        )
+    generator = header.generator if isinstance(header.generator, dict) else {}
+    reader = header.classifier if isinstance(header.classifier, dict) else {}
+    prompts_file = ((header.config or {}).get("prompts") or {}).get("file") if isinstance(header.config, dict) else None
+    result = {
+        "task": {"type": "text-to-image"},
+        "dataset": {"name": clean(header.name or "prompts"), "type": clean(prompts_file or "archive").rsplit("/", 1)[-1]},
+        "metrics": found,
+        "source": {"name": f"allfour, labels by {clean(reader.get('backend') or 'a classifier')}: perceived presentation, never identity"},
+    }  # fmt: skip
+    name = clean(generator.get("model") or generator.get("backend") or header.name or "unknown").rsplit("/", 1)[-1]
+    return yaml.safe_dump({"model-index": [{"name": name, "results": [result]}]}, sort_keys=False, allow_unicode=True, width=10**9)  # fmt: skip
