@@ -179,8 +179,10 @@ def test_retry_after(value: str, expected: float | None) -> None:
 
 
 @pytest.mark.parametrize("status", [429, 503])
-@pytest.mark.parametrize("value", ["1000000000", formatdate(time.time() + 10**8, usegmt=True), "1e999"])
+@pytest.mark.parametrize("value", ["1000000000", "a date in three years", "1e999"])
 def test_a_far_retry_after_ends_the_run_in_words_of_bounded_length(status: int, value: str) -> None:
+    if value.startswith("a date"):  # no name of a test: two processes collect at two times
+        value = formatdate(time.time() + 10**8, usegmt=True)
     verdict = judge(
         status, b'{"error": "busy"}', {"retry-after": value}, scrub=Scrubber(), key_env=None, own_fields=frozenset()
     )
