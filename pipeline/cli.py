@@ -6,6 +6,7 @@ unreadable), which the summary names. A gate that is hit wins over missing image
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import os
 import sys
@@ -464,6 +465,25 @@ def doctor(
     output.print_checks(checks, as_json)
     if any(check.state == "missing" for check in checks):
         raise typer.Exit(output.EXIT_USAGE)
+
+
+@app.command()
+def view(
+    folder: Annotated[Path, typer.Argument(metavar="[DIR]", help="The folder that your runs are in.")] = Path("runs"),
+    out: Annotated[Path | None, typer.Option(help="Write the index as one file, and serve nothing.")] = None,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port on this machine; 0 takes a free one.")] = 0,
+) -> None:
+    """An index over runs, with links to their reports: served to this machine alone, or written with --out. Runs are only read."""
+    with clear_errors():
+        from allfour.pipeline.commands.view import IndexServer, write_index
+
+        if out is not None:
+            print(f"index: {write_index(folder, out)}")
+            return
+        server = IndexServer(folder, port)
+    with server, contextlib.suppress(KeyboardInterrupt):
+        print(f"open {server.address} in a browser; end with Ctrl-C", flush=True)
+        server.serve_forever()
 
 
 weights = typer.Typer(

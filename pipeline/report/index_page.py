@@ -1,0 +1,104 @@
+"""The page over many runs: a line for each, with its finding, and a link to its report. Run folders are only read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from markupsafe import Markup
+
+from allfour.errors import RunFolderError
+from allfour.pipeline import words
+from allfour.pipeline.report import lead, svg
+from allfour.pipeline.report.html import environment, inlined, security_policy
+from allfour.pipeline.report.opening import banner, subject
+from allfour.pipeline.report.view import kinds_by_label, page_path, ranked
+from allfour.pipeline.run.documents import read_header, read_metrics
+from allfour.pipeline.run.metrics import Metrics
+
+HEADER = "run.json"
+MAX_SQUARES = 60
+"""Prompts with a square of their own in a line."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunLine:
+    """One run."""
+
+    name: str
+    link: str
+    """Address of its report, relative to the index; empty where there is none."""
+    subject: str
+    day: str
+    state: str
+    """What is known of a run that has no finding yet."""
+    finding: str
+    value: float
+    """For sorting; -1 where there is none."""
+    squares: Markup
+    notice: str
+
+
+def find_runs(folder: Path) -> list[Path]:
+    """The run folders in a folder, itself included, by name. Links to folders elsewhere are not followed."""
+    candidates = [folder, *sorted(path for path in folder.iterdir() if path.is_dir() and not path.is_symlink())]
+    return [path for path in candidates if (path / HEADER).is_file()]
+
+
+def read_line(run_dir: Path, link: str) -> RunLine:
+    """What the index says of a run; a run that works, or is damaged, has a line too."""
+    name = words.clean(run_dir.name or str(run_dir), 120)
+    try:
+        header = read_header(run_dir)
+    except RunFolderError as error:
+        return RunLine(name, "", "", "", words.clean(error, 200), "", -1.0, Markup(), "")
+    day, what = (header.created or "")[:10], subject(header)
+    link = link if page_path(run_dir).is_file() else ""
+    try:
+        metrics = read_metrics(run_dir)
+    except RunFolderError:
+        return RunLine(name, link, what, day, _progress(run_dir), "", -1.0, Markup(), banner(header) or "")
+    at = metrics.summary.unanimity.value
+    value = -1.0 if at is None else at
+    return RunLine(name, link, what, day, "", lead.one_line(metrics), value, _squares(metrics), banner(header) or "")
+
+
+def _progress(run_dir: Path) -> str:
+    """How far a run without a finding is, by the log that it writes as images come."""
+    try:
+        with (run_dir / "outcomes.jsonl").open("rb") as log:
+            done = sum(1 for _ in log)
+    except OSError:
+        return "no images yet"
+    return f"{words.quantity(done, 'image')} so far"
+
+
+def _squares(metrics: Metrics) -> Markup:
+    """A small square per prompt, in the colour of what all its images show."""
+    kinds = kinds_by_label(metrics.headline_labels)
+    prompts = ranked(metrics)[:MAX_SQUARES]
+    shapes = [
+        svg.el(
+            "rect", x=11 * (place % 20), y=11 * (place // 20), width=9, height=9, rx=1,
+            class_=f"cell s-{kinds.get(prompt.unanimous or '', 'u')}",
+        )
+        for place, prompt in enumerate(prompts)
+    ]  # fmt: skip
+    said = f"{metrics.summary.unanimous} of {words.quantity(metrics.summary.prompts, 'prompt')} of one kind"
+    height = 11 * max(1, -(-len(prompts) // 20))
+    return svg.el("svg", *shapes, class_="few", width="220", height=height, role="img", aria_label=said)
+
+
+def render_index(lines: Sequence[RunLine], title: str) -> str:
+    """The page as text."""
+    css, css_hash = inlined("report.css", "index.css")
+    script, script_hash = inlined("common.js", "index.js")
+    page = environment().get_template("index.html.j2")
+    return page.render(
+        css=css,
+        script=script,
+        policy=security_policy(css_hash, script_hash),
+        title=words.clean(title, 120),
+        lines=lines,
+    )
