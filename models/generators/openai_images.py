@@ -129,32 +129,54 @@ class OpenAIImagesConfig(GeneratorSettings):
 class OpenAIImages:
     """Generator that asks an OpenAI-compatible image API.
 
-    Args:
-        model: model id, always sent (the client's own default is a withdrawn model).
-        base_url: address of the API, ending in /v1 as a rule. None: `OPENAI_BASE_URL`, else the provider's.
-        api_key_env: name of the environment variable with the key. A server at a local address needs none.
-        size, quality, response_format: sent where set. gpt-image models take no `response_format`.
-        endpoint: `images` (POST /images/generations), or `chat` (POST /chat/completions) for models that draw in a chat.
-        preflight: what a model that the server does not list means: `strict` ends the run, `warn` warns, `off` does not ask.
-        currency: three letters, for messages and the run's header.
-        query: sent in the address of every request, such as `api-version`.
-        extra_headers: sent with every request; "{env:NAME}" in a value stands for an environment variable.
-        api_key_header: the header that carries the key; None: `Authorization: Bearer`.
-        images_per_request: images of one prompt asked for at once (the field `n`), 1 to 10. A policy that withholds
-            one image refuses the whole request, so 1 loses the fewest.
-        concurrency: requests under way at once.
-        images_per_minute: limit over all requests, retries included.
-        price_per_image: for the estimate and the ledger; any currency.
-        max_cost: total that is never passed by what is asked for; needs `price_per_image`.
-        timeout: seconds for an attempt up to the last header of its answer, and as many for the body, however either drips.
-        max_retries: retries of the official client, the only ones there are.
-        extra_body: further fields of the request. The text "{seed}" stands for the image's seed modulo 2**31; without
-            it no seed is sent, as the provider's API has none.
-        ledger_path: the SQLite ledger; None keeps it in memory.
+    Parameters
+    ----------
+    model
+        Model id, always sent (the client's own default is a withdrawn model).
+    base_url
+        Address of the API, ending in /v1 as a rule. None: `OPENAI_BASE_URL`, else the provider's.
+    api_key_env
+        Name of the environment variable with the key. A server at a local address needs none.
+    size, quality, response_format
+        Sent where set. gpt-image models take no `response_format`.
+    endpoint
+        `images` (POST /images/generations), or `chat` (POST /chat/completions) for models that draw in a chat.
+    preflight
+        What a model that the server does not list means: `strict` ends the run, `warn` warns, `off` does not ask.
+    currency
+        Three letters, for messages and the run's header.
+    query
+        Sent in the address of every request, such as `api-version`.
+    extra_headers
+        Sent with every request; "{env:NAME}" in a value stands for an environment variable.
+    api_key_header
+        The header that carries the key; None: `Authorization: Bearer`.
+    images_per_request
+        Images of one prompt asked for at once (the field `n`), 1 to 10. A policy that withholds
+        one image refuses the whole request, so 1 loses the fewest.
+    concurrency
+        Requests under way at once.
+    images_per_minute
+        Limit over all requests, retries included.
+    price_per_image
+        For the estimate and the ledger; any currency.
+    max_cost
+        Total that is never passed by what is asked for; needs `price_per_image`.
+    timeout
+        Seconds for an attempt up to the last header of its answer, and as many for the body, however either drips.
+    max_retries
+        Retries of the official client, the only ones there are.
+    extra_body
+        Further fields of the request. The text "{seed}" stands for the image's seed modulo 2**31; without
+        it no seed is sent, as the provider's API has none.
+    ledger_path
+        The SQLite ledger; None keeps it in memory.
 
-    Raises:
-        SettingsError: (a BackendError and a ValueError) a setting is out of range or contradicts another; the message
-            names it as `generator.NAME`.
+    Raises
+    ------
+    SettingsError
+        (A BackendError and a ValueError.) A setting is out of range or contradicts another; the message
+        names it as `generator.NAME`.
     """
 
     def __init__(
@@ -249,8 +271,10 @@ class OpenAIImages:
     def spent(self) -> LedgerTotals:
         """The ledger's totals so far (zeros where it is kept in memory: those end with `generate`).
 
-        Raises:
-            BackendError: the ledger cannot be read.
+        Raises
+        ------
+        BackendError
+            The ledger cannot be read.
         """
         return replace(read_totals(self._ledger_path), currency=self._settings.currency)
 
@@ -281,9 +305,11 @@ class OpenAIImages:
         Asking for the next outcome says that the last one is safe with the caller: until then its bytes stay in the
         ledger, and a later call for the same request gets them from there instead of paying again.
 
-        Raises:
-            BackendError: the run cannot start (see `preflight`), or cannot go on: key, quota, model or setting not
-                accepted, `max_cost` reached, ledger not writable. Every outcome that stands is yielded first.
+        Raises
+        ------
+        BackendError
+            The run cannot start (see `preflight`), or cannot go on: key, quota, model or setting not
+            accepted, `max_cost` reached, ledger not writable. Every outcome that stands is yielded first.
         """
         todo = list(requests)
         if not todo:
@@ -317,8 +343,10 @@ class OpenAIImages:
         """The client, and what keeps its key out of messages. The key itself stays in here: a local variable of a
         longer-lived frame would show in tracebacks that print those.
 
-        Raises:
-            BackendError: no key though one is needed, or no `openai` package.
+        Raises
+        ------
+        BackendError
+            No key though one is needed, or no `openai` package.
         """
         s = self._settings
         key = read_key(s.api_key_env, required=not s.host_is_local_name and s.api_key_env is not None)

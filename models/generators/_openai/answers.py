@@ -248,8 +248,10 @@ def _parsed(body: bytes) -> object:
 def read_answer(body: bytes, content_type: str = "") -> Answer:
     """The images in a success body.
 
-    Raises:
-        BadAnswerError: not JSON, or JSON without a list of images and without an error.
+    Raises
+    ------
+    BadAnswerError
+        Not JSON, or JSON without a list of images and without an error.
     """
     try:
         parsed = read_json(body)
@@ -283,8 +285,10 @@ def read_chat_answer(body: bytes, content_type: str = "") -> Answer:
 
     A model that answers in words alone has declined: its words are the reason.
 
-    Raises:
-        BadAnswerError: not JSON, or JSON without a choice and without an error.
+    Raises
+    ------
+    BadAnswerError
+        Not JSON, or JSON without a choice and without an error.
     """
     parsed = _parsed(body)
     if not isinstance(parsed, Mapping):

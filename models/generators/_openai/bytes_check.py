@@ -21,8 +21,10 @@ class NotAnImageError(Exception):
 def decode_base64(text: str) -> bytes:
     """Bytes of `text`, with or without a `data:` prefix and line breaks.
 
-    Raises:
-        NotAnImageError: not base64, or longer than an image may be.
+    Raises
+    ------
+    NotAnImageError
+        Not base64, or longer than an image may be.
     """
     if text.startswith("data:"):
         head, comma, rest = text.partition(",")
@@ -40,8 +42,10 @@ def decode_base64(text: str) -> bytes:
 def check_image(data: bytes) -> str:
     """File extension of the image in `data`, after decoding all of it.
 
-    Raises:
-        NotAnImageError: not a PNG, JPEG or WebP, cut short, damaged, or larger than the limits above.
+    Raises
+    ------
+    NotAnImageError
+        Not a PNG, JPEG or WebP, cut short, damaged, or larger than the limits above.
     """
     from PIL import Image
 

@@ -85,10 +85,14 @@ class MeteredClient(httpx2.Client):
     def send(self, request: httpx2.Request, *, stream: bool = False, **options: Any) -> httpx2.Response:
         """Send one attempt and read its whole answer.
 
-        Raises:
-            StoppedError: the run is ending.
-            BudgetReachedError: the attempt's price does not fit any more.
-            AnswerTooLargeError: the body is larger than any answer can be.
+        Raises
+        ------
+        StoppedError
+            The run is ending.
+        BudgetReachedError
+            The attempt's price does not fit any more.
+        AnswerTooLargeError
+            The body is larger than any answer can be.
         """
         call = current_call.get()
         if call is None:

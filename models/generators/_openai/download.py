@@ -80,10 +80,13 @@ def is_inside(host: str, port: int, *, resolver: Resolve = resolve) -> bool:
 class Downloader:
     """Fetches images by address.
 
-    Args:
-        allow_inside: whether addresses on this machine and network may be fetched, since the image server is there.
-            Link-local addresses never may: cloud machines keep their credentials behind one.
-        timeout: seconds for one whole fetch, redirects included.
+    Parameters
+    ----------
+    allow_inside
+        Whether addresses on this machine and network may be fetched, since the image server is there.
+        Link-local addresses never may: cloud machines keep their credentials behind one.
+    timeout
+        Seconds for one whole fetch, redirects included.
     """
 
     def __init__(self, *, allow_inside: bool, timeout: float, resolver: Resolve = resolve) -> None:
@@ -94,8 +97,10 @@ class Downloader:
     def fetch(self, url: str, stop: threading.Event) -> bytes:
         """Bytes behind `url`.
 
-        Raises:
-            DownloadError: the address is not allowed, or nothing usable came after three tries.
+        Raises
+        ------
+        DownloadError
+            The address is not allowed, or nothing usable came after three tries.
         """
         for attempt in range(1, TRIES + 1):
             try:

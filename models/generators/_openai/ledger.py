@@ -100,8 +100,10 @@ class Settlement:
 class Ledger:
     """One run's ledger. Safe to use from several threads, and from several processes on one machine.
 
-    Raises:
-        BackendError: the file cannot be opened, is damaged, or was written by a newer version.
+    Raises
+    ------
+    BackendError
+        The file cannot be opened, is damaged, or was written by a newer version.
     """
 
     def __init__(self, path: Path | None, *, price_nano: int, max_nano: int | None) -> None:
@@ -150,8 +152,10 @@ class Ledger:
     def begin(self, requests: Sequence[GenerationRequest]) -> int:
         """Write the intent to ask for `requests` (of one prompt) and reserve its price. Returns the attempt's id.
 
-        Raises:
-            BudgetReachedError: the price does not fit under `max_cost` any more; nothing was written.
+        Raises
+        ------
+        BudgetReachedError
+            The price does not fit under `max_cost` any more; nothing was written.
         """
         with self._transaction() as db:
             if self._max is not None and _spent(db) + len(requests) * self._price > self._max:

@@ -74,8 +74,10 @@ class Scrubber:
 def read_headers(headers: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
     """Headers with the environment's values in place of `{env:NAME}`, and those values, which are secrets.
 
-    Raises:
-        BackendError: a variable is unset, or holds something that cannot be sent.
+    Raises
+    ------
+    BackendError
+        A variable is unset, or holds something that cannot be sent.
     """
     secrets: list[str] = []
 
@@ -91,8 +93,10 @@ def read_headers(headers: Mapping[str, str]) -> tuple[dict[str, str], list[str]]
 def read_key(env: str | None, *, required: bool) -> str | None:
     """The key in environment variable `env`, or None where it is unset and not required.
 
-    Raises:
-        BackendError: the variable is unset though required, or holds something that cannot be sent in a header.
+    Raises
+    ------
+    BackendError
+        The variable is unset though required, or holds something that cannot be sent in a header.
     """
     value = os.environ.get(env, "").strip() if env else ""
     if not value:
