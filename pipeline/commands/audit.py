@@ -84,7 +84,9 @@ def audit(
 
 
 def _check_limit(run: RunFolder, plan: Plan) -> None:
-    if run.images_path.is_file() and (standing := pq.read_metadata(run.images_path).num_rows) > len(plan.requests):
+    if not run.images_path.is_file() or not run.unchanged(run.images_path):
+        return  # what is damaged is made again
+    if (standing := pq.read_metadata(run.images_path).num_rows) > len(plan.requests):
         raise ConfigError(
             f"--limit: {run.path} has {standing} images already, more than the {len(plan.requests)} of this first look. Leave --limit "
             "out, or name another folder with --run"
@@ -102,7 +104,8 @@ def _all_made(run: RunFolder, plan: Plan, identity: Mapping[str, Any]) -> bool:
 
 def finish_audit(job: Job, plan: Plan, *, identity: Mapping[str, Any], generated: int, seconds: float) -> RunSummary:
     """Score, measure and report a run whose images.parquet stands. The caller holds the lock."""
-    job.run.commit_stage(IMAGES_STAGE, images_fingerprint(identity, [r.key for r in plan.requests]), seconds=seconds)
+    made_of = images_fingerprint(identity, [r.key for r in plan.requests])
+    job.run.commit_stage(IMAGES_STAGE, made_of, job.run.images_path, seconds=seconds)
     source = open_source(str(job.run.path), options=ArchiveOptions(layout="run"))
     scored = score(job, source, own_images=True)
     return finish_run(job, work={"generated": generated, "scored": scored})

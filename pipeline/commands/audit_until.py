@@ -124,7 +124,8 @@ def _round(job: Job, plan: Plan, part: Plan, identity: Mapping[str, Any], *, ima
         run.update_header(generation=facts)
     del generator
     keys = [request.key for request in part.requests]
-    run.commit_stage(IMAGES_STAGE, images_fingerprint(identity, keys), seconds=time.monotonic() - started)
+    made_of = images_fingerprint(identity, keys)
+    run.commit_stage(IMAGES_STAGE, made_of, run.images_path, seconds=time.monotonic() - started)
     # A shard per round: shards of earlier rounds stay as they are, and are not scored again.
     source = open_source(str(run.path), options=ArchiveOptions(layout="run", shard_size=images_per_round))
     return made.made, score(job, source, own_images=True)

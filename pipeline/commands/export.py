@@ -173,6 +173,7 @@ def export_dataset(run: Path, out: Path) -> dict[str, int]:
     folder = RunFolder(run)
     if not folder.images_path.exists() or not folder.scores_path.exists():
         raise ConfigError(f"{run}: no scored run: images.parquet and scores.parquet must stand there")
+    folder.check_tables(folder.images_path, folder.scores_path)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ConfigError(f"--out {out}: holds something already. Name a new or an empty folder")
     images = pq.read_table(folder.images_path).to_pylist()

@@ -109,7 +109,10 @@ def relabel(
             started = time.monotonic()
             _copy_images(run, out, own=header.get("kind") == "audit")
             scored, rows = _score(parts, out, classifier, reporter)
-            out.commit_stage("scores", stage, seconds=time.monotonic() - started, images=scored, rows=rows)
+            out.commit_stage(
+                "scores", stage, out.scores_path, out.images_path,
+                seconds=time.monotonic() - started, images=scored, rows=rows,
+            )  # fmt: skip
         job = Job(out, config, attributes, reporter, calibration)
         return finish_run(job, work={"relabelled": scored})
 

@@ -109,7 +109,7 @@ def measure(job: Job) -> Metrics:
     metrics = with_headline(metrics)
     _write(run, metrics)
     stage = fingerprint(METRICS_VERSION, header.get("stages", {}).get("scores", {}).get("fingerprint"))
-    run.commit_stage("metrics", stage, seconds=time.monotonic() - started)
+    run.commit_stage("metrics", stage, run.metrics_path, seconds=time.monotonic() - started)
     return metrics
 
 
@@ -149,6 +149,7 @@ def refresh(run: RunFolder, *, work: Mapping[str, int]) -> RunSummary:
     run.check_measured()
     metrics = with_headline(with_analyses(read_metrics(run.path), run))
     write_json(run.metrics_path, metrics.document())
+    run.recommit("metrics", run.metrics_path)
     return _summary(run, metrics, work)
 
 

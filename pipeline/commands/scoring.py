@@ -51,6 +51,7 @@ def score(job: Job, source: ArchiveSource, *, own_images: bool, engine_name: str
     run.commit_stage(
         "scores",
         stage,
+        *tables,
         seconds=time.monotonic() - started,
         images=listed or None,
         rows=rows,

@@ -192,7 +192,9 @@ def _images_recorded(run: RunFolder) -> str | None:
 
 
 def _rows(run: RunFolder) -> list[dict[str, Any]]:
-    """Rows of images.parquet; none where it does not stand or cannot be read."""
+    """Rows of images.parquet; none where it does not stand as it was written, or cannot be read."""
+    if not run.unchanged(run.images_path):
+        return []
     columns = [name for name in IMAGES_SCHEMA.names if name != "group"]
     try:
         table = pq.read_table(run.images_path, columns=columns)

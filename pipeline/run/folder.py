@@ -24,11 +24,12 @@ from typing import IO, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pydantic import ValidationError
 
 import allfour
 from allfour.border import read_json
 from allfour.errors import ConfigError
-from allfour.files import read_regular
+from allfour.files import read_regular, sha256_of
 from allfour.pipeline.run import locks
 from allfour.pipeline.run.header import Header
 
@@ -179,6 +180,15 @@ def git_state() -> dict[str, Any] | None:
     return {"commit": commit.strip(), "dirty": bool(status.strip())}
 
 
+_State = tuple[int, int, int]
+
+
+def _state(path: Path) -> _State:
+    """What tells one version of a file from another, since every write is a new file. Raises OSError."""
+    state = path.stat()
+    return state.st_ino, state.st_mtime_ns, state.st_size
+
+
 class RunFolderBusyError(ConfigError):
     """Another process holds the run folder's lock."""
 
@@ -198,7 +208,8 @@ class RunFolder:
         self.embeddings_folder = path / "embeddings"
         self.scores_path = path / "scores.parquet"
         self.metrics_path = path / "metrics.json"
-        self._header: tuple[tuple[int, int, int], dict[str, Any]] | None = None
+        self._header: tuple[_State, dict[str, Any]] | None = None
+        self._hashes: dict[str, tuple[_State, str]] = {}
 
     def rank_journal_path(self, rank: int) -> Path:
         """The journal of one rank of many that generate."""
@@ -248,7 +259,7 @@ class RunFolder:
             The header is no JSON or of a newer format.
         """
         try:
-            seen = self._state()
+            seen = _state(self.header_path)
             if self._header is not None and self._header[0] == seen:
                 return copy.deepcopy(self._header[1])
             header = read_json(read_regular(self.header_path))
@@ -261,13 +272,15 @@ class RunFolder:
         if not isinstance(header, dict) or header.get("format") != FORMAT:
             raise ConfigError(f"{self.header_path}: format {header.get('format') if isinstance(header, dict) else '?'} is not {FORMAT},"
                               " which this version of allfour reads")  # fmt: skip
+        try:
+            Header.model_validate(header)
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise ConfigError(
+                f"{self.header_path}: damaged at {'.'.join(map(str, first['loc']))} ({first['msg']}). Restore it, or choose another folder"
+            ) from None
         self._header = seen, copy.deepcopy(header)
         return header
-
-    def _state(self) -> tuple[int, int, int]:
-        """What tells one header from another, since every write is a new file. Raises FileNotFoundError."""
-        state = self.header_path.stat()
-        return state.st_ino, state.st_mtime_ns, state.st_size
 
     def update_header(self, **values: Any) -> dict[str, Any]:
         """Merge values into the header and commit it."""
@@ -275,7 +288,7 @@ class RunFolder:
         header.update(values)
         document = Header.model_validate(header).document()
         write_json(self.header_path, document)
-        self._header = self._state(), document
+        self._header = _state(self.header_path), document
         return header
 
     def forget_stages(self, *stages: str, **values: Any) -> None:
@@ -291,7 +304,7 @@ class RunFolder:
         Raises
         ------
         ConfigError
-            It is no scored run, or one that is being made anew.
+            It is no scored run, one that is being made anew, or one whose tables or header are damaged.
         """
         header = self.header()
         if not header or not self.scores_path.exists() or not self.images_path.exists():
@@ -300,13 +313,50 @@ class RunFolder:
                 "`allfour audit` or `allfour rescore`"
             )
         self._check_not_forgotten(header, "scores")
+        if lacking := [key for key in ("config", "attributes", "classifier") if not isinstance(header.get(key), dict)]:
+            raise ConfigError(
+                f"{self.header_path}: damaged: no {lacking[0]}. Repeat the command that made the run: it writes the header again"
+            )
+        self.check_tables(self.images_path, self.scores_path)
         return header
+
+    def check_tables(self, *tables: Path) -> None:
+        """Raise ConfigError where a table is not, to the last bit, the one that was committed."""
+        for path in tables:
+            if not self.unchanged(path):
+                again = (
+                    "allfour report" if path == self.metrics_path else f"allfour {self.header().get('kind') or 'audit'}"
+                )
+                raise ConfigError(
+                    f"{path}: not the file that was written: its sha256 is not the one in run.json. Repeat the command that made it "
+                    f"(`{again}`): it is made again from what is kept"
+                )
+
+    def unchanged(self, path: Path) -> bool:
+        """Whether a table stands as it was committed. One of a header without hashes, of an earlier version, is taken for it."""
+        stages = self.header().get("stages", {}).values()
+        known = next((found for stage in stages if (found := (stage.get("tables") or {}).get(path.name))), None)
+        if known is None:
+            return True
+        try:
+            state = _state(path)
+            seen = self._hashes.get(path.name)
+            if seen is None or seen[0] != state:
+                seen = self._hashes[path.name] = state, sha256_of(path)
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            raise ConfigError(
+                f"{path}: cannot be read: {error.strerror}. Move it aside and repeat the command"
+            ) from None
+        return seen[1] == known
 
     def check_measured(self) -> None:
         """Raise ConfigError where metrics.json is not of what the header says: the run is being made anew."""
         header = self.header()
         self._check_not_forgotten(header, "scores")
         self._check_not_forgotten(header, "metrics")
+        self.check_tables(self.metrics_path)
 
     def _check_not_forgotten(self, header: Mapping[str, Any], stage: str) -> None:
         if stage not in header.get("stages", {stage: None}):  # a header without any has had none taken back
@@ -316,15 +366,26 @@ class RunFolder:
             )
 
     def stage_done(self, stage: str, fingerprint: str, *tables: Path) -> bool:
-        """True where the stage's tables stand and were made from these inputs and this config."""
+        """True where the stage's tables stand, unchanged, and were made from these inputs and this config."""
         recorded = self.header().get("stages", {}).get(stage, {})
-        return recorded.get("fingerprint") == fingerprint and all(table.exists() for table in tables)
+        stands = all(table.exists() and self.unchanged(table) for table in tables)
+        return stands and bool(recorded.get("fingerprint") == fingerprint)
 
-    def commit_stage(self, stage: str, fingerprint: str, *, seconds: float, **facts: Any) -> None:
-        """Record a stage as done. Call after its tables stand."""
+    def commit_stage(self, stage: str, fingerprint: str, *tables: Path, seconds: float, **facts: Any) -> None:
+        """Record a stage as done, with the sha256 of the tables that it wrote. Call after they stand."""
         stages: dict[str, Any] = dict(self.header().get("stages", {}))
         stages[stage] = {"fingerprint": fingerprint, "seconds": round(seconds, 3), "finished": utc_now(), **facts}
+        if tables:
+            stages[stage]["tables"] = {table.name: sha256_of(table) for table in tables}
         self.update_header(stages=stages)
+
+    def recommit(self, stage: str, *tables: Path) -> None:
+        """Record that tables of a stage that is done were written anew. Nothing is where it is not."""
+        stages: dict[str, Any] = dict(self.header().get("stages", {}))
+        if stage in stages:
+            known = stages[stage].get("tables") or {}
+            stages[stage] = {**stages[stage], "tables": {**known, **{table.name: sha256_of(table) for table in tables}}}
+            self.update_header(stages=stages)
 
 
 class Journal:

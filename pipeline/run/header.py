@@ -15,6 +15,8 @@ class Stage(Record):
     fingerprint: str | None = None
     seconds: float | None = None
     finished: str | None = None
+    tables: dict[str, str] | None = None
+    """File name -> sha256 of each table that it wrote; None of earlier versions."""
 
 
 class Header(Record):

@@ -79,6 +79,7 @@ def add_views(connection: duckdb.DuckDBPyConnection, run: RunFolder, prefix: str
     """
     for path in (run.images_path, run.scores_path):
         _check_table(path)
+    run.check_tables(run.images_path, run.scores_path)
     images, scores = _quoted(run.images_path), _quoted(run.scores_path)  # a view takes no parameters
     connection.execute(
         f"CREATE TEMP VIEW {prefix}images AS SELECT *, {_PROMPTED} AS prompted FROM read_parquet({images}, file_row_number = true)"  # noqa: S608
