@@ -36,11 +36,11 @@ from allfour.pipeline.commands.options import (
     WorldSizeOption,
     default_run_folder,
 )
-from allfour.pipeline.config import RunConfig, load_config
-from allfour.pipeline.metrics import gate as gates
 
 if TYPE_CHECKING:
     from allfour.pipeline.commands.progress import Reporter
+    from allfour.pipeline.config import RunConfig
+    from allfour.pipeline.metrics.gate import Gate
 
 app = typer.Typer(
     name="allfour",
@@ -99,6 +99,22 @@ def _run_folder(config: RunConfig, given: Path | None, limit: int | None = None)
     return folder if limit is None else folder.with_name(f"{folder.name}-first-{limit}")
 
 
+# What takes time to import is imported where it is used: `--help` answers at once.
+
+
+def load_config(path: Path, overrides: list[str] | None = None) -> RunConfig:
+    """See `allfour.pipeline.config.load_config`."""
+    from allfour.pipeline.config import load_config as load
+
+    return load(path, overrides)
+
+
+def _metrics_gates(texts: list[str] | None) -> list[Gate]:
+    from allfour.pipeline.metrics.gate import metrics_gates
+
+    return metrics_gates(texts)
+
+
 @app.command()
 def audit(
     config: ConfigOption = Path("configs/sandbox.yaml"),
@@ -126,7 +142,7 @@ def audit(
 ) -> None:
     """Generate images for every prompt, score them, and report."""
     with clear_errors():
-        parsed = gates.metrics_gates(fail_if)
+        parsed = _metrics_gates(fail_if)
         settings = load_config(config, overrides)
         from allfour.pipeline.commands.audit import audit as run_audit
         from allfour.pipeline.commands.job import RunSummary
@@ -192,7 +208,7 @@ def rescore(
 ) -> None:
     """Score images that exist already, and report. The archive is only read."""
     with clear_errors():
-        parsed = gates.metrics_gates(fail_if)
+        parsed = _metrics_gates(fail_if)
         if not source.strip():
             raise ConfigError("SOURCE is empty: name a folder or an archive of images")
         settings = load_config(config, overrides)
@@ -253,7 +269,7 @@ def relabel(
 ) -> None:
     """Score a run's stored embeddings under another wording or other margins, into a run of its own; or under a grid of them."""
     with clear_errors():
-        parsed = gates.metrics_gates(fail_if)
+        parsed = _metrics_gates(fail_if)
         from allfour.pipeline.run.folder import RunFolder
 
         if (attributes is None) == (grid is None):
@@ -305,7 +321,7 @@ def report(
 ) -> None:
     """Compute metrics and the report again from the tables of a run."""
     with clear_errors():
-        parsed = gates.metrics_gates(fail_if)
+        parsed = _metrics_gates(fail_if)
         from allfour.pipeline.commands.report import report_again
         from allfour.pipeline.run.folder import RunFolder
 
@@ -339,6 +355,8 @@ def compare(
 ) -> None:
     """Compare runs prompt by prompt, or a run with reference shares. Runs that are not comparable are refused."""
     with clear_errors():
+        from allfour.pipeline.metrics import gate as gates
+
         parsed = gates.comparison_gates(fail_if)
         from allfour.pipeline.commands.compare import run_comparison
 
@@ -363,7 +381,7 @@ def export(
 ) -> None:
     """Give a run's results to other programs: tables, gates as JUnit XML, or a data set."""
     with clear_errors():
-        parsed = gates.metrics_gates(fail_if)
+        parsed = _metrics_gates(fail_if)
         from allfour.pipeline.commands import export as exporting
         from allfour.pipeline.words import quantity
 

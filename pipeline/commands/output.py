@@ -15,8 +15,6 @@ from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 import typer
 
-from allfour.pipeline.metrics import gate as gates
-
 if TYPE_CHECKING:
     from allfour.pipeline.analyses.review.sample import Drawn
     from allfour.pipeline.archives.base import ArchiveSummary
@@ -27,6 +25,7 @@ if TYPE_CHECKING:
     from allfour.pipeline.commands.rescore import RankSummary
     from allfour.pipeline.commands.review import ImportedReview
     from allfour.pipeline.commands.weights import Entry
+    from allfour.pipeline.metrics import gate as gates
     from allfour.pipeline.run.metrics import Accounting, Against, Metrics, SecondOpinion, Sensitivity
 
 EXIT_DONE, EXIT_GATE, EXIT_USAGE, EXIT_MISSING = 0, 1, 2, 3
@@ -34,6 +33,15 @@ EXIT_FAULT = 70
 """A fault of ours, as in sysexits.h: never 1, which says that a gate was hit."""
 
 # --- a run -----------------------------------------------------------------------------------------------------------
+
+
+def evaluate_all(parsed: Sequence[gates.Gate], document: Mapping[str, Any]) -> list[gates.GateResult]:
+    """What every gate says of a document."""
+    if not parsed:
+        return []
+    from allfour.pipeline.metrics.gate import evaluate
+
+    return [evaluate(gate, document) for gate in parsed]
 
 
 def conclude(
@@ -46,7 +54,7 @@ def conclude(
 ) -> NoReturn:
     """Print the result of a run and leave with the exit code that it stands for."""
     document = summary.metrics.document()
-    results = [gates.evaluate(gate, document) for gate in parsed]
+    results = evaluate_all(parsed, document)
     if junit or markdown:
         from allfour.pipeline.commands.export import write_ci_files
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -344,3 +346,13 @@ def test_a_calibration_without_a_label_is_said_not_a_fault(light: Path) -> None:
     assert "gender: none of 2 images got a label, so nothing is known of its errors" in done.output
     result = run("rescore", "labelled", "--config", "light.yaml", "--run", "r", "--calibration", "c.json", "--json")
     assert json.loads(result.stdout)["summary"]["unanimity_corrected"] is None
+
+
+def test_help_imports_nothing_that_takes_time() -> None:
+    code = (
+        "import sys\nsys.argv = ['allfour', '--help']\nfrom allfour.pipeline.cli import main\n"
+        "try:\n    main()\nexcept SystemExit:\n    pass\n"
+        "print([n for n in ('numpy', 'pydantic', 'torch', 'pyarrow', 'rich', 'yaml') if n in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.rstrip().endswith("[]"), done.stdout[-300:]
