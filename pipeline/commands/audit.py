@@ -24,7 +24,7 @@ from allfour.pipeline.commands.unchanged import backend_state, known_identity, r
 from allfour.pipeline.config import RunConfig
 from allfour.pipeline.generation.generate import generate_images
 from allfour.pipeline.generation.plan import Plan, make_plan
-from allfour.pipeline.generation.standing import images_fingerprint, standing_outcomes, take_over
+from allfour.pipeline.generation.standing import images_fingerprint, read_outcomes, standing_outcomes, take_over
 from allfour.pipeline.run.folder import IMAGES_STAGE, RunFolder, sweep_temp_files
 
 
@@ -57,7 +57,8 @@ def audit(
         check_kind(run, "audit")
         if limit is not None:
             _check_limit(run, plan)
-        state = backend_state(config.generator) if config.generator is not None else None
+        asked = [(r.key, r.prompt, r.seed) for r in plan.requests]
+        state = backend_state(config.generator, asked) if config.generator is not None else None
         if (known := known_identity(run, "generator", state)) is not None and _all_made(run, plan, known):
             start_run(run, config, job.attributes, kind="audit", generator=known)
             sweep_temp_files(run.path)
@@ -67,6 +68,7 @@ def audit(
         stands = take_over(run, config, plan, identity, reporter.note, journal=run.journal_path, overwrite=overwrite)
         start_run(run, config, job.attributes, kind="audit", generator=identity)
         sweep_temp_files(run.path)
+        remember(run, generator=None)  # until the table of images is of these requests
         started = time.monotonic()
         missing = [request for request in plan.requests if request.key not in stands]
         if missing and (cost := estimate_of(generator, missing)) is not None:
@@ -98,6 +100,8 @@ def _all_made(run: RunFolder, plan: Plan, identity: Mapping[str, Any]) -> bool:
     made = images_fingerprint(identity, [request.key for request in plan.requests])
     if not run.stage_done(IMAGES_STAGE, made, run.images_path):
         return False
+    if read_outcomes(run)[1]:
+        return False  # damaged lines are to be told of
     stands = standing_outcomes(run, plan, identity)
     return all(request.key in stands for request in plan.requests)
 

@@ -20,6 +20,7 @@ from allfour.pipeline.commands.audit import finish_audit
 from allfour.pipeline.commands.job import Job, RunSummary
 from allfour.pipeline.commands.progress import Reporter
 from allfour.pipeline.commands.start import check_kind, start_run
+from allfour.pipeline.commands.unchanged import remember
 from allfour.pipeline.config import RunConfig
 from allfour.pipeline.generation.generate import generate_images, merge_outcomes, outcomes_left
 from allfour.pipeline.generation.plan import make_plan
@@ -93,6 +94,7 @@ def audit_rank(
         with contextlib.suppress(RunFolderBusyError), run.lock():
             start_run(run, config, job.attributes, kind="audit", generator=identity)
             sweep_temp_files(run.path)
+            remember(run, generator=None)
             merge_outcomes(run, plan, identity)
             return finish_audit(job, plan, identity=identity, generated=made.made, seconds=time.monotonic() - clock)
     return GenerationRankSummary(run=run.path, rank=rank, world_size=world_size, generated=made.made, images_left=left)

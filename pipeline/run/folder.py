@@ -349,7 +349,7 @@ class RunFolder:
             raise ConfigError(
                 f"{path}: cannot be read: {error.strerror}. Move it aside and repeat the command"
             ) from None
-        return seen[1] == known
+        return bool(seen[1] == known)
 
     def check_measured(self) -> None:
         """Raise ConfigError where metrics.json is not of what the header says: the run is being made anew."""
