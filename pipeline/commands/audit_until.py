@@ -24,6 +24,7 @@ from allfour.pipeline.commands.progress import Reporter
 from allfour.pipeline.commands.report import measure, refresh
 from allfour.pipeline.commands.scoring import score
 from allfour.pipeline.commands.start import check_kind, start_run
+from allfour.pipeline.commands.unchanged import remember
 from allfour.pipeline.config import RunConfig
 from allfour.pipeline.generation.generate import generate_images
 from allfour.pipeline.generation.plan import Plan, make_plan
@@ -67,6 +68,7 @@ def audit_until(
         stands = take_over(run, config, plan, identity, reporter.note, journal=run.journal_path, overwrite=overwrite)
         sweep_temp_files(run.path)
         start_run(run, config, job.attributes, kind="audit", generator=identity)
+        remember(run, generator=None)
         rounds = _rounds(plan, round_prompts)
         whole = next(
             (at for at, part in enumerate(rounds) if not {r.key for r in part.requests} <= stands), len(rounds)
