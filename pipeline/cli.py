@@ -463,7 +463,7 @@ def review(
 
             output.print_imported(import_review(folder, imports), run, as_json)
             return
-        from allfour.pipeline.analyses.review.sample import draw
+        from allfour.pipeline.commands.review_draw import draw
 
         drawn = draw(folder, sample=sample, seed=seed, whole_sets=whole_sets, out=out)
         output.print_drawn(drawn, run, as_json)

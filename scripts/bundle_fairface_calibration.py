@@ -15,9 +15,10 @@ from pathlib import Path
 
 import numpy as np
 
+from allfour.pipeline.analyses.calibration import Judged, attribute_entry
 from allfour.pipeline.analyses.labelled_images import LabelledImage, LabelledSet, truth_mapping
 from allfour.pipeline.config import load_attributes
-from allfour.pipeline.metrics.calibration import FORMAT, Judged, attribute_entry
+from allfour.pipeline.metrics.calibration import FORMAT
 from allfour.pipeline.run.folder import write_json
 
 REPOSITORY = Path(__file__).resolve().parent.parent

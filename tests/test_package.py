@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
 import tomllib
@@ -25,6 +26,30 @@ def test_every_package_is_listed() -> None:
 def test_pipeline_stays_small_enough_to_be_drawn_from_memory() -> None:
     entries = [p.name for p in (REPOSITORY / "pipeline").iterdir() if p.name not in {"__init__.py", "__pycache__"}]
     assert len(entries) <= 12
+
+
+LEVELS = ("statistics", "config", "run", "metrics archives", "scoring", "generation analyses", "report", "commands")
+"""From the ground up: a folder imports what lies below it, and nothing beside or above."""
+
+
+def test_imports_run_one_way() -> None:
+    level = {name: height for height, names in enumerate(LEVELS) for name in names.split()}
+    wrong = []
+    for file in (REPOSITORY / "pipeline").rglob("*.py"):
+        own = file.relative_to(REPOSITORY / "pipeline").parts[0]
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            module = node.module if isinstance(node, ast.ImportFrom) else None
+            parts = (module or "").split(".")
+            if own in level and parts[:2] == ["allfour", "pipeline"] and len(parts) > 2 and parts[2] in level:
+                other = parts[2]
+                if other != own and level[other] >= level[own]:
+                    wrong.append(f"{file.relative_to(REPOSITORY)} imports {module}")
+    assert wrong == []
+
+
+def test_models_know_nothing_of_the_pipeline() -> None:
+    for file in (REPOSITORY / "models").rglob("*.py"):
+        assert "allfour.pipeline" not in file.read_text(encoding="utf-8"), file
 
 
 def test_packaged_resources_have_names() -> None:

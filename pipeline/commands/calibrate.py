@@ -8,12 +8,12 @@ from typing import Any
 
 from allfour.errors import ConfigError
 from allfour.models.classifiers.base import EmbeddingClassifier
+from allfour.pipeline.analyses.calibration import calibrate
 from allfour.pipeline.analyses.labelled_images import open_labelled
 from allfour.pipeline.analyses.probe_fitting import fit_probe
 from allfour.pipeline.commands import build
 from allfour.pipeline.commands.progress import Reporter
 from allfour.pipeline.config import RunConfig, load_attributes
-from allfour.pipeline.metrics.calibration import calibrate
 from allfour.pipeline.metrics.calibration_doubt import calibration_notes
 from allfour.pipeline.run.folder import write_json
 from allfour.pipeline.scoring.scorer import score_shard

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 import typer
 
 if TYPE_CHECKING:
-    from allfour.pipeline.analyses.review.sample import Drawn
     from allfour.pipeline.archives.base import ArchiveSummary
     from allfour.pipeline.commands.audit_ranks import GenerationRankSummary
     from allfour.pipeline.commands.compare import WrittenComparison
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from allfour.pipeline.commands.job import RunSummary
     from allfour.pipeline.commands.rescore import RankSummary
     from allfour.pipeline.commands.review import ImportedReview
+    from allfour.pipeline.commands.review_draw import Drawn
     from allfour.pipeline.commands.weights import Entry
     from allfour.pipeline.metrics import gate as gates
     from allfour.pipeline.run.metrics import Accounting, Against, Metrics, SecondOpinion, Sensitivity

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from allfour.errors import ConfigError
 from allfour.models.generators.base import GenerationRequest, image_seed
 from allfour.pipeline.config import PromptSet, RunConfig, load_prompts
+from allfour.pipeline.run.ranks import check_rank
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +41,6 @@ def first_look(requests: tuple[GenerationRequest, ...], *, images: int, set_size
     ranked = sorted(requests, key=lambda r: (r.index // set_size, order[r.prompt_id], r.index))
     kept = {r.key for r in ranked[: -(-images // set_size) * set_size]}
     return tuple(r for r in requests if r.key in kept)
-
-
-def check_rank(rank: int, world_size: int) -> None:
-    """Raise ConfigError where there is no such rank."""
-    if world_size < 1 or not 0 <= rank < world_size:
-        raise ConfigError(f"--rank {rank} --world-size {world_size}: ranks run from 0 to world size - 1")
 
 
 def make_plan(config: RunConfig, *, limit: int | None = None) -> Plan:

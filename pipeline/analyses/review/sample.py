@@ -20,14 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from allfour.border import read_json
-from allfour.errors import ConfigError
 from allfour.models.attributes import AttributeSet
 from allfour.pipeline.config import RunConfig, recorded_config, validate
-from allfour.pipeline.report.review_page import Picture, render_review
-from allfour.pipeline.report.tables import ImageRecord
-from allfour.pipeline.report.thumbnails import read_pictures
 from allfour.pipeline.run.columns import AMBIGUOUS, MIXED, NO_PERSON, UNREADABLE, ImageStatus
-from allfour.pipeline.run.folder import RunFolder, fingerprint, utc_now, write_atomic, write_json
+from allfour.pipeline.run.folder import RunFolder, fingerprint
 from allfour.pipeline.run.tables import connect
 
 Unit = Literal["image", "set"]
@@ -40,11 +36,6 @@ MAX_LABELS = 9
 """One digit key each; 0 is `cannot tell`."""
 NO_GROUP = "no group"
 _UNRESOLVED, _DIFFERENT, _NOTHING = "unresolved", "different", "nothing to see"
-_BYTE_BUDGET = 45_000_000
-REMOTE_SECONDS, REMOTE_BYTES = 600.0, 20_000_000_000
-"""What the pictures of a sample may take from an archive at an address: more than those of a report, since all are needed."""
-_LADDER = ((80, 1024, 84), (250, 768, 82), (600, 640, 80), (10**9, 448, 78))
-"""At most so many pictures -> longest side in pixels, JPEG quality."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,18 +86,6 @@ class Strata:
     """[units] position in `names`."""
     scheme: tuple[str, ...]
     """By what they were made: of `decision`, `group`, `prompt`."""
-
-
-@dataclass(frozen=True, slots=True)
-class Drawn:
-    """A page that was written."""
-
-    id: str
-    page: Path
-    images: int
-    units: int
-    population: int
-    kind: Unit
 
 
 def read_run(run: RunFolder) -> tuple[RunConfig, AttributeSet]:
@@ -246,77 +225,6 @@ def allocate(sizes: Codes, number: int) -> Codes:
     return take
 
 
-def draw(run: RunFolder, *, sample: int, seed: int = 0, whole_sets: bool = False, out: Path | None = None) -> Drawn:
-    """Draw a sample, keep it in RUN/review/, and write the page to label it on.
-
-    Parameters
-    ----------
-    sample
-        Images to label; for whole sets, as many sets as that many images make.
-    seed
-        Of the draw and of the order on the page.
-    whole_sets
-        Draw sets rather than images.
-    out
-        The page. Default: RUN/review.html.
-
-    Raises
-    ------
-    ConfigError
-        No scored run, nothing to label, too many labels for the keys, or pictures that cannot be read here.
-    """
-    config, attributes = read_run(run)
-    path = out or run.path / "review.html"
-    if path.is_dir():
-        raise ConfigError(f"{path} is a folder: name the page's file, as in --out {path / 'review.html'}")
-    attribute, set_size = attributes.headline, config.prompts.set_size
-    labels = attributes.labels(attribute)
-    if len(labels) > MAX_LABELS:
-        raise ConfigError(
-            f"{attribute} has {len(labels)} labels, and the page has {MAX_LABELS} keys: choose a headline attribute with fewer"
-        )
-    kind: Unit = "set" if whole_sets else "image"
-    population = read_population(run, attributes)
-    units = make_units(population, kind, set_size)
-    if not units.visible.sum():
-        what = f"whole set of {set_size} images" if whole_sets else "image that was scored"
-        raise ConfigError(f"{run.path}: no {what} to label")
-    number = max(1, sample // units.size)
-    drawable = int((units.visible > 0).sum())
-    strata = choose_scheme(units, population, min(number, drawable))
-    scores = scores_fingerprint(run)
-    identity = fingerprint("review", FORMAT, scores, kind, attribute, labels, set_size, sample, seed)[:16]
-    chosen, probability = _draw_units(units, strata, min(number, drawable), seed)
-    images = _listing(
-        identity, population, units=units, strata=strata, chosen=chosen, probability=probability, seed=seed
-    )
-    pictures = _pictures(run, images)
-    sizes = np.bincount(strata.code)
-    sampled = np.bincount(strata.code[chosen], minlength=len(sizes))
-    plan = {
-        "format": FORMAT, "id": identity, "created": utc_now(), "unit": kind, "attribute": attribute,
-        "labels": list(labels), "set_size": set_size, "seed": seed, "sample": sample, "scheme": list(strata.scheme),
-        "scores": scores, "units": len(units.prompt),
-        "strata": [
-            {"name": name, "units": int(size), "sampled": int(some), "probability": int(some) / int(size)}
-            for name, size, some in zip(strata.names, sizes, sampled, strict=True)
-        ],
-        "images": images,
-    }  # fmt: skip
-    page = render_review(
-        name=str(run.header().get("name") or run.path.resolve().name),
-        identity=identity,
-        attribute=attribute,
-        labels=labels,
-        pictures=pictures,
-        notice=run.header().get("notice"),
-    )
-    with run.lock():
-        write_json(plan_path(run, identity), plan)
-    write_atomic(path, page.encode("utf-8", "replace"))
-    return Drawn(identity, path, len(images), len(chosen), drawable, kind)
-
-
 def plan_path(run: RunFolder, identity: str) -> Path:
     """Where a sample is kept."""
     return run.path / FOLDER / f"{identity}.json"
@@ -331,7 +239,7 @@ def read_plan(run: RunFolder, identity: str) -> dict[str, Any] | None:
     return plan if isinstance(plan, dict) and plan.get("format") == FORMAT and plan.get("id") == identity else None
 
 
-def _draw_units(units: Units, strata: Strata, number: int, seed: int) -> tuple[Codes, NDArray[np.float64]]:
+def draw_units(units: Units, strata: Strata, number: int, seed: int) -> tuple[Codes, NDArray[np.float64]]:
     """Numbers of the drawn units, and the probability that each unit had."""
     seen = np.flatnonzero(units.visible > 0)
     present, code = np.unique(strata.code[seen], return_inverse=True)
@@ -346,7 +254,7 @@ def _draw_units(units: Units, strata: Strata, number: int, seed: int) -> tuple[C
     return np.sort(np.concatenate(chosen)), probability
 
 
-def _listing(
+def listing(
     identity: str,
     population: Population,
     *,
@@ -376,39 +284,3 @@ def _listing(
             }
         )
     return result
-
-
-def _pictures(run: RunFolder, images: Sequence[dict[str, Any]]) -> list[Picture]:
-    """The pictures, made small enough to fit one page. An image that cannot be shown must not silently leave the sample."""
-    edge, quality = next((edge, quality) for limit, edge, quality in _LADDER if len(images) <= limit)
-    records = _records(run, images)
-    pictures = read_pictures(run.path, records, edge=edge, quality=quality, seconds=REMOTE_SECONDS, size=REMOTE_BYTES)
-    lost = [record for record in records if record.key not in pictures.found]
-    if lost:
-        changed = f" ({len(pictures.changed)} because the bytes changed since scoring)" if pictures.changed else ""
-        advice = (
-            "reading them takes long: run the command again, and it reads on from there"
-            if pictures.cut_short
-            else "run `allfour review` where the images of this run are"
-        )
-        raise ConfigError(
-            f"{len(lost)} of {len(images)} sampled images cannot be read here{changed}, first"
-            f" {f'{lost[0].path or lost[0].key}'[:200]!r}: {advice}"
-        )
-    spent = sum(len(picture.jpeg) for picture in pictures.found.values())
-    if spent > _BYTE_BUDGET:
-        raise ConfigError(f"{len(images)} images make a page of {spent / 1e6:.0f} MB: ask for fewer with --sample")
-    return [Picture(entry["image"], pictures.found[entry["prompt_id"], entry["index"]].jpeg) for entry in images]
-
-
-def _records(run: RunFolder, images: Sequence[dict[str, Any]]) -> list[ImageRecord]:
-    """The rows of sampled images, in the order of the page."""
-    with connect(run) as connection:
-        rows = connection.execute(
-            'SELECT prompt_id, prompt, "index", status, path, sha256, width, height FROM images'
-            " WHERE prompt_id IN (SELECT unnest(?::VARCHAR[]))",
-            [sorted({entry["prompt_id"] for entry in images})],
-        ).fetchall()
-    names = ("prompt_id", "prompt", "index", "status", "path", "sha256", "width", "height")
-    found = {(row[0], row[2]): ImageRecord(**dict(zip(names, row, strict=True))) for row in rows}
-    return [found[entry["prompt_id"], entry["index"]] for entry in images]

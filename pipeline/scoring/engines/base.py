@@ -15,8 +15,8 @@ from typing import Protocol
 from allfour.models.classifiers.base import Classifier, EmbeddingClassifier
 from allfour.pipeline.archives.base import INDEX_STRIDE, NO_PROMPT_ID, ArchivedImage, ArchiveSource, Shard
 from allfour.pipeline.config import ScoringConfig
-from allfour.pipeline.generation.plan import check_rank
 from allfour.pipeline.run.folder import RunFolder
+from allfour.pipeline.run.ranks import check_rank
 from allfour.pipeline.scoring.parts import PartStore, ShardTables
 from allfour.pipeline.scoring.scorer import (
     asked_of,

@@ -23,9 +23,8 @@ from allfour.pipeline.analyses.review.estimates import Sample, at_least_binomial
 from allfour.pipeline.analyses.review.results import REVIEW, describe_result, import_answers
 from allfour.pipeline.analyses.review.sample import (
     Population,
-    _draw_units,
     allocate,
-    draw,
+    draw_units,
     make_units,
     plan_path,
     read_plan,
@@ -34,6 +33,7 @@ from allfour.pipeline.analyses.review.sample import (
 from allfour.pipeline.archives.text import escape_name
 from allfour.pipeline.commands.report import report_again
 from allfour.pipeline.commands.review import forget, import_review
+from allfour.pipeline.commands.review_draw import draw
 from allfour.pipeline.run.columns import AMBIGUOUS, IMAGES_SCHEMA, MIXED, NO_PERSON, SCORES_SCHEMA
 from allfour.pipeline.run.folder import RunFolder
 from allfour.pipeline.run.metrics import Review
@@ -144,7 +144,7 @@ def test_every_unit_of_a_stratum_is_as_likely() -> None:
     strata = stratify(units, population, ("decision",))
     times, repeats = np.zeros(len(units.prompt)), 400
     for seed in range(repeats):
-        chosen, probability = _draw_units(units, strata, 60, seed)
+        chosen, probability = draw_units(units, strata, 60, seed)
         times[chosen] += 1
     error = np.sqrt(repeats * (probability * (1 - probability)).clip(1e-12))
     assert (np.abs(times - repeats * probability) <= 4 * error).all()

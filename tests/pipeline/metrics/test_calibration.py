@@ -18,13 +18,14 @@ from allfour.errors import ClassifierError, ConfigError
 from allfour.models.attributes import AttributeSet
 from allfour.models.classifiers.clip import ClipClassifier
 from allfour.models.classifiers.linear_probe import LinearProbeClassifier, Probe
+from allfour.pipeline.analyses.calibration import calibrate
 from allfour.pipeline.analyses.labelled_images import open_labelled
 from allfour.pipeline.analyses.probe_fitting import fit_probe
 from allfour.pipeline.cli import app
 from allfour.pipeline.commands import report as report_module
 from allfour.pipeline.commands.start import start_run
 from allfour.pipeline.config import RunConfig, ScoringConfig, load_attributes
-from allfour.pipeline.metrics.calibration import UNFIT, Calibration, calibrate, check_calibration, load_calibration
+from allfour.pipeline.metrics.calibration import UNFIT, Calibration, check_calibration, load_calibration
 from allfour.pipeline.scoring.scorer import score_shard
 from tests.conftest import shared_data
 from tests.light_backends import LightClassifier

@@ -11,7 +11,7 @@ import pytest
 
 from allfour.pipeline.analyses.listing import with_analyses
 from allfour.pipeline.analyses.review.results import REVIEW, import_answers
-from allfour.pipeline.analyses.review.sample import draw
+from allfour.pipeline.commands.review_draw import draw
 from allfour.pipeline.report import exports, write_report
 from allfour.pipeline.report.reviewed import reviewed_view
 from allfour.pipeline.run.columns import AMBIGUOUS

@@ -26,12 +26,12 @@ from typer.testing import CliRunner
 
 from allfour.errors import ConfigError
 from allfour.pipeline import cli
-from allfour.pipeline.analyses.review.sample import draw
 from allfour.pipeline.archives import Budget, fetch
 from allfour.pipeline.commands import audit as audit_module
 from allfour.pipeline.commands import build as build_module
 from allfour.pipeline.commands import rescore as rescore_module
 from allfour.pipeline.commands.progress import Reporter
+from allfour.pipeline.commands.review_draw import draw
 from allfour.pipeline.config import RunConfig
 from allfour.pipeline.report import thumbnails, write_report
 from allfour.pipeline.report.tables import ImageRecord, read_images
