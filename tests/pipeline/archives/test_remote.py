@@ -312,3 +312,22 @@ class TestAddresses:
         monkeypatch.undo()
         assert [item.data for item in source.read(shard)] == [PNG]
         assert RemoteTree("memory://flaky").root_name == "flaky"
+
+
+def test_a_store_that_refuses_an_object_is_not_asked_about_it_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Refusing:
+        asked = 0
+
+        def cat_ranges(self, paths: list[str], starts: list[int], ends: list[int], on_error: str) -> list[Any]:
+            return [PermissionError("no") if "secret" in path else b"bytes" for path in paths]
+
+        def info(self, path: str) -> dict[str, int]:
+            self.asked += 1
+            return {"size": 0}
+
+    store = Refusing()
+    tree = RemoteTree("s3://bucket/root")
+    monkeypatch.setattr(RemoteTree, "_open", lambda self: (store, "bucket/root"))
+    found = list(tree.read_all([("secret.png", 9), ("open.png", 5)], limit=100))
+    assert found == ["cannot be read: no permission", b"bytes"]
+    assert store.asked == 0
