@@ -32,6 +32,20 @@ TINY_CLIP = {
 }
 
 
+SLOW_FIRST = (
+    "tests/models/generators/test_stable_diffusion_parts.py",
+    "tests/pipeline/commands/",
+    "tests/pipeline/scoring/",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long files first: two processes then end at about the same time."""
+    items.sort(
+        key=lambda item: next((n for n, at in enumerate(SLOW_FIRST) if item.nodeid.startswith(at)), len(SLOW_FIRST))
+    )
+
+
 def shared_data(name: str) -> Path:
     """A folder of ../shared/data, or a skip with the reason."""
     folder = SHARED / name
