@@ -9,6 +9,7 @@ import json
 import re
 import socket
 import threading
+import urllib.request
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -45,6 +46,8 @@ def s3() -> Iterator[Any]:
     server = moto_server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
+    # every such server of this process has the same buckets: it begins with none
+    urllib.request.urlopen(urllib.request.Request(f"http://{host}:{port}/moto-api/reset", method="POST")).close()
     patch = pytest.MonkeyPatch()
     for name, value in {
         "AWS_ENDPOINT_URL": f"http://{host}:{port}",
@@ -57,7 +60,6 @@ def s3() -> Iterator[Any]:
     fs = fsspec.filesystem("s3", skip_instance_cache=True, use_listings_cache=False)
     fs.mkdir("archives")
     yield fs
-    fs.rm("archives", recursive=True)  # the next such server of this process has the same buckets
     type(fs).clear_instance_cache()  # and another port
     patch.undo()
     server.stop()
