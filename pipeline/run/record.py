@@ -45,14 +45,14 @@ def said(*keys: str) -> ConfigDict:
     return ConfigDict(json_schema_extra={"required": list(keys)})
 
 
-class Interval(Record):
-    """An estimate with its interval; shares in [0, 1]."""
+class Estimate(Record):
+    """A number with its interval."""
 
     model_config = said("value", "low", "high")
 
-    value: Share = None
-    low: Share = None
-    high: Share = None
+    value: Number = None
+    low: Number = None
+    high: Number = None
     method: str | None = None
     """Of the interval, such as `wilson`."""
 
@@ -70,24 +70,12 @@ class Interval(Record):
         return self.low is not None and self.high is not None
 
 
-class Estimate(Record):
-    """A number that is no share, with its interval."""
+class Interval(Estimate):
+    """A share in [0, 1] with its interval."""
 
-    model_config = said("value", "low", "high")
-
-    value: Number = None
-    low: Number = None
-    high: Number = None
-    method: str | None = None
-
-    @classmethod
-    def of(cls, found: statistics.Interval) -> Self:
-        """What an estimator found."""
-        return cls(**found.to_dict())
-
-    @property
-    def known(self) -> bool:
-        return self.value is not None
+    value: Share = None
+    low: Share = None
+    high: Share = None
 
 
 Correlation = Annotated[
