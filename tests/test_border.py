@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from allfour.border import REPLACEMENT, read_json, valid_text
-from allfour.models.generators._openai.answers import read_answer, read_error
+from allfour.models._hosted.errors import read_error
+from allfour.models.generators._openai.answers import read_answer
 from allfour.pipeline.run.folder import Journal
 
 ANY_CHARACTER = st.characters(exclude_categories=())  # lone surrogates and NUL too

@@ -19,10 +19,10 @@ from pydantic import Field
 
 from allfour.border import read_json
 from allfour.errors import BackendError
+from allfour.models._hosted.moderation import moderation_code
 from allfour.models.generators._local import http
 from allfour.models.generators._local.http import LocalServer, ServerError
 from allfour.models.generators._local.images import attempt, outcome_of
-from allfour.models.generators._openai.moderation import moderation_code
 from allfour.models.generators.base import Failed, GenerationRequest, GeneratorSettings, Outcome, Refused
 from allfour.models.settings import LocalPath, Readiness, on_disk
 

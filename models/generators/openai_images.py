@@ -10,41 +10,30 @@ How it behaves, and what is counted as spent: docs/hosted-apis.md.
 
 from __future__ import annotations
 
-import functools
 import math
 import os
 import threading
-import time
-from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
 from allfour.errors import BackendError
-from allfour.models.generators._openai.answers import judge
+from allfour.models._hosted.connection import DEFAULT_BASE_URL, NANO, SettingsError, money, to_nano
+from allfour.models._hosted.ledger import Ledger, LedgerTotals, read_totals
+from allfour.models._hosted.preflight import Preflight
+from allfour.models._hosted.session import open_session, preflight
 from allfour.models.generators._openai.download import Downloader, is_inside
-from allfour.models.generators._openai.ledger import Ledger, LedgerTotals, fingerprint, read_totals
-from allfour.models.generators._openai.pacing import Pacer
-from allfour.models.generators._openai.preflight import Preflight, check_models, missing_model
-from allfour.models.generators._openai.secrets import Scrubber, read_headers, read_key
-from allfour.models.generators._openai.settings import DEFAULT_BASE_URL, NANO, Settings, SettingsError, money, to_nano
-from allfour.models.generators._openai.workers import Workers
+from allfour.models.generators._openai.keeping import fingerprint, outcome_of
+from allfour.models.generators._openai.settings import Settings
 from allfour.models.generators.base import GenerationRequest, GeneratorSettings, Outcome
 from allfour.models.settings import Readiness
-
-if TYPE_CHECKING:
-    from allfour.models.generators._openai.asking import Asker, CallResult, Group
-    from allfour.models.generators._openai.client import Call
 
 __all__ = ["CostEstimate", "LedgerTotals", "OpenAIImages", "Preflight", "SettingsError"]
 
 RESUME_HINT = "Everything made so far is kept: repeat the same command to go on from here."
-_INSTALL_HINT = "The openai-images generator needs the openai package: pip install 'openai>=3.54'"
-_GRACE_SECONDS = 10.0
-"""How long a caller that walks away waits for answers under way, which are paid for and are kept when they come."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,7 +251,7 @@ class OpenAIImages:
             images=images,
             api_requests=sum(math.ceil(count / s.images_per_request) for count in counts.values()),
             price_per_image=s.price_per_image,
-            cost=None if s.price_per_image is None else images * s.price_nano / NANO,
+            cost=None if s.price_per_image is None else images * s.unit_nano / NANO,
             already_spent=self.spent().spent,
             max_cost=s.max_cost,
             currency=s.currency,
@@ -284,20 +273,8 @@ class OpenAIImages:
 
     def preflight(self) -> Preflight:
         """Whether a run can start: package, key, server, model. Costs nothing and takes seconds; never raises."""
-        ledger = Ledger(None, price_nano=0, max_nano=None)  # nothing is asked for, so nothing is booked
-        try:
-            client, scrub = self._connect(ledger, threading.Event())
-        except BackendError as error:
-            ledger.close()
-            if self._settings.withdrawn_on:  # a new key or package would not bring the model back
-                return missing_model(self._settings, ())
-            return Preflight(False, str(error))
-        try:
-            self._preflight = check_models(client, self._settings, scrub)
-            return self._preflight
-        finally:
-            client.close()
-            ledger.close()
+        self._preflight = preflight(self._settings)
+        return self._preflight
 
     def generate(self, requests: Iterable[GenerationRequest]) -> Iterator[Outcome]:
         """One outcome per request, each as soon as it stands.
@@ -315,11 +292,7 @@ class OpenAIImages:
         if not todo:
             return
         identity = self.identity()
-        ledger = Ledger(
-            self._ledger_path,
-            price_nano=self._settings.price_nano,
-            max_nano=None if self._settings.max_cost is None else to_nano(self._settings.max_cost),
-        )
+        ledger = Ledger(self._ledger_path, price_nano=self._settings.unit_nano, max_nano=self._settings.max_nano)
         try:
             prints = {request.key: fingerprint(identity, request) for request in todo}
             missing: list[GenerationRequest] = []
@@ -328,7 +301,7 @@ class OpenAIImages:
                 if kept is None:
                     missing.append(request)
                     continue
-                yield kept
+                yield outcome_of(request, kept)
                 ledger.release(prints[request.key], request)
             if missing:
                 for outcome in self._generate(missing, identity, ledger):
@@ -339,33 +312,6 @@ class OpenAIImages:
 
     # -- inside --------------------------------------------------------------------------------------------------
 
-    def _connect(self, ledger: Ledger, stop: threading.Event) -> tuple[Any, Scrubber]:
-        """The client, and what keeps its key out of messages. The key itself stays in here: a local variable of a
-        longer-lived frame would show in tracebacks that print those.
-
-        Raises
-        ------
-        BackendError
-            No key though one is needed, or no `openai` package.
-        """
-        s = self._settings
-        key = read_key(s.api_key_env, required=not s.host_is_local_name and s.api_key_env is not None)
-        headers, secrets = read_headers(s.extra_headers)
-        scrub = Scrubber(key, *secrets)
-        try:
-            from allfour.models.generators._openai.client import build_client
-        except ImportError as error:
-            raise BackendError(f"{_INSTALL_HINT} ({error})") from None
-        pacer = Pacer(s.images_per_minute)
-        client = build_client(s, key, headers=headers, ledger=ledger, pacer=pacer, stop=stop, judge=self._judge(scrub))
-        return client, scrub
-
-    def _judge(self, scrub: Scrubber) -> Any:
-        s = self._settings
-        set_fields = {name for name in ("size", "quality", "response_format") if getattr(s, name) is not None}
-        own = frozenset({"n", "model", *s.extra_body, *set_fields})
-        return functools.partial(judge, scrub=scrub, key_env=s.api_key_env, own_fields=own)
-
     def _generate(
         self, todo: list[GenerationRequest], identity: Mapping[str, Any], ledger: Ledger
     ) -> Iterator[Outcome]:
@@ -375,84 +321,34 @@ class OpenAIImages:
             checked = self.preflight()
         if not checked.ok:
             raise BackendError(checked.error())
-        from allfour.models.generators._openai.asking import Asker, group_requests
+        from allfour.models._hosted.dispatch import NoFurtherError, dispatch
+        from allfour.models.generators._openai.asking import ImageAsker, group_requests
 
         stop = threading.Event()
-        client, scrub = self._connect(ledger, stop)
+        set_fields = {name for name in ("size", "quality", "response_format") if getattr(s, name) is not None}
+        own = frozenset({"n", "model", *s.extra_body, *set_fields})
+        session = open_session(s, ledger=ledger, stop=stop, own_fields=own)
         inside = is_inside(s.host, 443 if s.base_url.startswith("https") else 80)
-        asker = Asker(
-            client=client,
+        asker = ImageAsker(
+            client=session.client,
             settings=s,
             identity=identity,
             ledger=ledger,
             downloader=Downloader(allow_inside=inside, timeout=s.timeout),
-            scrub=scrub,
-            judge=self._judge(scrub),
+            scrub=session.scrub,
+            verdicts=session.verdicts,
             stop=stop,
             served_models=checked.served_models,
         )
         try:
-            yield from _dispatch(asker, deque(group_requests(todo, s.images_per_request)), ledger, stop, s)
+            yield from dispatch(asker, group_requests(todo, s.images_per_request), ledger=ledger, stop=stop, settings=s)
+        except NoFurtherError as error:
+            raise BackendError(f"{error} {RESUME_HINT}") from error
         finally:
             self._surplus += asker.surplus
             if not asker.calls:  # a call that was left behind still uses it
-                client.close()
-
-
-def _dispatch(
-    asker: Asker, groups: deque[Group], ledger: Ledger, stop: threading.Event, settings: Settings
-) -> Iterator[Outcome]:
-    """Hand groups to the threads while there is room and money, and yield what comes back."""
-    workers: Workers[tuple[Call, Group], CallResult] = Workers(settings.concurrency, asker.ask)
-    reason: str | None = None
-    try:
-        while True:
-            while groups and reason is None and workers.busy < settings.concurrency:
-                room = ledger.affordable()
-                if room is not None:
-                    room -= asker.images_not_reserved
-                    if room <= 0:
-                        if not workers.busy:  # while a call is under way, a refusal may still give its price back
-                            reason = _budget_reached(ledger, settings)
-                        break
-                group, rest = groups.popleft().split(settings.images_per_request if room is None else room)
-                if rest:
-                    groups.appendleft(rest)
-                workers.submit(asker.new_call(group))
-            if not workers.busy:
-                break
-            result = workers.next(timeout=0.2)
-            if result is None:
-                if reason is not None and not asker.waiting_for_server:
-                    break  # what is left sleeps before a retry that will not be sent
-                continue
-            if result.stop and reason is None:
-                reason = result.stop
-                stop.set()
-            if result.again:
-                groups.appendleft(result.again)
-            yield from result.outcomes
-    finally:
-        stop.set()
-        workers.dismiss()
-        _let_answers_arrive(asker, _GRACE_SECONDS)
-    if reason is not None:
-        raise BackendError(f"{reason} {RESUME_HINT}")
+                session.client.close()
 
 
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
-def _budget_reached(ledger: Ledger, settings: Settings) -> str:
-    spent = ledger.totals().spent
-    return (
-        f"generator.max_cost of {settings.max_cost:g} leaves no room for another image at {settings.price_per_image:g} "
-        f"({money(spent, settings.currency)} spent, by the run's ledger). Raise generator.max_cost to go on."
-    )
-
-
-def _let_answers_arrive(asker: Asker, seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while asker.waiting_for_server and time.monotonic() < deadline:
-        time.sleep(0.02)

@@ -16,9 +16,9 @@ from urllib.parse import urlencode, urlsplit
 
 from allfour.border import read_json
 from allfour.errors import BackendError
-from allfour.models.generators._openai.answers import read_error
+from allfour.models._hosted.errors import read_error
+from allfour.models._hosted.secrets import Scrubber
 from allfour.models.generators._openai.bytes_check import MAX_IMAGE_BYTES
-from allfour.models.generators._openai.secrets import Scrubber
 
 MAX_ANSWER_BYTES = 2 * MAX_IMAGE_BYTES
 _CHUNK = 1 << 16

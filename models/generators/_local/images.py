@@ -6,9 +6,9 @@ import io
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from allfour.models._hosted.moderation import moderation_code
 from allfour.models.generators._local import http
 from allfour.models.generators._openai.bytes_check import NotAnImageError, check_image
-from allfour.models.generators._openai.moderation import moderation_code
 from allfour.models.generators.base import Failed, Generated, GenerationRequest, Outcome, Refused
 
 BLACK = (

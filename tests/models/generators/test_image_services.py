@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 
 from allfour.errors import BackendError
-from allfour.models.generators._openai.answers import BadAnswerError, judge, read_answer, read_chat_answer, retry_after
-from allfour.models.generators._openai.moderation import moderation_code
-from allfour.models.generators._openai.secrets import Scrubber
+from allfour.models._hosted.errors import BadAnswerError, retry_after, verdict_of
+from allfour.models._hosted.moderation import moderation_code
+from allfour.models._hosted.secrets import Scrubber
+from allfour.models.generators._openai.answers import read_answer, read_chat_answer
+from allfour.models.generators._openai.settings import IMAGES
 from allfour.models.generators.base import Generated, Refused
 from allfour.models.generators.openai_images import OpenAIImages, SettingsError
 from tests.image_services import KEY, REFUSED, SHAPES, ImageServices
@@ -183,8 +185,14 @@ def test_retry_after(value: str, expected: float | None) -> None:
 def test_a_far_retry_after_ends_the_run_in_words_of_bounded_length(status: int, value: str) -> None:
     if value.startswith("a date"):  # no name of a test: two processes collect at two times
         value = formatdate(time.time() + 10**8, usegmt=True)
-    verdict = judge(
-        status, b'{"error": "busy"}', {"retry-after": value}, scrub=Scrubber(), key_env=None, own_fields=frozenset()
+    verdict = verdict_of(
+        status,
+        b'{"error": "busy"}',
+        {"retry-after": value},
+        scrub=Scrubber(),
+        service=IMAGES,
+        key_env=None,
+        own_fields=frozenset(),
     )
     assert verdict.kind == "stop"
     assert "asks to wait more than four days, longer than the 120 s" in verdict.message

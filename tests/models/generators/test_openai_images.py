@@ -380,7 +380,7 @@ def test_json_under_a_wrong_content_type_is_taken(server: LoopbackImageServer) -
 
 
 def test_a_body_without_end_is_cut_off(server: LoopbackImageServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("allfour.models.generators._openai.client._MAX_ANSWER_BYTES", 100_000)
+    monkeypatch.setattr("allfour.models._hosted.client._MAX_ANSWER_BYTES", 100_000)
     server.plan = always(Fault("raw", status=200, body=b" " * 300_000))
     (outcome,) = make(server).generate(requests(1, 1))
     assert isinstance(outcome, Failed)

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from allfour.errors import BackendError
-from allfour.models.generators._openai.ledger import BudgetReachedError, Ledger
-from allfour.models.generators._openai.settings import money
+from allfour.models._hosted.connection import money
+from allfour.models._hosted.ledger import BudgetReachedError, Ledger
 from allfour.models.generators.openai_images import LedgerTotals
 from tests.loopback_image_server import Asked, Fault, faults_by_prompt
 from tests.models.generators import hosted_journal
@@ -401,7 +401,7 @@ def test_what_cannot_be_booked_is_not_sent(
     def full(*_: object) -> int:
         raise sqlite3.OperationalError("database or disk is full")
 
-    monkeypatch.setattr("allfour.models.generators._openai.ledger.Ledger.begin", full)
+    monkeypatch.setattr("allfour.models._hosted.ledger.Ledger.begin", full)
     with pytest.raises(BackendError, match="database or disk is full"):
         list(make(server, ledger_path=tmp_path / "ledger.sqlite").generate(requests(1, 2)))
     assert not server.asked

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from allfour.errors import BackendError
-from allfour.models.generators._openai.preflight import known_models
+from allfour.models.generators._openai.settings import known_models
 from tests.loopback_image_server import Fault
 from tests.models.generators.hosted_helpers import (
     KEY,
@@ -176,7 +176,7 @@ def test_no_server(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_package_is_missing(monkeypatch: pytest.MonkeyPatch, server: LoopbackImageServer) -> None:
-    for name in [n for n in sys.modules if n == "allfour.models.generators._openai.client"]:
+    for name in [n for n in sys.modules if n == "allfour.models._hosted.client"]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "openai", None)
     found = make(server).preflight()

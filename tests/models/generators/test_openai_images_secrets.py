@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from allfour.errors import BackendError
-from allfour.models.generators._openai.secrets import REDACTED, Scrubber, read_key
+from allfour.models._hosted.secrets import REDACTED, Scrubber, read_key
 from allfour.models.generators.base import Failed, Generated
 from tests.loopback_image_server import Fault, png
 from tests.models.generators.hosted_helpers import KEY_ENV, LoopbackImageServer, kinds, make, requests
@@ -81,7 +81,7 @@ def test_the_error_that_stops_the_run(server: LoopbackImageServer, status: int) 
     shown = "".join(
         traceback.TracebackException(BackendError, caught.value, inside, capture_locals=True).format(chain=True)
     )
-    assert "in _dispatch" in shown
+    assert "in dispatch" in shown
     assert SECRET not in shown
     assert SECRET not in str(caught.value)
 

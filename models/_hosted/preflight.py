@@ -1,29 +1,26 @@
-"""Can this run start? Asked before the first image is paid for, and by `allfour doctor`."""
+"""Can this run start? Asked before the first order is paid for, and by `allfour doctor`."""
 
 from __future__ import annotations
 
 import datetime as dt
 import difflib
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any
 
 from allfour.border import read_json
-from allfour.models.generators._openai.answers import read_error
-from allfour.models.generators._openai.secrets import Scrubber
-from allfour.models.generators._openai.settings import SHUTDOWN_BY_PROVIDER, Settings
+from allfour.models._hosted.connection import Connection
+from allfour.models._hosted.errors import read_error
+from allfour.models._hosted.secrets import Scrubber
 from allfour.models.settings import Readiness
 
-_LOOKS_LIKE_IMAGES = re.compile(r"image|dall|flux|diffusion|sdxl|\bsd[-_.]?\d|imagen|kandinsky|pixart", re.IGNORECASE)
 _NAMED_AT_MOST = 12
 _NO_LISTING = frozenset({404, 405, 501})
-RESCORE_HINT = "Images of this model that exist already can still be measured: allfour rescore ARCHIVE --config FILE"
 
 
 @dataclass(frozen=True, slots=True)
 class Preflight:
-    """Whether generation can start."""
+    """Whether a run can start."""
 
     ok: bool
     message: str
@@ -43,42 +40,34 @@ class Preflight:
         return f"{self.message} {self.mend}" if self.mend else self.message
 
 
-def known_models() -> tuple[str, ...]:
-    """Image models the installed client documents, less those shut down or about to be; empty without the client."""
-    try:
-        from openai.types.image_model import ImageModel
-    except ImportError:
-        return ()
-    return tuple(m for m in get_args(ImageModel) if m not in SHUTDOWN_BY_PROVIDER)
-
-
-def missing_model(settings: Settings, served: Sequence[str], *, said: str | None = None) -> Preflight:
+def missing_model(settings: Connection, served: Sequence[str], *, said: str | None = None) -> Preflight:
     """The one error for a model that is unknown or withdrawn."""
     gone = settings.withdrawn_on
     if gone:
         message = f"{settings.model} was withdrawn by its provider on {gone} and is no longer served."
     else:
         message = f"{settings.model!r} is not served at {settings.base_url}" + (f" ({said})." if said else ".")
-    return Preflight(False, message, _mend(settings.model, served), tuple(served))
+    return Preflight(False, message, _mend(settings, served), tuple(served))
 
 
-def _mend(model: str, served: Sequence[str]) -> str:
+def _mend(settings: Connection, served: Sequence[str]) -> str:
+    service, wanted = settings.service, settings.service.setting("model")
     # Without the server's own list: what the client knows of the provider's.
-    source, listed = ("Served now", served) if served else ("Models the openai package knows", known_models())
-    images = [m for m in listed if _LOOKS_LIKE_IMAGES.search(m)] or list(listed)
-    if not images:
-        return f"Set generator.model to a model the server has. {RESCORE_HINT}"
-    close = difflib.get_close_matches(model, images, n=1, cutoff=0.5)
-    named = [*close, *(m for m in images if m not in close)][:_NAMED_AT_MOST]
-    more = f" and {len(images) - len(named)} more" if len(images) > len(named) else ""
+    source, listed = ("Served now", served) if served else ("Models the openai package knows", service.known())
+    fitting = [m for m in listed if service.likely is None or service.likely.search(m)] or list(listed)
+    if not fitting:
+        return f"Set {wanted} to a model the server has. {service.hint}".rstrip()
+    close = difflib.get_close_matches(settings.model, fitting, n=1, cutoff=0.5)
+    named = [*close, *(m for m in fitting if m not in close)][:_NAMED_AT_MOST]
+    more = f" and {len(fitting) - len(named)} more" if len(fitting) > len(named) else ""
     guess = f" (did you mean {close[0]}?)" if close else ""
-    return f"{source}: {', '.join(named)}{more}. Set generator.model to one of them{guess}. {RESCORE_HINT}"
+    return f"{source}: {', '.join(named)}{more}. Set {wanted} to one of them{guess}. {service.hint}".rstrip()
 
 
-def check_models(client: Any, settings: Settings, scrub: Scrubber) -> Preflight:
+def check_models(client: Any, settings: Connection, scrub: Scrubber) -> Preflight:
     """Ask the server which models it serves, and judge the one that is set.
 
-    A server that lists no models does not block: it is asked for images all the same, with a warning. Nor does one that is known
+    A server that lists no models does not block: it is asked all the same, with a warning. Nor does one that is known
     to list other names than it takes, and none with `preflight: warn`.
     """
     if settings.preflight == "off":
@@ -92,7 +81,7 @@ def check_models(client: Any, settings: Settings, scrub: Scrubber) -> Preflight:
     )
 
 
-def _ask(client: Any, settings: Settings, scrub: Scrubber) -> Preflight:
+def _ask(client: Any, settings: Connection, scrub: Scrubber) -> Preflight:
     import openai
 
     # Seconds, not minutes: a doctor that waits out five retries is of no use.
@@ -107,7 +96,7 @@ def _ask(client: Any, settings: Settings, scrub: Scrubber) -> Preflight:
         return Preflight(
             False,
             f"No connection to {settings.base_url} ({cause}).",
-            "Check the network and generator.base_url, then repeat the command.",
+            f"Check the network and {settings.service.block}.base_url, then repeat the command.",
         )
     except Exception as error:
         listed = None
@@ -126,14 +115,14 @@ def _ask(client: Any, settings: Settings, scrub: Scrubber) -> Preflight:
         return Preflight(
             False,
             f"{settings.model} was shut down on {shutdown}, says the server.",
-            _mend(settings.model, [m for m in served if m != settings.model]),
+            _mend(settings, [m for m in served if m != settings.model]),
             served,
         )
     warnings = (f"{settings.model} will be shut down on {shutdown}.",) if shutdown else ()
     return Preflight(True, f"{settings.model} is served at {settings.base_url}.", None, served, warnings)
 
 
-def _listing_failed(error: Any, settings: Settings, scrub: Scrubber) -> Preflight:
+def _listing_failed(error: Any, settings: Connection, scrub: Scrubber) -> Preflight:
     status = int(error.status_code)
     content_type = error.response.headers.get("content-type", "")
     said = scrub(read_error(error.response.content, content_type).message)
@@ -145,17 +134,17 @@ def _listing_failed(error: Any, settings: Settings, scrub: Scrubber) -> Prefligh
         )
     if status in _NO_LISTING:
         return _go_on(settings, f"The server has no list of models (HTTP {status}).")
-    # 403 among them: keys can be allowed to make images and yet not to list models.
+    # 403 among them: keys can be allowed to use models and yet not to list them.
     return _go_on(settings, f"The server does not list its models (HTTP {status}: {said}).")
 
 
-def _go_on(settings: Settings, warning: str) -> Preflight:
+def _go_on(settings: Connection, warning: str) -> Preflight:
     if settings.withdrawn_on:
         return missing_model(settings, ())
     return Preflight(
         True,
         f"{settings.base_url} answers.",
-        warnings=(f"{warning} Whether it serves {settings.model} will show with the first image.",),
+        warnings=(f"{warning} Whether it serves {settings.model} will show with the first {settings.service.order}.",),
     )
 
 

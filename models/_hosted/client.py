@@ -21,13 +21,11 @@ from typing import Any
 import httpx2
 import openai
 
-from allfour.models.generators._openai.answers import MAYBE_BILLED_STATUSES, Verdict
-from allfour.models.generators._openai.bytes_check import MAX_IMAGE_BYTES
-from allfour.models.generators._openai.deadline import hold_to_deadlines, within
-from allfour.models.generators._openai.ledger import Ledger
-from allfour.models.generators._openai.pacing import Pacer
-from allfour.models.generators._openai.settings import Settings
-from allfour.models.generators.base import GenerationRequest
+from allfour.models._hosted.connection import Connection
+from allfour.models._hosted.deadline import hold_to_deadlines, within
+from allfour.models._hosted.errors import MAYBE_BILLED_STATUSES, Verdict
+from allfour.models._hosted.ledger import Ledger, Order
+from allfour.models._hosted.pacing import Pacer
 
 _NOT_SENT = (
     httpx2.ConnectError,
@@ -42,7 +40,8 @@ _MAX_ERROR_BYTES = 1024 * 1024
 _MAX_ANSWER_BYTES = 256 * 1024 * 1024
 _DROPPED_HEADERS = frozenset({"content-encoding", "content-length", "transfer-encoding"})
 
-Judge = Callable[[int, bytes, httpx2.Headers], Verdict]
+Verdicts = Callable[[int, bytes, httpx2.Headers], Verdict]
+"""Status, body and headers of an error -> what it means."""
 
 
 class StoppedError(Exception):
@@ -54,10 +53,10 @@ class AnswerTooLargeError(Exception):
 
 
 class Call:
-    """One logical request, for images of one prompt: the attempts the client makes of it."""
+    """One logical request, for orders about one thing: the attempts the client makes of it."""
 
-    def __init__(self, requests: Sequence[GenerationRequest]) -> None:
-        self.requests = requests
+    def __init__(self, orders: Sequence[Order]) -> None:
+        self.orders = orders
         self.open_attempt: int | None = None
         """The ledger's id of the attempt whose end is not written yet."""
         self.attempts = 0
@@ -72,14 +71,22 @@ class MeteredClient(httpx2.Client):
     """An HTTP client that books every attempt of the current `Call`."""
 
     def __init__(
-        self, *, ledger: Ledger, pacer: Pacer, stop: threading.Event, judge: Judge, body_seconds: float, **options: Any
+        self,
+        settings: Connection,
+        *,
+        ledger: Ledger,
+        pacer: Pacer,
+        stop: threading.Event,
+        verdicts: Verdicts,
+        **options: Any,
     ) -> None:
         super().__init__(**options)
         self._ledger = ledger
         self._pacer = pacer
         self._stop = stop
-        self._judge = judge
-        self._body_seconds = body_seconds
+        self._verdicts = verdicts
+        self._service = settings.service
+        self._body_seconds = settings.timeout
         hold_to_deadlines(self)
 
     def send(self, request: httpx2.Request, *, stream: bool = False, **options: Any) -> httpx2.Response:
@@ -97,16 +104,16 @@ class MeteredClient(httpx2.Client):
         call = current_call.get()
         if call is None:
             return self._read(self._follow(request, **options), _MAX_ERROR_BYTES * 8)
-        self._pacer.wait(len(call.requests), self._stop)
+        self._pacer.wait(len(call.orders), self._stop)
         if self._stop.is_set():
             raise StoppedError
-        attempt = self._ledger.begin(call.requests)
+        attempt = self._ledger.begin(call.orders)
         call.open_attempt = attempt
         call.attempts += 1
         call.between_attempts = False
         try:
             response = self._follow(request, **options)
-            cap = min(_MAX_ANSWER_BYTES, len(call.requests) * MAX_IMAGE_BYTES * 4 // 3 + _MAX_ERROR_BYTES)
+            cap = min(_MAX_ANSWER_BYTES, len(call.orders) * self._service.most_bytes + _MAX_ERROR_BYTES)
             response = self._read(response, cap)
         except _NOT_SENT:
             self._ledger.end(attempt, "unsent")
@@ -117,8 +124,8 @@ class MeteredClient(httpx2.Client):
             call.open_attempt, call.between_attempts = None, True
             raise
         if response.is_success:
-            return response  # left open: its end is written together with the images it brought
-        verdict = self._judge(response.status_code, response.content, response.headers)
+            return response  # left open: its end is written together with what it brought
+        verdict = self._verdicts(response.status_code, response.content, response.headers)
         self._ledger.end(
             attempt,
             "unknown" if response.status_code in MAYBE_BILLED_STATUSES else "rejected",
@@ -138,8 +145,8 @@ class MeteredClient(httpx2.Client):
                 return super().send(request, stream=True, **options)
         except httpx2.TooManyRedirects:
             message = (
-                f"the server redirects more than {_MAX_REDIRECTS} times. Set generator.base_url to the address that the "
-                "API is really at"
+                f"the server redirects more than {_MAX_REDIRECTS} times. Set {self._service.block}.base_url to the address that "
+                "the API is really at"
             )
             return httpx2.Response(
                 307,
@@ -179,7 +186,7 @@ class MeteredClient(httpx2.Client):
         )
 
 
-def _dress(request: httpx2.Request, *, settings: Settings, own: frozenset[str]) -> None:
+def _dress(request: httpx2.Request, *, settings: Connection, own: frozenset[str]) -> None:
     """Move the key into the header that the server wants it in. Behind a redirect to another server, neither it nor headers of
     the settings are sent: of these the HTTP library takes away `Authorization` alone."""
     name = settings.api_key_header
@@ -198,14 +205,14 @@ def _tls() -> ssl.SSLContext:
 
 
 def build_client(
-    settings: Settings,
+    settings: Connection,
     key: str | None,
     *,
     headers: Mapping[str, str],
     ledger: Ledger,
     pacer: Pacer,
     stop: threading.Event,
-    judge: Judge,
+    verdicts: Verdicts,
 ) -> openai.OpenAI:
     """The official client for `settings`. `key` None stands for a local server that asks for none; `headers` are sent besides."""
     timeout = httpx2.Timeout(settings.timeout, connect=min(10.0, settings.timeout))
@@ -217,11 +224,11 @@ def build_client(
         max_retries=settings.max_retries,
         timeout=timeout,
         http_client=MeteredClient(
+            settings,
             ledger=ledger,
             pacer=pacer,
             stop=stop,
-            judge=judge,
-            body_seconds=settings.timeout,
+            verdicts=verdicts,
             verify=_tls(),
             timeout=timeout,
             follow_redirects=True,

@@ -5,8 +5,8 @@ A SQLite file in WAL mode beside the run. Three promises rest on it:
 - `max_cost` is never passed by what was asked for: the price of an attempt is reserved, in the same transaction that
   checks the limit, before a byte is sent.
 - What was in flight when the process died counts as spent: its row still says `in_flight`, and nobody can know better.
-- An answer that arrived is kept here with its bytes until the caller has taken it, so that a death between the answer
-  and the caller's own commit does not pay for the same image twice.
+- An answer that arrived is kept here, with its bytes where it has any, until the caller has taken it, so that a death between
+  the answer and the caller's own commit does not pay for the same thing twice.
 
 Money is whole billionths of the currency the price was given in.
 """
@@ -14,7 +14,6 @@ Money is whole billionths of the currency the price was given in.
 from __future__ import annotations
 
 import datetime as dt
-import hashlib
 import json
 import sqlite3
 import threading
@@ -22,17 +21,16 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from allfour.border import read_json
 from allfour.errors import BackendError
-from allfour.models.generators._openai.settings import NANO
-from allfour.models.generators.base import Generated, GenerationRequest, Outcome, Refused
+from allfour.models._hosted.connection import NANO
 
 FORMAT = 1
 
 State = Literal["in_flight", "answered", "rejected", "unsent", "unknown"]
-"""in_flight: sent, no answer yet (after a crash: for ever). answered: images came, each counted. rejected: the server
+"""in_flight: sent, no answer yet (after a crash: for ever). answered: what was ordered came, each counted. rejected: the server
 said no, nothing spent. unsent: no connection came about, nothing spent. unknown: sent, and the answer was lost or cut
 off (timeout, dropped connection, gateway error), so all images asked for count as spent."""
 
@@ -61,6 +59,33 @@ CREATE TABLE IF NOT EXISTS kept (
     PRIMARY KEY (fingerprint, prompt_id, image_index)
 );
 """
+
+
+class Order(Protocol):
+    """One thing that is asked for and paid: an image of a prompt, an answer about an image."""
+
+    @property
+    def prompt_id(self) -> str:
+        """What it is asked about."""
+        ...
+
+    @property
+    def index(self) -> int:
+        """Which of those that are asked about it."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """An outcome as it is kept."""
+
+    fingerprint: str
+    """What it must match to be taken again: settings, wording, the order."""
+    prompt_id: str
+    index: int
+    record: Mapping[str, Any]
+    """JSON-serialisable."""
+    data: bytes | None = None
 
 
 class BudgetReachedError(Exception):
@@ -149,8 +174,8 @@ class Ledger:
 
     # -- attempts ------------------------------------------------------------------------------------------------
 
-    def begin(self, requests: Sequence[GenerationRequest]) -> int:
-        """Write the intent to ask for `requests` (of one prompt) and reserve its price. Returns the attempt's id.
+    def begin(self, orders: Sequence[Order]) -> int:
+        """Write the intent to ask for `orders` (about one thing) and reserve its price. Returns the attempt's id.
 
         Raises
         ------
@@ -158,17 +183,17 @@ class Ledger:
             The price does not fit under `max_cost` any more; nothing was written.
         """
         with self._transaction() as db:
-            if self._max is not None and _spent(db) + len(requests) * self._price > self._max:
+            if self._max is not None and _spent(db) + len(orders) * self._price > self._max:
                 raise BudgetReachedError
             cursor = db.execute(
                 "INSERT INTO attempts (started, state, prompt_id, indexes, asked, billed, price_nano)"
                 " VALUES (?, 'in_flight', ?, ?, ?, ?, ?)",
                 (
                     _now(),
-                    requests[0].prompt_id,
-                    json.dumps([r.index for r in requests]),
-                    len(requests),
-                    len(requests),
+                    orders[0].prompt_id,
+                    json.dumps([r.index for r in orders]),
+                    len(orders),
+                    len(orders),
                     self._price,
                 ),
             )
@@ -192,8 +217,8 @@ class Ledger:
                 (_now(), state, state, status, code, request_id, attempt),
             )
 
-    def settle(self, attempt: int, settlement: Settlement, keep: Iterable[tuple[str, Outcome]]) -> None:
-        """Write, in one transaction, that an attempt was answered, and keep its outcomes (fingerprint, outcome)."""
+    def settle(self, attempt: int, settlement: Settlement, keep: Iterable[Kept]) -> None:
+        """Write, in one transaction, that an attempt was answered, and keep what it brought."""
         with self._transaction() as db:
             db.execute(
                 "UPDATE attempts SET ended=?, state='answered', billed=?, status=200, code=?, request_id=?, usage=?"
@@ -207,37 +232,37 @@ class Ledger:
                     attempt,
                 ),
             )
-            for fingerprint, outcome in keep:
-                _keep(db, fingerprint, outcome)
+            for kept in keep:
+                _keep(db, kept)
 
-    def keep(self, fingerprint: str, outcome: Outcome) -> None:
+    def keep(self, kept: Kept) -> None:
         """Keep an outcome that stands apart from any settlement, such as an image fetched from its address."""
         with self._transaction() as db:
-            _keep(db, fingerprint, outcome)
+            _keep(db, kept)
 
     # -- kept outcomes -------------------------------------------------------------------------------------------
 
-    def kept(self, fingerprint: str, request: GenerationRequest) -> Outcome | None:
-        """The outcome kept for `request`, if one is."""
+    def kept(self, fingerprint: str, order: Order) -> Kept | None:
+        """The outcome kept for `order`, if one is."""
         with self._lock:
             row = self._db.execute(
                 "SELECT outcome, data FROM kept WHERE fingerprint=? AND prompt_id=? AND image_index=?",
-                (fingerprint, request.prompt_id, request.index),
+                (fingerprint, order.prompt_id, order.index),
             ).fetchone()
-        return None if row is None else _outcome(request, read_json(row[0]), row[1])
+        return None if row is None else Kept(fingerprint, order.prompt_id, order.index, read_json(row[0]), row[1])
 
-    def release(self, fingerprint: str, request: GenerationRequest) -> None:
-        """Forget the kept outcome of `request`: the caller has it."""
+    def release(self, fingerprint: str, order: Order) -> None:
+        """Forget the kept outcome of `order`: the caller has it."""
         with self._transaction() as db:
             db.execute(
                 "DELETE FROM kept WHERE fingerprint=? AND prompt_id=? AND image_index=?",
-                (fingerprint, request.prompt_id, request.index),
+                (fingerprint, order.prompt_id, order.index),
             )
 
     # -- sums ----------------------------------------------------------------------------------------------------
 
     def affordable(self) -> int | None:
-        """How many more images fit under `max_cost`; None where there is no limit."""
+        """How many more orders fit under `max_cost`; None where there is no limit."""
         if self._max is None or not self._price:
             return None
         with self._lock:
@@ -265,12 +290,6 @@ def read_totals(path: Path | None) -> LedgerTotals:
         ledger.close()
 
 
-def fingerprint(identity: Mapping[str, Any], request: GenerationRequest) -> str:
-    """What an answer kept in the ledger must match to be taken for `request`."""
-    parts = json.dumps([identity, request.prompt_id, request.index, request.prompt, request.seed], sort_keys=True)
-    return hashlib.sha256(parts.encode()).hexdigest()
-
-
 def _spent(db: sqlite3.Connection) -> int:
     (spent,) = db.execute("SELECT coalesce(sum(billed * price_nano), 0) FROM attempts").fetchone()
     return int(spent)
@@ -280,38 +299,8 @@ def _now() -> str:
     return dt.datetime.now(dt.UTC).isoformat(timespec="milliseconds")
 
 
-def _keep(db: sqlite3.Connection, fingerprint: str, outcome: Outcome) -> None:
-    data: bytes | None = None
-    if isinstance(outcome, Generated):
-        data = outcome.data
-        record: dict[str, Any] = {
-            "kind": "generated",
-            "extension": outcome.extension,
-            "revised_prompt": outcome.revised_prompt,
-            "details": dict(outcome.details),
-        }
-    elif isinstance(outcome, Refused):
-        record = {
-            "kind": "refused",
-            "reason": outcome.reason,
-            "code": outcome.code,
-            "request_id": outcome.request_id,
-        }
-    else:
-        return  # a failure is no possession: whether it is asked for again is the caller's choice
+def _keep(db: sqlite3.Connection, kept: Kept) -> None:
     db.execute(
         "INSERT OR REPLACE INTO kept (fingerprint, prompt_id, image_index, outcome, data) VALUES (?, ?, ?, ?, ?)",
-        (fingerprint, outcome.request.prompt_id, outcome.request.index, json.dumps(record), data),
-    )
-
-
-def _outcome(request: GenerationRequest, record: Mapping[str, Any], data: bytes | None) -> Outcome:
-    if record["kind"] == "refused":
-        return Refused(request, reason=record["reason"], code=record["code"], request_id=record["request_id"])
-    return Generated(
-        request,
-        data=data or b"",
-        extension=record["extension"],
-        revised_prompt=record["revised_prompt"],
-        details=record["details"],
+        (kept.fingerprint, kept.prompt_id, kept.index, json.dumps(kept.record), kept.data),
     )

@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import quote
 
 from allfour.errors import BackendError
-from allfour.models.generators._openai.settings import ENV_PLACEHOLDER
+from allfour.models._hosted.connection import ENV_PLACEHOLDER
 
 REDACTED = "[redacted]"
 
@@ -90,7 +90,7 @@ def read_headers(headers: Mapping[str, str]) -> tuple[dict[str, str], list[str]]
     return {name: ENV_PLACEHOLDER.sub(value, text) for name, text in headers.items()}, secrets
 
 
-def read_key(env: str | None, *, required: bool) -> str | None:
+def read_key(env: str | None, *, required: bool, block: str = "generator") -> str | None:
     """The key in environment variable `env`, or None where it is unset and not required.
 
     Raises
@@ -102,7 +102,7 @@ def read_key(env: str | None, *, required: bool) -> str | None:
     if not value:
         if required:
             raise BackendError(
-                f"No API key: the environment variable {env or 'named by generator.api_key_env'} is not set. "
+                f"No API key: the environment variable {env or f'named by {block}.api_key_env'} is not set. "
                 f"Set it and repeat the command: export {env or 'OPENAI_API_KEY'}=..."
             )
         return None

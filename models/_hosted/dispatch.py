@@ -1,0 +1,109 @@
+"""Groups of orders, handed to threads while there is room and money, and what comes back."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+from allfour.models._hosted.asking import Asker, CallResult, Group
+from allfour.models._hosted.client import Call
+from allfour.models._hosted.connection import Connection, money
+from allfour.models._hosted.ledger import Ledger, Order
+from allfour.models._hosted.workers import Workers
+
+O = TypeVar("O", bound=Order)  # noqa: E741 (an order)
+R = TypeVar("R")
+
+_GRACE_SECONDS = 10.0
+"""How long a caller that walks away waits for answers under way, which are paid for and are kept when they come."""
+
+
+class NoFurtherError(Exception):
+    """No further request makes sense; the message says why and how to mend it. Every outcome that stands was yielded before."""
+
+    def __init__(self, reason: str, *, budget: bool) -> None:
+        super().__init__(reason)
+        self.budget = budget
+        """Whether it is that `max_cost` leaves no room."""
+
+
+def dispatch(
+    asker: Asker[O, R],
+    groups: Iterable[Group[O]],
+    *,
+    ledger: Ledger,
+    stop: threading.Event,
+    settings: Connection,
+) -> Iterator[R]:
+    """Outcomes in the order in which they come.
+
+    Parameters
+    ----------
+    groups
+        Taken one by one as there is room.
+    stop
+        Set where nothing more is to be sent: by this function at its end, or by whoever else ends the run.
+
+    Raises
+    ------
+    NoFurtherError
+        After every outcome that stands.
+    """
+    waiting: deque[Group[O]] = deque()
+    source = iter(groups)
+    workers: Workers[tuple[Call, Group[O]], CallResult[O, R]] = Workers(settings.concurrency, asker.ask)
+    reason: NoFurtherError | None = None
+    try:
+        while True:
+            while reason is None and workers.busy < settings.concurrency:
+                group = waiting.popleft() if waiting else next(source, None)
+                if group is None:
+                    break
+                room = ledger.affordable()
+                if room is not None:
+                    room -= asker.not_reserved
+                    if room <= 0:
+                        waiting.appendleft(group)
+                        if not workers.busy:  # while a call is under way, a refusal may still give its price back
+                            reason = NoFurtherError(_budget_reached(ledger, settings), budget=True)
+                        break
+                    group, rest = group.split(room)
+                    if rest:
+                        waiting.appendleft(rest)
+                workers.submit(asker.new_call(group))
+            if not workers.busy:
+                break
+            result = workers.next(timeout=0.2)
+            if result is None:
+                if reason is not None and not asker.waiting_for_server:
+                    break  # what is left sleeps before a retry that will not be sent
+                continue
+            if result.stop and reason is None:
+                reason = NoFurtherError(result.stop, budget=False)
+                stop.set()
+            if result.again:
+                waiting.appendleft(result.again)
+            yield from result.outcomes
+    finally:
+        stop.set()
+        workers.dismiss()
+        _let_answers_arrive(asker, _GRACE_SECONDS)
+    if reason is not None:
+        raise reason
+
+
+def _budget_reached(ledger: Ledger, settings: Connection) -> str:
+    spent, service = ledger.totals().spent, settings.service
+    return (
+        f"{service.block}.max_cost of {settings.max_cost:g} leaves no room for another {service.order} at {settings.unit_price:g} "
+        f"({money(spent, settings.currency)} spent, by the run's ledger). Raise {service.block}.max_cost to go on."
+    )
+
+
+def _let_answers_arrive(asker: Asker[O, R], seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while asker.waiting_for_server and time.monotonic() < deadline:
+        time.sleep(0.02)
