@@ -207,7 +207,7 @@ def corrected_prompt_shares(
     if confusion.discrimination < SMALLEST_DISCRIMINATION:
         return [unknown] * len(table)
     random = np.random.default_rng(seed)
-    weights = _weights(table)
+    weights = decision_weights(table)
     score = decision_scores(confusion.rates, weights=weights)[label]
     drawn = decision_scores(confusion.draw_rates(draws, random), weights=weights)[:, label]
     z = normal_draws(draws, random)
@@ -281,7 +281,7 @@ def _corrected(
         return UnanimityEstimate(Interval(None, 0.0, 1.0, CORRECTED), prompts, left_out)
     table, images = table[known], images[known]
     chosen = slice(None) if label is None else slice(label, label + 1)
-    weights = _weights(table)
+    weights = decision_weights(table)
     ways = compositions(table.shape[1], set_size)
 
     rows, times = np.unique(table, axis=0, return_counts=True)
@@ -375,7 +375,7 @@ def normal_draws(draws: int, random: np.random.Generator) -> FloatArray:
     return quantiles
 
 
-def _weights(table: IntArray) -> FloatArray:
+def decision_weights(table: IntArray) -> FloatArray:
     """Return one over the frequency of each decision, no frequency taken as less than `RAREST_DECISION`.
 
     Without the floor, a decision that the audit hardly shows gets a score so large that the estimate hangs on how often the

@@ -85,7 +85,7 @@ def paired_difference(
     if prompts < 2:
         value = float(difference[0]) if prompts else None
         return PairedDifference(Interval(value, -1.0, 1.0, "paired"), 1.0, prompts)
-    step = _resolution(np.concatenate([before, after])) if resolution is None else resolution
+    step = least_step(np.concatenate([before, after])) if resolution is None else resolution
     value = float(difference.mean())
     variance = (float(((difference - value) ** 2).sum()) + 2 * step**2) / (prompts + 1)
     margin = float(stats.t.ppf((1 + confidence) / 2, prompts - 1)) * float(np.sqrt(variance / prompts))
@@ -195,7 +195,34 @@ def prompt_differences(first: npt.ArrayLike, second: npt.ArrayLike) -> tuple[Flo
     return p_values, benjamini_hochberg(p_values)
 
 
-def _resolution(values: FloatArray) -> float:
+def holm(p_values: npt.ArrayLike) -> FloatArray:
+    """Return p-values adjusted so that rejecting below a level bounds the chance of any false rejection at that level.
+
+    The i-th smallest of m is multiplied by m - i + 1, and none may be below one that was smaller. It needs nothing of how the tests depend
+    on each other. Missing tests (nan) stay nan and do not count.
+
+    Raises
+    ------
+    ValueError
+        If a p-value lies outside 0 to 1.
+
+    References
+    ----------
+    Holm, S. (1979). A simple sequentially rejective multiple test procedure. Scand. J. Stat. 6, 65-70.
+    """
+    raw = np.asarray(p_values, dtype=np.float64)
+    adjusted = np.full(raw.shape, np.nan)
+    known = np.flatnonzero(np.isfinite(raw))
+    if (raw[known] < 0).any() or (raw[known] > 1).any():
+        raise ValueError("p-values must lie between 0 and 1")
+    order = known[np.argsort(raw[known], kind="stable")]
+    factors = len(order) - np.arange(len(order))
+    adjusted[order] = np.minimum(np.maximum.accumulate(raw[order] * factors), 1.0)
+    return adjusted
+
+
+def least_step(values: FloatArray) -> float:
+    """Return the smallest gap between any two of the values; 1 where they are all alike."""
     gaps = np.diff(np.unique(values))
     gaps = gaps[gaps > _ROUNDING]
     return float(gaps.min()) if len(gaps) else 1.0

@@ -12,10 +12,10 @@ from allfour.pipeline.statistics.confusion import Confusion, decision_scores
 from allfour.pipeline.statistics.correction import (
     CONTRADICTED,
     CORRECTED,
-    _weights,
     corrected_prompt_shares,
     corrected_share,
     corrected_unanimity,
+    decision_weights,
 )
 from allfour.pipeline.statistics.coverage import coverage_warnings
 from allfour.pipeline.statistics.intervals import Interval
@@ -230,6 +230,6 @@ def test_a_label_that_was_never_decided_may_still_be_there():
 
 
 def test_frequencies_of_decisions_are_smoothed_by_half_an_image():
-    weights = _weights(np.array([[4, 5, 1], [6, 4, 0]]))
+    weights = decision_weights(np.array([[4, 5, 1], [6, 4, 0]]))
     assert weights == pytest.approx([21.5 / 10.5, 21.5 / 9.5, 21.5 / 1.5])
-    assert _weights(np.array([[20, 19, 0]]))[2] == pytest.approx(1 / 0.05)
+    assert decision_weights(np.array([[20, 19, 0]]))[2] == pytest.approx(1 / 0.05)

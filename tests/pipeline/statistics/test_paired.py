@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from allfour.pipeline.statistics.paired import mcnemar, paired_difference, prompt_differences, sign_flip_test
+from allfour.pipeline.statistics.paired import holm, mcnemar, paired_difference, prompt_differences, sign_flip_test
 
 
 def test_sign_flips_by_hand():
@@ -122,3 +122,12 @@ def test_interval_covers_and_test_keeps_its_level(images):
         rejected += result.p_value <= 0.05
     assert 0.92 <= covered / 150 <= 0.99
     assert rejected / 150 <= 0.08
+
+
+def test_holm_by_hand():
+    # 3 x 0.01, then 2 x 0.03, then the larger of that and 0.04
+    assert holm([0.03, 0.01, np.nan, 0.04]).tolist() == pytest.approx([0.06, 0.03, np.nan, 0.06], nan_ok=True)
+    assert holm([0.6, 0.7]).tolist() == [1.0, 1.0]
+    assert holm([]).tolist() == []
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        holm([1.2])
