@@ -41,7 +41,7 @@ from allfour.pipeline.run.metrics import (
 )
 from allfour.pipeline.run.record import FORMAT, Estimate, Interval, Note
 
-METRICS_VERSION = 4
+METRICS_VERSION = 5
 """Raise it when the same tables would give other numbers: it is part of the stage's fingerprint."""
 
 
@@ -119,6 +119,10 @@ def compute_metrics(
     )
     copied, copied_in_sets = _copied(tallies.prompts, labels[headline], copies or {})
     own = (unanimous >= 0) & (copied_in_sets.sum(axis=1) == 0)
+    prompts = [
+        entry.model_copy(update={"near_copies": int(every), "near_copies_in_set": int(first)}) if every else entry
+        for entry, every, first in zip(prompts, copied.sum(axis=1), copied_in_sets.sum(axis=1), strict=True)
+    ]
     in_sets = st.identified_mean(
         own[evaluated].astype(np.float64), possible[evaluated].astype(np.float64), confidence=confidence
     )

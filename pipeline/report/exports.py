@@ -76,8 +76,7 @@ def prompts_table(metrics: Metrics, prompts: Sequence[Prompt]) -> tuple[list[str
 
     Columns: `prompt_id, prompt, group, images, evaluated, unanimous, unanimity_possible`, a count per decision, then
     `share_LABEL, share_LABEL_low, share_LABEL_high` per label of the headline attribute, `p_value, q_value`, a
-    reference share per label where the run has one, and for every other attribute `ATTRIBUTE_LABEL` counts.
-
+    reference share per label where the run has one, for every other attribute `ATTRIBUTE_LABEL` counts, and `near_copies`.
     """
     labels = metrics.headline_labels
     others = {name: metrics.labels[name] for name in metrics.labels if name != metrics.headline}
@@ -89,6 +88,7 @@ def prompts_table(metrics: Metrics, prompts: Sequence[Prompt]) -> tuple[list[str
     header += ["p_value", "q_value"]
     header += [f"reference_{label}" for label in labels] if has_reference else []
     header += [f"{name}_{label}" for name, names in others.items() for label in names]
+    header += ["near_copies"]
     rows = []
     for prompt in prompts:
         row: list[object] = [
@@ -108,6 +108,7 @@ def prompts_table(metrics: Metrics, prompts: Sequence[Prompt]) -> tuple[list[str
         for name, names in others.items():
             found = prompt.attributes.get(name)
             row += [found.counts.get(label, 0) if found else None for label in names]
+        row += [prompt.near_copies]
         rows.append(row)
     return header, rows
 

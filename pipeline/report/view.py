@@ -25,6 +25,7 @@ from allfour.pipeline.words import (
     percent,
     plural,
     probability,
+    quantity,
     word,
 )
 
@@ -139,6 +140,11 @@ def _decision_of(record: ImageRecord, attribute: str) -> str:
     return record.decision(attribute) or (UNREADABLE if record.status == "unreadable" else record.status)
 
 
+def _copied(prompt: Prompt) -> str:
+    """What marks a set that holds near-copies of one image."""
+    return "; near-copies" if prompt.near_copies_in_set else ""
+
+
 def _distance(one: svg.Mark | None, two: svg.Mark | None) -> float:
     """Between two marks; -1 where there is one at most."""
     if one is None or two is None or one.value is None or two.value is None:
@@ -177,6 +183,10 @@ class PageBuilder:
         second = alone(prompt.share_corrected or {}, self.labels[0])
         if second is not None:
             notes.append(f"corrected {percent(second.value)} ({interval_text(second.low, second.high)})")
+        if prompt.near_copies:
+            notes.append(
+                f"{quantity(prompt.near_copies, 'image')} of it near-copies of another, which are no draws of their own"
+            )
         other = self._against(prompt)
         if other is not None and self.metrics.against is not None:
             name = clean(self.metrics.against.name, 40)
@@ -186,7 +196,7 @@ class PageBuilder:
             anchor=f"p{rank}",
             text=text,
             short=clean(self.frame.short(prompt.text), 300),
-            phrase=tally[:1].upper() + tally[1:] if verdict_kind == "mixed" else verdict,
+            phrase=(tally[:1].upper() + tally[1:] if verdict_kind == "mixed" else verdict) + _copied(prompt),
             value="–" if mark is None or mark.value is None else percent(mark.value),
             group=None if prompt.group is None else group_text(prompt.group),
             verdict=verdict,
@@ -237,7 +247,9 @@ class PageBuilder:
         order = {kind: place for place, kind in enumerate((*svg.SERIES, "u", "n"))}
         kinds = sorted((self.kinds.get(decision, "n") for decision in decisions), key=lambda kind: order[kind])
         name = clean(self.frame.short(prompt.text), 80)
-        return TileView(anchor, name, svg.tile(kinds, f"{name}: {', '.join(label_text(d) for d in decisions)}"))
+        return TileView(
+            anchor, name, svg.tile(kinds, f"{name}: {', '.join(label_text(d) for d in decisions)}{_copied(prompt)}")
+        )
 
     def _verdict(self, prompt: Prompt) -> tuple[str, str]:
         size = self.metrics.summary.set_size

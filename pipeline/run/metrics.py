@@ -283,6 +283,10 @@ class Prompt(Record):
     counts: Counts = Field(default_factory=dict)
     unanimous: str | None = None
     unanimity_possible: bool | None = None
+    near_copies: Count = 0
+    """Images that are near-copies of an earlier one of it."""
+    near_copies_in_set: Count = 0
+    """Those of its first set."""
     share: Shares = Field(default_factory=dict)
     share_corrected: Shares | None = None
     p_value: Share = None

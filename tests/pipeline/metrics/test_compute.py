@@ -20,9 +20,10 @@ from allfour.pipeline.metrics.calibration import Calibration
 from allfour.pipeline.metrics.compute import AccountingError, check_accounting, compute_metrics
 from allfour.pipeline.metrics.gate import evaluate, parse_gate
 from allfour.pipeline.metrics.tallies import copy_counts, tally
+from allfour.pipeline.report.view import PageBuilder
 from allfour.pipeline.run.columns import IMAGES_SCHEMA, SCORES_SCHEMA
 from allfour.pipeline.run.folder import RunFolder, write_table
-from allfour.pipeline.run.metrics import Accounting
+from allfour.pipeline.run.metrics import Accounting, Metrics
 
 LABELS = {"gender": ("woman", "man"), "race": ("White", "Black", "Indian")}
 
@@ -477,3 +478,8 @@ def test_copies_count_once_in_the_limits_and_are_named(tmp_path: Path) -> None:
     assert (top["unanimity_identified"]["least"], top["unanimity_identified"]["most"]) == (0.5, 1.0)
     assert top["headline"]["low"] < 0.35 and "near_copies" in top["headline"]["because"]
     assert "near_copies" in [note["code"] for note in found["notes"]]
+    assert [p.get("near_copies_in_set", 0) for p in found["prompts"]] == [3] * 10 + [0] * 10
+    builder = PageBuilder(Metrics.model_validate(found))
+    assert [str(builder.tile("p", p, []).picture).count("near-copies") for p in builder.metrics.prompts] == [1] * 10 + [
+        0
+    ] * 10
