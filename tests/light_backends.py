@@ -1,14 +1,12 @@
-"""A generator and a classifier small enough to be started dozens of times in a test. Run as a script, this is `allfour` with
-them in place, which kills itself with SIGKILL at the n-th fsync if KILL_AT=n is set: at every moment at which a kill can matter.
+"""A generator and a classifier small enough to be started dozens of times in a test. `tests.light_processes` starts `allfour` with
+them in place; it kills itself with SIGKILL at the n-th fsync if KILL_AT=n is set: at every moment at which a kill can matter.
 With FSYNCS=file it writes there how many there were; PAUSE is the seconds that an image takes, AHEAD=1 makes images ahead."""
 
 from __future__ import annotations
 
-import atexit
 import io
 import os
 import signal
-import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -85,24 +83,29 @@ def install(*, generator: bool = True) -> None:
     build_module.build_classifier = lambda config, attributes: LightClassifier(attributes)  # type: ignore[assignment]
 
 
-def _watch_fsyncs(kill_at: int, report: str) -> None:
-    real, count = os.fsync, 0
+_fsyncs = 0
+
+
+def install_from_environment() -> None:
+    """The backends in place, and each fsync counted, as the environment's variables say."""
+    _watch_fsyncs(int(os.environ.get("KILL_AT") or 0))
+    install(generator=not os.environ.get("REAL_GENERATOR"))
+
+
+def _watch_fsyncs(kill_at: int) -> None:
+    real = os.fsync
 
     def fsync(descriptor: int) -> None:
-        nonlocal count
-        count += 1
-        if count == kill_at:
+        global _fsyncs  # noqa: PLW0603
+        _fsyncs += 1
+        if _fsyncs == kill_at:
             os.kill(os.getpid(), signal.SIGKILL)
         real(descriptor)
 
     os.fsync = fsync  # type: ignore[assignment]
-    if report:
-        atexit.register(lambda: Path(report).write_text(str(count)))
 
 
-if __name__ == "__main__":
-    _watch_fsyncs(int(os.environ.get("KILL_AT", "0")), os.environ.get("FSYNCS", ""))
-    install(generator=not os.environ.get("REAL_GENERATOR"))
-    from allfour.pipeline.cli import main
-
-    sys.exit(main())
+def report_fsyncs() -> None:
+    """Write how many there were to the file FSYNCS, where it is named."""
+    if report := os.environ.get("FSYNCS"):
+        Path(report).write_text(str(_fsyncs))

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -23,6 +20,7 @@ from allfour.pipeline.commands.progress import Reporter
 from allfour.pipeline.config import RunConfig, load_config
 from allfour.pipeline.generation.plan import make_plan
 from allfour.pipeline.run.folder import RunFolder
+from tests import light_processes
 from tests.light_backends import LightAheadGenerator, LightClassifier
 from tests.places import REPOSITORY
 
@@ -61,18 +59,14 @@ def tables(run: Path) -> tuple[Any, ...]:
     )
 
 
-def start(file: Path, run: Path, rank: int | None, world_size: int = 2, **environment: Any) -> subprocess.Popen[str]:
-    ranks = [] if rank is None else ["--rank", str(rank), "--world-size", str(world_size)]
-    return subprocess.Popen(
-        [sys.executable, "-m", "tests.light_backends", "audit", "--config", str(file), "--run", str(run), *ranks],
-        cwd=REPOSITORY, env=os.environ | {k: str(v) for k, v in environment.items()},
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+def start(file: Path, run: Path, rank: int | None, world_size: int = 2, **environment: Any) -> light_processes.Running:
+    ranks = [] if rank is None else ["--rank", rank, "--world-size", world_size]
+    return light_processes.start("audit", "--config", file, "--run", run, *ranks, **environment)
 
 
-def end(process: subprocess.Popen[str]) -> tuple[int, str]:
-    out, err = process.communicate(timeout=120)
-    return process.returncode, out + err
+def end(process: light_processes.Running) -> tuple[int, str]:
+    done = process.wait()
+    return done.returncode, done.stdout + done.stderr
 
 
 def test_shares_are_whole_sets_and_make_the_plan(config: RunConfig) -> None:
@@ -159,10 +153,7 @@ def test_what_ranks_are_not_for(config: RunConfig, file: Path, tmp_path: Path) -
     run.update_header(kind="rescore")
     with pytest.raises(ConfigError, match="is a run of `allfour rescore`"):
         audit_rank(config, run, QUIET, rank=0, world_size=2)
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.light_backends", "audit", "--config", str(file), "--rank", "0"],
-        cwd=REPOSITORY, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    done = light_processes.run("audit", "--config", file, "--rank", 0)
     assert done.returncode == 2
     assert "--rank and --world-size belong together" in done.stderr
 

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import signal
 import sqlite3
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -18,8 +15,8 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+from tests import light_processes
 from tests.loopback_image_server import KEY, Asked, Fault, LoopbackImageServer
-from tests.places import REPOSITORY
 
 REFUSED = ("nurse", "captain")
 
@@ -55,18 +52,14 @@ def config(tmp_path: Path, server: LoopbackImageServer) -> Path:
     return path
 
 
-def start(config: Path, run: Path, *more: str, key: str = KEY) -> subprocess.Popen[str]:
-    environment = os.environ | {"REAL_GENERATOR": "1", "ALLFOUR_TEST_KEY": key}
-    return subprocess.Popen(
-        [sys.executable, "-m", "tests.light_backends", "audit", "--config", str(config), "--run", str(run), "--json", *more],
-        cwd=REPOSITORY, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+def start(config: Path, run: Path, *more: str, key: str = KEY) -> light_processes.Running:
+    arguments = ("audit", "--config", config, "--run", run, "--json", *more)
+    return light_processes.start(*arguments, REAL_GENERATOR=1, ALLFOUR_TEST_KEY=key)
 
 
 def finish(config: Path, run: Path, *more: str, key: str = KEY) -> tuple[int, dict[str, Any], str]:
-    process = start(config, run, *more, key=key)
-    out, err = process.communicate(timeout=120)
-    return process.returncode, json.loads(out) if out.strip() else {}, err
+    done = start(config, run, *more, key=key).wait()
+    return done.returncode, json.loads(done.stdout) if done.stdout.strip() else {}, done.stderr
 
 
 def test_a_run_with_faults_and_three_kills(config: Path, tmp_path: Path, server: LoopbackImageServer) -> None:
@@ -81,8 +74,7 @@ def test_a_run_with_faults_and_three_kills(config: Path, tmp_path: Path, server:
                 break
             time.sleep(0.01)
         process.send_signal(signal.SIGKILL)
-        process.communicate()
-        assert process.returncode == -signal.SIGKILL
+        assert process.wait().returncode == -signal.SIGKILL
     code, result, err = finish(config, run)
     assert code == 3, err
     accounting = result["accounting"]
@@ -131,9 +123,9 @@ def test_sigterm_is_ctrl_c_and_settles_what_is_on_the_wire(
     while process.poll() is None and time.monotonic() < deadline and len(server.asked) < 6:
         time.sleep(0.01)
     process.send_signal(signal.SIGTERM)
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == 143, err
-    assert "stopped; what was finished is kept. Repeat the same command to go on." in err
+    done = process.wait()
+    assert done.returncode == 143, done.stderr
+    assert "stopped; what was finished is kept. Repeat the same command to go on." in done.stderr
     with contextlib.closing(sqlite3.connect(run / "ledger.sqlite")) as ledger:
         rows = ledger.execute("SELECT state, sum(billed) FROM attempts GROUP BY state").fetchall()
     assert rows == [("answered", server.total_billed)]

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -14,8 +11,8 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+from tests import light_processes
 from tests.light_backends import picture
-from tests.places import REPOSITORY
 
 CONFIG = """
 prompts: {file: PROMPTS, images_per_prompt: 4}
@@ -43,11 +40,7 @@ def config(tmp_path: Path) -> Path:
 
 
 def allfour(*arguments: Any, kill_at: int = 0, made: Path | None = None, fsyncs: Path | None = None) -> int:
-    environment = os.environ | {"KILL_AT": str(kill_at), "MADE": str(made or ""), "FSYNCS": str(fsyncs or "")}
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.light_backends", *map(str, arguments)],
-        cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    done = light_processes.run(*arguments, KILL_AT=kill_at, MADE=made or "", FSYNCS=fsyncs or "")
     assert done.returncode in (0, 3, -signal.SIGKILL), done.stderr
     return done.returncode
 

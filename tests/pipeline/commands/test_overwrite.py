@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
-import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,8 +15,8 @@ from typer.testing import CliRunner
 
 from allfour.pipeline import cli
 from allfour.pipeline.commands import build as build_module
+from tests import light_processes
 from tests.light_backends import LightClassifier, LightGenerator, picture
-from tests.places import REPOSITORY
 
 PROMPTS = "name: p\nprompts: [{id: nurse, text: a nurse}, {id: maestro, text: a maestro}]\n"
 CONFIG = """
@@ -269,12 +266,8 @@ def test_a_file_that_changed_is_not_taken_over(light: Path) -> None:
 # --- tables that are being made anew ---------------------------------------------------------------------------------
 
 
-def allfour(*arguments: Any, kill_at: int = 0, fsyncs: Path | None = None) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {"KILL_AT": str(kill_at), "FSYNCS": str(fsyncs or "")}
-    return subprocess.run(
-        [sys.executable, "-m", "tests.light_backends", *map(str, arguments)],
-        cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+def allfour(*arguments: Any, kill_at: int = 0, fsyncs: Path | None = None) -> light_processes.Done:
+    return light_processes.run(*arguments, KILL_AT=kill_at, FSYNCS=fsyncs or "")
 
 
 def test_overwrite_is_killed_and_finished(tmp_path: Path, config: Path) -> None:

@@ -5,10 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 import signal
-import subprocess
-import sys
 import tarfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -25,9 +22,9 @@ from allfour.pipeline.commands import rescore as rescore_module
 from allfour.pipeline.commands.progress import Reporter
 from allfour.pipeline.config import RunConfig
 from allfour.pipeline.run.folder import RunFolder
+from tests import light_processes
 from tests.hostile_images import write_mixed_archive
 from tests.light_backends import picture
-from tests.places import REPOSITORY
 
 
 class Colours:
@@ -140,10 +137,8 @@ def test_an_object_store_whose_reader_is_killed_twice(tmp_path: Path, store: dic
     )
 
     def rescore(source: str, run: Path, kill_at: int = 0) -> int:
-        return subprocess.run(
-            [sys.executable, "-m", "tests.light_backends", "rescore", source, "--config", str(config), "--run", str(run)],
-            cwd=REPOSITORY, env=os.environ | store | {"KILL_AT": str(kill_at)}, capture_output=True, check=False,
-        ).returncode  # fmt: skip
+        arguments = ("rescore", source, "--config", config, "--run", run)
+        return light_processes.run(*arguments, KILL_AT=kill_at, **store).returncode
 
     run, address = tmp_path / "run", "s3://archives/set"
     assert rescore(address, run, kill_at=17) == -signal.SIGKILL  # amid the first shard's commit

@@ -7,8 +7,6 @@ import importlib.util
 import json
 import os
 import signal
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -32,6 +30,7 @@ from allfour.pipeline.config import RunConfig
 from allfour.pipeline.run.folder import RunFolder
 from allfour.pipeline.scoring.engines import DEATHS, Worker, share_of
 from allfour.pipeline.scoring.engines.base import SET_ASIDE, ScoringJob, part_store
+from tests import light_processes
 from tests.light_backends import picture
 from tests.places import REPOSITORY
 
@@ -158,17 +157,8 @@ def test_no_such_rank(config: RunConfig, images: Path, tmp_path: Path) -> None:
         share_of([], rank=2, world_size=2)
 
 
-DYING = """
-import sys
-from pathlib import Path
-from allfour.pipeline.commands import build as build_module
-from allfour.pipeline.commands import rescore as rescore_module
-from tests.pipeline.scoring import test_engines as t
-import functools
-build_module.build_classifier = functools.partial(t.reddish, deaths=Path(sys.argv.pop(1)), times=int(sys.argv.pop(1)))
-from allfour.pipeline.cli import main
-main()
-"""
+def install_dying(deaths: Path, times: int) -> None:
+    build_module.build_classifier = functools.partial(reddish, deaths=deaths, times=times)
 
 
 @pytest.fixture
@@ -178,11 +168,8 @@ def command(tmp_path: Path, config: RunConfig) -> Callable[..., int]:
     file.write_text(json.dumps(config.model_dump(mode="json", exclude_none=True)))
 
     def start(images: Path, run: Path, *, times: int) -> int:
-        arguments = [tmp_path / "deaths", times, "rescore", images, "--config", file, "--run", run]
-        return subprocess.run(
-            [sys.executable, "-c", DYING, *map(str, arguments)], cwd=REPOSITORY, capture_output=True, check=False,
-            env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
-        ).returncode  # fmt: skip
+        dying = functools.partial(install_dying, tmp_path / "deaths", times)
+        return light_processes.run("rescore", images, "--config", file, "--run", run, before=dying).returncode
 
     return start
 

@@ -1,0 +1,105 @@
+"""`allfour` in processes of its own that can be killed, forked from one that has imported everything: a start costs no import.
+
+The light generator and classifier stand in place of the configured ones (`tests.light_backends`)."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import multiprocessing
+import multiprocessing.forkserver
+import os
+import shutil
+import signal
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from tests import light_backends
+from tests.places import REPOSITORY
+
+PRELOADED = [
+    "__main__",
+    "tests.light_processes",
+    "allfour.pipeline.cli",
+    "allfour.pipeline.commands.audit_ranks",
+    "allfour.pipeline.commands.output",
+    "allfour.pipeline.commands.rescore",
+    "allfour.pipeline.metrics.gate",
+    "allfour.pipeline.report.html",
+    "allfour.pipeline.scoring.engines.local",
+    "joblib",
+]
+"""What a command imports where it is used."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Done:
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+class Running:
+    """A command that was started: it can be asked whether it has ended, sent a signal, and waited for."""
+
+    def __init__(self, process: Any, folder: Path) -> None:
+        self._process, self._folder = process, folder
+
+    def poll(self) -> int | None:
+        code: int | None = self._process.exitcode
+        return code
+
+    def send_signal(self, number: int) -> None:
+        os.kill(self._process.pid, number)
+
+    def wait(self, timeout: float = 120) -> Done:
+        self._process.join(timeout)
+        code = self._process.exitcode
+        if code is None:
+            self.send_signal(signal.SIGKILL)
+            raise TimeoutError(f"the command still ran after {timeout} s")
+        out, err = (self._folder.joinpath(name).read_text() for name in ("stdout", "stderr"))
+        shutil.rmtree(self._folder)
+        return Done(code, out, err)
+
+
+def start(
+    *arguments: Any, before: Callable[[], None] = light_backends.install_from_environment, **environment: Any
+) -> Running:
+    """`allfour ARGUMENTS` with these environment variables beside the present ones; `before` runs first, in the process itself."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(PRELOADED)
+    with contextlib.chdir(REPOSITORY):
+        multiprocessing.forkserver.ensure_running()
+    folder = Path(tempfile.mkdtemp(prefix="allfour-process-"))
+    merged = dict(os.environ) | {key: str(value) for key, value in environment.items()}
+    process = context.Process(target=_command, args=(list(map(str, arguments)), merged, folder, before))
+    process.start()
+    return Running(process, folder)
+
+
+def run(
+    *arguments: Any, before: Callable[[], None] = light_backends.install_from_environment, **environment: Any
+) -> Done:
+    """The same, to its end."""
+    return start(*arguments, before=before, **environment).wait()
+
+
+def _command(arguments: Sequence[str], environment: dict[str, str], folder: Path, before: Callable[[], None]) -> None:
+    for number, name in ((1, "stdout"), (2, "stderr")):
+        os.dup2(os.open(folder / name, os.O_WRONLY | os.O_CREAT, 0o600), number)
+    sys.stdout, sys.stderr = os.fdopen(1, "w", closefd=False), os.fdopen(2, "w", closefd=False)
+    os.chdir(REPOSITORY)
+    os.environ.clear()
+    os.environ.update(environment)
+    sys.argv = ["allfour", *arguments]
+    before()
+    from allfour.pipeline.cli import main
+
+    try:
+        main()
+    finally:
+        light_backends.report_fsyncs()
