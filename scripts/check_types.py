@@ -31,8 +31,10 @@ def show_installed_shape(target: Path) -> None:
 def main() -> int:
     target = ROOT / "build" / "installed"
     show_installed_shape(target)
+    # The cache lies beside the tree of links, which is made anew each time.
+    options = ["--config-file", str(ROOT / "pyproject.toml"), "--cache-dir", str(ROOT / ".mypy_cache"), *sys.argv[1:]]
     return subprocess.run(
-        [sys.executable, "-m", "mypy", "--config-file", str(ROOT / "pyproject.toml"), *sys.argv[1:], "-p", "allfour"],
+        [sys.executable, "-m", "mypy", *options, "-p", "allfour"],
         cwd=target, env=os.environ | {"MYPYPATH": str(target)}, check=False,
     ).returncode  # fmt: skip
 
