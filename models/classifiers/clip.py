@@ -2,6 +2,9 @@
 
 Probabilities are the softmax over a question's labels of logit scale x cosine, with the model's own logit scale, in fp32. A
 label's text vector is the mean of the unit vectors of its wordings, renormalised (the prompt ensemble of that paper).
+
+The presence gate of a model that was trained with a sigmoid (SigLIP, Zhai et al. 2023) is read by that sigmoid: how well each of the
+gate's two sentences fits is a probability of its own there, bias and all, and the two are set against each other.
 """
 
 from __future__ import annotations
@@ -9,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, TypeVar
 
@@ -18,11 +21,13 @@ import torch
 from PIL import Image
 
 from allfour.errors import ClassifierError
-from allfour.models.attributes import AttributeSet
+from allfour.models.attributes import PRESENCE, AttributeSet
 from allfour.models.classifiers import clip_weights
 from allfour.models.classifiers.base import ByteArray, FloatArray, HalfArray
 from allfour.models.detectors.base import PeopleFinder
 from allfour.models.devices import choose_device
+
+_Question = TypeVar("_Question", bound=Hashable)
 
 
 def pick_device(device: str) -> torch.device:
@@ -74,6 +79,15 @@ def _built(weights: clip_weights.ClipWeights) -> tuple[Any, Any]:
     return model, transform
 
 
+def _content_sha256(model: torch.nn.Module) -> str:
+    """Over names, shapes and float32 values of a model's tensors: the same for one set of weights, however they were stored."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(f"{name}\0{tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.detach().to("cpu", torch.float32).contiguous().reshape(-1).numpy().view(np.uint8))
+    return digest.hexdigest()
+
+
 class ClipEncoder:
     """The image tower of an open_clip model: RGB -> unit embeddings, with the model's own preprocessing."""
 
@@ -99,7 +113,9 @@ class ClipEncoder:
             raise ClassifierError(f"{weights.weights}: the weights hold values that are not finite")
         self.model = model
         self.logit_scale = float(model.logit_scale.exp())
-        self.logit_bias = float(model.logit_bias) if getattr(model, "logit_bias", None) is not None else 0.0
+        bias = getattr(model, "logit_bias", None)
+        self.logit_bias = None if bias is None else float(bias)
+        self._tensors_sha256 = _content_sha256(model)
         self._preprocess: Mapping[str, Any] = dict(model.visual.preprocess_cfg)
         # All steps of open_clip's transform before the tensor run on PIL images and leave uint8; normalisation is left to the
         # device. So the pixels that reach the tower are those of open_clip's own transform, bit for bit.
@@ -134,12 +150,26 @@ class ClipEncoder:
             "architecture": self._weights.architecture,
             "pretrained": self._weights.tag,
             "weights_sha256": self._weights.sha256(),
+            "tensors_sha256": self._tensors_sha256,
             **({} if tokenizer is None else {"tokenizer_sha256": tokenizer}),
             "model_config_sha256": hashlib.sha256(repr(self.model.visual).encode()).hexdigest(),
             "preprocess": json.loads(config),
             "dtype": str(self._dtype).removeprefix("torch."),
             "logit_scale": round(self.logit_scale, 6),
+            **({} if self.logit_bias is None else {"logit_bias": round(self.logit_bias, 6)}),
         }
+
+    def probabilities(
+        self,
+        embeddings: FloatArray | HalfArray,
+        texts: Mapping[_Question, FloatArray],
+        *,
+        gates: Collection[_Question],
+    ) -> dict[_Question, FloatArray]:
+        """`zero_shot_probabilities` with the model's own scale and bias."""
+        return zero_shot_probabilities(
+            embeddings, texts, logit_scale=self.logit_scale, logit_bias=self.logit_bias, gates=gates
+        )
 
     def prepare(self, image: Image.Image) -> ByteArray:
         """RGB image -> [H, W, 3] uint8 at the tower's input size, by open_clip's own resize and crop."""
@@ -219,14 +249,17 @@ class ClipEncoder:
         return torch.stack([self._texts[text] for text in texts])
 
 
-_Question = TypeVar("_Question", bound=Hashable)
-
 _BLOCK = 512
 """Embeddings at a time: their float32 form stays in a core's cache."""
 
 
 def zero_shot_probabilities(
-    embeddings: FloatArray | HalfArray, text_matrix: Mapping[_Question, FloatArray], *, logit_scale: float
+    embeddings: FloatArray | HalfArray,
+    text_matrix: Mapping[_Question, FloatArray],
+    *,
+    logit_scale: float,
+    logit_bias: float | None = None,
+    gates: Collection[_Question] = (),
 ) -> dict[_Question, FloatArray]:
     """Softmax over each question's labels of logit_scale x cosine, in fp32.
 
@@ -238,6 +271,11 @@ def zero_shot_probabilities(
         Question -> [labels, D], rows of unit length.
     logit_scale
         The model's own (exp of the learnt temperature).
+    logit_bias
+        The model's own, where it was trained with a sigmoid.
+    gates
+        Questions whose labels are weighed by their sigmoids, each divided by their sum, where there is a bias: two that both fit are
+        even, whichever fits better.
     """
     texts = torch.from_numpy(np.concatenate(list(text_matrix.values())))
     # [labels, N]: every label's row is contiguous, so that what follows runs at the speed of memory
@@ -253,6 +291,8 @@ def zero_shot_probabilities(
     for question, matrix in text_matrix.items():
         logits = np.float32(logit_scale) * table[first : first + len(matrix)]
         first += len(matrix)
+        if logit_bias is not None and question in gates:
+            logits = -np.logaddexp(np.float32(0), -(logits + np.float32(logit_bias)))  # log of the sigmoid
         logits -= logits.max(axis=0)
         np.exp(logits, out=logits)
         logits /= logits.sum(axis=0)
@@ -302,9 +342,10 @@ class OverClip:
         texts: dict[tuple[str, str], FloatArray] = {}
         for wording, keys in zip(wordings, asked, strict=True):
             texts |= {keys[question]: matrix for question, matrix in encoder.text_matrix(wording).items()}
+        gates = [key for key in texts if key[0] == PRESENCE]
 
         def probabilities(embeddings: FloatArray | HalfArray) -> list[dict[str, FloatArray]]:
-            found = zero_shot_probabilities(embeddings, texts, logit_scale=encoder.logit_scale)
+            found = encoder.probabilities(embeddings, texts, gates=gates)
             return [{question: found[key] for question, key in keys.items()} for keys in asked]
 
         return probabilities
@@ -350,4 +391,4 @@ class ClipClassifier(OverClip):
         }
 
     def probabilities(self, embeddings: FloatArray | HalfArray) -> dict[str, FloatArray]:
-        return zero_shot_probabilities(embeddings, self._text, logit_scale=self._encoder.logit_scale)
+        return self._encoder.probabilities(embeddings, self._text, gates=(PRESENCE,))

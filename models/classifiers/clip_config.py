@@ -8,141 +8,110 @@ listed, or a value of another kind, and the model is built from the checked copy
 from __future__ import annotations
 
 import copy
-import json
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from allfour.border import read_json
 from allfour.errors import ClassifierError
+from allfour.models.classifiers._clip import tokenizers
+from allfour.models.classifiers._clip.rules import (
+    Rule,
+    any_of,
+    flag,
+    hold,
+    mapping,
+    number,
+    one_of,
+    or_none,
+    read_mapping,
+    several,
+    whole,
+    word,
+)
 
 CONFIG_NAME = "open_clip_config.json"
-_MAX_CONFIG_BYTES = 1_000_000
-_TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
-                    "vocab.json", "merges.txt", "vocab.txt", "sentencepiece.bpe.model", "spiece.model", "tokenizer.model")  # fmt: skip
-"""What a tokenizer is read from; with their sha256 they are part of the model's identity."""
 
-_Rule = Callable[[Any], bool]
-
-
-def _whole(low: int, high: int) -> _Rule:
-    return lambda value: isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
-
-
-def _number(low: float, high: float) -> _Rule:
-    return lambda value: isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high
-
-
-def _one_of(*words: str) -> _Rule:
-    return lambda value: isinstance(value, str) and value in words
-
-
-def _word(pattern: str) -> _Rule:
-    return lambda value: isinstance(value, str) and re.fullmatch(pattern, value) is not None
-
-
-def _flag(value: Any) -> bool:
-    return isinstance(value, bool)
-
-
-def _or_none(rule: _Rule) -> _Rule:
-    return lambda value: value is None or rule(value)
-
-
-def _several(rule: _Rule, *lengths: int) -> _Rule:
-    return lambda value: isinstance(value, list) and len(value) in lengths and all(map(rule, value))
-
-
-def _any_of(*rules: _Rule) -> _Rule:
-    return lambda value: any(rule(value) for rule in rules)
-
-
-def _mapping(keys: Mapping[str, _Rule]) -> _Rule:
-    return lambda value: isinstance(value, dict) and all(key in keys and keys[key](value[key]) for key in value)
-
-
-_LAYERS, _WIDTH, _SIDE = _whole(1, 512), _whole(1, 32_768), _whole(1, 8192)
-_NORM = _or_none(_mapping({"eps": _number(0, 1), "elementwise_affine": _flag, "bias": _flag}))
-_ACTIVATION = _or_none(_mapping({"approximate": _one_of("none", "tanh")}))
-_ATTENTION: dict[str, _Rule] = {
-    "block_type": _or_none(_one_of("default", "custom")),
-    **dict.fromkeys(("qk_norm", "scaled_cosine_attn", "scale_heads", "scale_attn_inner", "scale_attn", "scale_fc"), _flag),
+_LAYERS, _WIDTH, _SIDE = whole(1, 512), whole(1, 32_768), whole(1, 8192)
+_NORM = or_none(mapping({"eps": number(0, 1), "elementwise_affine": flag, "bias": flag}))
+_ACTIVATION = or_none(mapping({"approximate": one_of("none", "tanh")}))
+_ATTENTION: dict[str, Rule] = {
+    "block_type": or_none(one_of("default", "custom")),
+    **dict.fromkeys(("qk_norm", "scaled_cosine_attn", "scale_heads", "scale_attn_inner", "scale_attn", "scale_fc"), flag),
 }  # fmt: skip
-_VISION: dict[str, _Rule] = {
-    "layers": _any_of(_LAYERS, _several(_LAYERS, 4)),
+_VISION: dict[str, Rule] = {
+    "layers": any_of(_LAYERS, several(_LAYERS, 4)),
     "width": _WIDTH,
     "head_width": _WIDTH,
-    "mlp_ratio": _number(0.1, 64),
-    "patch_size": _any_of(_SIDE, _several(_SIDE, 2)),
-    "image_size": _any_of(_SIDE, _several(_SIDE, 2)),
-    "ls_init_value": _or_none(_number(0, 100)),
-    "patch_dropout": _number(0, 1),
-    "attentional_pool": _any_of(_flag, _one_of("parallel", "cascade")),
+    "mlp_ratio": number(0.1, 64),
+    "patch_size": any_of(_SIDE, several(_SIDE, 2)),
+    "image_size": any_of(_SIDE, several(_SIDE, 2)),
+    "ls_init_value": or_none(number(0, 100)),
+    "patch_dropout": number(0, 1),
+    "attentional_pool": any_of(flag, one_of("parallel", "cascade")),
     "attn_pooler_queries": _WIDTH,
     "attn_pooler_heads": _WIDTH,
-    "no_ln_pre": _flag,
-    "pos_embed_type": _one_of("learnable", "sin_cos_2d"),
-    "final_ln_after_pool": _flag,
-    "pool_type": _one_of("tok", "avg", "none", "avg_all"),
-    "output_tokens": _flag,
+    "no_ln_pre": flag,
+    "pos_embed_type": one_of("learnable", "sin_cos_2d"),
+    "final_ln_after_pool": flag,
+    "pool_type": one_of("tok", "avg", "none", "avg_all"),
+    "output_tokens": flag,
     "act_kwargs": _ACTIVATION,
     "norm_kwargs": _NORM,
     **_ATTENTION,
     # a name of the timm package and not an address of its own: those are written hf-hub:NAME and local-dir:FOLDER
-    "timm_model_name": _or_none(_word(r"[A-Za-z0-9_.]{1,100}")),
-    "timm_model_pretrained": _flag,
-    "timm_pool": _one_of("", "avg", "abs_attn", "rot_attn", "token", "map"),
-    "timm_proj": _or_none(_one_of("", "linear", "mlp", "none")),
-    "timm_proj_bias": _flag,
-    "timm_drop": _number(0, 1),
-    "timm_drop_path": _or_none(_number(0, 1)),
+    "timm_model_name": or_none(word(r"[A-Za-z0-9_.]{1,100}")),
+    "timm_model_pretrained": flag,
+    "timm_pool": one_of("", "avg", "abs_attn", "rot_attn", "token", "map"),
+    "timm_proj": or_none(one_of("", "linear", "mlp", "none")),
+    "timm_proj_bias": flag,
+    "timm_drop": number(0, 1),
+    "timm_drop_path": or_none(number(0, 1)),
 }
-_TEXT: dict[str, _Rule] = {
-    "context_length": _whole(1, 65_536),
-    "vocab_size": _whole(1, 2_000_000),
-    "hf_tokenizer_name": _or_none(_word(r"[A-Za-z0-9_./-]{0,200}")),
-    "tokenizer_mode": _or_none(_one_of("", "clips")),
-    "tokenizer_kwargs": _or_none(
-        _mapping({"clean": _one_of("lower", "whitespace", "canonicalize"), "strip_sep_token": _flag})
+_TEXT: dict[str, Rule] = {
+    "context_length": whole(1, 65_536),
+    "vocab_size": whole(1, 2_000_000),
+    "hf_tokenizer_name": or_none(word(r"[A-Za-z0-9_./-]{0,200}")),
+    "tokenizer_mode": or_none(one_of("", "clips")),
+    "tokenizer_kwargs": or_none(
+        mapping({"clean": one_of("lower", "whitespace", "canonicalize"), "strip_sep_token": flag})
     ),
     "width": _WIDTH,
     "heads": _WIDTH,
     "layers": _LAYERS,
-    "mlp_ratio": _number(0.1, 64),
-    "ls_init_value": _or_none(_number(0, 100)),
-    "embed_cls": _flag,
-    "pad_id": _whole(0, 2_000_000),
-    "eos_id": _whole(0, 2_000_000),
-    "no_causal_mask": _flag,
-    "final_ln_after_pool": _flag,
-    "pool_type": _one_of("argmax", "eos", "first", "last", "none"),
-    "proj_bias": _flag,
-    "proj_type": _one_of("linear", "none"),
-    "output_tokens": _flag,
+    "mlp_ratio": number(0.1, 64),
+    "ls_init_value": or_none(number(0, 100)),
+    "embed_cls": flag,
+    "pad_id": whole(0, 2_000_000),
+    "eos_id": whole(0, 2_000_000),
+    "no_causal_mask": flag,
+    "final_ln_after_pool": flag,
+    "pool_type": one_of("argmax", "eos", "first", "last", "none"),
+    "proj_bias": flag,
+    "proj_type": one_of("linear", "none"),
+    "output_tokens": flag,
     "act_kwargs": _ACTIVATION,
     "norm_kwargs": _NORM,
     **_ATTENTION,
 }
-_MULTIMODAL: dict[str, _Rule] = {**_TEXT, "dim_head": _WIDTH, "n_queries": _WIDTH, "attn_pooler_heads": _WIDTH}
-_MODEL: dict[str, _Rule] = {
+_MULTIMODAL: dict[str, Rule] = {**_TEXT, "dim_head": _WIDTH, "n_queries": _WIDTH, "attn_pooler_heads": _WIDTH}
+_MODEL: dict[str, Rule] = {
     "embed_dim": _WIDTH,
-    "quick_gelu": _flag,
-    "custom_text": _flag,
-    "init_logit_scale": _number(-100, 100),
-    "init_logit_bias": _or_none(_number(-1000, 1000)),
-    "nonscalar_logit_scale": _flag,
+    "quick_gelu": flag,
+    "custom_text": flag,
+    "init_logit_scale": number(-100, 100),
+    "init_logit_bias": or_none(number(-1000, 1000)),
+    "nonscalar_logit_scale": flag,
 }
 _BLOCKS = {"vision_cfg": _VISION, "text_cfg": _TEXT, "multimodal_cfg": _MULTIMODAL}
-_PREPROCESS: dict[str, _Rule] = {
-    "size": _any_of(_SIDE, _several(_SIDE, 2)),
-    "mode": _one_of("RGB"),
-    "mean": _any_of(_number(-10, 10), _several(_number(-10, 10), 3)),
-    "std": _any_of(_number(1e-6, 100), _several(_number(1e-6, 100), 3)),
-    "interpolation": _one_of("bicubic", "bilinear", "random"),
-    "resize_mode": _one_of("shortest", "longest", "squash"),
-    "fill_color": _whole(0, 255),
+_PREPROCESS: dict[str, Rule] = {
+    "size": any_of(_SIDE, several(_SIDE, 2)),
+    "mode": one_of("RGB"),
+    "mean": any_of(number(-10, 10), several(number(-10, 10), 3)),
+    "std": any_of(number(1e-6, 100), several(number(1e-6, 100), 3)),
+    "interpolation": one_of("bicubic", "bilinear", "random"),
+    "resize_mode": one_of("shortest", "longest", "squash"),
+    "fill_color": whole(0, 255),
 }
 
 
@@ -162,23 +131,14 @@ class FolderConfig:
 
     def _parsed(self) -> dict[str, Any]:
         try:
-            with self._path.open("rb") as file:
-                data = file.read(_MAX_CONFIG_BYTES + 1)
+            parsed = read_mapping(self._path, "an open_clip model config")
         except FileNotFoundError:
             raise ClassifierError(
-                f"{self._folder}: not a folder in open_clip's own format: {CONFIG_NAME} is missing. For a transformers checkpoint, "
-                "convert it first, or name an architecture and a pretrained tag"
+                f"{self._folder}: neither a folder in open_clip's own format ({CONFIG_NAME} is missing) nor one of transformers' "
+                "(config.json). Name a folder of one of the two, or an architecture and a pretrained tag"
             ) from None
-        except OSError as error:
-            raise ClassifierError(f"{self._path}: cannot be read: {error.strerror}") from None
-        try:
-            if len(data) > _MAX_CONFIG_BYTES:
-                raise ValueError(f"it is larger than {_MAX_CONFIG_BYTES:,} bytes")
-            parsed = read_json(data)
-            if not isinstance(parsed, dict) or not isinstance(parsed.get("model_cfg"), dict):
-                raise ValueError("model_cfg is no mapping")
-        except (ValueError, RecursionError) as error:
-            raise ClassifierError(f"{self._path}: not an open_clip model config: {error}") from None
+        if not isinstance(parsed.get("model_cfg"), dict):
+            raise ClassifierError(f"{self._path}: not an open_clip model config: model_cfg is no mapping")
         return parsed
 
     def _checked(self, parsed: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -194,20 +154,8 @@ class FolderConfig:
         self._hold(preprocess, _PREPROCESS, "preprocess_cfg")
         return copy.deepcopy({**model, **blocks}), copy.deepcopy(preprocess)
 
-    def _hold(self, block: Any, rules: Mapping[str, _Rule], where: str) -> None:
-        if not isinstance(block, dict):
-            raise ClassifierError(f"{self._path}: {where} is no mapping")
-        for key, value in block.items():
-            shown = json.dumps(value)[:80]
-            if key not in rules:
-                raise ClassifierError(
-                    f"{self._path}: {where}.{key[:80]} is not passed on to open_clip (its value: {shown}): a model folder says what the "
-                    "network is and no more. Remove the key, or use an architecture of open_clip by its name"
-                )
-            if not rules[key](value):
-                raise ClassifierError(
-                    f"{self._path}: {where}.{key} is {shown}, which is not a value of an open_clip model"
-                )
+    def _hold(self, block: Any, rules: Mapping[str, Rule], where: str) -> None:
+        hold(self._path, where, block, rules, passed_to="open_clip")
 
     def check_size(self, weights: Path) -> None:
         """Raise ClassifierError where the config describes far more weights than the file holds, before they are allocated."""
@@ -249,18 +197,10 @@ class FolderConfig:
     @property
     def tokenizer_files(self) -> list[Path]:
         """Files of the folder that its tokenizer is read from; none where it is CLIP's own."""
-        if not self.model["text_cfg"].get("hf_tokenizer_name"):
-            return []
-        return [self._folder / name for name in _TOKENIZER_FILES if (self._folder / name).is_file()]
+        return tokenizers.files_of(self._folder) if self.model["text_cfg"].get("hf_tokenizer_name") else []
 
     def tokenizer(self) -> Any:
-        """The tokenizer: CLIP's own, or one of the folder's files. No code of the folder is run.
-
-        Raises
-        ------
-        ClassifierError
-            Its files are missing, damaged, or ask for code.
-        """
+        """The tokenizer: CLIP's own, or one of the folder's files. Raises ClassifierError where those cannot be used."""
         import open_clip
 
         text = self.model["text_cfg"]
@@ -269,34 +209,4 @@ class FolderConfig:
         if not text.get("hf_tokenizer_name"):
             options.pop("strip_sep_token", None)
             return open_clip.SimpleTokenizer(context_length=length, **options)
-        self._check_tokenizer_config()
-        try:
-            return open_clip.tokenizer.HFTokenizer(
-                str(self._folder),
-                context_length=length,
-                tokenizer_mode=text.get("tokenizer_mode"),
-                trust_remote_code=False,
-                local_files_only=True,
-                **options,
-            )
-        except Exception as error:
-            raise ClassifierError(
-                f"{self._folder}: its tokenizer cannot be loaded: {type(error).__name__}: {' '.join(str(error).split())[:400]}"
-            ) from None
-
-    def _check_tokenizer_config(self) -> None:
-        for name in ("tokenizer_config.json", "config.json"):
-            path = self._folder / name
-            if not path.is_file():
-                continue
-            try:
-                parsed = read_json(path.read_bytes())
-            except (OSError, ValueError, RecursionError) as error:
-                raise ClassifierError(f"{path}: cannot be read: {error}") from None
-            if not isinstance(parsed, dict):
-                raise ClassifierError(f"{path}: is no mapping")
-            for key in ("auto_map", "trust_remote_code"):
-                if key in parsed:
-                    raise ClassifierError(
-                        f"{path}: {key} asks for code of the model folder to be run, which is never done"
-                    )
+        return tokenizers.load(self._folder, context_length=length, mode=text.get("tokenizer_mode"), options=options)

@@ -9,23 +9,21 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from allfour import resources
 from allfour.errors import ClassifierError
+from allfour.models.classifiers._clip import hub, transformers_folder
+from allfour.models.classifiers._clip.hub import OFFLINE_ALTERNATIVE, ToBeDownloadedError
+from allfour.models.classifiers._clip.transformers_folder import TransformersFolder
 from allfour.models.classifiers.clip_config import CONFIG_NAME, FolderConfig
 from allfour.models.files import FileStamp
 
-_WEIGHT_NAMES = ("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors", "model.safetensors")
-_HUB_PROBE_SECONDS = 5.0
+__all__ = ["ClipWeights", "ToBeDownloadedError", "resolve"]
 
-OFFLINE_ALTERNATIVE = (
-    "Without any weights: `--set classifier.backend=face --set attributes.file=configs/attributes/face.yaml` (or "
-    "CONFIG=configs/rescore-face.yaml) scores photographs offline, with weights that ship in a package"
-)
+_WEIGHT_NAMES = hub.OPEN_CLIP_WEIGHTS
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +39,7 @@ class ClipWeights:
     """The pretrained tag, where the weights were named by one."""
     overrides: dict[str, Any]
     """Preprocessing and activation that belong to the tag, as keyword arguments of the factory."""
-    config: FolderConfig | None = None
+    config: FolderConfig | TransformersFolder | None = None
     """The checked model config, where the weights are those of a folder."""
     stamp: FileStamp = field(init=False, compare=False)
     """The file as it was when it was found."""
@@ -71,20 +69,12 @@ class ClipWeights:
         return digest.hexdigest()
 
 
-class ToBeDownloadedError(ClassifierError):
-    """The weights of a tag are not on this machine, and the model hub answers: whoever may download gets them there."""
-
-    def __init__(self, message: str, *, command: str) -> None:
-        super().__init__(message)
-        self.command = command
-        """What downloads them beforehand, for a shell."""
-
-
 def resolve(*, model: str | None, pretrained: str | None, tag: str | None = None, download: bool = True) -> ClipWeights:
     """Locate the weights of `model` / `pretrained`.
 
-    `pretrained` is a folder in open_clip's own format (also written `local-dir:FOLDER`), a .safetensors file, or a pretrained tag
-    of open_clip. A relative path is looked for here, then among the packaged resources.
+    `pretrained` is a folder in open_clip's own format or in transformers' (also written `local-dir:FOLDER`), a .safetensors file, an
+    id of the model hub (`hf-hub:OWNER/NAME`, which may stand in `model` too, as open_clip has it), or a pretrained tag of open_clip.
+    A relative path is looked for here, then among the packaged resources.
 
     Parameters
     ----------
@@ -100,11 +90,16 @@ def resolve(*, model: str | None, pretrained: str | None, tag: str | None = None
     ClassifierError
         Nothing is named, the path or the tag does not exist, or the tag's weights are neither cached nor to be downloaded.
     """
+    of_hub = {
+        key: name for key, name in (("model", model), ("pretrained", pretrained)) if (name or "").startswith(hub.PREFIX)
+    }
+    if of_hub:
+        return _from_hub(of_hub, tag, download=download)
     if not pretrained:
         raise ClassifierError(
             "classifier.pretrained is not set: it names the weights. Give a folder in open_clip's own format "
-            f"({CONFIG_NAME} and {_WEIGHT_NAMES[0]}), as in `--set classifier.pretrained=FOLDER`, or a pretrained tag, as in "
-            f"`--set classifier.model=ViT-L-14 --set classifier.pretrained=openai`. {OFFLINE_ALTERNATIVE}"
+            f"({CONFIG_NAME} and {_WEIGHT_NAMES[0]}) or in transformers', as in `--set classifier.pretrained=FOLDER`, or a pretrained "
+            f"tag, as in `--set classifier.model=ViT-L-14 --set classifier.pretrained=openai`. {OFFLINE_ALTERNATIVE}"
         )
     text = pretrained.removeprefix("local-dir:")
     path = Path(text).expanduser()
@@ -127,21 +122,38 @@ def resolve(*, model: str | None, pretrained: str | None, tag: str | None = None
     return _from_tag(model, pretrained, download=download)
 
 
-def _from_folder(folder: Path) -> ClipWeights:
-    config = FolderConfig(folder)
-    for name in _WEIGHT_NAMES:
+def _from_hub(named: dict[str, str], tag: str | None, *, download: bool) -> ClipWeights:
+    key, name = next(iter(named.items()))
+    if tag is not None or len(set(named.values())) > 1:
+        raise ClassifierError(
+            f"classifier.{key}: {name[:100]} names a whole model: leave classifier.tag and a second id out"
+        )
+    folder = hub.folder_of(name, key=f"classifier.{key}", download=download)
+    return _from_folder(folder, architecture=name.removeprefix(hub.PREFIX))
+
+
+def _from_folder(folder: Path, *, architecture: str | None = None) -> ClipWeights:
+    names: tuple[str, ...] = _WEIGHT_NAMES
+    config_name = CONFIG_NAME
+    config: FolderConfig | TransformersFolder
+    if not (folder / CONFIG_NAME).exists() and transformers_folder.is_transformers(folder):
+        config = TransformersFolder(folder)
+        names, config_name = (transformers_folder.WEIGHTS_NAME,), transformers_folder.CONFIG_NAME
+    else:
+        config = FolderConfig(folder)
+    for name in names:
         if (folder / name).is_file():
             return ClipWeights(
                 name=f"local-dir:{folder}",
-                architecture=folder.name,
+                architecture=architecture or folder.name,
                 weights=folder / name,
                 tag=None,
                 overrides={},
                 config=config,
             )
     raise ClassifierError(
-        f"{folder}: holds {CONFIG_NAME} but no weights ({', '.join(_WEIGHT_NAMES)}); random weights are refused, since their scores "
-        "would look like any others"
+        f"{folder}: holds {config_name} but no weights ({', '.join(names)}); random weights are refused, since their scores would look "
+        "like any others"
     )
 
 
@@ -251,7 +263,11 @@ def _cached(config: dict[str, Any]) -> Path | None:
 
 def _download(name: str, tag: str, config: dict[str, Any], *, allowed: bool) -> Path:
     repository, names = _hub_location(config)
-    problem = _hub_problem() if repository else "its weights are published only as a pickled file, which is not read"
+    problem = (
+        hub.problem_of_the_hub()
+        if repository
+        else "its weights are published only as a pickled file, which is not read"
+    )
     command = f"python -c \"import open_clip; open_clip.create_model('{name}', pretrained='{tag}')\""
     if problem is None and not allowed:
         raise ToBeDownloadedError(
@@ -272,17 +288,3 @@ def _download(name: str, tag: str, config: dict[str, Any], *, allowed: bool) -> 
         "~/.cache/huggingface) here; or (2) put the model in a folder in open_clip's own format and run with  "
         f"--set classifier.pretrained=FOLDER . {OFFLINE_ALTERNATIVE}"
     )
-
-
-def _hub_problem() -> str | None:
-    """Why the model hub cannot be reached, found out in seconds; None where it answers."""
-    import httpx
-    from huggingface_hub import constants
-
-    if constants.HF_HUB_OFFLINE or os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}:
-        return "HF_HUB_OFFLINE is set"
-    try:
-        httpx.head(constants.ENDPOINT, timeout=_HUB_PROBE_SECONDS, follow_redirects=True)
-    except httpx.HTTPError as error:
-        return f"the model hub does not answer ({type(error).__name__})"
-    return None

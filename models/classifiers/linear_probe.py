@@ -21,7 +21,7 @@ from allfour.errors import ClassifierError
 from allfour.models.attributes import PRESENCE, AttributeSet
 from allfour.models.classifiers import clip_weights
 from allfour.models.classifiers.base import FloatArray, HalfArray
-from allfour.models.classifiers.clip import ClipEncoder, OverClip, zero_shot_probabilities
+from allfour.models.classifiers.clip import ClipEncoder, OverClip
 from allfour.models.detectors.base import PeopleFinder
 
 FORMAT = "allfour-linear-probe-1"
@@ -99,12 +99,16 @@ class Probe:
                     f"classifier.probe: it was fitted for the {name} labels {', '.join(labels)}; the attribute set has "
                     f"{', '.join(attributes.labels(name))}"
                 )
-        fitted_on = self.encoder.get("weights_sha256")
-        if fitted_on != encoder["weights_sha256"]:
+        # by what the tensors hold where both say it: the same weights may lie in another file
+        key = next(
+            (k for k in ("tensors_sha256", "weights_sha256") if k in self.encoder and k in encoder), "weights_sha256"
+        )
+        fitted_on = self.encoder.get(key)
+        if fitted_on != encoder[key]:
             raise ClassifierError(
                 f"classifier.probe: it was fitted on embeddings of {self.encoder.get('architecture')} with other weights "
                 f"({str(fitted_on)[:12]}) than {encoder['architecture']} "
-                f"({encoder['weights_sha256'][:12]}): fit it again with this config"
+                f"({encoder[key][:12]}): fit it again with this config"
             )
 
     def sha256(self) -> str:
@@ -163,7 +167,7 @@ class LinearProbeClassifier(OverClip):
         }
 
     def probabilities(self, embeddings: FloatArray | HalfArray) -> dict[str, FloatArray]:
-        result = zero_shot_probabilities(embeddings, self._text, logit_scale=self._encoder.logit_scale)
+        result = self._encoder.probabilities(embeddings, self._text, gates=(PRESENCE,))
         for name in self._probe.labels:
             if name != PRESENCE and name in self._attributes.attributes:
                 result[name] = self._probe.table(name, self._attributes.labels(name), embeddings)

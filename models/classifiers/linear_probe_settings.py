@@ -43,5 +43,11 @@ class LinearProbeConfig(OverClipConfig):
 
         probe = Probe.load(Path(on_disk(self.probe)))
         weights = self._weights()
-        probe.check(attributes, {"architecture": weights.architecture, "weights_sha256": weights.sha256()})
+        sha256 = weights.sha256()
+        if probe.encoder.get("weights_sha256") == sha256 or "tensors_sha256" not in probe.encoder:
+            probe.check(attributes, {"architecture": weights.architecture, "weights_sha256": sha256})
+        else:  # the same weights in another file, or others: only the tensors tell
+            from allfour.models.classifiers.clip import ClipEncoder
+
+            probe.check(attributes, ClipEncoder(weights=weights, device=self.device, dtype=self.dtype).identity)
         return f"{weights.architecture}, weights {weights.weights}; probe of {', '.join(probe.labels)}"

@@ -18,6 +18,7 @@ from allfour.pipeline.analyses.base import KeptAnalysis, basis
 from allfour.pipeline.config import RunConfig, recorded_config, validate
 from allfour.pipeline.run.columns import AMBIGUOUS, MIXED, NO_PERSON, UNREADABLE
 from allfour.pipeline.run.folder import RunFolder, fingerprint
+from allfour.pipeline.run.identities import reading
 from allfour.pipeline.run.metrics import SecondOpinion
 from allfour.pipeline.run.tables import add_views, connect
 from allfour.pipeline.statistics.clustered_agreement import clustered_agreement
@@ -97,12 +98,16 @@ def _loaded(run: RunFolder) -> tuple[RunConfig, AttributeSet]:
 
 def _encoder(header: Mapping[str, Any]) -> str | None:
     encoder = (header.get("classifier") or {}).get("encoder")
-    return encoder.get("weights_sha256") if isinstance(encoder, Mapping) else None
+    return encoder.get("tensors_sha256", encoder.get("weights_sha256")) if isinstance(encoder, Mapping) else None
+
+
+def _reading(run: RunFolder) -> dict[str, Any]:
+    return reading(run.header().get("classifier") or {})
 
 
 def _check(run: RunFolder, other: RunFolder, attributes: AttributeSet, others: AttributeSet) -> None:
     name = attributes.headline
-    if run.path.resolve() == other.path.resolve() or run.header().get("classifier") == other.header().get("classifier"):
+    if run.path.resolve() == other.path.resolve() or _reading(run) == _reading(other):
         raise ConfigError(
             f"{other.path} was read by the same classifier in the same words, which is no second opinion. Take another: "
             f"allfour rescore {run.path} --config configs/rescore-face.yaml --run NEW"

@@ -16,8 +16,44 @@ def flat(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]
             yield name, inner
 
 
+_CONTENT = "tensors_sha256"
+_SOURCE = frozenset({"architecture", "pretrained", "weights_sha256"})
+"""What an encoder's identity says of where its weights came from: by which name, and in which file."""
+
+
+def reading(identity: Mapping[str, Any]) -> dict[str, Any]:
+    """What of an identity decides how an image is read: where it says what the weights are, not from which file they were loaded.
+
+    One set of weights by tag, from a file and from a folder of either format has one reading.
+    """
+    left_out = _SOURCE if _CONTENT in identity else frozenset()
+    return {
+        key: reading(value) if isinstance(value, Mapping) else value
+        for key, value in identity.items()
+        if key not in left_out
+    }
+
+
 def differing(one: Mapping[str, Any], two: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
-    """Leaves that are not the same in both, in the order of the first and then the second; None where one lacks it."""
-    first, second = dict(flat(one)), dict(flat(two))
+    """Leaves that are not the same in both, in the order of the first and then the second; None where one lacks it.
+
+    Where the weights are the same, the files that they were loaded from may differ.
+    """
+    first, second = _comparable(dict(flat(one)), dict(flat(two)))
     keys = dict.fromkeys([*first, *second])
     return [(key, first.get(key), second.get(key)) for key in keys if first.get(key) != second.get(key)]
+
+
+def _comparable(*flats: dict[str, Any]) -> list[dict[str, Any]]:
+    """Without the leaves that say less than others: of the source where the content is the same, of the content where one lacks it."""
+    result = []
+    for leaves in flats:
+        kept = {}
+        for name, value in leaves.items():
+            block, _, key = name.rpartition(".")
+            found = {other.get(f"{block}.{_CONTENT}" if block else _CONTENT) for other in flats}
+            same = len(found) == 1 and None not in found
+            if not (key in _SOURCE and same) and not (key == _CONTENT and None in found):
+                kept[name] = value
+        result.append(kept)
+    return result

@@ -45,6 +45,7 @@ from allfour.pipeline.run.columns import (
     embeddings_schema,
 )
 from allfour.pipeline.run.folder import fingerprint
+from allfour.pipeline.run.identities import reading
 from allfour.pipeline.scoring.parts import ShardTables
 from allfour.pipeline.scoring.people import People, belong, people_table, prepare, reading_scores
 from allfour.pipeline.scoring.persons import person_rows, plain_row
@@ -61,7 +62,7 @@ def scoring_fingerprint(classifier: Classifier, config: ScoringConfig) -> str:
     """What a part depends on besides its images."""
     return fingerprint(
         SCORING_VERSION,
-        classifier.identity(),
+        reading(classifier.identity()),
         classifier.attributes.model_dump(mode="json"),
         {"max_pixels": config.max_pixels},
     )
@@ -71,7 +72,7 @@ def encoding_fingerprint(classifier: Classifier, config: ScoringConfig) -> str |
     """What a part's images and embeddings depend on besides the input: not the wording. None where there are no embeddings."""
     if not isinstance(classifier, EmbeddingClassifier):
         return None
-    return fingerprint(SCORING_VERSION, classifier.encoder_identity(), {"max_pixels": config.max_pixels})
+    return fingerprint(SCORING_VERSION, reading(classifier.encoder_identity()), {"max_pixels": config.max_pixels})
 
 
 def asked_of(classifier: Classifier) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ from allfour.models.classifiers.base import HalfArray
 from allfour.pipeline.config import RunConfig
 from allfour.pipeline.run.columns import people_schema
 from allfour.pipeline.run.folder import RunFolder, RunFolderBusyError, fingerprint
+from allfour.pipeline.run.identities import differing, reading
 from allfour.pipeline.scoring.parts import PartStore, read_embeddings
 from allfour.pipeline.scoring.people import People, belong
 from allfour.pipeline.scoring.score_tables import readable_rows
@@ -76,7 +77,7 @@ def stored_parts(
         They are not all there, or not all of this encoder.
     """
     store = PartStore(run, scoring_fingerprint="")
-    expected = fingerprint(SCORING_VERSION, encoder, {"max_pixels": config.scoring.max_pixels})
+    expected = fingerprint(SCORING_VERSION, reading(encoder), {"max_pixels": config.scoring.max_pixels})
     parts = []
     for path in run.parts_folder.glob("part-*.json"):
         if path.name.endswith(".attempts.json"):
@@ -105,9 +106,11 @@ def check_same_encoder(run: RunFolder, stored: Mapping[str, Any], present: Mappi
         Names what differs.
     """
     one, other = (json.loads(json.dumps(dict(identity), default=list)) for identity in (stored, present))
-    differs = [key for key in sorted({*one, *other} - {"dtype", "people"}) if one.get(key) != other.get(key)]
+    differs = [
+        found for found in sorted(differing(one, other)) if found[0].partition(".")[0] not in ("dtype", "people")
+    ]
     if differs:
-        said = "; ".join(f"{key}: {str(one.get(key))[:64]} there, {str(other.get(key))[:64]} here" for key in differs)
+        said = "; ".join(f"{key}: {str(there)[:64]} there, {str(here)[:64]} here" for key, there, here in differs)
         raise ConfigError(
             f"{run.path}: its embeddings are of another encoder than the config's ({said}). Name the weights that made them with "
             "`--set classifier.pretrained=...`, or score the images again with `allfour rescore`"

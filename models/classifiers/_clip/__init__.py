@@ -1,0 +1,1 @@
+"""What the classifiers over a CLIP are made of: configs of model folders held to known keys, and the two formats that folders have."""

@@ -1,0 +1,87 @@
+"""Rules that the config of a model folder is held to: every key is known, and every value is of its kind and within bounds."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from allfour.border import read_json
+from allfour.errors import ClassifierError
+
+_MAX_CONFIG_BYTES = 1_000_000
+
+Rule = Callable[[Any], bool]
+
+
+def whole(low: int, high: int) -> Rule:
+    return lambda value: isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
+
+
+def number(low: float, high: float) -> Rule:
+    return lambda value: isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high
+
+
+def one_of(*words: str) -> Rule:
+    return lambda value: isinstance(value, str) and value in words
+
+
+def word(pattern: str) -> Rule:
+    return lambda value: isinstance(value, str) and re.fullmatch(pattern, value) is not None
+
+
+def flag(value: Any) -> bool:
+    return isinstance(value, bool)
+
+
+def or_none(rule: Rule) -> Rule:
+    return lambda value: value is None or rule(value)
+
+
+def several(rule: Rule, *lengths: int) -> Rule:
+    return lambda value: isinstance(value, list) and len(value) in lengths and all(map(rule, value))
+
+
+def any_of(*rules: Rule) -> Rule:
+    return lambda value: any(rule(value) for rule in rules)
+
+
+def mapping(keys: Mapping[str, Rule]) -> Rule:
+    return lambda value: isinstance(value, dict) and all(key in keys and keys[key](value[key]) for key in value)
+
+
+def read_mapping(path: Path, what: str) -> dict[str, Any]:
+    """A JSON file of a model folder. Raises ClassifierError where it is not there, or is no mapping; FileNotFoundError is the caller's."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(_MAX_CONFIG_BYTES + 1)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise ClassifierError(f"{path}: cannot be read: {error.strerror}") from None
+    try:
+        if len(data) > _MAX_CONFIG_BYTES:
+            raise ValueError(f"it is larger than {_MAX_CONFIG_BYTES:,} bytes")
+        parsed = read_json(data)
+        if not isinstance(parsed, dict):
+            raise ValueError("it is no mapping")
+    except (ValueError, RecursionError) as error:
+        raise ClassifierError(f"{path}: not {what}: {error}") from None
+    return parsed
+
+
+def hold(path: Path, where: str, block: Any, rules: Mapping[str, Rule], *, passed_to: str) -> None:
+    """Raise ClassifierError, naming the key, where a block has one that is not listed or a value that its rule refuses."""
+    if not isinstance(block, dict):
+        raise ClassifierError(f"{path}: {where or 'it'} is no mapping")
+    for key, value in block.items():
+        shown, name = json.dumps(value)[:80], f"{where}.{key[:80]}" if where else key[:80]
+        if key not in rules:
+            raise ClassifierError(
+                f"{path}: {name} is not passed on to {passed_to} (its value: {shown}): a model folder says what the network is and no "
+                "more. Remove the key, or use an architecture of open_clip by its name"
+            )
+        if not rules[key](value):
+            raise ClassifierError(f"{path}: {name} is {shown}, which is not a value of a model of {passed_to}")
