@@ -56,6 +56,7 @@ CLASSIFIERS = Kind(
         {
             "clip": "classifiers.clip_settings:ClipConfig",
             "face": "classifiers.face:FaceConfig",
+            "judge": "classifiers.judge:JudgeConfig",
             "linear-probe": "classifiers.linear_probe_settings:LinearProbeConfig",
             "recorded": "classifiers.recorded:RecordedConfig",
         }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from typing import TypeVar
 
 from allfour.models._hosted.asking import Asker, CallResult, Group
@@ -37,7 +37,7 @@ def dispatch(
     ledger: Ledger,
     stop: threading.Event,
     settings: Connection,
-) -> Iterator[R]:
+) -> Generator[R]:
     """Outcomes in the order in which they come.
 
     Parameters

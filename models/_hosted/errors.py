@@ -50,6 +50,10 @@ class Verdict:
     code: str
     request_id: str | None = None
     model_missing: bool = False
+    status: int = 0
+    """Of HTTP."""
+    param: str | None = None
+    """The field of the request that the server names."""
 
 
 class BadAnswerError(Exception):
@@ -136,7 +140,7 @@ def verdict_of(
     request_id = scrub(raw_id, limit=120) if raw_id else None
 
     def verdict(kind: VerdictKind, message: str, *, model_missing: bool = False) -> Verdict:
-        return Verdict(kind, message, shown_code, request_id, model_missing)
+        return Verdict(kind, message, shown_code, request_id, model_missing, status, error.param)
 
     codes = {normal(error.code), normal(error.kind)}
     if found := moderation_code(status, (error.code, error.kind), error.message, parsed_or_none(body)):

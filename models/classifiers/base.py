@@ -1,17 +1,18 @@
 """The classifier protocols: images in, probabilities per attribute and label out.
 
-Three kinds. An `EmbeddingClassifier` is an image encoder and a head, kept apart so that stored embeddings can be relabelled with
-new wording at almost no cost. A `PersonClassifier` looks for people itself and describes each. `RecordedPeople` are known
-beforehand. None takes decisions: margins and the presence gate are applied by the pipeline, in one place for all.
+Four kinds. An `EmbeddingClassifier` is an image encoder and a head, kept apart so that stored embeddings can be relabelled with
+new wording at almost no cost. A `PersonClassifier` looks for people itself and describes each. `AskedPeople` has
+somebody else look. `RecordedPeople` are known beforehand. None takes decisions: margins and the presence gate are applied by the pipeline, in one place for all.
 
 What a classifier may do besides stands in protocols of its own; one that lacks it is served by the default that each names.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, Self, runtime_checkable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -147,6 +148,59 @@ class PersonClassifier(Classifier, Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Unread:
+    """Why an image has no reading."""
+
+    reason: str
+    again: bool = False
+    """Whether the same command, repeated, is to ask once more."""
+
+
+Reading = Sequence[PersonScores] | Unread
+
+
+@runtime_checkable
+class AskedPeople(Classifier, Protocol):
+    """Has somebody else, over a network, say who is in an image; several are asked about at once."""
+
+    def prepare(self, image: Image.Image) -> bytes:
+        """An RGB image as it is sent. Runs in decoding workers."""
+        ...
+
+    def read(self, images: Iterator[tuple[str, bytes]]) -> Generator[tuple[str, Reading]]:
+        """What is said of each image, in the order in which answers come.
+
+        Parameters
+        ----------
+        images
+            sha256 of each image's bytes, none twice, and what `prepare` made of it. Taken one by one as there is room.
+
+        Raises
+        ------
+        ClassifierError
+            No further question makes sense. Answers that came are kept, and are used when the command is repeated.
+        """
+        ...
+
+
+@runtime_checkable
+class KeepsAccounts(Protocol):
+    """A classifier that costs money or time elsewhere, and keeps what it got for it. Default: nothing is kept."""
+
+    def keep_accounts(self, path: Path) -> None:
+        """Keep accounts and answers in this file from now on."""
+        ...
+
+    def estimate(self, images: int) -> str:
+        """What reading so many images would cost, in a sentence."""
+        ...
+
+    def account(self) -> dict[str, Any]:
+        """Totals of what was asked and spent, JSON-serialisable."""
+        ...
+
+
 @runtime_checkable
 class RecordedPeople(Classifier, Protocol):
     """Knows who is in an image by its name, without looking at it."""
@@ -171,6 +225,9 @@ class RecordedPeople(Classifier, Protocol):
 class ClassifierSettings(BackendSettings):
     """The block `classifier`. A backend's own settings are a subclass of this one, with the field `backend: Literal["NAME"]` and what
     `build` hands to its class."""
+
+    hosted: ClassVar[bool] = False
+    """Asked over a network, by one process alone: `--rank` and `--engine ray` are refused."""
 
     backend: str
 

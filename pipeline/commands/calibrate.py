@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from allfour.errors import ConfigError
-from allfour.models.classifiers.base import EmbeddingClassifier
+from allfour.models.classifiers.base import EmbeddingClassifier, KeepsAccounts
 from allfour.pipeline.analyses.calibration import calibrate
 from allfour.pipeline.analyses.labelled_images import open_labelled
 from allfour.pipeline.analyses.probe_fitting import fit_probe
@@ -43,6 +43,9 @@ def run_calibration(
     classifier = build.build_classifier(config, attributes)
     if probe_path is not None and not isinstance(classifier, EmbeddingClassifier):
         raise ConfigError("--fit-probe needs a classifier with embeddings (classifier.backend=clip)")
+    if isinstance(classifier, KeepsAccounts):
+        classifier.keep_accounts(out.with_name(f"{out.name}.answers.sqlite"))
+        reporter.note(classifier.estimate(len(labelled.images)))
     with reporter.task("scoring", len(labelled.images)) as task:
         tables = score_shard(labelled.items(), classifier=classifier, config=config.scoring, advance=task.advance)
     result = calibrate(labelled, tables, classifier, confidence=config.statistics.confidence)

@@ -15,6 +15,7 @@ from allfour.pipeline.config import load_reference, load_word_lists
 from allfour.pipeline.metrics.calibration import Calibration, run_calibration_of
 from allfour.pipeline.metrics.compute import METRICS_VERSION, compute_metrics
 from allfour.pipeline.metrics.headline import with_headline
+from allfour.pipeline.metrics.notes import asked_notes
 from allfour.pipeline.metrics.scenes import scene_notes, scenes_of_run
 from allfour.pipeline.metrics.tallies import copy_counts, sure_counts, tally
 from allfour.pipeline.metrics.withheld import withheld_of_run
@@ -100,7 +101,7 @@ def measure(job: Job) -> Metrics:
         labels=attributes.labels(attributes.headline),
         confidence=config.statistics.confidence,
     )
-    notes = [*([unfit] if unfit is not None else []), *scene_notes(scenes)]
+    notes = [*([unfit] if unfit is not None else []), *scene_notes(scenes), *asked_notes(header.get("asked"))]
     words = load_word_lists(config.rewriting.file)
     withheld = withheld_of_run(run, counted.prompts, words, confidence=config.statistics.confidence)
     metrics = with_analyses(

@@ -6,6 +6,7 @@ import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 
+from allfour.errors import ConfigError
 from allfour.pipeline.archives import open_source
 from allfour.pipeline.archives.base import ArchiveSource, HasDoubts
 from allfour.pipeline.archives.limited import LimitedSource
@@ -64,6 +65,8 @@ def rescore(
     limit
         Images of a first look; None: all.
     """
+    if engine_name != "local":
+        _check_not_hosted(config, f"--engine {engine_name}")
     job = Job.begin(config, run, reporter, calibration)
     check_apart(run, location)
     source = open_archive(location, config)
@@ -93,6 +96,7 @@ def rescore_rank(
     overwrite: bool = False,
 ) -> RunSummary | RankSummary:
     """One rank's share of `rescore`. The rank that finds every shard done ends the run; the others leave it to that one."""
+    _check_not_hosted(config, "--rank")
     job = Job.begin(config, run, reporter, calibration)
     check_apart(run, location)
     source = open_archive(location, config)
@@ -117,6 +121,14 @@ def rescore_rank(
         with contextlib.suppress(RunFolderBusyError):
             return rescore(config, location, run, reporter, calibration, overwrite=overwrite)
     return RankSummary(run=run.path, rank=rank, world_size=world_size, scored=scored, shards_left=left)
+
+
+def _check_not_hosted(config: RunConfig, option: str) -> None:
+    """Raise ConfigError where the classifier is asked over a network: many processes would pass its limits."""
+    if config.classifier.hosted:
+        raise ConfigError(
+            f"{option} is for classifiers on this machine: a hosted one is asked by one process, with classifier.concurrency"
+        )
 
 
 def open_archive(location: str, config: RunConfig) -> ArchiveSource:

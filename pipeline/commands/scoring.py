@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from functools import partial
 
-from allfour.models.classifiers.base import Classifier
+from allfour.models.classifiers.base import Classifier, KeepsAccounts
 from allfour.pipeline.archives.base import ArchiveSource, Shard
 from allfour.pipeline.commands import build
 from allfour.pipeline.commands.job import Job
@@ -15,6 +15,9 @@ from allfour.pipeline.run.folder import TABLE_STAGES, fingerprint
 from allfour.pipeline.scoring.engines import ScoringJob, engine
 from allfour.pipeline.scoring.engines.base import part_store
 from allfour.pipeline.scoring.parts import PartStore
+
+_REASONS = 20
+"""Different reasons why images have no reading that the header keeps."""
 
 
 def score(job: Job, source: ArchiveSource, *, own_images: bool, engine_name: str = "local") -> int:
@@ -37,6 +40,8 @@ def score(job: Job, source: ArchiveSource, *, own_images: bool, engine_name: str
             job.reporter.note("scores stand already: nothing to score")
             return 0
     classifier = build.build_classifier(config, job.attributes)
+    if isinstance(classifier, KeepsAccounts):
+        classifier.keep_accounts(run.answers_path)
     identity = dict(classifier.identity())
     store = part_store(run.path, classifier, config.scoring)
     stage = fingerprint([(s.id, store.wanted(s.fingerprint)) for s in shards])
@@ -45,9 +50,15 @@ def score(job: Job, source: ArchiveSource, *, own_images: bool, engine_name: str
         remember(run, classifier=state)
         job.reporter.note("scores stand already: nothing to score")
         return 0
-    run.forget_stages(*TABLE_STAGES, classifier=identity)
+    run.forget_stages(*TABLE_STAGES, classifier=identity, asked=None)
+    ids = [s.id for s in shards]
     scored = score_shards(job, source, shards, classifier=classifier, engine_name=engine_name)
-    listed, rows = store.merge([s.id for s in shards], images=not own_images)
+    if isinstance(classifier, KeepsAccounts):
+        unread = dict(store.reasons(ids).most_common(_REASONS))
+        run.update_header(asked={**classifier.account(), "unread": unread})
+    if not all(store.done(shard) for shard in shards):
+        stage = fingerprint(stage, "images to be asked about again")
+    listed, rows = store.merge(ids, images=not own_images)
     run.commit_stage(
         "scores",
         stage,
@@ -76,6 +87,8 @@ def score_shards(
         build=partial(build.build_classifier, job.config, job.attributes),
         actors=config.actors,
     )
+    if isinstance(classifier, KeepsAccounts) and total is not None and todo:
+        job.reporter.note(classifier.estimate(total))
     with job.reporter.task("scoring", total) as task:
         task.skip(sum(s.images or 0 for s in shards) - sum(s.images or 0 for s in todo))
         return engine(engine_name).score(work, todo, classifier=classifier, advance=task.advance)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from allfour.pipeline.run.metrics import Accounting, Summary
 from allfour.pipeline.run.record import Note
 from allfour.pipeline.words import quantity
@@ -89,6 +92,37 @@ def run_notes(summary: Summary, accounting: Accounting, *, listed: int) -> list[
                 text=(
                     f"The service rewrote the prompt of {quantity(revised, 'image')}, which {answer} its wording and not yours."
                 ),
+            )
+        )
+    return found
+
+
+_REASONS_TOLD = 5
+
+
+def asked_notes(asked: Mapping[str, Any] | None) -> list[Note]:
+    """Why images have no reading, where the classifier is asked over a network.
+
+    Parameters
+    ----------
+    asked
+        Of the run's header.
+    """
+    if not asked:
+        return []
+    found = []
+    if stopped := asked.get("stopped"):
+        found.append(
+            Note(code="asking_stopped", text=f"{stopped} The same command then asks about the images that are left.")
+        )
+    reasons = asked.get("unread") or {}
+    if reasons:
+        said = "; ".join(f"{reason} ({count:,})" for reason, count in list(reasons.items())[:_REASONS_TOLD])
+        more = f"; and {len(reasons) - _REASONS_TOLD} other reasons" if len(reasons) > _REASONS_TOLD else ""
+        found.append(
+            Note(
+                code="images_unread",
+                text=f"{quantity(sum(reasons.values()), 'image')} without a reading: {said}{more}.",
             )
         )
     return found

@@ -203,6 +203,7 @@ class RunFolder:
         self.images_folder = path / "images"
         self.journal_path = path / "outcomes.jsonl"
         self.ledger_path = path / "ledger.sqlite"
+        self.answers_path = path / "answers.sqlite"
         self.parts_folder = path / "parts"
         self.ranks_folder = path / "ranks"
         self.embeddings_folder = path / "embeddings"

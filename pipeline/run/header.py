@@ -43,6 +43,8 @@ class Header(Record):
     source: Any = None
     """Identity of the archive of images that existed."""
     classifier: Any = None
+    asked: dict[str, Any] | None = None
+    """What a classifier that is asked over a network was asked and what it cost, and why images have no reading."""
     relabelled_from: Any = None
     unchanged: dict[str, str | None] | None = None
     """States by which a backend is known again without being loaded: see `allfour.pipeline.commands.unchanged`."""

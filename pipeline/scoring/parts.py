@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +39,8 @@ class ShardTables:
     """embeddings_schema(D), where the classifier has embeddings."""
     people: pa.Table | None = None
     """people_schema(D), where it also looks for people."""
+    open: bool = False
+    """Whether the same command is to try some of its images once more: the part stands, and is not done."""
 
 
 _PART_NAME = re.compile(r"part-([^.]+)\.(?:json|images\.parquet|scores\.parquet|attempts\.json|people\.arrow|arrow)")
@@ -136,7 +139,8 @@ class PartStore:
         facts = {"images": tables.images.num_rows, "scores": tables.scores.num_rows} | (
             {"set_aside": True} if set_aside else {}
         )
-        write_json(manifest, {"fingerprint": self.wanted(shard.fingerprint), **known, **facts})
+        made_of = None if tables.open else self.wanted(shard.fingerprint)
+        write_json(manifest, {"fingerprint": made_of, **known, **facts})
 
     # --- attempts ----------------------------------------------------------------------------------------------------
 
@@ -162,6 +166,14 @@ class PartStore:
                 path.unlink(missing_ok=True)
             raise
         path.unlink(missing_ok=True)
+
+    def reasons(self, shard_ids: Iterable[str]) -> Counter[str]:
+        """Why images of these parts have no scores, and how many."""
+        found: Counter[str] = Counter()
+        for shard_id in shard_ids:
+            errors = pq.read_table(self.images_path(shard_id), columns=["error"])["error"]
+            found.update(reason for reason in errors.to_pylist() if reason is not None)
+        return found
 
     # --- the end -----------------------------------------------------------------------------------------------------
 

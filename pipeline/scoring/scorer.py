@@ -6,9 +6,10 @@ from the store (`allfour relabel`, or a part whose wording alone has changed) di
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -21,6 +22,7 @@ from PIL import Image
 
 from allfour.models.classifiers.base import (
     AheadEncoder,
+    AskedPeople,
     Classifier,
     EmbeddingClassifier,
     FloatArray,
@@ -28,7 +30,9 @@ from allfour.models.classifiers.base import (
     ParallelEncoder,
     PersonClassifier,
     PersonScores,
+    Reading,
     RecordedPeople,
+    Unread,
     people_of,
 )
 from allfour.models.detectors.base import Box
@@ -167,7 +171,7 @@ def score_shard(
             of_people = encoded[np.asarray(crops, dtype=np.int64)]
             people = People(people_table(embeddings, [row.boxes for row in read], of_people), of_people)
         return _embedded_tables(images_table(rows), embeddings, vectors, people, classifier)
-    if isinstance(classifier, PersonClassifier | RecordedPeople):
+    if isinstance(classifier, PersonClassifier | RecordedPeople | AskedPeople):
         return _score_persons(items, classifier, config, workers, advance)
     raise TypeError(f"{type(classifier).__name__} is none of the kinds in allfour.models.classifiers.base")
 
@@ -457,25 +461,26 @@ def unscored_tables(images: Iterable[ArchivedImage], error: str, questions: Sequ
 
 def _score_persons(
     items: Iterable[ArchiveItem],
-    classifier: PersonClassifier | RecordedPeople,
+    classifier: PersonClassifier | RecordedPeople | AskedPeople,
     config: ScoringConfig,
     workers: int,
     advance: Callable[[int], None],
 ) -> ShardTables:
     rows: list[_Row] = []
     people: dict[int, Sequence[PersonScores]] = {}
-    for row, image in _decoded(
-        items, rows, finish=lambda image: image, workers=workers, window=4 * workers + 1, max_pixels=config.max_pixels
-    ):
-        if image is not None and isinstance(classifier, RecordedPeople):
-            found = classifier.find(sha256=row.sha256 or "", path=row.image.path)
-            if found is None:
-                row.error = classifier.missing()
+    again = False
+    finish = classifier.prepare if isinstance(classifier, AskedPeople) else lambda image: image
+    decoded = _decoded(
+        items, rows, finish=finish, workers=workers, window=4 * workers + 1, max_pixels=config.max_pixels
+    )
+    with contextlib.closing(_read(decoded, classifier, advance)) as readings:
+        for row, found in readings:
+            if isinstance(found, Unread):
+                row.error = found.reason
+                again |= found.again
             else:
                 people[id(row)] = found
-        elif image is not None and isinstance(classifier, PersonClassifier):
-            people[id(row)] = classifier.classify(image)
-        advance(1)
+            advance(1)
     _settle(rows)
     attributes = classifier.attributes
     questions = asked_of(classifier)
@@ -485,6 +490,36 @@ def _score_persons(
             scores += person_rows(row.image, people[id(row.twin or row)], attributes)
         else:
             scores += [plain_row(row.image, name, UNREADABLE) for name in questions]
-    return ShardTables(
-        images=images_table(rows), scores=pa.Table.from_pylist(scores, schema=SCORES_SCHEMA), embeddings=None
-    )
+    table = pa.Table.from_pylist(scores, schema=SCORES_SCHEMA)
+    return ShardTables(images=images_table(rows), scores=table, embeddings=None, open=again)
+
+
+def _read(
+    decoded: Iterator[tuple[_Row, Any]],
+    classifier: PersonClassifier | RecordedPeople | AskedPeople,
+    advance: Callable[[int], None],
+) -> Generator[tuple[_Row, Reading]]:
+    """What is in each image that could be decoded; the others, and twins, are told to `advance` alone."""
+    if isinstance(classifier, AskedPeople):
+        waiting: dict[str, _Row] = {}
+
+        def prepared() -> Iterator[tuple[str, bytes]]:
+            for row, data in decoded:
+                if data is None or row.sha256 is None:
+                    advance(1)
+                    continue
+                waiting[row.sha256] = row
+                yield row.sha256, data
+
+        with contextlib.closing(classifier.read(prepared())) as answers:
+            for sha256, found in answers:
+                yield waiting.pop(sha256), found
+        return
+    for row, image in decoded:
+        if image is None:
+            advance(1)
+        elif isinstance(classifier, RecordedPeople):
+            known = classifier.find(sha256=row.sha256 or "", path=row.image.path)
+            yield row, Unread(classifier.missing()) if known is None else known
+        else:
+            yield row, classifier.classify(image)

@@ -46,6 +46,12 @@ def stored_encoder(run: RunFolder, header: Mapping[str, Any]) -> Mapping[str, An
     encoder = header.get("classifier", {}).get("encoder")
     if not isinstance(encoder, dict):
         backend = header.get("classifier", {}).get("backend", "unknown")
+        if backend == "judge":
+            raise ConfigError(
+                f"{run.path}: a judge keeps answers and no embeddings, so other questions are to be asked anew: `allfour rescore "
+                f"{run.path} --config CONFIG --set attributes.file=FILE --run NEW`. Other margins alone cost nothing: repeat the command "
+                "that made the run with them, and the answers that it holds are used"
+            )
         raise ConfigError(
             f"{run.path}: its classifier ({backend}) keeps no embeddings, so there is nothing to relabel. Score the images with a "
             f"CLIP: `allfour rescore {run.path} --config configs/rescore.yaml`"

@@ -7,12 +7,13 @@ error, and the others are scored.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from allfour.models.classifiers.base import Classifier, EmbeddingClassifier
+from allfour.models.classifiers.base import AskedPeople, Classifier, EmbeddingClassifier
 from allfour.pipeline.archives.base import INDEX_STRIDE, NO_PROMPT_ID, ArchivedImage, ArchiveSource, Shard
 from allfour.pipeline.config import ScoringConfig
 from allfour.pipeline.run.folder import RunFolder
@@ -78,8 +79,11 @@ class Worker:
 
     def score(self, shard: Shard, advance: Callable[[int], None] = lambda count: None) -> int:
         """Score and commit a shard that is not done; returns the number of its images."""
-        deaths = self._store.deaths(shard)
-        with self._store.attempt(shard):
+        if isinstance(self._classifier, AskedPeople):  # whoever ends a process that waits for a server is not the shard
+            deaths, attempt = 0, contextlib.nullcontext()
+        else:
+            deaths, attempt = self._store.deaths(shard), self._store.attempt(shard)
+        with attempt:
             if deaths >= DEATHS:
                 tables = self._set_aside(shard, listing=deaths == DEATHS)
                 self._store.commit(shard, tables, set_aside=True)
