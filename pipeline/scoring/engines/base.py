@@ -79,6 +79,7 @@ class Worker:
 
     def score(self, shard: Shard, advance: Callable[[int], None] = lambda count: None) -> int:
         """Score and commit a shard that is not done; returns the number of its images."""
+        attempt: contextlib.AbstractContextManager[None]
         if isinstance(self._classifier, AskedPeople):  # whoever ends a process that waits for a server is not the shard
             deaths, attempt = 0, contextlib.nullcontext()
         else:
