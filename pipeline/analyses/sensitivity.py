@@ -17,7 +17,7 @@ from allfour.models.attributes import AttributeSet
 from allfour.models.classifiers.base import FloatArray, HalfArray
 from allfour.pipeline import statistics as st
 from allfour.pipeline.analyses.base import KeptAnalysis
-from allfour.pipeline.analyses.sensitivity_grid import FACTORS, Plan, Setting
+from allfour.pipeline.analyses.sensitivity_grid import FACTORS, WORDING_FACTORS, Plan, Setting
 from allfour.pipeline.metrics.compute import mean_shares
 from allfour.pipeline.run.folder import RunFolder
 from allfour.pipeline.run.labels import AMBIGUOUS_CODE, MIXED_CODE, NO_PERSON_CODE, image_codes
@@ -334,8 +334,19 @@ def _summary(found: Mapping[str, Any]) -> Sensitivity:
             for name, factor in factors.items()
         },
         "combined": combined and {key: combined[key] for key in ("settings", *ends)},
+        **_wording_spread(found),
     }
     return Sensitivity.model_validate(summary)
+
+
+def _wording_spread(found: Mapping[str, Any]) -> dict[str, Any]:
+    """How far the headline scatters over the grid's wordings, as if they were a sample of wordings like them."""
+    settings = [
+        found["baseline"],
+        *(s for f in found["factors"] if f["name"] in WORDING_FACTORS for s in f["settings"]),
+    ]
+    values = [s["unanimity"]["value"] for s in settings if s["unanimity"]["value"] is not None]
+    return {"wordings": len(values), "wording_sd": float(np.std(values, ddof=1)) if len(values) > 1 else None}
 
 
 SENSITIVITY = KeptAnalysis(

@@ -27,6 +27,7 @@ FACTORS = {
     "head": "the head",
 }
 """What is varied one at a time, and its name in a sentence."""
+WORDING_FACTORS = ("templates", "phrases")
 ZERO_SHOT = "zero-shot"
 DEFAULT = "default"
 """In place of a file: the grid that follows from the run's own wording."""

@@ -146,7 +146,9 @@ def _print_headline(metrics: Metrics) -> None:
             f"  between {_percent(bounds.low)} and {_percent(bounds.high)}, as images without a label are resolved against or for it"
         )
     _print_corrected(metrics, percent, leads=lead.evidence == "corrected")
-    if reasons := [BECAUSE[code] for code in lead.because if code in BECAUSE]:
+    from allfour.pipeline.report.lead import included
+
+    if reasons := [*(BECAUSE[code] for code in lead.because if code in BECAUSE), *filter(None, [included(metrics)])]:
         print(f"  {'; '.join(reasons)}")
 
 

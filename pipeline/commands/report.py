@@ -89,6 +89,7 @@ def measure(job: Job) -> Metrics:
         headline=attributes.headline,
         set_size=config.prompts.set_size,
         confidence=config.statistics.confidence,
+        include=config.statistics.include,
         reference=reference,
         calibration=known,
         surely=_surely(run, known, {name: attributes.labels(name) for name in names}, several=counted.persons > 0),
@@ -116,13 +117,13 @@ def measure(job: Job) -> Metrics:
 
 def _surely(
     run: RunFolder, calibration: Calibration | None, labels: Mapping[str, Sequence[str]], *, several: bool
-) -> dict[str, dict[str, dict[str, int]]]:
+) -> dict[str, dict[str, dict[str, tuple[int, ...]]]]:
     """Attribute -> prompt -> label -> images decided surely, where the calibration says how many those should be."""
     if calibration is None or several:
         return {}
     cells = {name: calibration.sure_cells(name, own) for name, own in labels.items()}
     return {
-        name: sure_counts(run, attribute=name, edge=found.edge) for name, found in cells.items() if found is not None
+        name: sure_counts(run, attribute=name, edges=found.edges) for name, found in cells.items() if found is not None
     }
 
 

@@ -118,8 +118,16 @@ class StatisticsConfig(Block):
 
     confidence: float = Field(default=0.95, gt=0.5, lt=1)
     """Of every interval."""
+    include: tuple[Literal["prompts", "wording", "classifier"], ...] = ("prompts",)
+    """What the limits of the first line hold: which prompts were asked, and in whose words and by which classifier images were read."""
     seed: int = Field(default=0, ge=0, lt=2**32)
     """Of the folds that `allfour calibrate --fit-probe` cross-validates with; nothing else draws with it."""
+
+    @model_validator(mode="after")
+    def _prompts_always(self) -> Self:
+        if "prompts" not in self.include:
+            raise ValueError("statistics.include: prompts are always in the limits; write [prompts, ...]")
+        return self
 
 
 class ReferenceConfig(Block):

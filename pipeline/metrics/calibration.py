@@ -32,12 +32,12 @@ SMALLEST_GROUP = 20
 
 @dataclass(frozen=True, slots=True)
 class SureCells:
-    """Images of a calibration by true label, decision and whether it was taken with a large lead."""
+    """Images of a calibration by true label, decision and how large a lead it was taken with."""
 
-    edge: float
-    """Lead, log(p1 / p2) of the two most probable labels, from which on a decision counts as sure: about the median."""
+    edges: tuple[float, float]
+    """Leads, log(p1 / p2) of the two most probable labels, from which on a decision is surer: about the third and the seventh tenth."""
     counts: NDArray[np.int64]
-    """[true labels, cells]: every decision below the edge, every decision above it, ambiguous."""
+    """[true labels, cells]: every decision below both edges, every decision between them, every one above, ambiguous."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,14 +60,16 @@ class Calibration:
         found = entry.get("leads") if entry is not None and list(entry["labels"]) == list(labels) else None
         if not found:
             return None
-        middle = len(found["edges"]) // 2
+        lower = (len(found["edges"]) - 1) // 3
+        upper = len(found["edges"]) - 1 - lower
+        bands = (slice(0, lower + 1), slice(lower + 1, upper + 1), slice(upper + 1, None))
         rows = []
         for label in labels:
             by_decision = {d: found["counts"][label].get(d, []) for d in labels}
-            below = [sum(by_decision[d][: middle + 1]) for d in labels]
-            above = [sum(by_decision[d][middle + 1 :]) for d in labels]
-            rows.append([*below, *above, found["unclear"].get(label, 0)])
-        return SureCells(float(found["edges"][middle]), np.array(rows, dtype=np.int64))
+            banded = [sum(by_decision[d][band]) for band in bands for d in labels]
+            rows.append([*banded, found["unclear"].get(label, 0)])
+        edges = float(found["edges"][lower]), float(found["edges"][upper])
+        return SureCells(edges, np.array(rows, dtype=np.int64))
 
     def error_spread(self, attribute: str, labels: Sequence[str]) -> float | None:
         """How much the error of a label differs between groups, on the logit; the most over groupings and labels, None without groups."""

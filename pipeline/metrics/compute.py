@@ -60,6 +60,7 @@ def compute_metrics(
     calibration: Calibration | None = None,
     surely: Surely | None = None,
     copies: Copies | None = None,
+    include: Sequence[str] = ("prompts",),
 ) -> Metrics:
     """metrics.json of one run.
 
@@ -84,6 +85,8 @@ def compute_metrics(
     copies
         Near-copies of an earlier image of their prompt. They are counted as they are, but are no draws of their own: limits hold
         whatever an image in their place would have shown.
+    include
+        What the headline's limits are to hold, of `prompts`, `wording` and `classifier`; see `included.with_included`.
 
     Raises
     ------
@@ -192,6 +195,8 @@ def compute_metrics(
         sets_with_copies=int((copied_in_sets.sum(axis=1) > 0)[evaluated].sum()),
         images_without_prompt=unprompted,
     )
+    if {*include} - {"prompts"}:
+        summary = summary.model_copy(update={"include": list(include)})
     if reference is not None:
         names = labels[headline]
         beside = {

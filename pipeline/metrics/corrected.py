@@ -28,8 +28,8 @@ CURVE = (0.2, 0.4, 0.6, 0.8, 1.0)
 MATERIAL = 0.02
 """Move of a limit below which errors that differ by prompt need no note."""
 
-Surely = Mapping[str, Mapping[str, Mapping[str, int]]]
-"""Attribute -> prompt id -> label -> images decided so with a lead above the calibration's median; see `tallies.sure_counts`."""
+Surely = Mapping[str, Mapping[str, Mapping[str, tuple[int, ...]]]]
+"""Attribute -> prompt id -> label -> images decided so with at least the lead of each edge of `SureCells`; see `tallies.sure_counts`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,15 +220,20 @@ def _fit(
     names: Sequence[str],
     *,
     decisions: IntArray,
-    surely: Mapping[str, Mapping[str, int]] | None,
+    surely: Mapping[str, Mapping[str, tuple[int, ...]]] | None,
 ) -> CalibrationFit | None:
     """Test the calibration by what was decided and how surely; by what was decided alone where no more is known."""
     fine = calibration.sure_cells(name, names)
     found = None
     if fine is not None and surely is not None:
-        above = np.array([[surely.get(p.id, {}).get(label, 0) for label in names] for p in prompts], dtype=np.int64)
-        labelled = decisions[:, : len(names)]
-        cells = np.column_stack([np.maximum(labelled - above, 0), np.minimum(above, labelled), decisions[:, -1]])
+        nothing = (0,) * len(fine.edges)
+        above = np.array(
+            [[surely.get(p.id, {}).get(label, nothing) for label in names] for p in prompts], dtype=np.int64
+        )
+        reached = np.minimum(above, decisions[:, : len(names), np.newaxis])
+        steps = np.concatenate([decisions[:, : len(names), np.newaxis], reached], axis=2)
+        banded = -np.diff(steps, axis=2, append=0)  # below both edges, between them, above both
+        cells = np.column_stack([banded.transpose(0, 2, 1).reshape(len(prompts), -1), decisions[:, -1]])
         found = st.calibration_fit(cells, fine.counts)
     confusion = calibration.confusion(name, names)
     if found is None and confusion is not None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from allfour.pipeline import statistics as st
+from allfour.pipeline.metrics.included import with_included
 from allfour.pipeline.run.metrics import Headline, Metrics, PoweredUnanimity, ReviewSample, Summary
 from allfour.pipeline.statistics.coverage import least_unanimity
 
@@ -44,6 +45,8 @@ BECAUSE: Mapping[str, str] = {
     "review_too_small": "people labelled too few sets",
     "review_of_images": "people labelled single images, which tell of shares and not of sets",
     "all_labelled": "people labelled every set",
+    "no_wording_spread": "how far another wording would move it is not known (`allfour relabel RUN --grid default` measures that)",
+    "no_classifier_spread": "how far another classifier would move it is not known (a second opinion, or a calibration, tells)",
 }
 """Code -> words, for a sentence after a colon."""
 
@@ -63,6 +66,14 @@ def pick(metrics: Metrics) -> Headline:
     """Choose the evidence, in order, and say why it is no better."""
     summary = metrics.summary
     chance = least_unanimity(summary.set_size, len(metrics.headline_labels))
+    found = _chosen(metrics, summary, chance=chance)
+    wider = with_included(found, metrics)
+    if wider.verdict == "above_chance" and (wider.low or 0.0) <= chance:
+        return wider.model_copy(update={"verdict": "compatible_with_chance"})
+    return wider
+
+
+def _chosen(metrics: Metrics, summary: Summary, *, chance: float) -> Headline:
     because: list[str] = []
     sample = _best_review(metrics, because)
     if sample is not None and sample.unanimity is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import pyarrow as pa
@@ -129,9 +129,9 @@ def tally(run: RunFolder, *, attributes: list[str], set_size: int, memory: str =
 
 
 def sure_counts(
-    run: RunFolder, *, attribute: str, edge: float, memory: str = MEMORY_LIMIT
-) -> dict[str, dict[str, int]]:
-    """Count, per prompt and label, the images that were decided with a lead of `edge` or more.
+    run: RunFolder, *, attribute: str, edges: Sequence[float], memory: str = MEMORY_LIMIT
+) -> dict[str, dict[str, tuple[int, ...]]]:
+    """Count, per prompt and label, the images that were decided with a lead of each edge or more.
 
     The lead is log(p1 / p2) of the two most probable labels. Nothing is counted of a run with several people in an image, whose label
     no single lead belongs to.
@@ -140,19 +140,20 @@ def sure_counts(
     ----------
     attribute
         One of the run's attributes.
-    edge
-        In natural logarithms.
+    edges
+        In natural logarithms, ascending.
     """
+    reached = ", ".join("count(*) FILTER (lead >= ?)" for _ in edges)
     query = (
-        "SELECT prompt_id, decision, count(*) FROM"
+        f"SELECT prompt_id, decision, {reached} FROM"  # noqa: S608 (a count per edge)
+        " (SELECT prompt_id, decision, ln(greatest(p[1], 1e-12)) - ln(greatest(p[2], 1e-12)) AS lead FROM"
         " (SELECT prompt_id, decision, list_reverse_sort(map_values(probabilities)) AS p FROM scores"
-        " WHERE attribute = ? AND len(map_values(probabilities)) > 1)"
-        " WHERE ln(greatest(p[1], 1e-12)) - ln(greatest(p[2], 1e-12)) >= ? GROUP BY ALL"
+        " WHERE attribute = ? AND len(map_values(probabilities)) > 1)) GROUP BY ALL"
     )
     with connect(run, memory=memory) as connection:
-        found: dict[str, dict[str, int]] = {}
-        for prompt_id, decision, count in connection.execute(query, [attribute, edge]).fetchall():
-            found.setdefault(prompt_id, {})[decision] = count
+        found: dict[str, dict[str, tuple[int, ...]]] = {}
+        for prompt_id, decision, *counts in connection.execute(query, [*edges, attribute]).fetchall():
+            found.setdefault(prompt_id, {})[decision] = tuple(counts)
     return found
 
 

@@ -11,6 +11,7 @@ from markupsafe import Markup
 from allfour.pipeline import words
 from allfour.pipeline.report import lead, prose, svg
 from allfour.pipeline.report.material import Material
+from allfour.pipeline.report.spread_figure import spread_curve
 from allfour.pipeline.report.tables import ImageRecord, read_missing
 from allfour.pipeline.report.view import alone
 from allfour.pipeline.run.metrics import Metrics
@@ -27,6 +28,8 @@ class SureView:
 
     lines: Sequence[tuple[prose.Estimate, Markup]]
     sentences: Sequence[str]
+    curve: Markup | None = None
+    """Of the corrected figure over the spread of error between prompts."""
 
 
 def sure_view(material: Material) -> SureView:
@@ -34,7 +37,8 @@ def sure_view(material: Material) -> SureView:
     metrics = material.metrics
     said = (lead.because(metrics), lead.chance(metrics), lead.amplification(metrics), lead.corrected(metrics))
     lines = [(line, _estimate_figure(line, metrics)) for line in prose.estimates(metrics)]
-    return SureView(lines, [sentence for sentence in said if sentence])
+    curve = spread_curve(metrics.summary.unanimity_corrected)
+    return SureView(lines, [sentence for sentence in said if sentence], curve)
 
 
 def _estimate_figure(line: prose.Estimate, metrics: Metrics) -> Markup:

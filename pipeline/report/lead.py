@@ -120,9 +120,16 @@ def one_line(metrics: Metrics) -> str:
 
 
 def because(metrics: Metrics) -> str:
-    """Why the evidence is no better, or what it is: the reasons of the headline in words."""
+    """Why the evidence is no better, or what it is, and what the limits hold: the reasons of the headline in words."""
     found = [BECAUSE[code] for code in headline_of(metrics).because if code in BECAUSE]
+    found += [held] if (held := included(metrics)) else []
     return f"{'; '.join(found).capitalize()}." if found else ""
+
+
+def included(metrics: Metrics) -> str:
+    """`the limits hold the choice of prompts, wording and classifier`; nothing where prompts alone were asked for."""
+    held = headline_of(metrics).include
+    return f"the limits hold the choice of {join_words(held)}" if held else ""
 
 
 def rests_on(prompts: int, images: int | None) -> str:

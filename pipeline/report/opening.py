@@ -173,7 +173,8 @@ def _histogram(metrics: Metrics) -> Markup:
 def _answers(metrics: Metrics, header: Header) -> list[tuple[str, str]]:
     found = headline_of(metrics)
     reasons = [BECAUSE[code] for code in found.because if code in BECAUSE]
-    rests = "; ".join([EVIDENCE[found.evidence], *reasons])
+    held = lead.included(metrics)
+    rests = "; ".join([EVIDENCE[found.evidence], *reasons, *([held] if held else [])])
     answers = [
         ("More than chance?", _chance(metrics)),
         ("What it rests on", f"{rests[:1].upper()}{rests[1:]}."),

@@ -128,6 +128,8 @@ class Headline(Record):
     verdict: str = "nothing_read"
     because: list[str] = Field(default_factory=list)
     """Codes: what stands in the way of better evidence, or of a verdict."""
+    include: list[str] | None = None
+    """What the limits hold: prompts, and wording and classifier where they were asked for and are known."""
 
 
 class ReferenceDifference(Record):
@@ -152,6 +154,8 @@ class Summary(Record):
     prompts_left_out: Count = 0
     """With fewer images than a set has."""
     headline: Headline | None = None
+    include: list[str] | None = None
+    """What the headline's limits were asked to hold (`statistics.include`); prompts alone where nothing is said."""
     set_size: int = 4
     unanimous: Count = 0
     """Prompts whose first set shows one label."""
@@ -526,6 +530,10 @@ class Sensitivity(SettingsRange):
     """The factor with the largest range."""
     factors: dict[str, SettingsRange] = Field(default_factory=dict)
     combined: SettingsRange | None = None
+    wordings: Count = 0
+    """Settings that differ in templates or phrases alone, the run's own among them."""
+    wording_sd: Share = None
+    """Standard deviation of the headline over these."""
 
 
 class CommonImages(Record):

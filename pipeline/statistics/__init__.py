@@ -4,6 +4,7 @@ docs/method.md has every formula with its assumptions and source; docs/validatio
 interval in simulated audits.
 """
 
+from allfour.pipeline.statistics.added_variance import square_and_add
 from allfour.pipeline.statistics.calibration_fit import CalibrationFit, calibration_fit
 from allfour.pipeline.statistics.confusion import Confusion
 from allfour.pipeline.statistics.correction import (
@@ -148,6 +149,7 @@ __all__ = [
     "sign_flip_test",
     "spread_between_groups",
     "spread_effects",
+    "square_and_add",
     "subset_unanimity",
     "unanimity",
     "unanimity_bounds",

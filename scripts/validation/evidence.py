@@ -185,11 +185,11 @@ def measured(
         )
         for number, row in enumerate(read)
     )
-    surely: Mapping[str, Mapping[str, dict[str, int]]] | None = None
+    surely: Mapping[str, Mapping[str, dict[str, tuple[int, int]]]] | None = None
     if sure is not None:
         surely = {
             "gender": {
-                str(number): {label: int(((row == place) & at).sum()) for place, label in enumerate(LABELS)}
+                str(number): {label: (int(((row == place) & at).sum()),) * 2 for place, label in enumerate(LABELS)}
                 for number, (row, at) in enumerate(zip(read, sure, strict=True))
             }
         }

@@ -102,3 +102,40 @@ def test_a_document_of_before_gets_its_headline_when_it_is_read() -> None:
 def test_words_are_those_of_one_table(words: dict[str, str]) -> None:
     assert all(text and not text.endswith(".") for text in words.values())
     assert set(EVIDENCE) == set(Headline.model_json_schema()["properties"]["evidence"]["enum"])
+
+
+def test_wording_and_classifier_are_in_the_limits_where_they_are_asked_for_and_known() -> None:
+    grid = {"wordings": 9, "wording_sd": 0.1}
+    opinion = {"unanimity": {"first": {"unanimity": {"value": 0.85}}, "second": {"unanimity": {"value": 0.65}}}}
+    beside = {"sensitivity": grid, "second_opinion": opinion}
+    plain = pick(metrics(**beside))
+    assert (plain.low, plain.include) == (pytest.approx(0.65), None)  # asked for nothing: limits as they were
+    asked = {"include": ["prompts", "wording", "classifier"]}
+    found = pick(metrics(summary=asked, **beside))
+    by_hand = (
+        0.85 - (0.2**2 + (2.306004 * 0.1) ** 2 + (1.959964 * 0.2 / 2**0.5) ** 2) ** 0.5
+    )  # t with 8 degrees of freedom
+    assert found.low == pytest.approx(by_hand, abs=1e-6)
+    assert found.include == ["prompts", "wording", "classifier"] and found.high == 1.0
+    nothing = pick(metrics(summary=asked))
+    assert nothing.low == plain.low and nothing.include == ["prompts"]
+    assert {"no_wording_spread", "no_classifier_spread"} <= {*nothing.because}
+
+
+def test_errors_that_differ_by_prompt_are_taken_into_a_corrected_figure_s_limits() -> None:
+    spread = {"spread": 0.6, "value": 0.6, "low": 0.41, "high": 0.7}
+    fits = {"calibration_fit": {"fits": True, "p_value": 0.4}, "include": ["prompts", "classifier"]}
+    found = pick(corrected(**fits, unanimity_corrected={**CORRECTED, "error_spread": spread}))
+    assert (found.evidence, found.low, found.high) == ("corrected", 0.41, 0.71)
+    assert found.include == ["prompts", "classifier"]
+
+
+def test_limits_that_reach_chance_take_the_verdict_back() -> None:
+    grid = {"wordings": 4, "wording_sd": 0.3}
+    found = pick(metrics(sensitivity=grid, summary={"include": ["prompts", "wording"]}))
+    assert pick(metrics()).verdict == "above_chance" and found.verdict == "compatible_with_chance"
+
+
+def test_what_people_read_has_no_wording() -> None:
+    found = pick(metrics(review=reviewed(), summary={"include": ["prompts", "wording"]}))
+    assert (found.low, found.include) == (0.2, ["prompts"])
