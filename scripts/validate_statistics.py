@@ -36,12 +36,15 @@ from scripts.validation.further import (
     paired_settings,
     review_settings,
 )
+from scripts.validation.images import DRAWN, drawn, photographs
+from scripts.validation.images import rows as check_images
 from scripts.validation.page import report, with_evidence, write_json
 from scripts.validation.rivals import check_bootstraps, check_fixed_prompts, compare_estimators
 from scripts.validation.settings import CALIBRATIONS, ERRORS, IMAGES, POPULATIONS, PROMPTS, Result, Setting
 
 ROOT = Path(__file__).resolve().parents[1]
 EVIDENCE_AUDITS = 150
+IMAGE_AUDITS = 1000
 DONE = ROOT / "build" / "validation.jsonl"
 
 
@@ -191,7 +194,17 @@ def main() -> None:
     parser.add_argument(
         "--evidence", action="store_true", help="only what the first line says, put into the files that stand in --out"
     )
+    parser.add_argument(
+        "--images",
+        nargs="*",
+        type=Path,
+        metavar="FOLDER",
+        help="only calibrations of some people and runs of others: drawn ones, and those of a folder of UTKFace and a CLIP that reads them",
+    )
     options = parser.parse_args()
+    if options.images is not None:
+        _images_alone(options.images, options.out, 20 if options.quick else IMAGE_AUDITS, options.seed)
+        return
     if options.evidence:
         _evidence_alone(options.out, 3 if options.quick else EVIDENCE_AUDITS, options.seed)
         return
@@ -203,23 +216,47 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     header = {"audits": todo[0].audits, "draws": todo[0].draws, "seed": options.seed}
     write_json(options.out / "validation.json", results, {**header, **extra})
+    extra["images"] = _kept(options.out / "validation.json", "images")
     text = report(results, extra, audits=todo[0].audits, draws=todo[0].draws)
     (options.out / "validation.md").write_text(text, encoding="utf-8")
     print(f"wrote {options.out / 'validation.md'}")
+
+
+def _kept(path: Path, key: str) -> list[dict[str, Any]]:
+    """Rows that stand in the file of numbers, or none."""
+    found = json.loads(path.read_text(encoding="utf-8")).get(key, []) if path.exists() else []
+    return list(found)
+
+
+def _images_alone(folders: list[Path], out: Path, audits: int, seed: int) -> None:
+    """Deal out real readings of images, print what came of it, and put it into the page and the numbers."""
+    random = np.random.default_rng([seed, zlib.crc32(b"images")])
+    found = [asdict(row) for row in check_images(drawn(400), DRAWN, audits, random)]
+    if folders:
+        pools = photographs(*folders)
+        pairs = [(one, other) for one in ("White", "Asian") for other in ("White", "Asian", "Indian")]
+        found += [asdict(row) for row in check_images(pools, pairs, audits, random)]
+    _put(out, images=found)
+
+
+def _put(out: Path, **new: list[dict[str, Any]]) -> None:
+    """Put rows into the page and the numbers that stand, and print that part of the page."""
+    page, numbers = out / "validation.md", out / "validation.json"
+    known = {key: new.get(key, _kept(numbers, key)) for key in ("evidence", "cleam", "images")}
+    text = with_evidence(page.read_text(encoding="utf-8") if page.exists() else "", **known)
+    page.write_text(text, encoding="utf-8")
+    lines = numbers.read_text(encoding="utf-8").splitlines() if numbers.exists() else ["{", "}"]
+    kept = [line for line in lines[1:] if not line.startswith(tuple(f'"{key}": ' for key in known))]
+    said = [f'"{key}": {json.dumps(rows)},' for key, rows in known.items()]
+    numbers.write_text("\n".join([lines[0], *said, *kept]) + "\n", encoding="utf-8")
+    print(text[text.index("## What the first line says") :])
 
 
 def _evidence_alone(out: Path, audits: int, seed: int) -> None:
     """Simulate the settings in which plain figures mislead, print them, and put them into the page and the numbers."""
     found = run_task(Task("evidence", None, audits, 100, seed))
     beside = run_task(Task("cleam", None, max(20, min(1000, audits * 7)), 100, seed))
-    page, numbers = out / "validation.md", out / "validation.json"
-    text = with_evidence(page.read_text(encoding="utf-8") if page.exists() else "", found, beside)
-    page.write_text(text, encoding="utf-8")
-    lines = numbers.read_text(encoding="utf-8").splitlines() if numbers.exists() else ["{", "}"]
-    kept = [line for line in lines if not line.startswith(('"evidence": ', '"cleam": '))]
-    new = [f'"evidence": {json.dumps(found)},', f'"cleam": {json.dumps(beside)},']
-    numbers.write_text("\n".join([kept[0], *new, *kept[1:]]) + "\n", encoding="utf-8")
-    print(text[text.index("## What the first line says") :])
+    _put(out, evidence=found, cleam=beside)
 
 
 if __name__ == "__main__":

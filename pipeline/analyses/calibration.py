@@ -246,12 +246,12 @@ def _probability_quality(judged: Judged, usable: NDArray[np.bool_], labels: Sequ
         "reliability": reliability,
         "expected_calibration_error": error,
         "temperature": {"value": float(np.exp(fitted.x)), "log_loss": float(fitted.fun), "log_loss_at_1": loss(0.0)},
-        **_leads(judged, usable, labels),
+        **lead_counts(judged, usable, labels),
         "margins": [_margin_for(table, truth, wanted) for wanted in (0.01, 0.02, 0.05, 0.1)],
     }
 
 
-def _leads(judged: Judged, usable: NDArray[np.bool_], labels: Sequence[str]) -> dict[str, Any]:
+def lead_counts(judged: Judged, usable: NDArray[np.bool_], labels: Sequence[str]) -> dict[str, Any]:
     """How surely images of every label were decided, in tenths of the whole set: by this a run can be told to be another kind.
 
     The lead is log(p1 / p2) of the two most probable labels, whose scale is that of the model's logits.

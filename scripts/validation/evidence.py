@@ -61,6 +61,10 @@ def rows(audits: int, random: np.random.Generator) -> Iterator[Row]:
         "error follows a stereotype cue", 16, audits, random, rates=ADULTS, spread=0.6, cue=True, prompts=100,
         cause="error_may_differ_by_prompt",
     )  # fmt: skip
+    yield _row(
+        "the same, with the classifier in the limits", 16, audits, random, rates=ADULTS, spread=0.6, cue=True, prompts=100,
+        cause="error_may_differ_by_prompt", include=("prompts", "classifier"),
+    )  # fmt: skip
     yield _copied(audits, random)
 
 
@@ -133,6 +137,7 @@ def _row(
     prompts: int = PROMPTS,
     calibrated: int = 200,
     cause: str = "",
+    include: tuple[str, ...] = ("prompts",),
 ) -> Row:
     """A run whose decisions follow `rates`, under a calibration of adults."""
     before, now, caused, led = [], [], [], []
@@ -144,7 +149,12 @@ def _row(
         pull = np.abs(pull) * np.sign(share - 0.5) if cue else pull
         cells = _drawn(women, rates, pull, random)
         calibration = calibration_of(np.stack([random.multinomial(calibrated, row) for row in ADULTS]))
-        metrics = measured(np.array([0, 1, 0, 1, 2])[cells], calibration=calibration, sure=(cells == 2) | (cells == 3))
+        metrics = measured(
+            np.array([0, 1, 0, 1, 2])[cells],
+            calibration=calibration,
+            leads=np.where((cells == 2) | (cells == 3), 9.0, 0.5),
+            include=include,
+        )
         top = metrics.summary
         before.append(_holds(top.unanimity_corrected, truth))
         now.append(_holds(top.headline, truth))
@@ -165,9 +175,17 @@ def _drawn(women: Any, rates: FloatArray, pull: FloatArray, random: np.random.Ge
 
 
 def measured(
-    read: IntArray, *, calibration: Calibration | None = None, sure: Any = None, copies: Copies | None = None
+    read: IntArray,
+    *,
+    calibration: Calibration | None = None,
+    leads: FloatArray | None = None,
+    copies: Copies | None = None,
+    include: tuple[str, ...] = ("prompts",),
 ) -> Metrics:
-    """Return the metrics of a run whose images were read so, shape (prompts, images), positions in DECISIONS."""
+    """Return the metrics of a run whose images were read so, shape (prompts, images), positions in DECISIONS.
+
+    `leads`: of the same shape, how surely each was decided.
+    """
 
     def counts(row: IntArray) -> dict[str, int]:
         return {
@@ -185,12 +203,16 @@ def measured(
         )
         for number, row in enumerate(read)
     )
-    surely: Mapping[str, Mapping[str, dict[str, tuple[int, int]]]] | None = None
-    if sure is not None:
+    surely: Mapping[str, Mapping[str, dict[str, tuple[int, ...]]]] | None = None
+    known = calibration.sure_cells("gender", LABELS) if calibration is not None else None
+    if leads is not None and known is not None:
         surely = {
             "gender": {
-                str(number): {label: (int(((row == place) & at).sum()),) * 2 for place, label in enumerate(LABELS)}
-                for number, (row, at) in enumerate(zip(read, sure, strict=True))
+                str(number): {
+                    label: tuple(int(((row == place) & (at >= edge)).sum()) for edge in known.edges)
+                    for place, label in enumerate(LABELS)
+                }
+                for number, (row, at) in enumerate(zip(read, leads, strict=True))
             }
         }
     tallies = Tallies(prompts=prompts, joint={}, duplicates=(), duplicate_images=0, persons=0)
@@ -202,6 +224,7 @@ def measured(
         calibration=calibration,
         surely=surely,
         copies=copies,
+        include=include,
     )
 
 
