@@ -50,7 +50,7 @@ def rows(audits: int, random: np.random.Generator) -> Iterator[Row]:
     for images in (4, 16):
         for kind in ("leaning prompts unclear", "minority looks unclear", "no person where one is unsure"):
             yield _abstaining(kind, images, audits, random)
-    yield _row("matched calibration", 16, audits, random, rates=ADULTS)
+    yield _row("matched calibration", 16, audits * 20 // 3, random, rates=ADULTS)  # 1,000 of 150: what must not be lost
     yield _row("adults, then children", 16, audits, random, rates=CHILDREN, cause="calibration_unlike_run")
     for spread in (0.6, 1.0):
         yield _row(

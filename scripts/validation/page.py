@@ -186,7 +186,7 @@ def with_evidence(
     lines = [
         _EVIDENCE,
         "",
-        f"{audits} audits per setting of 40 prompts (100 for the cue) with Beta(0.3, 0.3) shares, each through `compute_metrics`; the",
+        f"{audits} audits per setting (1,000 of the matched calibration) of 40 prompts (100 for the cue) with Beta(0.3, 0.3) shares, each through `compute_metrics`; the",
         "simulation is `scripts/validation/evidence.py`, rerun alone by `python -m scripts.validate_statistics --evidence`. Before: the interval",
         "of the count, or the corrected one, as it stood alone. The cause is named where `summary.headline.because` or a note has it. Where a",
         "calibration does not fit, what leads is what the classifier read, which need not hold the truth: the corrected figure is not offered.",
@@ -224,16 +224,16 @@ def _of_images(rows: list[dict[str, Any]]) -> list[str]:
     return [
         "### A calibration of some people, a run of others",
         "",
-        f"{rows[0]['audits']:,} audits of 40 x 16 images per row, calibrations of 200, true unanimity {rows[0]['truth']:.3f}; the readings are a classifier's",
+        f"Audits of 40 x 16 images, calibrations of 200, true unanimity {rows[0]['truth']:.3f}; the readings are a classifier's",
         "own (`scripts/validation/images.py`; `python -m scripts.validate_statistics --images [UTKFACE CLIP]`). Drawn: portraits through the",
         "sandbox's CLIP, the young blurred, so that error goes with age. White, Asian, Indian: utkface-1000 through photo-clip. `said not to fit`",
         "is the test's size where both are one, else its power. Before the test the corrected figure stood whatever it gave; `leads and is",
         "wrong` is what is left of that.",
         "",
-        "| calibrated on | run on | said not to fit | corrected, mean | covered before | leads and is wrong |",
-        "|---|---|---|---|---|---|",
+        "| calibrated on | run on | audits | said not to fit | corrected, mean | covered before | leads and is wrong |",
+        "|---|---|---|---|---|---|---|",
         *(
-            f"| {r['calibrated_on']} | {r['run_on']} | {r['refused']:.3f} | {r['corrected']:.3f} | {r['covered_before']:.3f} | {r['wrong_now']:.3f} |"
+            f"| {r['calibrated_on']} | {r['run_on']} | {r['audits']:,} | {r['refused']:.3f} | {r['corrected']:.3f} | {r['covered_before']:.3f} | {r['wrong_now']:.3f} |"
             for r in rows
         ),
         "",
