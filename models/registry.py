@@ -43,6 +43,7 @@ GENERATORS = Kind(
         {
             "stable-diffusion": "generators.stable_diffusion:StableDiffusionConfig",
             "openai-images": "generators.openai_images:OpenAIImagesConfig",
+            "images-batch": "generators.images_batch:ImagesBatchConfig",
             "web-ui": "generators.web_ui:WebUIConfig",
             "comfyui": "generators.comfyui:ComfyUIConfig",
             "portrait-renderer": "generators.portrait_renderer:PortraitRendererConfig",

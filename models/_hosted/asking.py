@@ -15,26 +15,13 @@ import openai
 from allfour.models._hosted.client import AnswerTooLargeError, Call, StoppedError, Verdicts, current_call
 from allfour.models._hosted.connection import Connection
 from allfour.models._hosted.errors import BadAnswerError, Verdict
+from allfour.models._hosted.groups import Group
 from allfour.models._hosted.ledger import BudgetReachedError, Ledger, Order
 from allfour.models._hosted.preflight import missing_model
 from allfour.models._hosted.secrets import Scrubber
 
 O = TypeVar("O", bound=Order)  # noqa: E741 (an order)
 R = TypeVar("R")
-
-
-@dataclass(frozen=True, slots=True)
-class Group(Generic[O]):
-    """Orders about one thing that are asked for together."""
-
-    orders: tuple[O, ...]
-    empty_answers: int = 0
-    """Answers without anything for them so far, in a row."""
-
-    def split(self, size: int) -> tuple[Group[O], Group[O] | None]:
-        """Its first `size` orders, and the rest where there is one."""
-        rest = self.orders[size:]
-        return Group(self.orders[:size], self.empty_answers), Group(rest, self.empty_answers) if rest else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,7 +40,7 @@ _MAX_ERROR_BYTES = 1024 * 1024
 _MAX_ANSWER_BYTES = 256 * 1024 * 1024
 _DROPPED_HEADERS = frozenset({"content-encoding", "content-length", "transfer-encoding"})
 
-Verdicts = Callable[[int, bytes, httpx2.Headers], Verdict]
+Verdicts = Callable[[int, bytes, Mapping[str, str]], Verdict]
 """Status, body and headers of an error -> what it means."""
 
 
@@ -90,7 +90,7 @@ class MeteredClient(httpx2.Client):
         hold_to_deadlines(self)
 
     def send(self, request: httpx2.Request, *, stream: bool = False, **options: Any) -> httpx2.Response:
-        """Send one attempt and read its whole answer.
+        """Send one attempt and read its whole answer. What no call is for is not booked, and is left to its reader with `stream`.
 
         Raises
         ------
@@ -103,7 +103,10 @@ class MeteredClient(httpx2.Client):
         """
         call = current_call.get()
         if call is None:
-            return self._read(self._follow(request, **options), _MAX_ERROR_BYTES * 8)
+            response = self._follow(request, **options)
+            if stream and response.is_success:  # a file of many images: its reader bounds it
+                return response
+            return self._read(response, _MAX_ERROR_BYTES * 8)
         self._pacer.wait(len(call.orders), self._stop)
         if self._stop.is_set():
             raise StoppedError

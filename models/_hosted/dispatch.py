@@ -8,9 +8,10 @@ from collections import deque
 from collections.abc import Generator, Iterable
 from typing import TypeVar
 
-from allfour.models._hosted.asking import Asker, CallResult, Group
+from allfour.models._hosted.asking import Asker, CallResult
 from allfour.models._hosted.client import Call
 from allfour.models._hosted.connection import Connection, money
+from allfour.models._hosted.groups import Group
 from allfour.models._hosted.ledger import Ledger, Order
 from allfour.models._hosted.workers import Workers
 
@@ -68,7 +69,7 @@ def dispatch(
                     if room <= 0:
                         waiting.appendleft(group)
                         if not workers.busy:  # while a call is under way, a refusal may still give its price back
-                            reason = NoFurtherError(_budget_reached(ledger, settings), budget=True)
+                            reason = NoFurtherError(budget_reached(ledger, settings), budget=True)
                         break
                     group, rest = group.split(room)
                     if rest:
@@ -95,7 +96,8 @@ def dispatch(
         raise reason
 
 
-def _budget_reached(ledger: Ledger, settings: Connection) -> str:
+def budget_reached(ledger: Ledger, settings: Connection) -> str:
+    """Why nothing more is ordered, and how to go on."""
     spent, service = ledger.totals().spent, settings.service
     return (
         f"{service.block}.max_cost of {settings.max_cost:g} leaves no room for another {service.order} at {settings.unit_price:g} "

@@ -162,7 +162,8 @@ class Ledger:
             self._db.close()
 
     @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """All of the block, or nothing of it."""
         with self._lock:
             self._db.execute("BEGIN IMMEDIATE")
             try:
@@ -182,23 +183,27 @@ class Ledger:
         BudgetReachedError
             The price does not fit under `max_cost` any more; nothing was written.
         """
-        with self._transaction() as db:
-            if self._max is not None and _spent(db) + len(orders) * self._price > self._max:
-                raise BudgetReachedError
-            cursor = db.execute(
-                "INSERT INTO attempts (started, state, prompt_id, indexes, asked, billed, price_nano)"
-                " VALUES (?, 'in_flight', ?, ?, ?, ?, ?)",
-                (
-                    _now(),
-                    orders[0].prompt_id,
-                    json.dumps([r.index for r in orders]),
-                    len(orders),
-                    len(orders),
-                    self._price,
-                ),
-            )
-            assert cursor.lastrowid is not None
-            return cursor.lastrowid
+        with self.transaction() as db:
+            return self.begin_in(db, orders)
+
+    def begin_in(self, db: sqlite3.Connection, orders: Sequence[Order]) -> int:
+        """`begin`, as a part of a transaction that writes more."""
+        if self._max is not None and _spent(db) + len(orders) * self._price > self._max:
+            raise BudgetReachedError
+        cursor = db.execute(
+            "INSERT INTO attempts (started, state, prompt_id, indexes, asked, billed, price_nano)"
+            " VALUES (?, 'in_flight', ?, ?, ?, ?, ?)",
+            (
+                now(),
+                orders[0].prompt_id,
+                json.dumps([r.index for r in orders]),
+                len(orders),
+                len(orders),
+                self._price,
+            ),
+        )
+        assert cursor.lastrowid is not None
+        return cursor.lastrowid
 
     def end(
         self,
@@ -208,23 +213,26 @@ class Ledger:
         status: int | None = None,
         code: str | None = None,
         request_id: str | None = None,
+        keep: Iterable[Kept] = (),
     ) -> None:
-        """Write how an attempt that brought no images ended."""
-        with self._transaction() as db:
+        """Write how an attempt that brought nothing to be paid for ended, and keep, in one transaction, what it decided."""
+        with self.transaction() as db:
             db.execute(
                 "UPDATE attempts SET ended=?, state=?, billed=CASE WHEN ?='unknown' THEN asked ELSE 0 END,"
                 " status=?, code=?, request_id=? WHERE id=?",
-                (_now(), state, state, status, code, request_id, attempt),
+                (now(), state, state, status, code, request_id, attempt),
             )
+            for kept in keep:
+                _keep(db, kept)
 
     def settle(self, attempt: int, settlement: Settlement, keep: Iterable[Kept]) -> None:
         """Write, in one transaction, that an attempt was answered, and keep what it brought."""
-        with self._transaction() as db:
+        with self.transaction() as db:
             db.execute(
                 "UPDATE attempts SET ended=?, state='answered', billed=?, status=200, code=?, request_id=?, usage=?"
                 " WHERE id=?",
                 (
-                    _now(),
+                    now(),
                     settlement.billed,
                     settlement.code,
                     settlement.request_id,
@@ -237,7 +245,7 @@ class Ledger:
 
     def keep(self, kept: Kept) -> None:
         """Keep an outcome that stands apart from any settlement, such as an image fetched from its address."""
-        with self._transaction() as db:
+        with self.transaction() as db:
             _keep(db, kept)
 
     # -- kept outcomes -------------------------------------------------------------------------------------------
@@ -253,7 +261,7 @@ class Ledger:
 
     def release(self, fingerprint: str, order: Order) -> None:
         """Forget the kept outcome of `order`: the caller has it."""
-        with self._transaction() as db:
+        with self.transaction() as db:
             db.execute(
                 "DELETE FROM kept WHERE fingerprint=? AND prompt_id=? AND image_index=?",
                 (fingerprint, order.prompt_id, order.index),
@@ -295,7 +303,8 @@ def _spent(db: sqlite3.Connection) -> int:
     return int(spent)
 
 
-def _now() -> str:
+def now() -> str:
+    """As times are written in the ledger."""
     return dt.datetime.now(dt.UTC).isoformat(timespec="milliseconds")
 
 

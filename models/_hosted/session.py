@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from allfour.models._hosted.secrets import Scrubber, read_headers, read_key
 if TYPE_CHECKING:
     from allfour.models._hosted.client import Verdicts
 
+Check = Callable[[Any, Connection, Scrubber], Preflight]
 _NO_CLIENT = "the openai package is missing: pip install 'openai>=3.54'"
 
 
@@ -65,7 +67,7 @@ def open_session(
     return Session(client, scrub, verdicts)
 
 
-def preflight(settings: Connection) -> Preflight:
+def preflight(settings: Connection, *, check: Check = check_models) -> Preflight:
     """Whether a run can start: package, key, server, model. Costs nothing and takes seconds; never raises."""
     ledger = Ledger(None, price_nano=0, max_nano=None)  # nothing is asked for, so nothing is booked
     try:
@@ -76,7 +78,7 @@ def preflight(settings: Connection) -> Preflight:
             return missing_model(settings, ())
         return Preflight(False, str(error))
     try:
-        return check_models(session.client, settings, session.scrub)
+        return check(session.client, settings, session.scrub)
     finally:
         session.client.close()
         ledger.close()

@@ -153,6 +153,15 @@ class HasLedger(Protocol):
         ...
 
 
+@runtime_checkable
+class TellsProgress(Protocol):
+    """A generator that has news between its outcomes, such as how far a batch is. Default: outcomes are the news."""
+
+    def tell(self, note: Callable[[str], None]) -> None:
+        """Called once, before `generate`; `note` shows a line to the user, from any thread."""
+        ...
+
+
 def settle(generator: Generator, *, images: int, earlier: Mapping[str, Any] | None) -> None:
     """Let a generator settle for a plan; see `PlannedGenerator.plan_for`."""
     if isinstance(generator, PlannedGenerator):
@@ -162,6 +171,12 @@ def settle(generator: Generator, *, images: int, earlier: Mapping[str, Any] | No
 def facts_of(generator: Generator) -> dict[str, Any]:
     """How a generator worked; empty where it does not say."""
     return dict(generator.facts()) if isinstance(generator, HasFacts) else {}
+
+
+def tell_progress(generator: Generator, note: Callable[[str], None]) -> None:
+    """Let a generator say how it gets on; see `TellsProgress`."""
+    if isinstance(generator, TellsProgress):
+        generator.tell(note)
 
 
 def estimate_of(generator: Generator, requests: Sequence[GenerationRequest]) -> str | None:

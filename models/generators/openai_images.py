@@ -25,8 +25,8 @@ from allfour.models._hosted.connection import DEFAULT_BASE_URL, NANO, SettingsEr
 from allfour.models._hosted.ledger import Ledger, LedgerTotals, read_totals
 from allfour.models._hosted.preflight import Preflight
 from allfour.models._hosted.session import open_session, preflight
-from allfour.models.generators._openai.download import Downloader, is_inside
 from allfour.models.generators._openai.keeping import fingerprint, outcome_of
+from allfour.models.generators._openai.reading import AnswerReader
 from allfour.models.generators._openai.settings import Settings
 from allfour.models.generators.base import GenerationRequest, GeneratorSettings, Outcome
 from allfour.models.settings import Readiness
@@ -51,6 +51,8 @@ class CostEstimate:
     """From the run's ledger, with what was in flight at a crash."""
     max_cost: float | None
     currency: str | None = None
+    ordered: int = 0
+    """Further images that are on order already, and counted in `already_spent`."""
 
     @property
     def fits(self) -> bool:
@@ -62,6 +64,8 @@ class CostEstimate:
     def describe(self) -> str:
         """One sentence for the terminal."""
         head = f"{_count(self.images, 'image')} in {_count(self.api_requests, 'request')}"
+        if self.ordered:
+            head = f"{_count(self.ordered, 'image')} on order already, and {head}"
         if self.cost is None:
             return f"{head}; cost unknown, as generator.price_per_image is not set."
         text = f"{head}, about {money(self.cost, self.currency)} at {self.price_per_image:g} each"
@@ -74,12 +78,11 @@ class CostEstimate:
         return text + "."
 
 
-class OpenAIImagesConfig(GeneratorSettings):
-    """A hosted, OpenAI-compatible image API."""
+class HostedConfig(GeneratorSettings):
+    """What every backend sets that asks an OpenAI-compatible image API."""
 
     hosted = True
 
-    backend: Literal["openai-images"]
     model: str
     base_url: str | None = None
     api_key_env: str = Field(default="OPENAI_API_KEY", pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
@@ -88,15 +91,11 @@ class OpenAIImagesConfig(GeneratorSettings):
     quality: str | None = None
     response_format: Literal["b64_json", "base64", "url"] | None = None
     images_per_request: int = Field(default=1, ge=1, le=10)
-    concurrency: int = Field(default=4, ge=1, le=256)
-    images_per_minute: float | None = Field(default=None, gt=0)
     price_per_image: float | None = Field(default=None, ge=0)
     max_cost: float | None = Field(default=None, ge=0)
     timeout: float = Field(default=120.0, gt=0)
     max_retries: int = Field(default=5, ge=0, le=20)
     extra_body: dict[str, Any] | None = None
-    endpoint: Literal["images", "chat"] = "images"
-    """`chat`: a model that draws in a chat (POST /chat/completions)."""
     preflight: Literal["strict", "warn", "off"] = "strict"
     """What it means where the server does not list the model."""
     currency: str | None = Field(default=None, pattern=r"^[A-Z]{3}$")
@@ -106,6 +105,16 @@ class OpenAIImagesConfig(GeneratorSettings):
     """Sent with every request; `{env:NAME}` in a value stands for an environment variable."""
     api_key_header: str | None = None
     """The header that carries the key; otherwise `Authorization: Bearer`."""
+
+
+class OpenAIImagesConfig(HostedConfig):
+    """A hosted, OpenAI-compatible image API."""
+
+    backend: Literal["openai-images"]
+    concurrency: int = Field(default=4, ge=1, le=256)
+    images_per_minute: float | None = Field(default=None, gt=0)
+    endpoint: Literal["images", "chat"] = "images"
+    """`chat`: a model that draws in a chat (POST /chat/completions)."""
 
     def build(self, *, ledger: Path | None = None) -> OpenAIImages:
         return OpenAIImages(**self.model_dump(exclude={"backend"}), ledger_path=ledger)
@@ -325,16 +334,14 @@ class OpenAIImages:
         from allfour.models.generators._openai.asking import ImageAsker, group_requests
 
         stop = threading.Event()
-        set_fields = {name for name in ("size", "quality", "response_format") if getattr(s, name) is not None}
-        own = frozenset({"n", "model", *s.extra_body, *set_fields})
-        session = open_session(s, ledger=ledger, stop=stop, own_fields=own)
-        inside = is_inside(s.host, 443 if s.base_url.startswith("https") else 80)
+        session = open_session(s, ledger=ledger, stop=stop, own_fields=s.own_fields)
+        reader = AnswerReader(settings=s, scrub=session.scrub, stop=stop)
         asker = ImageAsker(
             client=session.client,
             settings=s,
             identity=identity,
             ledger=ledger,
-            downloader=Downloader(allow_inside=inside, timeout=s.timeout),
+            reader=reader,
             scrub=session.scrub,
             verdicts=session.verdicts,
             stop=stop,
@@ -345,7 +352,7 @@ class OpenAIImages:
         except NoFurtherError as error:
             raise BackendError(f"{error} {RESUME_HINT}") from error
         finally:
-            self._surplus += asker.surplus
+            self._surplus += reader.surplus
             if not asker.calls:  # a call that was left behind still uses it
                 session.client.close()
 

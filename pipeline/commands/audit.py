@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from allfour.errors import ConfigError
-from allfour.models.generators.base import estimate_of, facts_of, spending_of, spent_of
+from allfour.models.generators.base import estimate_of, facts_of, spending_of, spent_of, tell_progress
 from allfour.pipeline.archives import open_source
 from allfour.pipeline.archives.options import ArchiveOptions
 from allfour.pipeline.commands import build
@@ -73,6 +73,7 @@ def audit(
         missing = [request for request in plan.requests if request.key not in stands]
         if missing and (cost := estimate_of(generator, missing)) is not None:
             reporter.note(cost)
+        tell_progress(generator, reporter.note)
         with reporter.task("generating", len(plan.requests)) as task:
             task.money = functools.partial(spending_of, generator)
             made = generate_images(run, plan, generator, advance=task.advance, skip=task.skip)

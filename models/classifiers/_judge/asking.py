@@ -11,10 +11,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from allfour.models._hosted.asking import Asker, CallResult, Group
+from allfour.models._hosted.asking import Asker, CallResult
 from allfour.models._hosted.chat import Choice, read_choice
 from allfour.models._hosted.client import Call
 from allfour.models._hosted.errors import ServerError, Verdict
+from allfour.models._hosted.groups import Group
 from allfour.models._hosted.ledger import Kept, Settlement
 from allfour.models.classifiers._judge.logprobs import read_tokens
 from allfour.models.classifiers._judge.question import Question

@@ -109,6 +109,24 @@ class Settings(Connection):
     def sends_seed(self) -> bool:
         return SEED_PLACEHOLDER in _strings(self.extra_body)
 
+    def fields_for(self, prompt: str, images: int) -> dict[str, Any]:
+        """The API's own fields of a request to the images endpoint."""
+        fields = {
+            "model": self.model,
+            "prompt": prompt,
+            "n": images,
+            "size": self.size,
+            "quality": self.quality,
+            "response_format": self.response_format,
+        }
+        return {name: value for name, value in fields.items() if value is not None}
+
+    @property
+    def own_fields(self) -> frozenset[str]:
+        """Fields of a request that come from the settings."""
+        named = {name for name in ("size", "quality", "response_format") if getattr(self, name) is not None}
+        return frozenset({"n", "model", *self.extra_body, *named})
+
     def body_for(self, seed: int) -> dict[str, Any]:
         """`extra_body` with the seed put in place of its placeholder."""
         return {k: _fill(v, seed % SEED_RANGE) for k, v in self.extra_body.items()}

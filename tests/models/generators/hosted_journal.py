@@ -11,9 +11,10 @@ import hashlib
 import json
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
-from allfour.models.generators.base import Generated
+from allfour.models.generators.base import Generated, GenerationRequest
 from allfour.models.generators.openai_images import OpenAIImages
 from tests.models.generators.hosted_helpers import KEY_ENV, requests
 
@@ -30,21 +31,10 @@ def read(folder: Path) -> dict[tuple[str, int], dict[str, str]]:
     return found
 
 
-def main() -> None:
-    folder, base_url = Path(sys.argv[1]), sys.argv[2]
+def commit_all(folder: Path, generator: OpenAIImages, asked: Sequence[GenerationRequest]) -> None:
+    """Ask for what the journal lacks, and commit each outcome before the next is taken."""
     have = read(folder)
-    generator = OpenAIImages(
-        model="gpt-image-2.5-flare",
-        base_url=base_url,
-        api_key_env=KEY_ENV,
-        price_per_image=0.02,
-        max_cost=100.0,
-        concurrency=4,
-        max_retries=4,
-        timeout=5.0,
-        ledger_path=folder / "ledger.sqlite",
-    )
-    todo = [r for r in requests(int(sys.argv[3]), int(sys.argv[4])) if r.key not in have]
+    todo = [r for r in asked if r.key not in have]
     with (folder / "journal").open("rb+" if (folder / "journal").exists() else "wb+") as journal:
         text = journal.read()
         journal.seek(text.rfind(b"\n") + 1)
@@ -59,6 +49,22 @@ def main() -> None:
             journal.write(json.dumps(entry).encode() + b"\n")
             journal.flush()
             os.fsync(journal.fileno())
+
+
+def main() -> None:
+    folder, base_url = Path(sys.argv[1]), sys.argv[2]
+    generator = OpenAIImages(
+        model="gpt-image-2.5-flare",
+        base_url=base_url,
+        api_key_env=KEY_ENV,
+        price_per_image=0.02,
+        max_cost=100.0,
+        concurrency=4,
+        max_retries=4,
+        timeout=5.0,
+        ledger_path=folder / "ledger.sqlite",
+    )
+    commit_all(folder, generator, requests(int(sys.argv[3]), int(sys.argv[4])))
 
 
 if __name__ == "__main__":

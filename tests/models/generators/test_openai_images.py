@@ -489,7 +489,7 @@ def test_a_defect_costs_one_row(server: LoopbackImageServer, monkeypatch: pytest
     def broken(data: bytes) -> str:
         raise RuntimeError("a defect")
 
-    monkeypatch.setattr("allfour.models.generators._openai.asking.check_image", broken)
+    monkeypatch.setattr("allfour.models.generators._openai.reading.check_image", broken)
     found = list(make(server).generate(requests(1, 2)))
     assert kinds(found) == {"Failed": 2}
 

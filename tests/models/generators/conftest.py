@@ -1,0 +1,27 @@
+"""Folders of tests that keep accounts lie in memory where there is such a place: a ledger waits for the disk with every line, and
+a process that is killed loses no more of it there than on a disk."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+_MEMORY = Path("/dev/shm")
+_KEEP_ACCOUNTS = ("test_openai_images", "test_images_batch", "test_image_services", "test_image_faults")
+
+
+@pytest.fixture
+def tmp_path(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder of this test alone."""
+    name = request.module.__name__.rpartition(".")[2]
+    if not (name.startswith(_KEEP_ACCOUNTS) and os.access(_MEMORY, os.W_OK)):
+        yield tmp_path_factory.mktemp("folder", numbered=True)
+        return
+    folder = Path(tempfile.mkdtemp(prefix="allfour-test-", dir=_MEMORY))
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)

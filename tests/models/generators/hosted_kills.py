@@ -1,0 +1,89 @@
+"""A caller in a process of its own that commits every outcome to a journal, to be killed at any moment.
+
+Processes are forked off one that has imported everything, so that a start costs no time.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable, Mapping
+from multiprocessing.context import ForkServerContext
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+from tests.models.generators import hosted_journal
+
+
+def _work(
+    folder: Path, backend: str, settings: Mapping[str, Any], environment: Mapping[str, str], size: tuple[Any, int]
+) -> None:
+    os.environ.update(environment)
+    from allfour.models.generators.images_batch import ImagesBatch
+    from allfour.models.generators.openai_images import OpenAIImages
+    from tests.models.generators.hosted_helpers import requests
+
+    made = {"openai-images": OpenAIImages, "images-batch": ImagesBatch}[backend]
+    generator = made(**settings, ledger_path=folder / "ledger.sqlite")
+    hosted_journal.commit_all(folder, generator, requests(*size))
+
+
+def _context() -> ForkServerContext:
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(
+        [
+            "tests.models.generators.hosted_kills",
+            "allfour.models.generators.images_batch",
+            "allfour.models.generators._openai.asking",
+            "allfour.models.generators._openai.ordering",
+        ]
+    )
+    return context
+
+
+class Caller:
+    """Starts callers on one folder, and kills them."""
+
+    def __init__(
+        self,
+        folder: Path,
+        backend: str,
+        settings: Mapping[str, Any],
+        environment: Mapping[str, str],
+        size: tuple[Any, int],
+    ) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder = folder
+        self._arguments = (folder, backend, settings, environment, size)
+        self._process: BaseProcess | None = None
+
+    def kill(self) -> None:
+        """From any thread, such as that of a server that was asked."""
+        assert self._process is not None
+        assert self._process.pid is not None
+        os.kill(self._process.pid, signal.SIGKILL)
+
+    def run(self, seconds: float = 30.0) -> int | None:
+        """Start a caller, and wait for its end. Its exit code: -9 where it was killed."""
+        self._process = _context().Process(target=_work, args=self._arguments, daemon=True)
+        self._process.start()
+        self._process.join(seconds)
+        return self._process.exitcode
+
+    def journal(self) -> dict[tuple[str, int], dict[str, str]]:
+        return hosted_journal.read(self.folder)
+
+
+def at(count: int, act: Callable[[], None]) -> Callable[[], None]:
+    """A function that acts when it is called for the `count`-th time."""
+    called = 0
+
+    def step() -> None:
+        nonlocal called
+        called += 1
+        if called == count:
+            act()
+
+    return step

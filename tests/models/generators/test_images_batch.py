@@ -1,0 +1,295 @@
+"""`images-batch`: an order is bought once, whatever happens to the process, the network or the batch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from allfour.errors import BackendError
+from allfour.models._hosted.ledger import read_totals
+from allfour.models.generators._openai.batching import left_in_words, read_state
+from allfour.models.generators.base import Failed, Generated, Refused
+from allfour.models.generators.images_batch import ImagesBatch, ImagesBatchConfig
+from allfour.models.generators.openai_images import SettingsError
+from tests.image_services import REFUSED, SHAPES, ImageServices
+from tests.loopback_batch_server import Hangup, LoopbackBatchServer
+from tests.models.generators.hosted_helpers import KEY, KEY_ENV, by_key, kinds, requests
+from tests.models.generators.hosted_kills import Caller, at
+
+MODERATED = {"error": {"code": "moderation_blocked", "message": "Rejected by our safety system.", "type": "x"}}
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[LoopbackBatchServer]:
+    monkeypatch.setenv(KEY_ENV, KEY)
+    monkeypatch.setenv("NO_PROXY", "*")
+    with LoopbackBatchServer() as running:
+        yield running
+
+
+def settings(server: LoopbackBatchServer, **more: Any) -> dict[str, Any]:
+    return {
+        "model": "gpt-image-2.5-flare", "base_url": server.base_url, "api_key_env": KEY_ENV, "price_per_image": 0.02,
+        "poll_seconds": 0.01, "timeout": 5.0, "max_retries": 2, **more,
+    }  # fmt: skip
+
+
+def batch(server: LoopbackBatchServer, ledger: Path | None = None, **more: Any) -> ImagesBatch:
+    return ImagesBatch(**settings(server, **more), ledger_path=ledger)
+
+
+def test_images_come_for_half_the_price_in_the_order_of_their_ids(server: LoopbackBatchServer, tmp_path: Path) -> None:
+    made = batch(server, tmp_path / "l", currency="USD")
+    assert "80 images in 80 requests, about 0.80 USD at 0.01 each" in made.estimate(requests(20, 4)).describe()
+    said: list[str] = []
+    made.tell(said.append)
+    found = by_key(made.generate(requests(20, 4)))
+    assert kinds(found.values()) == {"Generated": 80}
+    for (prompt_id, _), outcome in found.items():  # the server sent them in reverse
+        assert isinstance(outcome, Generated)
+        assert outcome.request.prompt == f"prompt number {int(prompt_id[1:])}"
+    (sent,) = [lines for name, lines in server.files.items() if name.startswith("file-0")]
+    assert sent[0]["url"] == "/v1/images/generations"
+    assert sent[0]["body"] == {"model": "gpt-image-2.5-flare", "prompt": "prompt number 0", "n": 1}
+    assert len({line["custom_id"] for line in sent}) == 80
+    spent = made.spent()
+    assert (spent.answered_images, spent.uncertain_images, spent.spent) == (80, 0, 0.8)
+    assert server.total_billed == 80
+    assert any("in_progress" in line for line in said)
+
+
+@pytest.mark.parametrize("where", ["uploaded", "created", "looked", "line"])
+def test_a_kill_at_each_point_buys_nothing_twice(server: LoopbackBatchServer, tmp_path: Path, where: str) -> None:
+    server.answer = lambda prompt, n: (400, MODERATED) if prompt.endswith("number 1") else None
+    size = (20, 4) if where == "line" else (2, 4)
+    caller = Caller(tmp_path / "run", "images-batch", settings(server), {KEY_ENV: KEY, "NO_PROXY": "*"}, size)
+    server.looks_until_end = 5
+    counts = {"uploaded": (1, 1, 1), "created": (1, 1, 2), "looked": (1, 1, 2), "line": (5, 20, 60)}
+    for count in counts[where]:  # three kills
+        step = at(count, caller.kill)
+        server.hook = lambda event, step=step: step() if event == where else None
+        if where == "created" and server.batches:  # is found again, and never created twice
+            server.hook = lambda event, step=step: step() if event == "looked" else None
+        assert caller.run() == -9
+    server.hook = lambda event: None
+    assert caller.run() == 0
+    journal = caller.journal()
+    assert len(journal) == size[0] * size[1]
+    assert sum(entry["kind"] == "Refused" for entry in journal.values()) == 4
+    assert len(server.batches) == 1, "an order was bought twice"
+    assert max(server.ran.values()) == 4
+    totals = read_totals(tmp_path / "run" / "ledger.sqlite")
+    assert (totals.answered_images, totals.uncertain_images, totals.in_flight) == (server.total_billed, 0, 0)
+    assert totals.rejected == 4
+
+
+def test_a_lost_answer_to_the_order_is_looked_up(server: LoopbackBatchServer) -> None:
+    def lose(event: str) -> None:
+        if event == "created":
+            raise Hangup
+
+    server.hook = lose
+    assert kinds(batch(server).generate(requests(2, 2))) == {"Generated": 4}
+    assert len(server.batches) == 1
+
+
+def test_an_order_in_doubt_is_never_sent_again(server: LoopbackBatchServer, tmp_path: Path) -> None:
+    def lose(event: str) -> None:
+        if event == "created":
+            raise Hangup
+
+    server.hook, server.lists_batches = lose, False
+    for _ in range(2):
+        with pytest.raises(BackendError, match="cannot be told: the server does not list its batches"):
+            list(batch(server, tmp_path / "l").generate(requests(1, 1)))
+    assert len(server.batches) == 1
+    assert read_totals(tmp_path / "l").spent == 0.01  # on order: counts as spent
+    server.lists_batches = True
+    assert kinds(batch(server, tmp_path / "l").generate(requests(1, 1))) == {"Generated": 1}
+
+
+def test_a_server_that_is_busy_is_asked_again_and_one_that_refuses_is_not(server: LoopbackBatchServer) -> None:
+    server.create_status = [503, 429]
+    assert kinds(batch(server).generate(requests(1, 1))) == {"Generated": 1}
+    server.create_status = [400] * 3
+    made = batch(server)
+    with pytest.raises(BackendError, match="does not take the order"):
+        list(made.generate(requests(1, 1)))
+    assert len(server.create_status) == 2
+    assert len(server.batches) == 1
+
+
+@pytest.mark.parametrize("names_the_rest", [True, False])
+@pytest.mark.parametrize("ending", ["expired", "cancelled"])
+def test_a_batch_that_ends_early_keeps_what_it_made(
+    server: LoopbackBatchServer, tmp_path: Path, ending: str, names_the_rest: bool
+) -> None:
+    server.ending, server.worked_share, server.names_the_rest = ending, 0.5, names_the_rest
+    found = list(batch(server, tmp_path / "l").generate(requests(5, 2)))
+    assert kinds(found) == {"Generated": 5, "Failed": 5}
+    assert any(ending in outcome.error for outcome in found if isinstance(outcome, Failed))
+    totals = read_totals(tmp_path / "l")
+    assert (totals.answered_images, totals.uncertain_images, totals.rejected) == (server.total_billed, 0, 5)
+    server.ending = "completed"
+    rest = [outcome.request for outcome in found if isinstance(outcome, Failed)]
+    assert kinds(batch(server, tmp_path / "l").generate(rest)) == {"Generated": 5}  # what was not made is ordered again
+    assert max(server.billed.values()) == 2
+
+
+def test_a_batch_that_is_not_taken_says_why_and_costs_nothing(server: LoopbackBatchServer, tmp_path: Path) -> None:
+    server.ending = "failed"
+    server.errors = [{"code": "token_limit_exceeded", "message": "Enqueued token limit reached.", "line": None}]
+    with pytest.raises(BackendError, match="Enqueued token limit reached"):
+        list(batch(server, tmp_path / "l").generate(requests(2, 2)))
+    assert read_totals(tmp_path / "l").spent == 0
+    server.ending = "completed"
+    assert kinds(batch(server, tmp_path / "l").generate(requests(2, 2))) == {"Generated": 4}
+
+
+@pytest.mark.parametrize("shape", [name for name, known in SHAPES.items() if "chat" not in known.path])
+def test_every_shape_of_refusal_is_a_row(server: LoopbackBatchServer, shape: str) -> None:
+    reply = SHAPES[shape].refusal(ImageServices.__new__(ImageServices), REFUSED)
+    server.answer = lambda prompt, n: reply if REFUSED in prompt else None
+    made = batch(server)
+    found = by_key(made.generate(requests(["a nurse", f"a {REFUSED} thing"], 1)))
+    refused = found["p01", 0]
+    assert isinstance(found["p00", 0], Generated)
+    assert isinstance(refused, Refused)
+    assert refused.code == SHAPES[shape].code
+    assert refused.reason
+
+
+def test_each_fault_of_a_line_is_its_own_row(server: LoopbackBatchServer, tmp_path: Path) -> None:
+    replies: dict[str, Any] = {
+        "prompt number 0": (500, {"error": {"message": "the server had an error"}}),
+        "prompt number 1": (504, {"error": {"message": "gateway"}}),
+        "prompt number 2": (200, {"data": [{"b64_json": "%%%"}]}),
+        "prompt number 3": (200, "no object"),
+        "prompt number 4": (200, {"data": []}),
+        "prompt number 5": (None, {"code": "odd", "message": "something"}),
+        "prompt number 6": (200, {"data": [{"url": "ftp://host/x.png"}]}),
+    }
+    server.answer = lambda prompt, n: replies.get(prompt)
+    found = by_key(batch(server, tmp_path / "l").generate(requests(8, 1)))
+    assert kinds(found.values()) == {"Failed": 7, "Generated": 1}
+    totals = read_totals(tmp_path / "l")
+    # Garbled base64 and an address came, so they are paid for; a gateway's answer and one that cannot be read may be.
+    assert (totals.answered_images, totals.uncertain_images, totals.rejected) == (3, 2, 2)
+    assert totals.in_flight == 0
+
+
+@pytest.mark.parametrize(
+    ("reply", "said"),
+    [
+        ((401, {"error": {"message": "bad key"}}), "does not accept the API key"),
+        ((429, {"error": {"code": "insufficient_quota", "message": "no credit"}}), "cannot pay"),
+        ((404, {"error": {"code": "model_not_found", "message": "no such model"}}), "is not served at"),
+    ],
+)
+def test_what_meets_every_line_stops_the_run(server: LoopbackBatchServer, reply: Any, said: str) -> None:
+    server.answer = lambda prompt, n: reply
+    with pytest.raises(BackendError, match=said):
+        list(batch(server).generate(requests(2, 2)))
+
+
+def test_a_download_that_breaks_off_is_taken_up_again(server: LoopbackBatchServer, tmp_path: Path) -> None:
+    def tear(event: str) -> None:
+        if event == "line" and server.events["line"] in (3, 9):
+            raise Hangup
+
+    server.hook = tear
+    assert kinds(batch(server, tmp_path / "l").generate(requests(10, 1))) == {"Generated": 10}
+    assert len(server.downloads) == 3
+    assert read_totals(tmp_path / "l").answered_images == server.total_billed == 10
+
+
+def test_looks_that_fail_do_not_end_the_waiting_unless_they_go_on(server: LoopbackBatchServer, tmp_path: Path) -> None:
+    server.look_status = [500] * 3
+    made = batch(server, max_retries=0)
+    assert kinds(made.generate(requests(1, 1))) == {"Generated": 1}
+    server.look_status = [500] * 20
+    with pytest.raises(BackendError, match="cannot be looked at"):
+        list(batch(server, tmp_path / "l", max_retries=0).generate(requests(1, 1)))
+    server.look_status = []
+    assert kinds(batch(server, tmp_path / "l").generate(requests(1, 1))) == {"Generated": 1}
+    assert len(server.batches) == 2
+
+
+def test_the_waiting_has_an_end_and_goes_on_with_the_next_command(server: LoopbackBatchServer, tmp_path: Path) -> None:
+    server.looks_until_end = 10**6
+    with pytest.raises(BackendError, match=r"generator.wait_hours\): Batch batch_0000: in_progress"):
+        list(batch(server, tmp_path / "l", wait_hours=1e-5).generate(requests(2, 2)))
+    again = batch(server, tmp_path / "l")
+    assert "4 images on order already, and 0 images in 0 requests" in again.estimate(requests(2, 2)).describe()
+    server.looks_until_end = 0
+    assert kinds(again.generate(requests(2, 2))) == {"Generated": 4}
+    assert len(server.batches) == 1
+
+
+def test_a_batch_that_the_server_forgot_is_counted_as_spent(server: LoopbackBatchServer, tmp_path: Path) -> None:
+    server.hook = lambda event: server.batches.clear() if event == "looked" else None
+    found = list(batch(server, tmp_path / "l").generate(requests(1, 2)))
+    assert kinds(found) == {"Failed": 2}
+    assert read_totals(tmp_path / "l").uncertain_images == 2
+
+
+def test_no_order_passes_the_limit(server: LoopbackBatchServer, tmp_path: Path) -> None:
+    made = batch(server, tmp_path / "l", max_cost=0.05, images_per_batch=2)
+    found = []
+    with pytest.raises(BackendError, match=r"generator.max_cost of 0.05 leaves no room"):
+        found.extend(made.generate(requests(4, 2)))
+    # The outcomes came before the error.
+    assert server.total_billed == 5
+    assert len(server.batches) == 3
+    assert made.spent().spent == 0.05
+
+
+def test_an_order_of_more_than_is_asked_for_now(server: LoopbackBatchServer, tmp_path: Path) -> None:
+    server.looks_until_end = 10**6
+    with pytest.raises(BackendError):
+        list(batch(server, tmp_path / "l", wait_hours=1e-5).generate(requests(3, 2)))
+    server.looks_until_end = 0
+    assert kinds(batch(server, tmp_path / "l").generate(requests(1, 2))) == {"Generated": 2}
+    assert kinds(batch(server, tmp_path / "l").generate(requests(3, 2)[2:])) == {"Generated": 4}
+    assert server.total_billed == 6
+
+
+def test_several_images_of_a_line(server: LoopbackBatchServer) -> None:
+    found = by_key(batch(server, images_per_request=4).generate(requests(2, 4)))
+    assert kinds(found.values()) == {"Generated": 8}
+    assert server.ran == {"prompt number 0": 1, "prompt number 1": 1}
+
+
+def test_doctor_looks_and_orders_nothing(server: LoopbackBatchServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    def check() -> Any:
+        return ImagesBatchConfig(backend="images-batch", **settings(server)).check()
+
+    assert check().ok
+    server.lists_batches = False
+    assert "Whether" in check().warnings[0]
+    server.has_batches = False
+    found = check()
+    assert not found.ok
+    assert "generator.backend to openai-images" in found.mend
+    monkeypatch.setenv(KEY_ENV, "wrong")
+    assert "does not accept the API key" in check().message
+    assert not server.files
+
+
+@pytest.mark.parametrize("wrong", [{"discount": 1.0}, {"images_per_batch": 0}, {"images_per_request": 11}])
+def test_settings_that_cannot_be(wrong: dict[str, Any]) -> None:
+    with pytest.raises(SettingsError):
+        ImagesBatch(model="m", base_url="https://x.example/v1", **wrong)
+
+
+def test_how_far_a_batch_is_in_words() -> None:
+    known = {"id": "b", "status": "in_progress", "created_at": 1000, "expires_at": 90000}
+    counts = {"total": 80, "completed": 18, "failed": 2}
+    at_pace = left_in_words(read_state({**known, "request_counts": counts}), now=1000 + 20 * 60)
+    assert at_pace == "in_progress, 20 of 80 done, about 60 min left"
+    assert left_in_words(read_state(known), now=3600) == "in_progress, 24.0 h left at the most"
+    with pytest.raises(ValueError, match="no id"):
+        read_state({"error": 1})
