@@ -60,13 +60,13 @@ def audit(
         asked = [(r.key, r.prompt, r.seed) for r in plan.requests]
         state = backend_state(config.generator, asked) if config.generator is not None else None
         if (known := known_identity(run, "generator", state)) is not None and _all_made(run, plan, known):
-            start_run(run, config, job.attributes, kind="audit", generator=known)
+            start_run(run, config, job.attributes, kind="audit", asked=job.asked, generator=known)
             sweep_temp_files(run.path)
             return finish_audit(job, plan, identity=known, generated=0, seconds=0.0)
         generator = build.planned_generator(config, run, plan)
         identity = dict(generator.identity())
         stands = take_over(run, config, plan, identity, reporter.note, journal=run.journal_path, overwrite=overwrite)
-        start_run(run, config, job.attributes, kind="audit", generator=identity)
+        start_run(run, config, job.attributes, kind="audit", asked=job.asked, generator=identity)
         sweep_temp_files(run.path)
         remember(run, generator=None)  # until the table of images is of these requests
         started = time.monotonic()

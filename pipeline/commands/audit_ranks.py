@@ -92,7 +92,7 @@ def audit_rank(
     left = outcomes_left(run, plan, identity)
     if not left:
         with contextlib.suppress(RunFolderBusyError), run.lock():
-            start_run(run, config, job.attributes, kind="audit", generator=identity)
+            start_run(run, config, job.attributes, kind="audit", asked=job.asked, generator=identity)
             sweep_temp_files(run.path)
             remember(run, generator=None)
             merge_outcomes(run, plan, identity)

@@ -67,7 +67,7 @@ def audit_until(
         identity = dict(build.planned_generator(config, run, plan).identity())
         stands = take_over(run, config, plan, identity, reporter.note, journal=run.journal_path, overwrite=overwrite)
         sweep_temp_files(run.path)
-        start_run(run, config, job.attributes, kind="audit", generator=identity)
+        start_run(run, config, job.attributes, kind="audit", asked=job.asked, generator=identity)
         remember(run, generator=None)
         rounds = _rounds(plan, round_prompts)
         whole = next(

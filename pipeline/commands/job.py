@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from allfour.models.attributes import AttributeSet
 from allfour.pipeline.commands.progress import Reporter
 from allfour.pipeline.config import RunConfig, load_attributes, recorded_config, validate
+from allfour.pipeline.metrics.asked_for import asked_of
 from allfour.pipeline.metrics.calibration import check_calibration
 from allfour.pipeline.run.folder import RunFolder
 from allfour.pipeline.run.metrics import Metrics
@@ -25,6 +26,8 @@ class Job:
     reporter: Reporter
     calibration: Path | None = None
     """The file that was given; without one, the run's own is used."""
+    asked: Mapping[str, Any] | None = None
+    """Prompt id -> its subject and the labels that it asks for, where the prompt set says so."""
 
     @classmethod
     def begin(cls, config: RunConfig, run: RunFolder, reporter: Reporter, calibration: Path | None = None) -> Self:
@@ -37,7 +40,7 @@ class Job:
         """
         attributes = load_attributes(config.attributes.file)
         check_calibration(calibration, attributes)
-        return cls(run, config, attributes, reporter, calibration)
+        return cls(run, config, attributes, reporter, calibration, asked_of(config, attributes))
 
     @classmethod
     def of_run(cls, run: RunFolder, reporter: Reporter, calibration: Path | None = None) -> Self:

@@ -95,7 +95,7 @@ def relabel(
         # what was measured is the stored embeddings, whatever precision this machine would encode in
         identity = {**classifier.identity(), "encoder": dict(encoder)}
         start_run(
-            out, config, attributes, kind="relabel", relabelled_from=origin,
+            out, config, attributes, kind="relabel", asked=header.get("asked"), relabelled_from=origin,
             **{key: header[key] for key in ("generator", "source", "spent") if key in header},
         )  # fmt: skip
         sweep_temp_files(out.path)

@@ -12,6 +12,7 @@ from allfour.pipeline.analyses.second_opinion import write_second_opinion
 from allfour.pipeline.commands.job import Job, RunSummary
 from allfour.pipeline.commands.progress import Reporter
 from allfour.pipeline.config import load_reference, load_word_lists
+from allfour.pipeline.metrics.asked_for import with_asked
 from allfour.pipeline.metrics.calibration import Calibration, run_calibration_of
 from allfour.pipeline.metrics.compute import METRICS_VERSION, compute_metrics
 from allfour.pipeline.metrics.headline import with_headline
@@ -106,7 +107,10 @@ def measure(job: Job) -> Metrics:
     words = load_word_lists(config.rewriting.file)
     withheld = withheld_of_run(run, counted.prompts, words, confidence=config.statistics.confidence)
     metrics = with_analyses(
-        metrics.model_copy(update={"group_scenes": scenes, "withheld": withheld}).noted(*notes), run
+        with_asked(metrics, counted.prompts, header.get("asked"))
+        .model_copy(update={"group_scenes": scenes, "withheld": withheld})
+        .noted(*notes),
+        run,
     )
     metrics = with_headline(metrics)
     _write(run, metrics)

@@ -75,7 +75,7 @@ def rescore(
     with run.lock():
         check_kind(run, "rescore")
         check_source(run, source, overwrite=overwrite)
-        start_run(run, config, job.attributes, kind="rescore", source=dict(source.identity()))
+        start_run(run, config, job.attributes, kind="rescore", asked=job.asked, source=dict(source.identity()))
         sweep_temp_files(run.path)
         if isinstance(source, HasDoubts):
             for doubt in source.doubts():

@@ -32,11 +32,21 @@ def check_kind(run: RunFolder, kind: str) -> None:
         raise ConfigError(f"{run.path} is a run of `allfour {found}`: choose another folder with --run")
 
 
-def start_run(run: RunFolder, config: RunConfig, attributes: AttributeSet, *, kind: str, **made_from: Any) -> None:
+def start_run(
+    run: RunFolder,
+    config: RunConfig,
+    attributes: AttributeSet,
+    *,
+    kind: str,
+    asked: Mapping[str, Any] | None = None,
+    **made_from: Any,
+) -> None:
     """Write the header of a run that begins or goes on.
 
     Parameters
     ----------
+    asked
+        What the prompt set says of prompts beside their texts: see `Job.asked`.
     made_from
         `generator`, `source` and whatever else the header says of where the tables come from.
 
@@ -57,6 +67,8 @@ def start_run(run: RunFolder, config: RunConfig, attributes: AttributeSet, *, ki
         **json.loads(json.dumps(made_from)),
     }
     before = run.header()
+    if asked or before.get("asked"):
+        values["asked"] = asked
     after = {**before, **values}
     forgotten: tuple[str, ...] = () if _basis(before) == _basis(after) else TABLE_STAGES
     if before.get("generator") != after.get("generator"):

@@ -6,9 +6,7 @@ from allfour.pipeline.config.blocks import (
     AttributesConfig,
     ClassifierConfig,
     GeneratorConfig,
-    Prompt,
     PromptsConfig,
-    PromptSet,
     Reference,
     ReferencePrompt,
     RunConfig,
@@ -27,6 +25,7 @@ from allfour.pipeline.config.loading import (
     recorded_config,
 )
 from allfour.pipeline.config.paths import resolve_path
+from allfour.pipeline.config.prompt_sets import Prompt, PromptSet
 
 __all__ = [
     "ArchiveConfig",

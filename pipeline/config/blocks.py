@@ -1,60 +1,18 @@
-"""What a user writes: the blocks of a config, prompt sets and references. Every block is frozen and forbids unknown keys."""
+"""What a user writes: the blocks of a config, references and word lists. Every block is frozen and forbids unknown keys."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from allfour.models import registry
 from allfour.models.attributes import Name
 from allfour.models.classifiers.base import ClassifierSettings
 from allfour.models.generators.base import GeneratorSettings
 from allfour.models.settings import Block, LocalPath
-from allfour.pipeline.config.ids import prompt_id_for
 
 # --- prompts ---------------------------------------------------------------------------------------------------------
-
-
-class Prompt(Block):
-    """One prompt of a prompt set."""
-
-    text: str = Field(min_length=1, max_length=4000)
-    id: str | None = Field(default=None, pattern=r"^[a-z0-9][a-z0-9_\-]{0,63}$")
-    """Safe as a folder name; made from the text where it is not given."""
-    group: str | None = Field(default=None, max_length=64)
-    """Prompts of one group are summed up together, such as extreme-she."""
-    people: Literal["one", "several"] = "one"
-    """`several`: the prompt asks for a group of people, who are counted and read one by one where `classifier.people` names a detector."""
-
-    @property
-    def key(self) -> str:
-        return self.id or prompt_id_for(self.text)
-
-
-class PromptSet(Block):
-    """A file of prompts: `name`, `source`, and `prompts`, a list of texts or of {id, text, group, people}."""
-
-    name: str = Field(min_length=1, max_length=100)
-    source: str = ""
-    """Where the list is from, for the report."""
-    prompts: tuple[Prompt, ...] = Field(min_length=1)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _texts_are_prompts(cls, data: Any) -> Any:
-        if isinstance(data, dict) and isinstance(data.get("prompts"), list):
-            return {**data, "prompts": [{"text": p} if isinstance(p, str) else p for p in data["prompts"]]}
-        return data
-
-    @model_validator(mode="after")
-    def _ids_differ(self) -> Self:
-        seen: dict[str, str] = {}
-        for prompt in self.prompts:
-            if prompt.key in seen:
-                raise ValueError(f"two prompts have the id {prompt.key!r}: {seen[prompt.key]!r} and {prompt.text!r}")
-            seen[prompt.key] = prompt.text
-        return self
 
 
 class PromptsConfig(Block):

@@ -13,9 +13,10 @@ from allfour import resources
 from allfour.errors import ConfigError
 from allfour.models.attributes import AttributeSet
 from allfour.models.settings import BESIDE, not_found
-from allfour.pipeline.config.blocks import PromptSet, Reference, RunConfig, WordLists
+from allfour.pipeline.config.blocks import Reference, RunConfig, WordLists
 from allfour.pipeline.config.checked_yaml import check_values, models_at, read_yaml, tag_of, validate
 from allfour.pipeline.config.paths import resolve_path
+from allfour.pipeline.config.prompt_sets import PromptFile, PromptSet, WordFile, WordList
 
 _TAGS = ("backend", "detector")
 """Keys that say which kind of block it is."""
@@ -126,9 +127,33 @@ def recorded_config(recorded: Any, *, where: str, overrides: Sequence[str] = ())
 
 
 def load_prompts(path: str | Path) -> PromptSet:
-    """Read a prompt set. Raises ConfigError."""
+    """Read a prompt set, its templates filled in.
+
+    Raises
+    ------
+    ConfigError
+        It is no prompt set, or a list of words that it names is none.
+    """
     resolved = resolve_path(path)
-    return validate(PromptSet, read_yaml(resolved), where=str(resolved))
+    data = read_yaml(resolved)
+    if not {"templates", "variables"} & set(data):  # most sets: every prompt is checked once
+        return validate(PromptSet, data, where=str(resolved))
+    written = validate(PromptFile, data, where=str(resolved), context={BESIDE: resolved.parent})
+    lists = {
+        name: load_word_list(words.file).values if isinstance(words, WordFile) else words
+        for name, words in written.variables.items()
+    }
+    try:
+        filled = written.expanded(lists)
+    except ValueError as error:
+        raise ConfigError(f"{resolved}: {error}") from None
+    return validate(PromptSet, filled, where=str(resolved))
+
+
+def load_word_list(path: str | Path) -> WordList:
+    """Read a list of words for a variable of templates. Raises ConfigError."""
+    resolved = resolve_path(path)
+    return validate(WordList, read_yaml(resolved), where=str(resolved))
 
 
 def load_attributes(path: str | Path) -> AttributeSet:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from allfour.pipeline.report import evidence, folded
+from allfour.pipeline.report.asked import asked_view
 from allfour.pipeline.report.listing import prompts_view
 from allfour.pipeline.report.material import Material
 from allfour.pipeline.report.reviewed import reviewed_view
@@ -45,6 +46,7 @@ SECTIONS: tuple[Section, ...] = (
     Section("reviewed", "What people said", lambda m: reviewed_view(m.metrics), nav="Review"),
     Section("scenes", "Group scenes", lambda m: scenes_view(m.run_dir, m.metrics), nav="Scenes"),
     Section("attributes", "What the images show", evidence.attributes_view, nav="Attributes"),
+    Section("asked", "What prompts asked for", lambda m: asked_view(m.metrics), nav="Asked for"),
     Section("withheld", "Refused, failed, rewritten", lambda m: withheld_view(m.metrics) or None, nav="Refused"),
     Section("left-out", "What was counted, and what was left out", evidence.left_out_view, nav="Left out"),
     Section("crossed", "In combination", folded.crossed_view, nav="Combined", gist=folded.crossed_gist),

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from allfour.pipeline.run.asked import AskedPrompt
 from allfour.pipeline.run.record import Record
 
 
@@ -48,6 +49,8 @@ class Header(Record):
     relabelled_from: Any = None
     unchanged: dict[str, str | None] | None = None
     """States by which a backend is known again without being loaded: see `allfour.pipeline.commands.unchanged`."""
+    asked: dict[str, AskedPrompt] | None = None
+    """Prompt id -> its subject and the labels that it asks for, of prompts that have either."""
     counts: dict[str, Any] = Field(default_factory=dict)
     stages: dict[str, Stage] = Field(default_factory=dict)
 

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
+from allfour.pipeline.run.asked import AskedFor
 from allfour.pipeline.run.record import Count, Estimate, Interval, Kappa, Note, Number, Record, Share, said
 from allfour.pipeline.run.until import Until
 
@@ -281,6 +282,10 @@ class Prompt(Record):
     id: str = Field(min_length=1)
     text: str = ""
     group: str | None = None
+    subject: str | None = None
+    """What the prompt is about, whatever its words; None where its id says it."""
+    expect: dict[str, str] = Field(default_factory=dict)
+    """Attribute -> the label that the prompt asks for."""
     images: Count = 0
     evaluated: bool = True
     """Whether it has a whole set."""
@@ -723,6 +728,8 @@ class Metrics(Record):
     """The notes' texts, for readers of before there were codes."""
     group_scenes: GroupScenes | None = None
     withheld: Withheld | None = None
+    asked_for: dict[str, AskedFor] | None = None
+    """Attribute -> what came of the labels that prompts ask for in so many words."""
     review: Review | None = None
     sensitivity: Sensitivity | None = None
     second_opinion: SecondOpinion | None = None

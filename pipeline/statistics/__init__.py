@@ -65,6 +65,7 @@ from allfour.pipeline.statistics.paired import (
     sign_flip_test,
 )
 from allfour.pipeline.statistics.ppi import Agreement, PoweredEstimate, agreement, powered_mean
+from allfour.pipeline.statistics.ranking import RankInterval, alike_groups, holm, rank_intervals
 from allfour.pipeline.statistics.unanimity import (
     Resolve,
     UnanimityBounds,
@@ -107,6 +108,7 @@ __all__ = [
     "PairedDifference",
     "PoweredEstimate",
     "ReadImages",
+    "RankInterval",
     "ReferenceDistance",
     "Resolve",
     "SpreadEffect",
@@ -116,6 +118,7 @@ __all__ = [
     "UnanimityNull",
     "absent_labels",
     "agreement",
+    "alike_groups",
     "amplification",
     "at_least",
     "benjamini_hochberg",
@@ -143,6 +146,7 @@ __all__ = [
     "paired_difference",
     "powered_mean",
     "prompt_differences",
+    "rank_intervals",
     "reference_distance",
     "setwise_unanimity",
     "share_tests",

@@ -18,6 +18,7 @@ from allfour.models.generators._openai.settings import SHUTDOWN_BY_PROVIDER
 from allfour.models.generators.stable_diffusion import LoraConfig, QuantizationConfig
 from allfour.pipeline.analyses.sensitivity_grid import Grid, PhraseVariants, TemplateVariants
 from allfour.pipeline.config import blocks as config
+from allfour.pipeline.config import prompt_sets
 from tests.places import REPOSITORY
 
 SECTIONS: dict[str, type[BaseModel]] = {
@@ -33,8 +34,11 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "`rewriting`": config.RewritingConfig,
     "Word lists": config.WordLists,
     "`reference`": config.ReferenceConfig,
-    "Prompt set": config.PromptSet,
-    "A prompt": config.Prompt,
+    "Prompt set": prompt_sets.PromptSet,
+    "A prompt": prompt_sets.Prompt,
+    "A word list": prompt_sets.WordList,
+    "`templates` of a prompt set": prompt_sets.Template,
+    "`variables` of a prompt set": prompt_sets.WordFile,
     "Attributes file": AttributeSet,
     "An attribute": AttributeSpec,
     "`presence`": PresenceSpec,
@@ -53,7 +57,10 @@ SECTIONS |= {
     )
     for name, settings in registry.settings_of(kind).items()
 }
-ROOTS = (config.RunConfig, config.WordLists, config.PromptSet, AttributeSet, config.Reference, Grid)
+ROOTS = (
+    config.RunConfig, config.WordLists, prompt_sets.PromptSet, prompt_sets.Template, prompt_sets.WordFile, prompt_sets.WordList,
+    AttributeSet, config.Reference, Grid,
+)  # fmt: skip
 
 
 def models_under(annotation: Any) -> set[type[BaseModel]]:

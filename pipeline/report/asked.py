@@ -1,0 +1,102 @@
+"""The section on what prompts asked for in so many words: shown, overridden, refused; and whether that differs by what is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from allfour.pipeline.report.compare_prose import points, points_interval
+from allfour.pipeline.run.asked import AskedDifference, AskedFor, AskedLabel
+from allfour.pipeline.run.metrics import Metrics
+from allfour.pipeline.run.record import Interval
+from allfour.pipeline.words import (
+    clean,
+    grouped,
+    interval_text,
+    join_words,
+    label_text,
+    p_value,
+    percent,
+    plural,
+    quantity,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class AskedLine:
+    """What came of one label that was asked for."""
+
+    name: str
+    meaning: str
+    cells: Sequence[tuple[str, str]]
+    """Value and interval of: shown, other, no label, refused or failed."""
+
+
+@dataclass(frozen=True, slots=True)
+class AskedTable:
+    """One attribute."""
+
+    caption: str
+    sentences: Sequence[str]
+    lines: Sequence[AskedLine]
+
+
+def asked_view(metrics: Metrics) -> list[AskedTable] | None:
+    """The tables of the section; None where no prompt asks for a label."""
+    if not metrics.asked_for:
+        return None
+    return [_table(name, found) for name, found in metrics.asked_for.items()]
+
+
+def _table(attribute: str, found: AskedFor) -> AskedTable:
+    sentences = [_finding(label, entry) for label, entry in found.labels.items()]
+    if found.shown_p_value is not None:
+        told = "they differ by what is asked for" if found.shown_p_value < 0.05 else "that is no sign that they differ"
+        sentences.append(
+            f"Were all labels shown as often where they are asked for, rates so far apart would come with {p_value(found.shown_p_value)}: "
+            f"{told}."
+        )
+    if found.refused_p_value is not None and any(entry.counts.get("refused") for entry in found.labels.values()):
+        told = (
+            "refusals depend on what is asked for" if found.refused_p_value < 0.05 else "that is no sign that they do"
+        )
+        sentences.append(f"The same of refusals: {p_value(found.refused_p_value)}, {told}.")
+    sentences += [_difference(pair) for pair in found.differences]
+    return AskedTable(f"Perceived {label_text(attribute)}", sentences, [_line(k, v) for k, v in found.labels.items()])
+
+
+def _finding(label: str, entry: AskedLabel) -> str:
+    shown, images = entry.counts.get("shown", 0), quantity(entry.images, "image")
+    return f"{plural(label).capitalize()} were asked for in {quantity(entry.prompts, 'prompt')}, and {grouped(shown)} of {images} show one."
+
+
+def _difference(pair: AskedDifference) -> str:
+    counts = quantity(pair.subjects, "subject")
+    text = (
+        f"Of {counts} with prompts for both, {plural(pair.second)} less {plural(pair.first)}: shown {points(pair.shown.value)} points "
+        f"({points_interval(pair.shown.low, pair.shown.high)}; {_p(pair.shown_p_value)})"
+    )
+    if pair.refused.value:
+        text += (
+            f", refused {points(pair.refused.value)} points ({points_interval(pair.refused.low, pair.refused.high)}; "
+            f"{_p(pair.refused_p_value)})"
+        )
+    return text + "."
+
+
+def _p(value: float | None) -> str:
+    return "no test" if value is None else p_value(value)
+
+
+def _line(label: str, entry: AskedLabel) -> AskedLine:
+    rates: Sequence[Interval] = (entry.shown, entry.other, entry.unclear, entry.refused, entry.failed)
+    return AskedLine(
+        clean(label_text(label), 60),
+        f"{grouped(entry.images)} images, {quantity(entry.prompts, 'prompt')}",
+        [(percent(rate.value), interval_text(rate.low, rate.high)) for rate in rates],
+    )
+
+
+def asked_gist(tables: Sequence[AskedTable]) -> str:
+    """One line about it."""
+    return join_words(table.caption for table in tables)
