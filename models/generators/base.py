@@ -13,7 +13,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, Self, runtime_checkable
 
 from allfour.errors import BackendError
 from allfour.models.settings import BackendSettings, Readiness
@@ -223,6 +223,18 @@ class GeneratorSettings(BackendSettings):
             It cannot be had.
         """
         raise NotImplementedError
+
+    def price(self) -> tuple[float, str | None] | None:
+        """What one image costs, with its currency where that is named. Default: None, nothing that is known of."""
+        return None
+
+    def booked(self, ledger: Path) -> float:
+        """What the accounts in a run's folder say was spent. Default: nothing."""
+        return 0.0
+
+    def capped(self, total: float) -> Self:
+        """The same with a limit of what a run may have cost in all. Default: it costs nothing, and has none."""
+        return self
 
     def check(self) -> Readiness:
         """Whether a run can start, in seconds and without a download. Default: the generator is built. Raises BackendError."""

@@ -16,7 +16,7 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pydantic import Field
 
@@ -118,6 +118,16 @@ class OpenAIImagesConfig(HostedConfig):
 
     def build(self, *, ledger: Path | None = None) -> OpenAIImages:
         return OpenAIImages(**self.model_dump(exclude={"backend"}), ledger_path=ledger)
+
+    def price(self) -> tuple[float, str | None] | None:
+        return None if self.price_per_image is None else (self.price_per_image, self.currency)
+
+    def booked(self, ledger: Path) -> float:
+        return read_totals(ledger).spent if ledger.is_file() else 0.0
+
+    def capped(self, total: float) -> Self:
+        least = total if self.max_cost is None else min(total, self.max_cost)
+        return self.model_copy(update={"max_cost": least})
 
     def check(self) -> Readiness:
         """Whether the service answers and has the model."""

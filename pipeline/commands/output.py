@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from allfour.pipeline.commands.rescore import RankSummary
     from allfour.pipeline.commands.review import ImportedReview
     from allfour.pipeline.commands.review_draw import Drawn
+    from allfour.pipeline.commands.study import StudySummary
     from allfour.pipeline.commands.weights import Entry
     from allfour.pipeline.metrics import gate as gates
     from allfour.pipeline.run.metrics import Accounting, Against, Metrics, SecondOpinion, Sensitivity
@@ -342,6 +343,21 @@ def conclude_comparison(done: WrittenComparison, results: Sequence[gates.GateRes
             print(line)
         _print_gates(results)
         print(f"comparison: {done.page_path}")
+    raise typer.Exit(code)
+
+
+def conclude_study(done: StudySummary, as_json: bool) -> NoReturn:
+    """Print what a study found and leave: 2 where a cell could not be done, 3 where images are missing."""
+    code = EXIT_USAGE if done.failed else EXIT_MISSING if done.missing else EXIT_DONE
+    if as_json:
+        places = {"page": str(done.page), "exit_code": code, "not_done": done.failed}
+        print(json.dumps({**places, "boards": [board.document() for board in done.result.boards]}, indent=1))
+    else:
+        from allfour.pipeline.commands.study import study_lines
+
+        for line in study_lines(done):
+            print(line.replace("\u00a0", " "))
+        print(f"study: {done.page}")
     raise typer.Exit(code)
 
 

@@ -9,12 +9,13 @@ from typing import Annotated
 import typer
 
 from allfour.pipeline.commands.errors import clear_errors
-from allfour.pipeline.commands.options import JsonOption
+from allfour.pipeline.commands.options import JsonOption, SetOption
 
 
 def add_to(app: typer.Typer) -> None:
     """Make these commands part of the command."""
     app.command()(plan)
+    app.command()(study)
 
 
 def plan(
@@ -70,3 +71,37 @@ def plan(
         )
         found = plan_study(question, pilot=pilot)
     print(json.dumps(found.document(), indent=1) if as_json else "\n".join(plan_lines(found)))
+
+
+def study(
+    file: Annotated[Path, typer.Argument(help="The YAML of a study: generators, prompt sets and classifiers.")],
+    overrides: SetOption = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder of the study. Default: studies/NAME.")] = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Say what is left to make, with images, hours and money, and make nothing."),
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace images of cells that were made for other requests.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Make and compare every cell of a matrix of generators, prompt sets and classifiers; goes on where it was."""
+    with clear_errors():
+        from allfour.pipeline.commands import output
+        from allfour.pipeline.commands import study as studies
+        from allfour.pipeline.commands.progress import Reporter
+        from allfour.pipeline.config.study import load_study
+
+        found = load_study(file, overrides)
+        folder = out if out is not None else Path("studies") / studies.default_name(found.config.name)
+        if dry_run:
+            left = studies.estimates(found, folder)
+            if as_json:
+                print(json.dumps([studies.estimate_entry(entry) for entry in left], indent=1))
+            else:
+                for line in studies.estimate_lines(found, left):
+                    print(line)
+            return
+        summary = studies.run_study(found, folder, Reporter(quiet=as_json), overwrite=overwrite)
+    output.conclude_study(summary, as_json)

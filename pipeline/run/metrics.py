@@ -308,6 +308,10 @@ class Prompt(Record):
     reference_p_value: Share = None
     reference_q_value: Share = None
 
+    def pairing(self, by: str) -> str:
+        """What it is paired by with prompts of other runs: its subject where `by` is `subject` and it has one, else its id."""
+        return self.subject or self.id if by == "subject" else self.id
+
 
 class Cell(Record):
     """Images with one label of either attribute."""

@@ -65,7 +65,7 @@ from allfour.pipeline.statistics.paired import (
     sign_flip_test,
 )
 from allfour.pipeline.statistics.ppi import Agreement, PoweredEstimate, agreement, powered_mean
-from allfour.pipeline.statistics.ranking import RankInterval, alike_groups, holm, rank_intervals
+from allfour.pipeline.statistics.ranking import RankInterval, alike_groups, rank_intervals
 from allfour.pipeline.statistics.unanimity import (
     Resolve,
     UnanimityBounds,
@@ -107,8 +107,8 @@ __all__ = [
     "Measure",
     "PairedDifference",
     "PoweredEstimate",
-    "ReadImages",
     "RankInterval",
+    "ReadImages",
     "ReferenceDistance",
     "Resolve",
     "SpreadEffect",

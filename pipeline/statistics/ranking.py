@@ -8,8 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from allfour.pipeline.statistics.arrays import FloatArray
-
 
 @dataclass(frozen=True, slots=True)
 class RankInterval:
@@ -19,42 +17,6 @@ class RankInterval:
     """By its estimate; equal estimates share the better place."""
     low: int
     high: int
-
-
-def holm(p_values: npt.ArrayLike) -> FloatArray:
-    """Return p-values adjusted for how many there are, so that all claims at once err with at most the level of one.
-
-    Parameters
-    ----------
-    p_values
-        Shape (tests,); nan where there is no test, which stays and is not counted.
-
-    Raises
-    ------
-    ValueError
-        A value is outside [0, 1].
-
-    Notes
-    -----
-    Step-down: the k-th smallest of m is multiplied by m - k + 1, and none is smaller than one before it. Valid whatever the tests
-    have to do with each other.
-
-    References
-    ----------
-    Holm, S. (1979). A simple sequentially rejective multiple test procedure. Scand. J. Statist. 6, 65-70.
-
-    >>> holm([0.01, 0.04, 0.03]).round(3).tolist()
-    [0.03, 0.06, 0.06]
-    """
-    values = np.asarray(p_values, dtype=np.float64)
-    known = np.flatnonzero(~np.isnan(values))
-    if len(known) and not ((values[known] >= 0) & (values[known] <= 1)).all():
-        raise ValueError("p-values must lie in [0, 1]")
-    result = values.copy()
-    order = known[np.argsort(values[known], kind="stable")]
-    steps = values[order] * np.arange(len(order), 0, -1)
-    result[order] = np.minimum(np.maximum.accumulate(steps), 1.0) if len(order) else steps
-    return result
 
 
 def rank_intervals(values: Sequence[float], different: npt.ArrayLike) -> list[RankInterval]:

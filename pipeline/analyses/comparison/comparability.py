@@ -76,13 +76,15 @@ def _names(paths: Sequence[Path]) -> list[str]:
     return [str(path) for path in paths]
 
 
-def check_comparable(first: LoadedRun, second: LoadedRun, *, shared_only: bool = False) -> None:
+def check_comparable(first: LoadedRun, second: LoadedRun, *, shared_only: bool = False, pair_by: str = "id") -> None:
     """Refuse runs whose difference would not be one of what their images show.
 
     Parameters
     ----------
     shared_only
         Prompts that one run lacks are left out instead of refused.
+    pair_by
+        `id`, or `subject`: prompts of one subject are answers to one question, whatever their words.
 
     Raises
     ------
@@ -93,7 +95,7 @@ def check_comparable(first: LoadedRun, second: LoadedRun, *, shared_only: bool =
         *(_classifier_reasons(first, second) or _question_reasons(first, second)),
         *_scored_reasons(first, second),
         *_set_reasons(first, second),
-        *_prompt_reasons(first, second, shared_only=shared_only),
+        *_prompt_reasons(first, second, shared_only=shared_only, pair_by=pair_by),
     ]
     if reasons:
         pair = f"{first.name} and {second.name} cannot be compared"
@@ -193,23 +195,28 @@ def _set_reasons(first: LoadedRun, second: LoadedRun) -> list[str]:
     ]
 
 
-def _prompt_reasons(first: LoadedRun, second: LoadedRun, *, shared_only: bool) -> list[str]:
-    one, two = first.prompts, second.prompts
+def _prompt_reasons(first: LoadedRun, second: LoadedRun, *, shared_only: bool, pair_by: str) -> list[str]:
+    one, two = ({p.pairing(pair_by): p for p in run.metrics.prompts} for run in (first, second))
     reasons = []
-    reworded = [key for key in one if key in two and one[key].text != two[key].text]
+    reworded = [key for key in one if key in two and one[key].text != two[key].text and pair_by == "id"]
     if reworded:
         key = reworded[0]
         reasons.append(
             f"{quantity(len(reworded), 'prompt')} {'has' if len(reworded) == 1 else 'have'} one id and two texts, such as {clean(key, 64)}: {clean(one[key].text, 80)!r} and "
             f"{clean(two[key].text, 80)!r}. Images of other words are answers to another question: generate one of them "
-            "again, or give the prompts other ids"
+            "again, give the prompts other ids, or compare them as variants of one subject: --pair-by subject"
         )
     shared = [key for key in one if key in two]
     alone = [key for key in one if key not in two], [key for key in two if key not in one]
     if not shared:
         reasons.append(
             f"they have no prompt in common ({_joined(list(one)[:_SHOWN])} against {_joined(list(two)[:_SHOWN])}). Prompts "
-            "are matched by id: name the folders of an archive alike, or use one prompt set"
+            + (
+                "are matched by subject, else by id: give those of one subject the same `subject` in their prompt sets"
+                if pair_by == "subject"
+                else "are matched by id: name the folders of an archive alike, use one prompt set, or give prompts a `subject` and pair by it: "
+                "--pair-by subject"
+            )
         )
     elif any(alone) and not shared_only:
         said = [

@@ -1,0 +1,203 @@
+"""Boards: runs that differ along one axis alone, ranked with the doubt that belongs to a rank.
+
+Runs are set side by side over the units that all of them have; pairs are tested over these (sign flips of the differences per unit)
+and adjusted over every pair of every board at once, so that in 95 of 100 studies in which nothing differs nothing is told apart.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from allfour.pipeline import statistics as st
+from allfour.pipeline.analyses.comparison.comparability import ComparisonError, LoadedRun, check_comparable
+from allfour.pipeline.analyses.comparison.tables import flips
+from allfour.pipeline.analyses.study.units import MeasuredUnit, measured_units
+from allfour.pipeline.run.record import Estimate, Interval, Note
+from allfour.pipeline.run.study import Board, PairOfRuns, Ranked, Unit
+from allfour.pipeline.words import clean, quantity
+
+AXES = ("generator", "prompts", "classifier")
+LEVEL = 0.05
+"""Of all claims of a study together."""
+FEW_UNITS = 6
+"""Below it no sign-flip test of a pair can come under 5%: 2 / 2^5 = 0.06."""
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A run and its place on each axis."""
+
+    cell: str
+    place: Mapping[str, str]
+    run: LoadedRun
+
+
+@dataclass(slots=True)
+class _Draft:
+    """A board before its p-values are adjusted."""
+
+    axis: str
+    fixed: dict[str, str]
+    placed: list[Placed]
+    units: list[dict[str, MeasuredUnit]]
+    keys: list[str]
+    left_out: int
+    notes: list[Note]
+    pairs: list[PairOfRuns]
+
+
+def boards_of(placed: Sequence[Placed], *, pair_by: str, confidence: float) -> tuple[list[Board], list[Note], int]:
+    """Every board of a study, notes on what could not be set side by side, and the number of pairs tested together.
+
+    Generators are set side by side for each prompt set and classifier, and prompt sets (variants of the same subjects) for each
+    generator and classifier. What differs between classifiers is theirs: they get no board.
+    """
+    drafts: list[_Draft] = []
+    notes: list[Note] = []
+    for axis in ("generator", "prompts"):
+        others = [name for name in AXES if name != axis]
+        groups: dict[tuple[str, ...], list[Placed]] = {}
+        for run in placed:
+            groups.setdefault(tuple(run.place.get(name, "") for name in others), []).append(run)
+        for fixed, members in groups.items():
+            if len(members) < 2:
+                continue
+            try:
+                drafts.append(_draft(axis, dict(zip(others, fixed, strict=True)), members, pair_by, confidence))
+            except ComparisonError as error:
+                where = " / ".join(part for part in fixed if part)
+                notes.append(
+                    Note(code="not_comparable", text=f"{where or axis}: {' '.join(str(error).split())}", about=axis)
+                )
+    pairs = [pair for draft in drafts for pair in draft.pairs]
+    adjusted = st.holm([math.nan if p.p_value is None else p.p_value for p in pairs])
+    shares = st.holm([math.nan if p.share_p_value is None else p.share_p_value for p in pairs])
+    finished = iter(
+        pair.model_copy(
+            update={
+                "adjusted": None if math.isnan(a) else float(a),
+                "share_adjusted": None if math.isnan(s) else float(s),
+                "apart": bool(a <= LEVEL),
+            }
+        )
+        for pair, a, s in zip(pairs, adjusted, shares, strict=True)
+    )
+    return [_board(d, list(itertools.islice(finished, len(d.pairs))), confidence) for d in drafts], notes, len(pairs)
+
+
+def _draft(axis: str, fixed: dict[str, str], members: list[Placed], pair_by: str, confidence: float) -> _Draft:
+    for other in members[1:]:
+        check_comparable(members[0].run, other.run, shared_only=True, pair_by=pair_by)
+    units = [measured_units(member.run.metrics, by=pair_by) for member in members]
+    known = [{key for key, unit in run.items() if math.isfinite(unit.unanimous)} for run in units]
+    keys = [key for key in units[0] if all(key in run for run in known)]
+    everything = set().union(*units)
+    notes = []
+    if not keys:
+        raise ComparisonError("no prompt is in all of the runs with a whole set")
+    if len(keys) < FEW_UNITS:
+        notes.append(
+            Note(
+                code="few_units",
+                text=f"Only {quantity(len(keys), 'prompt')} in all runs: no test can tell two runs apart.",
+            )
+        )
+    pairs = [
+        _pair(members, units, keys, (i, j), axis=axis, confidence=confidence)
+        for i, j in itertools.combinations(range(len(members)), 2)
+    ]
+    return _Draft(axis, fixed, members, units, keys, len(everything) - len(keys), notes, pairs)
+
+
+def _pair(
+    members: Sequence[Placed],
+    units: Sequence[Mapping[str, MeasuredUnit]],
+    keys: Sequence[str],
+    at: tuple[int, int],
+    *,
+    axis: str,
+    confidence: float,
+) -> PairOfRuns:
+    one, two = ([units[k][key] for key in keys] for k in at)
+    sets = st.paired_difference(
+        [u.unanimous for u in one], [u.unanimous for u in two], confidence=confidence, draws=flips(len(keys))
+    )
+    both = [(a, b) for a, b in zip(one, two, strict=True) if math.isfinite(a.share) and math.isfinite(b.share)]
+    images = [unit.images for pair in both for unit in pair]
+    shares = st.paired_difference(
+        [a.share for a, _ in both],
+        [b.share for _, b in both],
+        resolution=1 / float(np.median(images)) if images else None,
+        confidence=confidence,
+        draws=flips(len(keys)),
+    )
+    return PairOfRuns(
+        first=members[at[0]].place[axis],
+        second=members[at[1]].place[axis],
+        unanimity=Estimate.of(sets.interval),
+        p_value=sets.p_value if sets.prompts else None,
+        share=Estimate.of(shares.interval),
+        share_p_value=shares.p_value if shares.prompts else None,
+    )
+
+
+def _board(draft: _Draft, pairs: list[PairOfRuns], confidence: float) -> Board:
+    levels = [member.place[draft.axis] for member in draft.placed]
+    at = {level: k for k, level in enumerate(levels)}
+    apart = np.zeros((len(levels), len(levels)), dtype=bool)
+    for pair in pairs:
+        i, j = at[pair.first], at[pair.second]
+        apart[i, j] = apart[j, i] = pair.apart
+    rows = [[units[key] for key in draft.keys] for units in draft.units]
+    means = [float(np.mean([unit.unanimous for unit in row])) for row in rows]
+    ranks = st.rank_intervals(means, apart)
+    runs = [
+        Ranked(
+            cell=member.cell,
+            level=levels[k],
+            unanimity=_mean([u.unanimous for u in row], sum(u.sets for u in row), confidence),
+            share=_mean([u.share for u in row if math.isfinite(u.share)], sum(u.images for u in row), confidence),
+            rank=ranks[k].rank,
+            rank_low=ranks[k].low,
+            rank_high=ranks[k].high,
+            refused=_refused(member.run),
+        )
+        for k, (member, row) in enumerate(zip(draft.placed, rows, strict=True))
+    ]
+    return Board(
+        axis=draft.axis,
+        fixed=draft.fixed,
+        levels=levels,
+        runs=sorted(runs, key=lambda run: (run.unanimity.value or 0.0, run.level)),
+        pairs=pairs,
+        alike=[[levels[k] for k in group] for group in st.alike_groups(means, apart)],
+        units=[_row(key, [run[key] for run in draft.units]) for key in draft.keys],
+        units_left_out=draft.left_out,
+        notes=draft.notes,
+    )
+
+
+def _mean(values: Sequence[float], independent: int, confidence: float) -> Interval:
+    return Interval.of(st.mean_over_prompts(values, independent=float(independent) or None, confidence=confidence))
+
+
+def _refused(run: LoadedRun) -> float | None:
+    counts = run.metrics.accounting
+    return counts.refused / counts.requested if counts.requested else None
+
+
+def _row(key: str, units: Sequence[MeasuredUnit]) -> Unit:
+    texts = list(dict.fromkeys(unit.text for unit in units))
+    return Unit(
+        key=key,
+        texts=[clean(text, 400) for text in (texts if len(texts) == 1 else [unit.text for unit in units])],
+        group=units[0].group if len({unit.group for unit in units}) == 1 else None,
+        shares=[unit.share if math.isfinite(unit.share) else None for unit in units],
+        unanimous=[unit.unanimous for unit in units],
+        labels=[unit.label for unit in units],
+    )

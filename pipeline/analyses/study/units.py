@@ -1,0 +1,65 @@
+"""What is paired between runs: prompts by id, or everything that a run has of one subject."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from allfour.pipeline import statistics as st
+from allfour.pipeline.analyses.comparison.tables import label_counts
+from allfour.pipeline.run.metrics import Metrics, Prompt
+
+
+@dataclass(frozen=True, slots=True)
+class MeasuredUnit:
+    """One subject, or one prompt, of one run: means over its prompts."""
+
+    key: str
+    text: str
+    """Of its first prompt."""
+    group: str | None
+    unanimous: float
+    """Share of all sets of its prompts that show one label, unclear images against it; nan where no prompt has a set."""
+    share: float
+    """Of the first label; nan where no image has a label."""
+    label: str | None
+    """What the first set of every prompt shows throughout."""
+    images: int
+    sets: int
+    """Disjoint sets of its prompts."""
+
+
+def measured_units(metrics: Metrics, *, by: str) -> dict[str, MeasuredUnit]:
+    """Key -> unit, in the order of the run's prompts."""
+    labels, size = metrics.headline_labels, metrics.summary.set_size
+    members: dict[str, list[Prompt]] = {}
+    for prompt in metrics.prompts:
+        members.setdefault(prompt.pairing(by), []).append(prompt)
+    return {key: _unit(key, prompts, labels, metrics.headline, size) for key, prompts in members.items()}
+
+
+def _unit(key: str, prompts: Sequence[Prompt], labels: Sequence[str], headline: str, size: int) -> MeasuredUnit:
+    counts = label_counts(prompts, headline, labels, headline)
+    images = np.array([prompt.images for prompt in prompts], dtype=np.int64)
+    labelled = counts.sum(axis=1)
+    unanimous = st.subset_unanimity(counts, set_size=size, unresolved=np.maximum(images - labelled, 0))
+    with np.errstate(invalid="ignore"):
+        shares = counts[:, 0] / labelled
+    shown = {prompt.unanimous for prompt in prompts}
+    return MeasuredUnit(
+        key=key,
+        text=prompts[0].text,
+        group=prompts[0].group,
+        unanimous=_mean(unanimous),
+        share=_mean(shares),
+        label=shown.pop() if len(shown) == 1 else None,
+        images=int(labelled.sum()),
+        sets=int((images // size).sum()),
+    )
+
+
+def _mean(values: np.ndarray) -> float:
+    known = values[np.isfinite(values)]
+    return float(known.mean()) if len(known) else float("nan")

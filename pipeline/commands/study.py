@@ -1,0 +1,423 @@
+"""`allfour study`: every cell of a study as a run of its own, and one page over all of them.
+
+Cells that differ in nothing but the classifier share the images of the first: the others read its run folder. Everything is resumed where
+it was, since every cell is.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import yaml
+
+from allfour.errors import AllfourError, ConfigError
+from allfour.pipeline.analyses.comparison.comparability import ComparisonError
+from allfour.pipeline.analyses.study.result import STUDY_FILE, study_result
+from allfour.pipeline.commands.audit import audit
+from allfour.pipeline.commands.options import default_run_folder
+from allfour.pipeline.commands.progress import Reporter
+from allfour.pipeline.commands.rescore import rescore
+from allfour.pipeline.config import load_attributes
+from allfour.pipeline.config.study import CellPlan, Study
+from allfour.pipeline.generation.plan import make_plan
+from allfour.pipeline.generation.standing import read_outcomes
+from allfour.pipeline.metrics.asked_for import asked_of
+from allfour.pipeline.metrics.calibration import check_calibration
+from allfour.pipeline.report.study_page import PAGE, render_study
+from allfour.pipeline.run.documents import read_header
+from allfour.pipeline.run.folder import RunFolder, write_atomic, write_json
+from allfour.pipeline.run.study import StudyCell, StudyResult
+from allfour.pipeline.words import grouped, quantity, seconds_text
+
+CELLS = "cells"
+
+
+@dataclass(slots=True)
+class StudySummary:
+    """What a finished study left."""
+
+    out: Path
+    result: StudyResult
+    failed: dict[str, str] = field(default_factory=dict)
+    """Cell -> why it could not be done."""
+
+    @property
+    def page(self) -> Path:
+        return self.out / PAGE
+
+    @property
+    def missing(self) -> int:
+        """Images of all cells that were requested and have no score."""
+        return sum(cell.accounting.missing for cell in self.result.cells if cell.accounting is not None)
+
+
+@dataclass(frozen=True, slots=True)
+class CellEstimate:
+    """What a cell has still to do."""
+
+    cell: CellPlan
+    makes: bool
+    """Whether it makes images; else it reads those of another cell."""
+    images: int
+    standing: int
+    cost: float | None
+    """None where no price is known, or nothing costs."""
+    currency: str | None
+    seconds: float | None
+    """By what earlier cells of the generator took; None before there are any."""
+
+
+def run_study(study: Study, out: Path, reporter: Reporter, *, overwrite: bool = False) -> StudySummary:
+    """Make, read and compare every cell; what stands already is not done again.
+
+    A cell that cannot be done is told of at the end, and the others are done all the same.
+
+    Raises
+    ------
+    ConfigError
+        Prices are in different currencies under one cap, another process works on the study, or no cell could be done.
+    """
+    purse = _Purse(study, out)
+    check_cells(study)
+    with RunFolder(out).lock():
+        failed: dict[str, str] = {}
+        _make(study, out, reporter, purse, failed, overwrite=overwrite)
+        _read(study, out, reporter, failed, overwrite=overwrite)
+        result = write_study(study, out, failed)
+    return StudySummary(out, result, failed)
+
+
+def check_cells(study: Study) -> None:
+    """Whatever can be checked of every cell before anything is made.
+
+    Raises
+    ------
+    ConfigError
+        Names the first cell that cannot be run.
+    """
+    for cell in study.cells:
+        try:
+            attributes = load_attributes(cell.config.attributes.file)
+            check_calibration(cell.calibration, attributes)
+            asked_of(cell.config, attributes)
+            make_plan(cell.config)
+        except ConfigError as error:
+            raise ConfigError(f"cell {cell.name}: {error}") from None
+
+
+def write_study(study: Study, out: Path, failed: dict[str, str]) -> StudyResult:
+    """Write study.json and the page from the cells that stand.
+
+    Raises
+    ------
+    ConfigError
+        None does; the message says why of each.
+    """
+    cells = [(_cell(plan, out, failed.get(plan.name)), out / CELLS / plan.name) for plan in study.cells]
+    axes: dict[str, list[str]] = {
+        "generator": list(study.config.generators),
+        "prompts": list(study.config.prompts),
+        "classifier": list(study.config.classifiers),
+    }
+    try:
+        result = study_result(
+            cells,
+            name=study.config.name,
+            notice=study.config.notice,
+            pair_by=study.config.pair_by,
+            axes={name: levels for name, levels in axes.items() if levels},
+            beside=out,
+        )
+    except ComparisonError as error:
+        reasons = [f"{name}: {text}" for name, text in failed.items()] or [str(error)]
+        raise ConfigError("\n".join(["no cell of the study could be done:", *(f"  - {r}" for r in reasons)])) from None
+    write_json(out / STUDY_FILE, result.document())
+    write_atomic(out / PAGE, render_study(result, out).encode("utf-8", "replace"))
+    return result
+
+
+def _cell(plan: CellPlan, out: Path, error: str | None) -> StudyCell:
+    done = error is None and (out / CELLS / plan.name / "metrics.json").is_file()
+    return StudyCell(
+        name=plan.name,
+        path=f"{CELLS}/{plan.name}",
+        generator=plan.generator,
+        prompts=plan.prompts,
+        classifier=plan.classifier,
+        state="done" if done else "failed" if error else "not started",
+        error=error,
+    )
+
+
+# --- cells -----------------------------------------------------------------------------------------------------------
+
+
+def makers(study: Study) -> list[CellPlan]:
+    """The cells that make images: the first of every generator and prompt set."""
+    first: dict[tuple[str, str], CellPlan] = {}
+    for cell in study.cells:
+        first.setdefault((cell.generator, cell.prompts), cell)
+    return list(first.values())
+
+
+def _make(
+    study: Study, out: Path, reporter: Reporter, purse: _Purse, failed: dict[str, str], *, overwrite: bool
+) -> None:
+    todo = makers(study)
+    at_once = [
+        c for c in todo if study.config.parallel > 1 and c.config.generator is not None and c.config.generator.hosted
+    ]
+    with _Children(reporter) as children, ThreadPoolExecutor(study.config.parallel) as pool:
+        waiting = [(c, pool.submit(children.audit, purse.capped(c, len(at_once)), out, overwrite)) for c in at_once]
+        for number, cell in enumerate((c for c in todo if c not in at_once), 1):
+            reporter.note(f"{cell.name} ({number} of {len(todo) - len(at_once)} that make images)")
+            with _told(cell, failed):
+                capped = purse.capped(cell)
+                _write_config(capped, out)
+                audit(capped.config, _folder(out, cell), reporter, cell.calibration, overwrite=overwrite)
+        for cell, made in waiting:
+            with _told(cell, failed):
+                made.result()
+
+
+def _read(study: Study, out: Path, reporter: Reporter, failed: dict[str, str], *, overwrite: bool) -> None:
+    """Cells that read what another cell made."""
+    made = {(cell.generator, cell.prompts): cell for cell in makers(study)}
+    for cell in study.cells:
+        source = made[cell.generator, cell.prompts]
+        if cell is source:
+            continue
+        if source.name in failed:
+            failed[cell.name] = f"the images of {source.name} are missing"
+            continue
+        reporter.note(f"{cell.name}: reads the images of {source.name}")
+        with _told(cell, failed):
+            config = cell.config.model_copy(update={"generator": None})
+            _write_config(CellPlan(cell.generator, cell.prompts, cell.classifier, config, cell.calibration), out)
+            place = str(_folder(out, source).path)
+            rescore(config, place, _folder(out, cell), reporter, cell.calibration, overwrite=overwrite)
+
+
+class _told:  # noqa: N801 (reads as a verb where it is used)
+    """Keeps why a cell could not be done, so that the others are done all the same."""
+
+    def __init__(self, cell: CellPlan, failed: dict[str, str]) -> None:
+        self._cell, self._failed = cell, failed
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> bool:
+        if not isinstance(error, AllfourError):
+            return False
+        self._failed[self._cell.name] = str(error)
+        return True
+
+
+def _folder(out: Path, cell: CellPlan) -> RunFolder:
+    return RunFolder(out / CELLS / cell.name)
+
+
+def _write_config(cell: CellPlan, out: Path) -> Path:
+    """The cell's config as a file of its own, by which it can be repeated alone."""
+    path = out / CELLS / f"{cell.name}.yaml"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = yaml.safe_dump(cell.config.model_dump(mode="json", exclude_none=True), sort_keys=False, allow_unicode=True)
+    write_atomic(path, text.encode())
+    return path
+
+
+class _Children:
+    """Audits in processes of their own, which end with the study however it ends."""
+
+    def __init__(self, reporter: Reporter) -> None:
+        self._reporter = reporter
+        self._running: set[subprocess.Popen[str]] = set()
+        self._guard = threading.Lock()
+        self._stopped = False
+
+    def __enter__(self) -> _Children:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with self._guard:
+            self._stopped = True
+            running = list(self._running)
+        for child in running:
+            child.terminate()  # settles what is on the wire, as for Ctrl-C
+        for child in running:
+            child.wait()
+
+    def audit(self, cell: CellPlan, out: Path, overwrite: bool) -> None:
+        """One cell. Raises ConfigError with what it printed where it could not be done."""
+        command = [
+            sys.executable, "-m", "allfour", "audit", "--config", str(_write_config(cell, out)), "--run", str(_folder(out, cell).path),
+            *(["--calibration", str(cell.calibration)] if cell.calibration is not None else []), *(["--overwrite"] if overwrite else []),
+        ]  # fmt: skip
+        with self._guard:
+            if self._stopped:
+                return
+            child = subprocess.Popen(
+                command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, errors="replace"
+            )
+            self._running.add(child)
+        said = []
+        for line in child.stderr or ():
+            said.append(line.rstrip())
+            self._reporter.note(f"{cell.name}: {line.rstrip()}")
+        code = child.wait()
+        with self._guard:
+            self._running.discard(child)
+        if code not in (0, 3) and not self._stopped:
+            errors = [line.removeprefix("error: ") for line in said if line.startswith("error: ")]
+            raise ConfigError((errors or said or [f"exit code {code}"])[-1])
+
+
+# --- money and time --------------------------------------------------------------------------------------------------
+
+
+class _Purse:
+    """What all cells together may cost."""
+
+    def __init__(self, study: Study, out: Path) -> None:
+        self._study, self._out = study, out
+        self._cap = study.config.max_cost
+        if self._cap is None:
+            return
+        currencies = {
+            p[1] for p in (c.config.generator.price() for c in study.cells if c.config.generator) if p is not None
+        }
+        unpriced = [
+            c.name
+            for c in makers(study)
+            if c.config.generator and c.config.generator.hosted and c.config.generator.price() is None
+        ]
+        if unpriced:
+            raise ConfigError(f"max_cost is {self._cap:g}, and {unpriced[0]} has no generator.price_per_image: set one")
+        if len(currencies) > 1:
+            named = ", ".join(sorted(str(c) for c in currencies))
+            raise ConfigError(f"max_cost is one sum, and prices are in {named}: give all generators one `currency`")
+
+    def capped(self, cell: CellPlan, at_once: int = 1) -> CellPlan:
+        """The cell with its share of what is left: all of it, or an even part where several are made at once."""
+        if self._cap is None or cell.config.generator is None or cell.config.generator.price() is None:
+            return cell
+        spent = {c.name: booked(c, self._out) for c in makers(self._study)}
+        left = max(0.0, self._cap - sum(spent.values()))
+        generator = cell.config.generator.capped(spent[cell.name] + left / max(at_once, 1))
+        config = cell.config.model_copy(update={"generator": generator})
+        return CellPlan(cell.generator, cell.prompts, cell.classifier, config, cell.calibration)
+
+
+def booked(cell: CellPlan, out: Path) -> float:
+    """What a cell has cost so far, by its own ledger."""
+    return cell.config.generator.booked(_folder(out, cell).ledger_path) if cell.config.generator is not None else 0.0
+
+
+def estimates(study: Study, out: Path) -> list[CellEstimate]:
+    """What every cell has still to do; nothing is made, and nothing asked."""
+    made = {(cell.generator, cell.prompts): cell for cell in makers(study)}
+    paces = _paces(study, out)
+    found = []
+    for cell in study.cells:
+        images = len(make_plan(cell.config).requests)
+        makes = made[cell.generator, cell.prompts] is cell
+        done = _standing(out / CELLS / cell.name) if makes else 0
+        left = max(0, images - done) if makes else 0
+        price = cell.config.generator.price() if cell.config.generator is not None else None
+        pace = paces.get(cell.generator)
+        found.append(
+            CellEstimate(
+                cell, makes, images, done,
+                cost=None if price is None else left * price[0],
+                currency=price[1] if price is not None else None,
+                seconds=None if pace is None else left * pace,
+            )
+        )  # fmt: skip
+    return found
+
+
+def _standing(folder: Path) -> int:
+    """Images and refusals on record."""
+    if not folder.is_dir():
+        return 0
+    lines, _ = read_outcomes(RunFolder(folder))
+    return len({(line.get("prompt_id"), line.get("index")) for line in lines})
+
+
+def _paces(study: Study, out: Path) -> dict[str, float]:
+    """Generator -> seconds per image, by the cells that it has made."""
+    found: dict[str, list[tuple[float, int]]] = {}
+    for cell in makers(study):
+        try:
+            header = read_header(out / CELLS / cell.name)
+        except AllfourError:
+            continue
+        stage = header.stages.get("images")
+        images = header.counts.get("generated")
+        if stage is not None and stage.seconds and isinstance(images, int) and images:
+            found.setdefault(cell.generator, []).append((stage.seconds, images))
+    return {name: sum(s for s, _ in rows) / sum(n for _, n in rows) for name, rows in found.items()}
+
+
+def estimate_entry(entry: CellEstimate) -> dict[str, object]:
+    """One line of `--dry-run --json`."""
+    return {
+        "cell": entry.cell.name, "makes": entry.makes, "images": entry.images, "standing": entry.standing,
+        "cost": entry.cost, "currency": entry.currency, "seconds": entry.seconds,
+    }  # fmt: skip
+
+
+def default_name(name: str) -> str:
+    """A study's name, safe as a folder's."""
+    return default_run_folder(name).name
+
+
+def estimate_lines(study: Study, found: Sequence[CellEstimate]) -> Iterator[str]:
+    """What `--dry-run` prints."""
+    width = max(len(e.cell.name) for e in found)
+    yield f"{study.config.name}: {quantity(len(found), 'cell')}"
+    for entry in found:
+        if entry.makes:
+            left = entry.images - min(entry.standing, entry.images)
+            what = f"{grouped(left)} of {quantity(entry.images, 'image')} to make"
+            what += f", about {entry.cost:.2f}{_currency(entry)}" if entry.cost else ""
+            what += f", about {seconds_text(entry.seconds)}" if entry.seconds else ""
+        else:
+            what = f"reads {quantity(entry.images, 'image')} of another cell"
+        yield f"  {entry.cell.name:<{width}}  {what}"
+    total = sum(max(0, e.images - e.standing) for e in found if e.makes)
+    costs = [e.cost for e in found if e.makes and e.cost is not None]
+    times = [e.seconds for e in found if e.makes]
+    line = f"in all: {quantity(total, 'image')} to make, {quantity(sum(e.images for e in found), 'image')} to read"
+    if costs:
+        line += f", about {sum(costs):.2f}{_currency(next(e for e in found if e.cost is not None))}"
+        line += f" of at most {study.config.max_cost:g}" if study.config.max_cost is not None else ""
+    known = [t for t in times if t is not None]
+    if known and len(known) == len(times):
+        line += f", about {seconds_text(sum(known))} of making one after the other"
+    else:
+        line += "; hours are not known before a cell of each generator has been made"
+    yield line
+
+
+def _currency(entry: CellEstimate) -> str:
+    return f" {entry.currency}" if entry.currency else ""
+
+
+def study_lines(summary: StudySummary) -> Iterator[str]:
+    """What the command prints."""
+    from allfour.pipeline.report.study_prose import board_title, finding
+
+    for board in summary.result.boards:
+        yield f"{board_title(board)}: {finding(board, summary.result.headline)}"
+    for note in summary.result.notes:
+        yield f"note: {note.text}"
+    for name, reason in summary.failed.items():
+        yield f"not done: {name}: {reason}"

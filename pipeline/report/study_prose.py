@@ -1,0 +1,111 @@
+"""A study in words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from allfour.pipeline.report.compare_prose import points, points_interval
+from allfour.pipeline.run.study import Board, PairOfRuns, Ranked, StudyResult
+from allfour.pipeline.words import clean, join_words, label_text, p_value, percent, quantity
+
+AXIS = {"generator": "models", "prompts": "prompt sets", "classifier": "classifiers"}
+METHOD = (
+    "Each run is one cell: a generator, a prompt set and a classifier. Runs are set side by side over the prompts that all of them have, and "
+    "prompts are paired by subject or id, which takes out how much they differ among themselves. The figure that is ranked is the share of "
+    "all sets that could be drawn from a prompt's images and show one perceived label, as a mean over prompts; an image without a label "
+    "counts against.",
+    "Two runs are told apart by a permutation test over prompts (flips of the signs of their differences), adjusted over every pair of the "
+    "whole study (Holm 1979). A rank is an interval: a run that is told to be above k others has at least rank k + 1, one that is told to be "
+    "below k others at most rank m - k. All these intervals hold at once with 95% (Mogstad, Romano, Shaikh and Wilhelm 2024; Klein, Wright and "
+    "Wieczorek 2020), so models that are equal share a rank in 95 of 100 studies. Rank 1 shows one label throughout least often; that is a "
+    "finding about variety, and no grade.",
+    "Labels describe how an image reads, not who somebody is. The classifier's errors are in all figures but those that are said to be "
+    "corrected or reviewed; it reads all runs of a board, so an error that is the same for all moves ranks less than values.",
+)
+
+
+def board_title(board: Board) -> str:
+    """`Models, with the prompt set photo, read by clip`."""
+    where = []
+    for axis, words in (
+        ("generator", "made by {}"),
+        ("prompts", "with the prompt set {}"),
+        ("classifier", "read by {}"),
+    ):
+        if board.fixed.get(axis):
+            where.append(words.format(clean(board.fixed[axis], 60)))
+    return ", ".join([AXIS[board.axis].capitalize(), *where])
+
+
+def finding(board: Board, headline: str) -> str:
+    """Who is lowest, who highest, and how many pairs can be told apart.
+
+    Parameters
+    ----------
+    headline
+        The attribute that all images of a set agree in.
+    """
+    low, high = board.runs[0], board.runs[-1]
+    apart = sum(pair.apart for pair in board.pairs)
+    ends = (
+        f"{percent(low.unanimity.value)} of the sets of {_named(low)} show one perceived {label_text(headline)}, "
+        f"{percent(high.unanimity.value)} of those of {_named(high)}"
+    )
+    if not apart:
+        if low.unanimity.value == high.unanimity.value:
+            return f"No difference shown: all at {percent(low.unanimity.value)} of sets, over {quantity(len(board.units), 'prompt')}."
+        many = "none of them can be told from another" if len(board.runs) > 2 else "they cannot be told apart"
+        return f"{ends}; over {quantity(len(board.units), 'prompt')} {many}."
+    if len(board.pairs) == 1:
+        return f"{ends}: a difference of {difference(board.pairs[0])}."
+    return f"{ends}; {apart} of {quantity(len(board.pairs), 'pair')} can be told apart."
+
+
+def _named(run: Ranked) -> str:
+    return f"“{clean(run.level, 60)}”"
+
+
+def difference(pair: PairOfRuns) -> str:
+    """`+12 points (+3 to +21; p = 0.01 over all pairs)`."""
+    found = pair.unanimity
+    p = "no test" if pair.adjusted is None else f"{p_value(pair.adjusted)} over all pairs"
+    return f"{points(found.value)} points ({points_interval(found.low, found.high)}; {p})"
+
+
+def alike(board: Board) -> str | None:
+    """Which runs cannot be told apart."""
+    groups = [group for group in board.alike if len(group) > 1]
+    if not groups:
+        return "Every pair can be told apart." if len(board.runs) > 2 else None
+    return (
+        "Cannot be told apart: " + "; ".join(join_words(clean(level, 60) for level in group) for group in groups) + "."
+    )
+
+
+def ranks(run: Ranked) -> str:
+    """`2`, or `1 to 3`."""
+    return str(run.rank_low) if run.rank_low == run.rank_high else f"{run.rank_low} to {run.rank_high}"
+
+
+def headline(study: StudyResult) -> str:
+    """The page's first line: the finding of its first board."""
+    if not study.boards:
+        return "The runs of this study cannot be set side by side."
+    return finding(study.boards[0], study.headline)
+
+
+def standfirst(study: StudyResult) -> str:
+    """What was done, in a sentence."""
+    done = [cell for cell in study.cells if cell.state == "done"]
+    images = sum(cell.accounting.scored for cell in done if cell.accounting is not None)
+    parts = [quantity(len(levels), AXIS[axis][:-1]) for axis, levels in study.axes.items() if len(levels) > 1]
+    shape = join_words(parts)
+    text = f"{quantity(len(done), 'run')}{f' ({shape})' if shape else ''}, {quantity(images, 'reading')} of images. "
+    if study.tests:
+        text += f"{quantity(study.tests, 'pair')} of runs tested together, adjusted for how many."
+    return text
+
+
+def banners(notices: Sequence[str | None]) -> list[str]:
+    """Each notice once."""
+    return list(dict.fromkeys(notice for notice in notices if notice))
