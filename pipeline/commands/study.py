@@ -36,6 +36,8 @@ from allfour.pipeline.run.study import StudyCell, StudyResult
 from allfour.pipeline.words import grouped, quantity, seconds_text
 
 CELLS = "cells"
+ALLFOUR = [sys.executable, "-m", "allfour"]
+"""The command in a process of its own."""
 
 
 @dataclass(slots=True)
@@ -257,7 +259,7 @@ class _Children:
     def audit(self, cell: CellPlan, out: Path, overwrite: bool) -> None:
         """One cell. Raises ConfigError with what it printed where it could not be done."""
         command = [
-            sys.executable, "-m", "allfour", "audit", "--config", str(_write_config(cell, out)), "--run", str(_folder(out, cell).path),
+            *ALLFOUR, "audit", "--config", str(_write_config(cell, out)), "--run", str(_folder(out, cell).path),
             *(["--calibration", str(cell.calibration)] if cell.calibration is not None else []), *(["--overwrite"] if overwrite else []),
         ]  # fmt: skip
         with self._guard:

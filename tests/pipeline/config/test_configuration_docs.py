@@ -19,6 +19,7 @@ from allfour.models.generators.stable_diffusion import LoraConfig, QuantizationC
 from allfour.pipeline.analyses.sensitivity_grid import Grid, PhraseVariants, TemplateVariants
 from allfour.pipeline.config import blocks as config
 from allfour.pipeline.config import prompt_sets
+from allfour.pipeline.config.study import StudyClassifier, StudyConfig, StudyGenerator
 from tests.places import REPOSITORY
 
 SECTIONS: dict[str, type[BaseModel]] = {
@@ -39,6 +40,9 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "A word list": prompt_sets.WordList,
     "`templates` of a prompt set": prompt_sets.Template,
     "`variables` of a prompt set": prompt_sets.WordFile,
+    "Study": StudyConfig,
+    "`generators` of a study": StudyGenerator,
+    "`classifiers` of a study": StudyClassifier,
     "Attributes file": AttributeSet,
     "An attribute": AttributeSpec,
     "`presence`": PresenceSpec,
@@ -59,7 +63,7 @@ SECTIONS |= {
 }
 ROOTS = (
     config.RunConfig, config.WordLists, prompt_sets.PromptSet, prompt_sets.Template, prompt_sets.WordFile, prompt_sets.WordList,
-    AttributeSet, config.Reference, Grid,
+    StudyConfig, AttributeSet, config.Reference, Grid,
 )  # fmt: skip
 
 

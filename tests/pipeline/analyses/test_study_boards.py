@@ -1,0 +1,106 @@
+"""Boards: pairing by subject, ranks as intervals, and one adjustment over every pair of a study."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from allfour.pipeline import statistics as st
+from allfour.pipeline.analyses.comparison.comparability import LoadedRun
+from allfour.pipeline.analyses.study.boards import Placed, boards_of
+from allfour.pipeline.analyses.study.units import measured_units
+from allfour.pipeline.run.header import Header
+from allfour.pipeline.run.metrics import Accounting, Metrics, Prompt, Summary
+
+LABELS = ("woman", "man")
+CLASSIFIER = {"backend": "clip", "weights": "one"}
+
+
+def run(
+    name: str, women: list[int], *, images: int = 8, variant: str = "", subjects: list[str] | None = None
+) -> LoadedRun:
+    prompts = [
+        Prompt(
+            id=f"p{k}{variant}", text=f"text {k}{variant}", subject=subjects[k] if subjects else f"subject {k}", images=images,
+            counts={"woman": w, "man": images - w}, unanimous="woman" if w == images else "man" if w == 0 else None,
+        )
+        for k, w in enumerate(women)
+    ]  # fmt: skip
+    asked = images * len(women)
+    metrics = Metrics(
+        format=1, labels={"gender": list(LABELS)}, prompts=prompts, summary=Summary(set_size=4, prompts=len(women)),
+        accounting=Accounting(requested=asked, generated=asked, scored=asked, labelled=asked),
+    )  # fmt: skip
+    return LoadedRun(name, Path(name), Header(format=1, classifier=CLASSIFIER), metrics, None)
+
+
+def placed(**runs: tuple[LoadedRun, str]) -> list[Placed]:
+    return [
+        Placed(name, {"generator": name.split("_")[0], "prompts": where, "classifier": ""}, found)
+        for name, (found, where) in runs.items()
+    ]
+
+
+def test_a_unit_of_several_prompts_is_their_mean_and_counts_by_subject() -> None:
+    found = measured_units(run("a", [8, 4, 2], subjects=["x", "x", "y"]).metrics, by="subject")
+    assert list(found) == ["x", "y"]
+    # of 8 images, 4 of each label: 2 C(4,4) / C(8,4) = 2 / 70 of all sets of four agree
+    assert found["x"].unanimous == pytest.approx((1 + 2 / 70) / 2)
+    assert (found["x"].share, found["y"].share) == (0.75, 0.25)
+    assert (found["x"].images, found["x"].sets) == (16, 4)
+    assert found["x"].label is None
+
+
+def test_variants_of_one_subject_are_paired_and_the_difference_has_its_sign() -> None:
+    """Baseline and mitigated: other texts, other ids, the same subjects."""
+    base, less = run("m", [8] * 12), run("m", [8, 4] * 6, variant="-diverse")
+    boards, notes, tests = boards_of(
+        placed(m_a=(base, "plain"), m_b=(less, "diverse")), pair_by="subject", confidence=0.95
+    )
+    assert (notes, tests) == ([], 1)
+    (board,) = boards
+    (pair,) = board.pairs
+    assert (board.axis, pair.first, pair.second) == ("prompts", "plain", "diverse")
+    assert pair.unanimity.value == pytest.approx((2 / 70 - 1) / 2)
+    assert pair.p_value == pytest.approx(2 / 2**6)  # six subjects moved, all one way
+    assert [entry.level for entry in board.runs] == ["diverse", "plain"]
+    assert board.units[1].texts == ["text 1", "text 1-diverse"]
+
+
+def test_prompts_that_are_not_paired_by_anything_are_told_of_and_nothing_is_compared() -> None:
+    boards, notes, tests = boards_of(
+        placed(m_a=(run("m", [8] * 6), "a"), m_b=(run("m", [8] * 6, variant="-b"), "b")), pair_by="id", confidence=0.95
+    )
+    assert (boards, tests) == ([], 0)
+    assert "no prompt in common" in notes[0].text
+
+
+def test_pairs_of_all_boards_are_adjusted_together_and_ranks_follow() -> None:
+    rng = np.random.default_rng(3)
+    much, little = [int(k) for k in rng.choice([0, 8], 24)], [4] * 24
+    some = [*much[:12], *little[:12]]
+    boards, _, tests = boards_of(
+        placed(
+            even=(run("even", little), "x"), half=(run("half", some), "x"), all=(run("all", much), "x"),
+            even_2=(run("even", little), "y"), half_2=(run("half", little), "y"),
+        ),
+        pair_by="id", confidence=0.95,
+    )  # fmt: skip
+    generators = [board for board in boards if board.axis == "generator"]
+    every = [pair for board in boards for pair in board.pairs]
+    assert tests == len(every) == 6  # 3 + 1 between generators, 2 between prompt sets
+    assert [p.adjusted for p in every] == pytest.approx(list(st.holm([p.p_value for p in every])))
+    first = {entry.level: entry for entry in generators[0].runs}
+    assert first["even"].rank_high < 3 <= first["all"].rank_low
+    same = generators[1]
+    assert [(entry.rank, entry.rank_low, entry.rank_high) for entry in same.runs] == [(1, 1, 2), (1, 1, 2)]
+    assert same.alike == [["even", "half"]]
+
+
+def test_a_prompt_that_one_run_lacks_is_in_no_figure_of_the_board() -> None:
+    (board,), _, _ = boards_of(
+        placed(a=(run("a", [8] * 8), "x"), b=(run("b", [8] * 7), "x")), pair_by="id", confidence=0.95
+    )
+    assert (len(board.units), board.units_left_out) == (7, 1)

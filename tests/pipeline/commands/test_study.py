@@ -1,0 +1,198 @@
+"""`allfour study`: cells are runs, images are shared, and it goes on where it was."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from allfour.errors import ConfigError
+from allfour.pipeline.cli import app
+from allfour.pipeline.commands import study as studies
+from allfour.pipeline.commands.progress import Reporter
+from allfour.pipeline.config.study import load_study
+from allfour.pipeline.run.documents import read_header, read_metrics
+from allfour.pipeline.run.folder import RunFolder
+from tests.light_backends import LightClassifier
+from tests.loopback_image_server import KEY, LoopbackImageServer
+from tests.places import REPOSITORY
+
+STUDY = """
+name: three worlds
+base: sandbox
+generators:
+  planted: {generator: {backend: portrait-renderer, size: 32}}
+  even: {generator: {backend: portrait-renderer, size: 32, planted: configs/studies/world-even.yaml}}
+prompts: {short: {file: short.yaml, images_per_prompt: 4}}
+classifiers:
+  light: {config: sandbox}
+  other: {attributes: {file: configs/attributes/sandbox-plain.yaml}}
+"""
+PROMPTS = """
+name: short
+templates: [{text: "a photo of {a} {job}", id: "{job}-photo", subject: "{job}"}]
+variables: {job: [nurse, captain, architect]}
+"""
+
+
+@pytest.fixture
+def study_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    from allfour.pipeline.commands import build
+
+    monkeypatch.setattr(build, "build_classifier", lambda config, attributes: LightClassifier(attributes))
+    (tmp_path / "short.yaml").write_text(PROMPTS, encoding="utf-8")
+    path = tmp_path / "study.yaml"
+    path.write_text(STUDY, encoding="utf-8")
+    return path
+
+
+def made(out: Path) -> dict[str, int]:
+    """Run folder -> bytes of images of its own."""
+    return {run.name: len(list(run.glob("images/*/*"))) for run in sorted((out / "cells").iterdir()) if run.is_dir()}
+
+
+def test_every_cell_is_a_run_and_those_that_differ_in_the_classifier_share_images(
+    study_file: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    summary = studies.run_study(load_study(study_file), out, Reporter(quiet=True))
+    assert made(out) == {
+        "even--short--light": 12, "even--short--other": 0, "planted--short--light": 12, "planted--short--other": 0,
+    }  # fmt: skip
+    assert [(b.axis, b.fixed["classifier"]) for b in summary.result.boards] == [
+        ("generator", "light"),
+        ("generator", "other"),
+    ]
+    for cell in summary.result.cells:
+        metrics = read_metrics(out / cell.path)
+        assert metrics.accounting.scored == 12
+        assert [prompt.subject for prompt in metrics.prompts] == ["nurse", "captain", "architect"]
+    page = summary.page.read_text(encoding="utf-8")
+    assert "cells/planted--short--light/report.html" in page
+    assert "Drawn world" in page
+
+
+def test_a_study_that_was_stopped_twice_goes_on_and_draws_nothing_again(
+    study_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from allfour.models.generators.portrait_renderer import PortraitRenderer
+
+    drawn: list[tuple[str, str]] = []
+    stops = [5, 17]
+    real = PortraitRenderer._draw
+
+    def draw(self: PortraitRenderer, request):
+        if stops and len(drawn) == stops[0]:
+            stops.pop(0)
+            raise KeyboardInterrupt
+        drawn.append((self._rates_sha256, f"{request.prompt_id}/{request.index}"))
+        return real(self, request)
+
+    monkeypatch.setattr(PortraitRenderer, "_draw", draw)
+    out, whole = tmp_path / "out", tmp_path / "whole"
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            studies.run_study(load_study(study_file), out, Reporter(quiet=True))
+    studies.run_study(load_study(study_file), out, Reporter(quiet=True))
+    assert len(drawn) == len(set(drawn)) == 24
+    again = studies.run_study(load_study(study_file), whole, Reporter(quiet=True)).result
+    stopped = json.loads((out / "study.json").read_text())
+    assert [board.document() for board in again.boards] == stopped["boards"]
+
+
+def test_a_dry_run_says_what_is_left_and_makes_nothing(study_file: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    found = CliRunner().invoke(app, ["study", str(study_file), "--out", str(out), "--dry-run"])
+    assert found.exit_code == 0
+    assert "in all: 24 images to make, 48 images to read; hours are not known" in " ".join(found.stdout.split())
+    assert not out.exists()
+    studies.run_study(load_study(study_file), out, Reporter(quiet=True))
+    found = CliRunner().invoke(app, ["study", str(study_file), "--out", str(out), "--dry-run"])
+    assert "in all: 0 images to make" in found.stdout
+
+
+def test_a_cell_that_cannot_be_done_is_named_and_the_others_are_done(study_file: Path, tmp_path: Path) -> None:
+    text = STUDY.replace("even: {generator: {backend: portrait-renderer, size: 32, planted: configs/studies/world-even.yaml}}",
+                         "even: {generator: {backend: openai-images, model: gpt-image-1, api_key_env: NO_SUCH_KEY}}")  # fmt: skip
+    study_file.write_text(text, encoding="utf-8")
+    found = CliRunner().invoke(app, ["study", str(study_file), "--out", str(tmp_path / "out")])
+    assert found.exit_code == 2
+    assert "not done: even--short--light: " in found.stdout
+    assert "not done: even--short--other: the images of even--short--light are missing" in found.stdout
+    result = json.loads((tmp_path / "out" / "study.json").read_text())
+    assert [cell["state"] for cell in result["cells"]] == ["done", "done", "failed", "failed"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("classifiers:", "klassifiers:", "klassifiers: unknown key. Did you mean 'classifiers'?"),
+        ("size: 32}", "size: 3}", "cell planted / short / light: generator.size"),
+        ("sandbox-plain.yaml", "sandbox-plan.yaml", "sandbox-plan.yaml: no such file"),
+        ("planted: {", "pl--anted: {", "generators.pl--anted"),
+    ],
+)
+def test_a_mistake_is_named_before_anything_is_made(study_file: Path, old: str, new: str, message: str) -> None:
+    study_file.write_text(STUDY.replace(old, new, 1), encoding="utf-8")
+    with pytest.raises(ConfigError) as caught:
+        load_study(study_file)
+    assert message in str(caught.value)
+
+
+LIGHT = (
+    "from tests.light_backends import install; install(generator=False); from allfour.pipeline.cli import main; main()"
+)
+HOSTED = """
+name: hosted
+base: sandbox
+generators:
+  one: {{generator: {{backend: openai-images, model: dall-e-2, size: 256x256, base_url: "{url}", price_per_image: 0.5, currency: USD}}}}
+  two: {{seed: 1, generator: {{backend: openai-images, model: dall-e-3, size: 1024x1024, base_url: "{url}", price_per_image: 0.5, currency: USD}}}}
+prompts: {{short: {{file: short.yaml, images_per_prompt: 4}}}}
+max_cost: {cap}
+parallel: {parallel}
+"""
+
+
+def hosted(path: Path, server: LoopbackImageServer, *, cap: float, parallel: int = 1) -> Path:
+    path.write_text(HOSTED.format(url=server.base_url, cap=cap, parallel=parallel), encoding="utf-8")
+    return path
+
+
+def test_one_cap_holds_over_all_cells_and_more_money_ends_the_study(
+    study_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    out = tmp_path / "out"
+    with LoopbackImageServer(models=["dall-e-2", "dall-e-3"]) as server:
+        first = studies.run_study(load_study(hosted(study_file, server, cap=8)), out, Reporter(quiet=True))
+        assert server.total_billed == 16  # 12 of the first cell, 4 of the second
+        assert "two--short" in first.failed
+        assert "max_cost" in first.failed["two--short"]
+        second = studies.run_study(load_study(hosted(study_file, server, cap=12)), out, Reporter(quiet=True))
+        assert server.total_billed == 24
+    assert second.failed == {}
+    assert sum(cell.spent["spent"] for cell in second.result.cells if cell.spent) == 12
+
+
+def test_hosted_cells_are_made_at_once_in_processes_of_their_own(
+    study_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
+    monkeypatch.setattr(studies, "ALLFOUR", [sys.executable, "-c", LIGHT])
+    out = tmp_path / "out"
+    with LoopbackImageServer(models=["dall-e-2", "dall-e-3"]) as server:
+        done = studies.run_study(load_study(hosted(study_file, server, cap=99, parallel=2)), out, Reporter(quiet=True))
+        assert server.total_billed == 24
+    assert done.failed == {}
+    assert {read_header(out / cell.path).spent["spent"] for cell in done.result.cells} == {6.0}
+    assert KEY not in "".join(path.read_text() for path in (out / "cells").glob("*.yaml"))
+
+
+def test_two_processes_do_not_work_on_one_study(study_file: Path, tmp_path: Path) -> None:
+    with RunFolder(tmp_path / "out").lock(), pytest.raises(ConfigError, match="another allfour process"):
+        studies.run_study(load_study(study_file), tmp_path / "out", Reporter(quiet=True))
