@@ -238,7 +238,7 @@ def measure_relabel(
         started = time.perf_counter()
         relabel(run, "configs/attributes/perceived.yaml", out, Reporter(quiet=True))
         seconds = time.perf_counter() - started
-        stage_seconds = out.header()["stages"]["scores"]["seconds"]
+        stage_seconds = out.header().stages["scores"].seconds
         assert pq.ParquetFile(out.scores_path).metadata.num_rows == images * len(attributes.questions)
         return {"tables_embeddings_per_s": images / stage_seconds, "command_embeddings_per_s": images / seconds}
 

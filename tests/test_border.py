@@ -86,6 +86,10 @@ def test_what_an_api_says_is_valid(revised: str, size: str, message: str) -> Non
 
 @pytest.mark.parametrize("spelled", [b"\\ud800", b"\xed\xa0\x80", b"\\u0000"])
 def test_a_journal_of_a_run_folder_is_valid(tmp_path: Any, spelled: bytes) -> None:
-    (tmp_path / "outcomes.jsonl").write_bytes(b'{"revised_prompt": "' + spelled + b'"}\n')
-    text = Journal(tmp_path / "outcomes.jsonl").entries()[0]["revised_prompt"]
-    assert set(text) == {REPLACEMENT}
+    (tmp_path / "outcomes.jsonl").write_bytes(
+        b'{"prompt_id": "a", "index": 0, "fingerprint": "f", "status": "refused", "revised_prompt": "'
+        + spelled
+        + b'"}\n'
+    )
+    [outcome], _ = Journal(tmp_path / "outcomes.jsonl").read()
+    assert set(outcome.revised_prompt or "") == {REPLACEMENT}

@@ -36,6 +36,6 @@ def test_pipes_in_a_run_folder_and_as_a_config_end_in_one_error(tmp_path: Path) 
     with pytest.raises(ReportError):
         read_metrics(tmp_path)
     with pytest.raises(OSError, match="no regular file"):
-        Journal(tmp_path / "outcomes.jsonl").entries()
+        Journal(tmp_path / "outcomes.jsonl").read()
     with pytest.raises(ConfigError, match="cannot be read"):
         read_yaml(tmp_path / "config.yaml")

@@ -23,13 +23,12 @@ OUTDATED = "outdated"
 def basis(run: RunFolder) -> str:
     """Fingerprint of what any analysis of a run rests on: the scores, and how sets of them are counted."""
     header = run.header()
-    config = header.get("config") or {}
     return fingerprint(
         BASIS_VERSION,
-        (header.get("stages") or {}).get("scores", {}).get("fingerprint"),
-        (header.get("attributes") or {}).get("headline"),
-        (config.get("prompts") or {}).get("set_size"),
-        (config.get("statistics") or {}).get("confidence"),
+        header.fingerprint_of("scores"),
+        (header.attributes or {}).get("headline"),
+        header.block("prompts").get("set_size"),
+        header.block("statistics").get("confidence"),
     )
 
 

@@ -18,6 +18,7 @@ from allfour.pipeline.analyses.base import KeptAnalysis, basis
 from allfour.pipeline.config import RunConfig, recorded_config, validate
 from allfour.pipeline.run.columns import AMBIGUOUS, MIXED, NO_PERSON, UNREADABLE
 from allfour.pipeline.run.folder import RunFolder, fingerprint
+from allfour.pipeline.run.header import Header
 from allfour.pipeline.run.identities import reading
 from allfour.pipeline.run.metrics import SecondOpinion
 from allfour.pipeline.run.tables import add_views, connect
@@ -78,7 +79,7 @@ def write_second_opinion(run: RunFolder, other: RunFolder) -> None:
         {
             "fingerprint": fingerprint(basis(run), basis(other), SECOND_OPINION.format),
             "name": other.path.resolve().name,
-            "classifier": second.get("classifier"),
+            "classifier": second.classifier,
             "same_encoder": _encoder(own) is not None and _encoder(own) == _encoder(second),
             "attribute": attributes.headline,
             "labels": list(labels),
@@ -92,17 +93,17 @@ def write_second_opinion(run: RunFolder, other: RunFolder) -> None:
 def _loaded(run: RunFolder) -> tuple[RunConfig, AttributeSet]:
     header = run.scored_header()
     where = str(run.header_path)
-    config = recorded_config(header.get("config"), where=where)
-    return config, validate(AttributeSet, header.get("attributes"), where=where)
+    config = recorded_config(header.config, where=where)
+    return config, validate(AttributeSet, header.attributes, where=where)
 
 
-def _encoder(header: Mapping[str, Any]) -> str | None:
-    encoder = (header.get("classifier") or {}).get("encoder")
+def _encoder(header: Header) -> str | None:
+    encoder = (header.classifier or {}).get("encoder")
     return encoder.get("tensors_sha256", encoder.get("weights_sha256")) if isinstance(encoder, Mapping) else None
 
 
 def _reading(run: RunFolder) -> dict[str, Any]:
-    return reading(run.header().get("classifier") or {})
+    return reading(run.header().classifier or {})
 
 
 def _check(run: RunFolder, other: RunFolder, attributes: AttributeSet, others: AttributeSet) -> None:

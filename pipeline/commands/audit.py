@@ -22,9 +22,9 @@ from allfour.pipeline.commands.scoring import score
 from allfour.pipeline.commands.start import check_kind, start_run
 from allfour.pipeline.commands.unchanged import backend_state, known_identity, remember
 from allfour.pipeline.config import RunConfig
+from allfour.pipeline.generation.existing import images_fingerprint, read_outcomes, reconcile, valid_outcomes
 from allfour.pipeline.generation.generate import generate_images
 from allfour.pipeline.generation.plan import Plan, make_plan
-from allfour.pipeline.generation.standing import images_fingerprint, read_outcomes, standing_outcomes, take_over
 from allfour.pipeline.run.folder import IMAGES_STAGE, RunFolder, sweep_temp_files
 
 
@@ -65,7 +65,7 @@ def audit(
             return finish_audit(job, plan, identity=known, generated=0, seconds=0.0)
         generator = build.planned_generator(config, run, plan)
         identity = dict(generator.identity())
-        stands = take_over(run, config, plan, identity, reporter.note, journal=run.journal_path, overwrite=overwrite)
+        stands = reconcile(run, config, plan, identity, reporter.note, journal=run.journal_path, overwrite=overwrite)
         start_run(run, config, job.attributes, kind="audit", asked=job.asked, generator=identity)
         sweep_temp_files(run.path)
         remember(run, generator=None)  # until the table of images is of these requests
@@ -89,9 +89,9 @@ def audit(
 def _check_limit(run: RunFolder, plan: Plan) -> None:
     if not run.images_path.is_file() or not run.unchanged(run.images_path):
         return  # what is damaged is made again
-    if (standing := pq.read_metadata(run.images_path).num_rows) > len(plan.requests):
+    if (made := pq.read_metadata(run.images_path).num_rows) > len(plan.requests):
         raise ConfigError(
-            f"--limit: {run.path} has {standing} images already, more than the {len(plan.requests)} of this first look. Leave --limit "
+            f"--limit: {run.path} has {made} images already, more than the {len(plan.requests)} of this first look. Leave --limit "
             "out, or name another folder with --run"
         )
 
@@ -103,7 +103,7 @@ def _all_made(run: RunFolder, plan: Plan, identity: Mapping[str, Any]) -> bool:
         return False
     if read_outcomes(run)[1]:
         return False  # damaged lines are to be told of
-    stands = standing_outcomes(run, plan, identity)
+    stands = valid_outcomes(run, plan, identity)
     return all(request.key in stands for request in plan.requests)
 
 

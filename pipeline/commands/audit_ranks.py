@@ -22,9 +22,9 @@ from allfour.pipeline.commands.progress import Reporter
 from allfour.pipeline.commands.start import check_kind, start_run
 from allfour.pipeline.commands.unchanged import remember
 from allfour.pipeline.config import RunConfig
+from allfour.pipeline.generation.existing import reconcile
 from allfour.pipeline.generation.generate import generate_images, merge_outcomes, outcomes_left
 from allfour.pipeline.generation.plan import make_plan
-from allfour.pipeline.generation.standing import take_over
 from allfour.pipeline.run import locks
 from allfour.pipeline.run.folder import (
     RunFolder,
@@ -79,7 +79,7 @@ def audit_rank(
     with run.lock(shared=True), _world(run, world_size):
         generator = build.planned_generator(config, run, plan)
         identity = dict(generator.identity())
-        take_over(run, config, plan, identity, reporter.note, journal=run.rank_journal_path(rank), overwrite=overwrite)
+        reconcile(run, config, plan, identity, reporter.note, journal=run.rank_journal_path(rank), overwrite=overwrite)
         with reporter.task("generating", len(share.requests)) as task:
             made = generate_images(run, share, generator, rank=rank, advance=task.advance, skip=task.skip)
         write_json(

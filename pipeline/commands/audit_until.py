@@ -26,9 +26,9 @@ from allfour.pipeline.commands.scoring import score
 from allfour.pipeline.commands.start import check_kind, start_run
 from allfour.pipeline.commands.unchanged import remember
 from allfour.pipeline.config import RunConfig
+from allfour.pipeline.generation.existing import images_fingerprint, reconcile
 from allfour.pipeline.generation.generate import generate_images
 from allfour.pipeline.generation.plan import Plan, make_plan
-from allfour.pipeline.generation.standing import images_fingerprint, take_over
 from allfour.pipeline.metrics.stopping import StopRule
 from allfour.pipeline.metrics.stopping import looks as limits_at_looks
 from allfour.pipeline.run.folder import IMAGES_STAGE, RunFolder, sweep_temp_files
@@ -65,7 +65,7 @@ def audit_until(
     with run.lock():
         check_kind(run, "audit")
         identity = dict(build.planned_generator(config, run, plan).identity())
-        stands = take_over(run, config, plan, identity, reporter.note, journal=run.journal_path, overwrite=overwrite)
+        stands = reconcile(run, config, plan, identity, reporter.note, journal=run.journal_path, overwrite=overwrite)
         sweep_temp_files(run.path)
         start_run(run, config, job.attributes, kind="audit", asked=job.asked, generator=identity)
         remember(run, generator=None)

@@ -33,5 +33,5 @@ def build_generator(config: RunConfig, run: RunFolder) -> Generator:
 def planned_generator(config: RunConfig, run: RunFolder, plan: Plan) -> Generator:
     """The configured generator, settled for this plan as the run began. Raises BackendError, ConfigError."""
     generator = build_generator(config, run)
-    settle(generator, images=len(plan.requests), earlier=run.header().get("generator"))
+    settle(generator, images=len(plan.requests), earlier=run.header().generator)
     return generator

@@ -52,8 +52,8 @@ class Job:
             It is no run folder, or its scores do not stand.
         """
         header = run.scored_header()
-        config = recorded_config(header.get("config"), where=str(run.header_path))
-        attributes = validate(AttributeSet, header.get("attributes"), where=str(run.header_path))
+        config = recorded_config(header.config, where=str(run.header_path))
+        attributes = validate(AttributeSet, header.attributes, where=str(run.header_path))
         return cls(run, config, attributes, reporter, calibration)
 
 

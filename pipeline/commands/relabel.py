@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ from allfour.pipeline.config import (
 from allfour.pipeline.metrics.calibration import check_calibration
 from allfour.pipeline.run.columns import IMAGES_SCHEMA
 from allfour.pipeline.run.folder import TABLE_STAGES, RunFolder, atomic_file, fingerprint, sweep_temp_files, write_json
+from allfour.pipeline.run.header import Header
 from allfour.pipeline.scoring.parts import PartStore
 from allfour.pipeline.scoring.people import reading_scores
 from allfour.pipeline.scoring.score_tables import CODED_SCHEMA
@@ -77,9 +78,9 @@ def relabel(
     if out.path.resolve() == run.path.resolve():
         raise ConfigError(f"--run {out.path}: that is the run to be relabelled; choose another folder")
     origin = str(run.path.resolve())
-    if out.header().get("relabelled_from", origin) != origin:
+    if (earlier := out.header().relabelled_from) not in (None, origin):
         raise ConfigError(
-            f"run folder {out.path}: it is {out.header()['relabelled_from']} relabelled, which would be lost. Nothing was changed. "
+            f"run folder {out.path}: it is {earlier} relabelled, which would be lost. Nothing was changed. "
             "Choose another folder with --run, or remove this one"
         )
     encoder = stored_encoder(run, header)
@@ -95,8 +96,8 @@ def relabel(
         # what was measured is the stored embeddings, whatever precision this machine would encode in
         identity = {**classifier.identity(), "encoder": dict(encoder)}
         start_run(
-            out, config, attributes, kind="relabel", asked=header.get("asked"), relabelled_from=origin,
-            **{key: header[key] for key in ("generator", "source", "spent") if key in header},
+            out, config, attributes, kind="relabel", asked=header.asked, relabelled_from=origin,
+            **{key: getattr(header, key) for key in ("generator", "source", "spent") if key in header.model_fields_set},
         )  # fmt: skip
         sweep_temp_files(out.path)
         stage = fingerprint(SCORING_VERSION, identity, attributes.model_dump(mode="json"), [p.manifest for p in parts])
@@ -107,7 +108,7 @@ def relabel(
         else:
             out.forget_stages(*TABLE_STAGES, classifier=identity)
             started = time.monotonic()
-            _copy_images(run, out, own=header.get("kind") == "audit")
+            _copy_images(run, out, own=header.kind == "audit")
             scored, rows = _score(parts, out, classifier, reporter)
             out.commit_stage(
                 "scores", stage, out.scores_path, out.images_path,
@@ -117,13 +118,13 @@ def relabel(
         return finish_run(job, work={"relabelled": scored})
 
 
-def _config(header: Mapping[str, Any], overrides: Sequence[str], attributes_file: str, *, where: str) -> RunConfig:
+def _config(header: Header, overrides: Sequence[str], attributes_file: str, *, where: str) -> RunConfig:
     if any(override.partition("=")[0].strip().startswith("classifier.people") for override in overrides):
         raise ConfigError(
             "--set classifier.people...: relabelling does not look at the images again, and so finds nobody new. Score them again: "
             "`allfour rescore`"
         )
-    config = recorded_config(header.get("config"), where=where, overrides=overrides)
+    config = recorded_config(header.config, where=where, overrides=overrides)
     name = (config.name or "run").removesuffix(" (relabelled)")[:80]
     return config.model_copy(
         update={"attributes": AttributesConfig(file=attributes_file), "name": f"{name} (relabelled)"}

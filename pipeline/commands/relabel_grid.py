@@ -59,8 +59,8 @@ def relabel_grid(
     """
     header = run.scored_header()
     encoder = stored_encoder(run, header)
-    config = recorded_config(header.get("config"), where=str(run.header_path), overrides=overrides)
-    attributes = headline_alone(validate(AttributeSet, header.get("attributes"), where=str(run.header_path)))
+    config = recorded_config(header.config, where=str(run.header_path), overrides=overrides)
+    attributes = headline_alone(validate(AttributeSet, header.attributes, where=str(run.header_path)))
     with run.lock():
         parts = stored_parts(run, header, encoder, config)
         classifier = build.build_classifier(without_detector(config), attributes)

@@ -25,7 +25,6 @@ from allfour.pipeline.report.exports import write_prompts_csv
 from allfour.pipeline.report.prose import of_an_archive
 from allfour.pipeline.run.documents import read_metrics
 from allfour.pipeline.run.folder import RunFolder, fingerprint, utc_now, write_json
-from allfour.pipeline.run.header import Header
 from allfour.pipeline.run.metrics import Metrics
 from allfour.pipeline.scoring.near_copies import near_copies
 
@@ -79,7 +78,7 @@ def measure(job: Job) -> Metrics:
     started = time.monotonic()
     run, config, attributes = job.run, job.config, job.attributes
     header = run.header()
-    known, unfit = run_calibration_of(run.path, job.calibration, header["classifier"], attributes)
+    known, unfit = run_calibration_of(run.path, job.calibration, header.classifier or {}, attributes)
     reference = load_reference(config.reference.file) if config.reference else None
     names = [attributes.headline, *(name for name in attributes.attributes if name != attributes.headline)]
     counted = tally(run, attributes=names, set_size=config.prompts.set_size)
@@ -103,18 +102,18 @@ def measure(job: Job) -> Metrics:
         labels=attributes.labels(attributes.headline),
         confidence=config.statistics.confidence,
     )
-    notes = [*([unfit] if unfit is not None else []), *scene_notes(scenes), *asked_notes(header.get("asked"))]
+    notes = [*([unfit] if unfit is not None else []), *scene_notes(scenes), *asked_notes(header.account)]
     words = load_word_lists(config.rewriting.file)
     withheld = withheld_of_run(run, counted.prompts, words, confidence=config.statistics.confidence)
     metrics = with_analyses(
-        with_asked(metrics, counted.prompts, header.get("asked"))
+        with_asked(metrics, counted.prompts, header.asked)
         .model_copy(update={"group_scenes": scenes, "withheld": withheld})
         .noted(*notes),
         run,
     )
     metrics = with_headline(metrics)
     _write(run, metrics)
-    stage = fingerprint(METRICS_VERSION, header.get("stages", {}).get("scores", {}).get("fingerprint"))
+    stage = fingerprint(METRICS_VERSION, header.fingerprint_of("scores"))
     run.commit_stage("metrics", stage, run.metrics_path, seconds=time.monotonic() - started)
     return metrics
 
@@ -161,5 +160,5 @@ def refresh(run: RunFolder, *, work: Mapping[str, int]) -> RunSummary:
 
 def _summary(run: RunFolder, metrics: Metrics, work: Mapping[str, int]) -> RunSummary:
     page = render(run, metrics)
-    archive = of_an_archive(Header.model_validate(run.header()))
+    archive = of_an_archive(run.header())
     return RunSummary(run=run.path, metrics=metrics, report=page, work=work, archive=archive)

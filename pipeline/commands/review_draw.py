@@ -106,12 +106,12 @@ def draw(run: RunFolder, *, sample: int, seed: int = 0, whole_sets: bool = False
         "images": images,
     }  # fmt: skip
     page = render_review(
-        name=str(run.header().get("name") or run.path.resolve().name),
+        name=run.header().name or run.path.resolve().name,
         identity=identity,
         attribute=attribute,
         labels=labels,
         pictures=pictures,
-        notice=run.header().get("notice"),
+        notice=run.header().notice,
     )
     with run.lock():
         write_json(plan_path(run, identity), plan)

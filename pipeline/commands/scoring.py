@@ -34,8 +34,8 @@ def score(job: Job, source: ArchiveSource, *, own_images: bool, engine_name: str
     tables = (run.scores_path,) if own_images else (run.scores_path, run.images_path)
     state = backend_state(config.classifier, job.attributes.model_dump(mode="json"), config.scoring.max_pixels)
     if known_identity(run, "classifier", state) is not None:
-        made_with = (run.header().get("stages", {}).get("scores") or {}).get("scoring")
-        store = PartStore(run, scoring_fingerprint=str(made_with))
+        scores = run.header().stages.get("scores")
+        store = PartStore(run, scoring_fingerprint=str(scores.scoring if scores is not None else None))
         if run.stage_done("scores", fingerprint([(s.id, store.wanted(s.fingerprint)) for s in shards]), *tables):
             job.reporter.note("scores stand already: nothing to score")
             return 0
@@ -50,12 +50,12 @@ def score(job: Job, source: ArchiveSource, *, own_images: bool, engine_name: str
         remember(run, classifier=state)
         job.reporter.note("scores stand already: nothing to score")
         return 0
-    run.forget_stages(*TABLE_STAGES, classifier=identity, asked=None)
+    run.forget_stages(*TABLE_STAGES, classifier=identity, account=None)
     ids = [s.id for s in shards]
     scored = score_shards(job, source, shards, classifier=classifier, engine_name=engine_name)
     if isinstance(classifier, KeepsAccounts):
         unread = dict(store.reasons(ids).most_common(_REASONS))
-        run.update_header(asked={**classifier.account(), "unread": unread})
+        run.update_header(account={**classifier.account(), "unread": unread})
     if not all(store.done(shard) for shard in shards):
         stage = fingerprint(stage, "images to be asked about again")
     listed, rows = store.merge(ids, images=not own_images)

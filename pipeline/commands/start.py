@@ -8,7 +8,6 @@ everything else that reads tables refuses the run.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from allfour.pipeline.archives.base import ArchiveSource
 from allfour.pipeline.archives.remote import expand, scheme_of
 from allfour.pipeline.config import RunConfig
 from allfour.pipeline.run.folder import IMAGES_STAGE, TABLE_STAGES, RunFolder, git_state, package_versions
+from allfour.pipeline.run.header import Header
 
 _NOT_OF_THE_TABLES = frozenset({"name", "notice", "statistics", "reference", "scoring", "generator"})
 """Blocks of a config that no table depends on, but for `scoring.max_pixels` and what is in the generator's identity."""
@@ -27,8 +27,8 @@ _MADE_FROM = ("kind", "attributes", "generator", "source", "relabelled_from")
 
 def check_kind(run: RunFolder, kind: str) -> None:
     """Raises ConfigError where the folder is of another kind of run."""
-    found = run.header().get("kind", kind)
-    if found != kind:
+    found = run.header().kind
+    if found not in (None, kind):
         raise ConfigError(f"{run.path} is a run of `allfour {found}`: choose another folder with --run")
 
 
@@ -67,21 +67,20 @@ def start_run(
         **json.loads(json.dumps(made_from)),
     }
     before = run.header()
-    if asked or before.get("asked"):
+    if asked or before.asked:
         values["asked"] = asked
-    after = {**before, **values}
+    after = Header.model_validate({**before.document(), **values})
     forgotten: tuple[str, ...] = () if _basis(before) == _basis(after) else TABLE_STAGES
-    if before.get("generator") != after.get("generator"):
+    if before.generator != after.generator:
         forgotten = (IMAGES_STAGE, *forgotten)
     run.forget_stages(*forgotten, **values)
 
 
-def _basis(header: Mapping[str, Any]) -> dict[str, Any]:
-    config = header.get("config") or {}
-    basis: dict[str, Any] = {key: value for key, value in config.items() if key not in _NOT_OF_THE_TABLES}
-    basis["prompts"] = {key: value for key, value in (config.get("prompts") or {}).items() if key != "set_size"}
-    basis["max_pixels"] = (config.get("scoring") or {}).get("max_pixels")
-    return {"config": basis, **{key: header.get(key) for key in _MADE_FROM}}
+def _basis(header: Header) -> dict[str, Any]:
+    basis: dict[str, Any] = {k: value for k, value in (header.config or {}).items() if k not in _NOT_OF_THE_TABLES}
+    basis["prompts"] = {key: value for key, value in header.block("prompts").items() if key != "set_size"}
+    basis["max_pixels"] = header.block("scoring").get("max_pixels")
+    return {"config": basis, **{key: getattr(header, key) for key in _MADE_FROM}}
 
 
 def check_apart(run: RunFolder, location: str) -> None:
@@ -106,8 +105,7 @@ def check_source(run: RunFolder, source: ArchiveSource, *, overwrite: bool) -> N
     ConfigError
         There is one, and `overwrite` was not said.
     """
-    known = run.header().get("source")
-    old, new = known.get("location") if isinstance(known, dict) else None, source.identity().get("location")
+    old, new = (run.header().source or {}).get("location"), source.identity().get("location")
     stands = run.scores_path.exists() or any(run.parts_folder.glob("part-*.json"))
     if not isinstance(old, str) or new is None or not stands or _same_place(old, new):
         return

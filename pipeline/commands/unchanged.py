@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import astuple
-from typing import Any
+from typing import Any, Literal
 
 from allfour.models.files import FileStamp
 from allfour.models.settings import BackendSettings
@@ -29,23 +28,18 @@ def backend_state(settings: BackendSettings, *more: Any) -> str | None:
     return fingerprint(settings.model_dump(mode="json"), stamps, package_versions(), more)
 
 
-def known_identity(run: RunFolder, kind: str, state: str | None) -> dict[str, Any] | None:
-    """The identity in a run's header, where the backend has not changed since; None where it must be built to tell.
-
-    Parameters
-    ----------
-    kind
-        `generator` or `classifier`.
-    """
+def known_identity(
+    run: RunFolder, kind: Literal["generator", "classifier"], state: str | None
+) -> dict[str, Any] | None:
+    """The identity in a run's header, where the backend has not changed since; None where it must be built to tell."""
     header = run.header()
-    found = header.get(kind)
-    if state is None or (header.get("unchanged") or {}).get(kind) != state or not isinstance(found, Mapping):
+    if state is None or (header.unchanged or {}).get(kind) != state:
         return None
-    return dict(found)
+    return header.generator if kind == "generator" else header.classifier
 
 
 def remember(run: RunFolder, **states: str | None) -> None:
     """Keep the states of backends whose identities the header holds."""
-    known = run.header().get("unchanged") or {}
+    known = run.header().unchanged or {}
     if any(known.get(kind) != state for kind, state in states.items()):
         run.update_header(unchanged={**known, **states})

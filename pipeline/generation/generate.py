@@ -1,8 +1,8 @@
 """Stage 1: requests -> images.
 
 Each outcome is committed as it comes: the image file first (atomic), then a line in a journal, RUN/outcomes.jsonl or that of a rank.
-A repeated run asks only for what has no line in any journal, or whose file is gone or changed (pipeline/standing.py). Refusals are
-outcomes and stand; failures are asked for again. images.parquet is written from the journals at the end.
+A repeated run asks only for what has no line in any journal, or whose file is gone or changed (`existing.py`). Refusals are
+outcomes and are kept; failures are asked for again. images.parquet is written from the journals at the end.
 
 A generator that works ahead (`AheadGenerator`) makes the next batch while threads bring the last ones to their end. Lines of the
 journal then come in any order, and a kill costs what was under way: two batches at most, and the one on the device.
@@ -18,6 +18,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,15 +33,15 @@ from allfour.models.generators.base import (
     Generated,
     GenerationRequest,
     Generator,
-    Outcome,
     Refused,
 )
+from allfour.models.generators.base import Outcome as Answer
 from allfour.pipeline.archives.decoding import UnreadableImage, decode
+from allfour.pipeline.generation.existing import request_fingerprint, valid_outcomes
 from allfour.pipeline.generation.plan import Plan
-from allfour.pipeline.generation.standing import request_fingerprint, standing_outcomes
-from allfour.pipeline.run.columns import IMAGES_SCHEMA, PEOPLE, SEVERAL, ImageStatus
+from allfour.pipeline.run.columns import IMAGES_SCHEMA, PEOPLE, SEVERAL
 from allfour.pipeline.run.folder import Journal, RunFolder, write_atomic, write_table
-from allfour.pipeline.run.outcome import Outcome as JournalLine
+from allfour.pipeline.run.outcome import Key, Outcome
 
 _LOG = logging.getLogger(__name__)
 _EXTENSIONS = frozenset({"png", "jpg", "jpeg", "webp", "gif", "bmp", "tif", "tiff", "avif"})
@@ -57,7 +58,7 @@ class GenerationResult:
     made: int
     """Outcomes of this process."""
     kept: int
-    """Outcomes that stood already."""
+    """Outcomes that were there already."""
 
 
 def generate_images(
@@ -87,9 +88,9 @@ def generate_images(
     """
     identity = generator.identity()
     with Journal(run.journal_path if rank is None else run.rank_journal_path(rank)) as journal:
-        standing = standing_outcomes(run, plan, identity)
-        skip(len(standing))
-        missing = [request for request in plan.requests if request.key not in standing]
+        valid = valid_outcomes(run, plan, identity)
+        skip(len(valid))
+        missing = [request for request in plan.requests if request.key not in valid]
         book = _Book(run, journal, identity, missing, advance)
         if isinstance(generator, AheadGenerator):
             _generate_ahead(generator, missing, book)
@@ -102,13 +103,13 @@ def generate_images(
             ):  # a generator that stops early breaks its protocol; the image is not lost in silence
                 book.commit(Failed(request=request, error="the generator gave no outcome"))
     if rank is None:
-        write_table(run.images_path, _images_table(plan, standing | book.made))
-    return GenerationResult(made=len(book.made), kept=len(standing))
+        write_table(run.images_path, _images_table(plan, valid | book.made))
+    return GenerationResult(made=len(book.made), kept=len(valid))
 
 
 def outcomes_left(run: RunFolder, plan: Plan, generator: Mapping[str, Any]) -> int:
     """How many images of a plan have no outcome yet. Reads journals and no image."""
-    return len(plan.requests) - len(standing_outcomes(run, plan, generator, retry_failed=False, read_files=False))
+    return len(plan.requests) - len(valid_outcomes(run, plan, generator, retry_failed=False, read_files=False))
 
 
 def merge_outcomes(run: RunFolder, plan: Plan, generator: Mapping[str, Any]) -> None:
@@ -119,10 +120,10 @@ def merge_outcomes(run: RunFolder, plan: Plan, generator: Mapping[str, Any]) -> 
     ValueError
         Some image has no outcome.
     """
-    entries = standing_outcomes(run, plan, generator, retry_failed=False, read_files=False)
-    if left := [request.key for request in plan.requests if request.key not in entries]:
+    outcomes = valid_outcomes(run, plan, generator, retry_failed=False, read_files=False)
+    if left := [request.key for request in plan.requests if request.key not in outcomes]:
         raise ValueError(f"{len(left)} images have no outcome, such as {left[0]}")
-    write_table(run.images_path, _images_table(plan, entries))
+    write_table(run.images_path, _images_table(plan, outcomes))
 
 
 def _generate_ahead(generator: AheadGenerator, missing: Sequence[GenerationRequest], book: _Book) -> None:
@@ -142,22 +143,22 @@ class _Book:
         asked: Iterable[GenerationRequest],
         advance: Callable[[int], None],
     ) -> None:
-        self.made: dict[tuple[str, int], dict[str, Any]] = {}
+        self.made: dict[Key, Outcome] = {}
         self._run, self._journal, self._generator, self._advance = run, journal, generator, advance
         self._open = {request.key for request in asked}
         self._lock = threading.Lock()
 
-    def commit(self, outcome: Outcome) -> None:
+    def commit(self, answer: Answer) -> None:
         """The image first, then its line. Raises RuntimeError for an outcome that was not asked for, or comes twice."""
-        key = outcome.request.key
+        key = answer.request.key
         with self._lock:
             if key not in self._open:
                 raise RuntimeError(f"the generator gave an outcome that was not asked for, or twice: {key}")
             self._open.remove(key)
-        entry = JournalLine.model_validate(_commit(self._run, outcome, self._generator)).line()
+        outcome = _commit(self._run, answer, self._generator)
         with self._lock:
-            self._journal.append(entry)
-            self.made[key] = entry
+            self._journal.append(outcome)
+            self.made[key] = outcome
             self._advance(1)
 
 
@@ -168,7 +169,7 @@ class _Writers:
     `submit`, or at the end.
     """
 
-    def __init__(self, commit: Callable[[Outcome], None]) -> None:
+    def __init__(self, commit: Callable[[Answer], None]) -> None:
         self._commit = commit
         self._threads = ThreadPoolExecutor(min(_WRITERS, granted_cores()), thread_name_prefix="write")
         self._batches: deque[list[Future[None]]] = deque()
@@ -201,60 +202,62 @@ class _Writers:
             future.result()
 
 
-def _commit(run: RunFolder, outcome: Outcome, generator: Mapping[str, Any]) -> dict[str, Any]:
-    request = outcome.request
-    entry: dict[str, Any] = {
-        "prompt_id": request.prompt_id,
-        "index": request.index,
-        "prompt": request.prompt,
-        "seed": request.seed,
-        "fingerprint": request_fingerprint(request, generator),
-    }
-    if isinstance(outcome, Refused):
-        return entry | {"status": ImageStatus.REFUSED.value, "error": outcome.reason, "code": outcome.code,
-                        "extra": {"request_id": outcome.request_id} if outcome.request_id else {}}  # fmt: skip
-    if isinstance(outcome, Failed):
-        return entry | {"status": ImageStatus.FAILED.value, "error": outcome.error}
-    return entry | _commit_image(run, outcome)
-
-
-def _commit_image(run: RunFolder, outcome: Generated) -> dict[str, Any]:
-    request = outcome.request
+def _commit(run: RunFolder, answer: Answer, generator: Mapping[str, Any]) -> Outcome:
+    request = answer.request
+    record = partial(
+        Outcome,
+        prompt_id=request.prompt_id,
+        index=request.index,
+        prompt=request.prompt,
+        seed=request.seed,
+        fingerprint=request_fingerprint(request, generator),
+    )
+    if isinstance(answer, Refused):
+        extra = {"request_id": answer.request_id} if answer.request_id else {}
+        return record(status="refused", error=answer.reason, code=answer.code, extra=extra)
+    if isinstance(answer, Failed):
+        return record(status="failed", error=answer.error)
     try:
-        width, height = decode(outcome.data).size
+        width, height = decode(answer.data).size
     except UnreadableImage as error:
-        return {"status": ImageStatus.FAILED.value, "error": f"the backend's bytes are no image: {error}"}
-    extension = outcome.extension.lower()
+        return record(status="failed", error=f"the backend's bytes are no image: {error}")
+    return record(
+        status="generated",
+        path=_write_image(run, answer),
+        sha256=hashlib.sha256(answer.data).hexdigest(),
+        size=len(answer.data),
+        width=width,
+        height=height,
+        revised_prompt=answer.revised_prompt,
+        truth=dict(answer.truth) if answer.truth else None,
+        extra={str(k): str(v) for k, v in answer.details.items()},
+    )
+
+
+def _write_image(run: RunFolder, answer: Generated) -> str:
+    """Commit the bytes as they are; returns the path in the run folder."""
+    request = answer.request
+    extension = answer.extension.lower()
     if extension not in _EXTENSIONS:
-        extension = (Image.open(io.BytesIO(outcome.data)).format or "bin").lower()
+        extension = (Image.open(io.BytesIO(answer.data)).format or "bin").lower()
     relative = Path("images") / request.prompt_id / f"{request.index}.{extension}"
-    write_atomic(run.path / relative, outcome.data)
+    write_atomic(run.path / relative, answer.data)
     for older in (run.path / relative).parent.glob(f"{request.index}.*"):
         if (
             older.name != relative.name and older.suffix.removeprefix(".") in _EXTENSIONS
         ):  # a file of the same image in another format, from other settings
             older.unlink()
-    return {
-        "status": ImageStatus.GENERATED.value,
-        "path": relative.as_posix(),
-        "sha256": hashlib.sha256(outcome.data).hexdigest(),
-        "size": len(outcome.data),
-        "width": width,
-        "height": height,
-        "revised_prompt": outcome.revised_prompt,
-        "truth": dict(outcome.truth) if outcome.truth else None,
-        "extra": {str(k): str(v) for k, v in outcome.details.items()},
-    }
+    return relative.as_posix()
 
 
-def _images_table(plan: Plan, entries: Mapping[tuple[str, int], Mapping[str, Any]]) -> pa.Table:
+def _images_table(plan: Plan, outcomes: Mapping[Key, Outcome]) -> pa.Table:
     groups = {prompt.key: prompt.group for prompt in plan.prompts.prompts}
     several = {prompt.key for prompt in plan.prompts.prompts if prompt.people == SEVERAL}
     rows = []
     for request in plan.requests:
-        entry = entries[request.key]
-        row = {name: entry.get(name) for name in IMAGES_SCHEMA.names}
-        extra = {**(entry.get("extra") or {}), **({PEOPLE: SEVERAL} if request.prompt_id in several else {})}
+        outcome = outcomes[request.key]
+        row = {name: getattr(outcome, name, None) for name in IMAGES_SCHEMA.names}
+        extra = {**(outcome.extra or {}), **({PEOPLE: SEVERAL} if request.prompt_id in several else {})}
         row |= {
             "prompt_id": request.prompt_id,
             "prompt": request.prompt,
@@ -262,7 +265,7 @@ def _images_table(plan: Plan, entries: Mapping[tuple[str, int], Mapping[str, Any
             "index": request.index,
             "seed": request.seed,
             "extra": list(extra.items()) or None,
-            "truth": list((entry.get("truth") or {}).items()) or None,
+            "truth": list((outcome.truth or {}).items()) or None,
         }
         rows.append(row)
     return pa.Table.from_pylist(rows, schema=IMAGES_SCHEMA)

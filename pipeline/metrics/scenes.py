@@ -72,7 +72,7 @@ def scenes_of_run(
         [prompt for prompt in prompts if prompt.prompted],
         headline=headline,
         labels=labels,
-        detector=detector_of(run.header().get("classifier", {})),
+        detector=detector_of(run.header().classifier or {}),
         confidence=confidence,
     )
 

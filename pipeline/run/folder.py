@@ -7,7 +7,6 @@ table stands and the fingerprint in the header (inputs + config of that stage) m
 from __future__ import annotations
 
 import contextlib
-import copy
 import datetime as dt
 import hashlib
 import importlib.metadata
@@ -18,7 +17,7 @@ import re
 import secrets
 import shutil
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -31,10 +30,11 @@ from allfour.border import read_json
 from allfour.errors import ConfigError
 from allfour.files import read_regular, sha256_of
 from allfour.pipeline.run import locks
-from allfour.pipeline.run.header import Header
+from allfour.pipeline.run.header import Header, Stage
+from allfour.pipeline.run.outcome import Outcome
+from allfour.pipeline.run.record import FORMAT
 
 _CHECKOUT = Path(allfour.__file__).resolve().parent.parent
-FORMAT = 1
 IMAGES_STAGE = "images"
 TABLE_STAGES = ("scores", "metrics", "report")
 """Stages after the images, in order: each reads the tables of the one before."""
@@ -209,7 +209,7 @@ class RunFolder:
         self.embeddings_folder = path / "embeddings"
         self.scores_path = path / "scores.parquet"
         self.metrics_path = path / "metrics.json"
-        self._header: tuple[_State, dict[str, Any]] | None = None
+        self._header: tuple[_State, Header] | None = None
         self._hashes: dict[str, tuple[_State, str]] = {}
 
     def rank_journal_path(self, rank: int) -> Path:
@@ -251,8 +251,8 @@ class RunFolder:
                 ) from None
             yield
 
-    def header(self) -> dict[str, Any]:
-        """What run.json holds; empty where there is none yet.
+    def header(self) -> Header:
+        """What run.json holds; one that says nothing where there is none yet.
 
         Raises
         ------
@@ -262,44 +262,43 @@ class RunFolder:
         try:
             seen = _state(self.header_path)
             if self._header is not None and self._header[0] == seen:
-                return copy.deepcopy(self._header[1])
-            header = read_json(read_regular(self.header_path))
+                return self._header[1]
+            found = read_json(read_regular(self.header_path))
         except FileNotFoundError:
-            return {}
+            return Header()
         except (OSError, ValueError) as error:
             raise ConfigError(
                 f"{self.header_path}: not a run header: {error}. Move the folder aside or choose another"
             ) from None
-        if not isinstance(header, dict) or header.get("format") != FORMAT:
-            raise ConfigError(f"{self.header_path}: format {header.get('format') if isinstance(header, dict) else '?'} is not {FORMAT},"
+        if not isinstance(found, dict) or found.get("format") != FORMAT:
+            raise ConfigError(f"{self.header_path}: format {found.get('format') if isinstance(found, dict) else '?'} is not {FORMAT},"
                               " which this version of allfour reads")  # fmt: skip
         try:
-            Header.model_validate(header)
+            header = Header.model_validate(found)
         except ValidationError as error:
             first = error.errors()[0]
             raise ConfigError(
                 f"{self.header_path}: damaged at {'.'.join(map(str, first['loc']))} ({first['msg']}). Restore it, or choose another folder"
             ) from None
-        self._header = seen, copy.deepcopy(header)
+        self._header = seen, header
         return header
 
-    def update_header(self, **values: Any) -> dict[str, Any]:
+    def update_header(self, **values: Any) -> Header:
         """Merge values into the header and commit it."""
-        header = self.header() or {"format": FORMAT, "created": utc_now()}
-        header.update(values)
-        document = Header.model_validate(header).document()
-        write_json(self.header_path, document)
-        self._header = _state(self.header_path), document
+        begun = self.header().document() or {"format": FORMAT, "created": utc_now()}
+        header = Header.model_validate({**begun, **values})
+        write_json(self.header_path, header.document())
+        self._header = _state(self.header_path), header
         return header
 
     def forget_stages(self, *stages: str, **values: Any) -> None:
         """Merge values into the header and, in the same write, take back that these stages are done. Their tables stay."""
         if stages:
-            known = self.header().get("stages", {})
-            values["stages"] = {name: record for name, record in known.items() if name not in stages}
+            done = self.header().stages
+            values["stages"] = {name: record for name, record in done.items() if name not in stages}
         self.update_header(**values)
 
-    def scored_header(self) -> dict[str, Any]:
+    def scored_header(self) -> Header:
         """The header of a run whose tables stand and were made from what it says.
 
         Raises
@@ -308,13 +307,13 @@ class RunFolder:
             It is no scored run, one that is being made anew, or one whose tables or header are damaged.
         """
         header = self.header()
-        if not header or not self.scores_path.exists() or not self.images_path.exists():
+        if not (self.header_path.exists() and self.scores_path.exists() and self.images_path.exists()):
             raise ConfigError(
                 f"{self.path}: no scored run: run.json, images.parquet and scores.parquet must stand there. Score it first: "
                 "`allfour audit` or `allfour rescore`"
             )
         self._check_not_forgotten(header, "scores")
-        if lacking := [key for key in ("config", "attributes", "classifier") if not isinstance(header.get(key), dict)]:
+        if lacking := [key for key in ("config", "attributes", "classifier") if getattr(header, key) is None]:
             raise ConfigError(
                 f"{self.header_path}: damaged: no {lacking[0]}. Repeat the command that made the run: it writes the header again"
             )
@@ -325,9 +324,7 @@ class RunFolder:
         """Raise ConfigError where a table is not, to the last bit, the one that was committed."""
         for path in tables:
             if not self.unchanged(path):
-                again = (
-                    "allfour report" if path == self.metrics_path else f"allfour {self.header().get('kind') or 'audit'}"
-                )
+                again = "allfour report" if path == self.metrics_path else f"allfour {self.header().kind or 'audit'}"
                 raise ConfigError(
                     f"{path}: not the file that was written: its sha256 is not the one in run.json. Repeat the command that made it "
                     f"(`{again}`): it is made again from what is kept"
@@ -335,8 +332,8 @@ class RunFolder:
 
     def unchanged(self, path: Path) -> bool:
         """Whether a table stands as it was committed. One of a header without hashes, of an earlier version, is taken for it."""
-        stages = self.header().get("stages", {}).values()
-        known = next((found for stage in stages if (found := (stage.get("tables") or {}).get(path.name))), None)
+        stages = self.header().stages.values()
+        known = next((found for stage in stages if (found := (stage.tables or {}).get(path.name))), None)
         if known is None:
             return True
         try:
@@ -359,34 +356,32 @@ class RunFolder:
         self._check_not_forgotten(header, "metrics")
         self.check_tables(self.metrics_path)
 
-    def _check_not_forgotten(self, header: Mapping[str, Any], stage: str) -> None:
-        if stage not in header.get("stages", {stage: None}):  # a header without any has had none taken back
+    def _check_not_forgotten(self, header: Header, stage: str) -> None:
+        if "stages" in header.model_fields_set and stage not in header.stages:  # without any, none was taken back
             raise ConfigError(
                 f"{self.path}: the run is being made anew, and its {stage} may still be those of before: repeat the command "
-                f"(`allfour {header.get('kind', 'audit')}`) that was interrupted"
+                f"(`allfour {header.kind or 'audit'}`) that was interrupted"
             )
 
     def stage_done(self, stage: str, fingerprint: str, *tables: Path) -> bool:
         """True where the stage's tables stand, unchanged, and were made from these inputs and this config."""
-        recorded = self.header().get("stages", {}).get(stage, {})
-        stands = all(table.exists() and self.unchanged(table) for table in tables)
-        return stands and bool(recorded.get("fingerprint") == fingerprint)
+        whole = all(table.exists() and self.unchanged(table) for table in tables)
+        return whole and self.header().fingerprint_of(stage) == fingerprint
 
     def commit_stage(self, stage: str, fingerprint: str, *tables: Path, seconds: float, **facts: Any) -> None:
         """Record a stage as done, with the sha256 of the tables that it wrote. Call after they stand."""
-        stages: dict[str, Any] = dict(self.header().get("stages", {}))
-        stages[stage] = {"fingerprint": fingerprint, "seconds": round(seconds, 3), "finished": utc_now(), **facts}
         if tables:
-            stages[stage]["tables"] = {table.name: sha256_of(table) for table in tables}
-        self.update_header(stages=stages)
+            facts["tables"] = {table.name: sha256_of(table) for table in tables}
+        done = Stage(fingerprint=fingerprint, seconds=round(seconds, 3), finished=utc_now(), **facts)
+        self.update_header(stages={**self.header().stages, stage: done})
 
     def recommit(self, stage: str, *tables: Path) -> None:
         """Record that tables of a stage that is done were written anew. Nothing is where it is not."""
-        stages: dict[str, Any] = dict(self.header().get("stages", {}))
-        if stage in stages:
-            known = stages[stage].get("tables") or {}
-            stages[stage] = {**stages[stage], "tables": {**known, **{table.name: sha256_of(table) for table in tables}}}
-            self.update_header(stages=stages)
+        stages = self.header().stages
+        if (done := stages.get(stage)) is not None:
+            written = {table.name: sha256_of(table) for table in tables}
+            again = done.model_copy(update={"tables": {**(done.tables or {}), **written}})
+            self.update_header(stages={**stages, stage: again})
 
 
 class Journal:
@@ -405,13 +400,15 @@ class Journal:
         """Of its file."""
         return self._path.name
 
-    def entries(self) -> list[Any]:
-        """Every whole line, in order, as the JSON that it holds; None for one that is none."""
+    def read(self) -> tuple[list[Outcome], int]:
+        """Every whole line that can be read, in order, and how many cannot."""
         try:
             data = read_regular(self._path)
         except FileNotFoundError:
-            return []
-        return [_json_or_none(line) for line in data.split(b"\n")[:-1]]
+            return [], 0
+        lines = [_outcome_or_none(line) for line in data.split(b"\n")[:-1]]
+        outcomes = [outcome for outcome in lines if outcome is not None]
+        return outcomes, len(lines) - len(outcomes)
 
     def __enter__(self) -> Journal:
         self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -435,17 +432,17 @@ class Journal:
             self._file.close()
             self._file = None
 
-    def append(self, entry: Mapping[str, Any]) -> None:
+    def append(self, outcome: Outcome) -> None:
         """Write one line and wait until the disk has it."""
         if self._file is None:
             raise RuntimeError("the journal is not open")
-        self._file.write(json.dumps(entry, ensure_ascii=True).encode() + b"\n")
+        self._file.write(json.dumps(outcome.line(), ensure_ascii=True).encode() + b"\n")
         self._file.flush()
         os.fsync(self._file.fileno())
 
 
-def _json_or_none(line: bytes) -> Any:
+def _outcome_or_none(line: bytes) -> Outcome | None:
     try:
-        return read_json(line)
-    except (ValueError, RecursionError):
+        return Outcome.model_validate(read_json(line))
+    except (ValueError, RecursionError):  # a ValidationError is a ValueError
         return None

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from allfour.pipeline.run.asked import AskedPrompt
-from allfour.pipeline.run.record import Record
+from allfour.pipeline.run.record import FORMAT, Record
 
 
 class Stage(Record):
@@ -18,12 +18,17 @@ class Stage(Record):
     finished: str | None = None
     tables: dict[str, str] | None = None
     """File name -> sha256 of each table that it wrote; None of earlier versions."""
+    images: int | None = None
+    rows: int | None = None
+    """Of scores.parquet."""
+    scoring: str | None = None
+    """Fingerprint of how every shard was scored."""
 
 
 class Header(Record):
-    """The whole of run.json."""
+    """The whole of run.json. One that says nothing is that of a run that has not begun."""
 
-    format: Literal[1]
+    format: Literal[1] = FORMAT
     kind: str | None = None
     """The command that made it: audit or rescore."""
     name: str | None = None
@@ -31,22 +36,22 @@ class Header(Record):
     """A banner for the report."""
     created: str | None = None
     finished: str | None = None
-    config: Any = None
+    config: dict[str, Any] | None = None
     """As it was resolved: see `allfour.pipeline.config.recorded_config`."""
-    attributes: Any = None
+    attributes: dict[str, Any] | None = None
     versions: dict[str, Any] = Field(default_factory=dict)
     git: dict[str, Any] | None = None
-    generator: Any = None
+    generator: dict[str, Any] | None = None
     """Identity of what made the images."""
     generation: dict[str, Any] | None = None
     """How it worked."""
     spent: dict[str, Any] | None = None
-    source: Any = None
+    source: dict[str, Any] | None = None
     """Identity of the archive of images that existed."""
-    classifier: Any = None
-    asked: dict[str, Any] | None = None
+    classifier: dict[str, Any] | None = None
+    account: dict[str, Any] | None = None
     """What a classifier that is asked over a network was asked and what it cost, and why images have no reading."""
-    relabelled_from: Any = None
+    relabelled_from: str | None = None
     unchanged: dict[str, str | None] | None = None
     """States by which a backend is known again without being loaded: see `allfour.pipeline.commands.unchanged`."""
     asked: dict[str, AskedPrompt] | None = None
@@ -57,6 +62,15 @@ class Header(Record):
     @property
     def drawn_world(self) -> bool:
         """Whether the images were drawn by the embedded renderer, so that nothing is found about a real model."""
-        if not isinstance(self.generator, dict):
-            return False
-        return bool(self.generator.get("drawn_world")) or self.generator.get("backend") == "portrait-renderer"
+        made_by = self.generator or {}
+        return bool(made_by.get("drawn_world")) or made_by.get("backend") == "portrait-renderer"
+
+    def fingerprint_of(self, stage: str) -> str | None:
+        """What a stage that is done was made from; None where it is not done."""
+        done = self.stages.get(stage)
+        return done.fingerprint if done is not None else None
+
+    def block(self, name: str) -> dict[str, Any]:
+        """A block of the config, such as `prompts`; empty where the config has none."""
+        found = (self.config or {}).get(name)
+        return found if isinstance(found, dict) else {}

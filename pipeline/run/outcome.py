@@ -14,7 +14,7 @@ Key = tuple[str, int]
 class Outcome(BaseModel):
     """What became of one request: a line of a journal. A run folder may come from anywhere, so every line is checked as it is read."""
 
-    model_config = ConfigDict(strict=True)
+    model_config = ConfigDict(frozen=True, strict=True)
 
     prompt_id: str = Field(pattern=r"^[a-z0-9][a-z0-9_\-]{0,63}$")
     index: int = Field(ge=0, lt=2**63)
@@ -40,6 +40,11 @@ class Outcome(BaseModel):
         ):
             raise ValueError("no file")
         return self
+
+    @property
+    def key(self) -> Key:
+        """Of its image."""
+        return self.prompt_id, self.index
 
     def line(self) -> dict[str, Any]:
         """As it is written: plain JSON values, without the fields that nobody set."""

@@ -7,14 +7,14 @@ said: a field that nobody set is no key of the document.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Annotated, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any, Final, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, WithJsonSchema
 
 if TYPE_CHECKING:
     from allfour.pipeline import statistics
 
-FORMAT = 1
+FORMAT: Final = 1
 """Of every document. Keys are added freely and never renamed."""
 
 

@@ -18,6 +18,7 @@ from allfour.models.classifiers.base import HalfArray
 from allfour.pipeline.config import RunConfig
 from allfour.pipeline.run.columns import people_schema
 from allfour.pipeline.run.folder import RunFolder, RunFolderBusyError, fingerprint
+from allfour.pipeline.run.header import Header
 from allfour.pipeline.run.identities import differing, reading
 from allfour.pipeline.scoring.parts import PartStore, read_embeddings
 from allfour.pipeline.scoring.people import People, belong
@@ -41,11 +42,12 @@ class StoredPart:
     """Where the encoder's embeddings are of persons too."""
 
 
-def stored_encoder(run: RunFolder, header: Mapping[str, Any]) -> Mapping[str, Any]:
+def stored_encoder(run: RunFolder, header: Header) -> Mapping[str, Any]:
     """Identity of the encoder that made the run's embeddings. Raises ConfigError where its classifier keeps none."""
-    encoder = header.get("classifier", {}).get("encoder")
+    classifier = header.classifier or {}
+    encoder = classifier.get("encoder")
     if not isinstance(encoder, dict):
-        backend = header.get("classifier", {}).get("backend", "unknown")
+        backend = classifier.get("backend", "unknown")
         if backend == "judge":
             raise ConfigError(
                 f"{run.path}: a judge keeps answers and no embeddings, so other questions are to be asked anew: `allfour rescore "
@@ -72,9 +74,7 @@ def held(run: RunFolder) -> Iterator[None]:
         yield
 
 
-def stored_parts(
-    run: RunFolder, header: Mapping[str, Any], encoder: Mapping[str, Any], config: RunConfig
-) -> list[StoredPart]:
+def stored_parts(run: RunFolder, header: Header, encoder: Mapping[str, Any], config: RunConfig) -> list[StoredPart]:
     """The run's parts in order.
 
     Raises
@@ -96,8 +96,8 @@ def stored_parts(
         parts.append(
             StoredPart(id_, manifest["ordinal"], manifest, store.images_path(id_), store.embeddings_path(id_), people)
         )
-    rows = header.get("stages", {}).get("scores", {}).get("rows")
-    if not parts or sum(part.manifest.get("scores", 0) for part in parts) != rows:
+    scores = header.stages.get("scores")
+    if not parts or scores is None or sum(part.manifest.get("scores", 0) for part in parts) != scores.rows:
         raise ConfigError(f"{run.path}: its embeddings are not there, or not of all its images. {_DAMAGED}")
     return sorted(parts, key=lambda part: part.ordinal)
 

@@ -97,14 +97,13 @@ def read_run(run: RunFolder) -> tuple[RunConfig, AttributeSet]:
         It is no run folder, or its scores do not stand.
     """
     header = run.scored_header()
-    config = recorded_config(header.get("config"), where=str(run.header_path))
-    return config, validate(AttributeSet, header.get("attributes"), where=str(run.header_path))
+    config = recorded_config(header.config, where=str(run.header_path))
+    return config, validate(AttributeSet, header.attributes, where=str(run.header_path))
 
 
 def scores_fingerprint(run: RunFolder) -> str:
     """What tells that the scores are still those that a sample was drawn from."""
-    recorded = run.header().get("stages", {}).get("scores", {}).get("fingerprint")
-    if isinstance(recorded, str):
+    if (recorded := run.header().fingerprint_of("scores")) is not None:
         return recorded
     with run.scores_path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

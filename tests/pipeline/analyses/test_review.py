@@ -538,7 +538,7 @@ def test_the_command(run: RunFolder, tmp_path: Path) -> None:
 
 
 def test_an_import_writes_the_report_again_and_no_other_metric(run: RunFolder, tmp_path: Path) -> None:
-    header = run.header()
+    header = run.header().document()
     header["config"]["classifier"] = {"backend": "clip", "model": "ViT-B-16", "pretrained": "openai"}
     header["classifier"] = {"backend": "clip", "encoder": {"architecture": "ViT-B-16", "pretrained": "openai"}}
     header["attributes"]["attributes"]["gender"]["margin"] = 0.0  # the published rates know no abstention

@@ -16,10 +16,11 @@ import pytest
 from allfour.errors import BackendError, ConfigError
 from allfour.models.generators.base import Failed, Generated, GenerationRequest, Outcome, image_seed
 from allfour.pipeline.config import RunConfig
+from allfour.pipeline.generation.existing import _valid, request_fingerprint
 from allfour.pipeline.generation.generate import generate_images
 from allfour.pipeline.generation.plan import Plan, make_plan
-from allfour.pipeline.generation.standing import _standing, request_fingerprint
 from allfour.pipeline.run.folder import RunFolder
+from allfour.pipeline.run.outcome import Outcome as Line
 from tests.light_backends import LightAheadGenerator, LightGenerator, picture
 
 
@@ -275,7 +276,7 @@ def test_a_failure_in_one_journal_takes_back_nothing_of_another(tmp_path: Path) 
     asked = plan(tmp_path)
     request = asked.requests[0]
     line = {"prompt_id": request.prompt_id, "index": request.index, "fingerprint": request_fingerprint(request, {})}
-    refused, failed = {**line, "status": "refused"}, {**line, "status": "failed"}
-    for entries in ([refused, failed], [failed, refused]):
-        found = _standing(RunFolder(tmp_path / "run"), entries, asked, {}, retry_failed=False, read_files=False)
+    refused, failed = Line(**line, status="refused"), Line(**line, status="failed")
+    for outcomes in ([refused, failed], [failed, refused]):
+        found = _valid(RunFolder(tmp_path / "run"), outcomes, asked, {}, retry_failed=False, read_files=False)
         assert found == {request.key: refused}

@@ -30,7 +30,7 @@ def reviewed_run(
 ) -> RunFolder:
     """A fixture run of which a sample of images and one of whole sets were labelled, and imported."""
     run = RunFolder(build_run(folder / "run", options or Options(prompts=20, hostile=hostile)))
-    header = run.header()
+    header = run.header().document()
     header["config"] = {
         "prompts": {"images_per_prompt": 4, "set_size": 4},
         "classifier": {"backend": "face"},

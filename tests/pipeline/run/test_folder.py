@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import stat
 import subprocess
@@ -19,6 +20,7 @@ from allfour.pipeline.run.folder import (
     whole_folder,
     write_atomic,
 )
+from allfour.pipeline.run.outcome import Outcome
 
 
 def test_git_is_asked_without_taking_its_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -117,17 +119,22 @@ def test_one_writer_at_a_time(tmp_path: Path) -> None:
         pass
 
 
+def refused(index: int) -> Outcome:
+    return Outcome(prompt_id="a", index=index, fingerprint="f", status="refused", error="no")
+
+
 def test_a_torn_line_is_cut_off(tmp_path: Path) -> None:
     path = tmp_path / "j.jsonl"
     with Journal(path) as journal:
-        journal.append({"a": 1})
-        journal.append({"a": 2})
+        journal.append(refused(1))
+        journal.append(refused(2))
     with path.open("ab") as file:
         file.write(b'{"a": 3')
-    assert [e["a"] for e in Journal(path).entries()] == [1, 2]
+    assert Journal(path).read() == ([refused(1), refused(2)], 0)
     with Journal(path) as journal:
-        journal.append({"a": 4})
-    assert [e["a"] for e in Journal(path).entries()] == [1, 2, 4]
+        journal.append(refused(4))
+    assert Journal(path).read() == ([refused(1), refused(2), refused(4)], 0)
+    assert [json.loads(line) for line in path.read_text().splitlines()][2] == refused(4).line()
 
 
 def test_bytes_reach_the_disk_before_the_name_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
