@@ -8,11 +8,19 @@ class AllfourError(Exception):
 
 
 class ConfigError(AllfourError, ValueError):
-    """Wrong configuration or usage."""
+    """A config, or a file that it names (prompts, attributes, a reference), is wrong or asks for what cannot be."""
 
 
-class RunFolderError(ConfigError):
-    """A run folder that cannot be read, written, or used for what was asked."""
+class UsageError(AllfourError, ValueError):
+    """An option of a command is wrong, or does not go with another one."""
+
+
+class InputError(AllfourError, ValueError):
+    """A file that a command was given beside its config (answers, a calibration, labelled images) cannot be used."""
+
+
+class RunFolderError(AllfourError, ValueError):
+    """A run folder cannot be read, written, or used for what was asked."""
 
 
 class ArchiveError(AllfourError, RuntimeError):

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from allfour.errors import ConfigError
+from allfour.errors import UsageError
 from allfour.pipeline.commands import output, study_options
 from allfour.pipeline.commands.errors import clear_errors
 from allfour.pipeline.commands.options import (
@@ -149,11 +149,11 @@ def audit(
         from allfour.pipeline.run.folder import RunFolder
 
         if limit is not None and (rank is not None or world_size is not None or until is not None):
-            raise ConfigError("--limit is for a first look by one process: leave out --rank, --world-size and --until")
+            raise UsageError("--limit is for a first look by one process: leave out --rank, --world-size and --until")
         folder = RunFolder(_run_folder(settings, run, limit))
         if until is not None:
             if rank is not None or world_size is not None:
-                raise ConfigError("--until looks after every round, which ranks do not share: leave --rank out")
+                raise UsageError("--until looks after every round, which ranks do not share: leave --rank out")
             from allfour.pipeline.commands.audit_until import audit_until
             from allfour.pipeline.metrics.stopping import parse_rule
 
@@ -164,7 +164,7 @@ def audit(
             output.conclude(stopped, parsed, as_json, junit=junit, markdown=markdown)
         if rank is not None or world_size is not None:
             if rank is None or world_size is None:
-                raise ConfigError("--rank and --world-size belong together")
+                raise UsageError("--rank and --world-size belong together")
             from allfour.pipeline.commands.audit_ranks import audit_rank
 
             share = audit_rank(
@@ -210,7 +210,7 @@ def rescore(
     with clear_errors():
         parsed = _metrics_gates(fail_if)
         if not source.strip():
-            raise ConfigError("SOURCE is empty: name a folder or an archive of images")
+            raise UsageError("SOURCE is empty: name a folder or an archive of images")
         settings = load_config(config, overrides)
         from allfour.pipeline.commands.job import RunSummary
         from allfour.pipeline.commands.rescore import archive_options, rescore_rank
@@ -224,7 +224,7 @@ def rescore(
             output.print_archive(found, set_size=settings.prompts.set_size, as_json=as_json)
             return
         if limit is not None and (rank is not None or world_size is not None):
-            raise ConfigError("--limit is for a first look by one process: leave out --rank and --world-size")
+            raise UsageError("--limit is for a first look by one process: leave out --rank and --world-size")
         folder = RunFolder(_run_folder(settings, run, limit))
         if rank is None and world_size is None:
             summary = run_rescore(
@@ -233,9 +233,9 @@ def rescore(
             )  # fmt: skip
             output.conclude(summary, parsed, as_json, junit=junit, markdown=markdown)
         if rank is None or world_size is None:
-            raise ConfigError("--rank and --world-size belong together")
+            raise UsageError("--rank and --world-size belong together")
         if engine != "local":
-            raise ConfigError("--rank divides the work by itself: leave --engine out")
+            raise UsageError("--rank divides the work by itself: leave --engine out")
         share = rescore_rank(
             settings, source, folder, _reporter(as_json), calibration,
             rank=rank, world_size=world_size, overwrite=overwrite,
@@ -273,12 +273,12 @@ def relabel(
         from allfour.pipeline.run.folder import RunFolder
 
         if (attributes is None) == (grid is None):
-            raise ConfigError(
+            raise UsageError(
                 "give one of --attributes FILE (a run under other wording) and --grid FILE (a sensitivity analysis)"
             )
         if grid is not None:
             if out is not None or calibration is not None:
-                raise ConfigError(
+                raise UsageError(
                     "--grid adds to RUN's own report, so --run has no place; nor has --calibration, which belongs to one wording"
                 )
             from allfour.pipeline.analyses.sensitivity_grid import load_grid
@@ -290,7 +290,7 @@ def relabel(
             )
             output.conclude(done, parsed, as_json)
         if second_opinion is not None:
-            raise ConfigError("--second-opinion goes with --grid, or with `allfour report`")
+            raise UsageError("--second-opinion goes with --grid, or with `allfour report`")
         from allfour.pipeline.commands.relabel import relabel as relabel_run
 
         file = str(attributes.resolve()) if attributes is not None and attributes.exists() else str(attributes)
@@ -452,7 +452,7 @@ def review(
 
         folder = RunFolder(run)
         if imports and forget:
-            raise ConfigError("--import and --forget are two steps: forget first, then import")
+            raise UsageError("--import and --forget are two steps: forget first, then import")
         if forget:
             from allfour.pipeline.commands import review as reviewing
 

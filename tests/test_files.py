@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from allfour.errors import ConfigError
+from allfour.errors import ConfigError, RunFolderError
 from allfour.files import read_regular
 from allfour.pipeline.config import read_yaml
 from allfour.pipeline.run.documents import ReportError, read_metrics
@@ -31,7 +31,7 @@ def test_what_is_no_regular_file_is_refused(tmp_path: Path) -> None:
 def test_pipes_in_a_run_folder_and_as_a_config_end_in_one_error(tmp_path: Path) -> None:
     for name in ("run.json", "metrics.json", "outcomes.jsonl", "config.yaml"):
         os.mkfifo(tmp_path / name)
-    with pytest.raises(ConfigError, match="not a run header"):
+    with pytest.raises(RunFolderError, match="not a run header"):
         RunFolder(tmp_path).header()
     with pytest.raises(ReportError):
         read_metrics(tmp_path)

@@ -20,7 +20,7 @@ def write_against(run: RunFolder, other: RunFolder) -> None:
 
     Raises
     ------
-    ConfigError
+    RunFolderError
         The runs are not comparable, for every reason that `allfour compare` would give save that the other may lack
         prompts or hold more.
     """

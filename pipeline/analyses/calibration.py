@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from allfour.errors import ConfigError
+from allfour.errors import InputError
 from allfour.models.attributes import PRESENCE, AttributeSet
 from allfour.models.classifiers.base import Classifier
 from allfour.pipeline import statistics as st
@@ -65,7 +65,7 @@ def calibrate(
 
     Raises
     ------
-    ConfigError
+    InputError
         No attribute of the classifier has labels in the data set.
     """
     attributes = classifier.attributes
@@ -83,7 +83,7 @@ def calibrate(
             for i in dataset.images[:1]
             for c in i.truth
         }
-        raise ConfigError(
+        raise InputError(
             f"{dataset.location}: no attribute could be calibrated, because not every label of any of them occurs. The data set says "
             f"{words}; the attributes ask for { {n: list(attributes.labels(n)) for n in attributes.attributes} }"
         )

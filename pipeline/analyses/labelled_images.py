@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from allfour.errors import ConfigError
+from allfour.errors import InputError
 from allfour.files import read_regular
 from allfour.models.attributes import AttributeSet, age_bins
 from allfour.pipeline.archives.base import ArchivedImage, ArchiveItem
@@ -64,16 +64,16 @@ def open_labelled(location: Path, attributes: AttributeSet) -> LabelledSet:
 
     Raises
     ------
-    ConfigError
+    InputError
         It is none of these.
     """
     if location.is_file():
         return _from_csv(location)
     if not location.is_dir():
-        raise ConfigError(f"{location}: no such file or folder")
+        raise InputError(f"{location}: no such file or folder")
     files = sorted(p for p in location.rglob("*") if p.is_file() and p.suffix.lower().lstrip(".") in IMAGE_EXTENSIONS)
     if not files:
-        raise ConfigError(f"{location}: holds no images")
+        raise InputError(f"{location}: holds no images")
     named = [_UTKFACE_NAME.fullmatch(p.name) for p in files]
     if sum(m is not None for m in named) > len(files) / 2:
         images = tuple(
@@ -92,7 +92,7 @@ def _from_folders(location: Path, files: list[Path], attributes: AttributeSet) -
         if all(mapping(c) is not None for c in classes):
             return LabelledSet(str(location), "folders", tuple(LabelledImage(p, {name: p.parent.name}) for p in files))
     known = "; ".join(f"{name}: {', '.join(attributes.labels(name))}" for name in attributes.attributes)
-    raise ConfigError(
+    raise InputError(
         f"{location}: neither UTKFace names (age_gender_race_time.jpg) nor a folder per class: its folders are "
         f"{', '.join(classes[:12])}, and the attributes' labels are {known}"
     )
@@ -105,18 +105,18 @@ def _from_csv(path: Path) -> LabelledSet:
             columns = reader.fieldnames or []
             rows = list(reader)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise ConfigError(f"{path}: not a CSV that can be read: {error}") from None
+        raise InputError(f"{path}: not a CSV that can be read: {error}") from None
     where = next((c for c in _PATH_COLUMNS if c in columns), None)
     if where is None:
         close = difflib.get_close_matches("path", columns, n=1)
-        raise ConfigError(
+        raise InputError(
             f"{path}: needs a column of image paths, one of {', '.join(_PATH_COLUMNS)}; it has {', '.join(columns) or 'none'}"
             + (f". Did you mean {close[0]!r}? Rename it to path" if close else "")
         )
     who = next((c for c in _IDENTITY_COLUMNS if c in columns), None)
     truths = [c for c in columns if c not in (where, who)]
     if not rows or not truths:
-        raise ConfigError(f"{path}: has no rows, or no column with labels beside {where!r}")
+        raise InputError(f"{path}: has no rows, or no column with labels beside {where!r}")
     return LabelledSet(
         str(path),
         "csv",

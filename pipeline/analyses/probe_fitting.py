@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from allfour.errors import ConfigError
+from allfour.errors import InputError
 from allfour.models.classifiers.base import EmbeddingClassifier
 from allfour.models.classifiers.linear_probe import Probe
 from allfour.pipeline import statistics as st
@@ -44,7 +44,7 @@ def fit_probe(
 
     Raises
     ------
-    ConfigError
+    InputError
         No attribute has two labels with enough images.
     """
     from sklearn.linear_model import LogisticRegressionCV
@@ -52,7 +52,7 @@ def fit_probe(
     from threadpoolctl import threadpool_limits
 
     if tables.embeddings is None:
-        raise ConfigError("--fit-probe needs a classifier with embeddings (classifier.backend=clip)")
+        raise InputError("--fit-probe needs a classifier with embeddings (classifier.backend=clip)")
     position = {index: row for row, index in enumerate(tables.embeddings["index"].to_pylist())}
     flat = tables.embeddings["embedding"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
     vectors = flat.astype(np.float64).reshape(len(position), -1)
@@ -111,7 +111,7 @@ def fit_probe(
             )
         weights[name], biases[name] = coefficients.astype(np.float32), intercept.astype(np.float32)
     if not labels_of:
-        raise ConfigError(
+        raise InputError(
             f"{dataset.location}: no attribute has at least {2 * folds} images of every label, which a probe needs"
         )
     probe = Probe(labels=labels_of, weights=weights, biases=biases, encoder=dict(classifier.encoder_identity()))

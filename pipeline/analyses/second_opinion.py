@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from allfour.errors import ConfigError
+from allfour.errors import RunFolderError
 from allfour.models.attributes import AttributeSet
 from allfour.pipeline import statistics as st
 from allfour.pipeline.analyses.base import KeptAnalysis, basis
@@ -54,7 +54,7 @@ def write_second_opinion(run: RunFolder, other: RunFolder) -> None:
 
     Raises
     ------
-    ConfigError
+    RunFolderError
         The other run holds none of these images, other labels, or the readings of the same classifier.
     """
     config, attributes = _loaded(run)
@@ -69,7 +69,7 @@ def write_second_opinion(run: RunFolder, other: RunFolder) -> None:
         pairs = connection.execute(_PAIRS, asked).fetchall()
         sets = connection.execute(_SETS, {"attribute": attributes.headline, "size": size}).fetchall()
     if not pairs:
-        raise ConfigError(
+        raise RunFolderError(
             f"{other.path} holds none of the images of {run.path} (they are matched by the sha256 of their bytes). Let another "
             f"classifier read these very images: allfour rescore {run.path} --config configs/rescore-face.yaml --run NEW"
         )
@@ -109,16 +109,16 @@ def _reading(run: RunFolder) -> dict[str, Any]:
 def _check(run: RunFolder, other: RunFolder, attributes: AttributeSet, others: AttributeSet) -> None:
     name = attributes.headline
     if run.path.resolve() == other.path.resolve() or _reading(run) == _reading(other):
-        raise ConfigError(
+        raise RunFolderError(
             f"{other.path} was read by the same classifier in the same words, which is no second opinion. Take another: "
             f"allfour rescore {run.path} --config configs/rescore-face.yaml --run NEW"
         )
     if name not in others.attributes:
-        raise ConfigError(
+        raise RunFolderError(
             f"{other.path}: it has no readings of {name}; it was asked for {', '.join(others.attributes)}"
         )
     if set(others.labels(name)) != set(attributes.labels(name)):
-        raise ConfigError(
+        raise RunFolderError(
             f"{other.path}: its labels of {name} are {', '.join(others.labels(name))}; those of {run.path} are "
             f"{', '.join(attributes.labels(name))}. Score it again with the same label names"
         )

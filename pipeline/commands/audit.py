@@ -10,7 +10,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from allfour.errors import ConfigError
+from allfour.errors import UsageError
 from allfour.models.generators.base import estimate_of, facts_of, spending_of, spent_of, tell_progress
 from allfour.pipeline.archives import open_source
 from allfour.pipeline.archives.options import ArchiveOptions
@@ -48,7 +48,7 @@ def audit(
 
     Raises
     ------
-    ConfigError
+    UsageError
         The run has more images already than a first look would leave it.
     """
     plan = make_plan(config, limit=limit)
@@ -90,7 +90,7 @@ def _check_limit(run: RunFolder, plan: Plan) -> None:
     if not run.images_path.is_file() or not run.unchanged(run.images_path):
         return  # what is damaged is made again
     if (made := pq.read_metadata(run.images_path).num_rows) > len(plan.requests):
-        raise ConfigError(
+        raise UsageError(
             f"--limit: {run.path} has {made} images already, more than the {len(plan.requests)} of this first look. Leave --limit "
             "out, or name another folder with --run"
         )

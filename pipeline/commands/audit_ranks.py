@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from allfour.errors import ConfigError
+from allfour.errors import UsageError
 from allfour.models.generators.base import facts_of
 from allfour.pipeline.commands import build
 from allfour.pipeline.commands.audit import finish_audit
@@ -63,11 +63,11 @@ def audit_rank(
 
     Raises
     ------
-    ConfigError
+    UsageError
         There is no such rank, it is at work already, or ranks of another world size are.
     """
     if config.generator is not None and config.generator.hosted:
-        raise ConfigError(
+        raise UsageError(
             "--rank is for generators on this machine: a hosted one is asked by one process, with generator.concurrency"
         )
     os.environ.setdefault("LOCAL_RANK", str(rank))  # each rank of one machine takes a GPU of its own

@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from allfour.errors import ConfigError
+from allfour.errors import UsageError
 from allfour.models.generators.base import facts_of, spent_of
 from allfour.pipeline.analyses.until import UNTIL
 from allfour.pipeline.archives import open_source
@@ -54,11 +54,11 @@ def audit_until(
 
     Raises
     ------
-    ConfigError
+    UsageError
         As `audit`; or the question is about a label that there is not.
     """
     if round_prompts < 1:
-        raise ConfigError(f"--round {round_prompts}: a round has one prompt or more")
+        raise UsageError(f"--round {round_prompts}: a round has one prompt or more")
     plan = visited(make_plan(config), seed=config.seed)
     job = Job.begin(config, run, reporter, calibration)
     rule.check_labels(job.attributes.labels(job.attributes.headline))

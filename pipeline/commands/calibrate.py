@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from allfour.errors import ConfigError
+from allfour.errors import UsageError
 from allfour.models.classifiers.base import EmbeddingClassifier, KeepsAccounts
 from allfour.pipeline.analyses.calibration import calibrate
 from allfour.pipeline.analyses.labelled_images import open_labelled
@@ -20,10 +20,10 @@ from allfour.pipeline.scoring.scorer import score_shard
 
 
 def _check_writable(target: Path) -> None:
-    """Raises ConfigError before the scoring where the result could not be written after it."""
+    """Raises UsageError before the scoring where the result could not be written after it."""
     folder = next(parent for parent in target.absolute().parents if parent.exists())
     if target.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
-        raise ConfigError(f"{target}: cannot be written there. Name another file")
+        raise UsageError(f"{target}: cannot be written there. Name another file")
 
 
 def run_calibration(
@@ -33,7 +33,7 @@ def run_calibration(
 
     Raises
     ------
-    ConfigError, ClassifierError
+    UsageError, ClassifierError
         The data set, the config or the classifier cannot be used.
     """
     for target in filter(None, (out, probe_path)):
@@ -42,7 +42,7 @@ def run_calibration(
     labelled = open_labelled(dataset, attributes)
     classifier = build.build_classifier(config, attributes)
     if probe_path is not None and not isinstance(classifier, EmbeddingClassifier):
-        raise ConfigError("--fit-probe needs a classifier with embeddings (classifier.backend=clip)")
+        raise UsageError("--fit-probe needs a classifier with embeddings (classifier.backend=clip)")
     if isinstance(classifier, KeepsAccounts):
         classifier.keep_accounts(out.with_name(f"{out.name}.answers.sqlite"))
         reporter.note(classifier.estimate(len(labelled.images)))

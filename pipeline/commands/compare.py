@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from allfour.errors import ConfigError
+from allfour.errors import UsageError
 from allfour.pipeline.analyses.comparison.compare import compare_paths
 from allfour.pipeline.report.compare_page import render_comparison
 from allfour.pipeline.run.folder import write_atomic, write_json
@@ -42,7 +42,7 @@ def run_comparison(
 
     Raises
     ------
-    ConfigError
+    UsageError
         The runs cannot be compared, or the result cannot be written there.
     """
     comparison = compare_paths(runs, reference=reference, shared_only=shared_only)
@@ -50,7 +50,7 @@ def run_comparison(
     if target.suffix.lower() in {".html", ".htm"}:
         page_path, json_path = target, target.with_suffix(".json")
     elif target.suffix.lower() == ".json":
-        raise ConfigError(f"--out {target}: name the page (an .html file; the JSON goes beside it) or a folder")
+        raise UsageError(f"--out {target}: name the page (an .html file; the JSON goes beside it) or a folder")
     else:
         page_path, json_path = target / "compare.html", target / "comparison.json"
     try:
@@ -58,7 +58,7 @@ def run_comparison(
         write_json(json_path, comparison)
         write_atomic(page_path, page.encode("utf-8", "replace"))
     except (PermissionError, NotADirectoryError, IsADirectoryError, FileExistsError) as error:
-        raise ConfigError(f"--out {target}: cannot be written: {error.strerror}. Name another file or folder") from None
+        raise UsageError(f"--out {target}: cannot be written: {error.strerror}. Name another file or folder") from None
     return WrittenComparison(comparison, json_path, page_path)
 
 

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from allfour.errors import BackendError, ClassifierError, ConfigError
+from allfour.errors import AllfourError, ConfigError
 from allfour.models.devices import granted_cores
 from allfour.models.settings import BackendSettings, Readiness, named_if_missing
 from allfour.pipeline.config import (
@@ -152,7 +152,7 @@ def _backend(noun: str, settings: BackendSettings, name: str, ready: Callable[[]
     try:
         with named_if_missing(settings, f"{noun}.backend={name}"):
             answer = ready()
-    except (BackendError, ClassifierError, ConfigError) as error:
+    except AllfourError as error:
         return Check(f"{noun} {name}", "missing", str(error))
     state: State = "missing" if not answer.ok else "warning" if answer.warnings else "ok"
     return Check(f"{noun} {name}", state, "; ".join([answer.message, *answer.warnings]), answer.mend or "")

@@ -11,7 +11,7 @@ from typing import NoReturn
 
 import typer
 
-from allfour.errors import ConfigError
+from allfour.errors import AllfourError
 from allfour.pipeline.commands import output
 from allfour.signals import Terminated, stops_on_sigterm
 
@@ -25,12 +25,10 @@ _NO_ROOM = {
 @contextlib.contextmanager
 def clear_errors() -> Iterator[None]:
     """Turn the errors that carry their own mend into exit code 2, without a traceback."""
-    from allfour.errors import ArchiveError, BackendError, ClassifierError
-
     try:
         with stops_on_sigterm():
             yield
-    except (ConfigError, ArchiveError, ClassifierError, BackendError) as error:
+    except AllfourError as error:
         _stop(str(error))
     except KeyboardInterrupt as stopped:
         print("\nstopped; what was finished is kept. Repeat the same command to go on.", file=sys.stderr)

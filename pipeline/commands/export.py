@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from allfour.border import read_json
-from allfour.errors import ConfigError
+from allfour.errors import RunFolderError, UsageError
 from allfour.models.attributes import PRESENCE
 from allfour.pipeline.archives import open_source
 from allfour.pipeline.archives.options import ArchiveOptions
@@ -63,7 +63,7 @@ def evaluate_gates(run: Path, gates: Sequence[Gate]) -> list[GateResult]:
 
     Raises
     ------
-    ConfigError
+    UsageError
         It is no measured run, or a gate's path leads to no number of it.
     """
     _metrics(run)  # which says in one sentence what is wrong with the file
@@ -76,7 +76,7 @@ def text_export(run: Path, kind: Format, *, gates: Sequence[GateResult] = ()) ->
 
     Raises
     ------
-    ConfigError
+    UsageError
         It is no measured run.
     """
     metrics = _metrics(run)
@@ -123,11 +123,11 @@ def write_ci_files(run: Path, gates: Sequence[GateResult], *, junit: Path | None
 
 
 def write_file(path: Path, data: bytes) -> None:
-    """Write a file that the user named. Raises ConfigError."""
+    """Write a file that the user named. Raises UsageError."""
     try:
         write_atomic(path, data)
     except (PermissionError, NotADirectoryError, IsADirectoryError, FileExistsError) as error:
-        raise ConfigError(f"{path}: cannot be written: {error.strerror}. Name another file") from None
+        raise UsageError(f"{path}: cannot be written: {error.strerror}. Name another file") from None
 
 
 def _of_an_archive(run: Path) -> bool:
@@ -142,7 +142,7 @@ def _metrics(run: Path) -> Metrics:
     try:
         metrics = read_metrics(run)
     except ReportError as error:
-        raise ConfigError(f"{run}: no measured run: {error}") from None
+        raise RunFolderError(f"{run}: no measured run: {error}") from None
     RunFolder(run).check_measured()
     return metrics
 
@@ -164,7 +164,7 @@ def export_dataset(run: Path, out: Path) -> dict[str, int]:
 
     Raises
     ------
-    ConfigError
+    UsageError
         It is no scored run, or OUT holds something already.
     ArchiveError
         The archive that the run scored is not where it was.
@@ -172,10 +172,10 @@ def export_dataset(run: Path, out: Path) -> dict[str, int]:
     metrics = _metrics(run)
     folder = RunFolder(run)
     if not folder.images_path.exists() or not folder.scores_path.exists():
-        raise ConfigError(f"{run}: no scored run: images.parquet and scores.parquet must stand there")
+        raise RunFolderError(f"{run}: no scored run: images.parquet and scores.parquet must stand there")
     folder.check_tables(folder.images_path, folder.scores_path)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ConfigError(f"--out {out}: holds something already. Name a new or an empty folder")
+        raise UsageError(f"--out {out}: holds something already. Name a new or an empty folder")
     images = pq.read_table(folder.images_path).to_pylist()
     with whole_folder(out) as aside:
         rows = _write_scores(folder, aside, images)

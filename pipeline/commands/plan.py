@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from allfour.errors import ConfigError
+from allfour.errors import UsageError
 from allfour.pipeline.run.documents import read_header, read_metrics
 from allfour.pipeline.run.folder import RunFolder
 from allfour.pipeline.statistics import planning
@@ -87,7 +87,7 @@ def plan_study(question: PlanQuestion, *, pilot: Path | None = None) -> StudyPla
 
     Raises
     ------
-    ConfigError
+    UsageError
         The question cannot be answered so, or the pilot says nothing of spread.
     """
     _check(question)
@@ -106,28 +106,28 @@ def plan_study(question: PlanQuestion, *, pilot: Path | None = None) -> StudyPla
             width=_widths(question, spread, reading) if question.width is not None or question.against is None else (),
         )
     except ValueError as error:
-        raise ConfigError(f"plan: {error}") from None
+        raise UsageError(f"plan: {error}") from None
 
 
 def _check(question: PlanQuestion) -> None:
     least = 2.0 ** (1 - question.set_size)
     for name, value in (("--unanimity", question.unanimity), ("--against", question.against)):
         if value is not None and not least < value < 1:
-            raise ConfigError(
+            raise UsageError(
                 f"{name} {value:g}: must lie between {percent(least, 1)}, which even draws give for sets of {question.set_size}, and "
                 "100%"
             )
     if question.against == question.unanimity:
-        raise ConfigError("--against: it is the unanimity that is expected, and equal shares cannot be told apart")
+        raise UsageError("--against: it is the unanimity that is expected, and equal shares cannot be told apart")
     for name, value in (("--power", question.power), ("--confidence", question.confidence)):
         if not 0.5 <= value < 1:
-            raise ConfigError(f"{name} {value:g}: must lie between 50% and 100%")
+            raise UsageError(f"{name} {value:g}: must lie between 50% and 100%")
     if any(number < question.set_size for number in question.images):
-        raise ConfigError(f"--images: a set has {question.set_size} images, so a prompt needs as many or more")
+        raise UsageError(f"--images: a set has {question.set_size} images, so a prompt needs as many or more")
     if question.width is not None and not 0 < question.width < 1:
-        raise ConfigError(f"--width {question.width:g}: must lie between 0 and 1")
+        raise UsageError(f"--width {question.width:g}: must lie between 0 and 1")
     if question.sensitivity + question.specificity - 1 <= 0.05:
-        raise ConfigError(
+        raise UsageError(
             "--sensitivity and --specificity: together hardly more than 1, so the classifier tells nothing"
         )
 
@@ -289,11 +289,11 @@ def _table(rows: Sequence[PlanRow], *, at_hand: str) -> list[str]:
 
 
 def share_of_text(text: str) -> float:
-    """`60%` or `0.6`. Raises ConfigError."""
+    """`60%` or `0.6`. Raises UsageError."""
     try:
         value = float(text.strip().removesuffix("%")) / (100 if text.strip().endswith("%") else 1)
     except ValueError:
-        raise ConfigError(f"{text!r}: write a share, such as 0.6 or 60%") from None
+        raise UsageError(f"{text!r}: write a share, such as 0.6 or 60%") from None
     if not 0 <= value <= 1:
-        raise ConfigError(f"{text!r}: a share lies between 0 and 1; write 60% or 0.6")
+        raise UsageError(f"{text!r}: a share lies between 0 and 1; write 60% or 0.6")
     return value

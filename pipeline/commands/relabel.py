@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from allfour.errors import ConfigError
+from allfour.errors import ConfigError, RunFolderError, UsageError
 from allfour.models.classifiers.base import EmbeddingClassifier
 from allfour.pipeline.commands import build
 from allfour.pipeline.commands.job import Job, RunSummary
@@ -76,10 +76,10 @@ def relabel(
     """
     header = run.scored_header()
     if out.path.resolve() == run.path.resolve():
-        raise ConfigError(f"--run {out.path}: that is the run to be relabelled; choose another folder")
+        raise UsageError(f"--run {out.path}: that is the run to be relabelled; choose another folder")
     origin = str(run.path.resolve())
     if (earlier := out.header().relabelled_from) not in (None, origin):
-        raise ConfigError(
+        raise RunFolderError(
             f"run folder {out.path}: it is {earlier} relabelled, which would be lost. Nothing was changed. "
             "Choose another folder with --run, or remove this one"
         )
@@ -120,7 +120,7 @@ def relabel(
 
 def _config(header: Header, overrides: Sequence[str], attributes_file: str, *, where: str) -> RunConfig:
     if any(override.partition("=")[0].strip().startswith("classifier.people") for override in overrides):
-        raise ConfigError(
+        raise UsageError(
             "--set classifier.people...: relabelling does not look at the images again, and so finds nobody new. Score them again: "
             "`allfour rescore`"
         )

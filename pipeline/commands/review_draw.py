@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from allfour.errors import ConfigError
+from allfour.errors import RunFolderError, UsageError
 from allfour.pipeline.analyses.review.sample import (
     FORMAT,
     MAX_LABELS,
@@ -64,17 +64,17 @@ def draw(run: RunFolder, *, sample: int, seed: int = 0, whole_sets: bool = False
 
     Raises
     ------
-    ConfigError
+    UsageError
         No scored run, nothing to label, too many labels for the keys, or pictures that cannot be read here.
     """
     config, attributes = read_run(run)
     path = out or run.path / "review.html"
     if path.is_dir():
-        raise ConfigError(f"{path} is a folder: name the page's file, as in --out {path / 'review.html'}")
+        raise UsageError(f"{path} is a folder: name the page's file, as in --out {path / 'review.html'}")
     attribute, set_size = attributes.headline, config.prompts.set_size
     labels = attributes.labels(attribute)
     if len(labels) > MAX_LABELS:
-        raise ConfigError(
+        raise UsageError(
             f"{attribute} has {len(labels)} labels, and the page has {MAX_LABELS} keys: choose a headline attribute with fewer"
         )
     kind: Unit = "set" if whole_sets else "image"
@@ -82,7 +82,7 @@ def draw(run: RunFolder, *, sample: int, seed: int = 0, whole_sets: bool = False
     units = make_units(population, kind, set_size)
     if not units.visible.sum():
         what = f"whole set of {set_size} images" if whole_sets else "image that was scored"
-        raise ConfigError(f"{run.path}: no {what} to label")
+        raise RunFolderError(f"{run.path}: no {what} to label")
     number = max(1, sample // units.size)
     drawable = int((units.visible > 0).sum())
     strata = choose_scheme(units, population, min(number, drawable))
@@ -132,13 +132,13 @@ def _pictures(run: RunFolder, images: Sequence[dict[str, Any]]) -> list[Picture]
             if pictures.cut_short
             else "run `allfour review` where the images of this run are"
         )
-        raise ConfigError(
+        raise RunFolderError(
             f"{len(lost)} of {len(images)} sampled images cannot be read here{changed}, first"
             f" {f'{lost[0].path or lost[0].key}'[:200]!r}: {advice}"
         )
     spent = sum(len(picture.jpeg) for picture in pictures.found.values())
     if spent > _BYTE_BUDGET:
-        raise ConfigError(f"{len(images)} images make a page of {spent / 1e6:.0f} MB: ask for fewer with --sample")
+        raise UsageError(f"{len(images)} images make a page of {spent / 1e6:.0f} MB: ask for fewer with --sample")
     return [Picture(entry["image"], pictures.found[entry["prompt_id"], entry["index"]].jpeg) for entry in images]
 
 

@@ -11,7 +11,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from allfour.errors import ConfigError
+from allfour.errors import RunFolderError
 from allfour.models.attributes import AttributeSet
 from allfour.pipeline.archives.base import ArchiveSource
 from allfour.pipeline.archives.remote import expand, scheme_of
@@ -26,10 +26,10 @@ _MADE_FROM = ("kind", "attributes", "generator", "source", "relabelled_from")
 
 
 def check_kind(run: RunFolder, kind: str) -> None:
-    """Raises ConfigError where the folder is of another kind of run."""
+    """Raises RunFolderError where the folder is of another kind of run."""
     found = run.header().kind
     if found not in (None, kind):
-        raise ConfigError(f"{run.path} is a run of `allfour {found}`: choose another folder with --run")
+        raise RunFolderError(f"{run.path} is a run of `allfour {found}`: choose another folder with --run")
 
 
 def start_run(
@@ -52,7 +52,7 @@ def start_run(
 
     Raises
     ------
-    ConfigError
+    RunFolderError
         The folder is of another kind of run.
     """
     check_kind(run, kind)
@@ -84,7 +84,7 @@ def _basis(header: Header) -> dict[str, Any]:
 
 
 def check_apart(run: RunFolder, location: str) -> None:
-    """Raise ConfigError where the run folder is the archive's, or lies in it: an archive is only read."""
+    """Raise RunFolderError where the run folder is the archive's, or lies in it: an archive is only read."""
     if scheme_of(location) is not None:
         return
     target = run.path.resolve()
@@ -92,7 +92,7 @@ def check_apart(run: RunFolder, location: str) -> None:
         place = Path(found).resolve()
         if target.is_relative_to(place) if place.is_dir() else target == place.parent:
             where = "lies in" if place.is_dir() else "holds"
-            raise ConfigError(
+            raise RunFolderError(
                 f"run folder {run.path}: it {where} the archive {found}, which is only read. Choose another with --run"
             )
 
@@ -102,7 +102,7 @@ def check_source(run: RunFolder, source: ArchiveSource, *, overwrite: bool) -> N
 
     Raises
     ------
-    ConfigError
+    RunFolderError
         There is one, and `overwrite` was not said.
     """
     old, new = (run.header().source or {}).get("location"), source.identity().get("location")
@@ -110,7 +110,7 @@ def check_source(run: RunFolder, source: ArchiveSource, *, overwrite: bool) -> N
     if not isinstance(old, str) or new is None or not stands or _same_place(old, new):
         return
     if not overwrite:
-        raise ConfigError(
+        raise RunFolderError(
             f"run folder {run.path}: it holds the result of {old}, which that of {new} would replace. Nothing was changed. "
             "Choose another folder with --run, or replace it with --overwrite"
         )

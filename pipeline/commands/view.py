@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
-from allfour.errors import ConfigError
+from allfour.errors import UsageError
 from allfour.pipeline.report.index_page import find_runs, read_line, render_index
 from allfour.pipeline.run.folder import write_atomic
 
@@ -20,7 +20,7 @@ LOOPBACK = "127.0.0.1"
 
 def _runs(folder: Path) -> list[Path]:
     if not folder.is_dir():
-        raise ConfigError(f"{folder} is no folder; give the one that your runs are in, such as runs")
+        raise UsageError(f"{folder} is no folder; give the one that your runs are in, such as runs")
     return find_runs(folder)
 
 
@@ -47,7 +47,7 @@ class IndexServer(ThreadingHTTPServer):
         try:
             super().__init__((LOOPBACK, port), _Handler)
         except OSError as error:
-            raise ConfigError(
+            raise UsageError(
                 f"port {port} of this machine cannot be used ({error}); leave --port out to take a free one"
             ) from None
 

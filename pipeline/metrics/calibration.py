@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from allfour.errors import ConfigError
+from allfour.errors import InputError
 from allfour.models.attributes import AttributeSet
 from allfour.pipeline import statistics as st
 from allfour.pipeline.run.columns import AMBIGUOUS
@@ -113,7 +113,7 @@ def load_calibration(path: Path, classifier: Mapping[str, Any], attributes: Attr
 
     Raises
     ------
-    ConfigError
+    InputError
         No calibration, of another format, or of another classifier: the message names what differs.
     """
     data = _read(path)
@@ -148,7 +148,7 @@ def run_calibration_of(
 
     Raises
     ------
-    ConfigError
+    InputError
         The one that is given does not fit.
     """
     kept = folder / KEPT
@@ -160,7 +160,7 @@ def run_calibration_of(
         return None, None
     try:
         return load_calibration(kept, classifier, attributes), None
-    except ConfigError:
+    except InputError:
         return None, Note(code=UNFIT, text=_UNFIT, about="calibration")
 
 
@@ -176,7 +176,7 @@ def check_calibration(path: Path | None, attributes: AttributeSet) -> None:
 
     Raises
     ------
-    ConfigError
+    InputError
         No calibration, of another format, or its decisions were taken with another margin or presence threshold.
     """
     if path is None:
@@ -196,12 +196,12 @@ def _read(path: Path) -> dict[str, Any]:
         if data["format"] != FORMAT or "attributes" not in data or any(key not in bound for key in needed):
             raise KeyError("format")
     except FileNotFoundError:
-        raise ConfigError(f"--calibration {path}: no such file. Make one with `allfour calibrate`") from None
+        raise InputError(f"--calibration {path}: no such file. Make one with `allfour calibrate`") from None
     except OSError as error:
-        raise ConfigError(f"--calibration {path}: cannot be read: {error.strerror}") from None
+        raise InputError(f"--calibration {path}: cannot be read: {error.strerror}") from None
     except (ValueError, KeyError, TypeError) as error:
         reason = f"no {error.args[0]!r}, or another one" if isinstance(error, KeyError) else str(error)
-        raise ConfigError(
+        raise InputError(
             f"--calibration {path}: not a calibration of format {FORMAT} ({reason}). Make one with `allfour calibrate`"
         ) from None
     return dict(data)
@@ -224,7 +224,7 @@ def _check_published(path: Path, data: Mapping[str, Any], classifier: Mapping[st
         found = f"took its weights from the folder or file {architecture!r}, so nothing says that they are the published ones"
     else:
         found = f"is {architecture} / {tag} with the backend {classifier.get('backend')!r}"
-    raise ConfigError(
+    raise InputError(
         f"--calibration {path}: published counts of {bound['architecture']} / {bound['pretrained']}, zero-shot; this run's classifier "
         f"{found}. Score with classifier.backend=clip, classifier.model={bound['architecture']} and "
         f"classifier.pretrained={bound['pretrained']}, or make a calibration of this classifier with `allfour calibrate`"
@@ -239,7 +239,7 @@ def _check_published_margins(path: Path, data: Mapping[str, Any], attributes: At
         if spec is None or spec.margin == margin or list(spec.labels) != list(entry["labels"]):
             continue
         taken = "the most probable label always" if margin == 0 else "an image is ambiguous below it"
-        raise ConfigError(
+        raise InputError(
             f"--calibration {path}: its rates for {name} were taken with the margin {margin:g} ({taken}); this run's margin is "
             f"{spec.margin:g}, and how often that one leaves an image ambiguous is not in them. Write `margin: {margin:g}` for {name} into "
             f"a copy of the attributes file: a new run takes it with `--set attributes.file=COPY`, and a run that stands with "
@@ -261,7 +261,7 @@ def _decided_otherwise(bound: Mapping[str, Any], attributes: AttributeSet) -> li
 
 def _refuse(path: Path, differences: Sequence[str]) -> None:
     if differences:
-        raise ConfigError(
+        raise InputError(
             f"--calibration {path}: made with another classifier or other margins, so its error rates are not those of this run. Different: "
             f"{'; '.join(differences)}. Run `allfour calibrate` with this config"
         )

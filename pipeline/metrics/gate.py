@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from allfour.errors import ConfigError
+from allfour.errors import UsageError
 from allfour.pipeline.metrics.gate_schema import Place, find_place, suggestion
 
 COMPARISONS: Mapping[str, Callable[[float, float], bool]] = {
@@ -47,12 +47,12 @@ def parse_gate(text: str) -> Gate:
 
     Raises
     ------
-    ConfigError
+    UsageError
         The text is no comparison of a path with a number.
     """
     match = _EXPRESSION.fullmatch(text)
     if match is None:
-        raise ConfigError(
+        raise UsageError(
             f"--fail-if {text!r}: write it as PATH OPERATOR NUMBER, such as 'unanimity > 0.5' or 'unanimity.low >= 60%'; the path is one "
             "of metrics.json, and a name alone is looked up in its summary"
         )
@@ -67,7 +67,7 @@ def metrics_gates(texts: Sequence[str] | None) -> list[Gate]:
 
     Raises
     ------
-    ConfigError
+    UsageError
         A text is no gate, a name is none of metrics.json, or the threshold is out of what the figure can be.
     """
     return [_checked(parse_gate(text)) for text in texts or ()]
@@ -78,7 +78,7 @@ def comparison_gates(texts: Sequence[str] | None) -> list[Gate]:
 
     Raises
     ------
-    ConfigError
+    UsageError
         A text is no gate, or the threshold is out of what the figure can be.
     """
     found = [parse_gate(text) for text in texts or ()]
@@ -93,7 +93,7 @@ def _checked(gate: Gate) -> Gate:
     try:
         place = find_place(gate.path)
     except KeyError as error:
-        raise ConfigError(f"--fail-if {gate.text!r}: {error.args[0]}") from None
+        raise UsageError(f"--fail-if {gate.text!r}: {error.args[0]}") from None
     if place is not None:
         _check_threshold(gate, place)
     return gate
@@ -101,7 +101,7 @@ def _checked(gate: Gate) -> Gate:
 
 def _check_threshold(gate: Gate, place: Place) -> None:
     if gate.percentage and place.whole:
-        raise ConfigError(
+        raise UsageError(
             f"--fail-if {gate.text!r}: {gate.path} is a count, and a percentage of it means nothing. Gate on a share, such as scored_share"
         )
     low, high = place.least, place.most
@@ -113,7 +113,7 @@ def _check_threshold(gate: Gate, place: Place) -> None:
         if high == 1 and not gate.percentage and 1 < gate.threshold <= 100
         else ""
     )
-    raise ConfigError(
+    raise UsageError(
         f"--fail-if {gate.text!r}: {gate.path} {limits}, so the gate would say the same of every run{meant}"
     )
 
@@ -125,7 +125,7 @@ def evaluate(gate: Gate, metrics: Mapping[str, Any]) -> GateResult:
 
     Raises
     ------
-    ConfigError
+    UsageError
         There is no such path, or it does not lead to a number.
     """
     value = _look_up(gate, metrics)
@@ -143,7 +143,7 @@ def _look_up(gate: Gate, metrics: Mapping[str, Any]) -> float | None:
             found = [item for item in node if isinstance(item, Mapping) and part in (item.get("id"), item.get("name"))]
             if not found:
                 known = [str(item.get("id", item.get("name"))) for item in node if isinstance(item, Mapping)]
-                raise ConfigError(
+                raise UsageError(
                     f"--fail-if {gate.text!r}: no entry {part!r} in {'.'.join(parts[:depth])}{suggestion(part, known)}"
                 )
             node = found[0]
@@ -155,7 +155,7 @@ def _look_up(gate: Gate, metrics: Mapping[str, Any]) -> float | None:
             return None
         else:
             there = list(node) if isinstance(node, Mapping) else []
-            raise ConfigError(
+            raise UsageError(
                 f"--fail-if {gate.text!r}: there is no {'.'.join(parts[: depth + 1])!r}{suggestion(part, there)}; "
                 f"there: {', '.join(there) or 'a single value'}"
             )
@@ -164,7 +164,7 @@ def _look_up(gate: Gate, metrics: Mapping[str, Any]) -> float | None:
     if node is None:
         return None
     if isinstance(node, bool) or not isinstance(node, int | float):
-        raise ConfigError(
+        raise UsageError(
             f"--fail-if {gate.text!r}: {gate.path} is no number"
             + (f"; there: {', '.join(node)}" if isinstance(node, Mapping) else "")
         )

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from allfour.errors import ConfigError
+from allfour.errors import UsageError
 from allfour.pipeline.metrics.gate import COMPARISONS
 from allfour.pipeline.run.metrics import Metrics, Prompt
 from allfour.pipeline.run.record import Interval
@@ -58,11 +58,11 @@ class StopRule:
         return any(all(term.holds(figures[term.figure]) for term in way) for way in self.ways)
 
     def check_labels(self, labels: Sequence[str]) -> None:
-        """Raises ConfigError where a share is of a label that the headline does not have."""
+        """Raises UsageError where a share is of a label that the headline does not have."""
         for figure in self.figures:
             label = figure.removeprefix(SHARE)
             if figure.startswith(SHARE) and label not in labels:
-                raise ConfigError(f"--until {self.text!r}: no label {label!r}. There: {', '.join(labels)}")
+                raise UsageError(f"--until {self.text!r}: no label {label!r}. There: {', '.join(labels)}")
 
 
 def parse_rule(text: str) -> StopRule:
@@ -70,7 +70,7 @@ def parse_rule(text: str) -> StopRule:
 
     Raises
     ------
-    ConfigError
+    UsageError
         It is no such expression, or can never or must always hold.
     """
     ways = []
@@ -79,13 +79,13 @@ def parse_rule(text: str) -> StopRule:
         for part in re.split(r"\band\b", way):
             match = _TERM.fullmatch(part)
             if match is None:
-                raise ConfigError(f"--until {text!r}: {part.strip()!r} is no comparison; {_HELP}")
+                raise UsageError(f"--until {text!r}: {part.strip()!r} is no comparison; {_HELP}")
             figure = HEADLINE if match[1] == "unanimity" else match[1]
             threshold = float(match[4]) / (100 if match[5] else 1)
             if not 0 < threshold < 1:
-                raise ConfigError(f"--until {text!r}: {threshold:g} does not lie between 0 and 1; write 0.2 or 20%")
+                raise UsageError(f"--until {text!r}: {threshold:g} does not lie between 0 and 1; write 0.2 or 20%")
             if (match[2], match[3][0]) in {("low", "<"), ("high", ">"), ("width", ">")}:
-                raise ConfigError(
+                raise UsageError(
                     f"--until {text!r}: {part.strip()!r} holds before anything is known. Stop where low is above a line, high below "
                     "one, or width below one"
                 )

@@ -27,7 +27,7 @@ from pydantic import ValidationError
 
 import allfour
 from allfour.border import read_json
-from allfour.errors import ConfigError
+from allfour.errors import RunFolderError
 from allfour.files import read_regular, sha256_of
 from allfour.pipeline.run import locks
 from allfour.pipeline.run.header import Header, Stage
@@ -189,7 +189,7 @@ def _state(path: Path) -> _State:
     return state.st_ino, state.st_mtime_ns, state.st_size
 
 
-class RunFolderBusyError(ConfigError):
+class RunFolderBusyError(RunFolderError):
     """Another process holds the run folder's lock."""
 
 
@@ -232,14 +232,14 @@ class RunFolder:
 
         Raises
         ------
-        ConfigError
+        RunFolderError
             Another process holds it, or the folder cannot be written.
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             file = (self.path / ".lock").open("a+")  # a network disk wants it readable for a shared lock
         except OSError as error:
-            raise ConfigError(
+            raise RunFolderError(
                 f"run folder {self.path}: cannot be written: {error.strerror}. Choose another with --run"
             ) from None
         with file:
@@ -256,7 +256,7 @@ class RunFolder:
 
         Raises
         ------
-        ConfigError
+        RunFolderError
             The header is no JSON or of a newer format.
         """
         try:
@@ -267,17 +267,17 @@ class RunFolder:
         except FileNotFoundError:
             return Header()
         except (OSError, ValueError) as error:
-            raise ConfigError(
+            raise RunFolderError(
                 f"{self.header_path}: not a run header: {error}. Move the folder aside or choose another"
             ) from None
         if not isinstance(found, dict) or found.get("format") != FORMAT:
-            raise ConfigError(f"{self.header_path}: format {found.get('format') if isinstance(found, dict) else '?'} is not {FORMAT},"
+            raise RunFolderError(f"{self.header_path}: format {found.get('format') if isinstance(found, dict) else '?'} is not {FORMAT},"
                               " which this version of allfour reads")  # fmt: skip
         try:
             header = Header.model_validate(found)
         except ValidationError as error:
             first = error.errors()[0]
-            raise ConfigError(
+            raise RunFolderError(
                 f"{self.header_path}: damaged at {'.'.join(map(str, first['loc']))} ({first['msg']}). Restore it, or choose another folder"
             ) from None
         self._header = seen, header
@@ -303,29 +303,29 @@ class RunFolder:
 
         Raises
         ------
-        ConfigError
+        RunFolderError
             It is no scored run, one that is being made anew, or one whose tables or header are damaged.
         """
         header = self.header()
         if not (self.header_path.exists() and self.scores_path.exists() and self.images_path.exists()):
-            raise ConfigError(
+            raise RunFolderError(
                 f"{self.path}: no scored run: run.json, images.parquet and scores.parquet must stand there. Score it first: "
                 "`allfour audit` or `allfour rescore`"
             )
         self._check_not_forgotten(header, "scores")
         if lacking := [key for key in ("config", "attributes", "classifier") if getattr(header, key) is None]:
-            raise ConfigError(
+            raise RunFolderError(
                 f"{self.header_path}: damaged: no {lacking[0]}. Repeat the command that made the run: it writes the header again"
             )
         self.check_tables(self.images_path, self.scores_path)
         return header
 
     def check_tables(self, *tables: Path) -> None:
-        """Raise ConfigError where a table is not, to the last bit, the one that was committed."""
+        """Raise RunFolderError where a table is not, to the last bit, the one that was committed."""
         for path in tables:
             if not self.unchanged(path):
                 again = "allfour report" if path == self.metrics_path else f"allfour {self.header().kind or 'audit'}"
-                raise ConfigError(
+                raise RunFolderError(
                     f"{path}: not the file that was written: its sha256 is not the one in run.json. Repeat the command that made it "
                     f"(`{again}`): it is made again from what is kept"
                 )
@@ -344,13 +344,13 @@ class RunFolder:
         except FileNotFoundError:
             return False
         except OSError as error:
-            raise ConfigError(
+            raise RunFolderError(
                 f"{path}: cannot be read: {error.strerror}. Move it aside and repeat the command"
             ) from None
         return bool(seen[1] == known)
 
     def check_measured(self) -> None:
-        """Raise ConfigError where metrics.json is not of what the header says: the run is being made anew."""
+        """Raise RunFolderError where metrics.json is not of what the header says: the run is being made anew."""
         header = self.header()
         self._check_not_forgotten(header, "scores")
         self._check_not_forgotten(header, "metrics")
@@ -358,7 +358,7 @@ class RunFolder:
 
     def _check_not_forgotten(self, header: Header, stage: str) -> None:
         if "stages" in header.model_fields_set and stage not in header.stages:  # without any, none was taken back
-            raise ConfigError(
+            raise RunFolderError(
                 f"{self.path}: the run is being made anew, and its {stage} may still be those of before: repeat the command "
                 f"(`allfour {header.kind or 'audit'}`) that was interrupted"
             )

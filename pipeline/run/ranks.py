@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from allfour.errors import ConfigError
+from allfour.errors import UsageError
 
 
 def check_rank(rank: int, world_size: int) -> None:
-    """Raise ConfigError where there is no such rank."""
+    """Raise UsageError where there is no such rank."""
     if world_size < 1 or not 0 <= rank < world_size:
-        raise ConfigError(f"--rank {rank} --world-size {world_size}: ranks run from 0 to world size - 1")
+        raise UsageError(f"--rank {rank} --world-size {world_size}: ranks run from 0 to world size - 1")

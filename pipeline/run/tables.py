@@ -12,7 +12,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from allfour.errors import ConfigError
+from allfour.errors import RunFolderError
 from allfour.models.attributes import PRESENCE
 from allfour.pipeline.run.folder import RunFolder
 from allfour.pipeline.run.labels import IMAGE_LABEL_SQL
@@ -65,7 +65,7 @@ def connect(run: RunFolder, *, memory: str = MEMORY_LIMIT) -> Iterator[duckdb.Du
     except duckdb.Error as error:
         if type(error) not in _DAMAGE:
             raise
-        raise ConfigError(
+        raise RunFolderError(
             f"{run.path}: images.parquet or scores.parquet cannot be read ({str(error).splitlines()[0][:200]}). {_MEND}"
         ) from None
     finally:
@@ -100,13 +100,13 @@ _MEND = (
 
 
 def _check_table(path: Path) -> None:
-    """Raises ConfigError where a table is no whole parquet file; only its end is read."""
+    """Raises RunFolderError where a table is no whole parquet file; only its end is read."""
     try:
         pq.read_metadata(path)
     except FileNotFoundError:
-        raise ConfigError(f"{path} is missing: repeat the command that made the run") from None
+        raise RunFolderError(f"{path} is missing: repeat the command that made the run") from None
     except (pa.ArrowException, OSError) as error:
-        raise ConfigError(f"{path} cannot be read ({str(error).splitlines()[0][:200]}). {_MEND}") from None
+        raise RunFolderError(f"{path} cannot be read ({str(error).splitlines()[0][:200]}). {_MEND}") from None
 
 
 SPILL = ".allfour-spill"

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from allfour.errors import ConfigError
+from allfour.errors import RunFolderError
 from allfour.models.classifiers.base import HalfArray
 from allfour.pipeline.config import RunConfig
 from allfour.pipeline.run.columns import people_schema
@@ -43,18 +43,18 @@ class StoredPart:
 
 
 def stored_encoder(run: RunFolder, header: Header) -> Mapping[str, Any]:
-    """Identity of the encoder that made the run's embeddings. Raises ConfigError where its classifier keeps none."""
+    """Identity of the encoder that made the run's embeddings. Raises RunFolderError where its classifier keeps none."""
     classifier = header.classifier or {}
     encoder = classifier.get("encoder")
     if not isinstance(encoder, dict):
         backend = classifier.get("backend", "unknown")
         if backend == "judge":
-            raise ConfigError(
+            raise RunFolderError(
                 f"{run.path}: a judge keeps answers and no embeddings, so other questions are to be asked anew: `allfour rescore "
                 f"{run.path} --config CONFIG --set attributes.file=FILE --run NEW`. Other margins alone cost nothing: repeat the command "
                 "that made the run with them, and the answers that it holds are used"
             )
-        raise ConfigError(
+        raise RunFolderError(
             f"{run.path}: its classifier ({backend}) keeps no embeddings, so there is nothing to relabel. Score the images with a "
             f"CLIP: `allfour rescore {run.path} --config configs/rescore.yaml`"
         )
@@ -69,7 +69,7 @@ def held(run: RunFolder) -> Iterator[None]:
             stack.enter_context(run.lock(shared=True))
         except RunFolderBusyError:
             raise
-        except ConfigError:
+        except RunFolderError:
             pass
         yield
 
@@ -79,7 +79,7 @@ def stored_parts(run: RunFolder, header: Header, encoder: Mapping[str, Any], con
 
     Raises
     ------
-    ConfigError
+    RunFolderError
         They are not all there, or not all of this encoder.
     """
     store = PartStore(run, scoring_fingerprint="")
@@ -91,14 +91,14 @@ def stored_parts(run: RunFolder, header: Header, encoder: Mapping[str, Any], con
         id_ = path.name.removeprefix("part-").removesuffix(".json")
         manifest = store.manifest(id_) or {}
         if not isinstance(manifest.get("ordinal"), int) or manifest.get("encoding", expected) != expected:
-            raise ConfigError(f"{path}: this part was not made by the run's encoder and settings. {_DAMAGED}")
+            raise RunFolderError(f"{path}: this part was not made by the run's encoder and settings. {_DAMAGED}")
         people = store.people_path(id_) if manifest.get("people") else None
         parts.append(
             StoredPart(id_, manifest["ordinal"], manifest, store.images_path(id_), store.embeddings_path(id_), people)
         )
     scores = header.stages.get("scores")
     if not parts or scores is None or sum(part.manifest.get("scores", 0) for part in parts) != scores.rows:
-        raise ConfigError(f"{run.path}: its embeddings are not there, or not of all its images. {_DAMAGED}")
+        raise RunFolderError(f"{run.path}: its embeddings are not there, or not of all its images. {_DAMAGED}")
     return sorted(parts, key=lambda part: part.ordinal)
 
 
@@ -108,7 +108,7 @@ def check_same_encoder(run: RunFolder, stored: Mapping[str, Any], present: Mappi
 
     Raises
     ------
-    ConfigError
+    RunFolderError
         Names what differs.
     """
     one, other = (json.loads(json.dumps(dict(identity), default=list)) for identity in (stored, present))
@@ -117,7 +117,7 @@ def check_same_encoder(run: RunFolder, stored: Mapping[str, Any], present: Mappi
     ]
     if differs:
         said = "; ".join(f"{key}: {str(there)[:64]} there, {str(here)[:64]} here" for key, there, here in differs)
-        raise ConfigError(
+        raise RunFolderError(
             f"{run.path}: its embeddings are of another encoder than the config's ({said}). Name the weights that made them with "
             "`--set classifier.pretrained=...`, or score the images again with `allfour rescore`"
         )
@@ -128,20 +128,20 @@ def read_part(part: StoredPart, dim: int) -> tuple[pa.Table, HalfArray]:
 
     Raises
     ------
-    ConfigError
+    RunFolderError
         The part cannot be read, or is not whole.
     """
     try:
         images = pq.read_table(part.images, columns=["prompt_id", "index", "status", "sha256"])
         if "encoding" not in part.manifest:  # set aside: errors alone
             if readable_rows(images).any():
-                raise ConfigError(f"{part.images}: it has images without embeddings. {_DAMAGED}")
+                raise RunFolderError(f"{part.images}: it has images without embeddings. {_DAMAGED}")
             return images, np.zeros((0, dim), dtype=np.float16)
         embeddings = read_embeddings(part.embeddings)
     except (OSError, pa.ArrowException) as error:
-        raise ConfigError(f"part {part.id} of the run cannot be read: {error}. {_DAMAGED}") from None
+        raise RunFolderError(f"part {part.id} of the run cannot be read: {error}. {_DAMAGED}") from None
     if not fits(images, embeddings):
-        raise ConfigError(f"{part.embeddings}: not the embeddings of the images of {part.images.name}. {_DAMAGED}")
+        raise RunFolderError(f"{part.embeddings}: not the embeddings of the images of {part.images.name}. {_DAMAGED}")
     return images, matrix_of(embeddings)
 
 
@@ -150,7 +150,7 @@ def read_people(part: StoredPart, dim: int) -> People | None:
 
     Raises
     ------
-    ConfigError
+    RunFolderError
         They cannot be read, or are not those of these images.
     """
     if part.people is None:
@@ -159,7 +159,7 @@ def read_people(part: StoredPart, dim: int) -> People | None:
         table = read_embeddings(part.people)
         whole = belong(table, read_embeddings(part.embeddings))
     except (OSError, pa.ArrowException, KeyError) as error:
-        raise ConfigError(f"part {part.id} of the run cannot be read: {error}. {_DAMAGED}") from None
+        raise RunFolderError(f"part {part.id} of the run cannot be read: {error}. {_DAMAGED}") from None
     if not whole or table.schema != people_schema(dim):
-        raise ConfigError(f"{part.people}: not the people of the images of {part.images.name}. {_DAMAGED}")
+        raise RunFolderError(f"{part.people}: not the people of the images of {part.images.name}. {_DAMAGED}")
     return People(table, matrix_of(table))

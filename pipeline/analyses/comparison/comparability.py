@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from allfour.errors import ConfigError
+from allfour.errors import RunFolderError
 from allfour.models.attributes import AttributeSet
 from allfour.pipeline.config import validate
 from allfour.pipeline.run.documents import ReportError, read_header, read_metrics
@@ -21,7 +21,7 @@ _SHOWN = 5
 """Prompts or keys named in one message."""
 
 
-class ComparisonError(ConfigError):
+class ComparisonError(RunFolderError):
     """The runs cannot be compared. Says every reason, and the mend of each."""
 
 

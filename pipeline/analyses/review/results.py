@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from allfour.border import read_json
-from allfour.errors import ConfigError
+from allfour.errors import InputError, RunFolderError
 from allfour.pipeline import words
 from allfour.pipeline.analyses.review.agreement import agreements
 from allfour.pipeline.analyses.review.answers import Answers, read_answers
@@ -43,7 +43,7 @@ def import_answers(run: RunFolder, files: Sequence[Path]) -> dict[str, Any]:
 
     Raises
     ------
-    ConfigError
+    RunFolderError
         A file is not as exported, or holds less than the same rater's file of before.
     """
     plan, fresh = read_answers(run, files)
@@ -65,13 +65,13 @@ def forget_raters(run: RunFolder, raters: Sequence[str]) -> dict[str, int]:
 
     Raises
     ------
-    ConfigError
+    RunFolderError
         A name is not among those imported, or the sample that another rater labelled is gone. Nothing is written then.
     """
     document = _read_document(run)
     known = sorted({rater for sample in document["samples"] for rater in sample["answers"]})
     if unknown := [rater for rater in raters if rater not in known]:
-        raise ConfigError(
+        raise RunFolderError(
             f"{run.path / 'review.json'}: nobody named {unknown[0][:60]!r} has labelled. Raters: {', '.join(map(repr, known)) or 'none'}"
         )
     gone = dict.fromkeys(raters, 0)
@@ -89,7 +89,7 @@ def forget_raters(run: RunFolder, raters: Sequence[str]) -> dict[str, int]:
         elif rest:
             plan = read_plan(run, sample["id"])
             if plan is None:
-                raise ConfigError(
+                raise RunFolderError(
                     f"{plan_path(run, sample['id'])} is gone, so what the others said cannot be evaluated. Put it back, or remove "
                     f"{run.path / 'review.json'} to forget everybody"
                 )
@@ -109,7 +109,7 @@ def _evaluated(run: RunFolder, plan: Mapping[str, Any], answers: Answers) -> dic
     if dict(zip(strata.names, np.bincount(strata.code).tolist(), strict=True)) != {
         stratum["name"]: stratum["units"] for stratum in plan["strata"]
     }:
-        raise ConfigError(
+        raise RunFolderError(
             f"{run.path}: the run's tables are not those that review {plan['id']} was drawn from. Draw a new one"
         )
     return evaluate(plan, answers, population, units, strata, confidence=config.statistics.confidence)
@@ -154,7 +154,7 @@ def _read_document(run: RunFolder) -> dict[str, Any]:
     except FileNotFoundError:
         return {"format": FORMAT, "samples": []}
     except (OSError, ValueError, KeyError, TypeError):
-        raise ConfigError(f"{path}: not a review, or damaged. Move it aside and import the files again") from None
+        raise RunFolderError(f"{path}: not a review, or damaged. Move it aside and import the files again") from None
 
 
 def _merged(earlier: Answers, fresh: Answers) -> Answers:
@@ -162,7 +162,7 @@ def _merged(earlier: Answers, fresh: Answers) -> Answers:
     for rater, given in fresh.items():
         lost = set(earlier.get(rater, {})) - set(given)
         if lost:
-            raise ConfigError(
+            raise InputError(
                 f"{rater!r} labelled {len(lost)} images in a file imported before that are not in this one. A later export holds"
                 " them all; another person needs another name"
             )

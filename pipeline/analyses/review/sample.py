@@ -93,7 +93,7 @@ def read_run(run: RunFolder) -> tuple[RunConfig, AttributeSet]:
 
     Raises
     ------
-    ConfigError
+    RunFolderError
         It is no run folder, or its scores do not stand.
     """
     header = run.scored_header()

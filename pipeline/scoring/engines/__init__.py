@@ -6,7 +6,7 @@ __all__ = ["DEATHS", "Engine", "ScoringJob", "Worker", "engine", "share_of"]
 
 
 def engine(name: str) -> Engine:
-    """The engine of a name: `local` or `ray`. Raises ConfigError where its package is missing."""
+    """The engine of a name: `local` or `ray`. Raises UsageError where its package is missing."""
     if name == "local":
         from allfour.pipeline.scoring.engines.local import LocalEngine
 

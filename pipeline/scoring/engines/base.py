@@ -141,7 +141,7 @@ def share_of(shards: Sequence[Shard], *, rank: int, world_size: int) -> list[Sha
 
     Raises
     ------
-    ConfigError
+    UsageError
         There is no such rank.
     """
     check_rank(rank, world_size)

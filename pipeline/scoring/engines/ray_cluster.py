@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from allfour.errors import ConfigError
+from allfour.errors import UsageError
 from allfour.models.classifiers.base import Classifier
 from allfour.pipeline.archives.base import Shard
 from allfour.pipeline.scoring.engines.base import DEATHS, ScoringJob, Worker
@@ -42,7 +42,7 @@ class RayEngine:
 
     Raises
     ------
-    ConfigError
+    UsageError
         Ray is not installed, or no cluster can be had.
     """
 
@@ -52,7 +52,7 @@ class RayEngine:
         try:
             import ray
         except ImportError:
-            raise ConfigError("--engine ray needs Ray, which is not installed: pip install 'allfour[ray]'") from None
+            raise UsageError("--engine ray needs Ray, which is not installed: pip install 'allfour[ray]'") from None
         self._ray: Any = ray
 
     def score(
@@ -86,7 +86,7 @@ class RayEngine:
             ) as error:  # a bare Exception where its processes did not start within 30 s, as on a busy machine
                 self._ray.shutdown()
                 if last:
-                    raise ConfigError(f"{NO_CLUSTER}: {error}. Mend or unset RAY_ADDRESS") from None
+                    raise UsageError(f"{NO_CLUSTER}: {error}. Mend or unset RAY_ADDRESS") from None
         try:
             yield
         finally:
@@ -128,7 +128,7 @@ class RayEngine:
             except ray.exceptions.RayError as error:
                 # DEATHS while it scored, one while it listed the images that are set aside: more are not the shard's doing
                 if tries[shard.id] > DEATHS + 1:
-                    raise ConfigError(
+                    raise UsageError(
                         f"--engine ray: {tries[shard.id]} actors died on shard {shard.id}, or before they began it: {error}"
                     ) from error
                 waiting.appendleft(shard)

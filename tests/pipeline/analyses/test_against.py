@@ -15,7 +15,7 @@ import yaml
 from PIL import Image
 from typer.testing import CliRunner
 
-from allfour.errors import ConfigError
+from allfour.errors import RunFolderError
 from allfour.pipeline import statistics as st
 from allfour.pipeline.analyses.base import OUTDATED
 from allfour.pipeline.cli import app
@@ -167,7 +167,7 @@ def test_runs_that_are_not_comparable_are_refused_and_nothing_is_lost(score: Sco
         (RunFolder(tmp_path / "nothing"), "no measured run"),
         (one, "named twice"),
     ):
-        with pytest.raises(ConfigError, match=reason):
+        with pytest.raises(RunFolderError, match=reason):
             report_module.report_again(one, against=other)
     two = RunFolder(tmp_path / "two")
     header = json.loads(two.header_path.read_text())
@@ -185,7 +185,7 @@ def test_damaged_marks_are_one_clear_error(score: Score) -> None:
     for content in ("{", "[]", '{"format": 99}', "null"):
         (one.path / "against.json").write_text(content)
         with pytest.raises(
-            ConfigError, match=r"against\.json: not the marks of another run, or damaged\. .* repeat `allfour report"
+            RunFolderError, match=r"against\.json: not the marks of another run, or damaged\. .* repeat `allfour report"
         ):
             report_module.report_again(one)
 

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
-from allfour.errors import ConfigError
+from allfour.errors import InputError, RunFolderError
 from allfour.pipeline import cli
 from allfour.pipeline.analyses.review.estimates import Sample, at_least_binomial, by_unit, powered_ratio, powered_share
 from allfour.pipeline.analyses.review.results import REVIEW, describe_result, import_answers
@@ -157,7 +157,7 @@ def test_allocation_is_proportional_and_leaves_no_stratum_out() -> None:
 
 def test_a_picture_that_cannot_be_shown_is_an_error(run: RunFolder) -> None:
     (run.path / "images/0/0.png").unlink()
-    with pytest.raises(ConfigError, match=r"1 of 35 sampled images cannot be read here, first 'images/0/0.png'"):
+    with pytest.raises(RunFolderError, match=r"1 of 35 sampled images cannot be read here, first 'images/0/0.png'"):
         draw(run, sample=100)
 
 
@@ -261,10 +261,10 @@ def test_a_file_with_a_fault_is_refused_whole(run: RunFolder, tmp_path: Path) ->
     for message, content in faults.items():
         bad = tmp_path / "bad.csv"
         bad.write_text(content)
-        with pytest.raises(ConfigError, match=message):
+        with pytest.raises(InputError, match=message):
             import_answers(run, [bad])
     (tmp_path / "bad.csv").write_bytes(b"\xff\xfe")
-    with pytest.raises(ConfigError, match="no UTF-8 text"):
+    with pytest.raises(InputError, match="no UTF-8 text"):
         import_answers(run, [tmp_path / "bad.csv"])
     assert not (run.path / "review.json").exists()
 
@@ -276,7 +276,7 @@ def test_scores_that_changed_are_refused(run: RunFolder, tmp_path: Path) -> None
     header = json.loads(run.header_path.read_text())
     header["stages"]["scores"]["fingerprint"] = "0" * 64
     run.header_path.write_text(json.dumps(header))
-    with pytest.raises(ConfigError, match="scored again after review"):
+    with pytest.raises(InputError, match="scored again after review"):
         import_answers(run, [file])
     summary, _ = REVIEW.summary(run)
     assert summary == Review(format=1, samples=[], outdated=1)
@@ -288,7 +288,7 @@ def test_tables_that_changed_without_a_word_are_refused(run: RunFolder, tmp_path
     table = pq.read_table(run.scores_path).to_pylist()
     table[0]["decision"] = "man"
     pq.write_table(pa.Table.from_pylist(table, schema=SCORES_SCHEMA), run.scores_path)
-    with pytest.raises(ConfigError, match="tables are not those that review"):
+    with pytest.raises(RunFolderError, match="tables are not those that review"):
         import_answers(run, [file])
 
 
@@ -305,7 +305,7 @@ def test_nothing_that_was_imported_gets_lost(run: RunFolder, tmp_path: Path) -> 
     both = import_answers(run, [ada])
     assert both["raters"] == {"Ada": 12, "Bo": 12}
     assert both["between_raters"][0]["agreement"]["value"] == 0
-    with pytest.raises(ConfigError, match="'Ada' labelled 7 images in a file imported before that are not in this one"):
+    with pytest.raises(InputError, match="'Ada' labelled 7 images in a file imported before that are not in this one"):
         import_answers(run, [part])
     import_answers(run, [export(run, sets.id, tmp_path / "sets.csv", lambda *_: "man")])
     document = json.loads((run.path / "review.json").read_text())
@@ -411,7 +411,7 @@ def test_a_rater_is_forgotten(run: RunFolder, tmp_path: Path) -> None:
     report_again(run)
     import_review(run, [joke])
     import_review(run, [alone])
-    with pytest.raises(ConfigError, match=r"nobody named 'Eve' has labelled\. Raters: 'Ada', 'Zoë O’Hara-Öz 2\.'"):
+    with pytest.raises(RunFolderError, match=r"nobody named 'Eve' has labelled\. Raters: 'Ada', 'Zoë O’Hara-Öz 2\.'"):
         forget(run, ["Zoë O’Hara-Öz 2.", "Eve"])
     assert len(json.loads((run.path / "review.json").read_text())["samples"]) == 2
     gone = forget(run, ["Zoë O’Hara-Öz 2."])

@@ -13,7 +13,7 @@ import yaml
 from PIL import Image
 from typer.testing import CliRunner
 
-from allfour.errors import ConfigError
+from allfour.errors import RunFolderError
 from allfour.pipeline.analyses import second_opinion
 from allfour.pipeline.analyses.base import OUTDATED
 from allfour.pipeline.cli import app
@@ -162,27 +162,27 @@ def test_a_damaged_file_is_one_plain_error(score: Any, archive: Path) -> None:
 
 def test_refusals_name_the_mend(score: Any, archive: Path, tmp_path: Path) -> None:
     one = score("one", archive)
-    with pytest.raises(ConfigError, match="same classifier in the same words"):
+    with pytest.raises(RunFolderError, match="same classifier in the same words"):
         second_opinion.write_second_opinion(one, one)
-    with pytest.raises(ConfigError, match="same classifier in the same words"):
+    with pytest.raises(RunFolderError, match="same classifier in the same words"):
         second_opinion.write_second_opinion(one, score("copy", archive))
-    with pytest.raises(ConfigError, match="no scored run"):
+    with pytest.raises(RunFolderError, match="no scored run"):
         second_opinion.write_second_opinion(one, RunFolder(tmp_path / "nothing"))
     other = tmp_path / "other" / "x"
     other.mkdir(parents=True)
     Image.new("RGB", (8, 8), (1, 2, 3)).save(other / "0.png")
-    with pytest.raises(ConfigError, match=r"holds none of the images.*allfour rescore .* --config"):
+    with pytest.raises(RunFolderError, match=r"holds none of the images.*allfour rescore .* --config"):
         second_opinion.write_second_opinion(one, score("elsewhere", other.parent, shift=0.1))
     two = score("two", archive, shift=0.1)
     header = json.loads(two.header_path.read_text())
     labels = header["attributes"]["attributes"]["gender"].pop("labels")
     header["attributes"]["attributes"]["gender"]["labels"] = {"female": labels["woman"], "male": labels["man"]}
     two.header_path.write_text(json.dumps(header))
-    with pytest.raises(ConfigError, match="its labels of gender are female, male"):
+    with pytest.raises(RunFolderError, match="its labels of gender are female, male"):
         second_opinion.write_second_opinion(one, two)
     header["attributes"] = {"headline": "age", "attributes": {"age": {"labels": {"young": ["y"], "old": ["o"]}}}}
     two.header_path.write_text(json.dumps(header))
-    with pytest.raises(ConfigError, match="no readings of gender; it was asked for age"):
+    with pytest.raises(RunFolderError, match="no readings of gender; it was asked for age"):
         second_opinion.write_second_opinion(one, two)
     assert not (one.path / "second-opinion.json").exists()
     assert pq.read_table(one.scores_path).num_rows == 14

@@ -15,7 +15,7 @@ import yaml
 from PIL import Image
 from typer.testing import CliRunner
 
-from allfour.errors import ClassifierError, ConfigError
+from allfour.errors import ClassifierError, ConfigError, RunFolderError
 from allfour.models.attributes import AttributeSet
 from allfour.models.classifiers.clip import ClipClassifier, ClipEncoder
 from allfour.models.classifiers.linear_probe import Probe
@@ -182,7 +182,7 @@ def test_it_is_computed_once_and_left_out_when_the_scores_change(run: Path, tmp_
     assert renewed["sensitivity"] is not None
     assert OUTDATED not in [note["code"] for note in renewed["notes"]]
     (run / "sensitivity.json").write_text(json.dumps({"format": 1, "basis": basis(RunFolder(run))}))
-    with pytest.raises(ConfigError, match=r"sensitivity\.json: not a sensitivity analysis"):
+    with pytest.raises(RunFolderError, match=r"sensitivity\.json: not a sensitivity analysis"):
         report_module.report_again(RunFolder(run))
 
 

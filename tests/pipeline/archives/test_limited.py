@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from allfour.errors import ConfigError
+from allfour.errors import UsageError
 from allfour.models.generators.base import GenerationRequest
 from allfour.pipeline.archives import open_source
 from allfour.pipeline.archives.limited import LimitedSource
@@ -62,6 +62,6 @@ def test_a_first_look_takes_nothing_from_a_run_that_has_more(tmp_path: Path) -> 
 
     run = RunFolder(tmp_path)
     pq.write_table(pa.table({"prompt_id": ["p0"] * 9}), run.images_path)
-    with pytest.raises(ConfigError, match="has 9 images already"):
+    with pytest.raises(UsageError, match="has 9 images already"):
         _check_limit(run, Plan(prompts=None, requests=requests(1, 8)))  # type: ignore[arg-type]
     _check_limit(run, Plan(prompts=None, requests=requests(2, 8)))  # type: ignore[arg-type]

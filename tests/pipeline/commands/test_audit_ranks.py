@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from allfour.errors import ConfigError
+from allfour.errors import RunFolderError, UsageError
 from allfour.pipeline.commands import audit as audit_module
 from allfour.pipeline.commands import build as build_module
 from allfour.pipeline.commands.audit_ranks import GenerationRankSummary, audit_rank
@@ -76,7 +76,7 @@ def test_shares_are_whole_sets_and_make_the_plan(config: RunConfig) -> None:
         assert sorted((r for share in shares for r in share), key=plan.requests.index) == list(plan.requests)
         assert all(len(share) % 4 == 0 for share in shares)
         assert max(map(len, shares)) - min(map(len, shares)) <= 4
-    with pytest.raises(ConfigError, match="ranks run from 0"):
+    with pytest.raises(UsageError, match="ranks run from 0"):
         plan.share(rank=2, world_size=2, set_size=4)
 
 
@@ -124,7 +124,7 @@ def test_a_run_without_ranks_ends_what_ranks_left(config: RunConfig, tmp_path: P
 
 def test_ranks_keep_apart(config: RunConfig, tmp_path: Path) -> None:
     run = RunFolder(tmp_path / "run")
-    with run.lock(), pytest.raises(ConfigError, match="another allfour process"):
+    with run.lock(), pytest.raises(RunFolderError, match="another allfour process"):
         audit_rank(config, run, QUIET, rank=0, world_size=2)
 
     class Nested(LightAheadGenerator):
@@ -132,11 +132,11 @@ def test_ranks_keep_apart(config: RunConfig, tmp_path: Path) -> None:
 
         def generate_ahead(self, requests: Any) -> Any:
             build_module.build_generator = lambda config, run: LightAheadGenerator()  # type: ignore[assignment]
-            with pytest.raises(ConfigError, match="another rank or run folder"):
+            with pytest.raises(RunFolderError, match="another rank or run folder"):
                 audit_rank(config, run, QUIET, rank=0, world_size=2)
-            with pytest.raises(ConfigError, match="ranks of --world-size 2 are at work"):
+            with pytest.raises(RunFolderError, match="ranks of --world-size 2 are at work"):
                 audit_rank(config, run, QUIET, rank=0, world_size=3)
-            with pytest.raises(ConfigError, match="another allfour process"):
+            with pytest.raises(RunFolderError, match="another allfour process"):
                 audit_module.audit(config, run, QUIET)
             yield from super().generate_ahead(requests)
 
@@ -147,11 +147,11 @@ def test_ranks_keep_apart(config: RunConfig, tmp_path: Path) -> None:
 
 def test_what_ranks_are_not_for(config: RunConfig, file: Path, tmp_path: Path) -> None:
     hosted = load_config(file, ["generator={backend: openai-images, model: m, base_url: 'http://127.0.0.1:9'}"])
-    with pytest.raises(ConfigError, match=r"generator\.concurrency"):
+    with pytest.raises(UsageError, match=r"generator\.concurrency"):
         audit_rank(hosted, RunFolder(tmp_path / "run"), QUIET, rank=0, world_size=2)
     run = RunFolder(tmp_path / "other")
     run.update_header(kind="rescore")
-    with pytest.raises(ConfigError, match="is a run of `allfour rescore`"):
+    with pytest.raises(RunFolderError, match="is a run of `allfour rescore`"):
         audit_rank(config, run, QUIET, rank=0, world_size=2)
     done = light_processes.run("audit", "--config", file, "--rank", 0)
     assert done.returncode == 2

@@ -17,7 +17,7 @@ import yaml
 from PIL import Image
 from typer.testing import CliRunner
 
-from allfour.errors import ConfigError
+from allfour.errors import UsageError
 from allfour.pipeline import cli
 from allfour.pipeline.commands.export import TIDY_SCHEMA, export_dataset
 from allfour.pipeline.run.columns import IMAGES_SCHEMA, SCORES_SCHEMA
@@ -160,7 +160,7 @@ def test_a_data_set_of_generated_images_lists_the_unscored_too(tmp_path: Path) -
     rows = pq.read_table(tmp_path / "out" / "scores" / "scores.parquet").to_pylist()
     unreadable = [row for row in rows if row["status"] == "unreadable"]
     assert {(row["decision"], row["label"], row["probability"]) for row in unreadable} == {("unreadable", None, None)}
-    with pytest.raises(ConfigError, match="holds something already"):
+    with pytest.raises(UsageError, match="holds something already"):
         export_dataset(source, tmp_path / "out")
 
 

@@ -13,7 +13,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from allfour.errors import ConfigError
+from allfour.errors import RunFolderError, UsageError
 from allfour.models.classifiers.clip import ClipEncoder
 from allfour.pipeline.analyses.sensitivity_grid import load_grid
 from allfour.pipeline.cli import app
@@ -158,9 +158,9 @@ def test_refusals_name_the_mend(
 ) -> None:
     run, _, config = scored
     out = RunFolder(tmp_path / "out")
-    with pytest.raises(ConfigError, match="choose another folder"):
+    with pytest.raises(UsageError, match="choose another folder"):
         relabel(RunFolder(run), config.attributes.file, RunFolder(run), QUIET)
-    with pytest.raises(ConfigError, match="Score it first"):
+    with pytest.raises(RunFolderError, match="Score it first"):
         relabel(RunFolder(tmp_path / "nothing"), config.attributes.file, out, QUIET)
 
     # the same architecture with other weights
@@ -170,20 +170,20 @@ def test_refusals_name_the_mend(
     shutil.copytree(tiny_clip, other)
     weights = load_file(other / "open_clip_model.safetensors")
     save_file(weights | {"visual.proj": weights["visual.proj"] + 1}, other / "open_clip_model.safetensors")
-    with pytest.raises(ConfigError, match=r"weights_sha256.*classifier\.pretrained"):
+    with pytest.raises(RunFolderError, match=r"weights_sha256.*classifier\.pretrained"):
         relabel(RunFolder(run), config.attributes.file, out, QUIET, overrides=[f"classifier.pretrained={other}"])
 
     bare = tmp_path / "bare"
     shutil.copytree(run, bare)
     shutil.rmtree(bare / "embeddings")
-    with pytest.raises(ConfigError, match="cannot be read"):
+    with pytest.raises(RunFolderError, match="cannot be read"):
         relabel(RunFolder(bare), config.attributes.file, out, QUIET)
     shutil.rmtree(bare / "parts")
-    with pytest.raises(ConfigError, match="embeddings are not there"):
+    with pytest.raises(RunFolderError, match="embeddings are not there"):
         relabel(RunFolder(bare), config.attributes.file, out, QUIET)
     header = json.loads((bare / "run.json").read_text())
     (bare / "run.json").write_text(json.dumps(header | {"classifier": {"backend": "face"}}))
-    with pytest.raises(ConfigError, match=r"keeps no embeddings.*allfour rescore"):
+    with pytest.raises(RunFolderError, match=r"keeps no embeddings.*allfour rescore"):
         relabel(RunFolder(bare), config.attributes.file, out, QUIET)
     assert not out.scores_path.exists()
 
@@ -220,7 +220,7 @@ def test_another_runs_result_is_not_replaced(scored: tuple[Path, Path, RunConfig
     relabel(RunFolder(run), config.attributes.file, out, QUIET)
     before = {path: path.read_bytes() for path in out.path.rglob("*") if path.is_file()}
     with pytest.raises(
-        ConfigError, match=r"run relabelled, which would be lost\. Nothing was changed\. Choose another"
+        RunFolderError, match=r"run relabelled, which would be lost\. Nothing was changed\. Choose another"
     ):
         relabel(RunFolder(tmp_path / "other"), config.attributes.file, out, QUIET)
     assert {path: path.read_bytes() for path in out.path.rglob("*") if path.is_file()} == before

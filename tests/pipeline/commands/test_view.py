@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from allfour.errors import ConfigError
+from allfour.errors import UsageError
 from allfour.pipeline.commands.view import IndexServer, write_index
 from allfour.pipeline.report import write_report
 from tests.pipeline.report.fixture_run import Options, build_run
@@ -87,5 +87,5 @@ def test_the_static_index_links_to_the_reports_and_leaves_runs_as_they_are(runs:
     page = write_index(runs, runs.parent / "index.html").read_text()
     assert 'href="runs/done/report.html"' in page
     assert sorted((path, path.stat().st_mtime_ns) for path in runs.rglob("*") if path.is_file()) == before
-    with pytest.raises(ConfigError, match="is no folder"):
+    with pytest.raises(UsageError, match="is no folder"):
         write_index(runs / "absent", runs.parent / "x.html")

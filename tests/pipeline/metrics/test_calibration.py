@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from allfour.errors import ClassifierError, ConfigError
+from allfour.errors import ClassifierError, InputError
 from allfour.models.attributes import AttributeSet
 from allfour.models.classifiers.clip import ClipClassifier
 from allfour.models.classifiers.linear_probe import LinearProbeClassifier, Probe
@@ -117,7 +117,7 @@ def test_folders_per_class_and_utkface_names(tmp_path: Path) -> None:
 )
 def test_unusable_sets_are_one_error(tmp_path: Path, name: str, text: str, part: str) -> None:
     (tmp_path / name).write_text(text)
-    with pytest.raises(ConfigError, match=part):
+    with pytest.raises(InputError, match=part):
         light_calibration(tmp_path / name)
 
 
@@ -126,20 +126,20 @@ def test_a_calibration_is_bound_to_its_classifier(labelled_csv: Path, tmp_path: 
     path.write_text(json.dumps(light_calibration(labelled_csv)))
     identity = LightClassifier(ATTRIBUTES).identity()
     load_calibration(path, identity, ATTRIBUTES)
-    with pytest.raises(ConfigError, match=r"another classifier.*backend"):
+    with pytest.raises(InputError, match=r"another classifier.*backend"):
         load_calibration(path, {"backend": "other"}, ATTRIBUTES)
     wider = AttributeSet.model_validate(
         {"attributes": {"gender": {"margin": 0.3, "labels": {"woman": ["w"], "man": ["m"]}}}}
     )
-    with pytest.raises(ConfigError, match="margin of gender"):
+    with pytest.raises(InputError, match="margin of gender"):
         load_calibration(path, identity, wider)
-    with pytest.raises(ConfigError, match="margin of gender"):
+    with pytest.raises(InputError, match="margin of gender"):
         check_calibration(path, wider)
     check_calibration(path, ATTRIBUTES)
     stricter = AttributeSet.model_validate(
         ATTRIBUTES.model_dump() | {"presence": {"threshold": 0.9, "labels": {"person": ["p"], "no_person": ["n"]}}}
     )
-    with pytest.raises(ConfigError, match=r"presence threshold \(None there, 0\.9 here\)"):
+    with pytest.raises(InputError, match=r"presence threshold \(None there, 0\.9 here\)"):
         check_calibration(path, stricter)
     bound = '{"format": 1, "attributes": {}, "binding": %s}'
     for text in (
@@ -151,9 +151,9 @@ def test_a_calibration_is_bound_to_its_classifier(labelled_csv: Path, tmp_path: 
         bound % '{"kind": "exact"}',
     ):
         path.write_text(text)
-        with pytest.raises(ConfigError, match="not a calibration"):
+        with pytest.raises(InputError, match="not a calibration"):
             load_calibration(path, identity, ATTRIBUTES)
-    with pytest.raises(ConfigError, match="no such file"):
+    with pytest.raises(InputError, match="no such file"):
         load_calibration(tmp_path / "none.json", identity, ATTRIBUTES)
 
 
@@ -218,7 +218,7 @@ def test_the_bundled_fairface_counts() -> None:
     ],
 )  # fmt: skip
 def test_published_counts_are_those_of_one_zero_shot_encoder(classifier: dict[str, Any], found: str) -> None:
-    with pytest.raises(ConfigError, match="published counts of ViT-B-16 / openai, zero-shot") as error:
+    with pytest.raises(InputError, match="published counts of ViT-B-16 / openai, zero-shot") as error:
         load_calibration(BUNDLED, classifier, perceived(0.0))
     assert found in str(error.value)
     assert "classifier.model=ViT-B-16 and classifier.pretrained=openai" in str(error.value)
@@ -236,15 +236,15 @@ def test_published_rates_without_abstention_do_not_fit_a_run_with_a_margin(tmp_p
     start_run(run, config, attributes, kind="rescore")
     run.update_header(classifier=VIT_B_16)
     run.commit_stage("scores", "f", seconds=0)
-    with pytest.raises(ConfigError, match=r"gender were taken with the margin 0 .* this run's margin is 0\.2"):
+    with pytest.raises(InputError, match=r"gender were taken with the margin 0 .* this run's margin is 0\.2"):
         report_module.report_again(run, BUNDLED)
     # a copy from before the margin stood in the file
     older = json.loads(BUNDLED.read_text())
     del older["binding"]["margins"]
     (tmp_path / "older.json").write_text(json.dumps(older))
-    with pytest.raises(ConfigError, match="taken with the margin 0"):
+    with pytest.raises(InputError, match="taken with the margin 0"):
         report_module.report_again(run, tmp_path / "older.json")
-    with pytest.raises(ConfigError, match="taken with the margin 0"):
+    with pytest.raises(InputError, match="taken with the margin 0"):
         check_calibration(BUNDLED, attributes)
     check_calibration(BUNDLED, perceived(0.0))
     check_calibration(None, attributes)
@@ -319,7 +319,7 @@ def test_relabelling_as_the_refusal_says_mends_it(
 @pytest.mark.parametrize("text", ["{", "[]", "null", '{"format": 1, "binding": {}}', '{"format": 1, "binding": NaN}'])
 def test_what_is_no_calibration_is_refused_in_words(tmp_path: Path, text: str) -> None:
     (tmp_path / "c.json").write_text(text)
-    with pytest.raises(ConfigError, match=r"c\.json: not a calibration of format 1 \(.*\)\. Make one with") as refused:
+    with pytest.raises(InputError, match=r"c\.json: not a calibration of format 1 \(.*\)\. Make one with") as refused:
         check_calibration(tmp_path / "c.json", ATTRIBUTES)
     assert "Error(" not in str(refused.value)
 

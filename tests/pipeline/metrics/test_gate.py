@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from allfour.errors import ConfigError
+from allfour.errors import UsageError
 from allfour.pipeline.metrics.gate import comparison_gates, evaluate, metrics_gates, parse_gate
 from tests.pipeline.report.full_run import full_run
 from tests.places import REPOSITORY
@@ -45,14 +45,14 @@ def test_gates(text: str, hit: bool) -> None:
 
 @pytest.mark.parametrize("text", ["unanimity", "unanimity >", "> 3", "unanimity > x", "a; b > 1", "unanimity = 3"])
 def test_what_is_no_gate(text: str) -> None:
-    with pytest.raises(ConfigError, match="PATH OPERATOR NUMBER"):
+    with pytest.raises(UsageError, match="PATH OPERATOR NUMBER"):
         parse_gate(text)
 
 
 @pytest.mark.parametrize(("text", "part"), [("unanimty > 1", "no 'unanimty'"), ("prompts.pilot.share > 1", "no entry 'pilot'"),
                                             ("summary.text > 1", "no number"), ("prompts > 1", "no number")])  # fmt: skip
 def test_paths_that_lead_nowhere(text: str, part: str) -> None:
-    with pytest.raises(ConfigError, match=part):
+    with pytest.raises(UsageError, match=part):
         evaluate(parse_gate(text), METRICS)
 
 
@@ -73,7 +73,7 @@ def test_paths_that_lead_nowhere(text: str, part: str) -> None:
     ],
 )
 def test_what_the_schema_tells_before_a_run(text: str, part: str) -> None:
-    with pytest.raises(ConfigError, match=re.escape(part).replace(r"\$", "$")):
+    with pytest.raises(UsageError, match=re.escape(part).replace(r"\$", "$")):
         metrics_gates([text])
 
 
@@ -93,7 +93,7 @@ def test_names_that_a_run_gives_are_left_to_the_end(text: str) -> None:
 def test_differences_of_a_comparison_lie_between_minus_1_and_1() -> None:
     for text in ("unanimity_difference.low > 0", "share_difference.woman < -10%", "unanimity_difference.prompts < 20"):
         assert comparison_gates([text]) == [parse_gate(text)]
-    with pytest.raises(ConfigError, match=r"between -1 and 1, so .* the same of every run\. Write 0\.1 or 10%"):
+    with pytest.raises(UsageError, match=r"between -1 and 1, so .* the same of every run\. Write 0\.1 or 10%"):
         comparison_gates(["unanimity_difference > 10"])
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from allfour.errors import ConfigError
+from allfour.errors import UsageError
 from allfour.pipeline.metrics.stopping import looks, parse_rule
 from allfour.pipeline.run.metrics import Metrics, Prompt, Summary
 from allfour.pipeline.run.record import Interval
@@ -46,13 +46,13 @@ def test_a_question_is_settled_where_all_terms_of_one_way_hold() -> None:
     ],
 )
 def test_what_is_no_question_is_said(text: str, said: str) -> None:
-    with pytest.raises(ConfigError, match=said):
+    with pytest.raises(UsageError, match=said):
         parse_rule(text)
 
 
 def test_labels_are_those_of_the_headline() -> None:
     parse_rule("share.woman.low > 0.5").check_labels(["woman", "man"])
-    with pytest.raises(ConfigError, match="There: woman, man"):
+    with pytest.raises(UsageError, match="There: woman, man"):
         parse_rule("share.women.low > 0.5").check_labels(["woman", "man"])
 
 

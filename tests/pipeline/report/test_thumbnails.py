@@ -24,7 +24,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from allfour.errors import ConfigError
+from allfour.errors import RunFolderError
 from allfour.pipeline import cli
 from allfour.pipeline.archives import Budget, fetch
 from allfour.pipeline.commands import audit as audit_module
@@ -414,7 +414,9 @@ def test_raters_see_the_images_of_a_container_in_full(config: Path, tmp_path: Pa
     assert pictures_to_label(draw(run, sample=8).page) == first
     check_pictures(run.path)
     (run.path / KEPT).unlink()
-    with pytest.raises(ConfigError, match=r"8 of 8 sampled images cannot be read here, first .*: run `allfour review`"):
+    with pytest.raises(
+        RunFolderError, match=r"8 of 8 sampled images cannot be read here, first .*: run `allfour review`"
+    ):
         draw(run, sample=8)
 
 
@@ -438,7 +440,7 @@ def test_raters_are_shown_no_image_that_changed(config: Path, tmp_path: Path) ->
     (run.path / KEPT).unlink()
     write_archive(tmp_path / "archive", "a.zip", FILES | {"nurse/2.png": OTHER})
     with pytest.raises(
-        ConfigError, match=r"1 of 8 sampled images cannot be read here \(1 because the bytes changed since scoring\)"
+        RunFolderError, match=r"1 of 8 sampled images cannot be read here \(1 because the bytes changed since scoring\)"
     ):
         draw(run, sample=8)
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from allfour.errors import ConfigError
+from allfour.errors import RunFolderError
 from allfour.pipeline.cli import app
 from allfour.pipeline.commands import build
 from allfour.pipeline.run.folder import RunFolder
@@ -100,7 +100,7 @@ def test_the_header_damaged_anywhere_is_never_a_fault(run: Path) -> None:
         assert told.exit_code == 3 or "run.json" in told.stderr or "run" in told.stderr
     for wrong in ({"format": 1, "stages": []}, {"format": 1, "stages": {"scores": 3}}, {"format": 1, "counts": 4}):
         (run / "run.json").write_text(json.dumps(wrong))
-        with pytest.raises(ConfigError, match=r"run\.json: damaged at"):
+        with pytest.raises(RunFolderError, match=r"run\.json: damaged at"):
             RunFolder(run).header()
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from allfour.errors import ConfigError
+from allfour.errors import RunFolderError
 from allfour.pipeline.run import folder
 from allfour.pipeline.run.folder import (
     Journal,
@@ -107,13 +107,13 @@ def test_stage_is_done_only_with_table_and_fingerprint(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["{", "[]", '{"format": 99}'])
 def test_a_foreign_header_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "run.json").write_text(text)
-    with pytest.raises(ConfigError, match=r"run\.json"):
+    with pytest.raises(RunFolderError, match=r"run\.json"):
         RunFolder(tmp_path).header()
 
 
 def test_one_writer_at_a_time(tmp_path: Path) -> None:
     with RunFolder(tmp_path).lock():
-        with pytest.raises(ConfigError, match="another allfour process"), RunFolder(tmp_path).lock():
+        with pytest.raises(RunFolderError, match="another allfour process"), RunFolder(tmp_path).lock():
             pass
     with RunFolder(tmp_path).lock():
         pass

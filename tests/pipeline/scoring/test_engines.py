@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from allfour.errors import ConfigError
+from allfour.errors import RunFolderError, UsageError
 from allfour.models.attributes import AttributeSet
 from allfour.models.classifiers.base import PersonScores
 from allfour.pipeline.archives import open_source
@@ -146,14 +146,14 @@ def test_a_run_without_ranks_finishes_what_ranks_left(config: RunConfig, images:
 
 def test_ranks_and_a_whole_run_keep_apart(config: RunConfig, images: Path, tmp_path: Path) -> None:
     run = RunFolder(tmp_path / "run")
-    with run.lock(), pytest.raises(ConfigError, match="another allfour process"):
+    with run.lock(), pytest.raises(RunFolderError, match="another allfour process"):
         rescore_module.rescore_rank(config, str(images), run, QUIET, rank=0, world_size=2)
-    with run.lock(shared=True), run.lock(shared=True), pytest.raises(ConfigError, match="another allfour process"):
+    with run.lock(shared=True), run.lock(shared=True), pytest.raises(RunFolderError, match="another allfour process"):
         rescore(config, images, run.path)
 
 
 def test_no_such_rank(config: RunConfig, images: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="ranks run from 0"):
+    with pytest.raises(UsageError, match="ranks run from 0"):
         share_of([], rank=2, world_size=2)
 
 

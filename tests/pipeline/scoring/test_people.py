@@ -17,7 +17,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from allfour.errors import ConfigError
+from allfour.errors import RunFolderError, UsageError
 from allfour.models.attributes import AttributeSet
 from allfour.models.classifiers.clip import ClipClassifier
 from allfour.models.detectors.base import Detection, PeopleFinder
@@ -386,13 +386,13 @@ def test_relabelling_keeps_the_people_and_asks_no_detector(
     assert tables[0].equals(tables[1])
     again = relabel(out, config.attributes.file, RunFolder(tmp_path / "third"), QUIET)
     assert again.metrics.document()["group_scenes"] == relabelled.metrics.document()["group_scenes"]
-    with pytest.raises(ConfigError, match=r"classifier\.people.*allfour rescore"):
+    with pytest.raises(UsageError, match=r"classifier\.people.*allfour rescore"):
         relabel(
             run, config.attributes.file, RunFolder(tmp_path / "no"), QUIET, overrides=["classifier.people.enlarge=2"]
         )
     (people,) = run.embeddings_folder.glob("*.people.arrow")
     people.unlink()
-    with pytest.raises(ConfigError, match="cannot be read"):
+    with pytest.raises(RunFolderError, match="cannot be read"):
         relabel(run, config.attributes.file, RunFolder(tmp_path / "no"), QUIET)
 
 
