@@ -35,7 +35,7 @@ class Job:
 
         Raises
         ------
-        ConfigError
+        ConfigError, InputError
             The attributes or the calibration cannot be used.
         """
         attributes = load_attributes(config.attributes.file)
@@ -48,7 +48,7 @@ class Job:
 
         Raises
         ------
-        ConfigError
+        RunFolderError
             It is no run folder, or its scores do not stand.
         """
         header = run.scored_header()

@@ -47,7 +47,7 @@ def report_again(
 
     Raises
     ------
-    AllfourError
+    InputError, RunFolderError
         It is no run folder, its scores do not stand, or one of the other runs is not fit for what it is asked for.
     """
     job = Job.of_run(run, Reporter(quiet=True), calibration)
@@ -72,7 +72,7 @@ def measure(job: Job) -> Metrics:
 
     Raises
     ------
-    AllfourError
+    InputError, RunFolderError
         The calibration that was given is not one of this run's classifier.
     """
     started = time.monotonic()

@@ -34,7 +34,7 @@ def import_review(run: RunFolder, files: Sequence[Path]) -> ImportedReview:
 
     Raises
     ------
-    AllfourError
+    InputError, RunFolderError
         It is no scored run, a file is not as exported or holds less than the same rater's file of before, or the report
         cannot be made.
     """
@@ -66,7 +66,7 @@ def forget(run: RunFolder, raters: Sequence[str]) -> ForgottenRaters:
 
     Raises
     ------
-    AllfourError
+    InputError, RunFolderError
         It is no scored run, a name is not among those imported, or the report cannot be made.
     """
     answers, report = _and_report(run, lambda: forget_raters(run, raters))
