@@ -91,7 +91,9 @@ def resolve(*, model: str | None, pretrained: str | None, tag: str | None = None
         Nothing is named, the path or the tag does not exist, or the tag's weights are neither cached nor to be downloaded.
     """
     of_hub = {
-        key: name for key, name in (("model", model), ("pretrained", pretrained)) if (name or "").startswith(hub.PREFIX)
+        key: name
+        for key, name in (("model", model), ("pretrained", pretrained))
+        if name and name.startswith(hub.PREFIX)
     }
     if of_hub:
         return _from_hub(of_hub, tag, download=download)

@@ -6,7 +6,7 @@ import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from allfour.errors import ConfigError
+from allfour.errors import UsageError
 from allfour.pipeline.archives import open_source
 from allfour.pipeline.archives.base import ArchiveSource, HasDoubts
 from allfour.pipeline.archives.limited import LimitedSource
@@ -124,9 +124,9 @@ def rescore_rank(
 
 
 def _check_not_hosted(config: RunConfig, option: str) -> None:
-    """Raise ConfigError where the classifier is asked over a network: many processes would pass its limits."""
+    """Raise UsageError where the classifier is asked over a network: many processes would pass its limits."""
     if config.classifier.hosted:
-        raise ConfigError(
+        raise UsageError(
             f"{option} is for classifiers on this machine: a hosted one is asked by one process, with classifier.concurrency"
         )
 

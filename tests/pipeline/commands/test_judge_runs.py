@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
-from allfour.errors import ConfigError
+from allfour.errors import RunFolderError, UsageError
 from allfour.pipeline.analyses.comparison.comparability import load_runs
 from allfour.pipeline.cli import app
 from allfour.pipeline.commands import doctor
@@ -187,10 +187,10 @@ def test_everything_that_reads_a_run_reads_this_one(server: LoopbackChatServer, 
     opinion = report_again(first, second_opinion_of=second).metrics.second_opinion
     assert opinion is not None
     assert (opinion.agreement.value, opinion.images.both_decided) == (1.0, 14)
-    with pytest.raises(ConfigError, match="a judge keeps answers and no embeddings"):
+    with pytest.raises(RunFolderError, match="a judge keeps answers and no embeddings"):
         relabel(first, str(tmp_path / "gender.yaml"), RunFolder(tmp_path / "relabelled"), QUIET)
     assert draw(first, sample=8).images == 8
-    with pytest.raises(ConfigError, match="classifier"):
+    with pytest.raises(RunFolderError, match="classifier"):
         load_runs([first.path, second.path]) and run_comparison([first.path, second.path], out=tmp_path / "c.html")
     third = RunFolder(tmp_path / "third")
     asked = len(server.asked)
@@ -213,9 +213,9 @@ def test_everything_that_reads_a_run_reads_this_one(server: LoopbackChatServer, 
 
 def test_one_process_asks(server: LoopbackChatServer, pictures: Path, tmp_path: Path) -> None:
     settings, run = config_of(server, tmp_path), RunFolder(tmp_path / "run")
-    with pytest.raises(ConfigError, match="--rank is for classifiers on this machine"):
+    with pytest.raises(UsageError, match="--rank is for classifiers on this machine"):
         rescoring.rescore_rank(settings, str(pictures), run, QUIET, rank=0, world_size=2)
-    with pytest.raises(ConfigError, match="--engine ray is for classifiers on this machine"):
+    with pytest.raises(UsageError, match="--engine ray is for classifiers on this machine"):
         rescoring.rescore(settings, str(pictures), run, QUIET, engine_name="ray")
     assert not server.asked
 
