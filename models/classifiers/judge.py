@@ -30,7 +30,7 @@ from allfour.models.settings import Readiness
 if TYPE_CHECKING:
     from PIL import Image
 
-    from allfour.models._hosted.asking import Group
+    from allfour.models._hosted.groups import Group
     from allfour.models.classifiers._judge.asking import Ask, Reply
 
 _QUALITY = 90

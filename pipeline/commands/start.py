@@ -8,6 +8,7 @@ everything else that reads tables refuses the run.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 

@@ -25,8 +25,8 @@ from allfour.pipeline.commands.progress import Reporter
 from allfour.pipeline.commands.rescore import rescore
 from allfour.pipeline.config import load_attributes
 from allfour.pipeline.config.study import CellPlan, Study
+from allfour.pipeline.generation.existing import read_outcomes
 from allfour.pipeline.generation.plan import make_plan
-from allfour.pipeline.generation.standing import read_outcomes
 from allfour.pipeline.metrics.asked_for import asked_of
 from allfour.pipeline.metrics.calibration import check_calibration
 from allfour.pipeline.report.study_page import PAGE, render_study
@@ -350,7 +350,7 @@ def _standing(folder: Path) -> int:
     if not folder.is_dir():
         return 0
     lines, _ = read_outcomes(RunFolder(folder))
-    return len({(line.get("prompt_id"), line.get("index")) for line in lines})
+    return len({line.key for line in lines})
 
 
 def _paces(study: Study, out: Path) -> dict[str, float]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -190,7 +189,7 @@ def asked_notes(asked: Asked, *, headline: str, prompts: Sequence[str]) -> list[
     return [Note(code=ASKED_NOTE, text=text, about=headline)]
 
 
-def with_asked(metrics: Metrics, prompts: Sequence[PromptTally], recorded: Any) -> Metrics:
+def with_asked(metrics: Metrics, prompts: Sequence[PromptTally], recorded: Asked | None) -> Metrics:
     """Metrics with the subjects of prompts, what prompts asked for, and a note on the headline where they did.
 
     Parameters
@@ -200,7 +199,7 @@ def with_asked(metrics: Metrics, prompts: Sequence[PromptTally], recorded: Any) 
     """
     if not recorded:
         return metrics
-    asked = {key: AskedPrompt.model_validate(entry) for key, entry in recorded.items()}
+    asked = recorded
     known = [
         prompt.model_copy(update={"subject": asked[prompt.id].subject, "expect": asked[prompt.id].expect})
         if prompt.id in asked

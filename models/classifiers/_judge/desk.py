@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from allfour.errors import ClassifierError
-from allfour.models._hosted.asking import Group
 from allfour.models._hosted.dispatch import NoFurtherError
+from allfour.models._hosted.groups import Group
 from allfour.models._hosted.ledger import Ledger
 from allfour.models.classifiers._judge.asking import Ask, Reply, fingerprint, reply_of
 from allfour.models.classifiers._judge.reading import combined

@@ -110,7 +110,7 @@ def test_three_kills_and_nothing_that_was_answered_is_asked_again(
     lost = Counter(state for _, state in attempts)["in_flight"]
     assert lost <= 2 * 3  # of each kill what was on the wire, or written down and not sent yet
     assert len(server.asked) <= len(attempts) == 15 + lost
-    asked = json.loads(run.header_path.read_text())["asked"]
+    asked = json.loads(run.header_path.read_text())["account"]
     assert (asked["answers"], asked["in_flight"], asked["spent"]) == (15, lost, 0.5 * (15 + lost))
     assert server.total_billed <= 15 + lost
     found = decisions(run)
