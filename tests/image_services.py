@@ -13,6 +13,7 @@ from __future__ import annotations
 import base64
 import json
 import threading
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -50,6 +51,8 @@ class Shape:
     """What a config sets for it."""
     code: str = ""
     """Of the refusal."""
+    blackened: bool = False
+    """Whether a refusal is an image all the same, marked as withheld."""
     needs: frozenset[str] = frozenset()
     """Fields that the body must have."""
     refuses: frozenset[str] = frozenset()
@@ -83,6 +86,17 @@ def _chat(message: Mapping[str, Any], finish: str = "stop", **more: Any) -> Repl
 
 def _drawn(prompt: str) -> list[Any]:
     return [{"type": "image_url", "image_url": {"url": "data:image/png;base64," + b64(prompt)}}]
+
+
+def _spoilt(answer: Any) -> Any:
+    """An answer with other bytes where its image was."""
+    if isinstance(answer, dict):
+        return {k: _spoilt(v) for k, v in answer.items()}
+    if isinstance(answer, list):
+        return [_spoilt(v) for v in answer]
+    if isinstance(answer, str) and len(answer) > 200:
+        return answer[:30] + "AAAA" * 20
+    return "http://127.0.0.1:9/gone.png" if isinstance(answer, str) and "/files/" in answer else answer
 
 
 _FILTERED = {"sexual": {"filtered": True, "severity": "high"}, "hate": {"filtered": False, "severity": "safe"}}
@@ -210,6 +224,7 @@ SHAPES: dict[str, Shape] = {
         image=lambda s, p: _file(s, p, f"{s.origin}/files/x.png"),
         refusal=lambda s, p: (200, {"data": [{"b64_json": b64(p)}], "nsfw_content_detected": [True]}),
         code="nsfw_content_detected",
+        blackened=True,
         settings={"size": "512x512"},
         needs=frozenset({"size"}),
     ),
@@ -234,6 +249,7 @@ SHAPES: dict[str, Shape] = {
         image=_data(has_nsfw_concepts=False),
         refusal=lambda s, p: (200, {"data": [{"b64_json": b64(p)}], "has_nsfw_concepts": [True]}),
         code="has_nsfw_concepts",
+        blackened=True,
     ),
     "stability": Shape(
         image=_data(),
@@ -260,6 +276,19 @@ class ImageServices:
         self.asked: list[Asked] = []
         self.redirect: str | None = None
         """Where images are asked for instead."""
+        self.faults: Mapping[int, str] = {}
+        """What goes wrong with the n-th request, from 1: "limit" (429), "down" (503), "drop" (before any work), "lose" (the answer, after
+        the work), "garbage" (bytes that are no image)."""
+        self.made: Counter[str] = Counter()
+        """Answers with an image that were made, and so are billed, by prompt."""
+        self.refused: Counter[str] = Counter()
+        self.lost: Counter[str] = Counter()
+        """Those of the answers that were made and never arrived."""
+        self.dropped = 0
+        """Connections that ended before any work. Nobody but the server knows that nothing was made."""
+        self.on_made: Callable[[int], bool] = lambda number: False
+        """Called with the number of images made so far; true: the answer is lost."""
+        self.lock = threading.Lock()
         self.wrong: list[str] = []
         """What was asked in a way that the service does not document."""
         self._server = _Server(("127.0.0.1", 0), _Handler)
@@ -287,20 +316,26 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
     owner: ImageServices
 
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        pass  # clients are killed in the middle of an answer
+
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # else every answer waits 40 ms for an acknowledgement
     timeout = 10
     server: _Server
 
     def log_message(self, format: str, *args: Any) -> None:
         pass
 
-    def reply(self, status: int, body: Any, kind: str = "application/json") -> None:
+    def reply(self, status: int, body: Any, kind: str = "application/json", *, retry_ms: int | None = None) -> None:
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
         self.send_response(status)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(data)))
+        if retry_ms is not None:
+            self.send_header("Retry-After-Ms", str(retry_ms))
         self.end_headers()
         self.wfile.write(data)
 
@@ -333,5 +368,28 @@ class _Handler(BaseHTTPRequestHandler):
         if body.get("model") != shape.model or shape.needs - set(body) or shape.refuses & set(body):
             owner.wrong.append(f"{owner.shape}: {sorted(body)}")
         prompt = body["messages"][0]["content"] if "messages" in body else body["prompt"]
-        status, answer = (shape.refusal if REFUSED in prompt else shape.image)(owner, prompt)
+        return self.work(prompt, owner.faults.get(len(owner.asked)))
+
+    def work(self, prompt: str, fault: str | None) -> None:
+        owner, shape = self.server.owner, SHAPES[self.server.owner.shape]
+        if fault == "drop":
+            owner.dropped += 1
+            return self.hang_up()
+        if fault in ("limit", "down"):
+            error = {"error": {"message": "busy", "type": "server_error", "code": None}}
+            return self.reply(429 if fault == "limit" else 503, error, retry_ms=2)
+        refused = REFUSED in prompt
+        status, answer = (shape.refusal if refused else shape.image)(owner, prompt)
+        with owner.lock:
+            (owner.refused if refused else owner.made)[prompt] += 1
+            made = owner.made.total()
+        killed = not refused and owner.on_made(made)
+        if killed or fault == "lose":
+            owner.lost[prompt] += 1
+            return self.hang_up()
+        if fault == "garbage" and not refused:
+            answer = _spoilt(answer)
         return self.reply(status, answer)
+
+    def hang_up(self) -> None:
+        self.close_connection = True

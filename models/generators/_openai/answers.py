@@ -23,8 +23,12 @@ class Item:
     """Code and reason, where the entry says that a policy withheld this image."""
 
     @property
+    def has_image(self) -> bool:
+        return self.b64 is not None or self.url is not None
+
+    @property
     def empty(self) -> bool:
-        return self.b64 is None and self.url is None and self.withheld is None
+        return not self.has_image and self.withheld is None
 
 
 @dataclass(frozen=True, slots=True)

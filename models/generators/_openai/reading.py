@@ -62,11 +62,12 @@ class AnswerReader:
                 ready.append(self._decoded(request, item, details))
             elif item.url is not None:
                 to_fetch.append((request, item))
-        came = sum(not item.empty for item in answer.items)
-        billed = min(came, len(requests))  # an order is what is paid for, whatever more is sent
-        if came > billed:
-            self._note_surplus(came, billed)
-        code = f"surplus_{came - billed}" if came > billed else None
+        surplus = max(0, sum(not item.empty for item in answer.items) - len(requests))
+        if surplus:
+            self._note_surplus(surplus, len(requests))
+        # An order is what is paid for, whatever more is sent; an entry that is withheld without an image is none.
+        billed = min(sum(item.has_image for item in answer.items), len(requests))
+        code = f"surplus_{surplus}" if surplus else None
         return Reading(ready, to_fetch, details, Settlement(billed, code, shown_id, usage))
 
     def fetch(self, request: GenerationRequest, item: Item, details: Mapping[str, Any]) -> Outcome:
@@ -96,14 +97,14 @@ class AnswerReader:
         code, reason = why
         return Refused(request, reason=self._scrub(reason), code=self._scrub(code, limit=80), request_id=request_id)
 
-    def _note_surplus(self, came: int, asked: int) -> None:
+    def _note_surplus(self, surplus: int, asked: int) -> None:
         with self._lock:
-            first, self.surplus = not self.surplus, self.surplus + came - asked
+            first, self.surplus = not self.surplus, self.surplus + surplus
         if first:
             _LOG.warning(
                 "The server sent %d images where %d %s asked for. What was asked for is counted as spent and used; look at the "
                 "provider's bill.",
-                came, asked, "was" if asked == 1 else "were",
+                asked + surplus, asked, "was" if asked == 1 else "were",
             )  # fmt: skip
 
     def _decoded(self, request: GenerationRequest, item: Item, details: Mapping[str, Any]) -> Outcome:

@@ -1,7 +1,5 @@
 """A caller that commits every outcome before it takes the next, to be killed at any moment.
 
-    python -m tests.models.generators.hosted_journal FOLDER BASE_URL PROMPTS IMAGES
-
 The journal is one line per outcome, flushed to disk. A real pipeline does the same with tables and files.
 """
 
@@ -10,13 +8,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from allfour.models.generators.base import Generated, GenerationRequest
 from allfour.models.generators.openai_images import OpenAIImages
-from tests.models.generators.hosted_helpers import KEY_ENV, requests
 
 
 def read(folder: Path) -> dict[tuple[str, int], dict[str, str]]:
@@ -49,23 +45,3 @@ def commit_all(folder: Path, generator: OpenAIImages, asked: Sequence[Generation
             journal.write(json.dumps(entry).encode() + b"\n")
             journal.flush()
             os.fsync(journal.fileno())
-
-
-def main() -> None:
-    folder, base_url = Path(sys.argv[1]), sys.argv[2]
-    generator = OpenAIImages(
-        model="gpt-image-2.5-flare",
-        base_url=base_url,
-        api_key_env=KEY_ENV,
-        price_per_image=0.02,
-        max_cost=100.0,
-        concurrency=4,
-        max_retries=4,
-        timeout=5.0,
-        ledger_path=folder / "ledger.sqlite",
-    )
-    commit_all(folder, generator, requests(int(sys.argv[3]), int(sys.argv[4])))
-
-
-if __name__ == "__main__":
-    main()

@@ -20,6 +20,9 @@ from tests.models.generators import hosted_journal
 def _work(
     folder: Path, backend: str, settings: Mapping[str, Any], environment: Mapping[str, str], size: tuple[Any, int]
 ) -> None:
+    import openai._base_client
+
+    openai._base_client.INITIAL_RETRY_DELAY = 0.01  # a server that hangs up says no time to wait
     os.environ.update(environment)
     from allfour.models.generators.images_batch import ImagesBatch
     from allfour.models.generators.openai_images import OpenAIImages

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +14,6 @@ from allfour.models._hosted.connection import money
 from allfour.models._hosted.ledger import BudgetReachedError, Ledger
 from allfour.models.generators.openai_images import LedgerTotals
 from tests.loopback_image_server import Asked, Fault, faults_by_prompt
-from tests.models.generators import hosted_journal
 from tests.models.generators.hosted_helpers import (
     KEY,
     KEY_ENV,
@@ -30,8 +25,7 @@ from tests.models.generators.hosted_helpers import (
     make,
     requests,
 )
-
-ROOT = Path(__file__).parents[3]
+from tests.models.generators.hosted_kills import Caller
 
 
 @pytest.fixture(autouse=True)
@@ -321,38 +315,24 @@ def test_a_run_with_faults_killed_three_times(server: LoopbackImageServer, tmp_p
     refused = {2, 7}
     transient = faults_by_prompt(0.1, [Fault("rate_limit"), Fault("status", status=500)], seed=1)
 
+    options = {
+        "model": "gpt-image-2.5-flare", "base_url": server.base_url, "api_key_env": KEY_ENV, "price_per_image": 0.02, "max_cost": 100.0,
+        "concurrency": 4, "max_retries": 4, "timeout": 5.0,
+    }  # fmt: skip
+    caller = Caller(tmp_path, "openai-images", options, {KEY_ENV: KEY, "NO_PROXY": "*"}, (20, 4))
+
     def plan(asked: Asked) -> Fault | None:
+        if asked.number in (12, 35, 60):
+            caller.kill()
         if int(asked.prompt.rsplit(" ", 1)[1]) in refused:
             return Fault("moderation")
         return transient(asked)
 
     server.plan = plan
-    server.latency = 0.05
-    command = [
-        sys.executable,
-        "-m",
-        "tests.models.generators.hosted_journal",
-        str(tmp_path),
-        server.base_url,
-        "20",
-        "4",
-    ]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), KEY_ENV: KEY}
-    for kill_at in (8, 25, 50):
-        process = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE)
-        try:
-            deadline = time.monotonic() + 60
-            while len(hosted_journal.read(tmp_path)) < kill_at and process.poll() is None:
-                assert time.monotonic() < deadline
-                time.sleep(0.005)
-        finally:
-            process.kill()
-            _, errors = process.communicate(timeout=10)
-        assert process.returncode == -9, errors.decode()
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, timeout=120, check=False)
-    assert done.returncode == 0, done.stderr.decode()
+    server.latency = 0.01
+    assert [caller.run() for _ in range(4)] == [-9, -9, -9, 0]
 
-    journal = hosted_journal.read(tmp_path)
+    journal = caller.journal()
     assert set(journal) == {r.key for r in requests(20, 4)}
     assert {k for k, e in journal.items() if e["kind"] == "Refused"} == {
         (f"p{n:02d}", i) for n in refused for i in range(4)
