@@ -10,7 +10,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Sequence
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
@@ -54,6 +54,10 @@ class _Frozen(BaseModel):
 class AttributeSpec(_Frozen):
     """One question to the classifier, such as perceived gender."""
 
+    source: Literal["wording", "skin-tone"] = "wording"
+    """What answers it: the classifier, which is given the wording; or the pixels of each face's skin, and then the phrases of a label are
+    steps of the Monk scale (`monk 1` to `monk 10`) or classes of the typology angle (`ita light`)."""
+
     labels: dict[Name, Phrases]
     """Label name -> phrases that stand for it; every phrase goes through every template."""
     templates: tuple[Template, ...] | None = None
@@ -70,6 +74,12 @@ class AttributeSpec(_Frozen):
                 f"a label may not be named {taken[0]!r}: images are counted under that name whatever they show. Name it otherwise; "
                 f"{', '.join(sorted(RESERVED_NAMES))} are taken"
             )
+        if self.source == "skin-tone":
+            from allfour.models.skin_tone import check_labels
+
+            check_labels(self.labels)
+            if self.templates is not None:
+                raise ValueError("an attribute of the source skin-tone has no wording, and so no templates")
         return self
 
 
@@ -119,6 +129,8 @@ class AttributeSet(_Frozen):
         if spec is None:
             raise KeyError(attribute)
         templates = spec.templates or self.templates
+        if attribute in self.measured:
+            templates = ("{}",)
         return {
             label: tuple(template.replace("{}", phrase) for template in templates for phrase in phrases)
             for label, phrases in spec.labels.items()
@@ -128,6 +140,16 @@ class AttributeSet(_Frozen):
     def questions(self) -> tuple[str, ...]:
         """Names of everything asked: the presence gate first where there is one, then the attributes."""
         return ((PRESENCE,) if self.presence else ()) + tuple(self.attributes)
+
+    @property
+    def measured(self) -> tuple[str, ...]:
+        """Attributes that pixels answer and no wording."""
+        return tuple(name for name, spec in self.attributes.items() if spec.source != "wording")
+
+    @property
+    def worded(self) -> tuple[str, ...]:
+        """The questions but for those that are measured."""
+        return tuple(question for question in self.questions if question not in self.measured)
 
     def wording_sha256(self) -> str:
         """Hash of labels and wording alone: margins and thresholds change decisions, not probabilities."""

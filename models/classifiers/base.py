@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, runtime_checkab
 import numpy as np
 from numpy.typing import NDArray
 
+from allfour.errors import ClassifierError
 from allfour.models.attributes import AttributeSet
 from allfour.models.detectors.base import PeopleFinder
 from allfour.models.settings import BackendSettings, Readiness
@@ -234,6 +235,19 @@ class ClassifierSettings(BackendSettings):
     def build(self, *, attributes: AttributeSet) -> Classifier:
         """The classifier, for these questions. Imports what it needs. Raises ClassifierError where it cannot be had."""
         raise NotImplementedError
+
+    def measures(self) -> bool:
+        """Whether attributes can be answered by the pixels of faces (`source: skin-tone`). Default: they cannot."""
+        return False
+
+    def refuse_unanswerable(self, attributes: AttributeSet) -> None:
+        """Raise ClassifierError where nothing would answer an attribute; before anything is loaded."""
+        if attributes.measured and not self.measures():
+            raise ClassifierError(
+                f"classifier.backend={self.backend}: nothing measures {', '.join(attributes.measured)}, whose source are the pixels of a "
+                "face. Let CenterFace find faces (extra `face`): `--set classifier.people.detector=centerface` with a CLIP, or the "
+                "backend face with `--set classifier.detector=centerface`; or take another file of attributes"
+            )
 
     def check(self, *, attributes: AttributeSet) -> Readiness:
         """Whether it can be built, in seconds and without a download. Default: it is built. Raises ClassifierError."""

@@ -21,6 +21,7 @@ import torch
 from PIL import Image
 
 from allfour.errors import ClassifierError
+from allfour.models import skin_tone
 from allfour.models.attributes import PRESENCE, AttributeSet
 from allfour.models.classifiers import clip_weights
 from allfour.models.classifiers.base import ByteArray, FloatArray, HalfArray
@@ -232,7 +233,7 @@ class ClipEncoder:
     def text_matrix(self, attributes: AttributeSet) -> dict[str, FloatArray]:
         """Question -> [labels, D] float32: each row the renormalised mean of the unit vectors of a label's wordings."""
         matrix: dict[str, FloatArray] = {}
-        for question in attributes.questions:
+        for question in attributes.worded:
             rows = []
             for texts in attributes.prompts(question).values():
                 mean = self._text_vectors(texts).mean(dim=0)
@@ -277,6 +278,8 @@ def zero_shot_probabilities(
         Questions whose labels are weighed by their sigmoids, each divided by their sum, where there is a bias: two that both fit are
         even, whichever fits better.
     """
+    if not text_matrix:  # nothing is asked in words
+        return {}
     texts = torch.from_numpy(np.concatenate(list(text_matrix.values())))
     # [labels, N]: every label's row is contiguous, so that what follows runs at the speed of memory
     cosines = torch.empty((len(texts), len(embeddings)), dtype=torch.float32)
@@ -308,12 +311,21 @@ class OverClip:
     """Who is read one by one, where an image shows several; see `allfour.models.detectors.base`."""
 
     @property
+    def attributes(self) -> AttributeSet:
+        raise NotImplementedError
+
+    def measured_identity(self) -> Mapping[str, Any]:
+        """Of what answers in place of the wording, where something does."""
+        return {"skin_tone": skin_tone.identity()} if self.attributes.measured else {}
+
+    @property
     def embedding_dim(self) -> int:
         return self._encoder.embedding_dim
 
     def encoder_identity(self) -> Mapping[str, Any]:
         found = {} if self.people is None else {"people": dict(self.people.identity())}
-        return {**self._encoder.identity, **found}
+        measured = {"skin_tone": {"version": skin_tone.VERSION}} if self.attributes.measured else {}
+        return {**self._encoder.identity, **found, **measured}
 
     def prepare(self, image: Image.Image) -> ByteArray:
         return self._encoder.prepare(image)
@@ -337,7 +349,7 @@ class OverClip:
         self, wordings: Sequence[AttributeSet]
     ) -> Callable[[FloatArray | HalfArray], list[dict[str, FloatArray]]]:
         encoder = self._encoder
-        asked = [{question: (question, str(w.prompts(question))) for question in w.questions} for w in wordings]
+        asked = [{question: (question, str(w.prompts(question))) for question in w.worded} for w in wordings]
         # one matrix of every different wording, so that the embeddings are gone through once
         texts: dict[tuple[str, str], FloatArray] = {}
         for wording, keys in zip(wordings, asked, strict=True):
@@ -388,6 +400,7 @@ class ClipClassifier(OverClip):
             "head": "zero-shot",
             "encoder": dict(self.encoder_identity()),
             "wording_sha256": self._attributes.wording_sha256(),
+            **self.measured_identity(),
         }
 
     def probabilities(self, embeddings: FloatArray | HalfArray) -> dict[str, FloatArray]:

@@ -36,10 +36,14 @@ class OverClipConfig(ClassifierSettings):
             return None
         return named_files(name.removeprefix("local-dir:"))
 
+    def measures(self) -> bool:
+        return not isinstance(self.people, NoDetectorConfig) and self.people.landmarks
+
     def check(self, *, attributes: AttributeSet) -> Readiness:
         """Where the weights lie, and whether the detector can be had; nothing is loaded."""
         from allfour.models.classifiers.clip import pick_device
 
+        self.refuse_unanswerable(attributes)
         pick_device(self.device)
         self.people.finder()
         try:

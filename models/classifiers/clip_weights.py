@@ -90,11 +90,8 @@ def resolve(*, model: str | None, pretrained: str | None, tag: str | None = None
     ClassifierError
         Nothing is named, the path or the tag does not exist, or the tag's weights are neither cached nor to be downloaded.
     """
-    of_hub = {
-        key: name
-        for key, name in (("model", model), ("pretrained", pretrained))
-        if name and name.startswith(hub.PREFIX)
-    }
+    named = (("model", model), ("pretrained", pretrained))
+    of_hub = {key: name for key, name in named if name is not None and name.startswith(hub.PREFIX)}
     if of_hub:
         return _from_hub(of_hub, tag, download=download)
     if not pretrained:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 from pydantic import Field
 
 from allfour.errors import ClassifierError
+from allfour.models import skin_tone
 from allfour.models.attributes import AttributeSet, age_bins
 from allfour.models.classifiers.base import ClassifierSettings, PersonScores
 from allfour.models.detectors.base import Detection, PersonDetector, clipped
@@ -44,7 +45,11 @@ class FaceConfig(ClassifierSettings):
     min_share: float = Field(default=0.0, ge=0, le=1)
     """Faces whose longer side is below this share of the image's largest face are left out, as people in the background (0: none are)."""
 
+    def measures(self) -> bool:
+        return self.detector == "centerface" or (self.detector == "auto" and weights_file() is not None)
+
     def build(self, *, attributes: AttributeSet) -> FaceClassifier:
+        self.refuse_unanswerable(attributes)
         detector, dlib = self._detectors()
         return FaceClassifier(
             attributes=attributes,
@@ -123,6 +128,7 @@ class FaceClassifier:
             "min_face": self._min_face,
             "min_share": self._min_share,
             "wording_sha256": self._attributes.wording_sha256(),
+            **({"skin_tone": skin_tone.identity()} if self._attributes.measured else {}),
         }
 
     def classify(self, image: Image.Image) -> Sequence[PersonScores]:
@@ -131,7 +137,10 @@ class FaceClassifier:
         faces = self._kept(image)
         men, years = self._reader.read(image, faces)
         return [
-            PersonScores(probabilities=self._probabilities(float(man), age), box=clipped(face.box, image.size))
+            PersonScores(
+                probabilities={**self._probabilities(float(man), age), **self._measured(image, face)},
+                box=clipped(face.box, image.size),
+            )
             for face, man, age in zip(faces, men, years, strict=True)
         ]
 
@@ -145,6 +154,14 @@ class FaceClassifier:
             if min(_sides(face)) >= self._min_face and max(_sides(face)) >= self._min_share * largest
         ]
         return sorted(kept, key=lambda face: face.box)
+
+    def _measured(self, image: Image.Image, face: Detection) -> dict[str, dict[str, float]]:
+        """What the pixels of a face say; nothing where they cannot be measured."""
+        asked = self._attributes.measured
+        colour = skin_tone.measure(image, face) if asked else None
+        if colour is None:
+            return {}
+        return {name: skin_tone.probabilities(colour.lab, self._attributes.attributes[name].labels) for name in asked}
 
     def _probabilities(self, man: float, years: FloatArray) -> dict[str, dict[str, float]]:
         answer: dict[str, dict[str, float]] = {}
@@ -168,12 +185,12 @@ def _sides(face: Detection) -> tuple[int, int]:
 
 def _checked(attributes: AttributeSet) -> Callable[[int], str | None] | None:
     """From years to the label of age, where that is asked. Raises ClassifierError on anything that faces do not tell."""
-    if unknown := set(attributes.attributes) - {"gender", "age"}:
+    if unknown := set(attributes.attributes) - {"gender", "age", *attributes.measured}:
         raise ClassifierError(
             f"the face classifier cannot tell {', '.join(sorted(unknown))}: it gives gender and age. Use "
             "--set attributes.file=configs/attributes/face.yaml, or another classifier"
         )
-    if "gender" in attributes.attributes and set(attributes.labels("gender")) != {"woman", "man"}:
+    if "gender" in attributes.worded and set(attributes.labels("gender")) != {"woman", "man"}:
         raise ClassifierError(
             f"the face classifier gives the gender labels woman and man; the attribute set has {', '.join(attributes.labels('gender'))}"
         )

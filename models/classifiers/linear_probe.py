@@ -164,6 +164,7 @@ class LinearProbeClassifier(OverClip):
             "probe_sha256": self._probe.sha256(),
             "encoder": dict(self.encoder_identity()),
             "wording_sha256": self._attributes.wording_sha256(),
+            **self.measured_identity(),
         }
 
     def probabilities(self, embeddings: FloatArray | HalfArray) -> dict[str, FloatArray]:

@@ -37,6 +37,9 @@ class RecordedConfig(ClassifierSettings):
     made_by: str | None = Field(default=None, max_length=200)
     """Who or what made them, for the report, such as `FairFace (Karkkainen and Joo 2021)`."""
 
+    def measures(self) -> bool:
+        return True  # whatever was recorded
+
     def build(self, *, attributes: AttributeSet) -> RecordedClassifier:
         return RecordedClassifier(attributes=attributes, file=Path(on_disk(self.file)), made_by=self.made_by)
 

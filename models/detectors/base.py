@@ -7,8 +7,8 @@ crop around each. A detector finds what it was made for (dlib's: frontal faces),
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from pydantic import Field
 
@@ -93,13 +93,17 @@ class PeopleFinder:
         return {**self._detector.identity(), "enlarge": self._enlarge, "at_most": MAX_PEOPLE}
 
     def find(self, image: Image.Image) -> tuple[Box, ...]:
-        """Boxes of the persons of an RGB image, inside it, from left to right (then from top to bottom)."""
-        kept: list[Box] = []
+        """Boxes of the persons of an RGB image, as `detections` orders them."""
+        return tuple(found.box for found in self.detections(image))
+
+    def detections(self, image: Image.Image) -> tuple[Detection, ...]:
+        """The persons of an RGB image, with boxes inside it, from left to right (then from top to bottom)."""
+        kept: list[Detection] = []
         for candidate in sorted(self._detector.detect(image), key=lambda found: (-found.confidence, found.box)):
             box = clipped(candidate.box, image.size)
-            if _area(box) and all(overlap(box, other) <= SAME_PERSON for other in kept):
-                kept.append(box)
-        return tuple(sorted(kept[:MAX_PEOPLE]))
+            if _area(box) and all(overlap(box, other.box) <= SAME_PERSON for other in kept):
+                kept.append(replace(candidate, box=box))
+        return tuple(sorted(kept[:MAX_PEOPLE], key=lambda found: found.box))
 
     def crop(self, image: Image.Image, box: Box) -> Image.Image:
         """What of the image is read as this person."""
@@ -109,6 +113,9 @@ class PeopleFinder:
 class DetectorSettings(BackendSettings):
     """The block `people` of a classifier, where it names a detector. A detector's own settings are a subclass of this one, with the
     field `detector: Literal["NAME"]` and what `build` hands to its class."""
+
+    landmarks: ClassVar[bool] = False
+    """Whether it finds faces with their eyes, nose and corners of the mouth, between which skin can be measured."""
 
     detector: str
     enlarge: float = Field(default=1.6, ge=1, le=4)

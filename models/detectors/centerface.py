@@ -55,6 +55,7 @@ class CenterFaceConfig(DetectorSettings):
     """Faces are looked for by CenterFace (extra `face`), frontal or not; images with two or more are read face by face."""
 
     needs = "allfour[face]"
+    landmarks = True
 
     detector: Literal["centerface"]
     min_confidence: float = Field(default=0.4, gt=0, lt=1)

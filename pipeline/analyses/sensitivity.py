@@ -214,7 +214,7 @@ class _Codes:
         if self._crops is None or self._image is None:
             return decide_all(whole, attributes)[self._headline].code
         crops = self._probabilities(self._crops, setting)
-        kept = present(crops, attributes)  # who counts as a person follows the threshold
+        kept = present(crops, attributes, len(self._image))  # who counts as a person follows the threshold
         found = np.bincount(self._image[kept], minlength=self._images)
         readings = readings_of(kept, self._image[kept], found)
         both = {name: np.concatenate([table, crops[name]])[readings] for name, table in whole.items()}

@@ -39,6 +39,7 @@ def run_calibration(
     for target in filter(None, (out, probe_path)):
         _check_writable(target)
     attributes = load_attributes(config.attributes.file)
+    config.classifier.refuse_unanswerable(attributes)
     labelled = open_labelled(dataset, attributes)
     classifier = build.build_classifier(config, attributes)
     if probe_path is not None and not isinstance(classifier, EmbeddingClassifier):

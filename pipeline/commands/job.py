@@ -35,10 +35,11 @@ class Job:
 
         Raises
         ------
-        ConfigError, InputError
+        ConfigError, InputError, ClassifierError
             The attributes or the calibration cannot be used.
         """
         attributes = load_attributes(config.attributes.file)
+        config.classifier.refuse_unanswerable(attributes)
         check_calibration(calibration, attributes)
         return cls(run, config, attributes, reporter, calibration, asked_of(config, attributes))
 

@@ -94,8 +94,15 @@ def embeddings_schema(dim: int) -> pa.Schema:
     )
 
 
-def people_schema(dim: int) -> pa.Schema:
-    """Schema of RUN/embeddings/part-*.people.arrow: a row per person that a detector found, unit vectors of the crops in fp16."""
+def people_schema(dim: int, *, skin: bool = False) -> pa.Schema:
+    """Schema of RUN/embeddings/part-*.people.arrow: a row per person that a detector found, unit vectors of the crops in fp16.
+
+    Parameters
+    ----------
+    skin
+        Whether the colour of each face's skin was measured: CIELAB, null where there was none to measure.
+    """
+    measured = [pa.field("skin", pa.list_(pa.float32(), 3))] if skin else []
     return pa.schema(
         [
             pa.field("prompt_id", pa.string(), nullable=False),
@@ -103,6 +110,7 @@ def people_schema(dim: int) -> pa.Schema:
             pa.field("sha256", pa.string(), nullable=False),
             pa.field("image", pa.int32(), nullable=False),  # position of the image among the part's embeddings
             pa.field("box", pa.list_(pa.int32()), nullable=False),  # as in the scores
+            *measured,
             pa.field(EMBEDDING_COLUMN, pa.list_(pa.float16(), dim), nullable=False),
         ]
     )

@@ -18,12 +18,17 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from PIL import Image
 
+from allfour.errors import ConfigError
+from allfour.models import skin_tone
 from allfour.models.attributes import PERSON, PRESENCE, AttributeSet
 from allfour.models.classifiers.base import ByteArray, EmbeddingClassifier, FloatArray, HalfArray, people_of
 from allfour.models.detectors.base import Box
 from allfour.pipeline.run.columns import EMBEDDING_COLUMN, people_schema
 from allfour.pipeline.scoring.score_tables import CODED_SCHEMA, coded_scores, readable_rows
 from allfour.pipeline.scoring.twins import first_twin_crops, first_twins, shared
+
+Skin = tuple[float, float, float] | None
+"""The colour of a face's skin in CIELAB; None where there was none to measure."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +39,8 @@ class PreparedImage:
     """Each [H, W, 3]: the whole image, then the crop of each person."""
     boxes: tuple[Box, ...] = ()
     """Of the persons, in the same order."""
+    skins: tuple[Skin, ...] = ()
+    """Likewise, where pixels answer an attribute."""
 
 
 def prepare(image: Image.Image, classifier: EmbeddingClassifier) -> PreparedImage:
@@ -42,8 +49,13 @@ def prepare(image: Image.Image, classifier: EmbeddingClassifier) -> PreparedImag
     finder = people_of(classifier)
     if finder is None:
         return PreparedImage((whole,))
-    boxes = finder.find(image)
-    return PreparedImage((whole, *(classifier.prepare(finder.crop(image, box)) for box in boxes)), boxes)
+    people = finder.detections(image)
+    boxes = tuple(person.box for person in people)
+    skins: tuple[Skin, ...] = ()
+    if classifier.attributes.measured:
+        colours = [skin_tone.measure(image, person) for person in people]
+        skins = tuple(None if colour is None else colour.lab for colour in colours)
+    return PreparedImage((whole, *(classifier.prepare(finder.crop(image, box)) for box in boxes)), boxes, skins)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +72,13 @@ class People:
             raise ValueError(f"{self.table.num_rows} persons, and embeddings of {len(self.vectors)}")
 
 
-def people_table(embeddings: pa.Table, boxes: Sequence[Sequence[Box]], vectors: FloatArray) -> pa.Table:
+def people_table(
+    embeddings: pa.Table,
+    boxes: Sequence[Sequence[Box]],
+    vectors: FloatArray,
+    *,
+    skins: Sequence[Sequence[Skin]] | None = None,
+) -> pa.Table:
     """The stored form of a shard's persons.
 
     Parameters
@@ -71,7 +89,11 @@ def people_table(embeddings: pa.Table, boxes: Sequence[Sequence[Box]], vectors: 
         Of the persons of each of these.
     vectors
         [persons, D], image after image.
+    skins
+        Of the persons of each image, where pixels answer an attribute.
     """
+    colours = [colour for found in skins for colour in found] if skins is not None else []
+    measured = {} if skins is None else {"skin": pa.array(colours, pa.list_(pa.float32(), 3))}
     image = np.repeat(np.arange(len(boxes), dtype=np.int32), [len(found) for found in boxes])
     named = embeddings.select(["prompt_id", "index", "sha256"]).take(pa.array(image))
     flat = pa.array(vectors.astype(np.float16).ravel())
@@ -80,9 +102,10 @@ def people_table(embeddings: pa.Table, boxes: Sequence[Sequence[Box]], vectors: 
             **{name: named[name] for name in named.column_names},
             "image": image,
             "box": pa.array([list(box) for found in boxes for box in found], pa.list_(pa.int32())),
+            **measured,
             EMBEDDING_COLUMN: pa.FixedSizeListArray.from_arrays(flat, vectors.shape[1]),
         },
-        schema=people_schema(vectors.shape[1]),
+        schema=people_schema(vectors.shape[1], skin=skins is not None),
     )
 
 
@@ -119,10 +142,10 @@ def reading_scores(
     first = first_twins(images.filter(pa.array(readable)))
     whole = shared(classifier.probabilities(vectors), first)
     if people is None or not people.table.num_rows:
-        return coded_scores(images, whole, attributes)
+        return coded_scores(images, {**whole, **_unmeasured(len(vectors), attributes)}, attributes)
     image_of = people.table["image"].to_numpy()
     crops = shared(classifier.probabilities(people.vectors), first_twin_crops(image_of, first))
-    kept = present(crops, attributes)
+    kept = present(crops, attributes, len(image_of))
     image_of = image_of[kept]
     found = np.bincount(image_of, minlength=len(vectors))
     readings = readings_of(kept, image_of, found)
@@ -132,18 +155,51 @@ def reading_scores(
     times[listed] = np.where(found >= 2, found, 1)
     expanded = images.select(["prompt_id", "index", "status"]).take(pa.array(np.repeat(np.arange(len(times)), times)))
     both = {name: np.concatenate([table, crops[name]])[readings] for name, table in whole.items()}
-    scores = coded_scores(expanded, both, attributes)
+    who = _box_rows(readings, kept, image_of, found)
+    scores = coded_scores(expanded, {**both, **_measured(people.table, who, attributes)}, attributes)
     first = np.cumsum(times) - times
     person = np.arange(len(expanded)) - np.repeat(first, times)
     boxes = np.full(len(expanded), -1, dtype=np.int64)
-    boxes[readable_rows(expanded)] = _box_rows(readings, kept, image_of, found)
+    boxes[readable_rows(expanded)] = who
     return _with_people(scores, person, boxes, people.table, questions=len(attributes.questions))
 
 
-def present(crops: Mapping[str, FloatArray], attributes: AttributeSet) -> NDArray[np.int64]:
-    """Positions of the crops that the presence gate lets pass, from their probabilities by question."""
+def _unmeasured(readings: int, attributes: AttributeSet) -> dict[str, FloatArray]:
+    """Even probabilities: nobody was found whose pixels could answer."""
+    return {
+        name: np.full((readings, len(labels)), 1 / len(labels), dtype=np.float32)
+        for name, labels in ((name, attributes.labels(name)) for name in attributes.measured)
+    }
+
+
+def _measured(people: pa.Table, who: NDArray[np.int64], attributes: AttributeSet) -> dict[str, FloatArray]:
+    """Attribute -> [readings, labels] by the skin of the person that each reading is of; even where none could be measured.
+
+    Parameters
+    ----------
+    who
+        [readings] row of `people`; -1 for none.
+    """
+    tables = _unmeasured(len(who), attributes)
+    if tables and "skin" not in people.column_names:
+        raise ConfigError(
+            f"the run's embeddings hold no measure of skin, which {', '.join(tables)} would be read from: score the images again, with "
+            "`allfour rescore`"
+        )
+    colours = people["skin"].to_pylist() if tables else []
+    for name, table in tables.items():
+        labels = attributes.attributes[name].labels
+        known = {row: list(skin_tone.probabilities(c, labels).values()) for row, c in enumerate(colours) if c}
+        for reading, row in enumerate(who):
+            if row in known:
+                table[reading] = known[row]
+    return tables
+
+
+def present(crops: Mapping[str, FloatArray], attributes: AttributeSet, count: int) -> NDArray[np.int64]:
+    """Positions of the `count` crops that the presence gate lets pass, from their probabilities by question."""
     if attributes.presence is None:
-        return np.arange(len(next(iter(crops.values()))), dtype=np.int64)
+        return np.arange(count, dtype=np.int64)
     sure = crops[PRESENCE][:, attributes.labels(PRESENCE).index(PERSON)]
     return np.flatnonzero(sure >= np.float32(attributes.presence.threshold))
 

@@ -51,7 +51,7 @@ from allfour.pipeline.run.columns import (
 from allfour.pipeline.run.folder import fingerprint
 from allfour.pipeline.run.identities import reading
 from allfour.pipeline.scoring.parts import ShardTables
-from allfour.pipeline.scoring.people import People, belong, people_table, prepare, reading_scores
+from allfour.pipeline.scoring.people import People, Skin, belong, people_table, prepare, reading_scores
 from allfour.pipeline.scoring.persons import person_rows, plain_row
 from allfour.pipeline.scoring.score_tables import plain_scores, readable_rows
 
@@ -106,6 +106,8 @@ class _Row:
     """Position among the shard's embeddings; -1 where there is none. Those of its persons follow it."""
     boxes: tuple[Box, ...] = ()
     """Of the persons found in it, where somebody looked."""
+    skins: tuple[Skin, ...] = ()
+    """Of the same persons, where pixels answer an attribute."""
 
 
 def _listed(item: ArchiveItem, first_of: dict[str, _Row]) -> _Row:
@@ -126,7 +128,7 @@ def _settle(rows: Iterable[_Row]) -> None:
     for row in rows:
         if row.twin is not None:
             row.width, row.height, row.error = row.twin.width, row.twin.height, row.twin.error
-            row.vector, row.boxes = row.twin.vector, row.twin.boxes
+            row.vector, row.boxes, row.skins = row.twin.vector, row.twin.boxes, row.twin.skins
 
 
 def _decode(row: _Row, data: bytes, finish: Callable[[Image.Image], Any], max_pixels: int) -> Any:
@@ -169,7 +171,9 @@ def score_shard(
         if people_of(classifier) is not None:
             crops = [row.vector + 1 + number for row in read for number in range(len(row.boxes))]
             of_people = encoded[np.asarray(crops, dtype=np.int64)]
-            people = People(people_table(embeddings, [row.boxes for row in read], of_people), of_people)
+            skins = [row.skins for row in read] if classifier.attributes.measured else None
+            table = people_table(embeddings, [row.boxes for row in read], of_people, skins=skins)
+            people = People(table, of_people)
         return _embedded_tables(images_table(rows), embeddings, vectors, people, classifier)
     if isinstance(classifier, PersonClassifier | RecordedPeople | AskedPeople):
         return _score_persons(items, classifier, config, workers, advance)
@@ -261,7 +265,7 @@ def _by_groups(
             row, data = group.pop(0)  # the bytes are let go one by one
             value = _decode(row, data, partial(prepare, classifier=classifier), config.max_pixels)
             if value is not None:
-                row.boxes = value.boxes
+                row.boxes, row.skins = value.boxes, value.skins
                 found += [row] * len(value.inputs)
                 prepared += value.inputs
         vectors = [encode(np.stack(prepared[start : start + size])) for start in range(0, len(prepared), size)]
@@ -335,7 +339,7 @@ def _by_batches(
         max_pixels=config.max_pixels,
     ):
         if value is not None:
-            row.boxes = value.boxes
+            row.boxes, row.skins = value.boxes, value.skins
         for pixels in value.inputs if value is not None else ():
             if batch is None:
                 batch = np.empty((size, *pixels.shape), dtype=np.uint8)
