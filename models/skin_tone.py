@@ -82,7 +82,7 @@ SCALES = (tuple(MONK), tuple(ANGLES))
 
 LIGHT_LAB = (10.9, 3.6, 5.5)
 """Standard deviations of L*, a* and b* of one drawn face under 30 lights (`scripts/validation/skin_tone_light.py`)."""
-LIGHT_ANGLE = 16.8
+LIGHT_ANGLE = 16.9
 """Standard deviation, in degrees, of its angle."""
 
 
@@ -125,9 +125,9 @@ def _angles(colour: Sequence[float]) -> dict[str, float]:
 
 def _swatches(colour: Sequence[float]) -> dict[str, float]:
     table = lab(np.asarray(list(MONK.values()), dtype=np.uint8))
-    distance = ((table - np.asarray(colour)) / np.asarray(LIGHT_LAB)) ** 2
-    squares = distance.sum(axis=1)
-    weights = np.exp(-(squares - squares.min()) / 2)
+    squares = ((table - np.asarray(colour)) ** 2).sum(axis=1)  # of CIE76 differences
+    # one deviation for all three: skin is redder in photographs than every swatch, and hue would decide in place of lightness
+    weights = np.exp(-(squares - squares.min()) / (2 * np.mean(np.square(LIGHT_LAB))))
     return {step: float(weight) for step, weight in zip(MONK, weights, strict=True)}
 
 
