@@ -18,7 +18,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from PIL import Image
 
-from allfour.errors import ConfigError
+from allfour.errors import RunFolderError
 from allfour.models import skin_tone
 from allfour.models.attributes import PERSON, PRESENCE, AttributeSet
 from allfour.models.classifiers.base import ByteArray, EmbeddingClassifier, FloatArray, HalfArray, people_of
@@ -182,7 +182,7 @@ def _measured(people: pa.Table, who: NDArray[np.int64], attributes: AttributeSet
     """
     tables = _unmeasured(len(who), attributes)
     if tables and "skin" not in people.column_names:
-        raise ConfigError(
+        raise RunFolderError(
             f"the run's embeddings hold no measure of skin, which {', '.join(tables)} would be read from: score the images again, with "
             "`allfour rescore`"
         )

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from allfour.errors import ClassifierError, ConfigError
+from allfour.errors import ClassifierError, RunFolderError
 from allfour.models.attributes import AttributeSet
 from allfour.models.classifiers.base import PersonScores
 from allfour.models.classifiers.clip import ClipClassifier
