@@ -106,7 +106,7 @@ def test_a_run_that_did_not_measure_says_so(tiny_clip: Path) -> None:
     plain = score_shard(items(), classifier=clip(tiny_clip, asked(skin=False)), config=CONFIG)
     assert plain.embeddings is not None
     with pytest.raises(
-        ConfigError, match="no measure of skin, which skin tone would be read from: score the images again"
+        RunFolderError, match="no measure of skin, which skin tone would be read from: score the images again"
     ):
         stored_tables(plain.images, plain.embeddings, plain.people, clip(tiny_clip, asked()))
 
