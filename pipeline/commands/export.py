@@ -23,6 +23,7 @@ from allfour.pipeline.archives.options import ArchiveOptions
 from allfour.pipeline.config import recorded_config
 from allfour.pipeline.metrics.gate import Gate, GateResult, evaluate
 from allfour.pipeline.metrics.headline import headline_of
+from allfour.pipeline.report.croissant import CROISSANT_FILE, croissant
 from allfour.pipeline.report.exports import (
     csv_cell,
     junit_xml,
@@ -156,7 +157,7 @@ def export_dataset(run: Path, out: Path) -> dict[str, int]:
     OUT/images/PROMPT_ID/INDEX.EXT with OUT/images/metadata.jsonl, a line per picture: prompt, seed, hash, and each
     attribute's decision and probability. OUT/scores/scores.parquet and OUT/scores.csv, a row per image, person, attribute
     and label, for all images that were scored. OUT/README.md says so. The package guesses one file format per folder,
-    hence the two.
+    hence the two. OUT/croissant.json describes files and columns for data hubs.
 
     Returns
     -------
@@ -181,6 +182,7 @@ def export_dataset(run: Path, out: Path) -> dict[str, int]:
         rows = _write_scores(folder, aside, images)
         written, left_out = _write_images(folder, aside / "images", images, metrics)
         write_atomic(aside / "README.md", _readme(run.resolve().name, metrics).encode("utf-8", "replace"))
+        write_atomic(aside / CROISSANT_FILE, croissant(aside, TIDY_SCHEMA, metrics, read_header(run)))
     return {"images": written, "left_out": left_out, "rows": rows}
 
 

@@ -147,6 +147,11 @@ def test_a_data_set_holds_the_archive_s_bytes_and_tidy_scores(scored: Path) -> N
     rows = list(csv.DictReader(io.StringIO((root / "scores.csv").read_text())))
     assert len(rows) == 16
     assert {row["label"] for row in rows} == {"woman", "man"}
+    described = json.loads((root / "croissant.json").read_text())
+    assert described["conformsTo"] == "http://mlcommons.org/croissant/1.0"
+    for entry in described["distribution"]:
+        assert hashlib.sha256((root / entry["contentUrl"]).read_bytes()).hexdigest() == entry["sha256"]
+    assert [field["name"] for field in described["recordSet"][0]["field"]] == TIDY_SCHEMA.names
     assert "load_dataset" in (root / "README.md").read_text()
 
 
