@@ -456,7 +456,7 @@ def review(
         if forget:
             from allfour.pipeline.commands import review as reviewing
 
-            print(reviewing.forget(folder, forget).said(as_json=as_json))
+            print(reviewing.forget(folder, forget).text(as_json=as_json))
             return
         if imports:
             from allfour.pipeline.commands.review import import_review

@@ -140,7 +140,7 @@ class _Settings:
         }
         return {name: value for name, value in named.items() if value is not None}
 
-    def told(self) -> dict[str, Any]:
+    def all_given(self) -> dict[str, Any]:
         """All of them that are set, the negative prompt too."""
         return self.given() | ({"negative_prompt": self.negative_prompt} if self.negative_prompt is not None else {})
 
@@ -203,7 +203,9 @@ class StableDiffusion:
         self._extra = dict(pipeline_args or {})
         self._checkpoint = loading.checkpoint_file(model, base)
         self._folder = loading.find_folder(diffusers, base or model, revision=revision, variant=variant)
-        pipelines.check_arguments(pipelines.pipeline_class(diffusers, self._folder), self._settings.told(), self._extra)
+        pipelines.check_arguments(
+            pipelines.pipeline_class(diffusers, self._folder), self._settings.all_given(), self._extra
+        )
         self._loaded = loading.file_stamps(self._folder, self._lora, self._checkpoint)
         self._pipe = loading.load_pipeline(
             diffusers,

@@ -254,8 +254,8 @@ def _phrases(grid: Grid, attributes: AttributeSet, notes: list[str]) -> Iterator
 
 def _row(labels: Mapping[str, Sequence[str]], place: int) -> str:
     """The labels' phrases of one place: `“a woman”, “a man”`; of many labels the first two."""
-    said = [f"“{phrases[place]}”" for phrases in labels.values()]
-    return ", ".join(said[:2]) + (", ..." if len(said) > 2 else "")
+    text = [f"“{phrases[place]}”" for phrases in labels.values()]
+    return ", ".join(text[:2]) + (", ..." if len(text) > 2 else "")
 
 
 def _shown(template: str) -> str:

@@ -96,7 +96,7 @@ def _csv_rows(text: str, name: str) -> Iterator[tuple[str | None, str | None]]:
     at, of = names.index(file), names.index(prompt)
     for row in rows:
         if len(row) > max(at, of):
-            yield row[at], _said(row[of])
+            yield row[at], _text_or_none(row[of])
 
 
 def _json_rows(text: str) -> Iterator[tuple[str | None, str | None]]:
@@ -117,12 +117,12 @@ def _json_rows(text: str) -> Iterator[tuple[str | None, str | None]]:
 
 def _prompt_in(value: Any) -> str | None:
     if isinstance(value, str):
-        return _said(value)
+        return _text_or_none(value)
     if not isinstance(value, Mapping):
         return None
     found = next((value[key] for key in _PROMPT_KEYS if isinstance(value.get(key), str)), None)
-    return _said(found) if found is not None else prompt_in_object(value)[0]
+    return _text_or_none(found) if found is not None else prompt_in_object(value)[0]
 
 
-def _said(text: str) -> str | None:
+def _text_or_none(text: str) -> str | None:
     return None if is_nothing(text) else text.strip()

@@ -254,12 +254,12 @@ def _take_xmp(xmp: bytes, carried: Carried) -> None:
     xmp = xmp[:MAX_TEXT_BYTES]
     if b"\0" in xmp[:16]:
         xmp = _utf16(xmp).encode("utf-8", "replace")
-    carried.xmp_description = _said(xmp, b"dc:description", _DESCRIPTION)
-    carried.xmp_comment = _said(xmp, b"exif:UserComment", None)
-    carried.program = f"{carried.program} {_said(xmp, b'xmp:CreatorTool', _CREATOR) or ''}".strip()
+    carried.xmp_description = _element_text(xmp, b"dc:description", _DESCRIPTION)
+    carried.xmp_comment = _element_text(xmp, b"exif:UserComment", None)
+    carried.program = f"{carried.program} {_element_text(xmp, b'xmp:CreatorTool', _CREATOR) or ''}".strip()
 
 
-def _said(xmp: bytes, name: bytes, attribute: re.Pattern[bytes] | None) -> str | None:
+def _element_text(xmp: bytes, name: bytes, attribute: re.Pattern[bytes] | None) -> str | None:
     """Text of an element, or of the attribute that stands for it."""
     content = _element(xmp, name)
     if content is None:

@@ -129,7 +129,7 @@ class ManifestSource:
                 path=self._show(named),
                 group=group or prompt.group,
                 seed=seed,
-                extra=prompt.said(_extra(row, columns)),
+                extra=prompt.with_cut(_extra(row, columns)),
             )
             pending.append((image, named))
             if len(pending) >= 256:
@@ -482,7 +482,7 @@ class _Piece:
 
     def shard(self, ordinal: int, columns: _Columns, names: Sequence[str]) -> Shard:
         assert self.first is not None
-        said = {
+        text = {
             "offset": self.first.offset,
             "line": self.first.line,
             "rows": self.rows,
@@ -494,5 +494,5 @@ class _Piece:
             ordinal=ordinal,
             fingerprint=self.digest.hexdigest(),
             images=self.rows,
-            payload=json.dumps(said).encode(),
+            payload=json.dumps(text).encode(),
         )

@@ -54,21 +54,21 @@ class ArchiveOptions:
 
     def salt(self) -> str:
         """Part of every shard's fingerprint: options under which the same files give other rows."""
-        said = self.identity()
-        del said["shard_size"]
-        return json.dumps(said, sort_keys=True)
+        text = self.identity()
+        del text["shard_size"]
+        return json.dumps(text, sort_keys=True)
 
     def identity(self) -> dict[str, str]:
         """What of the options changes the rows."""
-        said = {"prompt_from": self.prompt_from, "shard_size": str(self.shard_size)}
-        said |= {"max_image_bytes": str(self.max_image_bytes)}
+        stated = {"prompt_from": self.prompt_from, "shard_size": str(self.shard_size)}
+        stated |= {"max_image_bytes": str(self.max_image_bytes)}
         if self.path_pattern is not None:
-            said["path_pattern"] = self.path_pattern
+            stated["path_pattern"] = self.path_pattern
         if self.prompt_column is not None:
-            said["prompt_column"] = self.prompt_column
+            stated["prompt_column"] = self.prompt_column
         if self.image_column is not None:
-            said["image_column"] = self.image_column
+            stated["image_column"] = self.image_column
         if self.prompts:
             text = json.dumps(sorted((key, *value) for key, value in self.prompts.items()))
-            said["prompts_sha256"] = hashlib.sha256(text.encode()).hexdigest()
-        return said
+            stated["prompts_sha256"] = hashlib.sha256(text.encode()).hexdigest()
+        return stated

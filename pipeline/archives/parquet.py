@@ -80,7 +80,7 @@ class ParquetSource:
     def _found(self) -> Iterator[Shard]:
         ordinal = 0
         for number, file in enumerate(self._files):
-            said = [show_address(file), *map(str, stamp_of(file)), self._options.salt()]
+            stated = [show_address(file), *map(str, stamp_of(file)), self._options.salt()]
             try:
                 with ParquetFile(file, self._options) as table:
                     pieces: list[tuple[int, int, int | None]] = []
@@ -95,7 +95,7 @@ class ParquetSource:
                 if rows == 0:
                     continue
                 name = _BROKEN if rows is None else f"{first:06d}.{last:06d}"
-                text = "\n".join([*said, str(ordinal), name])
+                text = "\n".join([*stated, str(ordinal), name])
                 yield Shard(
                     id=f"{ordinal:06d}-{number:06d}-{name}",
                     ordinal=ordinal,
@@ -133,7 +133,7 @@ class ParquetSource:
                                 path=f"{show_address(file)}::{row}" + (f".{which}" if table.several else ""),
                                 group=prompt.group or group,
                                 seed=seed,
-                                extra=prompt.said(extra),
+                                extra=prompt.with_cut(extra),
                             )
                             counted[prompt.id] += 1
                             yield ArchiveItem(image, data, error)

@@ -63,7 +63,7 @@ class _Key:
     """Member name, its bytes or the reason why there are none. A nameless one stands for what is lost."""
     captions: dict[str, bytes] = field(default_factory=dict)
 
-    def held(self) -> int:
+    def bytes_kept(self) -> int:
         return sum(len(data) for _, data, _ in self.images if data is not None)
 
 
@@ -120,11 +120,11 @@ class TarSource:
             for ordinal, (size, stamp) in enumerate(pool.map(stamp_of, self._files)):
                 shown = show_address(self._files[ordinal])
                 name = hashlib.sha256(shown.encode()).hexdigest()[:8]
-                said = "\n".join([shown, str(size), stamp, str(ordinal), prompt_from, self._options.salt()])
+                text = "\n".join([shown, str(size), stamp, str(ordinal), prompt_from, self._options.salt()])
                 yield Shard(
                     id=f"{ordinal:06d}-{name}-{prompt_from}",
                     ordinal=ordinal,
-                    fingerprint=hashlib.sha256(said.encode()).hexdigest(),
+                    fingerprint=hashlib.sha256(text.encode()).hexdigest(),
                 )
 
     def read(self, shard: Shard) -> Iterator[ArchiveItem]:
@@ -143,7 +143,7 @@ class TarSource:
                 path=f"{show_address(file)}::{escape_name(name)}",
                 group=prompt.group,
                 seed=int(extra.pop("seed")) if seed.isascii() and seed.isdigit() and len(seed) <= 18 else None,
-                extra=prompt.said({clean_text(key): clean_text(value) for key, value in extra.items()}),
+                extra=prompt.with_cut({clean_text(key): clean_text(value) for key, value in extra.items()}),
             )
             yield ArchiveItem(image, data, error)
 
@@ -231,7 +231,7 @@ class TarSource:
             with open_tar(file) as stream:
                 for member in stream:
                     name = _key(member.name)
-                    if name != key.name or len(key.images) >= MAX_KEY_IMAGES or key.held() > MAX_KEY_BYTES:
+                    if name != key.name or len(key.images) >= MAX_KEY_IMAGES or key.bytes_kept() > MAX_KEY_BYTES:
                         if key.images:
                             yield key
                         key = _Key(name)

@@ -108,7 +108,7 @@ class Prompt:
     cut_from: int | None = None
     """Characters of the whole text, where `text` is cut."""
 
-    def said(self, extra: Mapping[str, str]) -> dict[str, str]:
+    def with_cut(self, extra: Mapping[str, str]) -> dict[str, str]:
         """Further columns of an image of this prompt, with a word of the cut."""
         return {**extra} if self.cut_from is None else {**extra, CUT: str(self.cut_from)}
 

@@ -421,7 +421,7 @@ def read_chunk(
                 path=tree.show(path),
                 group=prompt.group or (extra.pop("group", None) if prompt_from == "path" else None),
                 seed=seed,
-                extra=prompt.said(extra),
+                extra=prompt.with_cut(extra),
             )
             yield ArchiveItem(image, data, error)
 

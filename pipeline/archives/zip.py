@@ -175,7 +175,7 @@ class ZipSource:
         ordinal = 0
         resolved: PromptFrom | None = None
         for number, file in enumerate(self._files):
-            said = [show_address(file), *map(str, stamp_of(file)), str(number)]
+            text = [show_address(file), *map(str, stamp_of(file)), str(number)]
             try:
                 with self._tree(file, resolved) as tree:
                     resolved = tree.prompt_from()  # the first zip decides for all
@@ -188,7 +188,7 @@ class ZipSource:
                 yield Shard(
                     id=f"{ordinal:06d}-{number:06d}-{shard.id}",
                     ordinal=ordinal,
-                    fingerprint=hashlib.sha256("\n".join([shard.fingerprint, *said]).encode()).hexdigest(),
+                    fingerprint=hashlib.sha256("\n".join([shard.fingerprint, *text]).encode()).hexdigest(),
                     images=shard.images,
                     payload=shard.payload,
                 )

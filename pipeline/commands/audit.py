@@ -65,12 +65,12 @@ def audit(
             return finish_audit(job, plan, identity=known, generated=0, seconds=0.0)
         generator = build.planned_generator(config, run, plan)
         identity = dict(generator.identity())
-        stands = reconcile(run, config, plan, identity, reporter.note, journal=run.journal_path, overwrite=overwrite)
+        kept = reconcile(run, config, plan, identity, reporter.note, journal=run.journal_path, overwrite=overwrite)
         start_run(run, config, job.attributes, kind="audit", asked=job.asked, generator=identity)
         sweep_temp_files(run.path)
         remember(run, generator=None)  # until the table of images is of these requests
         started = time.monotonic()
-        missing = [request for request in plan.requests if request.key not in stands]
+        missing = [request for request in plan.requests if request.key not in kept]
         if missing and (cost := estimate_of(generator, missing)) is not None:
             reporter.note(cost)
         tell_progress(generator, reporter.note)
@@ -103,8 +103,8 @@ def _all_made(run: RunFolder, plan: Plan, identity: Mapping[str, Any]) -> bool:
         return False
     if read_outcomes(run)[1]:
         return False  # damaged lines are to be told of
-    stands = valid_outcomes(run, plan, identity)
-    return all(request.key in stands for request in plan.requests)
+    kept = valid_outcomes(run, plan, identity)
+    return all(request.key in kept for request in plan.requests)
 
 
 def finish_audit(job: Job, plan: Plan, *, identity: Mapping[str, Any], generated: int, seconds: float) -> RunSummary:

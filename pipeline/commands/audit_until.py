@@ -65,21 +65,19 @@ def audit_until(
     with run.lock():
         check_kind(run, "audit")
         identity = dict(build.planned_generator(config, run, plan).identity())
-        stands = reconcile(run, config, plan, identity, reporter.note, journal=run.journal_path, overwrite=overwrite)
+        kept = reconcile(run, config, plan, identity, reporter.note, journal=run.journal_path, overwrite=overwrite)
         sweep_temp_files(run.path)
         start_run(run, config, job.attributes, kind="audit", asked=job.asked, generator=identity)
         remember(run, generator=None)
         rounds = _rounds(plan, round_prompts)
-        whole = next(
-            (at for at, part in enumerate(rounds) if not {r.key for r in part.requests} <= stands), len(rounds)
-        )
+        whole = next((at for at, part in enumerate(rounds) if not {r.key for r in part.requests} <= kept), len(rounds))
         generated = scored = 0
         looks: list[Look] = []
         for at in range(max(whole - 1, 0), len(rounds)):
             made, read = _round(job, plan, rounds[at], identity, images_per_round=round_prompts * _images(config))
             generated, scored = generated + made, scored + read
             looks = _looks(measure(job), rule, rounds[: at + 1], confidence=config.statistics.confidence)
-            reporter.note(f"after {quantity(looks[-1].prompts, 'prompt')}: {_said(looks[-1].figures)}")
+            reporter.note(f"after {quantity(looks[-1].prompts, 'prompt')}: {_figures_text(looks[-1].figures)}")
             if rule.settled(looks[-1].figures):
                 break
         UNTIL.kept.write(run, _account(rule, looks, plan, config.statistics.confidence).document())
@@ -152,7 +150,7 @@ def _account(rule: StopRule, looks: list[Look], plan: Plan, confidence: float) -
     return Until(
         expression=rule.text,
         settled=settled,
-        because=f"Stopped after {of}: {why}; {_said(last.figures)}, at {confidence:.0%} for all looks at once.",
+        because=f"Stopped after {of}: {why}; {_figures_text(last.figures)}, at {confidence:.0%} for all looks at once.",
         prompts=last.prompts,
         prompts_listed=listed,
         confidence=confidence,
@@ -161,5 +159,5 @@ def _account(rule: StopRule, looks: list[Look], plan: Plan, confidence: float) -
     )
 
 
-def _said(figures: Mapping[str, Interval]) -> str:
+def _figures_text(figures: Mapping[str, Interval]) -> str:
     return join_words(f"{name} {interval_text(found.low, found.high)}" for name, found in figures.items())

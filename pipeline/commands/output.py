@@ -131,15 +131,17 @@ def _print_headline(metrics: Metrics) -> None:
         print(f"{why}: unanimity cannot be told.")
         return
     at, indent = (lead, "") if lead.evidence == "measured" else (top.unanimity, "  as the classifier read them: ")
-    said = f"; {verdict}" if lead.evidence == "measured" else ""
-    told = top.unanimity_identified
+    text = f"; {verdict}" if lead.evidence == "measured" else ""
+    known = top.unanimity_identified
     whatever = (
-        ", whatever images without a label show" if not indent and told is not None and told.least != told.most else ""
+        ", whatever images without a label show"
+        if not indent and known is not None and known.least != known.most
+        else ""
     )
     print(
         f"{indent}{top.unanimous:,} of {_prompts(top.prompts)}: all {top.set_size} images show one perceived {metrics.headline} "
         f"= {_percent(top.unanimity.value)} ({percent} interval {_percent(at.low)} to {_percent(at.high)}{whatever}); chance alone would give "
-        f"{_describe_chance(metrics)}{said}"
+        f"{_describe_chance(metrics)}{text}"
     )
     bounds = top.unanimity_bounds
     if bounds is not None and bounds.high != bounds.low:
@@ -376,19 +378,19 @@ def print_calibration(result: Mapping[str, Any], out: Path, as_json: bool) -> No
             f"{entry['labelled']['value']:.1%} of {entry['images']} images"
         )
         for by, values in entry["groups"].items():
-            said = ", ".join(
+            text = ", ".join(
                 f"{v} {g['accuracy']['value']:.1%}" for v, g in values.items() if g["accuracy"]["value"] is not None
             )
-            print(f"  by {by}: {said}")
+            print(f"  by {by}: {text}")
     for name in result["binding"]["margins"]:
         if name not in result["attributes"]:
             print(f"{name}: not calibrated, since not every one of its labels occurs among those of the images")
     for name, words in result["dataset"]["words_without_label"].items():
         from allfour.pipeline.words import clean
 
-        said = ", ".join(f"{clean(word, 40)} ({images})" for word, images in list(words.items())[:8])
+        text = ", ".join(f"{clean(word, 40)} ({images})" for word, images in list(words.items())[:8])
         more = ", ..." if len(words) > 8 else ""
-        print(f"note: left out of {name} are images whose word is none of its labels: {said}{more}")
+        print(f"note: left out of {name} are images whose word is none of its labels: {text}{more}")
     for warning in result["warnings"]:
         print(f"note: {warning}")
     for name, entry in (result.get("probe") or {}).items():

@@ -42,7 +42,7 @@ from allfour.pipeline.scoring.scorer import SCORING_VERSION
 from allfour.pipeline.scoring.stored_embeddings import (
     StoredPart,
     check_same_encoder,
-    held,
+    read_lock,
     read_part,
     read_people,
     stored_encoder,
@@ -87,7 +87,7 @@ def relabel(
     attributes = load_attributes(attributes_file)
     check_calibration(calibration, attributes)
     config = _config(header, overrides, attributes_file, where=str(run.header_path))
-    with held(run), out.lock():
+    with read_lock(run), out.lock():
         parts = stored_parts(run, header, encoder, config)
         classifier = build.build_classifier(without_detector(config), attributes)
         if not isinstance(classifier, EmbeddingClassifier):

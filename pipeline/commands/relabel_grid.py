@@ -73,9 +73,9 @@ def relabel_grid(
             basis(run), SENSITIVITY_VERSION, attributes.model_dump(mode="json"), grid.model_dump(mode="json"),
             [None if probe is None else probe.sha256() for probe in probes],
         )  # fmt: skip
-        stands = _kept(run)
+        earlier = _kept(run)
         scored = 0
-        if stands is not None and stands.get("fingerprint") == made and SENSITIVITY.stands(run, stands):
+        if earlier is not None and earlier.get("fingerprint") == made and SENSITIVITY.stands(run, earlier):
             reporter.note("sensitivity.json stands already: nothing to score")
         else:
             started = time.monotonic()

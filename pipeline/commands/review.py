@@ -52,7 +52,7 @@ class ForgottenRaters:
     report: Path | None
     """None where the run has no metrics.json yet."""
 
-    def said(self, *, as_json: bool) -> str:
+    def text(self, *, as_json: bool) -> str:
         """For a terminal, or for machines."""
         if as_json:
             report = str(self.report) if self.report else None

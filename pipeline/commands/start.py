@@ -104,11 +104,11 @@ def check_source(run: RunFolder, source: ArchiveSource, *, overwrite: bool) -> N
     Raises
     ------
     RunFolderError
-        There is one, and `overwrite` was not said.
+        There is one, and `overwrite` was not given.
     """
     old, new = (run.header().source or {}).get("location"), source.identity().get("location")
-    stands = run.scores_path.exists() or any(run.parts_folder.glob("part-*.json"))
-    if not isinstance(old, str) or new is None or not stands or _same_place(old, new):
+    scored = run.scores_path.exists() or any(run.parts_folder.glob("part-*.json"))
+    if not isinstance(old, str) or new is None or not scored or _same_place(old, new):
         return
     if not overwrite:
         raise RunFolderError(

@@ -269,16 +269,16 @@ class _Children:
                 command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, errors="replace"
             )
             self._running.add(child)
-        said = []
+        text = []
         for line in child.stderr or ():
-            said.append(line.rstrip())
+            text.append(line.rstrip())
             self._reporter.note(f"{cell.name}: {line.rstrip()}")
         code = child.wait()
         with self._guard:
             self._running.discard(child)
         if code not in (0, 3) and not self._stopped:
-            errors = [line.removeprefix("error: ") for line in said if line.startswith("error: ")]
-            raise ConfigError((errors or said or [f"exit code {code}"])[-1])
+            errors = [line.removeprefix("error: ") for line in text if line.startswith("error: ")]
+            raise ConfigError((errors or text or [f"exit code {code}"])[-1])
 
 
 # --- money and time --------------------------------------------------------------------------------------------------

@@ -95,6 +95,6 @@ def _packed(folder: Path) -> Path:
         raise InputError(f"npm pack {package} did not end in {_NPM_SECONDS} s. {elsewhere}") from None
     found = sorted(folder.glob("*.tgz"))
     if done.returncode or not found:
-        said = " ".join(done.stderr.split())[-300:]
-        raise InputError(f"npm pack {package} failed: {said or 'it said nothing'}. {elsewhere}")
+        text = " ".join(done.stderr.split())[-300:]
+        raise InputError(f"npm pack {package} failed: {text or 'it text nothing'}. {elsewhere}")
     return found[0]

@@ -28,9 +28,9 @@ def doubt(name: str, confusion: st.Confusion, *, confidence: float) -> str | Non
     found = confusion.discrimination_interval(confidence=confidence)
     if found.low > 0 and confusion.discrimination >= SMALLEST_DISCRIMINATION:
         return None
-    said = f"J = {confusion.discrimination:.2f}, {confidence * 100:.6g}% interval {found.low:.2f} to {found.high:.2f}, where 0 is guessing"
+    text = f"J = {confusion.discrimination:.2f}, {confidence * 100:.6g}% interval {found.low:.2f} to {found.high:.2f}, where 0 is guessing"
     swapped = " It is below 0: look whether labels of the data set are swapped." if found.high < 0 else ""
-    return f"The calibration does not show that the classifier tells the labels of {name} apart ({said}).{swapped}"
+    return f"The calibration does not show that the classifier tells the labels of {name} apart ({text}).{swapped}"
 
 
 def calibration_notes(data: Mapping[str, Any]) -> list[str]:

@@ -101,7 +101,7 @@ def compute_metrics(
     unanimous = table.unanimous()
     evaluated = table.evaluated
     observed = int((unanimous[evaluated] >= 0).sum())
-    told = table.told(evaluated)
+    known = table.has_scored(evaluated)
     interval = st.wilson(observed, int(evaluated.sum()), confidence=confidence)
     usable = table.labelled[evaluated].sum(axis=1) == set_size
     even = np.full(len(labels[headline]), 1 / len(labels[headline]))
@@ -159,18 +159,18 @@ def compute_metrics(
         prompts_left_out=len(tallies.prompts) - prompts_count,
         set_size=set_size,
         unanimous=observed,
-        unanimity=entry_of(interval, told=told),
+        unanimity=entry_of(interval, known=known),
         unanimity_bounds=Bounds(
-            low=interval.value if told else None,
-            high=int(possible[evaluated].sum()) / prompts_count if told else None,
+            low=interval.value if known else None,
+            high=int(possible[evaluated].sum()) / prompts_count if known else None,
         ),
-        unanimity_identified=_identified(in_sets, told=told),
+        unanimity_identified=_identified(in_sets, known=known),
         unanimity_null=Null(
-            expected=null.expected_count / prompts_count if told else None,
-            expected_count=null.expected_count if told else None,
-            p_value=null.p_value if told else None,
+            expected=null.expected_count / prompts_count if known else None,
+            expected_count=null.expected_count if known else None,
+            p_value=null.p_value if known else None,
         ),
-        unanimity_exact=entry_of(st.clopper_pearson(observed, prompts_count, confidence=confidence), told=told),
+        unanimity_exact=entry_of(st.clopper_pearson(observed, prompts_count, confidence=confidence), known=known),
         unanimity_all_images=_all_images(tallies.prompts, headline, labels[headline], set_size, confidence),
         unanimity_all_images_identified=_identified(
             st.identified_unanimity(
@@ -180,7 +180,7 @@ def compute_metrics(
                 set_size=set_size,
                 confidence=confidence,
             ),
-            told=told,
+            known=known,
         ),
         nulls=nulls(prompts, table, labels=labels[headline], set_size=set_size),
         unanimity_by_sets=_by_sets(tallies.prompts, headline, confidence),
@@ -206,7 +206,7 @@ def compute_metrics(
         summary = summary.model_copy(update=beside)
     share, other_images = _commonest(tallies.prompts, headline, labels[headline], confidence)
     doubts = st.coverage_warnings(
-        prompts=prompts_count if told else 0,
+        prompts=prompts_count if known else 0,
         set_size=set_size,
         labels=len(labels[headline]),
         share=share,
@@ -269,8 +269,8 @@ def unlabelled(
     return np.asarray(requested - labelled - mixed_counts(prompts, attribute), dtype=np.int64)
 
 
-def _identified(found: st.IdentifiedInterval, *, told: bool) -> Identified:
-    if not told or found.least is None:
+def _identified(found: st.IdentifiedInterval, *, known: bool) -> Identified:
+    if not known or found.least is None:
         return Identified(low=None, high=None, least=None, most=None, prompts=found.prompts)
     return Identified(low=found.low, high=found.high, least=found.least, most=found.most, prompts=found.prompts)
 
@@ -324,8 +324,10 @@ def _all_images(
     """Unanimity over every set that could be drawn from a prompt's images, abstentions against it."""
     estimate = _unanimity(prompts, attribute, labels, set_size, confidence)
     requested = sum(p.requested for p in prompts)
-    told = any(scored(p.labels.get(attribute, {})) for p in prompts if p.requested >= set_size)
-    return OverPrompts(**entry_of(estimate.interval, told=told).document(), prompts=estimate.prompts, images=requested)
+    known = any(scored(p.labels.get(attribute, {})) for p in prompts if p.requested >= set_size)
+    return OverPrompts(
+        **entry_of(estimate.interval, known=known).document(), prompts=estimate.prompts, images=requested
+    )
 
 
 def _by_sets(prompts: Sequence[PromptTally], headline: str, confidence: float) -> OverPrompts | None:
@@ -335,8 +337,8 @@ def _by_sets(prompts: Sequence[PromptTally], headline: str, confidence: float) -
         return None
     sets = int(whole[:, 0].sum())
     interval = st.mean_over_prompts(whole[:, 1] / whole[:, 0], independent=sets, confidence=confidence)
-    told = any(scored(p.labels.get(headline, {})) for p in prompts if p.sets[0])
-    return OverPrompts(**entry_of(interval, told=told).document(), prompts=len(whole), sets=sets)
+    known = any(scored(p.labels.get(headline, {})) for p in prompts if p.sets[0])
+    return OverPrompts(**entry_of(interval, known=known).document(), prompts=len(whole), sets=sets)
 
 
 def _unanimity(
@@ -399,7 +401,8 @@ def _groups(
                 unanimous=int((hits >= 0).sum()),
                 unanimous_by_label={label: int((hits == column).sum()) for column, label in enumerate(labels)},
                 unanimity=entry_of(
-                    st.wilson(int((hits >= 0).sum()), int(rows.sum()), confidence=confidence), told=table.told(member)
+                    st.wilson(int((hits >= 0).sum()), int(rows.sum()), confidence=confidence),
+                    known=table.has_scored(member),
                 ),
                 share=mean_shares(counts, labels, confidence),
             )
@@ -432,12 +435,14 @@ def _attribute(
         share_identified={
             label: _identified(
                 st.identified_share(counts, label=i, unlabelled=hidden, confidence=confidence),
-                told=bool(counts.sum() + hidden.sum()),
+                known=bool(counts.sum() + hidden.sum()),
             )
             for i, label in enumerate(labels)
         },
         unanimous=observed,
-        unanimity=entry_of(st.wilson(observed, evaluated, confidence=confidence), told=table.told(table.evaluated)),
+        unanimity=entry_of(
+            st.wilson(observed, evaluated, confidence=confidence), known=table.has_scored(table.evaluated)
+        ),
         unanimity_all_images=_all_images(prompts, name, labels, set_size, confidence),
         imbalance=imbalance,
         never=[Never(label=labels[a.label], high=a.high, chance=a.chance) for a in absent],

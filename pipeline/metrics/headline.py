@@ -166,7 +166,7 @@ def _corrected(summary: Summary, *, chance: float, because: list[str]) -> Headli
 
 
 def _measured(summary: Summary, *, chance: float, because: list[str]) -> Headline:
-    plain, told = summary.unanimity, summary.unanimity_identified
+    plain, known = summary.unanimity, summary.unanimity_identified
     if plain.value is None:
         return Headline(
             evidence="measured",
@@ -177,16 +177,16 @@ def _measured(summary: Summary, *, chance: float, because: list[str]) -> Headlin
             verdict="nothing_read",
             because=because,
         )
-    low, high = (plain.low, plain.high) if told is None or told.low is None else (told.low, told.high)
+    low, high = (plain.low, plain.high) if known is None or known.low is None else (known.low, known.high)
     prompts = summary.prompts
-    most = plain.value if told is None or told.most is None else told.most
+    most = plain.value if known is None or known.most is None else known.most
     level = (1 - summary.confidence) / 2
     at_best = st.wilson(round(most * prompts), prompts, confidence=summary.confidence).low
-    certain = summary.unanimous if told is None or told.least is None else round(told.least * prompts)
+    certain = summary.unanimous if known is None or known.least is None else round(known.least * prompts)
     surely = st.at_least(certain, prompts=prompts, probability=chance) <= level
     verdict = _verdict(low if low is not None and surely else 0.0, low_at_best=at_best, chance=chance, prompts=prompts)
     copied = summary.sets_with_copies / prompts if prompts else 0.0
-    if told is not None and told.least is not None and most - told.least - copied > WIDE:
+    if known is not None and known.least is not None and most - known.least - copied > WIDE:
         because = [*because, "images_without_label"]
     because = [*because, "near_copies"] if summary.sets_with_copies else because
     return Headline(

@@ -117,12 +117,12 @@ def asked_notes(asked: Mapping[str, Any] | None) -> list[Note]:
         )
     reasons = asked.get("unread") or {}
     if reasons:
-        said = "; ".join(f"{reason} ({count:,})" for reason, count in list(reasons.items())[:_REASONS_TOLD])
+        text = "; ".join(f"{reason} ({count:,})" for reason, count in list(reasons.items())[:_REASONS_TOLD])
         more = f"; and {len(reasons) - _REASONS_TOLD} other reasons" if len(reasons) > _REASONS_TOLD else ""
         found.append(
             Note(
                 code="images_unread",
-                text=f"{quantity(sum(reasons.values()), 'image')} without a reading: {said}{more}.",
+                text=f"{quantity(sum(reasons.values()), 'image')} without a reading: {text}{more}.",
             )
         )
     return found

@@ -28,7 +28,7 @@ class SetTable:
         self._scored = np.array([scored(c) > 0 for c in counts], dtype=bool)
         self._size = np.array([min(p.requested, set_size) for p in prompts], dtype=np.int64)
 
-    def told(self, rows: np.ndarray[Any, np.dtype[np.bool_]]) -> bool:
+    def has_scored(self, rows: np.ndarray[Any, np.dtype[np.bool_]]) -> bool:
         """Was an image of a whole set among these prompts scored? Where none was, unanimity is not 0: it has no value."""
         return bool((self.evaluated & self._scored & rows).any())
 
@@ -48,10 +48,13 @@ def scored(labels: Mapping[str, int]) -> int:
     return sum(labels.values()) - labels.get(UNREADABLE, 0)
 
 
-def entry_of(interval: st.Interval, *, told: bool = True) -> Interval:
+def entry_of(interval: st.Interval, *, known: bool = True) -> Interval:
     """A figure of unanimity; without a value its ends are null too, so that no gate on an end passes for want of data."""
-    known = told and interval.value is not None
-    return Interval.of(interval) if known else Interval(value=None, low=None, high=None, method=interval.method)
+    return (
+        Interval.of(interval)
+        if known and interval.value is not None
+        else Interval(value=None, low=None, high=None, method=interval.method)
+    )
 
 
 def label_counts(

@@ -51,16 +51,18 @@ def asked_view(metrics: Metrics) -> list[AskedTable] | None:
 def _table(attribute: str, found: AskedFor) -> AskedTable:
     sentences = [_finding(label, entry) for label, entry in found.labels.items()]
     if found.shown_p_value is not None:
-        told = "they differ by what is asked for" if found.shown_p_value < 0.05 else "that is no sign that they differ"
+        verdict = (
+            "they differ by what is asked for" if found.shown_p_value < 0.05 else "that is no sign that they differ"
+        )
         sentences.append(
             f"Were all labels shown as often where they are asked for, rates so far apart would come with {p_value(found.shown_p_value)}: "
-            f"{told}."
+            f"{verdict}."
         )
     if found.refused_p_value is not None and any(entry.counts.get("refused") for entry in found.labels.values()):
-        told = (
+        verdict = (
             "refusals depend on what is asked for" if found.refused_p_value < 0.05 else "that is no sign that they do"
         )
-        sentences.append(f"The same of refusals: {p_value(found.refused_p_value)}, {told}.")
+        sentences.append(f"The same of refusals: {p_value(found.refused_p_value)}, {verdict}.")
     sentences += [_difference(pair) for pair in found.differences]
     return AskedTable(f"Perceived {label_text(attribute)}", sentences, [_line(k, v) for k, v in found.labels.items()])
 

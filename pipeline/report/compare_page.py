@@ -86,7 +86,7 @@ def render_comparison(comparison: Mapping[str, Any], paths: Sequence[Path]) -> s
             _pair(pair, comparison, runs, number=number, limit=rows_each) for number, pair in enumerate(pairs, 1)
         ],
         "reference": _references(comparison),
-        "held": _held_equal(runs) if pairs else [],
+        "held": _same_in_all(runs) if pairs else [],
         "method": say.METHOD,
     }
     return environment().get_template("compare.html.j2").render(context)
@@ -109,7 +109,7 @@ def _standfirst(comparison: Mapping[str, Any]) -> str | None:
 def _provenance(run: _Run, entry: Mapping[str, Any], confidence: float) -> dict[str, Any]:
     summary = run.metrics.summary
     same = summary.confidence == confidence
-    if not same and lead.told(summary):
+    if not same and lead.has_unanimity(summary):
         own = wilson(summary.unanimous, summary.prompts, confidence=confidence)
         summary = summary.model_copy(update={"unanimity": Interval(value=own.value, low=own.low, high=own.high)})
     maker = run.header.generator or run.header.source or {}
@@ -133,7 +133,7 @@ def _provenance(run: _Run, entry: Mapping[str, Any], confidence: float) -> dict[
     }
 
 
-def _held_equal(runs: Sequence[_Run]) -> list[tuple[str, str]]:
+def _same_in_all(runs: Sequence[_Run]) -> list[tuple[str, str]]:
     first = runs[0]
     found = flatten(first.header.classifier) if first.header.classifier else []
     return [
@@ -305,7 +305,7 @@ def _rows(rows: Sequence[Mapping[str, Any]], both: _Both, labels: Sequence[str],
         difference = row["difference"][first]
         sides = [strip[row["id"]] for strip in strips]
         marks = [_mark(row[side]["share"].get(first)) for side in ("first", "second")]
-        said = f"{words.plural(first)}: {sides[0].share}, then {sides[1].share}"
+        text = f"{words.plural(first)}: {sides[0].share}, then {sides[1].share}"
         found.append(
             {
                 "anchor": f"c{both.number}-{place}",
@@ -316,7 +316,7 @@ def _rows(rows: Sequence[Mapping[str, Any]], both: _Both, labels: Sequence[str],
                 "difference": f"Share of {words.plural(first)} {say.points(difference['value'])} points",
                 "interval": say.points_interval(difference["low"], difference["high"]),
                 "test": _tested(row),
-                "figure": compare_svg.shares_chart(marks, said),
+                "figure": compare_svg.shares_chart(marks, text),
                 "sides": [{"tally": side.tally, "images": [*side.first, *side.rest]} for side in sides],
             }
         )

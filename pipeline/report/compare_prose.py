@@ -114,8 +114,8 @@ def standfirst(pair: Mapping[str, Any], confidence: float) -> str:
 
 
 def _count(number: int) -> str:
-    said = word(number) if number else "none"
-    return f"{said[:1].upper()}{said[1:]}"
+    text = word(number) if number else "none"
+    return f"{text[:1].upper()}{text[1:]}"
 
 
 def change(pair: Mapping[str, Any]) -> str | None:
@@ -170,5 +170,5 @@ def reference_sentence(entry: Mapping[str, Any]) -> str:
 
 def names(runs: Sequence[Mapping[str, Any]]) -> str:
     """`sdxl-turbo against sdxl`."""
-    said = [clean(run["name"], 60) for run in runs]
-    return said[0] if len(said) == 1 else f"{join_words(said[1:])} against {said[0]}"
+    text = [clean(run["name"], 60) for run in runs]
+    return text[0] if len(text) == 1 else f"{join_words(text[1:])} against {text[0]}"

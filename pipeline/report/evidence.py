@@ -35,10 +35,10 @@ class SureView:
 def sure_view(material: Material) -> SureView:
     """The section of a run."""
     metrics = material.metrics
-    said = (lead.because(metrics), lead.chance(metrics), lead.amplification(metrics), lead.corrected(metrics))
+    text = (lead.because(metrics), lead.chance(metrics), lead.amplification(metrics), lead.corrected(metrics))
     lines = [(line, _estimate_figure(line, metrics)) for line in prose.estimates(metrics)]
     curve = spread_curve(metrics.summary.unanimity_corrected)
-    return SureView(lines, [sentence for sentence in said if sentence], curve)
+    return SureView(lines, [sentence for sentence in text if sentence], curve)
 
 
 def _estimate_figure(line: prose.Estimate, metrics: Metrics) -> Markup:

@@ -21,7 +21,7 @@ class Frame:
     """Whether an article, which may differ, follows `before` in every prompt."""
 
     @property
-    def said(self) -> str:
+    def text(self) -> str:
         """`a photo of a …`; nothing where prompts share no words."""
         parts = [*self.before, *(["a"] if self.article else []), "…", *self.after]
         return " ".join(parts) if len(parts) > 1 else ""

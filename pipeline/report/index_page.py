@@ -85,9 +85,9 @@ def _squares(metrics: Metrics) -> Markup:
         )
         for place, prompt in enumerate(prompts)
     ]  # fmt: skip
-    said = f"{metrics.summary.unanimous} of {words.quantity(metrics.summary.prompts, 'prompt')} of one kind"
+    text = f"{metrics.summary.unanimous} of {words.quantity(metrics.summary.prompts, 'prompt')} of one kind"
     height = 11 * max(1, -(-len(prompts) // 20))
-    return svg.el("svg", *shapes, class_="few", width="220", height=height, role="img", aria_label=said)
+    return svg.el("svg", *shapes, class_="few", width="220", height=height, role="img", aria_label=text)
 
 
 def render_index(lines: Sequence[RunLine], title: str) -> str:

@@ -32,11 +32,11 @@ def headline(metrics: Metrics) -> str:
     if lead.evidence != "measured" and lead.value is not None:
         who = "As people read them, " if lead.evidence == "reviewed" else ""
         about = "" if lead.evidence == "reviewed" else "about "
-        said = f"{who}{about}{percent(lead.value)} of sets of {word(summary.set_size)} images show one perceived {attribute} throughout."
-        return said[0].upper() + said[1:]
+        text = f"{who}{about}{percent(lead.value)} of sets of {word(summary.set_size)} images show one perceived {attribute} throughout."
+        return text[0].upper() + text[1:]
     if not summary.prompts:
         return f"No prompt has {word(summary.set_size)} images, so nothing can be said about {whole} at once."
-    if not told(summary):
+    if not has_unanimity(summary):
         return f"No image of {quantity(summary.prompts, 'prompt')} could be read, so nothing can be said about {whole} at once."
     part = f"For {grouped(summary.unanimous)} of {quantity(summary.prompts, 'prompt')}"
     open_ = undecided(summary)
@@ -52,7 +52,7 @@ def undecided(summary: Summary) -> int:
     return round((found.most - found.least) * summary.prompts)
 
 
-def told(summary: Summary) -> bool:
+def has_unanimity(summary: Summary) -> bool:
     """Whether unanimity has a value: it has none where no set is whole, or no image of a set was scored."""
     return summary.unanimity is not None and summary.unanimity.value is not None
 
@@ -91,7 +91,7 @@ def _measured(metrics: Metrics, lead: Headline) -> str:
 def measured_beside(metrics: Metrics) -> str:
     """What the classifier alone saw, where better evidence leads."""
     summary = metrics.summary
-    if not told(summary):
+    if not has_unanimity(summary):
         return ""
     return (
         f"{EVIDENCE['measured'].capitalize()}: {grouped(summary.unanimous)} of {quantity(summary.prompts, 'prompt')}."
@@ -122,14 +122,14 @@ def one_line(metrics: Metrics) -> str:
 def because(metrics: Metrics) -> str:
     """Why the evidence is no better, or what it is, and what the limits hold: the reasons of the headline in words."""
     found = [BECAUSE[code] for code in headline_of(metrics).because if code in BECAUSE]
-    found += [held] if (held := included(metrics)) else []
+    found += [kept] if (kept := included(metrics)) else []
     return f"{'; '.join(found).capitalize()}." if found else ""
 
 
 def included(metrics: Metrics) -> str:
     """`the limits hold the choice of prompts, wording and classifier`; nothing where prompts alone were asked for."""
-    held = headline_of(metrics).include
-    return f"the limits hold the choice of {join_words(held)}" if held else ""
+    kept = headline_of(metrics).include
+    return f"the limits hold the choice of {join_words(kept)}" if kept else ""
 
 
 def rests_on(prompts: int, images: int | None) -> str:
@@ -191,8 +191,8 @@ def amplification(metrics: Metrics) -> str | None:
 
 def _expected(null: NullOfSets) -> str:
     count = null.expected_count or 0.0
-    said = f"{count:.1f}" if count < 10 else grouped(count)
-    return f"{said} ({percent(null.expected, 1)})"
+    text = f"{count:.1f}" if count < 10 else grouped(count)
+    return f"{text} ({percent(null.expected, 1)})"
 
 
 def _odds(null: NullOfSets) -> str:
@@ -220,7 +220,7 @@ def corrected(metrics: Metrics) -> str:
     summary = metrics.summary
     value = summary.unanimity_corrected
     if value is None or value.value is None:
-        if not told(summary):
+        if not has_unanimity(summary):
             return "There is no share to correct for the classifier's errors."
         if metrics.calibration is not None:
             return "Not corrected: the calibration's error rates cannot correct this run, see the notes below."

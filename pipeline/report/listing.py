@@ -39,7 +39,7 @@ def prompts_view(material: Material) -> PromptsView:
         rows=material.rows,
         total=len(material.order),
         pages=material.pages,
-        frame=material.builder.frame.said,
+        frame=material.builder.frame.text,
         without_picture=material.without_picture,
         against=prose.against(metrics),
         other="" if metrics.against is None else metrics.against.name,

@@ -31,7 +31,7 @@ class TileList:
 
     name: str
     """Empty where all squares stand in one block."""
-    said: str
+    summary: str
     """How many of its prompts are of one kind."""
     tiles: Sequence[TileView]
 
@@ -63,10 +63,10 @@ def opening_of(material: Material) -> Opening:
         subject=subject(header),
         facts=_facts(header, metrics),
         headline=lead.headline(metrics),
-        verdict=lead.verdict(metrics) if lead.told(metrics.summary) else "",
+        verdict=lead.verdict(metrics) if lead.has_unanimity(metrics.summary) else "",
         standfirst=lead.standfirst(metrics),
         lists=[] if many else _lists(material),
-        frame=material.builder.frame.said,
+        frame=material.builder.frame.text,
         histogram=_histogram(metrics) if many else None,
         answers=[*_answers(metrics, header)],
     )
@@ -139,12 +139,14 @@ def _lists(material: Material) -> list[TileList]:
     known = {group.name: group for group in material.metrics.groups}
     order = {name: place for place, name in enumerate(known)}
     return [
-        TileList(words.group_text(name) if name else "Other prompts", _said(known.get(name or ""), material), found)
+        TileList(
+            words.group_text(name) if name else "Other prompts", _group_summary(known.get(name or ""), material), found
+        )
         for name, found in sorted(tiles.items(), key=lambda item: order.get(item[0] or "", len(order)))
     ]
 
 
-def _said(group: Group | None, material: Material) -> str:
+def _group_summary(group: Group | None, material: Material) -> str:
     """`8 of 10: 7 all women, 1 all men`."""
     if group is None or not group.prompts:
         return ""
@@ -173,8 +175,8 @@ def _histogram(metrics: Metrics) -> Markup:
 def _answers(metrics: Metrics, header: Header) -> list[tuple[str, str]]:
     found = headline_of(metrics)
     reasons = [BECAUSE[code] for code in found.because if code in BECAUSE]
-    held = lead.included(metrics)
-    rests = "; ".join([EVIDENCE[found.evidence], *reasons, *([held] if held else [])])
+    included = lead.included(metrics)
+    rests = "; ".join([EVIDENCE[found.evidence], *reasons, *([included] if included else [])])
     answers = [
         ("More than chance?", _chance(metrics)),
         ("What it rests on", f"{rests[:1].upper()}{rests[1:]}."),
@@ -186,18 +188,18 @@ def _answers(metrics: Metrics, header: Header) -> list[tuple[str, str]]:
 def _chance(metrics: Metrics) -> str:
     """What even draws give, and the reference, each beside what there is."""
     nulls, summary = metrics.summary.nulls, metrics.summary
-    said = []
+    text = []
     if nulls is not None and nulls.even is not None and nulls.even.expected is not None:
         odds = f" ({words.p_value(nulls.even.p_value)})" if nulls.even.p_value is not None else ""
-        said.append(f"Even draws would make {words.percent(nulls.even.expected, 1)} of sets alike{odds}.")
+        text.append(f"Even draws would make {words.percent(nulls.even.expected, 1)} of sets alike{odds}.")
     elif summary.unanimity_null is not None and summary.unanimity_null.expected is not None:
-        said.append(f"Even draws would make {words.percent(summary.unanimity_null.expected, 1)} of sets alike.")
+        text.append(f"Even draws would make {words.percent(summary.unanimity_null.expected, 1)} of sets alike.")
     if nulls is not None and nulls.reference is not None and nulls.reference.expected is not None:
         known = metrics.reference
         own = "The planted shares" if known is not None and known.planted else "The reference's shares"
         odds = f" ({words.p_value(nulls.reference.p_value)})" if nulls.reference.p_value is not None else ""
-        said.append(f"{own} would make {words.percent(nulls.reference.expected)}{odds}.")
-    return " ".join(said)
+        text.append(f"{own} would make {words.percent(nulls.reference.expected)}{odds}.")
+    return " ".join(text)
 
 
 def _not_seen(accounting: Accounting, *, archive: bool) -> str:

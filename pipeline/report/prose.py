@@ -96,15 +96,15 @@ def estimates(metrics: Metrics) -> list[Estimate]:
         summary.unanimity_by_sets,
         "Images one after the other by number, whole sets only: for services that make a set at a time.",
     )
-    told = summary.unanimity_identified
-    if told is not None and told.low is not None and told.high is not None and told.least != told.most:
+    known = summary.unanimity_identified
+    if known is not None and known.low is not None and known.high is not None and known.least != known.most:
         lines.append(
             Estimate(
                 "Whatever those without a label show",
                 "",
-                interval_text(told.low, told.high),
+                interval_text(known.low, known.high),
                 "Limits for the first sets of prompts like these, wherever between the two the truth lies.",
-                Interval(low=told.low, high=told.high),
+                Interval(low=known.low, high=known.high),
                 "range",
             )
         )

@@ -102,11 +102,11 @@ def _sample(sample: ReviewSample) -> SampleView:
 
 def _sentence(sample: ReviewSample) -> str:
     who = quantity(len(sample.raters), "person", "people")
-    said = f"{who} labelled {grouped(sample.labelled)} of {quantity(sample.sampled, 'sampled image')} by perceived {label_text(sample.attribute)}"
+    text = f"{who} labelled {grouped(sample.labelled)} of {quantity(sample.sampled, 'sampled image')} by perceived {label_text(sample.attribute)}"
     found = sample.agreement
     if found is None or not _known(found.agreement):
-        return f"{said}."
-    return f"{said}; they and the classifier agree on {_with_interval(found.agreement)} of the run's images, {_kappa_words(found)}.{_between(sample)}"
+        return f"{text}."
+    return f"{text}; they and the classifier agree on {_with_interval(found.agreement)} of the run's images, {_kappa_words(found)}.{_between(sample)}"
 
 
 def _kappa_words(found: Agreement) -> str:
@@ -130,8 +130,8 @@ def _between(sample: ReviewSample) -> str:
 
 
 def _note(note: str | None) -> str:
-    said = clean(note, 300).strip() if note else ""
-    return f"{said[0].upper()}{said[1:].rstrip('.')}." if said else ""
+    text = clean(note, 300).strip() if note else ""
+    return f"{text[0].upper()}{text[1:].rstrip('.')}." if text else ""
 
 
 def _lines(sample: ReviewSample) -> list[PoweredLine]:

@@ -204,16 +204,16 @@ def _lines(scene: Scenes, labels: Sequence[str], counts: dict[str, int]) -> list
     if scene.counted is None:
         parts = [f"{grouped(count)} {_whole(key, count)}" for key, count in scene.read_whole.items() if count]
         return [f"Read as a whole: {', '.join(parts) or 'no image'}. How many people they show is not known."]
-    said = [_found_sentence(scene)]
+    text = [_found_sentence(scene)]
     if scene.counted:
         keys = {**{label: f"{plural(label)} alone" for label in labels}, MIXED: "mixed", AMBIGUOUS: "unclear"}
-        said.append("Images: " + ", ".join(f"{grouped(scene.counts.get(k, 0))} {v}" for k, v in keys.items() if scene.counts.get(k)) + ".")  # fmt: skip
-        said.append(f"People: {_people_text(scene.people, labels)}.")
+        text.append("Images: " + ", ".join(f"{grouped(scene.counts.get(k, 0))} {v}" for k, v in keys.items() if scene.counts.get(k)) + ".")  # fmt: skip
+        text.append(f"People: {_people_text(scene.people, labels)}.")
     if scene.diversity is not None and scene.diversity.value is not None:
         at = scene.diversity
-        said.append(f"Two people of an image differ: {percent(at.value)} ({interval_text(at.low, at.high)}).")
+        text.append(f"Two people of an image differ: {percent(at.value)} ({interval_text(at.low, at.high)}).")
     missing = sum(counts.get(key, 0) for key in ("refused", "failed", "unreadable"))
-    return said + ([f"{quantity(missing, 'image')} missing or unreadable."] if missing else [])
+    return text + ([f"{quantity(missing, 'image')} missing or unreadable."] if missing else [])
 
 
 def _whole(key: str, count: int) -> str:

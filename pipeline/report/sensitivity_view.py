@@ -159,13 +159,13 @@ def _sentences(found: _Sensitivity, headline: str) -> list[str]:
     own = found.baseline.unanimity
     if own.value is None:
         return [f"No prompt has a full set of {quantity(found.set_size, 'image')}, so the headline has no value under any setting."]  # fmt: skip
-    said = (
+    text = (
         f"As run, {all_of(found.set_size)} images show one perceived {headline} for {percent(own.value)} of "
         f"{quantity(found.prompts, 'prompt')} ({level(found.confidence)} interval {interval_text(own.low, own.high)}); over {quantity(settings, 'setting')} the figure "
         f"lies between {percent(found.low)} and {percent(found.high)}, and "
     )
     moved = next((factor for factor in found.factors if factor.name == found.moved_most), None)
-    said += (
+    text += (
         "no setting moves it."
         if moved is None
         else f"what moves it most is {FACTORS.get(moved.name, clean(moved.name, 80))} ({_span(moved)})."
@@ -173,7 +173,7 @@ def _sentences(found: _Sensitivity, headline: str) -> list[str]:
     rest = "One thing is changed at a time, from the same stored embeddings; the short line marks the headline as run."
     if found.combined is not None:
         rest += f" Wording and margin changed together, in {quantity(found.combined.settings, 'combination')}: {_span(found.combined)}."  # fmt: skip
-    return [said, f"{rest} The range is over settings that somebody chose: it is no interval, and it does not tell which setting is right."]  # fmt: skip
+    return [text, f"{rest} The range is over settings that somebody chose: it is no interval, and it does not tell which setting is right."]  # fmt: skip
 
 
 def _factor(factor: _Factor, baseline: float | None, images: int) -> FactorTable:

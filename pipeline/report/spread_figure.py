@@ -40,9 +40,9 @@ def spread_curve(found: Corrected | None) -> Markup | None:
         shapes.append(el("g", title, whisker, el("circle", cx=at, cy=y(value), r=4, class_="dot d-ink")))
         label = f"{point.spread:g}"
         shapes.append(el("text", label, x=at, y=TOP + HEIGHT + 18, text_anchor="middle", class_="tick"))
-    said = "spread of error between prompts (standard deviation on the logit)"
-    shapes.append(el("text", said, x=LEFT + WIDTH / 2, y=TOP + HEIGHT + 38, text_anchor="middle", class_="axistitle"))
-    told = "; ".join(f"{p.spread:g}: {interval_text(p.low, p.high)}" for p in known)
+    text = "spread of error between prompts (standard deviation on the logit)"
+    shapes.append(el("text", text, x=LEFT + WIDTH / 2, y=TOP + HEIGHT + 38, text_anchor="middle", class_="axistitle"))
+    detail = "; ".join(f"{p.spread:g}: {interval_text(p.low, p.high)}" for p in known)
     box = f"0 0 464 {TOP + HEIGHT + 48:g}"
-    described = f"Corrected figure and limits by spread of error between prompts. {told}."
+    described = f"Corrected figure and limits by spread of error between prompts. {detail}."
     return el("svg", *shapes, class_="planted", viewBox=box, width="464", role="img", aria_label=described)

@@ -71,12 +71,12 @@ def render_study(study: StudyResult, folder: Path) -> str:
 
 def _notices(study: StudyResult, folder: Path) -> list[str | None]:
     found: list[str | None] = []
-    said: set[tuple[str, str]] = set()
+    text: set[tuple[str, str]] = set()
     for cell in study.cells:
         if (
-            cell.state == "done" and (cell.generator, cell.prompts) not in said
+            cell.state == "done" and (cell.generator, cell.prompts) not in text
         ):  # the first made the images, others read them
-            said.add((cell.generator, cell.prompts))
+            text.add((cell.generator, cell.prompts))
             header = read_header(folder / cell.path)
             found.append(
                 prose.DRAWN_WORLD if header.drawn_world else words.clean(header.notice) if header.notice else None

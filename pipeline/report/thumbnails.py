@@ -156,14 +156,14 @@ def _note(pictures: Pictures, *, shown: int, pictured: int, no_room: int) -> str
         (changed, "has changed since it was scored" if changed == 1 else "have changed since they were scored"),
         (no_room, "found no room on this page"),
     ]
-    said = [(count, reason) for count, reason in reasons if count]
-    if not said:
+    text = [(count, reason) for count, reason in reasons if count]
+    if not text:
         return None
     of = f"{grouped(shown - pictured)} of the {grouped(shown)} shown images"
     end = "; `allfour report` reads on from there." if pictures.cut_short else "."
-    if len(said) == 1:
-        return f"{of} {said[0][1]}{end}"
-    parts = [f"{grouped(count)} {reason}" for count, reason in said]
+    if len(text) == 1:
+        return f"{of} {text[0][1]}{end}"
+    parts = [f"{grouped(count)} {reason}" for count, reason in text]
     return f"{of} have no picture: {', '.join(parts[:-1])} and {parts[-1]}{end}"
 
 

@@ -75,8 +75,8 @@ def withheld_facts(metrics: Metrics) -> list[tuple[str, str]]:
 def _rates(caption: str, rates: Rates, texts: dict[str, str], what: str) -> RateTable:
     sentence = f"{grouped(rates.images)} of {quantity(rates.requested, 'requested image')} {what}."
     if rates.p_value is not None:
-        told = "the lists differ" if rates.p_value < 0.05 else "that is no sign that the lists differ"
-        sentence += f" Were all lists alike, rates so far apart would come with p {p_value(rates.p_value)}: {told}."
+        verdict = "the lists differ" if rates.p_value < 0.05 else "that is no sign that the lists differ"
+        sentence += f" Were all lists alike, rates so far apart would come with p {p_value(rates.p_value)}: {verdict}."
     lines = [_line("All prompts", f"{grouped(rates.images)} of {grouped(rates.requested)} images", rates.rate)]
     lines += [
         _line(
@@ -107,8 +107,8 @@ def _rewriting(found: Rewriting) -> RateTable:
         ):
             if images:
                 counts = [(w.word, w.added if place == "put in" else w.taken) for w in category.words]
-                told = ", ".join(f"{clean(w, 60)} {grouped(n)}" for w, n in counts if n)
-                lines.append(_line(f"{label_text(name)}, {place}", _few(told), rate))
+                named = ", ".join(f"{clean(w, 60)} {grouped(n)}" for w, n in counts if n)
+                lines.append(_line(f"{label_text(name)}, {place}", _few(named), rate))
     if not lines:
         sentence += " None of them was put in or taken out."
     return RateTable("Rewritten prompts", sentence, "Share of images", lines)

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from allfour.pipeline.run.asked import AskedFor
-from allfour.pipeline.run.record import Count, Estimate, Interval, Kappa, Note, Number, Record, Share, said
+from allfour.pipeline.run.record import Count, Estimate, Interval, Kappa, Note, Number, Record, Share, always_written
 from allfour.pipeline.run.until import Until
 
 # --- the run ---------------------------------------------------------------------------------------------------------
@@ -118,7 +118,7 @@ class Amplification(Estimate):
 class Headline(Record):
     """The best figure there is, and how it reads."""
 
-    model_config = said("evidence", "value", "low", "high", "prompts", "verdict", "because")
+    model_config = always_written("evidence", "value", "low", "high", "prompts", "verdict", "because")
 
     evidence: Literal["measured", "corrected", "reviewed"] = "measured"
     value: Share = None
@@ -148,7 +148,7 @@ class ReferenceDifference(Record):
 class Summary(Record):
     """The headline, and what stands beside it."""
 
-    model_config = said("prompts", "set_size", "unanimous", "unanimity", "unanimity_bounds", "unanimity_null")
+    model_config = always_written("prompts", "set_size", "unanimous", "unanimity", "unanimity_bounds", "unanimity_null")
 
     prompts: Count = 0
     """With a whole set."""
@@ -600,7 +600,7 @@ class SecondOpinion(Record):
 class AgainstPrompt(Record):
     """One prompt in another run."""
 
-    model_config = said("images", "share")
+    model_config = always_written("images", "share")
 
     images: Count = 0
     share: Shares = Field(default_factory=dict)
@@ -711,7 +711,7 @@ class Withheld(Record):
 class Metrics(Record):
     """The whole of metrics.json. Keys may be added in later versions and are never renamed; labels are names, never codes."""
 
-    model_config = said("format", "headline", "labels", "summary", "accounting", "attributes", "prompts")
+    model_config = always_written("format", "headline", "labels", "summary", "accounting", "attributes", "prompts")
 
     format: Literal[1]
     headline: str = "gender"

@@ -40,7 +40,7 @@ class Record(BaseModel):
         return self.model_dump(mode="json", exclude_unset=True)
 
 
-def said(*keys: str) -> ConfigDict:
+def always_written(*keys: str) -> ConfigDict:
     """For documents whose writer always says these keys, which a reader of old ones may miss."""
     return ConfigDict(json_schema_extra={"required": list(keys)})
 
@@ -48,7 +48,7 @@ def said(*keys: str) -> ConfigDict:
 class Estimate(Record):
     """A number with its interval."""
 
-    model_config = said("value", "low", "high")
+    model_config = always_written("value", "low", "high")
 
     value: Number = None
     low: Number = None

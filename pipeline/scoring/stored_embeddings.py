@@ -62,7 +62,7 @@ def stored_encoder(run: RunFolder, header: Header) -> Mapping[str, Any]:
 
 
 @contextlib.contextmanager
-def held(run: RunFolder) -> Iterator[None]:
+def read_lock(run: RunFolder) -> Iterator[None]:
     """Nobody writes to the run meanwhile. One that lies where nothing can be written cannot change, and needs no lock."""
     with contextlib.ExitStack() as stack:
         try:
@@ -120,9 +120,9 @@ def check_same_encoder(run: RunFolder, stored: Mapping[str, Any], present: Mappi
         and not (key.startswith("skin_tone.") and None in (there, here))
     ]
     if differs:
-        said = "; ".join(f"{key}: {str(there)[:64]} there, {str(here)[:64]} here" for key, there, here in differs)
+        text = "; ".join(f"{key}: {str(there)[:64]} there, {str(here)[:64]} here" for key, there, here in differs)
         raise RunFolderError(
-            f"{run.path}: its embeddings are of another encoder than the config's ({said}). Name the weights that made them with "
+            f"{run.path}: its embeddings are of another encoder than the config's ({text}). Name the weights that made them with "
             "`--set classifier.pretrained=...`, or score the images again with `allfour rescore`"
         )
 

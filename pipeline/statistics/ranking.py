@@ -42,10 +42,10 @@ def rank_intervals(values: Sequence[float], different: npt.ArrayLike) -> list[Ra
     RankInterval(rank=3, low=3, high=3)
     """
     estimates = np.asarray(values, dtype=np.float64)
-    told = np.asarray(different, dtype=bool)
-    if told.shape != (len(estimates), len(estimates)) or (told != told.T).any():
+    distinct = np.asarray(different, dtype=bool)
+    if distinct.shape != (len(estimates), len(estimates)) or (distinct != distinct.T).any():
         raise ValueError("`different` must be symmetric, with a row and a column per value")
-    above = told & (estimates[:, None] > estimates[None, :])
+    above = distinct & (estimates[:, None] > estimates[None, :])
     return [
         RankInterval(
             rank=1 + int((estimates < estimates[i] - 1e-12).sum()),
@@ -72,9 +72,9 @@ def alike_groups(values: Sequence[float], different: npt.ArrayLike) -> list[list
     >>> alike_groups([0.2, 0.5, 0.9], [[0, 0, 1], [0, 0, 0], [1, 0, 0]])
     [[0, 1], [1, 2]]
     """
-    told = np.asarray(different, dtype=bool)
+    distinct = np.asarray(different, dtype=bool)
     groups: list[frozenset[int]] = [frozenset(range(len(values)))] if len(values) else []
-    for i, j in zip(*np.nonzero(np.triu(told)), strict=True):
+    for i, j in zip(*np.nonzero(np.triu(distinct)), strict=True):
         split = [g for g in groups if not {i, j} <= g]
         for group in groups:
             if {i, j} <= group:

@@ -125,9 +125,9 @@ def _classifier_reasons(first: LoadedRun, second: LoadedRun) -> list[str]:
     found = differing(one, two)
     if not found:
         return []
-    said = "; ".join(f"{key} {_short(here)} and {_short(there)}" for key, here, there in found[:_SHOWN])
+    text = "; ".join(f"{key} {_short(here)} and {_short(there)}" for key, here, there in found[:_SHOWN])
     return [
-        f"another classifier read them ({said}), so part of any difference would be the classifier's. Read the images of "
+        f"another classifier read them ({text}), so part of any difference would be the classifier's. Read the images of "
         f"one again with the configuration of the other: allfour rescore {second.path} --config CONFIG --run NEW"
     ]
 
@@ -149,8 +149,8 @@ def _question_reasons(first: LoadedRun, second: LoadedRun) -> list[str]:
     margins = _margins(first), _margins(second)
     differing = [key for key in dict.fromkeys([*margins[0], *margins[1]]) if margins[0].get(key) != margins[1].get(key)]
     if differing:
-        said = "; ".join(f"{clean(key)} {margins[0].get(key)} and {margins[1].get(key)}" for key in differing)
-        return [f"other margins decide what is unclear ({said}). {mend}"]
+        text = "; ".join(f"{clean(key)} {margins[0].get(key)} and {margins[1].get(key)}" for key in differing)
+        return [f"other margins decide what is unclear ({text}). {mend}"]
     return []
 
 
@@ -219,13 +219,13 @@ def _prompt_reasons(first: LoadedRun, second: LoadedRun, *, shared_only: bool, p
             )
         )
     elif any(alone) and not shared_only:
-        said = [
+        text = [
             f"{len(keys)} only in {run.name} ({_joined(keys[:_SHOWN])}{', ...' if len(keys) > _SHOWN else ''})"
             for keys, run in zip(alone, (first, second), strict=True)
             if keys
         ]
         reasons.append(
-            f"they hold other prompts: {'; '.join(said)}. Add --shared-prompts to compare the {len(shared)} that both have"
+            f"they hold other prompts: {'; '.join(text)}. Add --shared-prompts to compare the {len(shared)} that both have"
         )
     return reasons
 

@@ -119,7 +119,7 @@ def _weighted(
     tables = np.zeros((len(drawn), size * size))
     np.add.at(tables, (unit, human * size + machine), 1.0)
     # the units that have an answer, in this group or not, are the sample of each stratum
-    answered = np.bincount(strata.code[~np.isnan(sample.said[:, 0])], minlength=len(strata.names)).clip(1)
+    answered = np.bincount(strata.code[~np.isnan(sample.answers[:, 0])], minlength=len(strata.names)).clip(1)
     weight = (np.bincount(strata.code) / answered)[strata.code[drawn]]
     random = np.random.default_rng(0)
     factor = np.ones((_DRAWS, len(drawn)))
@@ -135,7 +135,7 @@ def _weighted(
     worth = float((weight * images).sum() ** 2 / (weight**2 * images**2).sum())
     z = float(special.ndtri((1 + sample.confidence) / 2))
     least, most = wilson_limit(float(same), worth, np.array([-z, z])).tolist()
-    agreed = _held(float(same), spread[0], sample.confidence)
+    agreed = _percentile_limits(float(same), spread[0], sample.confidence)
     agreed = Interval(agreed.value, min(agreed.low, least), max(agreed.high, most), _METHOD)
     kappa, note = _NO_KAPPA, None
     if min((tables_of[0].sum(axis=axis) > 0).sum() for axis in (0, 1)) < 2:
@@ -143,11 +143,13 @@ def _weighted(
     elif worth < LEAST:
         note = TOO_FEW
     else:
-        kappa = _as_wide_as(agreed, _held(float(value), spread[1], sample.confidence), _chance(tables_of)[0])
+        kappa = _as_wide_as(
+            agreed, _percentile_limits(float(value), spread[1], sample.confidence), _chance(tables_of)[0]
+        )
     return {"images": len(rows), "agreement": agreed.to_dict(), "kappa": kappa.to_dict(), "kappa_note": note}
 
 
-def _held(value: float, drawn: Floats, confidence: float) -> Interval:
+def _percentile_limits(value: float, drawn: Floats, confidence: float) -> Interval:
     """Percentile limits of what a bootstrap drew, which hold the value."""
     tail = (1 - confidence) / 2
     known = drawn[np.isfinite(drawn)]

@@ -27,7 +27,7 @@ class Sample:
     population: Population
     units: Units
     strata: Strata
-    said: Floats
+    answers: Floats
     """[units, categories] share of the unit's images that people read so, mean over the raters; nan where not labelled."""
     unanimous: Floats
     """[units, labels] 1 where people read every image of the unit as that label, mean over the raters; nan likewise."""
@@ -57,7 +57,7 @@ def by_unit(
 def estimates(sample: Sample) -> dict[str, Any]:
     """Prediction-powered shares, outcomes and unanimity; None with a note while a stratum has no label."""
     units, population = sample.units, sample.population
-    known = ~np.isnan(sample.said[:, 0])
+    known = ~np.isnan(sample.answers[:, 0])
     empty = [
         name for code, name in enumerate(sample.strata.names) if not known[sample.strata.code == code].any()
     ]  # fmt: skip
@@ -74,7 +74,7 @@ def estimates(sample: Sample) -> dict[str, Any]:
     note: str | None = None
     if units.kind == "image":
         outcomes = {
-            name: powered_share(sample, units.predicted[:, column], sample.said[:, column])
+            name: powered_share(sample, units.predicted[:, column], sample.answers[:, column])
             for column, name in enumerate(population.categories)
         }
         note = "unanimity needs whole sets: draw them with --whole-sets"
@@ -93,11 +93,11 @@ def of_labelled_sets(coded: Mapping[str, Mapping[int, int]], population: Populat
         return None
     in_sets = units.owner >= 0
     coded = {rater: {r: c for r, c in given.items() if in_sets[r]} for rater, given in coded.items()}
-    said, unanimous = by_unit(coded, population, units)
-    if np.isnan(said[:, 0]).any():
+    text, unanimous = by_unit(coded, population, units)
+    if np.isnan(text[:, 0]).any():
         return None
     strata = Strata(("every set",), np.zeros(len(units.prompt), dtype=np.int64), ())
-    sample = Sample(population, units, strata, said, unanimous, confidence)
+    sample = Sample(population, units, strata, text, unanimous, confidence)
     return {**unanimity_of_sets(sample), "sets": len(units.prompt)}
 
 
@@ -148,10 +148,10 @@ def powered_ratio(sample: Sample, column: int) -> dict[str, Any]:
         return np.asarray(shares[:, column] + r * (1 - shares[:, :labels].sum(axis=1)), dtype=np.float64)
 
     def at(r: float, prompts: bool) -> Interval:
-        return _powered(sample, z(sample.units.predicted, r), z(sample.said, r), prompts=prompts).interval
+        return _powered(sample, z(sample.units.predicted, r), z(sample.answers, r), prompts=prompts).interval
 
-    known = ~np.isnan(sample.said[:, 0])
-    nothing = not sample.said[known, :labels].any()
+    known = ~np.isnan(sample.answers[:, 0])
+    nothing = not sample.answers[known, :labels].any()
     guessed = sample.units.predicted[:, :labels].sum()
     result: dict[str, Any] = {
         "classifier": float(sample.units.predicted[:, column].sum() / guessed) if guessed else None

@@ -200,8 +200,8 @@ def evaluate(
     coded = {
         rater: {rows[image]: place[label] for image, label in given.items()} for rater, given in answers.items()
     }  # fmt: skip
-    said, unanimous = by_unit(coded, population, units)
-    sample = Sample(population, units, strata, said, unanimous, confidence)
+    text, unanimous = by_unit(coded, population, units)
+    sample = Sample(population, units, strata, text, unanimous, confidence)
     found = estimates(sample)
     if plan["unit"] == "image" and found["shares"] is not None:
         every = of_labelled_sets(coded, population, set_size=plan["set_size"], confidence=confidence)
@@ -211,7 +211,7 @@ def evaluate(
         "id": plan["id"], "imported": utc_now(), "scores": plan["scores"], "unit": plan["unit"],
         "attribute": plan["attribute"], "labels": list(plan["labels"]), "confidence": confidence, "seed": plan["seed"],
         "sampled": len(plan["images"]), "labelled": len(done),
-        "units": len(units.prompt), "units_labelled": int((~np.isnan(said[:, 0]) & (units.visible > 0)).sum()),
+        "units": len(units.prompt), "units_labelled": int((~np.isnan(text[:, 0]) & (units.visible > 0)).sum()),
         "raters": {rater: len(given) for rater, given in answers.items()},
         **agreements(coded, sample),
         **found,
@@ -264,7 +264,7 @@ def _powered_text(entry: Mapping[str, Any]) -> str:
 
 def _agreeing(found: Mapping[str, Any]) -> str:
     same, kappa = found["agreement"], found["kappa"]
-    said = f"agree on {words.percent(same['value'], 1)} ({words.interval_text(same['low'], same['high'])})"
+    text = f"agree on {words.percent(same['value'], 1)} ({words.interval_text(same['low'], same['high'])})"
     if kappa["value"] is None:
-        return f"{said}, kappa {(found.get('kappa_note') or 'not defined').removesuffix('.')}; {found['images']} images"
-    return f"{said}, kappa {kappa['value']:.2f} ({kappa['low']:.2f} to {kappa['high']:.2f}); {found['images']} images"
+        return f"{text}, kappa {(found.get('kappa_note') or 'not defined').removesuffix('.')}; {found['images']} images"
+    return f"{text}, kappa {kappa['value']:.2f} ({kappa['low']:.2f} to {kappa['high']:.2f}); {found['images']} images"

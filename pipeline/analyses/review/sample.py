@@ -178,11 +178,11 @@ def stratify(units: Units, population: Population, scheme: Sequence[str]) -> Str
     nothing = decided == len(decisions) - 1
     table = np.stack([nothing.astype(np.int64), *(np.where(nothing, 0, column) for column in columns)], axis=1)
     keys, code = np.unique(table, axis=0, return_inverse=True)
-    said = [
+    text = [
         _NOTHING if alone else " / ".join(names[i][value] for i, value in enumerate(values)) or "all"
         for alone, *values in keys.tolist()
     ]
-    return Strata(tuple(said), code.reshape(-1).astype(np.int64), tuple(scheme))
+    return Strata(tuple(text), code.reshape(-1).astype(np.int64), tuple(scheme))
 
 
 def _decided(units: Units, population: Population) -> Codes:

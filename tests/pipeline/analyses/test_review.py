@@ -416,8 +416,8 @@ def test_a_rater_is_forgotten(run: RunFolder, tmp_path: Path) -> None:
     assert len(json.loads((run.path / "review.json").read_text())["samples"]) == 2
     gone = forget(run, ["Zoë O’Hara-Öz 2."])
     assert gone.answers == {"Zoë O’Hara-Öz 2.": 32}
-    assert "forgot Zoë O’Hara-Öz 2.: 32 answers\n" in gone.said(as_json=False)
-    assert json.loads(gone.said(as_json=True))["forgotten"] == {"Zoë O’Hara-Öz 2.": 32}
+    assert "forgot Zoë O’Hara-Öz 2.: 32 answers\n" in gone.text(as_json=False)
+    assert json.loads(gone.text(as_json=True))["forgotten"] == {"Zoë O’Hara-Öz 2.": 32}
     (after,) = json.loads((run.path / "review.json").read_text())["samples"]
     assert {**after, "imported": ""} == {**json.loads(json.dumps(before)), "imported": ""}
     assert "Hara" not in run.metrics_path.read_text() + (run.path / "report.html").read_text()

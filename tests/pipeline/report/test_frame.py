@@ -21,4 +21,4 @@ from allfour.pipeline.report.frame import common_frame
 )
 def test_shared_words_are_said_once(texts: list[str], said: str, short: str) -> None:
     frame = common_frame(texts)
-    assert (frame.said, frame.short(texts[0])) == (said, short)
+    assert (frame.text, frame.short(texts[0])) == (said, short)
