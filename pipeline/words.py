@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextvars import ContextVar
 
 NUMBER_WORDS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 _PLURALS = {"woman": "women", "man": "men", "person": "people"}
 _DECISION_WORDS = {
     "ambiguous": "unclear",
-    "no_person": "no person found",
     "mixed": "several people, different labels",
     "unreadable": "unreadable",
     "refused": "refused",
     "failed": "failed",
 }
+_SOUGHT: ContextVar[str] = ContextVar("sought", default="person")
 _LINE_BREAKS = {"\n", "\t"}
 _BIDI = {chr(c) for c in (0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))}
 
@@ -41,9 +43,26 @@ def clean(value: object, limit: int = 400) -> str:
     return "".join(out) + ("…" if len(shortened) > limit else "")
 
 
+@contextlib.contextmanager
+def seeking(what: str) -> Iterator[None]:
+    """Meanwhile images in which nobody was found are said to be without a `what`: where faces are looked for, a person may be there."""
+    token = _SOUGHT.set(what)
+    try:
+        yield
+    finally:
+        _SOUGHT.reset(token)
+
+
+def sought() -> str:
+    """What was looked for in images: `person`, or `face`."""
+    return _SOUGHT.get()
+
+
 def label_text(label: object) -> str:
-    """A label or decision for people: `Latino_Hispanic` -> `Latino Hispanic`, `no_person` -> `no person found`."""
+    """A label or decision for people: `Latino_Hispanic` -> `Latino Hispanic`, `no_person` -> `no person found` (or face, see `seeking`)."""
     name = clean(label, 80)
+    if name == "no_person":
+        return f"no {sought()} found"
     return _DECISION_WORDS.get(name, name.replace("_", " "))
 
 

@@ -254,6 +254,10 @@ class ClassifierSettings(BackendSettings):
         self.build(attributes=attributes)
         return Readiness(True, "ready")
 
+    def for_prompts(self, *, several: bool) -> Self:
+        """The same, with what was left open settled for prompts of which one asks for several people, or none does. Default: nothing is."""
+        return self
+
     def without_detector(self) -> Self:
         """The same, with nobody looked for. Default: these settings, which name no detector."""
         return self

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal, Self
 from allfour.models.attributes import AttributeSet
 from allfour.models.classifiers import clip_weights
 from allfour.models.classifiers.base import ClassifierSettings
-from allfour.models.detectors.people import NoDetectorConfig, PeopleConfig
+from allfour.models.detectors.people import ByPromptsConfig, NoDetectorConfig, PeopleConfig, WholeImages
 from allfour.models.settings import FolderOrName, Readiness, named_files
 
 if TYPE_CHECKING:
@@ -26,18 +26,18 @@ class OverClipConfig(ClassifierSettings):
     """The pretrained tag whose weights a .safetensors file holds: activation and preprocessing are the tag's."""
     device: str = "auto"
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
-    people: PeopleConfig = NoDetectorConfig()
+    people: PeopleConfig = ByPromptsConfig()
     """How images with several people are read."""
 
     def files(self) -> list[Path] | None:
         """Weights and configs; None where they lie in a cache, or where a detector brings weights of its own."""
         name = self.pretrained
-        if name is None or not isinstance(self.people, NoDetectorConfig):
+        if name is None or not isinstance(self.people, WholeImages):
             return None
         return named_files(name.removeprefix("local-dir:"))
 
     def measures(self) -> bool:
-        return not isinstance(self.people, NoDetectorConfig) and self.people.landmarks
+        return not isinstance(self.people, WholeImages) and self.people.landmarks
 
     def check(self, *, attributes: AttributeSet) -> Readiness:
         """Where the weights lie, and whether the detector can be had; nothing is loaded."""
@@ -59,6 +59,11 @@ class OverClipConfig(ClassifierSettings):
 
     def _weights(self) -> clip_weights.ClipWeights:
         return clip_weights.resolve(model=self.model, pretrained=self.pretrained, tag=self.tag, download=False)
+
+    def for_prompts(self, *, several: bool) -> Self:
+        if not isinstance(self.people, ByPromptsConfig):
+            return self
+        return self.model_copy(update={"people": self.people.settled(several=several)})
 
     def without_detector(self) -> Self:
         return self.model_copy(update={"people": NoDetectorConfig()})

@@ -33,7 +33,7 @@ from allfour.pipeline.report.exports import (
     write_prompts_csv,
 )
 from allfour.pipeline.report.model_card import model_index
-from allfour.pipeline.report.prose import PERCEIVED, of_an_archive
+from allfour.pipeline.report.prose import PERCEIVED, of_an_archive, sought_in
 from allfour.pipeline.run.columns import ImageStatus
 from allfour.pipeline.run.documents import ReportError, read_header, read_metrics
 from allfour.pipeline.run.folder import RunFolder, atomic_file, whole_folder, write_atomic
@@ -82,7 +82,7 @@ def text_export(run: Path, kind: Format, *, gates: Sequence[GateResult] = ()) ->
     """
     metrics = _metrics(run)
     if kind == "markdown":
-        return markdown_summary(metrics, archive=_of_an_archive(run)).encode("utf-8", "replace")
+        return markdown_summary(metrics, **_said_by_the_header(run)).encode("utf-8", "replace")
     if kind == "latex":
         return latex_table(metrics).encode("utf-8", "replace")
     if kind == "model-card":
@@ -120,7 +120,7 @@ def write_ci_files(run: Path, gates: Sequence[GateResult], *, junit: Path | None
         write_file(junit, ci_junit(metrics, gates, name=run.resolve().name))
     if markdown is not None:
         before = markdown.read_bytes() if markdown.is_file() else b""
-        write_file(markdown, before + markdown_summary(metrics, archive=_of_an_archive(run)).encode("utf-8", "replace"))
+        write_file(markdown, before + markdown_summary(metrics, **_said_by_the_header(run)).encode("utf-8", "replace"))
 
 
 def write_file(path: Path, data: bytes) -> None:
@@ -131,12 +131,13 @@ def write_file(path: Path, data: bytes) -> None:
         raise UsageError(f"{path}: cannot be written: {error.strerror}. Name another file") from None
 
 
-def _of_an_archive(run: Path) -> bool:
-    """Whether the images were found and not made; a run without a header is taken for one that made them."""
+def _said_by_the_header(run: Path) -> dict[str, Any]:
+    """Whether the images were found and not made, and what was looked for in them; a run without a header is taken for the usual one."""
     try:
-        return of_an_archive(read_header(run))
+        header = read_header(run)
     except ReportError:
-        return False
+        return {}
+    return {"archive": of_an_archive(header), "sought": sought_in(header)}
 
 
 def _metrics(run: Path) -> Metrics:

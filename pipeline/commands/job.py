@@ -69,6 +69,8 @@ class RunSummary:
     """Images that this process generated and scored: 0 where everything stood."""
     archive: bool = False
     """Whether the images were found and not made: they are then listed, and nothing was requested."""
+    sought: str = "person"
+    """What was looked for in them: `person`, or `face`."""
 
     @property
     def missing(self) -> int:

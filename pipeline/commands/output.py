@@ -88,7 +88,7 @@ def conclude(
 def _print_summary(summary: RunSummary, results: Sequence[gates.GateResult]) -> None:
     metrics = summary.metrics
     _print_headline(metrics)
-    print("images: " + _describe_counts(metrics.accounting, archive=summary.archive))
+    print("images: " + _describe_counts(metrics.accounting, archive=summary.archive, sought=summary.sought))
     if (moved := metrics.sensitivity) and moved.range is not None:
         print(_describe_sensitivity(moved))
     if second := metrics.second_opinion:
@@ -185,9 +185,9 @@ def _prompts(number: int) -> str:
     return quantity(number, "prompt")
 
 
-def _describe_counts(accounting: Accounting, *, archive: bool) -> str:
+def _describe_counts(accounting: Accounting, *, archive: bool, sought: str = "person") -> str:
     """The accounting in a line, in the words of the report; nothing is in it twice without saying so."""
-    words = {"requested": "listed", "generated": "found"} if archive else {}
+    words = {"no_person": f"no {sought}", **({"requested": "listed", "generated": "found"} if archive else {})}
     parts = []
     for key, count in accounting.document().items():
         if key == "mixed" or not (count or key in ("requested", "scored")):

@@ -22,7 +22,7 @@ from allfour.pipeline.metrics.tallies import copy_counts, sure_counts, tally
 from allfour.pipeline.metrics.withheld import withheld_of_run
 from allfour.pipeline.report import write_report
 from allfour.pipeline.report.exports import write_prompts_csv
-from allfour.pipeline.report.prose import of_an_archive
+from allfour.pipeline.report.prose import of_an_archive, sought_in
 from allfour.pipeline.run.documents import read_metrics
 from allfour.pipeline.run.folder import RunFolder, fingerprint, utc_now, write_json
 from allfour.pipeline.run.metrics import Metrics
@@ -160,5 +160,6 @@ def refresh(run: RunFolder, *, work: Mapping[str, int]) -> RunSummary:
 
 def _summary(run: RunFolder, metrics: Metrics, work: Mapping[str, int]) -> RunSummary:
     page = render(run, metrics)
-    archive = of_an_archive(run.header())
-    return RunSummary(run=run.path, metrics=metrics, report=page, work=work, archive=archive)
+    header = run.header()
+    archive, sought = of_an_archive(header), sought_in(header)
+    return RunSummary(run=run.path, metrics=metrics, report=page, work=work, archive=archive, sought=sought)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -98,7 +99,16 @@ def load_config(path: Path, overrides: list[str] | None = None) -> RunConfig:
     if data.get("name") is None:
         data["name"] = path.stem
     where = f"{path} (with --set)" if overrides else str(path)
-    return validate(RunConfig, data, where=where, context={BESIDE: path.resolve().parent})
+    config = validate(RunConfig, data, where=where, context={BESIDE: path.resolve().parent})
+    return config.model_copy(update={"classifier": config.classifier.for_prompts(several=_asks_for_several(config))})
+
+
+def _asks_for_several(config: RunConfig) -> bool:
+    """Whether a prompt asks for several people. A set that cannot be read is an error where it is used."""
+    if config.prompts.file is not None:
+        with contextlib.suppress(ConfigError):
+            return any(prompt.people == "several" for prompt in load_prompts(config.prompts.file).prompts)
+    return False
 
 
 _RETIRED = {"statistics": frozenset({"bootstrap"})}

@@ -40,7 +40,7 @@ class Prompt(Block):
     group: str | None = Field(default=None, max_length=64)
     """Prompts of one group are summed up together, such as extreme-she."""
     people: Literal["one", "several"] = "one"
-    """`several`: the prompt asks for a group of people, who are counted and read one by one where `classifier.people` names a detector."""
+    """`several`: the prompt asks for a group of people, who are counted and read one by one where a detector is installed."""
     subject: str | None = Field(default=None, min_length=1, max_length=100)
     """What the prompt is about, whatever its words: prompts of one subject are paired by `--pair-by subject`. By default its id."""
     expect: dict[Name, Name] = Field(default_factory=dict)

@@ -52,7 +52,7 @@ def run_notes(summary: Summary, accounting: Accounting, *, listed: int) -> list[
             Note(
                 code="images_without_label",
                 text=(
-                    f"{unlabelled / accounting.scored:.0%} of the scored images got no label (ambiguous, or no person found): {where}."
+                    f"{unlabelled / accounting.scored:.0%} of the scored images got no label (ambiguous, or nobody found): {where}."
                 ),
             )
         )

@@ -285,7 +285,7 @@ def scene_notes(found: GroupScenes | None) -> list[Note]:
     if found.detector is None:
         text = (
             f"{prompts} for several people, and nobody was counted: each image has one label, of the whole, even where the people in it "
-            "differ. Name a detector, such as classifier.people.detector: face."
+            "differ. Name a detector, such as classifier.people.detector: centerface."
         )
         return [Note(code="nobody_counted", text=text, about="group_scenes")]
     few = asked.one_person + asked.nobody

@@ -183,11 +183,16 @@ def latex_table(metrics: Metrics, *, limit: int | None = None) -> str:
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
 
 
-def markdown_summary(metrics: Metrics, *, limit: int = 40, archive: bool = False) -> str:
+def markdown_summary(metrics: Metrics, *, limit: int = 40, archive: bool = False, sought: str = "person") -> str:
     """What a continuous-integration job shows: headline, interval, chance, accounting, warnings, the ranked prompts.
 
-    `archive`: the images were found, not made.
+    `archive`: the images were found, not made. `sought`: what was looked for in them, see `allfour.pipeline.words.seeking`.
     """
+    with words.seeking(sought):
+        return _markdown_summary(metrics, limit=limit, archive=archive)
+
+
+def _markdown_summary(metrics: Metrics, *, limit: int, archive: bool) -> str:
     lines = [f"### {lead.headline(metrics)}", ""]
     for sentence in (
         lead.standfirst(metrics),

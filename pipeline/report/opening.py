@@ -209,7 +209,7 @@ def _not_seen(accounting: Accounting, *, archive: bool) -> str:
         "failed": accounting.failed,
         "unreadable": accounting.unreadable,
         "unclear": accounting.ambiguous,
-        "without a person": accounting.no_person,
+        f"without a {words.sought()}": accounting.no_person,
     }
     parts = [f"{words.grouped(count)} {name}" for name, count in counts.items() if count]
     if not parts:

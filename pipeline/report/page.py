@@ -33,7 +33,8 @@ def write_report(run_dir: Path, metrics: Metrics | None = None) -> Path:
         A table or document of the run is missing or not as expected.
     """
     header, metrics = read_header(run_dir), metrics or read_metrics(run_dir)
-    pages = _further_pages(run_dir, header, metrics)
+    with words.seeking(prose.sought_in(header)):
+        pages = _further_pages(run_dir, header, metrics)
     page = render(run_dir, header, metrics, pages=pages)
     path = page_path(run_dir)
     write_atomic(path, page.encode("utf-8", "replace"))
@@ -61,6 +62,11 @@ def _further_pages(run_dir: Path, header: Header, metrics: Metrics) -> int:
 
 def render(run_dir: Path, header: Header, metrics: Metrics, *, pages: int = 0) -> str:
     """The whole page as text; `pages` is the number of further pages that list every prompt."""
+    with words.seeking(prose.sought_in(header)):
+        return _rendered(run_dir, header, metrics, pages=pages)
+
+
+def _rendered(run_dir: Path, header: Header, metrics: Metrics, *, pages: int) -> str:
     material = gather(run_dir, header, metrics, pages=pages)
     css, css_hash = inlined("report.css")
     script, script_hash = inlined("common.js", "report.js")

@@ -20,6 +20,7 @@ from allfour.pipeline.words import (
     percent_exact,
     plural,
     quantity,
+    sought,
     word,
 )
 
@@ -150,6 +151,11 @@ def of_an_archive(header: Header) -> bool:
     return header.generator is None and header.source is not None
 
 
+def sought_in(header: Header) -> str:
+    """What the run's classifier looks for in an image: `face` where it is a detector of faces that decides whether anybody is there."""
+    return "face" if (header.classifier or {}).get("backend") == "face" else "person"
+
+
 def identities(accounting: Accounting, *, archive: bool = False) -> list[tuple[str, int, list[tuple[int, str]]]]:
     """The accounting as sums: total's name, total, parts; parts that are nought are left out save the first.
 
@@ -161,7 +167,7 @@ def identities(accounting: Accounting, *, archive: bool = False) -> list[tuple[s
         (a.labelled - a.mixed, "given one label"),
         (a.mixed, "with people who differ"),
         (a.ambiguous, "unclear"),
-        (a.no_person, "without a person"),
+        (a.no_person, f"without a {sought()}"),
     ]
     sums = [
         (asked, a.requested, [(a.generated, there), (a.refused, "refused"), (a.failed, "failed")]),
@@ -206,7 +212,7 @@ def abstained(accounting: Accounting) -> str | None:
         were = "was" if accounting.ambiguous == 1 else "were"
         parts.append(f"{quantity(accounting.ambiguous, 'image')} {were} unclear, the two likeliest labels too close.")
     if accounting.no_person:
-        parts.append(f"In {quantity(accounting.no_person, 'image')} no person was found.")
+        parts.append(f"In {quantity(accounting.no_person, 'image')} no {sought()} was found.")
     if accounting.mixed:
         parts.append(f"{quantity(accounting.mixed, 'image')} had several people with different labels.")
     if not parts:
@@ -218,7 +224,7 @@ def tally(counts: dict[str, int], labels: tuple[str, ...], missing: int) -> str:
     """`3 women, 1 man, 1 unclear`."""
     parts = [f"{grouped(counts[label])} {plural(label) if counts[label] != 1 else label_text(label)}"
              for label in labels if counts.get(label)]  # fmt: skip
-    others = {"ambiguous": "unclear", "mixed": "with several people who differ", "no_person": "without a person",
+    others = {"ambiguous": "unclear", "mixed": "with several people who differ", "no_person": f"without a {sought()}",
               "unreadable": "unreadable", "refused": "refused", "failed": "failed"}  # fmt: skip
     parts += [f"{grouped(counts[key])} {name}" for key, name in others.items() if counts.get(key)]
     if missing:

@@ -33,7 +33,7 @@ MAX_PROMPTS = 24
 """Prompts listed one by one."""
 IMAGES_PER_PROMPT = 6
 
-HOW_TO_COUNT = "classifier.people.detector: face"
+HOW_TO_COUNT = "classifier.people.detector: centerface"
 
 
 @dataclass(frozen=True, slots=True)

@@ -128,3 +128,22 @@ def test_a_missing_package_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) -
     with pytest.raises(ClassifierError, match=r"dlib-bin.*pip install 'allfour\[face\]'.*people.detector=none"):
         FaceDetectorConfig(detector="face").finder()
     assert NoDetectorConfig().finder() is None
+
+
+@pytest.mark.parametrize(
+    ("several", "centerface", "dlib", "expected"),
+    [(True, True, True, "centerface"), (True, False, True, "face"), (True, False, False, "none"), (False, True, True, "none")],
+)  # fmt: skip
+def test_group_scenes_get_the_best_detector_that_is_installed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, several: bool, centerface: bool, dlib: bool, expected: str
+) -> None:
+    from allfour.models.detectors import people
+    from allfour.pipeline.config import load_config
+
+    monkeypatch.setattr(people.centerface, "weights_file", lambda: tmp_path if centerface else None)
+    monkeypatch.setattr(people, "find_spec", lambda name: name if dlib or name != "dlib" else None)
+    prompts = "configs/prompts/groups.yaml" if several else "configs/prompts/bolukbasi-extremes.yaml"
+    config = load_config(Path("sandbox"), [f"prompts.file={prompts}"])
+    assert config.classifier.people.detector == expected  # type: ignore[attr-defined]
+    own = load_config(Path("sandbox"), [f"prompts.file={prompts}", "classifier.people.detector=none"])
+    assert own.classifier.people.detector == "none"  # type: ignore[attr-defined]

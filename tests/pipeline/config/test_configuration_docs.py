@@ -13,7 +13,7 @@ from pydantic_core import PydanticUndefined
 
 from allfour.models import registry
 from allfour.models.attributes import AttributeSet, AttributeSpec, PresenceSpec
-from allfour.models.detectors.people import NoDetectorConfig
+from allfour.models.detectors.people import ByPromptsConfig, NoDetectorConfig
 from allfour.models.generators._openai.settings import SHUTDOWN_BY_PROVIDER
 from allfour.models.generators.stable_diffusion import LoraConfig, QuantizationConfig
 from allfour.pipeline.analyses.sensitivity_grid import Grid, PhraseVariants, TemplateVariants
@@ -27,6 +27,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "`prompts`": config.PromptsConfig,
     "`generator.lora`": LoraConfig,
     "`generator.quantization`": QuantizationConfig,
+    "`classifier.people`, `detector: auto`": ByPromptsConfig,
     "`classifier.people`, `detector: none`": NoDetectorConfig,
     "`attributes`": config.AttributesConfig,
     "`archive`": config.ArchiveConfig,

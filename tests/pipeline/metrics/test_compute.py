@@ -306,7 +306,7 @@ def test_the_bounds_are_named_where_there_are_any(tmp_path: Path) -> None:
     warnings = metrics_of(build(tmp_path, {f"p{i}": ["woman", "man", "man", "ambiguous"] for i in range(12)}))[
         "warnings"
     ]
-    assert any(w.endswith("(ambiguous, or no person found): they are in no share.") for w in warnings)
+    assert any(w.endswith("(ambiguous, or nobody found): they are in no share.") for w in warnings)
 
 
 def test_far_fewer_unanimous_sets_than_chance_would_give_are_not_close_to_chance(tmp_path: Path) -> None:

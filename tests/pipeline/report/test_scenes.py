@@ -72,7 +72,7 @@ def test_without_a_detector_nobody_was_counted(tmp_path: Path) -> None:
     words = Page(html).text
     assert found["detector"] is None
     assert "1 prompt asks for several people. How many their images show is not known: no detector was configured" in words  # fmt: skip
-    assert "classifier.people.detector: face" in words
+    assert "classifier.people.detector: centerface" in words
     assert "Read as a whole:" in words
 
 
