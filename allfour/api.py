@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import html
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -268,7 +268,13 @@ def rescore(
     return Run(folder.path)
 
 
-def compare(*runs: Run | Paths, reference: str | None = None, shared_prompts: bool = False) -> Comparison:
+def compare(
+    *runs: Run | Paths,
+    reference: str | None = None,
+    shared_prompts: bool = False,
+    calibrations: Sequence[Paths | None] = (),
+    equivalent: float | None = None,
+) -> Comparison:
     """Compare runs prompt by prompt with the first, or a run with reference shares.
 
     Parameters
@@ -277,6 +283,10 @@ def compare(*runs: Run | Paths, reference: str | None = None, shared_prompts: bo
         A file of reference shares, or `uniform`.
     shared_prompts
         Leave out prompts that one run lacks, in place of refusing.
+    calibrations
+        A calibration file per run, in their order, in place of the one kept in its folder; None for that one.
+    equivalent
+        The largest difference of unanimity that counts as none, such as 0.05: adds a test that it is smaller.
 
     Raises
     ------
@@ -286,7 +296,11 @@ def compare(*runs: Run | Paths, reference: str | None = None, shared_prompts: bo
     from allfour.pipeline.analyses.comparison.compare import compare_paths
 
     paths = [run.path if isinstance(run, Run) else Path(run) for run in runs]
-    return Comparison(compare_paths(paths, reference=reference, shared_only=shared_prompts), paths)
+    given = [None if file is None else Path(file) for file in calibrations]
+    found = compare_paths(
+        paths, reference=reference, shared_only=shared_prompts, calibrations=given, equivalent=equivalent
+    )
+    return Comparison(found.document(), paths)
 
 
 def _settings(config: Paths | RunConfig, overrides: Mapping[str, Any] | None) -> RunConfig:

@@ -350,6 +350,18 @@ def compare(
     shared_prompts: Annotated[
         bool, typer.Option("--shared-prompts", help="Leave out prompts that one run lacks, instead of refusing.")
     ] = False,
+    calibration_a: Annotated[
+        Path | None,
+        typer.Option("--calibration-a", help="Calibration of the first run. Default: the one kept in its folder."),
+    ] = None,
+    calibration_b: Annotated[
+        list[Path] | None,
+        typer.Option("--calibration-b", help="Of the further runs: one for all, or repeated, one for each."),
+    ] = None,
+    equivalent: Annotated[
+        float | None,
+        typer.Option("--equivalent", help="Test that unanimity differs by less than this, such as 0.05 for 5 points."),
+    ] = None,
     fail_if: FailIfOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -358,9 +370,16 @@ def compare(
         from allfour.pipeline.metrics import gate as gates
 
         parsed = gates.comparison_gates(fail_if)
-        from allfour.pipeline.commands.compare import run_comparison
+        from allfour.pipeline.commands.compare import calibrations_of, run_comparison
 
-        done = run_comparison(runs, out=out, reference=reference, shared_only=shared_prompts)
+        done = run_comparison(
+            runs,
+            out=out,
+            reference=reference,
+            shared_only=shared_prompts,
+            calibrations=calibrations_of(len(runs), calibration_a, calibration_b or ()),
+            equivalent=equivalent,
+        )
         results = [gates.evaluate(gate, done.comparison) for gate in parsed]
     output.conclude_comparison(done, results, as_json)
 

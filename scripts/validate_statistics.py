@@ -26,6 +26,7 @@ import numpy as np
 
 from scripts.validation.audits import check_corrected, check_raw
 from scripts.validation.cleam import check_cleam
+from scripts.validation.differences import rows as check_differences
 from scripts.validation.evidence import rows as check_evidence
 from scripts.validation.further import (
     abstention_settings,
@@ -38,13 +39,14 @@ from scripts.validation.further import (
 )
 from scripts.validation.images import DRAWN, drawn, photographs
 from scripts.validation.images import rows as check_images
-from scripts.validation.page import report, with_evidence, write_json
+from scripts.validation.page import report, with_differences, with_evidence, write_json
 from scripts.validation.rivals import check_bootstraps, check_fixed_prompts, compare_estimators
 from scripts.validation.settings import CALIBRATIONS, ERRORS, IMAGES, POPULATIONS, PROMPTS, Result, Setting
 
 ROOT = Path(__file__).resolve().parents[1]
 EVIDENCE_AUDITS = 150
 IMAGE_AUDITS = 1000
+DIFFERENCE_PAIRS = 1000
 DONE = ROOT / "build" / "validation.jsonl"
 
 
@@ -84,6 +86,8 @@ def run_task(task: Task) -> list[dict[str, Any]]:
                 return check_cleam(task.audits, random)
             case "evidence":
                 return [asdict(row) for row in check_evidence(task.audits, random)]
+            case "differences":
+                return [asdict(row) for row in check_differences(task.audits, random)]
             case _:
                 return [check_seven_labels(task.audits, random)]
     return [asdict(result) for result in _check(task, task.setting, random)]
@@ -124,9 +128,18 @@ def tasks(*, quick: bool, seed: int) -> list[Task]:
         "seven_labels": 200,
         "evidence": EVIDENCE_AUDITS,
         "cleam": 1000,
+        "differences": DIFFERENCE_PAIRS,
     }
     if quick:
-        extra = {"estimators": 40, "bootstraps": 50, "fixed": 50, "seven_labels": 10, "evidence": 3, "cleam": 20}
+        extra = {
+            "estimators": 40,
+            "bootstraps": 50,
+            "fixed": 50,
+            "seven_labels": 10,
+            "evidence": 3,
+            "cleam": 20,
+            "differences": 10,
+        }
     return found + [Task(name, None, number, 40 if quick else 100, seed) for name, number in extra.items()]
 
 
@@ -201,7 +214,15 @@ def main() -> None:
         metavar="FOLDER",
         help="only calibrations of some people and runs of others: drawn ones, and those of a folder of UTKFace and a CLIP that reads them",
     )
+    parser.add_argument(
+        "--differences",
+        action="store_true",
+        help="only pairs of runs that mislead, put into the files that stand in --out",
+    )
     options = parser.parse_args()
+    if options.differences:
+        _differences_alone(options.out, 10 if options.quick else DIFFERENCE_PAIRS, options.seed)
+        return
     if options.images is not None:
         _images_alone(options.images, options.out, 20 if options.quick else IMAGE_AUDITS, options.seed)
         return
@@ -240,16 +261,24 @@ def _images_alone(folders: list[Path], out: Path, audits: int, seed: int) -> Non
 
 
 def _put(out: Path, **new: list[dict[str, Any]]) -> None:
-    """Put rows into the page and the numbers that stand, and print that part of the page."""
+    """Put rows into the page and the numbers that stand, and print the parts of the page that are made of such rows."""
     page, numbers = out / "validation.md", out / "validation.json"
-    known = {key: new.get(key, _kept(numbers, key)) for key in ("evidence", "cleam", "images")}
+    known = {key: new.get(key, _kept(numbers, key)) for key in ("evidence", "cleam", "images", "differences")}
+    pairs = known.pop("differences")
     text = with_evidence(page.read_text(encoding="utf-8") if page.exists() else "", **known)
+    text = with_differences(text, pairs) if pairs else text
     page.write_text(text, encoding="utf-8")
     lines = numbers.read_text(encoding="utf-8").splitlines() if numbers.exists() else ["{", "}"]
+    known["differences"] = pairs
     kept = [line for line in lines[1:] if not line.startswith(tuple(f'"{key}": ' for key in known))]
     said = [f'"{key}": {json.dumps(rows)},' for key, rows in known.items()]
     numbers.write_text("\n".join([lines[0], *said, *kept]) + "\n", encoding="utf-8")
     print(text[text.index("## What the first line says") :])
+
+
+def _differences_alone(out: Path, pairs: int, seed: int) -> None:
+    """Simulate pairs of runs in which plain differences mislead, print them, and put them into the page and the numbers."""
+    _put(out, differences=run_task(Task("differences", None, pairs, 100, seed)))
 
 
 def _evidence_alone(out: Path, audits: int, seed: int) -> None:

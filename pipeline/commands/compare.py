@@ -26,7 +26,13 @@ class WrittenComparison:
 
 
 def run_comparison(
-    runs: Sequence[Path], *, out: Path | None = None, reference: str | None = None, shared_only: bool = False
+    runs: Sequence[Path],
+    *,
+    out: Path | None = None,
+    reference: str | None = None,
+    shared_only: bool = False,
+    calibrations: Sequence[Path | None] = (),
+    equivalent: float | None = None,
 ) -> WrittenComparison:
     """Compare run folders; they are only read.
 
@@ -39,13 +45,18 @@ def run_comparison(
         A file of reference shares, or `uniform`.
     shared_only
         Leave out prompts that one run lacks.
+    calibrations, equivalent
+        See `allfour.pipeline.analyses.comparison.compare.compare`.
 
     Raises
     ------
     UsageError
         The runs cannot be compared, or the result cannot be written there.
     """
-    comparison = compare_paths(runs, reference=reference, shared_only=shared_only)
+    found = compare_paths(
+        runs, reference=reference, shared_only=shared_only, calibrations=calibrations, equivalent=equivalent
+    )
+    comparison = found.document()
     target = out or Path("runs") / default_name([run["name"] for run in comparison["runs"]], reference)
     if target.suffix.lower() in {".html", ".htm"}:
         page_path, json_path = target, target.with_suffix(".json")
@@ -60,6 +71,23 @@ def run_comparison(
     except (PermissionError, NotADirectoryError, IsADirectoryError, FileExistsError) as error:
         raise UsageError(f"--out {target}: cannot be written: {error.strerror}. Name another file or folder") from None
     return WrittenComparison(comparison, json_path, page_path)
+
+
+def calibrations_of(runs: int, first: Path | None, further: Sequence[Path]) -> list[Path | None]:
+    """One calibration per run: that of the first, and one for each further run, or one for all of them.
+
+    Raises
+    ------
+    UsageError
+        There are neither one nor as many as further runs.
+    """
+    if len(further) not in (0, 1, runs - 1):
+        raise UsageError(
+            f"--calibration-b: {len(further)} files for {quantity(runs - 1, 'further run')}. Give one for all of them, or one for each in the "
+            "order of the runs"
+        )
+    others: list[Path | None] = list(further) if len(further) == runs - 1 else [*further, None][:1] * (runs - 1)
+    return [first, *others]
 
 
 def default_name(names: Sequence[str], reference: str | None) -> str:
@@ -81,6 +109,8 @@ def summary_lines(comparison: Mapping[str, Any]) -> list[str]:
             f"{comparison['headline']} for {moves['second']} against {moves['first']} of {quantity(moves['prompts'], 'prompt')}. "
             + compare_prose.standfirst(pair, comparison["confidence"])
         )
+        if (doubt := compare_prose.because(pair)) is not None:
+            lines.append(f"  {doubt}")
         lines.append(f"  {compare_prose.change(pair)}" if compare_prose.change(pair) else "")
         lines += [f"note: {warning}" for warning in pair["warnings"]]
     lines += [compare_prose.reference_sentence(entry) for entry in comparison["references"]]

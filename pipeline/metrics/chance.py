@@ -70,6 +70,10 @@ def reference_difference(prompts: Sequence[Prompt], labels: Sequence[str], *, co
         low=found.distance.low if known else None,
         high=found.distance.high if known else None,
         floor=found.floor,
+        excess=found.excess.value,
+        excess_low=found.excess.low if known else None,
+        excess_high=found.excess.high if known else None,
+        p_value=found.p_value,
     )
 
 

@@ -78,7 +78,7 @@ def _chosen(metrics: Metrics, summary: Summary, *, chance: float) -> Headline:
     sample = _best_review(metrics, because)
     if sample is not None and sample.unanimity is not None:
         return _reviewed(sample, sample.unanimity, summary, chance=chance, because=because)
-    doubts = _doubts_of_correction(metrics)
+    doubts = doubts_of_correction(metrics)
     if not doubts:
         return _corrected(summary, chance=chance, because=because)
     return _measured(summary, chance=chance, because=[*because, *doubts])
@@ -130,7 +130,7 @@ def _reviewed(
     )
 
 
-def _doubts_of_correction(metrics: Metrics) -> list[str]:
+def doubts_of_correction(metrics: Metrics) -> list[str]:
     """Why the corrected figure does not lead; nothing where it does."""
     summary, found = metrics.summary, metrics.summary.unanimity_corrected
     if metrics.calibration is None:

@@ -73,13 +73,14 @@ def render_comparison(comparison: Mapping[str, Any], paths: Sequence[Path]) -> s
         "banners": list(dict.fromkeys(_banners(runs))),
         "headline": say.headline(comparison),
         "standfirst": _standfirst(comparison),
+        "doubt": say.because(pairs[0]) if len(pairs) == 1 else None,
         "perceived": prose.PERCEIVED,
         "labels": comparison["labels"][comparison["headline"]],
         "series": svg.series_class,
         "size": comparison["set_size"],
         "confidence": words.level(comparison["confidence"]),
         "runs": [
-            _provenance(run, entry, comparison["confidence"])
+            _provenance(run, entry, comparison["confidence"], _of_one(run, runs))
             for run, entry in zip(runs, comparison["runs"], strict=True)
         ],
         "pairs": [
@@ -106,7 +107,9 @@ def _standfirst(comparison: Mapping[str, Any]) -> str | None:
     return None
 
 
-def _provenance(run: _Run, entry: Mapping[str, Any], confidence: float) -> dict[str, Any]:
+def _provenance(
+    run: _Run, entry: Mapping[str, Any], confidence: float, differing: Sequence[tuple[str, str]]
+) -> dict[str, Any]:
     summary = run.metrics.summary
     same = summary.confidence == confidence
     if not same and lead.has_unanimity(summary):
@@ -121,7 +124,9 @@ def _provenance(run: _Run, entry: Mapping[str, Any], confidence: float) -> dict[
             ("prompts", words.grouped(len(run.metrics.prompts))),
             *withheld_facts(run.metrics),
             ("first line", lead.one_line(run.metrics)),
+            *([("calibration", words.clean(entry["calibration"], 200))] if entry.get("calibration") else []),
             *flatten(maker),
+            *differing,
         ],
         "unanimous": summary.unanimous,
         "prompts": summary.prompts,
@@ -134,14 +139,26 @@ def _provenance(run: _Run, entry: Mapping[str, Any], confidence: float) -> dict[
 
 
 def _same_in_all(runs: Sequence[_Run]) -> list[tuple[str, str]]:
-    first = runs[0]
-    found = flatten(first.header.classifier) if first.header.classifier else []
+    """What all runs share: where each has its own calibration, that need not be the classifier."""
+    facts = [_classifier(run) for run in runs]
+    same = [fact for fact in facts[0] if all(fact in other for other in facts[1:])]
+    sizes = {run.metrics.summary.set_size for run in runs}
     return [
         ("prompts", "same ids and texts"),
-        ("images in a set", str(first.metrics.summary.set_size)),
-        ("wording and margins", "same"),
-        *((f"classifier {key}", value) for key, value in found),
+        *([("images in a set", str(sizes.pop()))] if len(sizes) == 1 else []),
+        *([("wording and margins", "same")] if len(same) == len(facts[0]) else []),
+        *((f"classifier {key}", value) for key, value in same),
     ]
+
+
+def _of_one(run: _Run, runs: Sequence[_Run]) -> list[tuple[str, str]]:
+    """What is this run's own of its classifier."""
+    others = [_classifier(other) for other in runs if other is not run]
+    return [(f"classifier {k}", v) for k, v in _classifier(run) if any((k, v) not in other for other in others)]
+
+
+def _classifier(run: _Run) -> list[tuple[str, str]]:
+    return flatten(run.header.classifier) if run.header.classifier else []
 
 
 # --- one pair --------------------------------------------------------------------------------------------------------
@@ -177,6 +194,7 @@ def _pair(
         "several": len(comparison["comparisons"]) > 1,
         "in_part": any(row[side]["images"] > size for row in chosen for side in ("first", "second")),
         "standfirst": say.standfirst(pair, comparison["confidence"]),
+        "doubt": say.because(pair),
         "change": say.change(pair),
         "warnings": [words.clean(warning, 500) for warning in pair["warnings"]],
         "tiles": _tiles(rows, both, len(chosen)) if tiles else [],
@@ -266,12 +284,27 @@ def _estimates(pair: Mapping[str, Any], labels: Sequence[str], size: int) -> dic
         meaning = f"How often {words.word(size)} images drawn from all images of a prompt agree."
         one, two = words.percent(every["first"]), words.percent(every["second"])
         lines.append(_line(f"Any set of {words.word(size)}", meaning, one, two, every))
+    if summary.get("unanimity_corrected_difference") is not None:
+        found = summary["unanimity_corrected_difference"]
+        meaning = f"How often {words.word(size)} images agree, with both classifiers' measured errors taken out."
+        one, two = (words.percent(min(max(found[side], 0.0), 1.0)) for side in ("first", "second"))
+        lines.append(_line("Corrected", meaning, one, two, found))
     for label in labels[:1] if len(labels) == 2 else labels:
         entry = shares[label]
         name = f"Share of {words.plural(label)}"
         meaning = "Mean over prompts, each with the same weight."
         lines.append(_line(name, meaning, words.percent(entry["first"]), words.percent(entry["second"]), entry))
+    for key, name, meaning in _RATES:
+        if (found := summary.get(key)) is not None:
+            lines.append(_line(name, meaning, words.percent(found["first"]), words.percent(found["second"]), found))
     return _with_figures(lines)
+
+
+_RATES = (
+    ("refused_difference", "Refused", "Share of requested images, mean over prompts."),
+    ("failed_difference", "Failed", "Share of requested images, mean over prompts."),
+    ("unlabelled_difference", "Without a label", "Share of images read, mean over prompts."),
+)
 
 
 def _moves(moves: Mapping[str, Any], labels: Sequence[str]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from allfour.pipeline.analyses.comparison.verdict import BECAUSE, DIFFERS
 from allfour.pipeline.words import (
     all_of,
     clean,
@@ -13,6 +14,8 @@ from allfour.pipeline.words import (
     label_text,
     level,
     p_value,
+    percent,
+    percent_exact,
     plural,
     quantity,
     word,
@@ -24,19 +27,19 @@ METHOD = (
     "The number of prompts whose first set is all of one kind is tested by McNemar's exact test on the prompts that changed. Mean "
     "shares, and unanimity over all images, are tested by flipping the signs of the prompts' differences. Intervals are those of the "
     "mean of paired differences, with one unseen change either way counted in, so that two equal runs are not declared equal for "
-    "certain.",
+    "certain. Where the runs hold different numbers of images, unanimity is how often a set drawn from all images of a prompt agrees, "
+    "which is the same whatever their number, and is tested by dealing each prompt's images to the two runs anew.",
     "The mean change of a prompt is the average distance that shares moved, whichever way; what sampling alone would show stands "
     "beside it, and the test deals each prompt's images to the two runs anew. Single prompts are tested by Fisher's exact test, "
     "adjusted over prompts so that of those said to differ at most 5% are expected not to (Benjamini and Hochberg).",
-    "A classifier that errs equally in both runs makes every difference look smaller than it is, and no difference larger. One that "
-    "errs more on the pictures of one model than on those of the other can make a difference where there is none: calibrate it on "
-    "both, or look at the images.",
+    "A classifier that errs equally in both runs makes every difference look smaller than it is. One that errs more on the pictures of one "
+    "model than on those of the other makes a difference where there is none. With a calibration on both sides that passes its checks the "
+    "errors are taken out, each run's own; the limits then carry what either calibration leaves open too. Without, the first lines say so, and "
+    "how large an unequal error would explain the difference by itself.",
     "No difference shown is not the same as no difference: the interval says how large a one the runs leave open.",
 )
 
 
-DIFFERS = 0.05
-"""A p-value above this shows no difference."""
 FEW_IMAGES = 8
 """Sets so small change sides by sampling alone."""
 
@@ -72,34 +75,96 @@ def headline(comparison: Mapping[str, Any]) -> str:
     if len(pairs) > 1:
         counts = [f"{run['summary']['unanimous']} in {clean(run['name'], 40)}" for run in comparison["runs"]]
         return f"Prompts with {whole} images of one perceived {attribute}: {join_words(counts)}."
-    moves = pairs[0]["summary"]["unanimous"]
+    summary = pairs[0]["summary"]
+    moves, lead = summary["unanimous"], summary.get("headline")
+    if lead is not None and lead["figure"] != "unanimity_difference" and lead["value"] is not None:
+        return _of_sets(summary, lead, kind=f"one perceived {attribute}", size=size)
     one, two, total = moves["first"], moves["second"], moves["prompts"]
     if not total:
         return f"No prompt has a whole set of {word(size)} images in both runs."
     kind = f"{whole} images of one perceived {attribute}"
-    p = pairs[0]["summary"]["unanimity_difference"]["p_value"]
-    if p is not None and p <= DIFFERS:
+    p = summary["unanimity_difference"]["p_value"]
+    verdict = lead["verdict"] if lead is not None else None
+    if verdict != "equivalent" and p is not None and p <= DIFFERS:
         more = "More" if two > one else "Fewer"
         return f"{more} prompts with {kind}: {grouped(two)} of {quantity(total, 'prompt')}, {grouped(one)} before."
     changed = moves["gained"] + moves["lost"] + moves["turned"]
     beside = f"{grouped(one)} and {grouped(two)}" if one != two else f"{grouped(one)} in both runs,"
-    text = f"No difference shown: {beside} of {quantity(total, 'prompt')} with {kind}."
+    text = f"{_no_difference(summary['unanimity_difference'], verdict)}: {beside} of {quantity(total, 'prompt')} with {kind}."
     if changed:
         few = f": {word(size)} images are few" if size <= FEW_IMAGES else ""
         text += f" {grouped(changed)} of {grouped(total)} changed sides all the same{few}."
     return text
 
 
+def _of_sets(summary: Mapping[str, Any], lead: Mapping[str, Any], *, kind: str, size: int) -> str:
+    """The finding where it is one of all sets that could be drawn, as read or corrected."""
+    entry = summary[lead["figure"]]
+    one, two = percent(_within(entry["first"])), percent(_within(entry["second"]))
+    what = f"sets of {word(size)} images show {kind}"
+    about = "about " if lead["evidence"] == "corrected" else ""
+    if lead["verdict"] in ("more", "fewer"):
+        more = "More" if lead["verdict"] == "more" else "Fewer"
+        return f"{more} {what}: {about}{two}, {one} before."
+    beside = f"{about}{one} and {two} of {what}" if one != two else f"{about}{one} of {what} in both runs"
+    if lead["verdict"] == "too_few_prompts":
+        return f"Too few prompts for a verdict: {beside}."
+    return f"{_no_difference(entry, lead['verdict'])}: {beside}."
+
+
+def _within(share: float) -> float:
+    """A corrected estimate may lie a little beyond what a share can be."""
+    return min(max(share, 0.0), 1.0)
+
+
+def _no_difference(entry: Mapping[str, Any], verdict: str | None) -> str:
+    if verdict != "equivalent":
+        return "No difference shown"
+    return f"No difference larger than {points(entry['equivalence']['margin'], sign=False)} points"
+
+
 def standfirst(pair: Mapping[str, Any], confidence: float) -> str:
-    """The difference of unanimity with its uncertainty, and what it is made of."""
-    difference, moves = pair["summary"]["unanimity_difference"], pair["summary"]["unanimous"]
+    """The leading difference with its uncertainty, what it is made of, and what stands beside it."""
+    summary = pair["summary"]
+    lead = summary.get("headline") or {"figure": "unanimity_difference", "evidence": "measured", "p_adjusted": None}
+    difference, moves = summary[lead["figure"]], summary["unanimous"]
     if difference["value"] is None:
         return "Unanimity cannot be compared."
     first, second = clean(pair["first"], 60), clean(pair["second"], 60)
+    corrected = lead["evidence"] == "corrected"
+    which = ", with the classifiers' measured errors taken out" if corrected else ""
     text = (
-        f"A difference of {points(difference['value'])} points, {second} minus {first} ({level(confidence)} interval "
-        f"{points_interval(difference['low'], difference['high'])}; {p_value(difference['p_value'])})."
+        f"A difference of {points(difference['value'])} points, {second} minus {first}{which} ({level(confidence)} interval "
+        f"{points_interval(difference['low'], difference['high'])}; {_tested(difference, lead)})."
     )
+    if corrected:
+        read = summary["unanimity_all_images_difference"]
+        text += (
+            f" As the images were read it is {points(read['value'])} ({points_interval(read['low'], read['high'])})."
+        )
+    elif lead["figure"] == "unanimity_difference":
+        text += _changes(moves)
+    p = lead["p_adjusted"] if lead["p_adjusted"] is not None else difference["p_value"]
+    equal = difference.get("equivalence")
+    if p > DIFFERS and not (equal and equal["shown"]):
+        text += " Chance alone gives that much often enough: the runs do not show a difference."
+    if equal:
+        shown = "It is shown to be" if equal["shown"] else "It is not shown to be"
+        p_equal = equal.get("p_adjusted") if equal.get("p_adjusted") is not None else equal["p_value"]
+        text += f" {shown} smaller than {points(equal['margin'], sign=False)} points either way ({p_value(p_equal)})."
+    return text
+
+
+def _tested(difference: Mapping[str, Any], lead: Mapping[str, Any]) -> str:
+    own, adjusted = difference["p_value"], lead["p_adjusted"]
+    if adjusted is None or abs(adjusted - own) < 1e-12:
+        return p_value(own)
+    return f"{p_value(own)}, adjusted for several pairs {p_value(adjusted)}"
+
+
+def _changes(moves: Mapping[str, Any]) -> str:
+    """` Two became all of one kind, none ceased to be.`"""
+    text = ""
     if moves["gained"] or moves["lost"]:
         text += (
             f" {_count(moves['gained'])} became all of one kind, {_count(moves['lost']).lower()} ceased to be."
@@ -108,8 +173,28 @@ def standfirst(pair: Mapping[str, Any], confidence: float) -> str:
         )
     if moves["turned"]:
         text += f" {_count(moves['turned'])} turned from all of one kind to all of the other."
-    if difference["p_value"] > DIFFERS:
-        text += " Chance alone gives that much often enough: the runs do not show a difference."
+    return text
+
+
+def because(pair: Mapping[str, Any]) -> str | None:
+    """What may make such a difference by itself; None where nothing is known to."""
+    lead = pair["summary"].get("headline")
+    codes = lead["because"] if lead is not None else []
+    if not codes:
+        return None
+    said = join_words([BECAUSE.get(code, code) for code in codes])
+    text = f"{said[:1].upper()}{said[1:]}."
+    error = lead.get("explained_by_error")
+    if lead["evidence"] == "measured":
+        text = f"Not corrected: {said}."
+        if error is not None and lead["value"] and lead["verdict"] in ("more", "fewer"):
+            read_worse, other = (
+                (pair["first"], pair["second"]) if lead["value"] > 0 else (pair["second"], pair["first"])
+            )
+            text += (
+                f" If {percent_exact(error)} more of the images of {clean(read_worse, 60)} were read wrongly than of those of "
+                f"{clean(other, 60)}, that alone would make this difference."
+            )
     return text
 
 
@@ -158,7 +243,8 @@ def reference_sentence(entry: Mapping[str, Any]) -> str:
     text = (
         f"{clean(entry['name'], 60)}: {points(gap['value'], sign=False)} points away on average "
         f"({points(gap['low'], sign=False)} to {points(gap['high'], sign=False)}); a generator with just these shares would seem "
-        f"{points(gap['floor'], sign=False)} away at so few images. Share of {label} {points(signed['value'])} points on average "
+        f"{points(gap['floor'], sign=False)} away at so few images ({p_value(gap['p_value'])}; {points(gap['excess'])} beyond that, "
+        f"{points_interval(gap['excess_low'], gap['excess_high'])}). Share of {label} {points(signed['value'])} points on average "
         f"({points_interval(signed['low'], signed['high'])}). "
     )
     differing = summary["differing_prompts"]

@@ -143,6 +143,12 @@ class ReferenceDifference(Record):
     high: Share = None
     floor: Share = None
     """What draws with exactly the reference shares would give."""
+    excess: Number = None
+    """Mean absolute difference less the floor, -1 to 1: 0 is expected of draws with exactly the reference shares."""
+    excess_low: Number = None
+    excess_high: Number = None
+    p_value: Share = None
+    """Probability that draws with exactly the reference shares lie as far away, or farther."""
 
 
 class Summary(Record):

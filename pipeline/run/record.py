@@ -18,13 +18,14 @@ FORMAT: Final = 1
 """Of every document. Keys are added freely and never renamed."""
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
+    """A number that JSON knows, or None."""
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-Number = Annotated[float | None, BeforeValidator(_finite), WithJsonSchema({"type": ["number", "null"]})]
+Number = Annotated[float | None, BeforeValidator(finite), WithJsonSchema({"type": ["number", "null"]})]
 Share = Annotated[
-    float | None, BeforeValidator(_finite), WithJsonSchema({"type": ["number", "null"], "minimum": 0, "maximum": 1})
+    float | None, BeforeValidator(finite), WithJsonSchema({"type": ["number", "null"], "minimum": 0, "maximum": 1})
 ]
 """In [0, 1]; None where there is nothing to tell it from."""
 Count = Annotated[int, WithJsonSchema({"type": "integer", "minimum": 0})]
@@ -79,7 +80,7 @@ class Interval(Estimate):
 
 
 Correlation = Annotated[
-    float | None, BeforeValidator(_finite), WithJsonSchema({"type": ["number", "null"], "minimum": -1, "maximum": 1})
+    float | None, BeforeValidator(finite), WithJsonSchema({"type": ["number", "null"], "minimum": -1, "maximum": 1})
 ]
 
 

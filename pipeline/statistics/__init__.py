@@ -21,6 +21,7 @@ from allfour.pipeline.statistics.difference import (
     ReadImages,
     UnanimityDifference,
     corrected_difference,
+    error_that_explains,
     mean_difference,
     unanimity_difference,
 )
@@ -53,6 +54,7 @@ from allfour.pipeline.statistics.nulls import (
     ReferenceDistance,
     amplification,
     at_least,
+    distance_from_reference,
     null_of_shares,
     reference_distance,
 )
@@ -130,6 +132,8 @@ __all__ = [
     "corrected_share",
     "corrected_unanimity",
     "coverage_warnings",
+    "distance_from_reference",
+    "error_that_explains",
     "group_homogeneity",
     "holm",
     "identified_mean",

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import special, stats
+from scipy import optimize, special, stats
 
 from allfour.pipeline.statistics.arrays import FloatArray, IntArray, as_counts, as_whole_numbers, check_confidence
 from allfour.pipeline.statistics.compositions import compositions, draws_within, set_probabilities, set_scores
@@ -394,6 +394,45 @@ def corrected_difference(
         float(points[1].mean()),
         equal,
     )
+
+
+def error_that_explains(first: ReadImages, second: ReadImages, *, set_size: int = 4) -> float | None:
+    """Return how much more often the run that seems less unanimous would have to be read wrongly for that alone to make the difference.
+
+    The other run's labels are taken as if each were read as any other label with that probability: a set composed in a known way then
+    agrees with a probability that is summed exactly, and falls as the error grows.
+
+    Parameters
+    ----------
+    first, second, set_size
+        See `unanimity_difference`.
+
+    Returns
+    -------
+    The error rate per image, of those with a label; None without a difference, without prompts, and where no error is enough.
+    """
+    whole = (first.images >= set_size) & (second.images >= set_size)
+    if not whole.any():
+        return None
+    runs = [run.rows(whole) for run in (first, second)]
+    means = [float(run.unanimity(set_size).mean()) for run in runs]
+    if abs(means[0] - means[1]) < 1e-12:
+        return None
+    more, target = (runs[0], means[1]) if means[0] > means[1] else (runs[1], means[0])
+    table = _with_rest(more)
+    labels = more.labels
+    ways = compositions(labels + 1, set_size)
+    rows, times = np.unique(table, axis=0, return_counts=True)
+    weight = times @ set_probabilities(rows, ways) / times.sum()
+
+    def short_of(error: float) -> float:
+        read: FloatArray = np.full((labels, labels + 1), error / (labels - 1))
+        read[np.arange(labels), np.arange(labels)] = 1 - error
+        read[:, labels] = 0.0
+        return float(weight @ set_scores(read, ways)) - target
+
+    most = 1 - 1 / labels
+    return None if short_of(most) > 0 else float(optimize.brentq(short_of, 0.0, most, xtol=1e-6))
 
 
 class _Scored:

@@ -12,6 +12,9 @@ from allfour.pipeline.statistics.arrays import FloatArray, as_whole_numbers, che
 from allfour.pipeline.statistics.intervals import Interval, mean_over_prompts
 from allfour.pipeline.statistics.unanimity import UnanimityNull, poisson_binomial
 
+_MAX_DRAWN = 3_000_000
+"""Prompts drawn for one test."""
+
 
 def null_of_shares(shares: npt.ArrayLike, *, set_size: int, observed: int) -> UnanimityNull:
     """Return what complete sets show if the images of every prompt are drawn from that prompt's given shares.
@@ -104,36 +107,97 @@ class ReferenceDistance:
     """How far shares lie from reference shares, and how far they would by chance alone."""
 
     distance: Interval
-    """Mean over prompts of the absolute difference."""
+    """Mean over prompts of the total variation distance: for two labels the absolute difference of either's share."""
     floor: float | None
     """What draws with exactly the reference shares would give at the same numbers of images."""
+    excess: Interval
+    """Distance less floor, mean over prompts, with limits of its own; 0 is expected where the shares are the reference's."""
+    p_value: float | None
+    """Probability that draws with exactly the reference shares lie as far away, or farther."""
     prompts: int
 
 
 def reference_distance(
     successes: npt.ArrayLike, *, trials: npt.ArrayLike, reference: npt.ArrayLike, confidence: float = 0.95
 ) -> ReferenceDistance:
-    """Return the mean absolute difference of one label's shares from reference shares.
+    """Return the mean absolute difference of one label's shares from reference shares; see `distance_from_reference`.
 
     Parameters
     ----------
     successes, trials
         Images with the label and labelled images, shape (prompts,).
     reference
-        Shares, shape (prompts,).
+        Shares, shape (prompts,); nan where there is none.
     confidence
-        Of the interval over prompts.
+        Of the intervals over prompts.
     """
     total = as_whole_numbers(trials, name="trials")
     hits = as_whole_numbers(successes, name="successes", length=len(total))
     share = np.asarray(reference, dtype=np.float64)
-    known = (total > 0) & np.isfinite(share)
-    total, hits, share = total[known], hits[known], share[known]
-    if not len(total):
-        return ReferenceDistance(Interval(None, 0.0, 1.0, "wilson-clustered"), None, 0)
-    floor = np.mean([_floor(int(n), float(r)) for n, r in zip(total, share, strict=True)])
-    found = mean_over_prompts(np.abs(hits / total - share), confidence=confidence)
-    return ReferenceDistance(found, float(floor), len(total))
+    counts, shares = np.column_stack([hits, total - hits]), np.column_stack([share, 1 - share])
+    return distance_from_reference(counts, shares, confidence=confidence)
+
+
+def distance_from_reference(
+    counts: npt.ArrayLike,
+    reference: npt.ArrayLike,
+    *,
+    independent: float | None = None,
+    confidence: float = 0.95,
+    draws: int = 1_999,
+    seed: int = 0,
+) -> ReferenceDistance:
+    """Return how far shares lie from reference shares, beside what chance alone gives, and a test of the two.
+
+    A distance is never negative, so that its mean is above 0 by chance alone: the floor, exact from the binomial for two labels and
+    from draws for more, is what to read it beside. Distance less floor has Student limits over prompts, one unseen pair of differences
+    of plus and minus one image counted in (as in `paired_difference`). The test draws every prompt's images from its reference shares.
+
+    Parameters
+    ----------
+    counts
+        Labelled images, shape (prompts, labels); prompts without any are left out.
+    reference
+        Shares, same shape; a row of nan is left out.
+    independent
+        See `mean_over_prompts`.
+    confidence
+        Of the intervals.
+    draws, seed
+        Of the test, and of the floor for more than two labels; fewer where there are very many prompts, 199 at least.
+    """
+    check_confidence(confidence)
+    table, shares = np.asarray(counts, dtype=np.int64), np.asarray(reference, dtype=np.float64)
+    images = table.sum(axis=1)
+    known = (images > 0) & np.isfinite(shares).all(axis=1)
+    table, shares, images = table[known], shares[known], images[known]
+    prompts = len(table)
+    if not prompts:
+        nothing = Interval(None, 0.0, 1.0, "wilson-clustered")
+        return ReferenceDistance(nothing, None, Interval(None, -1.0, 1.0, "t"), None, 0)
+    values = np.abs(table / images[:, np.newaxis] - shares).sum(axis=1) / 2
+    times = int(max(199, min(draws, _MAX_DRAWN // prompts)))
+    random = np.random.default_rng(seed)
+    total, floors = np.zeros(times), np.empty(prompts)
+    for row in range(prompts):
+        drawn = random.multinomial(int(images[row]), shares[row] / shares[row].sum(), size=times) / images[row]
+        apart = np.abs(drawn - shares[row]).sum(axis=1) / 2
+        total += apart
+        floors[row] = _floor(int(images[row]), float(shares[row, 0])) if shares.shape[1] == 2 else apart.mean()
+    mean = float(values.mean())
+    p_value = (1 + int((total / prompts >= mean - 1e-12).sum())) / (times + 1)
+    distance = mean_over_prompts(np.minimum(values, 1.0), independent=independent, confidence=confidence)
+    excess = _excess(values - floors, step=1 / float(np.median(images)), confidence=confidence)
+    return ReferenceDistance(distance, float(floors.mean()), excess, p_value, prompts)
+
+
+def _excess(values: FloatArray, *, step: float, confidence: float) -> Interval:
+    prompts, mean = len(values), float(values.mean())
+    if prompts < 2:
+        return Interval(mean, -1.0, 1.0, "t")
+    variance = (float(((values - mean) ** 2).sum()) + 2 * step**2) / (prompts + 1)
+    half = float(special.stdtrit(prompts - 1, (1 + confidence) / 2)) * float(np.sqrt(variance / prompts))
+    return Interval(mean, max(mean - half, -1.0), min(mean + half, 1.0), "t")
 
 
 def _floor(images: int, share: float) -> float:

@@ -170,7 +170,8 @@ def report(results: list[Result], extra: dict[str, Any], *, audits: int, draws: 
         f"the first label's share in {extra['seven_labels']['share']:.3f} of {extra['seven_labels']['audits']} audits.",
         "",
     ]
-    return with_evidence("\n".join(lines), extra["evidence"], extra["cleam"], extra.get("images", []))
+    text = with_evidence("\n".join(lines), extra["evidence"], extra["cleam"], extra.get("images", []))
+    return with_differences(text, extra["differences"])
 
 
 _EVIDENCE = "## What the first line says where plain figures mislead"
@@ -182,6 +183,7 @@ def with_evidence(
     """Return the page with its last section, on the choice of evidence, on readings of images and on CLEAM, made anew."""
     before = text.split(_EVIDENCE, maxsplit=1)[0].rstrip()
     rows = evidence
+    after = text[text.index(_DIFFERENCES) :] if _DIFFERENCES in text else ""
     audits = rows[0]["audits"] if rows else 0
     lines = [
         _EVIDENCE,
@@ -211,6 +213,38 @@ def with_evidence(
             f"| {r['population']} | {r['calibration']} | {r['cleam']:.3f} | {r['cleam_width']:.2f} "
             f"| {r['corrected']:.3f} | {r['corrected_width']:.2f} |"
             for r in cleam
+        ),
+        "",
+    ]
+    return "\n".join([before, "", *lines, after] if before else lines)
+
+
+_DIFFERENCES = "## Two runs where plain differences mislead"
+
+
+def with_differences(text: str, rows: list[dict[str, Any]]) -> str:
+    """Return the page with its section on pairs of runs made anew, the last one."""
+
+    def rate(value: float | None) -> str:
+        return "-" if value is None else f"{value:.3f}"
+
+    before = text.split(_DIFFERENCES, maxsplit=1)[0].rstrip()
+    lines = [
+        _DIFFERENCES,
+        "",
+        f"{rows[0]['pairs'] if rows else 0:,} simulated pairs per setting through the functions behind `allfour compare`; the simulation is",
+        "`scripts/validation/differences.py`, rerun alone by `python -m scripts.validate_statistics --differences`. Shares are Beta(0.3, 0.3)",
+        "where nothing else is said, calibrations have 200 images of each label on either side. Before: every set as it was read, sign flips,",
+        "Student limits, every pair of runs by itself. `rejected` is how often p <= 5%: of equal runs it should be 5% or less; where the runs do",
+        "differ, and in the rows on equivalence, it is power (equivalence of runs that are exactly 5 points apart should be shown in 5% or less).",
+        "An uncorrected difference names its cause on the first lines always: without calibrations on both sides there is no other evidence.",
+        "",
+        "| setting | prompts | covered before | rejected before | covered | rejected |",
+        "|---|---|---|---|---|---|",
+        *(
+            f"| {r['name']} | {r['prompts']} | {rate(r['covered_before'])} | {rate(r['rejected_before'])} | {rate(r['covered'])} "
+            f"| {rate(r['rejected'])} |"
+            for r in rows
         ),
         "",
     ]

@@ -76,7 +76,14 @@ def _names(paths: Sequence[Path]) -> list[str]:
     return [str(path) for path in paths]
 
 
-def check_comparable(first: LoadedRun, second: LoadedRun, *, shared_only: bool = False, pair_by: str = "id") -> None:
+def check_comparable(
+    first: LoadedRun,
+    second: LoadedRun,
+    *,
+    shared_only: bool = False,
+    pair_by: str = "id",
+    calibrated: bool = False,
+) -> None:
     """Refuse runs whose difference would not be one of what their images show.
 
     Parameters
@@ -85,6 +92,8 @@ def check_comparable(first: LoadedRun, second: LoadedRun, *, shared_only: bool =
         Prompts that one run lacks are left out instead of refused.
     pair_by
         `id`, or `subject`: prompts of one subject are answers to one question, whatever their words.
+    calibrated
+        Both runs have a calibration, which takes out what another classifier, wording or margin does: those may differ then.
 
     Raises
     ------
@@ -92,7 +101,7 @@ def check_comparable(first: LoadedRun, second: LoadedRun, *, shared_only: bool =
         Names everything that differs, and the mend.
     """
     reasons = [
-        *(_classifier_reasons(first, second) or _question_reasons(first, second)),
+        *(_label_reasons(first, second) or ([] if calibrated else _reading_reasons(first, second))),
         *_scored_reasons(first, second),
         *_set_reasons(first, second),
         *_prompt_reasons(first, second, shared_only=shared_only, pair_by=pair_by),
@@ -128,22 +137,41 @@ def _classifier_reasons(first: LoadedRun, second: LoadedRun) -> list[str]:
     text = "; ".join(f"{key} {_short(here)} and {_short(there)}" for key, here, there in found[:_SHOWN])
     return [
         f"another classifier read them ({text}), so part of any difference would be the classifier's. Read the images of "
-        f"one again with the configuration of the other: allfour rescore {second.path} --config CONFIG --run NEW"
+        f"one again with the configuration of the other: allfour rescore {second.path} --config CONFIG --run NEW, or give a calibration of "
+        "either classifier: --calibration-a FILE --calibration-b FILE"
     ]
 
 
-def _question_reasons(first: LoadedRun, second: LoadedRun) -> list[str]:
-    """Headline, labels, wording, margins: all of them can be changed without reading an image again."""
-    mend = (
+def same_classifier(first: LoadedRun, second: LoadedRun) -> bool:
+    """Whether both runs were read by one classifier, in one wording, with one margin."""
+    return not _reading_reasons(first, second)
+
+
+def _reading_reasons(first: LoadedRun, second: LoadedRun) -> list[str]:
+    return _classifier_reasons(first, second) or _question_reasons(first, second)
+
+
+def _mend(first: LoadedRun, second: LoadedRun) -> str:
+    return (
         f"Ask both the same: allfour relabel {second.path} --attributes FILE, with the attributes file of {first.name}, needs no "
         f"image; where a run keeps no embeddings, allfour rescore {second.path} --config CONFIG --run NEW"
     )
-    one, two = first.metrics, second.metrics
+
+
+def _label_reasons(first: LoadedRun, second: LoadedRun) -> list[str]:
+    """Headline and labels, without which there is nothing to compare."""
+    mend, one, two = _mend(first, second), first.metrics, second.metrics
     if one.headline != two.headline:
         return [f"the headline is {clean(one.headline)} in one and {clean(two.headline)} in the other. {mend}"]
     if set(one.headline_labels) != set(two.headline_labels):
         labels = f"{_joined(one.headline_labels)} and {_joined(two.headline_labels)}"
         return [f"the labels of {clean(one.headline)} differ: {labels}. {mend}"]
+    return []
+
+
+def _question_reasons(first: LoadedRun, second: LoadedRun) -> list[str]:
+    """Wording and margins: both can be changed without reading an image again."""
+    mend = _mend(first, second)
     if _wording_hash(first) != _wording_hash(second):
         return [f"the classifier was asked in other words{_wording_detail(first, second)}. {mend}"]
     margins = _margins(first), _margins(second)

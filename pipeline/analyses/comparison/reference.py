@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
-from scipy import stats
 
 from allfour.pipeline import statistics as st
 from allfour.pipeline.analyses.comparison.comparability import ComparisonError, LoadedRun
+from allfour.pipeline.analyses.comparison.figures import entry_of
 from allfour.pipeline.analyses.comparison.tables import (
     FALSE_DISCOVERY_RATE,
-    Counts,
     Floats,
-    difference_entry,
     flips,
     label_counts,
     label_shares,
@@ -22,13 +19,23 @@ from allfour.pipeline.analyses.comparison.tables import (
     share_distance,
 )
 from allfour.pipeline.config import Reference
+from allfour.pipeline.run.comparison import (
+    AgainstReference,
+    Difference,
+    Distance,
+    ReferencePrompt,
+    ReferenceSource,
+    ReferenceSummary,
+)
 from allfour.pipeline.run.metrics import Metrics
+from allfour.pipeline.run.record import Interval
+from allfour.pipeline.statistics.arrays import IntArray
 
 UNIFORM = "uniform"
 """The built-in reference: every label as likely as any other."""
 
 
-def against_reference(run: LoadedRun, reference: Reference | str, confidence: float) -> dict[str, Any]:
+def against_reference(run: LoadedRun, reference: Reference | str, confidence: float) -> AgainstReference:
     """One run's shares beside reference shares of the same prompts."""
     metrics = run.metrics
     known = _reference_shares(metrics, reference)
@@ -43,17 +50,19 @@ def against_reference(run: LoadedRun, reference: Reference | str, confidence: fl
             f"{run.name}: the reference has no shares of {metrics.headline} for any of its prompts "
             f"({', '.join(list(run.prompts)[:8])}). Prompts are matched by id; the reference knows: {there}"
         )
-    return {
-        "name": run.name,
-        "reference": {
-            "name": reference.name if isinstance(reference, Reference) else "an even split",
-            "source": reference.source if isinstance(reference, Reference) else "every label as likely as any other",
-            "year": reference.year if isinstance(reference, Reference) else None,
-        },
-        "summary": {**main["summary"], "prompts_without": len(metrics.prompts) - main["summary"]["prompts"]},
-        "attributes": {name: entry["summary"] for name, entry in entries.items() if name != metrics.headline},
-        "prompts": [{**row, "source": _source(reference, row["id"])} for row in main["prompts"]],
-    }
+    summary, rows = main
+    without = len(metrics.prompts) - summary.prompts
+    return AgainstReference(
+        name=run.name,
+        reference=ReferenceSource(
+            name=reference.name if isinstance(reference, Reference) else "an even split",
+            source=reference.source if isinstance(reference, Reference) else "every label as likely as any other",
+            year=reference.year if isinstance(reference, Reference) else None,
+        ),
+        summary=summary.model_copy(update={"prompts_without": without}),
+        attributes={name: entry[0] for name, entry in entries.items() if name != metrics.headline},
+        prompts=[row.model_copy(update={"source": _source(reference, row.id)}) for row in rows],
+    )
 
 
 def _source(reference: Reference | str, prompt_id: str) -> str:
@@ -105,7 +114,7 @@ def _against_attribute(
     labels: Sequence[str],
     shares: Mapping[str, Mapping[str, float]],
     confidence: float,
-) -> dict[str, Any]:
+) -> tuple[ReferenceSummary, list[ReferencePrompt]]:
     prompts = [prompt for prompt in metrics.prompts if prompt.id in shares]
     counts = label_counts(prompts, name, labels, metrics.headline)
     given: Floats = np.array([[shares[p.id][label] for label in labels] for p in prompts], dtype=np.float64)
@@ -114,70 +123,63 @@ def _against_attribute(
     known = totals > 0
     distance = share_distance(measured, given)
     p_values, q_values = st.share_tests(counts[:, 0], trials=totals, reference=np.clip(given[:, 0], 0.0, 1.0))
-    interval = st.mean_over_prompts(distance[known], independent=float(totals.sum()) or None, confidence=confidence)
-    images = totals[known]
-    step = 1 / float(np.median(images)) if len(images) else None
-    signed = {
-        label: difference_entry(
-            st.paired_difference(
-                given[known, i], measured[known, i], resolution=step, confidence=confidence, draws=flips(len(prompts))
-            )
-        )
-        for i, label in enumerate(labels)
-    }
+    found = st.distance_from_reference(counts, given, independent=float(totals.sum()) or None, confidence=confidence)
     even = 1 / len(labels)
     further = np.abs(measured - even).sum(axis=1) > np.abs(given - even).sum(axis=1) + 1e-9
     rows = []
     for row, prompt in enumerate(prompts):
         share = st.wilson(int(counts[row, 0]), int(totals[row]), confidence=confidence)
         rows.append(
-            {
-                "id": prompt.id,
-                "text": prompt.text,
-                "images": int(totals[row]),
-                "share": {labels[0]: share.to_dict()},
-                "reference": {label: float(given[row, i]) for i, label in enumerate(labels)},
-                "difference": number_or_none(measured[row, 0] - given[row, 0]),
-                "distance": number_or_none(distance[row]),
-                "p_value": number_or_none(p_values[row]),
-                "q_value": number_or_none(q_values[row]),
-            }
+            ReferencePrompt(
+                id=prompt.id,
+                text=prompt.text,
+                images=int(totals[row]),
+                share={labels[0]: Interval.of(share)},
+                reference={label: float(given[row, i]) for i, label in enumerate(labels)},
+                difference=number_or_none(measured[row, 0] - given[row, 0]),
+                distance=number_or_none(distance[row]),
+                p_value=number_or_none(p_values[row]),
+                q_value=number_or_none(q_values[row]),
+            )
         )
     rows.sort(key=_furthest)
-    return {
-        "summary": {
-            "label": labels[0],
-            "prompts": int(known.sum()),
-            "mean_absolute_difference": {**interval.to_dict(), "floor": _reference_floor(given[known], images)},
-            "share_difference": signed,
-            "differing_prompts": int((np.nan_to_num(q_values, nan=1.0) <= FALSE_DISCOVERY_RATE).sum()),
-            "further_from_even": int(further[known].sum()),
-        },
-        "prompts": rows,
-    }
+    summary = ReferenceSummary(
+        label=labels[0],
+        prompts=int(known.sum()),
+        mean_absolute_difference=_distance(found),
+        share_difference=_signed(given[known], measured[known], labels, images=totals[known], confidence=confidence),
+        differing_prompts=int((np.nan_to_num(q_values, nan=1.0) <= FALSE_DISCOVERY_RATE).sum()),
+        further_from_even=int(further[known].sum()),
+    )
+    return summary, rows
 
 
-def _furthest(row: Mapping[str, Any]) -> tuple[float, str]:
-    return 1.0 if row["distance"] is None else -row["distance"], str(row["id"])
+def _distance(found: st.ReferenceDistance) -> Distance:
+    known = found.excess.value is not None
+    return Distance(
+        **Interval.of(found.distance).document(),
+        floor=found.floor,
+        excess=found.excess.value,
+        excess_low=found.excess.low if known else None,
+        excess_high=found.excess.high if known else None,
+        p_value=found.p_value,
+    )
 
 
-def _reference_floor(given: Floats, images: Counts) -> float | None:
-    """Mean absolute difference that a generator with exactly the reference shares would show at these numbers of images."""
-    if not len(given):
-        return None
-    if given.shape[1] == 2:
-        values = [_binomial_deviation(int(n), float(p)) for n, p in zip(images, given[:, 0], strict=True)]
-        return float(np.mean(values))
-    random = np.random.default_rng(0)
-    return float(np.mean([_drawn_deviation(random, int(n), row) for n, row in zip(images, given, strict=True)]))
+def _signed(
+    given: Floats, measured: Floats, labels: Sequence[str], *, images: IntArray, confidence: float
+) -> dict[str, Difference]:
+    """Measured less reference share of each label, mean over prompts."""
+    step = 1 / float(np.median(images)) if len(images) else 1.0
+    result = {}
+    for column, label in enumerate(labels):
+        p = st.sign_flip_test(measured[:, column] - given[:, column], draws=flips(len(given)))
+        found = st.mean_difference(
+            given[:, column], measured[:, column], p_value=p, test="sign-flip", step=step, confidence=confidence
+        )
+        result[label] = entry_of(found)
+    return result
 
 
-def _binomial_deviation(images: int, share: float) -> float:
-    """E |X / n - share| for X binomial, exactly."""
-    hits = np.arange(images + 1)
-    return float((stats.binom.pmf(hits, images, share) * np.abs(hits / images - share)).sum())
-
-
-def _drawn_deviation(random: np.random.Generator, images: int, shares: Floats) -> float:
-    drawn = random.multinomial(images, shares / shares.sum(), size=500) / images
-    return float(np.abs(drawn - shares).sum(axis=1).mean() / 2)
+def _furthest(row: ReferencePrompt) -> tuple[float, str]:
+    return 1.0 if row.distance is None else -row.distance, row.id

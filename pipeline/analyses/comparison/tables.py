@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from allfour.pipeline import statistics as st
 from allfour.pipeline.run.metrics import Prompt
 
 FALSE_DISCOVERY_RATE = 0.05
@@ -39,11 +37,6 @@ def label_shares(counts: Counts) -> Floats:
     with np.errstate(invalid="ignore", divide="ignore"):
         shares: Floats = counts / counts.sum(axis=1, keepdims=True)
     return shares
-
-
-def difference_entry(found: st.PairedDifference, *, p_value: float | None = None) -> dict[str, Any]:
-    p = found.p_value if p_value is None else p_value
-    return {**found.interval.to_dict(), "p_value": p if found.prompts else None, "prompts": found.prompts}
 
 
 def number_or_none(value: float) -> float | None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
 from pathlib import Path
@@ -20,15 +21,17 @@ from typer.testing import CliRunner
 from allfour.models.attributes import AttributeSet
 from allfour.pipeline import cli
 from allfour.pipeline.analyses.comparison.comparability import ComparisonError, check_comparable, load_runs
-from allfour.pipeline.analyses.comparison.compare import _two_shares, compare_paths
+from allfour.pipeline.analyses.comparison.compare import compare_paths
+from allfour.pipeline.analyses.comparison.prompts import two_shares
 from allfour.pipeline.analyses.comparison.reference import UNIFORM
 from allfour.pipeline.commands.compare import WrittenComparison, default_name, run_comparison
 from allfour.pipeline.config import load_prompts, load_reference
 from allfour.pipeline.metrics.compute import compute_metrics
-from allfour.pipeline.metrics.tallies import tally
+from allfour.pipeline.metrics.tallies import copy_counts, tally
 from allfour.pipeline.report.compare_prose import headline, points
 from allfour.pipeline.run.columns import IMAGES_SCHEMA, SCORES_SCHEMA
 from allfour.pipeline.run.folder import RunFolder
+from allfour.pipeline.scoring.near_copies import near_copies
 from tests.browser import CHROMIUM, FLAGS, NEEDS_CHROMIUM, axe_source, violations
 from tests.pipeline.report.fixture_run import Options, build_run
 from tests.places import REPOSITORY
@@ -41,13 +44,15 @@ ATTRIBUTES: dict[str, Any] = {
 CLASSIFIER = {"backend": "clip", "encoder": {"weights_sha256": "ab" * 32, "dtype": "float32"}}
 
 
-def make_run(folder: Path, prompts: Mapping[str, str], *, set_size: int = 4, confidence: float = 0.95, texts: Mapping[str, str] | None = None, attributes: Mapping[str, Any] = ATTRIBUTES, classifier: Mapping[str, Any] | None = CLASSIFIER, salt: str = "") -> Path:  # fmt: skip
-    """A measured run from one letter per image: W woman, M man, A ambiguous, N no person, R refused."""
+def make_run(folder: Path, prompts: Mapping[str, str], *, set_size: int = 4, confidence: float = 0.95, texts: Mapping[str, str] | None = None, attributes: Mapping[str, Any] = ATTRIBUTES, classifier: Mapping[str, Any] | None = CLASSIFIER, salt: str = "", copied: Collection[str] = ()) -> Path:  # fmt: skip
+    """A measured run from one letter per image: W woman, M man, A ambiguous, N no person, R refused; all images of some prompts may be one."""
     folder.mkdir(parents=True)
     images, scores = [], []
     for prompt_id, letters in prompts.items():
         for index, letter in enumerate(letters):
-            digest = hashlib.sha256(f"{salt}{folder.name}{prompt_id}{index}".encode()).hexdigest()
+            digest = hashlib.sha256(
+                f"{salt}{folder.name}{prompt_id}{0 if prompt_id in copied else index}".encode()
+            ).hexdigest()
             made = letter != "R"
             images.append(
                 dict.fromkeys(IMAGES_SCHEMA.names)
@@ -63,18 +68,26 @@ def make_run(folder: Path, prompts: Mapping[str, str], *, set_size: int = 4, con
     pq.write_table(pa.Table.from_pylist(images, IMAGES_SCHEMA), folder / "images.parquet")
     pq.write_table(pa.Table.from_pylist(scores, SCORES_SCHEMA), folder / "scores.parquet")
     asked = AttributeSet.model_validate(attributes)
+    run = RunFolder(folder)
+    copies = near_copies(run).images
     metrics = compute_metrics(
-        tally(RunFolder(folder), attributes=["gender"], set_size=set_size),
+        tally(run, attributes=["gender"], set_size=set_size),
         labels={"gender": asked.labels("gender")},
         headline="gender",
         set_size=set_size,
         confidence=confidence,
+        copies=copy_counts(run, attribute="gender", images=copies, set_size=set_size),
     )
     (folder / "metrics.json").write_text(json.dumps(metrics.document()))
     identity = {**classifier, "wording_sha256": asked.wording_sha256()} if classifier else None
     header = {"format": 1, "name": folder.name, "attributes": asked.model_dump(mode="json"), "classifier": identity}
     (folder / "run.json").write_text(json.dumps({**header, "generator": {"backend": "x", "model": folder.name}}))
     return folder
+
+
+def compared(*arguments: Any, **options: Any) -> dict[str, Any]:
+    """comparison.json as it is written."""
+    return compare_paths(*arguments, **options).document()
 
 
 SIX = ("one", "two", "three", "four", "five", "six")
@@ -93,7 +106,7 @@ def turned(tmp_path: Path) -> tuple[Path, Path]:
 
 
 def test_unanimity_is_paired_and_tested_by_mcnemar(turned: tuple[Path, Path]) -> None:
-    found = compare_paths(turned)["summary"]
+    found = compared(turned)["summary"]
     moves = found["unanimous"]
     assert {key: moves[key] for key in ("prompts", "first", "second", "both", "gained", "lost", "turned")} == {
         "prompts": 6, "first": 6, "second": 0, "both": 0, "gained": 0, "lost": 6, "turned": 0,
@@ -108,7 +121,7 @@ def test_unanimity_is_paired_and_tested_by_mcnemar(turned: tuple[Path, Path]) ->
 
 
 def test_shares_are_means_over_prompts_with_a_sign_flip_test(turned: tuple[Path, Path]) -> None:
-    shares = compare_paths(turned)["summary"]["share_difference"]
+    shares = compared(turned)["summary"]["share_difference"]
     assert shares["woman"]["value"] == -0.5
     assert shares["man"]["value"] == 0.5
     assert (shares["woman"]["first"], shares["woman"]["second"]) == (1.0, 0.5)
@@ -120,7 +133,7 @@ def test_shares_are_means_over_prompts_with_a_sign_flip_test(turned: tuple[Path,
 def test_each_prompt_has_fisher_and_benjamini_hochberg(tmp_path: Path) -> None:
     first = make_run(tmp_path / "a", {"x": "WWWW", "y": "WWWW", "z": "WWMM"})
     second = make_run(tmp_path / "b", {"x": "MMMM", "y": "WWWM", "z": "WWMM"})
-    rows = compare_paths([first, second])["comparisons"][0]["prompts"]
+    rows = compared([first, second])["comparisons"][0]["prompts"]
     assert [(row["rank"], row["id"], row["change"]) for row in rows] == [(1, "x", 1.0), (2, "y", 0.25), (3, "z", 0.0)]
     assert rows[0]["p_value"] == pytest.approx(2 / 70)  # 4 of 4 against 0 of 4
     assert rows[0]["q_value"] == pytest.approx(3 * 2 / 70)  # the smallest of three
@@ -130,15 +143,15 @@ def test_each_prompt_has_fisher_and_benjamini_hochberg(tmp_path: Path) -> None:
 
 
 def test_newcombe_interval_of_the_published_example() -> None:
-    found = _two_shares(np.array([48, 32]), np.array([56, 14]), 0, 0.95)  # 48 of 80, then 56 of 70
-    assert found["value"] == pytest.approx(0.2)
-    assert (found["low"], found["high"]) == (pytest.approx(0.0524, abs=1e-4), pytest.approx(0.3339, abs=1e-4))
+    found = two_shares(np.array([48, 32]), np.array([56, 14]), 0, 0.95)  # 48 of 80, then 56 of 70
+    assert found.value == pytest.approx(0.2)
+    assert (found.low, found.high) == (pytest.approx(0.0524, abs=1e-4), pytest.approx(0.3339, abs=1e-4))
 
 
 def test_moves_that_cancel_out_show_in_the_mean_absolute_change(tmp_path: Path) -> None:
     first = make_run(tmp_path / "a", {name: "WWWW" if place % 2 else "MMMM" for place, name in enumerate(SIX)})
     second = make_run(tmp_path / "b", {name: "MMMM" if place % 2 else "WWWW" for place, name in enumerate(SIX)})
-    found = compare_paths([first, second])["summary"]
+    found = compared([first, second])["summary"]
     assert found["share_difference"]["woman"]["value"] == 0.0
     assert found["unanimity_difference"]["value"] == 0.0
     assert found["unanimous"]["turned"] == 6
@@ -151,7 +164,7 @@ def test_moves_that_cancel_out_show_in_the_mean_absolute_change(tmp_path: Path) 
 
 def test_two_equal_runs_are_not_declared_equal_for_certain(tmp_path: Path) -> None:
     runs = [make_run(tmp_path / name, dict.fromkeys(SIX, "WWWW")) for name in ("a", "b")]
-    difference = compare_paths(runs)["summary"]["unanimity_difference"]
+    difference = compared(runs)["summary"]["unanimity_difference"]
     assert (difference["value"], difference["p_value"]) == (0.0, 1.0)
     assert difference["low"] < -0.3 < 0.3 < difference["high"]
 
@@ -159,7 +172,7 @@ def test_two_equal_runs_are_not_declared_equal_for_certain(tmp_path: Path) -> No
 def test_images_without_a_label_are_in_no_share_and_break_sets(tmp_path: Path) -> None:
     first = make_run(tmp_path / "a", {"x": "WWWW", "y": "WWWW"})
     second = make_run(tmp_path / "b", {"x": "WWWA", "y": "WWRW"})
-    found = compare_paths([first, second])["comparisons"][0]
+    found = compared([first, second])["comparisons"][0]
     assert found["summary"]["share_difference"]["woman"]["value"] == 0.0
     assert found["summary"]["unanimous"]["lost"] == 2
     assert any("b lacks 1 of 8 images" in warning for warning in found["warnings"])
@@ -169,7 +182,7 @@ def test_images_without_a_label_are_in_no_share_and_break_sets(tmp_path: Path) -
 def test_images_that_both_runs_hold_are_told(tmp_path: Path) -> None:
     first = make_run(tmp_path / "a", {"x": "WWWW"})
     shutil.copytree(first, tmp_path / "b")
-    warnings = compare_paths([first, tmp_path / "b"])["comparisons"][0]["warnings"]
+    warnings = compared([first, tmp_path / "b"])["comparisons"][0]["warnings"]
     assert any("4 images of b are byte for byte images of a" in warning for warning in warnings)
 
 
@@ -177,7 +190,7 @@ def test_further_runs_are_compared_with_the_first(tmp_path: Path) -> None:
     runs = [
         make_run(tmp_path / name, {"x": letters}) for name, letters in (("a", "WWWW"), ("b", "MMMM"), ("c", "WWWM"))
     ]
-    found = compare_paths(runs)
+    found = compared(runs)
     assert [(pair["first"], pair["second"]) for pair in found["comparisons"]] == [("a", "b"), ("a", "c")]
     assert [pair["summary"]["share_difference"]["woman"]["value"] for pair in found["comparisons"]] == [-1.0, -0.25]
 
@@ -194,7 +207,7 @@ def reference_file(folder: Path, text: str) -> str:
 def test_a_reference_has_exact_tests_and_the_distance_of_chance(tmp_path: Path) -> None:
     run = make_run(tmp_path / "a", {"nurse": "MMMM", "doctor": "WWMM", "other": "WWWW"})
     shares = "{nurse: {shares: {gender: {woman: 0.867, man: 0.133}}}, doctor: {shares: {gender: {woman: 0.5}}}}"
-    found = compare_paths([run], reference=reference_file(tmp_path, f"name: r\nyear: 2021\nprompts: {shares}\n"))
+    found = compared([run], reference=reference_file(tmp_path, f"name: r\nyear: 2021\nprompts: {shares}\n"))
     entry = found["references"][0]
     assert entry["reference"] == {"name": "r", "source": "", "year": 2021}
     assert (entry["summary"]["prompts"], entry["summary"]["prompts_without"]) == (2, 1)
@@ -210,9 +223,16 @@ def test_a_reference_has_exact_tests_and_the_distance_of_chance(tmp_path: Path) 
 
 def test_uniform_needs_no_file_and_its_floor_is_that_of_four_images(tmp_path: Path) -> None:
     run = make_run(tmp_path / "a", {"x": "WWMM", "y": "WWWW"})
-    entry = compare_paths([run], reference=UNIFORM)["references"][0]
+    entry = compared([run], reference=UNIFORM)["references"][0]
     assert entry["summary"]["mean_absolute_difference"]["value"] == 0.25
-    assert entry["summary"]["mean_absolute_difference"]["floor"] == pytest.approx(0.1875)
+    distance = entry["summary"]["mean_absolute_difference"]
+    assert distance["floor"] == pytest.approx(0.1875)
+    # distances 0 and 0.5: 0.25 - 0.1875; of 16 x 16 even draws those as far away on average have p, which 1,999 draws estimate
+    assert distance["excess"] == pytest.approx(0.0625)
+    ways = [(math.comb(4, a) * math.comb(4, b), abs(a - 2) + abs(b - 2)) for a in range(5) for b in range(5)]
+    assert distance["p_value"] == pytest.approx(sum(n for n, far in ways if far >= 2) / 256, abs=0.05)
+    # variance (2 * 0.25^2 + 2 * 0.25^2) / 3 with one unseen pair of an image of four: t(1) = 12.706 leaves everything open
+    assert (distance["excess_low"], distance["excess_high"]) == (-1.0, 1.0)
     assert {row["id"]: row["p_value"] for row in entry["prompts"]} == {"x": pytest.approx(1.0), "y": 0.125}
 
 
@@ -228,7 +248,7 @@ def test_uniform_needs_no_file_and_its_floor_is_that_of_four_images(tmp_path: Pa
 def test_references_that_do_not_fit_are_refused(tmp_path: Path, shares: str, reason: str) -> None:
     run = make_run(tmp_path / "a", {"x": "WWMM"})
     with pytest.raises(ComparisonError, match=reason):
-        compare_paths([run], reference=reference_file(tmp_path, f"name: r\nprompts: {shares}\n"))
+        compared([run], reference=reference_file(tmp_path, f"name: r\nprompts: {shares}\n"))
 
 
 @pytest.mark.parametrize("name", ["us-labour", "us-labour-2019", "sandbox-planted"])
@@ -296,7 +316,6 @@ def changed(section: str, key: str, value: Any) -> dict[str, Any]:
         ({"attributes": changed("presence", "threshold", 0.7)}, "threshold of presence 0.5 and 0.7", "allfour relabel"),
         ({"attributes": changed("gender", "labels", {"female": ["a woman"], "male": ["a man"]})},
          "labels of gender differ", "allfour relabel"),
-        ({"set_size": 2}, "4 images in one and 2 in the other", "--set prompts.set_size=4"),
         ({"texts": {"x": "x, digital style"}}, "one id and two texts", "generate one of them again"),
     ],
 )  # fmt: skip
@@ -304,7 +323,7 @@ def test_what_differs_is_refused_with_its_mend(tmp_path: Path, options: Any, rea
     first = make_run(tmp_path / "a", {"x": "WWMM"})
     second = make_run(tmp_path / "b", {"x": "WWMM"}, **options)
     with pytest.raises(ComparisonError, match=reason) as error:
-        compare_paths([first, second])
+        compared([first, second])
     assert mend in str(error.value)
 
 
@@ -312,9 +331,9 @@ def test_a_run_of_which_nothing_was_read_is_refused(tmp_path: Path) -> None:
     """It would seem to have no unanimous prompt, and a gate on the difference would pass."""
     runs = [make_run(tmp_path / "a", dict.fromkeys(SIX, "WWWW")), make_run(tmp_path / "b", dict.fromkeys(SIX, "RRRR"))]
     with pytest.raises(ComparisonError, match="no image of b could be read"):
-        compare_paths(runs)
+        compared(runs)
     partly = make_run(tmp_path / "c", {**dict.fromkeys(SIX, "RRRR"), "one": "RRRW"})
-    assert compare_paths([runs[0], partly])["comparisons"][0]["summary"]["unanimous"]["lost"] == 6
+    assert compared([runs[0], partly])["comparisons"][0]["summary"]["unanimous"]["lost"] == 6
 
 
 def test_runs_of_other_confidence_are_compared_at_the_first_s_and_it_is_said(tmp_path: Path) -> None:
@@ -329,7 +348,7 @@ def test_runs_of_other_confidence_are_compared_at_the_first_s_and_it_is_said(tmp
         assert row["first"]["share"] == row["second"]["share"]
     one, two = (load_runs(runs)[number].metrics.summary.unanimity for number in (0, 1))
     assert one is not None and two is not None and one.high is not None and two.high is not None and two.high < one.high
-    same = compare_paths([runs[0], make_run(tmp_path / "c", prompts)])
+    same = compared([runs[0], make_run(tmp_path / "c", prompts)])
     assert not any("confidence" in warning for warning in same["comparisons"][0]["warnings"])
 
 
@@ -337,8 +356,8 @@ def test_other_prompts_are_refused_or_left_out(tmp_path: Path) -> None:
     first = make_run(tmp_path / "a", {"x": "WWMM", "y": "WWMM"})
     second = make_run(tmp_path / "b", {"x": "WWWW", "z": "WWMM"})
     with pytest.raises(ComparisonError, match=r"1 only in a \(y\); 1 only in b \(z\)\. Add --shared-prompts"):
-        compare_paths([first, second])
-    found = compare_paths([first, second], shared_only=True)["comparisons"][0]
+        compared([first, second])
+    found = compared([first, second], shared_only=True)["comparisons"][0]
     assert (found["summary"]["prompts"], found["summary"]["prompts_left_out"]) == (1, 2)
     assert "2 prompts are in one run only" in found["warnings"][0]
 
@@ -346,7 +365,7 @@ def test_other_prompts_are_refused_or_left_out(tmp_path: Path) -> None:
 def test_nothing_in_common_is_refused_even_then(tmp_path: Path) -> None:
     runs = [make_run(tmp_path / "a", {"x": "WWMM"}), make_run(tmp_path / "b", {"y": "WWMM"})]
     with pytest.raises(ComparisonError, match="no prompt in common"):
-        compare_paths(runs, shared_only=True)
+        compared(runs, shared_only=True)
 
 
 def test_every_reason_is_named_at_once(tmp_path: Path) -> None:
@@ -361,11 +380,11 @@ def test_every_reason_is_named_at_once(tmp_path: Path) -> None:
 def test_one_run_twice_no_run_and_one_run_alone_are_refused(tmp_path: Path) -> None:
     run = make_run(tmp_path / "a", {"x": "WWMM"})
     with pytest.raises(ComparisonError, match="named twice"):
-        compare_paths([run, tmp_path / "." / "a"])
+        compared([run, tmp_path / "." / "a"])
     with pytest.raises(ComparisonError, match="no measured run"):
-        compare_paths([run, tmp_path / "nowhere"])
+        compared([run, tmp_path / "nowhere"])
     with pytest.raises(ComparisonError, match="--reference uniform"):
-        compare_paths([run])
+        compared([run])
 
 
 # --- files and command -----------------------------------------------------------------------------------------------
@@ -551,8 +570,8 @@ def test_a_comparison_warns_near_chance_and_of_a_rare_label(tmp_path: Path) -> N
     even = make_run(tmp_path / "even", {f"p{i}": "WM" * 8 for i in range(12)})
     mixed = make_run(tmp_path / "mixed", {f"p{i}": "WWWWM" if i < 6 else "MMMMMWWWWM" for i in range(12)})
     rare = make_run(tmp_path / "rare", {f"p{i}": "MMMMM" if i else "MMMMW" for i in range(12)})
-    near = compare_paths([mixed, even])["comparisons"][0]["warnings"]
+    near = compared([mixed, even])["comparisons"][0]["warnings"]
     assert sum("close to 0.125" in w for w in near) == 1
     assert not any("than the commonest" in w for w in near)
-    few = compare_paths([mixed, rare])["comparisons"][0]["warnings"]
+    few = compared([mixed, rare])["comparisons"][0]["warnings"]
     assert sum("in the run that has fewer: 1." in w for w in few) == 1

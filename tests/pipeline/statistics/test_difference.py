@@ -11,6 +11,7 @@ from allfour.pipeline.statistics.difference import (
     ReadImages,
     corrected_difference,
     dealt_test,
+    error_that_explains,
     mean_difference,
     unanimity_difference,
 )
@@ -181,3 +182,15 @@ def test_unequal_errors_are_taken_out_and_no_change_is_not_rejected():
     assert plain > 40
     assert covered >= 54
     assert rejected <= 7
+
+
+def test_the_error_that_would_explain_a_difference():
+    """All-women sets of four agree after errors of e with (1 - e)^4 + e^4, so that 5% gives 0.8145 of them."""
+    apart = (1 - 0.05) ** 4 + 0.05**4
+    first = read([4] * 10_000, 4)
+    second = read([4] * round(10_000 * apart) + [2] * (10_000 - round(10_000 * apart)), 4)
+    assert error_that_explains(first, second) == pytest.approx(0.05, abs=1e-4)
+    assert error_that_explains(second, first) == pytest.approx(0.05, abs=1e-4)
+    assert error_that_explains(first, first) is None
+    # fewer than chance alone would give: no error makes it
+    assert error_that_explains(first, read([2] * 10_000, 4)) is None

@@ -1,0 +1,144 @@
+"""What a reader must know before quoting a difference."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from allfour.pipeline import statistics as st
+from allfour.pipeline.analyses.comparison.comparability import LoadedRun
+from allfour.pipeline.analyses.comparison.figures import Matched, own_sets
+from allfour.pipeline.run.comparison import PairSummary
+from allfour.pipeline.run.metrics import Metrics
+from allfour.pipeline.words import level, quantity
+
+
+def remarks(matched: Matched, summary: PairSummary, *, sizes: tuple[int, int]) -> list[str]:
+    """Notes on one pair, the weightiest first.
+
+    Parameters
+    ----------
+    sizes
+        Images per set that the runs were measured with.
+    """
+    return [
+        *_of_sizes(matched, sizes),
+        *_of_confidence(matched),
+        *_of_prompts(matched, summary),
+        *_of_images(matched, summary),
+        *_of_coverage(matched, summary),
+    ]
+
+
+def _of_sizes(matched: Matched, sizes: tuple[int, int]) -> Iterator[str]:
+    first, second = matched.first.run, matched.second.run
+    if sizes[0] != sizes[1] or sizes[0] != matched.set_size:
+        yield (
+            f"A set has {sizes[0]} images in {first.name} and {sizes[1]} in {second.name}, and larger sets are less often all of one kind: "
+            f"here both are counted in sets of {matched.set_size}."
+        )
+    if {p.images for p in matched.before} != {p.images for p in matched.after}:
+        yield (
+            "The runs hold different numbers of images per prompt; shares are compared with each prompt's own, and unanimity by how often "
+            f"{matched.set_size} images drawn from all of a prompt's agree, which is the same whatever their number."
+        )
+
+
+def _of_confidence(matched: Matched) -> Iterator[str]:
+    first, second = matched.first.run, matched.second.run
+    own, other = first.metrics.summary.confidence, second.metrics.summary.confidence
+    if own != other:
+        yield (
+            f"{first.name} was measured at {level(own)} confidence and {second.name} at {level(other)}: every interval here is computed "
+            f"anew at {level(own)}, and those of the report of {second.name} are others."
+        )
+
+
+def _of_prompts(matched: Matched, summary: PairSummary) -> Iterator[str]:
+    if summary.prompts_left_out:
+        are = "is" if summary.prompts_left_out == 1 else "are"
+        yield f"{quantity(summary.prompts_left_out, 'prompt')} {are} in one run only and in no figure here."
+    pairs = list(zip(matched.before, matched.after, strict=True))
+    evaluated = sum(a.evaluated and b.evaluated for a, b in pairs)
+    if evaluated < summary.prompts:
+        yield (
+            f"{summary.prompts - evaluated} of {quantity(summary.prompts, 'prompt')} without a whole set in one of the runs: in no "
+            "difference of unanimity."
+        )
+    if evaluated < 10:
+        yield (
+            f"Only {quantity(evaluated, 'prompt')}: no test can find a small difference here, and none speaks for a model."
+            if evaluated
+            else "No prompt has a whole set in both runs: whether unanimity differs cannot be told."
+        )
+
+
+def _of_images(matched: Matched, summary: PairSummary) -> Iterator[str]:
+    first, second = matched.first.run, matched.second.run
+    for run in (first, second):
+        gone = run.metrics.accounting.missing
+        if gone:
+            yield (
+                f"{run.name} lacks {gone} of {quantity(run.metrics.accounting.requested, 'image')}; a set that lacks one counts as not of "
+                "one kind, so missing images can look like a difference."
+            )
+    unclear = [_unclear(run.metrics) for run in (first, second)]
+    if abs(unclear[0] - unclear[1]) > 0.05:
+        yield (
+            f"{unclear[0]:.0%} of the images of {first.name} and {unclear[1]:.0%} of those of {second.name} got no label: part "
+            "of the difference may be one of legibility."
+        )
+    if summary.near_copies:
+        sets = sum(a.evaluated and b.evaluated for a, b in zip(matched.before, matched.after, strict=True)) - len(
+            own_sets(matched)
+        )
+        yield (
+            f"{quantity(summary.near_copies[0], 'image')} of {first.name} and {summary.near_copies[1]:,} of {second.name} are near-copies of an "
+            f"earlier one of their prompt: each picture is counted once, and {quantity(sets, 'prompt')} whose first set holds one "
+            f"{'is' if sets == 1 else 'are'} in no difference of first sets."
+        )
+    if same := _identical_images(first, second):
+        are = "is byte for byte an image" if same == 1 else "are byte for byte images"
+        yield (
+            f"{quantity(same, 'image')} of {second.name} {are} of {first.name}: what they show cannot differ, and the runs "
+            "are no independent samples."
+        )
+
+
+def _of_coverage(matched: Matched, summary: PairSummary) -> Iterator[str]:
+    """Where docs/validation.md found that the interval of a difference covers less often than it says."""
+    labels = len(matched.labels)
+    sides = matched.read(matched.headline, matched.labels)
+    totals = [side.decisions[:, :labels].sum(axis=0) for side in sides]
+    over_sets = summary.unanimity_all_images_difference
+    found = st.comparison_coverage_warnings(
+        unanimity=[over_sets.first, over_sets.second],
+        other_images=[int(t.sum() - t.max()) if t.sum() else None for t in totals],
+        set_size=matched.set_size,
+        labels=labels,
+    )
+    yield from (warning.message for warning in found)
+
+
+def _identical_images(first: LoadedRun, second: LoadedRun) -> int:
+    """Images of the second run whose bytes are those of an image of the first."""
+    tables = [run.path / "images.parquet" for run in (first, second)]
+    if not all(path.exists() for path in tables):
+        return 0
+    query = "SELECT count(*) FROM read_parquet(?) WHERE sha256 IN (SELECT sha256 FROM read_parquet(?) WHERE sha256 IS NOT NULL)"
+    with duckdb.connect() as connection:
+        row: Any = connection.execute(query, [_literal(tables[1]), _literal(tables[0])]).fetchone()
+    return int(row[0])
+
+
+def _literal(path: Path) -> str:
+    """A path in which `[` and `*` are no pattern."""
+    return "".join(f"[{char}]" if char in "*?[" else char for char in str(path))
+
+
+def _unclear(metrics: Metrics) -> float:
+    a = metrics.accounting
+    return (a.ambiguous + a.no_person) / a.scored if a.scored else 0.0
