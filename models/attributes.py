@@ -10,9 +10,17 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Sequence
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 PRESENCE = "presence"
 PERSON = "person"
@@ -51,6 +59,10 @@ class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+_LATER = {"margin_logit": None, "max_error": None, "temperature": None, "source": "wording"}
+"""Keys that are written only where they are set to something else than this."""
+
+
 class AttributeSpec(_Frozen):
     """One question to the classifier, such as perceived gender."""
 
@@ -64,6 +76,24 @@ class AttributeSpec(_Frozen):
     """Overrides the set's templates for this attribute."""
     margin: float = Field(default=0.0, ge=0.0, lt=1.0)
     """Abstention margin: where the two most probable labels are closer than this, the decision is `ambiguous`."""
+    margin_logit: float | None = Field(default=None, gt=0.0, le=100.0)
+    """The same on the logit scale, where the model's own scale does not blunt it: the least log(p1 / p2) of the two most probable labels."""
+    max_error: float | None = Field(default=None, gt=0.0, lt=0.5)
+    """In place of a margin: the smallest one at which a calibration shows the error among labelled images to be at most this."""
+    temperature: float | None = Field(default=None, gt=0.0, le=1000.0)
+    """Probabilities become p^(1/temperature), summing to 1 again, before anything is decided: `allfour calibrate` finds the best one."""
+
+    @model_validator(mode="after")
+    def _one_margin(self) -> Self:
+        given = [name for name in ("margin_logit", "max_error") if getattr(self, name) is not None]
+        if len(given) > 1 or (given and self.margin and given != ["max_error"]):
+            raise ValueError("margin, margin_logit and max_error say the same thing in three ways: give one of them")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_what_nobody_set(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Runs made before these keys existed keep their fingerprints."""
+        return {key: value for key, value in handler(self).items() if key not in _LATER or value != _LATER[key]}
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -150,6 +180,19 @@ class AttributeSet(_Frozen):
     def worded(self) -> tuple[str, ...]:
         """The questions but for those that are measured."""
         return tuple(question for question in self.questions if question not in self.measured)
+
+    def decided_by(self) -> dict[str, Any]:
+        """What decisions hang on beside the probabilities, by name: margins, temperatures and the presence threshold."""
+        found: dict[str, Any] = {}
+        for name, spec in self.attributes.items():
+            found[f"margin of {name}"] = spec.margin
+            if spec.margin_logit is not None:
+                found[f"margin on the logit of {name}"] = spec.margin_logit
+            if spec.temperature is not None:
+                found[f"temperature of {name}"] = spec.temperature
+        if self.presence is not None:
+            found["threshold of presence"] = self.presence.threshold
+        return found
 
     def wording_sha256(self) -> str:
         """Hash of labels and wording alone: margins and thresholds change decisions, not probabilities."""

@@ -9,6 +9,7 @@ from allfour.models.attributes import AttributeSet
 from allfour.models.classifiers import clip_weights
 from allfour.models.classifiers.base import ClassifierSettings
 from allfour.models.detectors.people import ByPromptsConfig, NoDetectorConfig, PeopleConfig, WholeImages
+from allfour.models.margins import margin_meaning
 from allfour.models.settings import FolderOrName, Readiness, named_files
 
 if TYPE_CHECKING:
@@ -55,7 +56,9 @@ class OverClipConfig(ClassifierSettings):
     def _found(self, attributes: AttributeSet) -> str:
         """What a run would load. Raises ClassifierError where it cannot be had."""
         weights = self._weights()
-        return f"{weights.architecture}, weights {weights.weights}"
+        scale = clip_weights.logit_scale_of(weights.weights)
+        margins = [margin_meaning(name, spec, logit_scale=scale) for name, spec in attributes.attributes.items()]
+        return "; ".join([f"{weights.architecture}, weights {weights.weights}", *margins])
 
     def _weights(self) -> clip_weights.ClipWeights:
         return clip_weights.resolve(model=self.model, pretrained=self.pretrained, tag=self.tag, download=False)

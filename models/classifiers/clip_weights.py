@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,17 @@ class ClipWeights:
         for path in files:
             digest.update(f"{path.name}\0{hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
         return digest.hexdigest()
+
+
+def logit_scale_of(weights: Path) -> float | None:
+    """The factor that a safetensors file of a CLIP holds for its cosines, without loading the rest; None where it cannot be told."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(weights, framework="numpy") as file:
+            return math.exp(float(file.get_tensor("logit_scale").reshape(-1)[0]))
+    except (SafetensorError, OSError, ValueError, TypeError, OverflowError):
+        return None
 
 
 def resolve(*, model: str | None, pretrained: str | None, tag: str | None = None, download: bool = True) -> ClipWeights:

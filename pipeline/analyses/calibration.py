@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -33,8 +33,19 @@ def binding(classifier: Classifier) -> dict[str, Any]:
         "kind": "exact",
         "classifier": dict(classifier.identity()),
         "margins": {name: spec.margin for name, spec in attributes.attributes.items()},
+        **_bound_besides(attributes),
         "presence_threshold": attributes.presence.threshold if attributes.presence else None,
     }
+
+
+def _bound_besides(attributes: AttributeSet) -> dict[str, Any]:
+    """Margins on the logit, and temperatures, where there are any."""
+    found = {}
+    for key in ("margin_logit", "temperature", "max_error"):
+        known = {name: getattr(spec, key) for name, spec in attributes.attributes.items()}
+        if own := {name: value for name, value in known.items() if value is not None}:
+            found[key] = own
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +82,22 @@ def calibrate(
     attributes = classifier.attributes
     result: dict[str, Any] = {}
     skipped: dict[str, dict[str, int]] = {}
-    for name in attributes.attributes:
+    bound = binding(classifier)
+    for name, spec in attributes.attributes.items():
         judged, unknown = _judge(dataset, tables, attributes, name)
         if unknown:
             skipped[name] = unknown
-        if judged.truth and all(label in judged.truth for label in attributes.labels(name)):
+        known = bool(judged.truth) and all(label in judged.truth for label in attributes.labels(name))
+        chosen = None
+        if spec.max_error is not None:
+            chosen = _chosen_margin(judged, attributes.labels(name) if known else (), name, spec.max_error, confidence)
+            judged = _with_margin(judged, attributes.labels(name), chosen.margin)
+            bound["margins"][name] = chosen.margin
+        if known:
             result[name] = attribute_entry(judged, dataset, attributes, name, confidence)
+        if chosen is not None:
+            error = {"margin": chosen.margin, "labelled": chosen.labelled, "images": chosen.images}
+            result[name]["max_error"] = {"wanted": spec.max_error, **error, "error": chosen.error.to_dict()}
     if not result:
         words = {
             c: sorted({i.truth[c] for i in dataset.images if c in i.truth})[:8]
@@ -91,7 +112,7 @@ def calibrate(
     return {
         "format": FORMAT,
         "created": utc_now(),
-        "binding": binding(classifier),
+        "binding": bound,
         "dataset": {
             "location": dataset.location,
             "layout": dataset.layout,
@@ -134,6 +155,38 @@ def _judge(
     return Judged(truth, decision, table, rows), dict(unknown)
 
 
+def _chosen_margin(
+    judged: Judged, labels: Sequence[str], name: str, wanted: float, confidence: float
+) -> st.MarginChoice:
+    """The margin for a wanted error. Raises ConfigError where this set cannot give one."""
+    usable = np.flatnonzero([d in labels or d == AMBIGUOUS for d in judged.decision])
+    usable = usable[~np.isnan(judged.probabilities[usable]).any(axis=1)]
+    table = judged.probabilities[usable]
+    if not labels or not len(usable) or np.isin(table, (0.0, 1.0)).all():
+        raise ConfigError(
+            f"attributes: max_error {wanted:g} of {name}: not every one of its labels occurs among those of the labelled images, or the "
+            "classifier gives no probabilities. Write a `margin` in place of it"
+        )
+    order = np.sort(table.astype(np.float32), axis=1)
+    wrong = np.array([labels[best] for best in table.argmax(axis=1)]) != np.array(judged.truth)[usable]
+    found = st.margin_for_error(order[:, -1] - order[:, -2], wrong, max_error=wanted, confidence=confidence)
+    if found is None:
+        raise ConfigError(
+            f"attributes: max_error {wanted:g} of {name} is not shown at any margin: of {len(usable):,} labelled images {int(wrong.sum()):,} are "
+            f"read wrongly, and even among the surest the upper {confidence * 100:.6g}% limit of the error stays above it. Label more "
+            "images, ask for a larger error, or take a better classifier"
+        )
+    return found
+
+
+def _with_margin(judged: Judged, labels: Sequence[str], margin: float) -> Judged:
+    """The same images with the decisions that the margin leaves."""
+    order = np.sort(judged.probabilities.astype(np.float32), axis=1)
+    close = (order[:, -1] - order[:, -2]) < np.float32(margin)
+    decision = [AMBIGUOUS if near and d in labels else d for d, near in zip(judged.decision, close, strict=True)]
+    return replace(judged, decision=decision)
+
+
 def attribute_entry(
     judged: Judged, dataset: LabelledSet, attributes: AttributeSet, name: str, confidence: float
 ) -> dict[str, Any]:
@@ -158,6 +211,8 @@ def attribute_entry(
     usable: NDArray[np.bool_] = np.asarray(~np.isnan(judged.probabilities).any(axis=1))
     if usable.sum() >= SMALLEST_GROUP and not np.isin(judged.probabilities[usable], (0.0, 1.0)).all():
         result |= _probability_quality(judged, usable, labels)
+        # probabilities are those after the attribute's own temperature, and the best one is in place of it
+        result["temperature"]["value"] *= attributes.attributes[name].temperature or 1.0
     return result
 
 

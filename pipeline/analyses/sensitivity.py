@@ -156,7 +156,9 @@ def _count(
 def _asked(attributes: AttributeSet, setting: Setting) -> AttributeSet:
     """Margin and threshold of a setting; its wording is in the probabilities already."""
     name = attributes.headline
-    spec = attributes.attributes[name].model_copy(update={"margin": setting.margin})
+    spec = attributes.attributes[name]
+    if setting.margin != spec.margin:  # one margin in place of the other
+        spec = spec.model_copy(update={"margin": setting.margin, "margin_logit": None})
     presence = attributes.presence
     if presence is not None and setting.threshold is not None:
         presence = presence.model_copy(update={"threshold": setting.threshold})

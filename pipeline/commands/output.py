@@ -382,6 +382,14 @@ def print_calibration(result: Mapping[str, Any], out: Path, as_json: bool) -> No
                 f"{v} {g['accuracy']['value']:.1%}" for v, g in values.items() if g["accuracy"]["value"] is not None
             )
             print(f"  by {by}: {text}")
+        if (chosen := entry.get("max_error")) is not None:
+            error = chosen["error"]
+            print(
+                f"  margin {chosen['margin']:.4g} for an error of at most {chosen['wanted']:.3g}: {error['value']:.1%} ({error['low']:.1%} to "
+                f"{error['high']:.1%}) of the {chosen['images']} images that keep a label"
+            )
+        if (heat := entry.get("temperature")) is not None:
+            print(f"  temperature that fits best: {heat['value']:.3g}")
     for name in result["binding"]["margins"]:
         if name not in result["attributes"]:
             print(f"{name}: not calibrated, since not every one of its labels occurs among those of the images")

@@ -32,6 +32,7 @@ from allfour.pipeline.config import (
     recorded_config,
 )
 from allfour.pipeline.metrics.calibration import check_calibration
+from allfour.pipeline.metrics.wanted_error import with_margins
 from allfour.pipeline.run.columns import IMAGES_SCHEMA
 from allfour.pipeline.run.folder import TABLE_STAGES, RunFolder, atomic_file, fingerprint, sweep_temp_files, write_json
 from allfour.pipeline.run.header import Header
@@ -84,7 +85,7 @@ def relabel(
             "Choose another folder with --run, or remove this one"
         )
     encoder = stored_encoder(run, header)
-    attributes = load_attributes(attributes_file)
+    attributes = with_margins(load_attributes(attributes_file), calibration, out.path)
     check_calibration(calibration, attributes)
     config = _config(header, overrides, attributes_file, where=str(run.header_path))
     with read_lock(run), out.lock():

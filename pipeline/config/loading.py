@@ -169,7 +169,13 @@ def load_word_list(path: str | Path) -> WordList:
 def load_attributes(path: str | Path) -> AttributeSet:
     """Read the questions and their wording. Raises ConfigError."""
     resolved = resolve_path(path)
-    return validate(AttributeSet, read_yaml(resolved), where=str(resolved))
+    found = validate(AttributeSet, read_yaml(resolved), where=str(resolved))
+    for name, spec in found.attributes.items():
+        if spec.max_error is not None and spec.margin:
+            raise ConfigError(
+                f"{resolved}: attributes.{name} has a margin and a max_error, which takes one from a calibration: give one"
+            )
+    return found
 
 
 def load_word_lists(path: str | Path) -> WordLists:

@@ -116,7 +116,7 @@ def load_calibration(path: Path, classifier: Mapping[str, Any], attributes: Attr
     InputError
         No calibration, of another format, or of another classifier: the message names what differs.
     """
-    data = _read(path)
+    data = read_calibration(path)
     bound = data["binding"]
     if bound["kind"] == "published":
         _check_published(path, data, classifier)
@@ -181,14 +181,15 @@ def check_calibration(path: Path | None, attributes: AttributeSet) -> None:
     """
     if path is None:
         return
-    data = _read(path)
+    data = read_calibration(path)
     if data["binding"]["kind"] == "published":
         _check_published_margins(path, data, attributes)
     else:
         _refuse(path, _decided_otherwise(data["binding"], attributes))
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_calibration(path: Path) -> dict[str, Any]:
+    """A calibration file as it stands, with its format checked. Raises ConfigError."""
     try:
         data = json.loads(path.read_text(encoding="utf-8"), parse_constant=_not_a_number)
         bound = data["binding"]
@@ -236,7 +237,14 @@ def _check_published_margins(path: Path, data: Mapping[str, Any], attributes: At
     margins = data["binding"].get("margins", {})
     for name, entry in data["attributes"].items():
         spec, margin = attributes.attributes.get(name), margins.get(name, 0.0)
-        if spec is None or spec.margin == margin or list(spec.labels) != list(entry["labels"]):
+        if spec is None or list(spec.labels) != list(entry["labels"]):
+            continue
+        if spec.margin_logit is not None:
+            raise ConfigError(
+                f"--calibration {path}: its rates for {name} were taken with the margin {margin:g} on probabilities; this run's is "
+                f"margin_logit {spec.margin_logit:g}. Write `margin: {margin:g}` in place of it"
+            )
+        if spec.margin == margin:
             continue
         taken = "the most probable label always" if margin == 0 else "an image is ambiguous below it"
         raise InputError(
@@ -254,9 +262,19 @@ def _decided_otherwise(bound: Mapping[str, Any], attributes: AttributeSet) -> li
         spec = attributes.attributes.get(name)
         if spec is not None and spec.margin != margin:
             found.append(f"margin of {name} ({margin} there, {spec.margin} here)")
+    for key, words in (("margin_logit", "margin on the logit"), ("temperature", "temperature")):
+        there = bound.get(key, {})
+        for name, spec in attributes.attributes.items():
+            one, other = there.get(name), getattr(spec, key)
+            if one != other and name in bound["margins"]:
+                found.append(f"{words} of {name} ({_or_none(one)} there, {_or_none(other)} here)")
     here = attributes.presence.threshold if attributes.presence else None
     there = bound.get("presence_threshold", here)
     return found if there == here else [*found, f"presence threshold ({there} there, {here} here)"]
+
+
+def _or_none(value: float | None) -> str:
+    return "none" if value is None else f"{value:g}"
 
 
 def _refuse(path: Path, differences: Sequence[str]) -> None:

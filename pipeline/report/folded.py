@@ -11,6 +11,8 @@ from typing import Any
 import yaml
 from markupsafe import Markup
 
+from allfour.models.attributes import AttributeSet
+from allfour.models.margins import margin_meaning
 from allfour.pipeline import words
 from allfour.pipeline.report import svg
 from allfour.pipeline.report.material import Material
@@ -103,6 +105,8 @@ class ClassifierView:
     dataset: Mapping[str, Any]
     level: str
     """Confidence of the calibration's intervals."""
+    margins: Sequence[str] = ()
+    """What each attribute's margin means for this model, and how many images it left unclear."""
 
 
 def classifier_view(material: Material) -> ClassifierView:
@@ -114,7 +118,27 @@ def classifier_view(material: Material) -> ClassifierView:
         qualities=qualities(material.metrics),
         dataset=known.dataset if known is not None else {},
         level=words.level((known and known.confidence) or 0.95),
+        margins=_margins(material),
     )
+
+
+def _margins(material: Material) -> list[str]:
+    """A sentence per attribute; none where the header does not say by what images were decided."""
+    try:
+        asked = AttributeSet.model_validate(material.header.attributes)
+    except ValueError:
+        return []
+    found = material.header.classifier
+    encoder = found.get("encoder") if isinstance(found, Mapping) and found.get("head") == "zero-shot" else None
+    scale = encoder.get("logit_scale") if isinstance(encoder, Mapping) else None
+    said = []
+    for name, spec in asked.attributes.items():
+        counts = material.metrics.attributes[name].counts if name in material.metrics.attributes else {}
+        unclear, labelled = counts.get("ambiguous", 0), sum(counts.get(label, 0) for label in spec.labels)
+        meaning = margin_meaning(name, spec, logit_scale=scale if isinstance(scale, float) else None)
+        share = f": {words.percent(unclear / (unclear + labelled), 1)} of images unclear" if unclear + labelled else ""
+        said.append(f"{words.clean(meaning[:1].upper() + meaning[1:], 300)}{share}.")
+    return said
 
 
 def _classifier_name(identity: Any) -> str:

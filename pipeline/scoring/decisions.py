@@ -33,7 +33,21 @@ class Decisions:
         return np.asarray([*self.labels, NO_PERSON, AMBIGUOUS])[self.code]  # the codes count from the end
 
 
-def decide(probabilities: NDArray[np.float32], labels: tuple[str, ...], *, margin: float) -> Decisions:
+def tempered(probabilities: NDArray[np.float32], temperature: float | None) -> NDArray[np.float32]:
+    """[N, labels] p^(1/temperature), rows summing to 1: softmax(log p / T) of Guo et al. 2017, On calibration of modern neural networks.
+
+    The order of labels stays; above 1 the probabilities are nearer to each other, below 1 further apart.
+    """
+    if temperature is None or temperature == 1.0:
+        return probabilities
+    logits = np.log(np.clip(probabilities, 1e-12, 1.0).astype(np.float64)) / temperature
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return np.asarray(powers / powers.sum(axis=1, keepdims=True), dtype=np.float32)
+
+
+def decide(
+    probabilities: NDArray[np.float32], labels: tuple[str, ...], *, margin: float, lead: float | None = None
+) -> Decisions:
     """The most probable label, or `ambiguous` where the second is closer than `margin`.
 
     Parameters
@@ -42,6 +56,8 @@ def decide(probabilities: NDArray[np.float32], labels: tuple[str, ...], *, margi
         [N, labels].
     margin
         0 takes the most probable label always; an exact tie is `ambiguous` even then, for no order of labels may decide.
+    lead
+        The least log(p1 / p2) of the two most probable labels; None asks for none.
     """
     columns = np.ascontiguousarray(probabilities.T, dtype=np.float32)
     # label after label over all images: a sort per image would cost ten times as much
@@ -54,6 +70,8 @@ def decide(probabilities: NDArray[np.float32], labels: tuple[str, ...], *, margi
         code[higher] = position
     gap = best - second
     code[(gap < np.float32(margin)) | (gap == 0)] = AMBIGUOUS_CODE
+    if lead is not None:
+        code[best < second * np.float32(np.exp(lead))] = AMBIGUOUS_CODE
     return Decisions(labels=labels, code=code, probability=best, margin=gap)
 
 
@@ -63,7 +81,7 @@ def decide_all(probabilities: dict[str, NDArray[np.float32]], attributes: Attrib
     Parameters
     ----------
     probabilities
-        Question -> [N, labels], as an `EmbeddingClassifier` gives them.
+        Question -> [N, labels], as an `EmbeddingClassifier` gives them: temperatures are not in them yet.
     """
     result: dict[str, Decisions] = {}
     absent: NDArray[np.bool_] | None = None
@@ -73,7 +91,8 @@ def decide_all(probabilities: dict[str, NDArray[np.float32]], attributes: Attrib
         code = np.where(absent, NO_PERSON_CODE, labels.index(PERSON)).astype(np.int16)
         result[PRESENCE] = replace(decide(table, labels, margin=0.0), code=code)
     for name, spec in attributes.attributes.items():
-        decided = decide(probabilities[name], tuple(spec.labels), margin=spec.margin)
+        table = tempered(probabilities[name], spec.temperature)
+        decided = decide(table, tuple(spec.labels), margin=spec.margin, lead=spec.margin_logit)
         if absent is not None:
             decided.code[absent] = NO_PERSON_CODE
         result[name] = decided

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from allfour.models.attributes import AMBIGUOUS, NO_PERSON, PERSON, PRESENCE, AttributeSet
+from allfour.models.attributes import AMBIGUOUS, NO_PERSON, PERSON, PRESENCE, AttributeSet, AttributeSpec
 from allfour.models.classifiers.base import PersonScores
 from allfour.pipeline.archives.base import ArchivedImage
-from allfour.pipeline.scoring.decisions import decide
+from allfour.pipeline.scoring.decisions import decide, tempered
 
 Row = dict[str, Any]
 
@@ -48,7 +48,7 @@ def person_rows(image: ArchivedImage, people: Sequence[PersonScores], attributes
             if given is None:
                 rows.append(plain_row(image, name, NO_PERSON if absent else AMBIGUOUS, person=number))
                 continue
-            decided = _decided(given, tuple(spec.labels), margin=spec.margin)
+            decided = _decided(given, tuple(spec.labels), margin=spec.margin, spec=spec)
             rows.append(
                 {
                     **plain_row(image, name, NO_PERSON, person=number),
@@ -60,12 +60,16 @@ def person_rows(image: ArchivedImage, people: Sequence[PersonScores], attributes
     return rows
 
 
-def _decided(given: Mapping[str, float], labels: tuple[str, ...], *, margin: float) -> Row:
+def _decided(
+    given: Mapping[str, float], labels: tuple[str, ...], *, margin: float, spec: AttributeSpec | None = None
+) -> Row:
     table = np.asarray([[given[label] for label in labels]], dtype=np.float32)
-    decided = decide(table, labels, margin=margin)
+    if spec is not None:
+        table = tempered(table, spec.temperature)
+    decided = decide(table, labels, margin=margin, lead=spec.margin_logit if spec is not None else None)
     return {
         "decision": str(decided.decision[0]),
         "probability": float(decided.probability[0]),
         "margin": float(decided.margin[0]),
-        "probabilities": [(label, float(given[label])) for label in labels],
+        "probabilities": [(label, float(p)) for label, p in zip(labels, table[0], strict=True)],
     }

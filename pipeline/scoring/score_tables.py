@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from allfour.models.attributes import AttributeSet
 from allfour.pipeline.run.columns import AMBIGUOUS, NO_PERSON, SCORES_SCHEMA, UNREADABLE, ImageStatus
 from allfour.pipeline.run.labels import AMBIGUOUS_CODE, NO_PERSON_CODE
-from allfour.pipeline.scoring.decisions import decide_all
+from allfour.pipeline.scoring.decisions import decide_all, tempered
 
 _CODES = pa.int32()
 _NAME = pa.dictionary(_CODES, pa.string())
@@ -69,7 +69,7 @@ def coded_scores(
     missing = np.repeat(~readable, len(questions))
     ends = np.zeros(total * len(questions) + 1, dtype=np.int32)
     np.cumsum(lengths.ravel(), out=ends[1:])
-    values = np.concatenate([probabilities[question] for question in questions], axis=1, dtype=np.float32)
+    values = np.concatenate([_said(probabilities, q, attributes) for q in questions], axis=1, dtype=np.float32)
     keys = np.tile(np.asarray([number[label] for label in labels], dtype=np.int32), count)
     prompt_ids = images["prompt_id"].combine_chunks().dictionary_encode()
     return pa.table(
@@ -91,6 +91,14 @@ def coded_scores(
         },
         schema=CODED_SCHEMA,
     )  # fmt: skip
+
+
+def _said(
+    probabilities: Mapping[str, NDArray[np.float32]], question: str, attributes: AttributeSet
+) -> NDArray[np.float32]:
+    """What the table says of a question: the probabilities that were decided by."""
+    spec = attributes.attributes.get(question)
+    return tempered(probabilities[question], spec.temperature if spec is not None else None)
 
 
 def _coded(codes: NDArray[np.int32], names: list[str]) -> pa.DictionaryArray:

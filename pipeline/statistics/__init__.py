@@ -49,6 +49,7 @@ from allfour.pipeline.statistics.intervals import (
     mean_over_prompts,
     wilson,
 )
+from allfour.pipeline.statistics.margins import MarginChoice, margin_for_error
 from allfour.pipeline.statistics.nulls import (
     Amplification,
     ReferenceDistance,
@@ -106,6 +107,7 @@ __all__ = [
     "IdentifiedInterval",
     "Imbalance",
     "Interval",
+    "MarginChoice",
     "Measure",
     "PairedDifference",
     "PoweredEstimate",
@@ -142,6 +144,7 @@ __all__ = [
     "imbalance",
     "imbalance_floor",
     "imbalance_scores",
+    "margin_for_error",
     "mcnemar",
     "mean_difference",
     "mean_over_prompts",

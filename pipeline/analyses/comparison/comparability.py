@@ -195,12 +195,7 @@ def _wording_detail(first: LoadedRun, second: LoadedRun) -> str:
 
 
 def _margins(run: LoadedRun) -> dict[str, float]:
-    if run.attributes is None:
-        return {}
-    found = {f"margin of {name}": spec.margin for name, spec in run.attributes.attributes.items()}
-    if run.attributes.presence is not None:
-        found["threshold of presence"] = run.attributes.presence.threshold
-    return found
+    return {} if run.attributes is None else run.attributes.decided_by()
 
 
 def _scored_reasons(first: LoadedRun, second: LoadedRun) -> list[str]:

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from allfour.models.attributes import AttributeSet
-from allfour.pipeline.scoring.decisions import decide, decide_all
+from allfour.models.margins import margin_meaning
+from allfour.pipeline.scoring.decisions import decide, decide_all, tempered
 
 
 def test_margin_and_ties() -> None:
@@ -44,3 +46,49 @@ def test_no_images_at_all() -> None:
 def test_a_gap_of_the_very_margin_is_a_label() -> None:
     probabilities = np.array([[0.625, 0.375]], dtype=np.float32)
     assert decide(probabilities, ("woman", "man"), margin=0.25).decision.tolist() == ["woman"]
+
+
+def asked(**spec: float) -> AttributeSet:
+    labels = {"woman": ["w"], "man": ["m"]}
+    return AttributeSet.model_validate({"attributes": {"gender": {"labels": labels, **spec}}})
+
+
+def test_a_margin_on_the_logit_is_one_of_probabilities_at_any_scale() -> None:
+    """log(0.6 / 0.4) = 0.405, which is the margin 0.2 of two labels."""
+    probabilities = np.array([[0.61, 0.39], [0.59, 0.41], [1.0, 0.0]], dtype=np.float32)
+    for attributes in (asked(margin_logit=0.4055), asked(margin=0.2)):
+        found = decide_all({"gender": probabilities}, attributes)["gender"]
+        assert found.decision.tolist() == ["woman", "ambiguous", "woman"]
+
+
+def test_a_temperature_divides_the_logits_before_anything_is_decided() -> None:
+    probabilities = np.array([[0.9, 0.1], [0.1, 0.9]], dtype=np.float32)
+    assert np.allclose(tempered(probabilities, 2.0), [[0.75, 0.25], [0.25, 0.75]])  # the roots are 3 to 1
+    assert tempered(probabilities, None) is probabilities
+    found = decide_all({"gender": probabilities}, asked(temperature=2.0, margin=0.6))["gender"]
+    assert found.decision.tolist() == ["ambiguous", "ambiguous"]
+    assert np.allclose(found.probability, 0.75) and np.allclose(found.margin, 0.5)
+
+
+def test_what_nobody_set_is_in_no_fingerprint() -> None:
+    """Runs made before these keys existed stand."""
+    plain = asked(margin=0.1).model_dump(mode="json")["attributes"]["gender"]
+    assert set(plain) == {"labels", "templates", "margin"}
+    assert asked(temperature=2.0).model_dump(mode="json")["attributes"]["gender"]["temperature"] == 2.0
+
+
+def test_one_margin_at_a_time() -> None:
+    with pytest.raises(ValueError, match="one of them"):
+        asked(margin=0.1, margin_logit=0.5)
+    with pytest.raises(ValueError, match="one of them"):
+        asked(max_error=0.05, margin_logit=0.5)
+
+
+def test_what_a_margin_means_for_a_model() -> None:
+    """0.2 is log(1.2 / 0.8) = 0.405 on the logit: 0.0292 in cosine at 13.9, 0.00405 at 100."""
+    spec = asked(margin=0.2).attributes["gender"]
+    assert "0.405 on the logit" in margin_meaning("gender", spec, logit_scale=None)
+    assert "0.0292 in cosine" in margin_meaning("gender", spec, logit_scale=13.885697)
+    assert "0.00405 in cosine" in margin_meaning("gender", spec, logit_scale=100.0)
+    heated = asked(margin=0.2, temperature=2.0).attributes["gender"]
+    assert "0.811 on the logit" in margin_meaning("gender", heated, logit_scale=None)
