@@ -158,12 +158,12 @@ def _judge(
 def _chosen_margin(
     judged: Judged, labels: Sequence[str], name: str, wanted: float, confidence: float
 ) -> st.MarginChoice:
-    """The margin for a wanted error. Raises ConfigError where this set cannot give one."""
+    """The margin for a wanted error. Raises InputError where this set cannot give one."""
     usable = np.flatnonzero([d in labels or d == AMBIGUOUS for d in judged.decision])
     usable = usable[~np.isnan(judged.probabilities[usable]).any(axis=1)]
     table = judged.probabilities[usable]
     if not labels or not len(usable) or np.isin(table, (0.0, 1.0)).all():
-        raise ConfigError(
+        raise InputError(
             f"attributes: max_error {wanted:g} of {name}: not every one of its labels occurs among those of the labelled images, or the "
             "classifier gives no probabilities. Write a `margin` in place of it"
         )
@@ -171,7 +171,7 @@ def _chosen_margin(
     wrong = np.array([labels[best] for best in table.argmax(axis=1)]) != np.array(judged.truth)[usable]
     found = st.margin_for_error(order[:, -1] - order[:, -2], wrong, max_error=wanted, confidence=confidence)
     if found is None:
-        raise ConfigError(
+        raise InputError(
             f"attributes: max_error {wanted:g} of {name} is not shown at any margin: of {len(usable):,} labelled images {int(wrong.sum()):,} are "
             f"read wrongly, and even among the surest the upper {confidence * 100:.6g}% limit of the error stays above it. Label more "
             "images, ask for a larger error, or take a better classifier"

@@ -189,7 +189,7 @@ def check_calibration(path: Path | None, attributes: AttributeSet) -> None:
 
 
 def read_calibration(path: Path) -> dict[str, Any]:
-    """A calibration file as it stands, with its format checked. Raises ConfigError."""
+    """A calibration file as it stands, with its format checked. Raises InputError."""
     try:
         data = json.loads(path.read_text(encoding="utf-8"), parse_constant=_not_a_number)
         bound = data["binding"]
@@ -240,7 +240,7 @@ def _check_published_margins(path: Path, data: Mapping[str, Any], attributes: At
         if spec is None or list(spec.labels) != list(entry["labels"]):
             continue
         if spec.margin_logit is not None:
-            raise ConfigError(
+            raise InputError(
                 f"--calibration {path}: its rates for {name} were taken with the margin {margin:g} on probabilities; this run's is "
                 f"margin_logit {spec.margin_logit:g}. Write `margin: {margin:g}` in place of it"
             )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from allfour.errors import ConfigError
+from allfour.errors import ConfigError, InputError
 from allfour.models.attributes import AttributeSet
 from allfour.pipeline.metrics.calibration import KEPT, read_calibration
 
@@ -22,7 +22,9 @@ def with_margins(attributes: AttributeSet, calibration: Path | None, run: Path) 
     Raises
     ------
     ConfigError
-        There is no calibration, or it was not made for this error.
+        There is no calibration.
+    InputError
+        It was not made for this error.
     """
     wanted = {name: spec.max_error for name, spec in attributes.attributes.items() if spec.max_error is not None}
     if not wanted:
@@ -41,7 +43,7 @@ def with_margins(attributes: AttributeSet, calibration: Path | None, run: Path) 
         made_for = bound.get("max_error", {}).get(name)
         if made_for != error:
             said = "no max_error" if made_for is None else f"max_error {made_for:g}"
-            raise ConfigError(
+            raise InputError(
                 f"--calibration {path}: it was made with {said} of {name}, and the attributes ask for {error:g}. Run `allfour calibrate` "
                 "with this config"
             )

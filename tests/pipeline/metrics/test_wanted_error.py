@@ -10,7 +10,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from allfour.errors import ConfigError
+from allfour.errors import ConfigError, InputError
 from allfour.models.attributes import AttributeSet
 from allfour.pipeline.commands import calibrate as calibrate_module
 from allfour.pipeline.commands.progress import Reporter
@@ -56,10 +56,10 @@ def test_the_margin_is_found_written_down_and_taken_from_there(tmp_path: Path, m
     assert resolved.attributes["gender"].margin == chosen["margin"]
     assert with_margins(wanted, None, tmp_path) == resolved  # the one kept in the run folder
     assert load_calibration(file, LightClassifier(resolved).identity(), resolved)
-    with pytest.raises(ConfigError, match="margin of gender"):
+    with pytest.raises(InputError, match="margin of gender"):
         load_calibration(file, LightClassifier(wanted).identity(), wanted)
 
-    with pytest.raises(ConfigError, match="not shown at any margin"):
+    with pytest.raises(InputError, match="not shown at any margin"):
         calibrate_module.run_calibration(asking(tmp_path / "b.yaml", 0.005), tmp_path / "set", tmp_path / "b.json", None, QUIET)  # fmt: skip
     assert not (tmp_path / "b.json").exists()
 
@@ -70,7 +70,7 @@ def test_without_a_calibration_for_it_there_is_one_error_that_says_what_to_do(tm
         with_margins(attributes, None, tmp_path)
     other = {"format": 1, "binding": {"kind": "exact", "classifier": {}, "margins": {"gender": 0.1}}, "attributes": {}}
     (tmp_path / "other.json").write_text(json.dumps(other))
-    with pytest.raises(ConfigError, match="made with no max_error of gender"):
+    with pytest.raises(InputError, match="made with no max_error of gender"):
         with_margins(attributes, tmp_path / "other.json", tmp_path)
     with pytest.raises(ConfigError, match="give one"):
         load_attributes(asking(tmp_path / "c.yaml", 0.05, margin=0.1).attributes.file)
