@@ -18,6 +18,7 @@ from allfour.pipeline.archives.parquet import ParquetFile
 from allfour.pipeline.archives.remote import address_path, filesystem, open_binary, scheme_of
 from allfour.pipeline.archives.tar import open_tar
 from allfour.pipeline.archives.text import escape_name, unescape_name
+from allfour.pipeline.archives.tiles import Box, cut_again, split_tile, tile_path
 from allfour.pipeline.archives.zip import ZipTree
 
 DEFAULT_LIMIT = 64 * 2**20
@@ -62,7 +63,32 @@ def fetch(
     (path, bytes) of those that can be read, in no certain order. The others are left out, whatever a container or a
     storage has against them: this is for showing, the rows have the reasons.
     """
-    budget = budget or Budget()
+    tiles: dict[str, list[Box]] = {}
+    whole: list[str] = []
+    for path in dict.fromkeys(paths):
+        source, box = split_tile(path)
+        if box is not None:
+            tiles.setdefault(source, []).append(box)
+        else:
+            whole.append(path)
+    wanted = set(whole)
+    for path, data in _fetch([*whole, *tiles], base, limit, remote=remote, options=options, budget=budget or Budget()):
+        if path in wanted:
+            yield path, data
+        for box, tile in cut_again(data, tiles.get(path, ())):
+            yield tile_path(path, box), tile
+
+
+def _fetch(
+    paths: Iterable[str],
+    base: str | os.PathLike[str],
+    limit: int,
+    *,
+    remote: bool,
+    options: ArchiveOptions | None,
+    budget: Budget,
+) -> Iterator[tuple[str, bytes]]:
+    """As `fetch`, for images as they lie."""
     addresses: dict[str | None, list[str]] = {}
     members: dict[str, list[str]] = {}
     for path in dict.fromkeys(paths):

@@ -19,7 +19,7 @@ from allfour.pipeline.archives.base import NO_PROMPT_ID, Shard
 from allfour.pipeline.archives.captions import CAPTION_EXTENSIONS
 from allfour.pipeline.archives.decoding import sniff_format
 from allfour.pipeline.archives.kinds import Kind, extension, kind_of
-from allfour.pipeline.archives.naming import NAMELESS, derived_folder, names_no_prompt, no_samples
+from allfour.pipeline.archives.naming import GRID_NAME, NAMELESS, derived_folder, names_no_prompt, no_samples
 from allfour.pipeline.archives.text import PromptBook, escape_name, natural_key, path_key
 
 SNIFF_BYTES = 256
@@ -129,7 +129,7 @@ def prompt_name(path: str, root_name: str) -> str:
     return path.rpartition("/")[2] or root_name
 
 
-def list_tree(tree: Tree, book: PromptBook, *, asked: bool = True) -> Listing:
+def list_tree(tree: Tree, book: PromptBook, *, asked: bool = True, cut_grids: bool = False) -> Listing:
     """List a tree: folders and names in natural order, unknown files told by their content, indexes by prompt.
 
     Parameters
@@ -140,6 +140,9 @@ def list_tree(tree: Tree, book: PromptBook, *, asked: bool = True) -> Listing:
         The prompts that are known.
     asked
         Whether the folders' names were asked for as prompts, whatever they are.
+    cut_grids
+        Whether grids are cut: those that are told by their names are images like others then, unless there are others, which they
+        may be made of.
     """
     counts: Counter[str] = Counter()
     directories: list[Directory] = []
@@ -163,6 +166,9 @@ def list_tree(tree: Tree, book: PromptBook, *, asked: bool = True) -> Listing:
             part = [entry for entry in images if lacking.get(entry.name, "") == what]
             if part:
                 directories.append(_directory(path, part, what))
+    if cut_grids and not any(not part.lacks for part in directories):
+        for part in directories:
+            part.lacks = "" if part.lacks == GRID_NAME else part.lacks
     _set_aside(directories)
     for directory in directories:
         name = prompt_name(directory.path, tree.root_name)

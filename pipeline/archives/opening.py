@@ -15,15 +15,26 @@ from allfour.pipeline.archives.listing import Tree
 from allfour.pipeline.archives.manifest import ManifestSource
 from allfour.pipeline.archives.options import ArchiveOptions
 from allfour.pipeline.archives.parquet import ParquetSource
+from allfour.pipeline.archives.probed import ProbedSource
 from allfour.pipeline.archives.remote import RemoteTree, address_path, expand, scheme_of, show_address
 from allfour.pipeline.archives.run_images import RunImages
 from allfour.pipeline.archives.tar import TarSource
 from allfour.pipeline.archives.text import natural_key
+from allfour.pipeline.archives.tiles import TiledSource
 from allfour.pipeline.archives.tree import TreeSource
 from allfour.pipeline.archives.zip import ZipSource
 
 
 def open_source(location: str | os.PathLike[str], *, options: ArchiveOptions | None = None) -> ArchiveSource:
+    """The archive at a path, pattern or URL, with its grids cut, or looked for, as the options say. See `open_plain`."""
+    options = options or ArchiveOptions()
+    source = open_plain(location, options)
+    if isinstance(source, RunImages):
+        return source
+    return TiledSource(source if isinstance(source, TreeSource) else ProbedSource(source), options.tiles)
+
+
+def open_plain(location: str | os.PathLike[str], options: ArchiveOptions) -> ArchiveSource:
     """The archive at a path, pattern or URL.
 
     Parameters
@@ -39,7 +50,6 @@ def open_source(location: str | os.PathLike[str], *, options: ArchiveOptions | N
     ArchiveError
         If there is nothing there, or nothing that can be read; says how to mend it.
     """
-    options = options or ArchiveOptions()
     text = os.fspath(location)
     if scheme_of(text) is None:
         text = str(Path(text).expanduser())

@@ -12,6 +12,7 @@ from allfour.errors import ArchiveError
 from allfour.pipeline.archives.base import DEFAULT_SHARD_SIZE
 from allfour.pipeline.archives.naming import PathPattern
 from allfour.pipeline.archives.text import PromptBook
+from allfour.pipeline.archives.tiles import ONE, layout_of
 
 Layout = Literal["auto", "folder", "manifest", "tar", "zip", "parquet", "run"]
 PromptFrom = Literal["auto", "folder", "caption", "column", "metadata", "table", "name", "path"]
@@ -34,6 +35,9 @@ class ArchiveOptions:
     image_column: str | None = None
     prompts: Mapping[str, tuple[str, str | None]] = field(default_factory=dict)
     """A known prompt set: prompt id -> (text, group). Folders named by an id and captions equal to a text are of it."""
+    tiles: str | None = None
+    """`2x2`, `1x4`, ...: every picture is a grid of so many images; `auto`: those that their seams show to be one; `1x1`: none is. Without
+    it pictures that look like grids are in no set."""
     shard_size: int = DEFAULT_SHARD_SIZE
     """Images per shard, where the source can be cut anywhere."""
     max_image_bytes: int = DEFAULT_MAX_IMAGE_BYTES
@@ -48,6 +52,13 @@ class ArchiveOptions:
             )
         if self.path_pattern is not None:
             PathPattern(self.path_pattern)
+        if self.tiles is not None:
+            layout_of(self.tiles)
+
+    @property
+    def cuts(self) -> bool:
+        """Whether grids are cut."""
+        return self.tiles not in (None, ONE)
 
     def book(self) -> PromptBook:
         return PromptBook(self.prompts)
@@ -64,6 +75,8 @@ class ArchiveOptions:
         stated |= {"max_image_bytes": str(self.max_image_bytes)}
         if self.path_pattern is not None:
             stated["path_pattern"] = self.path_pattern
+        if self.cuts:
+            stated["tiles"] = str(self.tiles)
         if self.prompt_column is not None:
             stated["prompt_column"] = self.prompt_column
         if self.image_column is not None:

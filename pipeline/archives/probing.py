@@ -6,12 +6,18 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from allfour.pipeline.archives.decoding import UnreadableImage, decode
 from allfour.pipeline.archives.metadata import find_prompt
+from allfour.pipeline.archives.seams import find_grid
 from allfour.pipeline.archives.text import PromptBook, clean_text
 
 PROBED = 20
 """Images that are looked at."""
 EXAMPLES = 5
+_RUN = 4
+"""Images looked at that follow on one another. The first of each is looked at for seams, and all of them once one has some."""
+_REDUCED = 256
+"""Pixels of the shortest side that suffice for that."""
 
 
 @dataclass(slots=True)
@@ -28,14 +34,21 @@ class Probe:
     """Prompts, in the way that the archive is read, with where."""
     ids: set[str] = field(default_factory=set)
     likely_grids: int = 0
+    searched: int = 0
+    """Images that were looked at for seams."""
+    missing: int = 0
     _seen: set[bytes] = field(default_factory=set)
 
-    def look(self, data: bytes | None) -> str | None:
+    def look(self, data: bytes | None, *, missing: bool = False) -> str | None:
         """Take account of one image; returns the prompt in its metadata."""
         self.images += 1
         if data is None:
             self.unread += 1
+            self.missing += missing
             return None
+        if self.images % _RUN == 1 or self.likely_grids:
+            self.searched += 1
+            self.likely_grids += _is_grid(data)
         digest = hashlib.sha256(data).digest()
         self.copies += digest in self._seen
         self._seen.add(digest)
@@ -50,9 +63,13 @@ class Probe:
         if text is None:
             return
         prompt = book.from_name(text) if is_name else book.from_text(text)
-        if prompt.id not in self.ids or len(self.found) < EXAMPLES:
-            self.found.append((prompt.text, path))
-        self.ids.add(prompt.id)
+        self.take_prompt(prompt.id, prompt.text, path)
+
+    def take_prompt(self, id_: str, text: str, path: str) -> None:
+        """As `take`, of an image that was read."""
+        if id_ not in self.ids or len(self.found) < EXAMPLES:
+            self.found.append((text, path))
+        self.ids.add(id_)
 
     @property
     def examples(self) -> tuple[str, ...]:
@@ -72,6 +89,7 @@ class Probe:
             "in_metadata": self.in_metadata,
             "copies": self.copies,
             "likely_grids": self.likely_grids,
+            "missing": self.missing,
         }
 
     def notes(self) -> list[str]:
@@ -85,6 +103,13 @@ class Probe:
         return notes
 
 
+def _is_grid(data: bytes) -> bool:
+    try:
+        return find_grid(decode(data, reduce_to=_REDUCED)) is not None
+    except UnreadableImage:
+        return False
+
+
 def reach_note(what: str, count: str, example: str | None, taken: str, option: str) -> str:
     """What a source says where prompts are in reach and it reads names."""
     such = f", such as {example[:80]!r}" if example else ""
@@ -95,7 +120,12 @@ def spread(total: int, wanted: int = PROBED) -> Iterable[int]:
     """Positions spread over a listing: runs of four, as sets are."""
     if total <= wanted:
         return range(total)
-    runs = wanted // 4
+    runs = wanted // _RUN
     return sorted(
-        {start + step for run in range(runs) for start in [run * (total - 4) // max(1, runs - 1)] for step in range(4)}
+        {
+            start + step
+            for run in range(runs)
+            for start in [run * (total - _RUN) // max(1, runs - 1)]
+            for step in range(_RUN)
+        }
     )

@@ -83,7 +83,7 @@ class TreeSource:
         """
         if self._listing is None:
             asked = self._options.prompt_from != "auto"
-            listing = list_tree(self._tree, self._options.book(), asked=asked)
+            listing = list_tree(self._tree, self._options.book(), asked=asked, cut_grids=self._options.cuts)
             if not listing.images:
                 seen = "; ".join(listing.notes) or "it is empty"
                 raise NoImagesError(

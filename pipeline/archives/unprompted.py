@@ -1,4 +1,4 @@
-"""Images of a run that no prompt could be found for: how many, and what they lack."""
+"""Images of a run that are in no set: those that no prompt could be found for, and grids of several pictures."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import pyarrow.dataset as ds
 
 LACKS_PROMPT = "no prompt: "
 """How the error of such an image begins; what it lacks follows."""
+NOT_ONE = "not one picture: "
+"""How the error of an image begins that is a grid of several."""
 
 
 def lacking_prompts(table: Path) -> dict[str, int]:
@@ -20,11 +22,20 @@ def lacking_prompts(table: Path) -> dict[str, int]:
     table
         Images.parquet of a run. One that cannot be read says nothing.
     """
-    rows = (pc.field("prompt") == "") & pc.starts_with(pc.field("error"), LACKS_PROMPT)
+    return _counted(table, pc.field("prompt") == "", LACKS_PROMPT)
+
+
+def seen_as_grids(table: Path) -> dict[str, int]:
+    """What images are that are in no set for being several pictures each, and how many are; as `lacking_prompts`."""
+    return _counted(table, pc.field("prompt") != "", NOT_ONE)
+
+
+def _counted(table: Path, which: pc.Expression, beginning: str) -> dict[str, int]:
+    rows = which & pc.starts_with(pc.field("error"), beginning)
     try:
         errors = ds.dataset(table, format="parquet").to_table(["error"], filter=rows)["error"]
     except (pa.ArrowException, OSError):
         return {}
     counts = {entry["values"]: entry["counts"] for entry in errors.value_counts().to_pylist()}
     ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-    return {error.removeprefix(LACKS_PROMPT): count for error, count in ordered}
+    return {error.removeprefix(beginning): count for error, count in ordered}

@@ -255,6 +255,14 @@ class ZipSource:
             images_per_prompt=Counter(per_prompt.values()) if counted else None,
         )
 
+    def doubts(self) -> list[str]:
+        """What a user should know before a run, of the first zips."""
+        notes: list[str] = []
+        for file in self._files[:SURVEYED]:
+            with contextlib.suppress(ArchiveError), self._tree(file) as tree:
+                notes += tree.doubts()
+        return list(dict.fromkeys(notes))
+
     @contextlib.contextmanager
     def _tree(self, file: str, resolved: PromptFrom | None = None) -> Iterator[TreeSource]:
         """One zip as a tree, closed and forgotten after use: there may be thousands."""

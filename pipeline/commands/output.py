@@ -105,8 +105,10 @@ def _print_summary(summary: RunSummary, results: Sequence[gates.GateResult]) -> 
         print(
             f"{quantity(summary.missing, 'image')} {are} missing: see the column `error` of {summary.run / 'images.parquet'}, or the report"
         )
-        from allfour.pipeline.archives.unprompted import lacking_prompts
+        from allfour.pipeline.archives.unprompted import lacking_prompts, seen_as_grids
 
+        for what, count in list(seen_as_grids(summary.run / "images.parquet").items())[:5]:
+            print(f"  {count:,} of these {'is' if count == 1 else 'are'} in no set: {what}")
         for what, count in list(lacking_prompts(summary.run / "images.parquet").items())[:5]:
             print(
                 f"  {count:,} of these {'has' if count == 1 else 'have'} no prompt and {'is' if count == 1 else 'are'} not scored: {what}"

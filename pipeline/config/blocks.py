@@ -46,6 +46,8 @@ class ArchiveConfig(Block):
     """What paths say, such as `{model}/{prompt}/{seed}`; with `prompt_from: path`."""
     prompt_column: str | None = None
     image_column: str | None = None
+    tiles: str | None = Field(default=None, pattern=r"^(auto|[1-8]x[1-8])$")
+    """Rows and columns of pictures that are grids of several images: `2x2`, `1x4`; `auto` where their seams show it."""
     shard_size: int = Field(default=10_000, ge=1)
     max_image_bytes: int = Field(default=256 * 2**20, ge=1)
 

@@ -39,6 +39,8 @@ from allfour.models.detectors.base import Box
 from allfour.models.devices import granted_cores
 from allfour.pipeline.archives.base import ArchivedImage, ArchiveItem
 from allfour.pipeline.archives.decoding import UnreadableImage, decode_image
+from allfour.pipeline.archives.seams import find_grid
+from allfour.pipeline.archives.tiles import grid_error
 from allfour.pipeline.config import ScoringConfig
 from allfour.pipeline.run.columns import (
     EMBEDDING_COLUMN,
@@ -100,6 +102,8 @@ class _Row:
     width: int | None = None
     height: int | None = None
     error: str | None = None
+    may_be_grid: bool = False
+    """Whether it is looked at for seams."""
     twin: _Row | None = None
     """An earlier row with the same bytes: that one is decoded and encoded, and both keep its scores."""
     vector: int = -1
@@ -111,7 +115,7 @@ class _Row:
 
 
 def _listed(item: ArchiveItem, first_of: dict[str, _Row]) -> _Row:
-    row = _Row(image=item.image, error=item.error)
+    row = _Row(image=item.image, error=item.error, may_be_grid=item.may_be_grid)
     if item.data is None:
         row.error = item.error or "no data"
         return row
@@ -136,6 +140,10 @@ def _decode(row: _Row, data: bytes, finish: Callable[[Image.Image], Any], max_pi
     try:
         decoded = decode_image(data, max_pixels=max_pixels)
         row.width, row.height = decoded.width, decoded.height
+        grid = find_grid(decoded.image) if row.may_be_grid else None
+        if grid is not None:
+            row.error = grid_error(grid)
+            return None
         return finish(decoded.image)
     except UnreadableImage as error:
         row.error = error.reason

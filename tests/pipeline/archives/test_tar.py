@@ -243,7 +243,7 @@ class TestShards:
         assert (summary.layout, summary.images, summary.prompts, summary.shards) == ("tar", 3, 1, 3)
         assert "prompts are taken from each image's caption" in summary.notes
         assert "3 .mp4 files, not taken for images" in summary.notes
-        assert summary.examples == (f"a nurse <- {tmp_path}/0.tar::0.jpg",)
+        assert summary.examples[0] == f"a nurse <- {tmp_path}/0.tar::0.jpg"
 
     def test_folders_of_tars_beside_images_are_folders(self, tmp_path: Path) -> None:
         write_tar(tmp_path / "0.tar", [("p/0.jpg", JPG)])

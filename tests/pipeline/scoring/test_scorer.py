@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,21 @@ def clip(tiny_clip: Path) -> Counting:
     _ = model.embedding_dim  # its probe is not counted
     model.encoded = 0
     return model
+
+
+def test_a_grid_of_pictures_is_in_no_set(clip: Counting, picture: Callable[..., Image.Image]) -> None:
+    """Where it is to be looked for: in archives, and not among images that a run made itself."""
+    whole = Image.new("RGB", (128, 128))
+    for n in range(4):
+        whole.paste(picture(n).resize((64, 64)), (n % 2 * 64, n // 2 * 64))
+    items = [replace(item(0, png(whole)), may_be_grid=True), replace(item(1, png(picture(9))), may_be_grid=True)]
+    tables = score_shard(
+        [*items, item(2, png(whole.transpose(Image.Transpose.ROTATE_90)))], classifier=clip, config=ScoringConfig()
+    )
+    rows = tables.images.to_pylist()
+    assert [row["status"] for row in rows] == ["unreadable", "generated", "generated"]
+    assert rows[0]["error"].startswith("not one picture: by its seams a grid of 2 x 2")
+    assert rows[0]["width"] == 128
 
 
 def test_bad_images_are_rows_and_leave_the_good_ones_as_they_were(

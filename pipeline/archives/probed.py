@@ -1,0 +1,85 @@
+"""A look at the first images of an archive that is read one after the other: tars, zips, parquet files and manifests.
+
+Folders look at images spread over their listing themselves; see `tree`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from itertools import islice
+
+from allfour.pipeline.archives.base import (
+    NO_PROMPT_ID,
+    ArchiveItem,
+    ArchiveSource,
+    ArchiveSummary,
+    HasDoubts,
+    Shard,
+)
+from allfour.pipeline.archives.probing import PROBED, Probe, reach_note
+from allfour.pipeline.archives.tar import TarSource
+
+
+@dataclass(frozen=True, slots=True)
+class ProbedSource:
+    """`ArchiveSource` whose summary shows what its images are, as they are read."""
+
+    source: ArchiveSource
+
+    def identity(self) -> Mapping[str, str]:
+        return self.source.identity()
+
+    def shards(self) -> Iterator[Shard]:
+        return self.source.shards()
+
+    def read(self, shard: Shard) -> Iterator[ArchiveItem]:
+        return self.source.read(shard)
+
+    def summary(self) -> ArchiveSummary:
+        summary = self.source.summary()
+        probe, with_prompt = self._look()
+        notes = [*summary.notes, *self._in_reach(probe), *probe.notes()]
+        return replace(
+            summary,
+            examples=probe.examples or summary.examples,
+            notes=tuple(dict.fromkeys(notes)),
+            probed=probe.numbers(with_prompt),
+        )
+
+    def doubts(self) -> list[str]:
+        found = list(self.source.doubts()) if isinstance(self.source, HasDoubts) else []
+        return found + (self._in_reach(self._look()[0]) if self._by_names() else [])
+
+    def _by_names(self) -> bool:
+        """Whether prompts are the names of folders inside."""
+        return isinstance(self.source, TarSource) and self.source.prompt_from() == "folder"
+
+    def _look(self) -> tuple[Probe, int]:
+        """Images of the first part and of one in the middle, as they are read, and how many of them have a prompt."""
+        probe, with_prompt = Probe(), 0
+        for item in self._some():
+            probe.look(item.data, missing=item.error == "the file is missing")
+            if item.image.prompt_id != NO_PROMPT_ID:
+                probe.take_prompt(item.image.prompt_id, item.image.prompt, item.image.path)
+                with_prompt += 1
+        return probe, with_prompt
+
+    def _some(self) -> Iterator[ArchiveItem]:
+        shards = list(self.source.shards())
+        chosen = shards[:1] if len(shards) < 2 else [shards[0], shards[len(shards) // 2]]
+        for shard in chosen:
+            yield from islice(self.source.read(shard), PROBED // len(chosen))
+
+    def _in_reach(self, probe: Probe) -> list[str]:
+        if not probe.in_metadata or not self._by_names():
+            return []
+        return [
+            reach_note(
+                "of the images looked at hold a prompt in their metadata",
+                f"{probe.in_metadata} of {probe.images}",
+                probe.example,
+                "names inside",
+                "prompt_from: metadata takes them from the images",
+            )
+        ]

@@ -1,0 +1,359 @@
+"""Whether a picture is a grid of several, told from its pixels: by gutters, by seams, by what repeats.
+
+Looked at are a few lines about the places where the pictures of a grid of equal parts would meet:
+
+- a gutter is a band of one colour that crosses the whole picture there, with sharp edges;
+- where two pictures touch without one, most of the line between them is a step that none of the lines beside it has. In a single picture
+  edges lie anywhere, and hardly ever along an exact fraction of its side for the whole of its length, in both directions at once;
+- pictures of one prompt before one backdrop may touch without a step; then what they show repeats, from picture to picture.
+
+A picture is a grid where every place shows one of these. `scripts/validate_grids.py` measures how often that is right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise, takewhile
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+Pixels = NDArray[np.int16]
+Box = tuple[int, int, int, int]
+"""Left, top, right and bottom."""
+
+MAX_PARTS = 4
+"""Rows or columns of a grid that is found without being asked for."""
+_MIN_TILE, _MIN_FINE_TILE = 24, 40
+"""Pixels on a side that are looked for: of four pictures, and of more."""
+_TILE_ASPECT = 2.0
+"""Longest to shortest side of one picture of a grid."""
+_MAX_GUTTER = 0.12
+"""Of a tile's side."""
+_NEAR, _FAR = 2, 8
+"""Distances of the lines that a seam is held against; those next to it are blurred by compression."""
+_STEP = 3
+"""Levels by which a seam must be steeper than every line beside it, to count at a place along it."""
+_SHOWN = ((0.22, 0.14, 0.42), (0.38, 0.06, 0.30))
+"""What shows the lines of a grid of four: how much all of them show together, and each the share of the places along it at which it is a
+step of its own, or the correlation of the detail on its two sides. Both ways suffice; single photographs come near neither."""
+_STRONG = 0.5
+"""Share of the places along a line of a strip of four, two of which suffice; or one of 0.8 in a strip of squares."""
+_ROUGH = 0.2
+"""Correlation of roughly the same, below which nothing repeats."""
+_SEAM_FINE = 0.35
+"""Share of the places along each line of a grid of more than four."""
+_UNEVEN = 14.0
+"""Levels by which a gutter's lines may be off its colour on average, after compression."""
+_PATCH, _RIM, _BLUR = 32, 3, 4
+"""Pixels of a picture that is compared with the next, those at its rim that are left out, and the radius of what is no detail."""
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """A picture of several pictures."""
+
+    rows: int
+    columns: int
+    boxes: tuple[Box, ...]
+    """Of every picture, row by row."""
+
+
+def find_grid(image: Image.Image) -> Grid | None:
+    """The grid that a picture is, or None for a single picture.
+
+    Parameters
+    ----------
+    image
+        Mode RGB, any size.
+    """
+    looked = _Looked(image)
+    for rows, columns in _layouts(image.size):
+        boxes = looked.by_gutters(rows, columns) or looked.by_seams(rows, columns)
+        if boxes is not None:
+            return Grid(rows, columns, boxes)
+    return None
+
+
+def even_grid(image: Image.Image, rows: int, columns: int) -> Grid:
+    """A grid that a picture is known to be: cut at its gutters where it has some, else into equal parts."""
+    boxes = _Looked(image).by_gutters(rows, columns)
+    return Grid(rows, columns, boxes or _equal_parts(image.size, rows, columns))
+
+
+def _equal_parts(size: tuple[int, int], rows: int, columns: int) -> tuple[Box, ...]:
+    width, height = size
+    across = [round(n * height / rows) for n in range(rows + 1)]
+    down = [round(n * width / columns) for n in range(columns + 1)]
+    return tuple((left, top, right, bottom) for top, bottom in pairwise(across) for left, right in pairwise(down))
+
+
+def _layouts(size: tuple[int, int]) -> Iterator[tuple[int, int]]:
+    """Rows and columns that a picture of this size may have, the finest first."""
+    width, height = size
+    pairs = [(rows, columns) for rows in range(1, MAX_PARTS + 1) for columns in range(1, MAX_PARTS + 1)]
+    for rows, columns in sorted(pairs, key=lambda pair: -pair[0] * pair[1]):
+        count = rows * columns
+        across, down = width / columns, height / rows
+        least = _MIN_TILE if count == 4 else _MIN_FINE_TILE
+        if count >= 4 and min(across, down) >= least and max(across, down) <= _TILE_ASPECT * min(across, down):
+            yield rows, columns
+
+
+@dataclass(frozen=True, slots=True)
+class _Gutter:
+    start: int
+    stop: int
+    """Behind its last line."""
+    colour: NDArray[np.floating]
+
+
+class _Looked:
+    """One picture, with what was looked at: every line costs once."""
+
+    def __init__(self, image: Image.Image) -> None:
+        self._image = image
+        self._seams: dict[tuple[int, int, int], float] = {}
+        self._gutters: dict[tuple[int, int, int], _Gutter | None] = {}
+
+    # --- gutters -----------------------------------------------------------------------------------------------------
+
+    def by_gutters(self, rows: int, columns: int) -> tuple[Box, ...] | None:
+        """The pictures between gutters of one colour and width; None where there are none.
+
+        One gutter at least has sharp edges; the others may lie beside pictures that are hardly brighter or darker.
+        """
+        places = [(axis, number, parts) for axis, parts in ((0, rows), (1, columns)) for number in _middle_first(parts)]
+        # Of most pictures the middle of either direction says enough.
+        first = list({place[0]: place for place in reversed(places)}.values()) if min(rows, columns) > 1 else places
+        sharp = next((found for place in first if (found := self._sharp_gutter(*place)) is not None), None)
+        if sharp is None:
+            return None
+        middles = [axis for axis, parts in ((0, rows), (1, columns)) if parts % 2 == 0]
+        if sharp.stop - sharp.start > 2 and any(self._seam(axis, 1, 2) >= 0.1 for axis in middles):
+            return None  # two rims of one shade, and the pictures touch between them
+        found: tuple[list[_Gutter], list[_Gutter]] = ([], [])
+        for axis, number, parts in places:
+            gutter = self._gutter_like(sharp, axis, number, parts)
+            if gutter is None:
+                return None
+            found[axis].append(gutter)
+        across, down = (sorted(each, key=lambda gutter: gutter.start) for each in found)
+        return self._between(across, down, sharp.colour)
+
+    def _sharp_gutter(self, axis: int, number: int, parts: int) -> _Gutter | None:
+        number, parts = _reduced(number, parts)
+        key = (axis, number, parts)
+        if key not in self._gutters:
+            self._gutters[key] = self._look_for_gutter(axis, number, parts)
+        return self._gutters[key]
+
+    def _reach(self, axis: int, number: int, parts: int) -> tuple[float, int, int]:
+        """Where a line between parts should lie, how far a frame may have moved it, and how wide a gutter may be."""
+        length = self._image.size[1 - axis]
+        tile = length / parts
+        return (
+            length * number / parts,
+            1 if 2 * number == parts else round(0.06 * tile) + 1,
+            round(_MAX_GUTTER * tile) + 1,
+        )
+
+    def _look_for_gutter(self, axis: int, number: int, parts: int) -> _Gutter | None:
+        centre, moved, widest = self._reach(axis, number, parts)
+        reach = widest // 2 + moved + 4
+        length = self._image.size[1 - axis]
+        first, last = max(0, int(centre) - reach), min(length, int(np.ceil(centre)) + reach)
+        strip = self._strip(axis, first, last)
+        some = strip[:, :: max(1, strip.shape[1] // 48)]
+        middle = int(centre) - first
+        near = slice(max(0, middle - moved - 1), middle + moved + 2)
+        if np.abs(some[near] - some[near].mean(axis=1)[:, None, :]).mean(axis=(1, 2)).min() > 1.5 * _UNEVEN:
+            return None  # most pictures
+        own = np.median(some[near], axis=1)  # [line, channel]
+        uneven = np.abs(some[near] - own[:, None, :]).mean(axis=(1, 2))
+        evenest = int(np.argmin(uneven))
+        if uneven[evenest] > _UNEVEN:
+            return None
+        colour = own[evenest]
+        evenest += near.start
+        away = np.abs(strip - colour).mean(axis=(1, 2))
+        inside = float(away[evenest])
+        beyond = away[away > inside + 6]
+        if inside > _UNEVEN or len(beyond) < 4:
+            return None
+        outside = float(np.median(beyond))
+        start, stop = _run(away <= inside + 0.4 * (outside - inside), evenest)
+        if stop - start > widest or start < 2 or stop > len(away) - 2:
+            return None
+        if abs(first + (start + stop) / 2 - centre) > moved + 1:
+            return None
+        edges = [max(away[start - 2 : start]), max(away[stop : stop + 2])]
+        if min(edges) < max(0.5 * outside, 3 * inside + 8):
+            return None
+        if max(away[start + 1 : stop - 1], default=0.0) > inside + 3 + 0.15 * (outside - inside):
+            return None  # a shade that deepens, as at the rims of pictures
+        return _Gutter(first + start, first + stop, colour)
+
+    def _gutter_like(self, sharp: _Gutter, axis: int, number: int, parts: int) -> _Gutter | None:
+        """The gutter between parts that has the colour and the width of another one; None where there is none."""
+        centre, moved, _ = self._reach(axis, number, parts)
+        width = sharp.stop - sharp.start
+        length = self._image.size[1 - axis]
+        first = max(0, round(centre - width / 2) - moved - 1)
+        last = min(length, first + width + 2 * moved + 3)
+        away = np.abs(self._strip(axis, first, last) - sharp.colour).mean(axis=(1, 2))
+        # of all places that it may have, the one whose lines are nearest to the colour and whose neighbours are farthest
+        best, start = 0.0, -1
+        for at in range(len(away) - width + 1):
+            inner = away[at + 1 : at + width - 1] if width > 2 else away[at : at + width]  # its rims are blurred
+            off = float(away[at : at + width].mean())
+            beside = [float(away[side]) for side in (at - 1, at + width) if 0 <= side < len(away)]
+            if inner.max() <= _UNEVEN and beside and sum(beside) / len(beside) - off > best:
+                best, start = sum(beside) / len(beside) - off, at
+        if start < 0 or best < 3:
+            return None
+        return _Gutter(first + start, first + start + width, sharp.colour)
+
+    def _between(
+        self, across: Sequence[_Gutter], down: Sequence[_Gutter], colour: NDArray[np.floating]
+    ) -> tuple[Box, ...] | None:
+        """The pictures between gutters, without a frame of their colour; None where they are not of one size."""
+        width, height = self._image.size
+        (left, right), (top, bottom) = self._frame(1, colour), self._frame(0, colour)
+        thin = min(left, right, top, bottom)  # a frame is as wide on all sides; pictures may begin in its colour
+        gutter = min(each.stop - each.start for each in (*across, *down))
+        if thin > 0 and max(left, right, top, bottom) < 0.8 * gutter:  # the rims of pictures, half of a gutter each
+            return _equal_parts(self._image.size, len(across) + 1, len(down) + 1)
+        for l, t, r, b in dict.fromkeys([(thin,) * 4, (left, top, right, bottom), (0, 0, 0, 0)]):  # noqa: E741
+            rows, columns = _spans(across, t, height - b), _spans(down, l, width - r)
+            if _alike(rows) and _alike(columns):
+                return tuple((x0, y0, x1, y1) for y0, y1 in rows for x0, x1 in columns)
+        return None
+
+    def _frame(self, axis: int, colour: NDArray[np.floating]) -> tuple[int, int]:
+        """Lines of a colour at either end."""
+        size = self._image.size[1 - axis]
+        reach = max(2, size // 4)
+        found = []
+        for strip in (self._strip(axis, 0, reach), self._strip(axis, size - reach, size)[::-1]):
+            away = np.abs(strip - colour).mean(axis=(1, 2))
+            beyond = np.flatnonzero(away > max(6.0, 0.4 * float(np.median(away[reach // 2 :]))))
+            found.append(int(beyond[0]) if len(beyond) else 0)
+        return found[0], found[1]
+
+    # --- seams and repetition ----------------------------------------------------------------------------------------
+
+    def by_seams(self, rows: int, columns: int, *, alone: bool = False) -> tuple[Box, ...] | None:
+        """Equal parts that touch, where seams (`alone`), or seams and what repeats, show them; None where they do not."""
+        lines = [(axis, number, parts) for axis, parts in ((0, rows), (1, columns)) for number in _middle_first(parts)]
+        fine = rows * columns > 4
+        least, seam, _ = _SHOWN[0]
+        if fine or alone:
+            shares = list(
+                takewhile(lambda share: share >= (_SEAM_FINE if fine else seam), (self._seam(*line) for line in lines))
+            )
+            shown = len(shares) == len(lines) and sum(shares) >= least * len(shares)
+        else:
+            shown = self._shown(rows, columns, lines)
+        return _equal_parts(self._image.size, rows, columns) if shown else None
+
+    def _shown(self, rows: int, columns: int, lines: Sequence[tuple[int, int, int]]) -> bool:
+        shares = [self._seam(*line) for line in lines]
+        if min(rows, columns) == 1:  # a strip of four, of which pictures before plain ground may touch without a trace
+            strong = sum(share >= _STRONG for share in shares)
+            width, height = self._image.size
+            if strong >= 2 or (
+                strong == 1 and max(shares) >= 0.8 and abs(width * rows - height * columns) <= columns + rows
+            ):
+                return True
+        if sum(shares) < 0.2 * len(lines) and min(self._repeats(rows, columns, rough=True).values()) < _ROUGH:
+            return False  # most pictures
+        repeats = self._repeats(rows, columns)
+        pairs = [(share, repeats[axis, number]) for share, (axis, number, _) in zip(shares, lines, strict=True)]
+        strength = sum(share + 0.6 * max(0.0, repeat - 0.2) for share, repeat in pairs) / len(pairs)
+        return any(
+            strength >= least and all(share >= seam or repeat >= like for share, repeat in pairs)
+            for least, seam, like in _SHOWN
+        )
+
+    def _seam(self, axis: int, number: int, parts: int) -> float:
+        """Share of the places along a line at which it is a step of its own."""
+        number, parts = _reduced(number, parts)
+        key = (axis, number, parts)
+        if key not in self._seams:
+            centre = self._image.size[1 - axis] * number / parts
+            self._seams[key] = max(self._steps(axis, line) for line in {int(centre), int(np.ceil(centre))})
+        return self._seams[key]
+
+    def _steps(self, axis: int, line: int) -> float:
+        strip = self._strip(axis, line - _FAR - 1, line + _FAR)
+        steps = np.abs(np.diff(strip, axis=0))
+        summed = steps[..., 0] + steps[..., 1] + steps[..., 2]  # [2 * _FAR, place], the line's own at _FAR
+        beside = np.maximum(summed[: _FAR - _NEAR + 1].max(axis=0), summed[_FAR + _NEAR :].max(axis=0))
+        return float((summed[_FAR] > beside + 3 * _STEP).mean())
+
+    def _repeats(self, rows: int, columns: int, *, rough: bool = False) -> dict[tuple[int, int], float]:
+        """By axis and number of a line: the mean correlation of the detail of parts on one side with those on the other."""
+        patches = self._patches(rows, columns, rough=rough)
+        found = {(0, at): float((patches[at - 1] * patches[at]).sum()) / columns for at in range(1, rows)}
+        return found | {(1, at): float((patches[:, at - 1] * patches[:, at]).sum()) / rows for at in range(1, columns)}
+
+    def _patches(self, rows: int, columns: int, *, rough: bool) -> NDArray[np.floating]:
+        """Detail of every part, small and of unit length [row, column, y, x]."""
+        side, finer = (_PATCH // 2, 2) if rough else (_PATCH, 4)
+        small = self._image.resize((finer * side * columns, finer * side * rows), Image.Resampling.NEAREST)
+        pixels = np.asarray(small.convert("L").reduce(finer), dtype=np.float32)
+        detail = pixels - _blurred(pixels, _BLUR * side // _PATCH)
+        rim = _RIM * side // _PATCH
+        tiles = detail.reshape(rows, side, columns, side).swapaxes(1, 2)[:, :, rim:-rim, rim:-rim]
+        tiles = tiles - tiles.mean(axis=(2, 3), keepdims=True)
+        length = np.sqrt((tiles**2).sum(axis=(2, 3), keepdims=True))
+        return np.asarray(tiles / (length + 20))  # so that noise on plain ground repeats nothing
+
+    def _strip(self, axis: int, start: int, stop: int) -> Pixels:
+        """Lines of the picture [line, place, channel]."""
+        width, height = self._image.size
+        box = (0, start, width, stop) if axis == 0 else (start, 0, stop, height)
+        pixels = np.asarray(self._image.crop(box), dtype=np.int16)
+        return pixels if axis == 0 else pixels.swapaxes(0, 1)
+
+
+def _middle_first(parts: int) -> list[int]:
+    """Numbers of the lines between parts, the middle first: it tells most pictures apart."""
+    return sorted(range(1, parts), key=lambda number: abs(2 * number - parts))
+
+
+def _reduced(number: int, parts: int) -> tuple[int, int]:
+    divisor = int(np.gcd(number, parts))
+    return number // divisor, parts // divisor
+
+
+def _blurred(pixels: NDArray[np.float32], radius: int) -> NDArray[np.floating]:
+    """Means of the squares about every pixel."""
+    side = 2 * radius + 1
+    summed = np.pad(np.pad(pixels, radius, mode="edge"), ((1, 0), (1, 0))).cumsum(axis=0).cumsum(axis=1)
+    return np.asarray(
+        (summed[side:, side:] - summed[:-side, side:] - summed[side:, :-side] + summed[:-side, :-side]) / side**2
+    )
+
+
+def _run(within: NDArray[np.bool_], at: int) -> tuple[int, int]:
+    """The run of true values about a place: its start, and what comes behind it."""
+    start = stop = at
+    while start > 0 and within[start - 1]:
+        start -= 1
+    while stop < len(within) and within[stop]:
+        stop += 1
+    return start, stop
+
+
+def _spans(gutters: Sequence[_Gutter], start: int, stop: int) -> list[tuple[int, int]]:
+    edges = [start, *(edge for gutter in gutters for edge in (gutter.start, gutter.stop)), stop]
+    return list(zip(edges[::2], edges[1::2], strict=True))
+
+
+def _alike(spans: Sequence[tuple[int, int]]) -> bool:
+    sizes = [stop - start for start, stop in spans]
+    return min(sizes) >= _MIN_TILE // 2 and max(sizes) - min(sizes) <= max(2, 0.02 * max(sizes))
