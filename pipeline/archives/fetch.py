@@ -11,14 +11,16 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
+from allfour.pipeline.archives.arrow import FILE_MAGIC, STREAM_MAGIC
 from allfour.pipeline.archives.budget import Budget, open_stored
 from allfour.pipeline.archives.folder import read_file
 from allfour.pipeline.archives.options import ArchiveOptions
 from allfour.pipeline.archives.parquet import ParquetFile
 from allfour.pipeline.archives.remote import address_path, filesystem, open_binary, scheme_of
-from allfour.pipeline.archives.tar import open_tar
+from allfour.pipeline.archives.seams import Box
+from allfour.pipeline.archives.tar_opening import open_tar
 from allfour.pipeline.archives.text import escape_name, unescape_name
-from allfour.pipeline.archives.tiles import Box, cut_again, split_tile, tile_path
+from allfour.pipeline.archives.tiles import cut_again, split_tile, tile_path
 from allfour.pipeline.archives.zip import ZipTree
 
 DEFAULT_LIMIT = 64 * 2**20
@@ -168,7 +170,7 @@ def _members(  # noqa: PLR0917
     stream.seek(0)
     if head == b"PK\x03\x04":
         found = _zip_members(container, stream, names, limit)
-    elif head == b"PAR1":
+    elif head in (b"PAR1", FILE_MAGIC[:4], STREAM_MAGIC):
         found = _parquet_rows(container, stream, names, limit, options)
     else:
         found = _tar_members(container, stream, names, limit, budget)

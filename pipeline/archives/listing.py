@@ -166,9 +166,9 @@ def list_tree(tree: Tree, book: PromptBook, *, asked: bool = True, cut_grids: bo
             part = [entry for entry in images if lacking.get(entry.name, "") == what]
             if part:
                 directories.append(_directory(path, part, what))
-    if cut_grids and not any(not part.lacks for part in directories):
-        for part in directories:
-            part.lacks = "" if part.lacks == GRID_NAME else part.lacks
+    if cut_grids and not any(not each.lacks for each in directories):
+        for directory in directories:
+            directory.lacks = "" if directory.lacks == GRID_NAME else directory.lacks
     _set_aside(directories)
     for directory in directories:
         name = prompt_name(directory.path, tree.root_name)

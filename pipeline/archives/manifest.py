@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 from urllib.parse import unquote, urlsplit
 
 import numpy as np
@@ -35,40 +35,33 @@ from allfour.pipeline.archives.columns import (
     whole_number,
 )
 from allfour.pipeline.archives.folder import read_file
-from allfour.pipeline.archives.manifest_lines import Lines, flattened
+from allfour.pipeline.archives.manifest_lines import Lines, flattened, objects_in
+from allfour.pipeline.archives.manifest_rows import (
+    MISSING,
+    OTHERS,
+    Columns,
+    Piece,
+    Row,
+    extra_of,
+    file_stamp,
+    is_inside,
+    key_of,
+)
+from allfour.pipeline.archives.naming import prompt_in_name
 from allfour.pipeline.archives.options import ArchiveOptions
 from allfour.pipeline.archives.remote import RemoteTree, address_path, open_binary, scheme_of, show_address, stamp_of
 from allfour.pipeline.archives.text import Prompt, PromptBook, clean_text, cut_note, escape_name, is_nothing
-from allfour.pipeline.archives.tree import find_shard
+from allfour.pipeline.archives.tree import find_shard, prompt_in_path
 
 _JSON_LINES = (".jsonl", ".ndjson")
-
-
-@dataclass(frozen=True, slots=True)
-class _Row:
-    line: int
-    """Line in the manifest, from 1, where the row begins."""
-    offset: int
-    """Byte where the row begins."""
-    values: Mapping[str, str]
-
-
-@dataclass(frozen=True, slots=True)
-class _Columns:
-    path: str
-    prompt: str | None
-    """None where prompts are the folders of the paths."""
-    index: str | None
-    group: str | None
-    seed: str | None
-    prompt_id: str | None
+_BY_PATH = ("folder", "name", "path")
 
 
 @dataclass(frozen=True, slots=True)
 class _Scan:
     """What one pass over the manifest finds."""
 
-    columns: _Columns
+    columns: Columns
     shards: tuple[Shard, ...]
     images: int
     per_prompt: Counter[str]
@@ -86,15 +79,17 @@ class ManifestSource:
     """`ArchiveSource` over one manifest, here or at an address."""
 
     def __init__(self, file: str, options: ArchiveOptions) -> None:
-        if options.prompt_from in ("caption", "metadata"):
+        if options.prompt_from in ("caption", "metadata", "table"):
             raise ArchiveError(
-                f"{show_address(file)}: a manifest's prompts come from its column, or prompt_from: folder"
+                f"{show_address(file)}: a manifest's prompts come from its column, or from the paths in it with prompt_from: folder, name or "
+                f"path; {options.prompt_from} is for folders"
             )
         self._options = options
         self._remote = scheme_of(file) is not None
         self._file = file if self._remote else str(Path(file).resolve())
         self._shown = show_address(self._file)
         self._json = address_path(file).lower().endswith(_JSON_LINES)
+        self._whole = address_path(file).lower().endswith(".json")
         self._scanned: _Scan | None = None
         self._comma: str | None = None
 
@@ -111,7 +106,7 @@ class ManifestSource:
         if not shard.payload:
             shard = find_shard(self, shard.id)
         start = json.loads(shard.payload)
-        columns = _Columns(**start["columns"])
+        columns = Columns(**start["columns"])
         book = self._options.book()
         counted: Counter[str] = Counter()
         pending: list[tuple[ArchivedImage, str]] = []
@@ -129,7 +124,7 @@ class ManifestSource:
                 path=self._show(named),
                 group=group or prompt.group,
                 seed=seed,
-                extra=prompt.with_cut(_extra(row, columns)),
+                extra=prompt.with_cut({**self._fields(named), **extra_of(row, columns)}),
             )
             pending.append((image, named))
             if len(pending) >= 256:
@@ -141,7 +136,10 @@ class ManifestSource:
         scan = self._scan()
         notes = [f"images from column {escape_name(scan.columns.path)}"]
         if scan.columns.prompt is None:
-            notes.append("prompts are the folders that the paths name")
+            what = {"name": "the files' names", "path": "what the paths say"}.get(
+                self._options.prompt_from, "the folders that the paths name"
+            )
+            notes.append(f"prompts are {what}")
         else:
             notes.append(f"prompts from column {escape_name(scan.columns.prompt)}")
         if scan.columns.index is None:
@@ -176,11 +174,16 @@ class ManifestSource:
                 "than one image does"
             )
         if lacking := scan.per_prompt[NO_PROMPT_ID]:
-            notes.append(
-                f"{lacking:,} of {scan.images:,} rows have a word for nothing (nan, None, NULL) as prompt: rows without a prompt, which are "
-                "not scored"
-            )
+            notes.append(f"{lacking:,} of {scan.images:,} rows have no prompt: {self._lacks()}; they are not scored")
         return notes
+
+    def _lacks(self) -> str:
+        """Why rows of this manifest have no prompt."""
+        found = {
+            "name": "its name holds none",
+            "path": f"its path does not match path_pattern {self._options.path_pattern}",
+        }
+        return found.get(self._options.prompt_from, "the column holds a word for nothing (nan, None, NULL), or data")
 
     # --- the pass over all rows --------------------------------------------------------------------------------------
 
@@ -202,14 +205,14 @@ class ManifestSource:
         salt = self._options.salt()
         if self._remote:  # the files themselves are not asked for their stamps, one by one
             salt += f"\n{self._shown}\n{size}\n{stamp}"
-        columns: _Columns | None = None
+        columns: Columns | None = None
         names: list[str] = []
         shards: list[Shard] = []
         keys = array("Q")
         per_prompt: Counter[str] = Counter()
         examples: list[str] = []
         cut: set[str] = set()
-        piece = _Piece(hashlib.sha256(salt.encode()))
+        piece = Piece(hashlib.sha256(salt.encode()))
         named = array("Q")
         missing, last = 0, -1
         for row in self._rows():
@@ -218,7 +221,7 @@ class ManifestSource:
                 columns = self._columns(names)
             prompt, index, _, _ = self._parsed(row, columns, book)
             if index is not None and prompt.id != NO_PROMPT_ID:
-                keys.append(_hash(prompt.id, index))
+                keys.append(key_of(prompt.id, index))
             if prompt.id not in per_prompt and prompt.id != NO_PROMPT_ID and len(examples) < 5:
                 examples.append(f"{prompt.text} <- {self._show(row.values[columns.path])}")
             per_prompt[prompt.id] += 1
@@ -226,16 +229,16 @@ class ManifestSource:
                 cut.add(prompt.id)
             if piece.rows >= self._options.shard_size and row.offset != last:  # the images of one line stay together
                 shards.append(piece.shard(len(shards), columns, names))
-                piece = _Piece(hashlib.sha256(salt.encode()))
+                piece = Piece(hashlib.sha256(salt.encode()))
             last = row.offset
             piece.first = piece.first or row
             piece.rows += 1
             piece.digest.update(json.dumps(list(row.values.items())).encode())
-            named.append(_hash(row.values[columns.path], 0))
+            named.append(key_of(row.values[columns.path], 0))
             if not self._remote:
-                file_stamp = _file_stamp(self._local_path(row.values[columns.path]))
-                missing += file_stamp == _MISSING
-                piece.digest.update(file_stamp)
+                stamped = file_stamp(self._local_path(row.values[columns.path]))
+                missing += stamped == MISSING
+                piece.digest.update(stamped)
         if columns is None:
             raise ArchiveError(f"{self._shown} has no rows")
         if piece.rows:
@@ -254,7 +257,7 @@ class ManifestSource:
             kept=tuple(name for name in names if name not in used),
         )
 
-    def _check_unique(self, keys: array[int], columns: _Columns, book: PromptBook) -> None:
+    def _check_unique(self, keys: array[int], columns: Columns, book: PromptBook) -> None:
         if not keys:
             return
         values = np.sort(np.frombuffer(keys, dtype=np.uint64))
@@ -265,7 +268,7 @@ class ManifestSource:
         for row in self._rows():
             prompt, index, _, _ = self._parsed(row, columns, book)
             assert index is not None
-            if _hash(prompt.id, index) not in doubles:
+            if key_of(prompt.id, index) not in doubles:
                 continue
             earlier = seen.setdefault((prompt.id, index), row.line)
             if earlier != row.line:
@@ -275,7 +278,7 @@ class ManifestSource:
                     f"own {columns.index}, or leave that column out: images are then counted in the order of the rows",
                 )
 
-    def _columns(self, names: Sequence[str]) -> _Columns:
+    def _columns(self, names: Sequence[str]) -> Columns:
         options = self._options
         where = f"{self._shown}, line 1"
         path = pick(names, PATH_NAMES, options.image_column, what="path", where=where, option="image_column")
@@ -284,7 +287,7 @@ class ManifestSource:
                 raise ArchiveError(f"{where}: no column 'path', but one of addresses. {DOWNLOAD_FIRST}")
             raise ArchiveError(f"{where}: no column 'path'. {suggestion('path', names)}. Or set image_column")
         prompt = None
-        if options.prompt_from != "folder":
+        if options.prompt_from not in _BY_PATH:
             prompt = pick(
                 names, PROMPT_NAMES, options.prompt_column, what="prompt", where=where, option="prompt_column"
             )
@@ -293,11 +296,11 @@ class ManifestSource:
                     f"{where}: no column 'prompt'. {suggestion('prompt', names)}. Or set prompt_column; or "
                     "prompt_from: folder, to take the folder in each path"
                 )
-        others = {name: pick(names, (name,), None, what=name, where=where, option="") for name in _OTHERS}
-        return _Columns(path=path, prompt=prompt, **others)
+        others = {name: pick(names, (name,), None, what=name, where=where, option="") for name in OTHERS}
+        return Columns(path=path, prompt=prompt, **others)
 
     def _parsed(
-        self, row: _Row, columns: _Columns, book: PromptBook
+        self, row: Row, columns: Columns, book: PromptBook
     ) -> tuple[Prompt, int | None, str | None, int | None]:
         """Prompt, index, group and seed of a row.
 
@@ -312,7 +315,10 @@ class ManifestSource:
             raise self._error(row.line, f"has no {columns.path}")
         named = values.get(columns.prompt_id or "", "").strip()
         text = values.get(columns.prompt or "", "").strip()
-        if columns.prompt is None and not named:
+        fields: Mapping[str, str] = {}
+        if columns.prompt is None and not named and self._options.prompt_from in ("name", "path"):
+            prompt, fields = self._by_path(path, book)
+        elif columns.prompt is None and not named:
             folder = path.rstrip("/").rpartition("/")[0].rpartition("/")[2]
             prompt = book.from_name(
                 folder or address_path(self._file).rpartition("/")[0].rpartition("/")[2] or "images"
@@ -339,18 +345,48 @@ class ManifestSource:
             if seed is None:
                 shown = escape_name(values[columns.seed])[:40]
                 raise self._error(row.line, f"has {columns.seed} '{shown}': expected a whole number, or nothing")
-        group = values.get(columns.group or "", "").strip()
+        seed = whole_number(fields.get("seed")) if seed is None else seed
+        group = values.get(columns.group or "", "").strip() or fields.get("group", "")
         return prompt, index, clean_text(group) or None, seed
+
+    def _fields(self, path: str) -> dict[str, str]:
+        """What the path says besides the prompt, with prompt_from: path."""
+        if self._options.prompt_from != "path":
+            return {}
+        fields = prompt_in_path(path.replace("\\", "/"), self._options.path_pattern or "")[1]
+        return {name: value for name, value in fields.items() if name not in ("seed", "group")}
+
+    def _by_path(self, path: str, book: PromptBook) -> tuple[Prompt, Mapping[str, str]]:
+        """The prompt that a file's name or path holds, and the fields of the path."""
+        path = path.replace("\\", "/")
+        if self._options.prompt_from == "name":
+            text, fields = prompt_in_name(path.rpartition("/")[2]), {}
+        else:
+            text, fields, _ = prompt_in_path(path, self._options.path_pattern or "")
+        return (book.from_name(text) if text else Prompt(NO_PROMPT_ID, "")), fields
 
     # --- rows from bytes ---------------------------------------------------------------------------------------------
 
-    def _rows(self, names: Sequence[str] = (), *, offset: int = 0, line: int = 1) -> Iterator[_Row]:
+    def _rows(self, names: Sequence[str] = (), *, offset: int = 0, line: int = 1) -> Iterator[Row]:
         """Rows from the start, or from a row's offset and line with the header's names."""
         with open_binary(self._file) as stream:
+            if self._whole:
+                yield from self._listed_rows(stream, offset)
+                return
             lines = Lines(stream, self._shown, offset=offset, line=line)
             yield from self._json_rows(lines) if self._json else self._csv_rows(lines, list(names))
 
-    def _json_rows(self, lines: Lines) -> Iterator[_Row]:
+    def _listed_rows(self, stream: BinaryIO, first: int) -> Iterator[Row]:
+        """Rows of a list of objects in one .json, from one of them on; where others have lines, these are numbered from 1."""
+        for number, value in enumerate(objects_in(stream, self._shown)):
+            if number < first:
+                continue
+            if not isinstance(value, dict):
+                raise self._error(number + 1, 'is no JSON object such as {"path": ..., "prompt": ...}')
+            for values in flattened(value):
+                yield Row(number + 1, number, values)
+
+    def _json_rows(self, lines: Lines) -> Iterator[Row]:
         for text in lines:
             if not text.strip():
                 continue
@@ -361,9 +397,9 @@ class ManifestSource:
             if not isinstance(value, dict):
                 raise self._error(lines.last_line, 'is no JSON object such as {"path": ..., "prompt": ...}')
             for values in flattened(value):
-                yield _Row(lines.last_line, lines.last_offset, values)
+                yield Row(lines.last_line, lines.last_offset, values)
 
-    def _csv_rows(self, lines: Lines, names: list[str]) -> Iterator[_Row]:
+    def _csv_rows(self, lines: Lines, names: list[str]) -> Iterator[Row]:
         rows = csv.reader(lines, delimiter=self._separator(), strict=True)
         while True:
             line, offset = lines.line, lines.offset
@@ -388,7 +424,7 @@ class ManifestSource:
                 continue
             if len(fields) != len(names):
                 raise self._error(line, f"has {len(fields)} fields, and the header {len(names)} columns")
-            yield _Row(line, offset, dict(zip(names, fields, strict=True)))
+            yield Row(line, offset, dict(zip(names, fields, strict=True)))
 
     def _separator(self) -> str:
         """Tabs in a .tsv, and in any other file whose header has tabs and no comma; else commas."""
@@ -401,7 +437,7 @@ class ManifestSource:
         return self._comma
 
     def _error(self, line: int, what: str) -> ArchiveError:
-        return ArchiveError(f"{self._shown}: line {line} {what}")
+        return ArchiveError(f"{self._shown}: {'entry' if self._whole else 'line'} {line} {what}")
 
     # --- files -------------------------------------------------------------------------------------------------------
 
@@ -409,7 +445,7 @@ class ManifestSource:
         limit = self._options.max_image_bytes
         contents: dict[str, bytes | str] = {}
         if self._remote:
-            inside = list(dict.fromkeys(named for _, named in pending if _is_inside(named)))
+            inside = list(dict.fromkeys(named for _, named in pending if is_inside(named)))
             tree = RemoteTree(self._file.rpartition("/")[0])
             found = tree.read_all([(named, -1) for named in inside], limit=limit)
             contents = dict(zip(inside, found, strict=True))
@@ -422,7 +458,7 @@ class ManifestSource:
                 content = read_file(self._local_path(named), limit=limit)
             data, error = (None, content) if isinstance(content, str) else (content, None)
             if image.prompt_id == NO_PROMPT_ID:
-                data, error = None, error or "no prompt: the column says nothing that is one"
+                data, error = None, error or f"no prompt: {self._lacks()}"
             yield ArchiveItem(image, data, error)
 
     def _local_path(self, named: str) -> str:
@@ -438,61 +474,4 @@ class ManifestSource:
             return f"{show_address(self._file.rpartition('/')[0])}/{escape_name(named)}"
         return escape_name(
             named if scheme_of(named) not in (None, "file") else os.path.normpath(self._local_path(named))
-        )
-
-
-_OTHERS = ("index", "group", "seed", "prompt_id")
-
-
-def _extra(row: _Row, columns: _Columns) -> dict[str, str]:
-    used = {columns.path, columns.prompt, columns.index, columns.group, columns.seed, columns.prompt_id}
-    return {clean_text(name): clean_text(value) for name, value in row.values.items() if name not in used and value}
-
-
-def _hash(prompt_id: str, index: int) -> int:
-    return int.from_bytes(
-        hashlib.blake2b(f"{index}\n{prompt_id}".encode("utf-8", "surrogatepass"), digest_size=8).digest(), "big"
-    )
-
-
-_MISSING = b"missing"
-
-
-def _file_stamp(path: str) -> bytes:
-    try:
-        status = os.stat(path)  # noqa: PTH116  (a path may be no valid one)
-    except (OSError, ValueError):
-        return _MISSING
-    return f"{status.st_size} {status.st_mtime_ns}".encode()
-
-
-def _is_inside(named: str) -> bool:
-    """A relative path that stays in the manifest's folder, whatever the storage makes of it."""
-    parts = named.replace("\\", "/").split("/")
-    return scheme_of(named) is None and "://" not in named and all(part not in ("", ".", "..") for part in parts)
-
-
-@dataclass(slots=True)
-class _Piece:
-    """The shard that is being filled."""
-
-    digest: Any
-    first: _Row | None = None
-    rows: int = 0
-
-    def shard(self, ordinal: int, columns: _Columns, names: Sequence[str]) -> Shard:
-        assert self.first is not None
-        text = {
-            "offset": self.first.offset,
-            "line": self.first.line,
-            "rows": self.rows,
-            "names": list(names),
-            "columns": {name: getattr(columns, name) for name in columns.__slots__},
-        }
-        return Shard(
-            id=f"{ordinal:06d}",
-            ordinal=ordinal,
-            fingerprint=self.digest.hexdigest(),
-            images=self.rows,
-            payload=json.dumps(text).encode(),
         )

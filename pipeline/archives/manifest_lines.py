@@ -6,9 +6,11 @@ import json
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
+from allfour.border import read_json
 from allfour.errors import ArchiveError
 from allfour.pipeline.archives.captions import prompt_in_object
 from allfour.pipeline.archives.columns import PATH_NAMES, PROMPT_NAMES
+from allfour.pipeline.archives.kinds import IMAGE_EXTENSIONS, extension
 
 MAX_LINE_BYTES = 2**20
 
@@ -63,6 +65,50 @@ class Lines:
         stop = at + 1 if at >= 0 else len(self._buffer)
         line, self._buffer = self._buffer[:stop], self._buffer[stop:]
         return line
+
+
+MAX_LIST_BYTES = 2**30
+
+
+def objects_in(stream: BinaryIO, shown: str) -> list[Any]:
+    """The entries of a list in one JSON document; of an object, the one list of objects in it, or a row for every file that it names.
+
+    Raises
+    ------
+    ArchiveError
+        If it is neither.
+    """
+    content = stream.read(MAX_LIST_BYTES + 1)
+    if len(content) > MAX_LIST_BYTES:
+        raise ArchiveError(f"{shown} is larger than {MAX_LIST_BYTES:,} bytes: write one object a line, as .jsonl")
+    try:
+        value = read_json(content.decode("utf-8-sig"))
+    except (ValueError, RecursionError) as error:
+        raise ArchiveError(f"{shown} is no JSON ({error})") from None
+    if isinstance(value, dict):
+        lists = [
+            inner for inner in value.values() if isinstance(inner, list) and any(isinstance(e, dict) for e in inner)
+        ]
+        if any(extension(key) in IMAGE_EXTENSIONS for key in value):
+            return [_of_file(key, inner) for key, inner in value.items()]
+        if len(lists) == 1:
+            return lists[0]
+    if not isinstance(value, list):
+        raise ArchiveError(
+            f'{shown} holds no list of objects such as [{{"path": ..., "prompt": ...}}], and no object with a prompt for every file\'s name'
+        )
+    return value
+
+
+def _of_file(name: str, inner: Any) -> Any:
+    """A row for a file's name and what is said of it: a prompt, or an object with one (DiffusionDB calls it p)."""
+    if isinstance(inner, str):
+        return {"file_name": name, "prompt": inner}
+    if not isinstance(inner, dict):
+        return inner
+    if isinstance(inner.get("p"), str) and {key.lower() for key in inner}.isdisjoint(PROMPT_NAMES):
+        inner = {"prompt": inner["p"], **{key: field for key, field in inner.items() if key != "p"}}
+    return {"file_name": name, **{key: field for key, field in inner.items() if key != "file_name"}}
 
 
 def flattened(value: dict[str, Any]) -> Iterator[dict[str, str]]:

@@ -73,6 +73,12 @@ def no_samples(folder: str, names: Iterable[str]) -> dict[str, str]:
     return found
 
 
+def is_derived(name: str) -> bool:
+    """Whether a file's name may be that of a mask, a depth map or the like, which another picture has beside it."""
+    stem = _stem(name)
+    return bool(_SUFFIXED.fullmatch(stem) or _PREFIXED.fullmatch(stem))
+
+
 def derived_folder(folder: str) -> str | None:
     """What the pictures of a folder are, where its name says that they were made of others."""
     name = folder.rpartition("/")[2]
@@ -87,6 +93,16 @@ def _stem(name: str) -> str:
 
 _DALLE = re.compile(r"DALL.{0,2}E \d{4}-\d\d-\d\d \d\d\.\d\d\.\d\d - (.+?)(?: \(\d+\))?", re.IGNORECASE)
 _NUMBERED = re.compile(r"(.*\D)[-_ .]*(?:\(\d+\)|\d+)")
+_UUID = "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
+_SERVICES = (
+    re.compile(rf"Default_(?P<prompt>.+?)(?:_\d+)?(?:_{_UUID})?(?:_\d+)?"),  # Leonardo
+    re.compile(rf"[^_]+_(?P<prompt>.+?)_{_UUID}(?:_[0-3])?"),  # Midjourney: who asked, and the beginning of what
+    re.compile(r"Firefly[_ ](?P<prompt>.+?)[_ ]\d{3,}"),
+)
+_NAMELESS = re.compile(
+    r"(?:ChatGPT Image .{5,40}|ideogram|OIG\d?|download|unnamed|untitled|output|result)(?:[-_. (].*)?", re.IGNORECASE
+)
+"""What services call a picture whatever was asked for."""
 
 
 def is_download_name(name: str) -> bool:
@@ -95,13 +111,23 @@ def is_download_name(name: str) -> bool:
 
 
 def prompt_in_name(name: str) -> str | None:
-    """The prompt in a file's name: behind the date of DALL-E's site, else the name without the number at its end."""
+    """The prompt in a file's name: behind the date of DALL-E's site or in the form of other services, else the name without the number at
+    its end; None for a name that only counts or says where the picture is from.
+
+    >>> [prompt_in_name(name) for name in ("a_nurse_03.png", "0001.png", "Firefly a photo of a nurse 51243.jpg")]
+    ['a_nurse', None, 'a photo of a nurse']
+    """
     stem = unicodedata.normalize("NFC", _stem(name))
     if match := _DALLE.fullmatch(stem):
         return match[1].strip() or None
+    if _NAMELESS.fullmatch(stem) or names_no_prompt(stem):
+        return None
+    if match := next((found for each in _SERVICES if (found := each.fullmatch(stem))), None):
+        return match["prompt"].strip(" -_.") or None
     if match := _NUMBERED.fullmatch(stem):
         stem = match[1]
-    return stem.strip(" -_.") or None
+    stem = stem.strip(" -_.")
+    return stem if stem and not names_no_prompt(stem) else None
 
 
 class PathPattern:

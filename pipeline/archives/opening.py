@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -78,10 +79,10 @@ def open_plain(location: str | os.PathLike[str], options: ArchiveOptions) -> Arc
 
 
 _SUFFIXES = {
-    "manifest": (".csv", ".tsv", ".jsonl", ".ndjson"),
+    "manifest": (".csv", ".tsv", ".jsonl", ".ndjson", ".json"),
     "tar": (".tar", ".tar.gz", ".tgz"),
     "zip": (".zip",),
-    "parquet": (".parquet",),
+    "parquet": (".parquet", ".arrow"),
 }
 
 
@@ -115,30 +116,20 @@ def _kind(file: str) -> str:
     if scheme_of(file) is not None:
         return _remote_kind(file)
     path = Path(file)
-    if not is_folder and name.endswith(".json"):
-        raise ArchiveError(
-            f"cannot read {show_address(file)}: a list of objects in one .json is not read. Write one object a line, as .jsonl "
-            "(`jq -c '.[]' LIST.json > LIST.jsonl`)"
-        )
     if not is_folder:
         what = "it is one image: give the folder that it lies in" if kind_of(path.name) is Kind.IMAGE else _EXPECTED
         raise ArchiveError(f"cannot read {show_address(file)}: {what}")
     if (path / "run.json").is_file() and (path / "images.parquet").is_file():
         return "run"
+    if (path / "dataset_dict.json").is_file():
+        return "parquet"  # splits of a saved dataset
     entries = list(os.scandir(path))
-    if any(entry.name.endswith(".arrow") for entry in entries) and not any(
-        kind_of(entry.name) is Kind.IMAGE for entry in entries
-    ):
-        raise ArchiveError(
-            f"{show_address(file)} is a saved dataset (.arrow), which is not read as it is. Write it as parquet, images inside: "
-            "`datasets.load_from_disk(FOLDER).to_parquet('images.parquet')`, and rescore that"
-        )
     folders = any(entry.is_dir() and not is_hidden(entry.name) for entry in entries)
     return _folder_kind([entry.name for entry in entries if not entry.is_dir()], folders=folders)
 
 
 _EXPECTED = (
-    "expected a folder of images, a manifest (.csv, .tsv, .jsonl), .tar, .tar.gz, .zip or .parquet. If it is one of "
+    "expected a folder of images, a manifest (.csv, .tsv, .jsonl, .json), .tar, .tar.gz, .zip, .parquet or .arrow. If it is one of "
     "these under another name, set archive.layout"
 )
 
@@ -172,11 +163,22 @@ def _remote_kind(file: str) -> str:
     return _folder_kind(names, folders=folders)
 
 
+_CACHED = re.compile(r"(^|/)(cache|indices)-?[^/]*\.arrow$")
+"""What the package `datasets` leaves in a saved dataset for itself."""
+
+
 def _inside(file: str, layout: str) -> list[str]:
     """The containers in a folder of containers; a file is itself."""
     suffixes = _SUFFIXES[layout]
     if scheme_of(file) is None and Path(file).is_dir():
         names = [entry.name for entry in os.scandir(file) if entry.is_file()]
+        if layout == "parquet" and "dataset_dict.json" in names:
+            names = [
+                f"{split.name}/{each.name}"
+                for split in os.scandir(file)
+                if split.is_dir()
+                for each in os.scandir(split.path)
+            ]
         base = str(Path(file).resolve())
     elif scheme_of(file) is None:
         return [str(Path(file).resolve())]
@@ -186,6 +188,7 @@ def _inside(file: str, layout: str) -> list[str]:
         names = RemoteTree(file).top()[0]
         base = file.rstrip("/")
     chosen = [name for name in names if name.lower().endswith(suffixes) and not is_hidden(name)]
+    chosen = [name for name in chosen if not _CACHED.search(name)]
     if not chosen:
         raise ArchiveError(f"no {' or '.join(suffixes)} file in {show_address(file)}")
     return [f"{base}/{name}" for name in sorted(chosen, key=lambda name: (natural_key(name), name))]

@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from allfour.errors import ArchiveError
+from allfour.pipeline.archives.arrow import FILE_MAGIC, STREAM_MAGIC, ArrowFile
 from allfour.pipeline.archives.base import (
     INDEX_STRIDE,
     NO_PROMPT_ID,
@@ -27,12 +28,20 @@ from allfour.pipeline.archives.base import (
     NoImagesError,
     Shard,
 )
-from allfour.pipeline.archives.columns import DOWNLOAD_FIRST, PROMPT_NAMES, URL_NAMES, is_data, pick, whole_number
+from allfour.pipeline.archives.columns import (
+    DOWNLOAD_FIRST,
+    PATH_NAMES,
+    PROMPT_NAMES,
+    URL_NAMES,
+    is_data,
+    pick,
+    whole_number,
+)
 from allfour.pipeline.archives.decoding import sniff_format
 from allfour.pipeline.archives.metadata import LACKING, find_prompt, prompt_in_image
 from allfour.pipeline.archives.options import ArchiveOptions
 from allfour.pipeline.archives.probing import PROBED
-from allfour.pipeline.archives.remote import open_binary, show_address, stamp_of
+from allfour.pipeline.archives.remote import address_path, open_binary, show_address, stamp_of
 from allfour.pipeline.archives.text import Prompt, clean_text, cut_note, escape_name, is_nothing, natural_key
 from allfour.pipeline.archives.tree import broken_item, find_shard, metadata_note
 
@@ -59,6 +68,11 @@ class ParquetSource:
     """`ArchiveSource` over parquet files, here or at addresses."""
 
     def __init__(self, files: Sequence[str], options: ArchiveOptions, *, location: str) -> None:
+        if options.prompt_from not in ("auto", "column", "metadata"):
+            raise ArchiveError(
+                f"{show_address(location)}: a parquet's prompts come from its column, or from the images with prompt_from: metadata; "
+                f"{options.prompt_from} is for files and folders"
+            )
         self._files = list(files)
         self._options = options
         self._location = show_address(location)
@@ -220,13 +234,19 @@ class ParquetFile:
         self._book = options.book()
         self._stream = open_file(file)
         try:
-            self._table = pq.ParquetFile(self._stream, memory_map=False, pre_buffer=False)
+            head = self._stream.read(len(FILE_MAGIC))
+            self._stream.seek(0)
+            arrow = head == FILE_MAGIC or head.startswith(STREAM_MAGIC)
+            self._table: pq.ParquetFile | ArrowFile = (
+                ArrowFile(self._stream) if arrow else pq.ParquetFile(self._stream, memory_map=False, pre_buffer=False)
+            )
             schema = self._table.schema_arrow
         except (pa.ArrowException, OSError, ValueError) as error:
             self._stream.close()
             if isinstance(error, ArchiveError):
                 raise
-            raise ArchiveError(f"{self._shown} is no parquet, or is damaged") from None
+            what = "arrow file" if address_path(file).endswith(".arrow") else "parquet"
+            raise ArchiveError(f"{self._shown} is no {what}, or is damaged") from None
         try:
             self.image_columns = _image_columns(self._table, schema, options, self._shown)
             self.prompt_column = _prompt_column(schema, options, self._shown)
@@ -334,7 +354,10 @@ class ParquetFile:
     def _bytes(self, value: Any) -> tuple[bytes | None, str | None]:
         if isinstance(value, Mapping):
             if value.get("bytes") is None and value.get("path"):
-                return None, "the row holds a path and no bytes; embed the images before archiving"
+                return (
+                    None,
+                    "the row holds a path and no bytes; embed the images before archiving",
+                )
             value = value.get("bytes")
         if isinstance(value, str):
             value = bytes_in_text(value)
@@ -404,7 +427,9 @@ def _holds_images(kind: pa.DataType) -> bool:
     )
 
 
-def _image_columns(table: pq.ParquetFile, schema: pa.Schema, options: ArchiveOptions, shown: str) -> list[str]:
+def _image_columns(
+    table: pq.ParquetFile | ArrowFile, schema: pa.Schema, options: ArchiveOptions, shown: str
+) -> list[str]:
     able = [item.name for item in schema if _holds_images(item.type)]
     able += _text_columns(table, schema)
     found = pick(able, IMAGE_NAMES, options.image_column, what="image", where=shown, option="image_column")
@@ -421,13 +446,18 @@ def _image_columns(table: pq.ParquetFile, schema: pa.Schema, options: ArchiveOpt
         )
     if any(name.lower() in URL_NAMES for name in schema.names):
         raise ArchiveError(f"{shown}: no column holds images, but one holds addresses of images. {DOWNLOAD_FIRST}")
+    if named := [item.name for item in schema if item.name.lower() in PATH_NAMES and pa.types.is_string(item.type)]:
+        raise ArchiveError(
+            f"{shown}: no column holds images; {escape_name(named[0])} names files, which are read by a manifest: write the table as .csv "
+            "where these paths hold"
+        )
     raise ArchiveError(
         f"{shown}: no column holds images (bytes, a struct with bytes, lists of them, or base64). Its columns: "
         f"{_listed(schema.names)}. Set image_column if it is one of these"
     )
 
 
-def _text_columns(table: pq.ParquetFile, schema: pa.Schema) -> list[str]:
+def _text_columns(table: pq.ParquetFile | ArrowFile, schema: pa.Schema) -> list[str]:
     """Columns of an image's name whose first text is an image in base64."""
     texts = (pa.types.is_string, pa.types.is_large_string)
     names = [item.name for item in schema if any(test(item.type) for test in texts)]

@@ -134,13 +134,13 @@ class _Looked:
         middles = [axis for axis, parts in ((0, rows), (1, columns)) if parts % 2 == 0]
         if sharp.stop - sharp.start > 2 and any(self._seam(axis, 1, 2) >= 0.1 for axis in middles):
             return None  # two rims of one shade, and the pictures touch between them
-        found: tuple[list[_Gutter], list[_Gutter]] = ([], [])
+        gutters: tuple[list[_Gutter], list[_Gutter]] = ([], [])
         for axis, number, parts in places:
             gutter = self._gutter_like(sharp, axis, number, parts)
             if gutter is None:
                 return None
-            found[axis].append(gutter)
-        across, down = (sorted(each, key=lambda gutter: gutter.start) for each in found)
+            gutters[axis].append(gutter)
+        across, down = (sorted(each, key=lambda gutter: gutter.start) for each in gutters)
         return self._between(across, down, sharp.colour)
 
     def _sharp_gutter(self, axis: int, number: int, parts: int) -> _Gutter | None:

@@ -8,16 +8,12 @@ them.
 from __future__ import annotations
 
 import contextlib
-import gzip
 import hashlib
-import io
 import itertools
-import zlib
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import BinaryIO, cast
 
 from allfour.errors import ArchiveError
 from allfour.pipeline.archives.base import (
@@ -33,13 +29,21 @@ from allfour.pipeline.archives.captions import CAPTION_EXTENSIONS, caption_in_fi
 from allfour.pipeline.archives.decoding import sniff_format
 from allfour.pipeline.archives.kinds import Kind, extension, kind_of
 from allfour.pipeline.archives.metadata import LACKING, find_prompt, prompt_in_image
-from allfour.pipeline.archives.naming import names_no_prompt
+from allfour.pipeline.archives.naming import (
+    GRID_NAME,
+    is_derived,
+    is_download_name,
+    names_no_prompt,
+    no_samples,
+    prompt_in_name,
+)
 from allfour.pipeline.archives.options import ArchiveOptions
 from allfour.pipeline.archives.probing import PROBED
-from allfour.pipeline.archives.remote import address_path, open_binary, scheme_of, show_address, stamp_of
+from allfour.pipeline.archives.remote import address_path, scheme_of, show_address, stamp_of
+from allfour.pipeline.archives.tar_opening import ToldError, open_tar, plain_and_here
 from allfour.pipeline.archives.tar_stream import BrokenTarError, TarMember, TarStream
 from allfour.pipeline.archives.text import Prompt, PromptBook, clean_text, cut_note, escape_name
-from allfour.pipeline.archives.tree import metadata_note
+from allfour.pipeline.archives.tree import metadata_note, prompt_in_path
 
 MAX_CAPTION_BYTES = 2**20
 MAX_KEY_IMAGES = 64
@@ -50,8 +54,6 @@ _PROBED_TARS = 3
 _PROBED_IMAGES = 50
 _SURVEYED_MEMBERS = 100_000
 _SURVEYED_REMOTE = 1_000
-_BOMB_BYTES = 2**30
-_BOMB_RATIO = 200
 
 
 @dataclass(slots=True)
@@ -84,18 +86,25 @@ class _Survey:
     """Ids of prompts that are too long for the tables."""
     examples: list[str] = field(default_factory=list)
     notes: Counter[str] = field(default_factory=Counter)
+    aside: int = 0
+    """Images that are no samples."""
+    downloads: int = 0
+    """Images named as DALL-E's site names downloads."""
 
 
 class TarSource:
     """`ArchiveSource` over tars (.tar, .tar.gz), here or at addresses."""
 
     def __init__(self, files: Sequence[str], options: ArchiveOptions, *, location: str) -> None:
-        if options.prompt_from == "column":
-            raise ArchiveError(f"{show_address(location)}: a tar has no columns; take prompt_from: caption or folder")
+        if options.prompt_from in ("column", "table"):
+            raise ArchiveError(
+                f"{show_address(location)}: prompt_from: {options.prompt_from} is not for tars; take caption, folder, metadata, name or path"
+            )
         self._files = list(files)
         self._options = options
         self._location = show_address(location)
         self._prompt_from: str | None = None
+        self._derived: bool | None = None
 
     def identity(self) -> Mapping[str, str]:
         return {"layout": "tar", "location": self._location, **self._options.identity()}
@@ -141,7 +150,7 @@ class TarSource:
                 prompt=prompt.text,
                 index=number,
                 path=f"{show_address(file)}::{escape_name(name)}",
-                group=prompt.group,
+                group=prompt.group or (extra.pop("group", None) if prompt_from == "path" else None),
                 seed=int(extra.pop("seed")) if seed.isascii() and seed.isdigit() and len(seed) <= 18 else None,
                 extra=prompt.with_cut({clean_text(key): clean_text(value) for key, value in extra.items()}),
             )
@@ -154,8 +163,8 @@ class TarSource:
             self._survey(file, prompt_from, survey)
             if not survey.complete:
                 break
-        notes = [f"prompts are taken from each image's {prompt_from}"]
-        if prompt_from == "caption" and (lacking := survey.images - survey.captioned):
+        notes = [f"prompts are taken from each image's {'file name' if prompt_from == 'name' else prompt_from}"]
+        if prompt_from == "caption" and (lacking := survey.images - survey.aside - survey.captioned):
             notes.append(
                 f"{lacking:,} of {survey.images:,} images have no caption of their key: rows without a prompt, which are not scored"
             )
@@ -198,24 +207,80 @@ class TarSource:
         """Every image of a tar: name, bytes or reason, prompt, further fields."""
         book = self._options.book()
         captions = self._captions_anywhere(file) if prompt_from == "caption" else {}
+        aside = self._set_aside(file)
         for key in self._keys(file, hold=prompt_from == "caption" and captions is None):
             for name, data, error in key.images:
-                if prompt_from == "folder" and name and (prompt := self._named(book, name, file)) is not None:
-                    yield name, data, error, prompt, {}
+                if name and name in aside:
+                    yield name, None, error or f"no prompt: {aside[name]}", Prompt(NO_PROMPT_ID, ""), {}
                     continue
-                extra: dict[str, str] = {}
-                text: str | None = None
-                lacks: str | None = None
-                if prompt_from == "metadata" and data is not None:
-                    seen = find_prompt(data)
-                    text, lacks = seen.text, seen.lacks
-                elif prompt_from == "caption":
-                    text, extra = _caption_of(name, key.captions if captions is None else captions)
-                if text:
-                    yield name, data, error, book.from_text(text), extra
+                found, extra, lacks = self._prompt(
+                    book, (name, data), prompt_from, file, key.captions if captions is None else captions
+                )
+                if found is not None:
+                    yield name, data, error, found, extra
                 else:
-                    reason = error or f"no prompt: {lacks or _MISSING[prompt_from]}"
+                    reason = error or f"no prompt: {lacks}"
                     yield name, None, reason, Prompt(NO_PROMPT_ID, ""), {}
+
+    def _prompt(
+        self,
+        book: PromptBook,
+        image: tuple[str, bytes | None],
+        prompt_from: str,
+        file: str,
+        captions: Mapping[str, bytes],
+    ) -> tuple[Prompt | None, dict[str, str], str | None]:
+        """The prompt of an image, further fields, and what it lacks where there is none."""
+        name, data = image
+        text: str | None = None
+        extra: dict[str, str] = {}
+        lacks: str | None = _MISSING.get(prompt_from)
+        if prompt_from == "folder":
+            return (self._named(book, name, file) if name else None), {}, lacks
+        if prompt_from in ("name", "path"):
+            text, extra, lacks = (
+                (prompt_in_name(name.rpartition("/")[2]), {}, lacks)
+                if prompt_from == "name"
+                else prompt_in_path(name, self._options.path_pattern or "")
+            )
+            return (book.from_name(text) if text else None), extra, lacks
+        if prompt_from == "metadata" and data is not None:
+            seen = find_prompt(data)
+            text, lacks = seen.text, seen.lacks or lacks
+        elif prompt_from == "caption":
+            text, extra = _caption_of(name, captions)
+        return (book.from_text(text) if text else None), extra, lacks
+
+    def _set_aside(self, file: str) -> dict[str, str]:
+        """Pictures of a plain tar on this machine that are no samples, by their names; looked for where the first ones show some."""
+        if self._derived is None:
+            self._derived = any(self._holds_derived(each) for each in self._files[:_PROBED_TARS])
+        if not self._derived or not plain_and_here(file):
+            return {}
+        folders: dict[str, list[str]] = {}
+        with contextlib.suppress(BrokenTarError), open_tar(file, by_seek=True) as stream:
+            for member in stream:
+                if member.regular and kind_of(member.name.rpartition("/")[2]) is Kind.IMAGE:
+                    folder, _, base = member.name.rpartition("/")
+                    folders.setdefault(folder, []).append(base)
+        found = {
+            f"{folder}/{base}" if folder else base: what
+            for folder, names in folders.items()
+            for base, what in no_samples(folder, names).items()
+        }
+        grids = {name for name, what in found.items() if what == GRID_NAME}
+        if self._options.cuts and len(found) == sum(map(len, folders.values())):  # grids alone, to be cut
+            return {name: what for name, what in found.items() if name not in grids}
+        return found
+
+    def _holds_derived(self, file: str) -> bool:
+        """Whether a name among the first members is that of a mask, a grid or the like."""
+        with contextlib.suppress(BrokenTarError, ArchiveError), open_tar(file, by_seek=plain_and_here(file)) as stream:
+            for member in itertools.islice(stream, 4 * _PROBED_IMAGES):
+                folder, _, base = member.name.rpartition("/")
+                if kind_of(base) is Kind.IMAGE and (is_derived(base) or no_samples(folder, [base])):
+                    return True
+        return False
 
     def _named(self, book: PromptBook, name: str, file: str) -> Prompt | None:
         """The prompt that a member's folder names, or the tar itself; None for names that are none, unless they were asked for."""
@@ -261,7 +326,7 @@ class TarSource:
                 key.images.append((member.name, stream.read(), None))
             except BrokenTarError as error:
                 key.images.append((member.name, None, f"{error} inside this image; nothing behind it can be read"))
-                raise _Told from None
+                raise ToldError from None
         elif kind is Kind.UNKNOWN and 0 < member.size <= limit:
             data = stream.read()
             if sniff_format(data):
@@ -271,7 +336,7 @@ class TarSource:
 
     def _captions_anywhere(self, file: str) -> dict[str, bytes] | None:
         """All captions of a plain tar on this machine, by a pass over its headers; None for any other."""
-        if not _plain_and_here(file):
+        if not plain_and_here(file):
             return None
         captions: dict[str, bytes] = {}
         with contextlib.suppress(BrokenTarError), open_tar(file, by_seek=True) as stream:
@@ -297,6 +362,8 @@ class TarSource:
             raise NoImagesError(f"no images in {where} ({seen})")
         if survey.captioned and (2 * survey.captioned >= survey.images or 2 * survey.in_folders < survey.images):
             return "caption"
+        if 2 * survey.downloads > survey.images:
+            return "name"
         if 2 * survey.in_folders >= survey.images:
             return "folder"
         for key in self._keys(file, hold=False):
@@ -313,7 +380,7 @@ class TarSource:
 
     def _survey(self, file: str, prompt_from: str, survey: _Survey, *, images: int | None = None) -> None:
         """Add what a tar's headers and captions say; stop where the budget ends."""
-        here = _plain_and_here(file)
+        here = plain_and_here(file)
         budget = _SURVEYED_MEMBERS if here else _SURVEYED_REMOTE
         book = self._options.book()
         found: list[tuple[str, str | None]] = []
@@ -350,11 +417,23 @@ class TarSource:
             survey.damaged += 1
             survey.notes[f"tars that are damaged, such as {show_address(file)} ({error})"] += 1
         settle()
+        keys = Counter(_key(name) for name in {name for name, _ in found})
+        if several := sum(count for count in keys.values() if count > 1):
+            survey.notes["images share their key (the name up to its first dot) with others: all of them are read"] += (
+                several
+            )
         if doubles := len(found) - len({name for name, _ in found}):
             survey.notes["images of a name that an earlier one in the tar has: both are read"] += doubles
+        aside = self._set_aside(file) if images is None else {}
+        for what, count in sorted(Counter(aside.values()).items()):
+            survey.notes[f"without a prompt, not scored: {what}"] += count
         for name, text in found[:images]:
             survey.images += 1
+            if name in aside:
+                survey.aside += 1
+                continue
             survey.captioned += text is not None
+            survey.downloads += is_download_name(name.rpartition("/")[2])
             survey.in_folders += bool(_folder(name)) and not names_no_prompt(_folder(name))
             prompt: Prompt | None = None
             if prompt_from == "folder":
@@ -362,6 +441,8 @@ class TarSource:
                 survey.by_stem += not _folder(name)
             elif prompt_from == "caption" and text:
                 prompt = book.from_text(text)
+            elif prompt_from in ("name", "path"):
+                prompt = self._prompt(book, (name, None), prompt_from, file, {})[0]
             if prompt is not None:
                 if prompt.id not in survey.prompts and len(survey.examples) < 5:
                     survey.examples.append(f"{prompt.text} <- {show_address(file)}::{escape_name(name)}")
@@ -374,104 +455,8 @@ _MISSING = {
     "folder": "the folder's name is none (archive.prompt_from: folder takes it for one)",
     "caption": "no caption (.txt, .caption or .json) of its key",
     "metadata": LACKING,
+    "name": "its name holds none",
 }
-
-
-class _Told(Exception):  # noqa: N818  (not an error: the rows say it already)
-    """The stream is broken, and a row says so."""
-
-
-@contextlib.contextmanager
-def open_tar(
-    file: str, *, by_seek: bool = False, open_file: Callable[[str], BinaryIO] = open_binary
-) -> Iterator[TarStream]:
-    """Open a tar, plain or gzipped as its first bytes say and whatever its name, here or at an address.
-
-    Raises
-    ------
-    ArchiveError
-        If it cannot be opened.
-    BrokenTarError
-        From within, if it is damaged, or no tar.
-    """
-    with open_file(file) as raw:
-        try:
-            head = raw.read(_HEAD_BYTES)
-            stream = cast(BinaryIO, _Begun(head, raw))
-            other = next((what for magic, what in _OTHERS.items() if head.startswith(magic)), None)
-            if other is not None:
-                raise BrokenTarError(f"this is no tar but {other}")
-            if head.startswith(_GZIP):
-                yield TarStream(cast(BinaryIO, _Gunzip(stream)), checked=True)
-            else:
-                yield TarStream(stream, by_seek=by_seek)
-        except _Told:
-            return
-        except OSError as error:
-            raise BrokenTarError(f"the tar cannot be read on: {error.strerror or 'the storage breaks off'}") from error
-
-
-_GZIP = b"\x1f\x8b"
-_OTHERS = {
-    b"BZh": "bzip2: unpack it first",
-    b"\xfd7zXZ": "xz: unpack it first",
-    b"\x28\xb5\x2f\xfd": "zstd: unpack it first",
-    b"PK\x03\x04": "a zip: name it .zip, or set archive.layout to zip",
-    b"PAR1": "a parquet file: name it .parquet, or set archive.layout to parquet",
-}
-_HEAD_BYTES = 6
-
-
-class _Begun:
-    """A stream whose first bytes were read already: not every server sends a file from its start twice."""
-
-    def __init__(self, head: bytes, rest: BinaryIO) -> None:
-        self._head = head
-        self._rest = rest
-
-    def read(self, size: int = -1) -> bytes:
-        if not self._head:
-            return self._rest.read(size)
-        taken = self._head if size < 0 else self._head[:size]
-        self._head = self._head[len(taken) :]
-        return taken + self._rest.read(-1 if size < 0 else size - len(taken))
-
-    def seek(self, offset: int, whence: int) -> int:
-        """Onward alone, as a tar's reader does once the first header is read."""
-        assert whence == io.SEEK_CUR and not self._head
-        return self._rest.seek(offset, whence)
-
-    def tell(self) -> int:
-        return self._rest.tell() - len(self._head)
-
-
-class _Gunzip:
-    """Gzip with a bound on how far it may expand."""
-
-    def __init__(self, raw: BinaryIO) -> None:
-        self._raw = raw
-        self._file = gzip.GzipFile(fileobj=raw, mode="rb")
-        self._total = 0
-
-    def read(self, size: int) -> bytes:
-        try:
-            data = self._file.read(size)
-        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-            raise BrokenTarError(f"the gzip is {'cut short' if isinstance(error, EOFError) else 'damaged'}") from error
-        self._total += len(data)
-        if self._total > _BOMB_BYTES and self._total > _BOMB_RATIO * max(1, self._raw.tell()):
-            raise BrokenTarError(f"it expands more than {_BOMB_RATIO} times: refused as a decompression bomb")
-        return data
-
-
-def _plain_and_here(file: str) -> bool:
-    if scheme_of(file) is not None:
-        return False
-    try:
-        with open_binary(file) as stream:
-            return not stream.read(2).startswith(_GZIP)
-    except OSError:  # reading it will say so
-        return False
 
 
 def _stem(file: str) -> str:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from PIL.PngImagePlugin import PngInfo
 
 from allfour.pipeline.archives import ArchiveError, ArchiveItem, ArchiveOptions, fetch, open_source
+from allfour.pipeline.archives.base import HasDoubts
 from tests.hostile_images import encoded, picture
 from tests.pipeline.archives.helpers import check_contract, items_of, write_tar, write_tree
 
@@ -48,6 +52,13 @@ class TestManifests:
             ("a.jsonl", table(4, '{"path": "im/#.png", "params": {"prompt": "a nurse"}}')),
             ("a.jsonl", table(4, '{"path": "im/#.png", "prompt": {"text": "a nurse", "seed": #}}')),
             ("a.jsonl", table(4, '{"path": "im/#.png", "prompt": "a nurse"},')),
+            ("a.json", json.dumps([{"file_name": f"im/{i}.png", "text": "a nurse"} for i in range(4)])),
+            (
+                "a.json",
+                json.dumps({"version": 1, "images": [{"path": f"im/{i}.png", "prompt": "a nurse"} for i in range(4)]}),
+            ),
+            ("a.json", json.dumps({f"im/{i}.png": {"p": "a nurse", "se": i} for i in range(4)})),
+            ("a.json", json.dumps({f"im/{i}.png": "a nurse" for i in range(4)})),
             ("a.jsonl", json.dumps({"images": [f"im/{i}.png" for i in range(4)], "prompt": "a nurse"})),
         ],
     )
@@ -75,7 +86,7 @@ class TestManifests:
             tmp_path, "a.csv", "path,prompt\n" + "".join(f"im/{i}.png,{w}\n" for i, w in enumerate(words))
         )
         assert prompts(items) == {"a nurse": 1}
-        assert "5 of 6 rows have a word for nothing" in notes
+        assert "5 of 6 rows have no prompt: the column holds a word for nothing" in notes
 
     @pytest.mark.parametrize("prompt", ['["a", "b"]', '{"x": 1}'])
     def test_objects_and_lists_are_no_prompts(self, tmp_path: Path, prompt: str) -> None:
@@ -92,12 +103,36 @@ class TestManifests:
     def test_true_messages(self, tmp_path: Path) -> None:
         with pytest.raises(ArchiveError, match="img2dataset"):
             manifest(tmp_path, "a.csv", "url,prompt\nhttps://e.org/0.png,a nurse\n")
-        (tmp_path / "list.json").write_text('[{"path": "x"}]')
-        with pytest.raises(ArchiveError, match="jsonl"):
-            open_source(tmp_path / "list.json")
-        write_tree(tmp_path / "saved", {"data-00000-of-00001.arrow": b"ARROW", "state.json": b"{}"})
-        with pytest.raises(ArchiveError, match="to_parquet"):
-            open_source(tmp_path / "saved")
+        (tmp_path / "list.json").write_text('[{"path": "x", "prompt": "a"}, 7]')
+        with pytest.raises(ArchiveError, match="entry 2 is no JSON object"):
+            open_source(tmp_path / "list.json").summary()
+        (tmp_path / "list.json").write_text('{"info": 1}')
+        with pytest.raises(ArchiveError, match="holds no list of objects"):
+            open_source(tmp_path / "list.json").summary()
+
+    def test_prompts_in_paths(self, tmp_path: Path) -> None:
+        write_tree(
+            tmp_path,
+            {f"sd2/a_nurse/{i}.png": data for i, data in enumerate(PICTURES[:4])} | {"elsewhere.png": PICTURES[4]},
+        )
+        (tmp_path / "a.csv").write_text("path\n" + table(4, "sd2\\a_nurse\\#.png") + "elsewhere.png\n")
+        options = ArchiveOptions(prompt_from="path", path_pattern="{model}/{prompt}/{seed}")
+        source = open_source(tmp_path / "a.csv", options=options)
+        items = check_contract(source)
+        assert prompts(items) == {"a nurse": 4}
+        assert [(item.image.seed, dict(item.image.extra)) for item in items[:2]] == [
+            (0, {"model": "sd2"}),
+            (1, {"model": "sd2"}),
+        ]
+        assert "path does not match" in str(items[-1].error) + "\n".join(source.summary().notes)
+        (tmp_path / "b.csv").write_text("path\n" + table(4, "sd2/a_nurse/#.png"))
+        assert {
+            item.image.prompt
+            for item in items_of(open_source(tmp_path / "b.csv", options=ArchiveOptions(prompt_from="name")))
+        } == {""}
+        for way in ("caption", "metadata", "table"):
+            with pytest.raises(ArchiveError, match="a manifest's prompts come from its column"):
+                open_source(tmp_path / "b.csv", options=ArchiveOptions(prompt_from=way))  # type: ignore[arg-type]
 
 
 class TestParquet:
@@ -140,6 +175,62 @@ class TestParquet:
         with pytest.raises(ArchiveError, match="several columns hold images"):
             open_source(self.write(tmp_path, odd)).summary()
 
+    def test_other_ways_are_refused(self, tmp_path: Path) -> None:
+        path = self.write(tmp_path, {"image": list(PICTURES[:1]), "prompt": ["a"]})
+        with pytest.raises(ArchiveError, match="folder is for files and folders"):
+            open_source(path, options=ArchiveOptions(prompt_from="folder"))
+        with pytest.raises(ArchiveError, match="file_name names files"):
+            open_source(self.write(tmp_path, {"file_name": ["a.png"], "prompt": ["a"]})).summary()
+
+
+class TestSavedDatasets:
+    """As `datasets.save_to_disk` writes them: record batches in the format for streams."""
+
+    def write(self, folder: Path, *, form: str = "stream", numbers: range = range(8)) -> Path:
+        folder.mkdir(parents=True)
+        rows = [{"image": {"bytes": PICTURES[i], "path": None}, "prompt": f"p{i // 4}", "seed": i} for i in numbers]
+        data = pa.Table.from_pylist(rows)
+        new = pa.ipc.new_stream if form == "stream" else pa.ipc.new_file
+        with new(folder / "data-00000-of-00001.arrow", data.schema) as writer:
+            for batch in data.to_batches(max_chunksize=3):
+                writer.write_batch(batch)
+        (folder / "state.json").write_text('{"_data_files": [{"filename": "data-00000-of-00001.arrow"}]}')
+        (folder / "dataset_info.json").write_text("{}")
+        return folder
+
+    @pytest.mark.parametrize("form", ["stream", "file"])
+    def test_read_and_shown_again(self, tmp_path: Path, form: str) -> None:
+        folder = self.write(tmp_path / "saved", form=form)
+        (folder / "cache-0123456789abcdef.arrow").write_bytes(b"of the package's own")
+        source = open_source(folder, options=ArchiveOptions(shard_size=4))
+        items = check_contract(source)
+        assert [item.data for item in items] == PICTURES and prompts(items) == {"p0": 4, "p1": 4}
+        assert [item.image.seed for item in items] == list(range(8))
+        assert len(list(source.shards())) == 3
+        assert dict(fetch([item.image.path for item in items])) == {item.image.path: item.data for item in items}
+        assert open_source(folder / "data-00000-of-00001.arrow").summary().images == 8
+
+    def test_splits(self, tmp_path: Path) -> None:
+        self.write(tmp_path / "d" / "train", numbers=range(4))
+        self.write(tmp_path / "d" / "test", numbers=range(4, 8))
+        (tmp_path / "d" / "dataset_dict.json").write_text('{"splits": ["train", "test"]}')
+        assert prompts(check_contract(open_source(tmp_path / "d"))) == {"p0": 4, "p1": 4}
+
+    def test_damaged(self, tmp_path: Path) -> None:
+        write_tree(tmp_path / "saved", {"data-00000-of-00001.arrow": b"ARROW", "state.json": b"{}"})
+        with pytest.raises(ArchiveError, match="no arrow file, or is damaged"):
+            open_source(tmp_path / "saved").summary()
+        good = (self.write(tmp_path / "good") / "data-00000-of-00001.arrow").read_bytes()
+        for number in range(60):
+            broken = bytearray(good[: len(good) - 500 * (number % 3)])
+            for at in range(number, 2_000, 97):
+                broken[at] ^= 1 << number % 8
+            path = tmp_path / f"{number}.arrow"
+            path.write_bytes(broken)
+            with suppress(ArchiveError):
+                for item in items_of(open_source(path)):
+                    assert item.data is not None or item.error
+
 
 class TestTars:
     def read(self, path: Path) -> tuple[list[ArchiveItem], str]:
@@ -176,6 +267,68 @@ class TestTars:
         assert "the tar's own name is taken" in notes
         with pytest.raises(ArchiveError, match="which prompt"):
             self.read(write_tar(tmp_path / "00000.tar", members))
+
+    def test_prompts_in_paths(self, tmp_path: Path) -> None:
+        members = [(f"sd2/x/a_nurse/{i}.png", PICTURES[i]) for i in range(4)] + [("b.png", PICTURES[4])]
+        path = write_tar(tmp_path / "x.tar", members)
+        options = ArchiveOptions(prompt_from="path", path_pattern="{model}/{group}/{prompt}/{seed}")
+        source = open_source(path, options=options)
+        items = check_contract(source)
+        assert prompts(items) == {"a nurse": 4}
+        assert [(i.image.seed, i.image.group, dict(i.image.extra)) for i in items[:2]] == [
+            (n, "x", {"model": "sd2"}) for n in range(2)
+        ]
+        assert str(items[-1].error).startswith("no prompt: its path does not match")
+        with pytest.raises(ArchiveError, match="prompt_from: table is not for tars"):
+            open_source(path, options=ArchiveOptions(prompt_from="table"))
+
+    def test_prompts_in_names(self, tmp_path: Path) -> None:
+        members = [(f"x/DALL·E 2022-12-05 10.15.3{i} - a photo of a nurse.png", PICTURES[i]) for i in range(4)]
+        assert prompts(self.read(write_tar(tmp_path / "x.tar", members))[0]) == {"a photo of a nurse": 4}
+
+    @pytest.mark.parametrize("mode", ["w", "w:gz"])
+    def test_several_images_of_a_key_are_read_and_said(self, tmp_path: Path, mode: str) -> None:
+        members = [
+            (f"{i}.{which}", data)
+            for i in range(2)
+            for which, data in (("a.png", PICTURES[i]), ("b.png", PICTURES[4 + i]), ("txt", b"a nurse"))
+        ]
+        items, notes = self.read(write_tar(tmp_path / "x.tar", members, mode=mode))
+        assert prompts(items) == {"a nurse": 4}
+        assert "4 images share their key" in notes
+
+    def test_no_samples(self, tmp_path: Path) -> None:
+        """Masks beside their pictures and grids are in no set."""
+        members = [(f"a maid/{i}{what}.png", PICTURES[i]) for i in range(4) for what in ("", "_mask")]
+        items, notes = self.read(write_tar(tmp_path / "x.tar", [*members, ("a maid/grid-0001.png", PICTURES[5])]))
+        assert prompts(items) == {"a maid": 4} and len(items) == 9
+        assert (
+            "4 without a prompt, not scored: not a sample: by its name the mask of another picture beside it" in notes
+        )
+        assert "1 without a prompt, not scored: not a sample: by its name a grid" in notes
+
+    def test_what_is_in_reach_is_said(self, tmp_path: Path) -> None:
+        info = PngInfo()
+        info.add_text("parameters", "a photo of a nurse\nSteps: 20, Sampler: Euler, Seed: 1")
+        buffer = io.BytesIO()
+        picture(1).save(buffer, "PNG", pnginfo=info)
+        source = open_source(
+            write_tar(tmp_path / "x.tar", [(f"portraits/{i}.png", buffer.getvalue()) for i in range(4)])
+        )
+        summary = source.summary()
+        assert summary.probed == {
+            "images": 4,
+            "with_prompt": 4,
+            "distinct": 1,
+            "in_metadata": 4,
+            "copies": 3,
+            "likely_grids": 0,
+            "missing": 0,
+        }
+        assert isinstance(source, HasDoubts)
+        for notes in (summary.notes, source.doubts()):
+            assert any("4 of 4 of the images looked at hold a prompt in their metadata" in note for note in notes)
+        assert len(summary.examples) == 4
 
     def test_doubles_are_said(self, tmp_path: Path) -> None:
         members = [("a.png", PICTURES[0]), ("a.txt", b"a nurse"), ("a.png", PICTURES[1])]

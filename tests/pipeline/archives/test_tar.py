@@ -312,7 +312,7 @@ class TestHostile:
             items_of(open_source(path))
 
     def test_gzip_bomb(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("allfour.pipeline.archives.tar._BOMB_BYTES", 2**24)
+        monkeypatch.setattr("allfour.pipeline.archives.tar_opening._BOMB_BYTES", 2**24)
         info = tarfile.TarInfo("p/1.png")
         info.size = 2**36
         good = tarfile.TarInfo("p/0.png")

@@ -1,0 +1,94 @@
+"""Rows of a manifest, which columns of them are what, and the shards that they fill."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from allfour.pipeline.archives.base import Shard
+from allfour.pipeline.archives.remote import scheme_of
+from allfour.pipeline.archives.text import clean_text
+
+OTHERS = ("index", "group", "seed", "prompt_id")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row of a manifest."""
+
+    line: int
+    """Line in the manifest, from 1, where the row begins."""
+    offset: int
+    """Byte where the row begins."""
+    values: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """Which columns of it are what."""
+
+    path: str
+    prompt: str | None
+    """None where prompts are the folders of the paths."""
+    index: str | None
+    group: str | None
+    seed: str | None
+    prompt_id: str | None
+
+
+def extra_of(row: Row, columns: Columns) -> dict[str, str]:
+    used = {columns.path, columns.prompt, columns.index, columns.group, columns.seed, columns.prompt_id}
+    return {clean_text(name): clean_text(value) for name, value in row.values.items() if name not in used and value}
+
+
+def key_of(prompt_id: str, index: int) -> int:
+    return int.from_bytes(
+        hashlib.blake2b(f"{index}\n{prompt_id}".encode("utf-8", "surrogatepass"), digest_size=8).digest(), "big"
+    )
+
+
+MISSING = b"missing"
+
+
+def file_stamp(path: str) -> bytes:
+    try:
+        status = os.stat(path)  # noqa: PTH116  (a path may be no valid one)
+    except (OSError, ValueError):
+        return MISSING
+    return f"{status.st_size} {status.st_mtime_ns}".encode()
+
+
+def is_inside(named: str) -> bool:
+    """A relative path that stays in the manifest's folder, whatever the storage makes of it."""
+    parts = named.replace("\\", "/").split("/")
+    return scheme_of(named) is None and "://" not in named and all(part not in ("", ".", "..") for part in parts)
+
+
+@dataclass(slots=True)
+class Piece:
+    """The shard that is being filled."""
+
+    digest: Any
+    first: Row | None = None
+    rows: int = 0
+
+    def shard(self, ordinal: int, columns: Columns, names: Sequence[str]) -> Shard:
+        assert self.first is not None
+        text = {
+            "offset": self.first.offset,
+            "line": self.first.line,
+            "rows": self.rows,
+            "names": list(names),
+            "columns": {name: getattr(columns, name) for name in columns.__slots__},
+        }
+        return Shard(
+            id=f"{ordinal:06d}",
+            ordinal=ordinal,
+            fingerprint=self.digest.hexdigest(),
+            images=self.rows,
+            payload=json.dumps(text).encode(),
+        )
