@@ -359,8 +359,10 @@ class ManifestSource:
     def _by_path(self, path: str, book: PromptBook) -> tuple[Prompt, Mapping[str, str]]:
         """The prompt that a file's name or path holds, and the fields of the path."""
         path = path.replace("\\", "/")
+        text: str | None
+        fields: dict[str, str] = {}
         if self._options.prompt_from == "name":
-            text, fields = prompt_in_name(path.rpartition("/")[2]), {}
+            text = prompt_in_name(path.rpartition("/")[2])
         else:
             text, fields, _ = prompt_in_path(path, self._options.path_pattern or "")
         return (book.from_name(text) if text else Prompt(NO_PROMPT_ID, "")), fields

@@ -279,7 +279,7 @@ class ParquetFile:
         yield from self._table.iter_batches(BATCH_ROWS, row_groups=list(groups), columns=columns, use_threads=False)
 
     def prompts(self) -> Iterator[Prompt]:
-        for batch in self._table.iter_batches(65_536, columns=[self.prompt_column], use_threads=False):
+        for batch in self._table.iter_batches(65_536, columns=[str(self.prompt_column)], use_threads=False):
             for value in batch.column(0).to_pylist():
                 yield self._prompt(value)[0]
 
