@@ -284,12 +284,12 @@ def relabel(
             from allfour.pipeline.analyses.sensitivity_grid import load_grid
             from allfour.pipeline.commands.relabel_grid import relabel_grid
 
-            other = RunFolder(second_opinion) if second_opinion else None
+            others = [RunFolder(other) for other in second_opinion or ()]
             done = relabel_grid(
-                RunFolder(run), load_grid(grid), _reporter(as_json), overrides=overrides or [], second_opinion_of=other
+                RunFolder(run), load_grid(grid), _reporter(as_json), overrides=overrides or [], second_opinions=others
             )
             output.conclude(done, parsed, as_json)
-        if second_opinion is not None:
+        if second_opinion:
             raise UsageError("--second-opinion goes with --grid, or with `allfour report`")
         from allfour.pipeline.commands.relabel import relabel as relabel_run
 
@@ -328,7 +328,7 @@ def report(
         summary = report_again(
             RunFolder(run),
             calibration,
-            second_opinion_of=RunFolder(second_opinion) if second_opinion else None,
+            second_opinions=[RunFolder(other) for other in second_opinion or ()],
             against=RunFolder(against) if against else None,
         )
         output.conclude(summary, parsed, as_json, junit=junit, markdown=markdown)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from allfour.pipeline.analyses.against import AGAINST
 from allfour.pipeline.analyses.base import OUTDATED, Analysis
+from allfour.pipeline.analyses.consensus import CONSENSUS
 from allfour.pipeline.analyses.review.results import REVIEW
 from allfour.pipeline.analyses.second_opinion import SECOND_OPINION
 from allfour.pipeline.analyses.sensitivity import SENSITIVITY
@@ -11,7 +12,7 @@ from allfour.pipeline.analyses.until import STOPPED, UNTIL
 from allfour.pipeline.run.folder import RunFolder
 from allfour.pipeline.run.metrics import Metrics
 
-ANALYSES: tuple[Analysis, ...] = (SENSITIVITY, SECOND_OPINION, AGAINST, REVIEW, UNTIL)
+ANALYSES: tuple[Analysis, ...] = (SENSITIVITY, SECOND_OPINION, CONSENSUS, AGAINST, REVIEW, UNTIL)
 
 
 def with_analyses(metrics: Metrics, run: RunFolder) -> Metrics:

@@ -58,8 +58,7 @@ def write_second_opinion(run: RunFolder, other: RunFolder) -> None:
         The other run holds none of these images, other labels, or the readings of the same classifier.
     """
     config, attributes = _loaded(run)
-    _, others = _loaded(other)
-    _check(run, other, attributes, others)
+    check_second_opinion(run, other)
     labels = attributes.labels(attributes.headline)
     size, confidence = config.prompts.set_size, config.statistics.confidence
     asked = {"attribute": attributes.headline, "unreadable": UNREADABLE}
@@ -88,6 +87,11 @@ def write_second_opinion(run: RunFolder, other: RunFolder) -> None:
             "unanimity": _unanimity(sets, labels, size, confidence),
         },
     )
+
+
+def check_second_opinion(run: RunFolder, other: RunFolder) -> None:
+    """Raise RunFolderError where another run is no second opinion on this one, whatever images it has."""
+    _check(run, other, _loaded(run)[1], _loaded(other)[1])
 
 
 def _loaded(run: RunFolder) -> tuple[RunConfig, AttributeSet]:

@@ -72,11 +72,12 @@ CalibrationOption = Annotated[
     ),
 ]
 SecondOpinionOption = Annotated[
-    Path | None,
+    list[Path] | None,
     typer.Option(
         "--second-opinion",
         metavar="RUN",
-        help="A run of another classifier over the same images, not of the same weights in other words: how far they agree.",
+        help="A run of another classifier over the same images, not of the same weights in other words: how far they agree. "
+        "Repeatable: with two or more, how often each of the readers errs, too.",
     ),
 ]
 

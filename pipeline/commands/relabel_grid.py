@@ -14,7 +14,6 @@ from allfour.models.classifiers.base import EmbeddingClassifier, Rewordable
 from allfour.models.classifiers.linear_probe import Probe
 from allfour.models.classifiers.linear_probe_settings import LinearProbeConfig
 from allfour.pipeline.analyses.base import basis
-from allfour.pipeline.analyses.second_opinion import write_second_opinion
 from allfour.pipeline.analyses.sensitivity import (
     SENSITIVITY,
     SENSITIVITY_VERSION,
@@ -29,7 +28,7 @@ from allfour.pipeline.commands import build
 from allfour.pipeline.commands.job import RunSummary
 from allfour.pipeline.commands.progress import Reporter
 from allfour.pipeline.commands.relabel import without_detector
-from allfour.pipeline.commands.report import refresh
+from allfour.pipeline.commands.report import refresh, write_opinions
 from allfour.pipeline.config import RunConfig, recorded_config, validate
 from allfour.pipeline.run.folder import RunFolder, fingerprint
 from allfour.pipeline.scoring.stored_embeddings import check_same_encoder, stored_encoder, stored_parts
@@ -41,7 +40,7 @@ def relabel_grid(
     reporter: Reporter,
     *,
     overrides: Sequence[str] = (),
-    second_opinion_of: RunFolder | None = None,
+    second_opinions: Sequence[RunFolder] = (),
 ) -> RunSummary:
     """Score a run's stored embeddings under every setting of a grid; writes RUN/sensitivity.json and the report.
 
@@ -49,8 +48,8 @@ def relabel_grid(
     ----------
     overrides
         `path.to.key=value` on the run's own config, such as where its weights lie on this machine.
-    second_opinion_of
-        A run of another classifier over the same images, to say how far the two agree.
+    second_opinions
+        Runs of other classifiers over the same images, to say how far they agree.
 
     Raises
     ------
@@ -95,8 +94,7 @@ def relabel_grid(
             SENSITIVITY.write(run, document(task, entries, made))
             scored = len(plan.settings)
             run.commit_stage("sensitivity", made, seconds=time.monotonic() - started, settings=scored)
-        if second_opinion_of is not None:
-            write_second_opinion(run, second_opinion_of)
+        write_opinions(run, second_opinions)
         return refresh(run, work={"settings": scored})
 
 

@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from allfour.pipeline.analyses.against import write_against
+from allfour.pipeline.analyses.consensus import write_consensus
 from allfour.pipeline.analyses.listing import with_analyses
-from allfour.pipeline.analyses.second_opinion import write_second_opinion
+from allfour.pipeline.analyses.second_opinion import check_second_opinion, write_second_opinion
 from allfour.pipeline.commands.job import Job, RunSummary
 from allfour.pipeline.commands.progress import Reporter
 from allfour.pipeline.config import load_reference, load_word_lists
@@ -33,15 +34,15 @@ def report_again(
     run: RunFolder,
     calibration: Path | None = None,
     *,
-    second_opinion_of: RunFolder | None = None,
+    second_opinions: Sequence[RunFolder] = (),
     against: RunFolder | None = None,
 ) -> RunSummary:
     """Metrics and report of a scored run, from its tables and its own header.
 
     Parameters
     ----------
-    second_opinion_of
-        A run of another classifier over the same images, to say how far the two agree.
+    second_opinions
+        Runs of other classifiers over the same images, to say how far they agree.
     against
         A run of the same prompts and classifier, to be marked beside every prompt.
 
@@ -52,13 +53,27 @@ def report_again(
     """
     job = Job.of_run(run, Reporter(quiet=True), calibration)
     with run.lock():
-        if second_opinion_of is not None:
-            write_second_opinion(run, second_opinion_of)
+        write_opinions(run, second_opinions)
         if against is None:
             return finish_run(job, work={})
         measure(job)
         write_against(run, against)
         return refresh(run, work={})
+
+
+def write_opinions(run: RunFolder, others: Sequence[RunFolder]) -> None:
+    """Keep what other runs read in the same images: the first of them as the second opinion, all of them as a consensus.
+
+    Raises
+    ------
+    RunFolderError
+        See `write_second_opinion`: any of them is fit for none. Nothing is written then.
+    """
+    for other in others:
+        check_second_opinion(run, other)
+    if others:
+        write_second_opinion(run, others[0])
+        write_consensus(run, others)
 
 
 def finish_run(job: Job, *, work: Mapping[str, int]) -> RunSummary:

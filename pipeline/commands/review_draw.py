@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from allfour.errors import RunFolderError, UsageError
+from allfour.pipeline.analyses.consensus import disputed_images
 from allfour.pipeline.analyses.review.sample import (
     FORMAT,
     MAX_LABELS,
@@ -78,7 +79,8 @@ def draw(run: RunFolder, *, sample: int, seed: int = 0, whole_sets: bool = False
             f"{attribute} has {len(labels)} labels, and the page has {MAX_LABELS} keys: choose a headline attribute with fewer"
         )
     kind: Unit = "set" if whole_sets else "image"
-    population = read_population(run, attributes)
+    disputed = disputed_images(run)
+    population = read_population(run, attributes, disputed)
     units = make_units(population, kind, set_size)
     if not units.visible.sum():
         what = f"whole set of {set_size} images" if whole_sets else "image that was scored"
@@ -87,7 +89,8 @@ def draw(run: RunFolder, *, sample: int, seed: int = 0, whole_sets: bool = False
     drawable = int((units.visible > 0).sum())
     strata = choose_scheme(units, population, min(number, drawable))
     scores = scores_fingerprint(run)
-    identity = fingerprint("review", FORMAT, scores, kind, attribute, labels, set_size, sample, seed)[:16]
+    marked = [sorted(disputed)] if strata.disputed is not None else []
+    identity = fingerprint("review", FORMAT, scores, kind, attribute, labels, set_size, sample, seed, *marked)[:16]
     chosen, probability = draw_units(units, strata, min(number, drawable), seed)
     images = listing(
         identity, population, units=units, strata=strata, chosen=chosen, probability=probability, seed=seed
@@ -103,7 +106,7 @@ def draw(run: RunFolder, *, sample: int, seed: int = 0, whole_sets: bool = False
             {"name": name, "units": int(size), "sampled": int(some), "probability": int(some) / int(size)}
             for name, size, some in zip(strata.names, sizes, sampled, strict=True)
         ],
-        "images": images,
+        "images": images, **({"disputed": [list(name) for name in marked[0]]} if marked else {}),
     }  # fmt: skip
     page = render_review(
         name=run.header().name or run.path.resolve().name,

@@ -12,6 +12,7 @@ from typing import Any
 
 from allfour.pipeline.report import evidence, folded
 from allfour.pipeline.report.asked import asked_view
+from allfour.pipeline.report.consensus_view import consensus_gist, consensus_view
 from allfour.pipeline.report.listing import prompts_view
 from allfour.pipeline.report.material import Material
 from allfour.pipeline.report.reviewed import reviewed_view
@@ -65,6 +66,13 @@ SECTIONS: tuple[Section, ...] = (
         lambda m: sensitivity_view(m.run_dir, m.metrics),
         nav="Sensitivity",
         gist=folded.sensitivity_gist,
+    ),
+    Section(
+        "consensus",
+        "Several readers",
+        lambda m: consensus_view(m.metrics),
+        nav="Readers",
+        gist=consensus_gist,
     ),
     Section("method", "Method and limits", folded.method_view, nav="Method", gist=folded.method_gist),
     Section("provenance", "Repeat this run", folded.repeat_view, nav="Repeat", gist=folded.repeat_gist),

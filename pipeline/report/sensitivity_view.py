@@ -192,10 +192,11 @@ def _setting(setting: _Setting, baseline: float | None, images: int) -> Line:
     meaning = f"{grouped(setting.images_changed)} of {quantity(images, 'image')} read otherwise"
     if setting.prompts_gained or setting.prompts_lost:
         meaning += f"; prompts unanimous only so: {grouped(setting.prompts_gained)}, only as run: {grouped(setting.prompts_lost)}"
-    return _line(clean(setting.name, 200), meaning, setting.unanimity, () if baseline is None else (baseline,))
+    return estimate_line(clean(setting.name, 200), meaning, setting.unanimity, () if baseline is None else (baseline,))
 
 
-def _line(name: str, meaning: str, at: Interval, references: Sequence[float] = ()) -> Line:
+def estimate_line(name: str, meaning: str, at: Interval, references: Sequence[float] = ()) -> Line:
+    """A line of an estimate; dashes where there is none."""
     if at.value is None:
         return Line(name, meaning, "–", "–", None)
     interval = interval_text(at.low, at.high) if at.bounded else "–"
@@ -221,7 +222,9 @@ def _opinion(found: SecondOpinion) -> OpinionView:
     kappa = found.kappa
     bounded = kappa.value is not None and kappa.low is not None and kappa.high is not None
     lines = [
-        _line("Agreement", "Share of the images labelled by both to which they gave the same label.", found.agreement),
+        estimate_line(
+            "Agreement", "Share of the images labelled by both to which they gave the same label.", found.agreement
+        ),
         Line(
             "Cohen's kappa",
             "Agreement beyond chance: 0 as by chance, 1 everywhere.",
@@ -233,6 +236,6 @@ def _opinion(found: SecondOpinion) -> OpinionView:
     sets = found.unanimity
     if sets.prompts:
         prompts = f"Over {quantity(sets.prompts, 'prompt')} whose sets both have read."
-        lines.append(_line("Unanimous, this run", prompts, sets.first.unanimity))
-        lines.append(_line("Unanimous, the other", prompts, sets.second.unanimity))
+        lines.append(estimate_line("Unanimous, this run", prompts, sets.first.unanimity))
+        lines.append(estimate_line("Unanimous, the other", prompts, sets.second.unanimity))
     return OpinionView(sentence, level(found.confidence), lines)

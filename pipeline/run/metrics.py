@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from allfour.pipeline.run.asked import AskedFor
+from allfour.pipeline.run.consensus import Consensus
 from allfour.pipeline.run.record import Count, Estimate, Interval, Kappa, Note, Number, Record, Share, always_written
 from allfour.pipeline.run.until import Until
 
@@ -743,6 +744,7 @@ class Metrics(Record):
     review: Review | None = None
     sensitivity: Sensitivity | None = None
     second_opinion: SecondOpinion | None = None
+    consensus: Consensus | None = None
     against: Against | None = None
     until: Until | None = None
     """Of a run made in rounds."""

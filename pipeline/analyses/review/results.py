@@ -103,7 +103,7 @@ _OF_THE_DRAW = ("id", "imported", "scores", "unit", "attribute", "labels", "conf
 
 def _evaluated(run: RunFolder, plan: Mapping[str, Any], answers: Answers) -> dict[str, Any]:
     config, attributes = read_run(run)
-    population = read_population(run, attributes)
+    population = read_population(run, attributes, {(prompt, index) for prompt, index in plan.get("disputed", ())})
     units = make_units(population, plan["unit"], plan["set_size"])
     strata = stratify(units, population, plan["scheme"])
     if dict(zip(strata.names, np.bincount(strata.code).tolist(), strict=True)) != {

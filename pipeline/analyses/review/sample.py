@@ -11,7 +11,7 @@ any set whether all its images agree.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -35,6 +35,9 @@ FOLDER = "review"
 MAX_LABELS = 9
 """One digit key each; 0 is `cannot tell`."""
 NO_GROUP = "no group"
+_DISPUTE = ("agreed", "disputed")
+FAVOUR = 3
+"""Units on which readers differ are drawn so many times as often: there labels tell most. Estimates know the probabilities."""
 _UNRESOLVED, _DIFFERENT, _NOTHING = "unresolved", "different", "nothing to see"
 
 
@@ -58,6 +61,8 @@ class Population:
     """Labels of the attribute, then ambiguous, no_person, mixed: what an image can read as."""
     labels: int
     """How many of the categories are labels."""
+    disputed: NDArray[np.bool_] | None = None
+    """[rows] whether readers gave the image different labels; None where no other run was laid beside this one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +90,9 @@ class Strata:
     code: Codes
     """[units] position in `names`."""
     scheme: tuple[str, ...]
-    """By what they were made: of `decision`, `group`, `prompt`."""
+    """By what they were made: of `dispute`, `decision`, `group`, `prompt`."""
+    disputed: NDArray[np.bool_] | None = None
+    """[units] whether readers differ on an image of it, where that is a part of the scheme."""
 
 
 def read_run(run: RunFolder) -> tuple[RunConfig, AttributeSet]:
@@ -109,8 +116,16 @@ def scores_fingerprint(run: RunFolder) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def read_population(run: RunFolder, attributes: AttributeSet) -> Population:
-    """Every image of the run with what the classifier reads in it."""
+def read_population(
+    run: RunFolder, attributes: AttributeSet, disputed: Collection[tuple[str, int]] = frozenset()
+) -> Population:
+    """Every image of the run with what the classifier reads in it.
+
+    Parameters
+    ----------
+    disputed
+        (prompt id, index) of images on which readers differ.
+    """
     labels = attributes.labels(attributes.headline)
     categories = (*labels, AMBIGUOUS, NO_PERSON, MIXED)
     with connect(run) as connection:
@@ -137,6 +152,7 @@ def read_population(run: RunFolder, attributes: AttributeSet) -> Population:
         category=np.array([place.get(row[4], -1) for row in rows], dtype=np.int64),
         categories=categories,
         labels=len(labels),
+        disputed=np.array([(row[0], row[2]) in disputed for row in rows], dtype=bool) if disputed else None,
     )
 
 
@@ -169,11 +185,19 @@ def stratify(units: Units, population: Population, scheme: Sequence[str]) -> Str
     groups = sorted(set(population.groups))
     place = {name: position for position, name in enumerate(groups)}
     group = np.array([place[name] for name in population.groups], dtype=np.int64)
+    disputed = _disputed(units, population)
     columns, names = [], []
     for part in scheme:
-        of = {"decision": decided, "group": group[units.prompt], "prompt": units.prompt}[part]
+        of = {
+            "dispute": disputed.astype(np.int64),
+            "decision": decided,
+            "group": group[units.prompt],
+            "prompt": units.prompt,
+        }[part]
         columns.append(of)
-        names.append({"decision": decisions, "group": groups, "prompt": population.prompt_ids}[part])
+        names.append(
+            {"dispute": _DISPUTE, "decision": decisions, "group": groups, "prompt": population.prompt_ids}[part]
+        )
     # a set without a single image to see needs no label, and so no share of the sample: a stratum of its own
     nothing = decided == len(decisions) - 1
     table = np.stack([nothing.astype(np.int64), *(np.where(nothing, 0, column) for column in columns)], axis=1)
@@ -182,7 +206,17 @@ def stratify(units: Units, population: Population, scheme: Sequence[str]) -> Str
         _NOTHING if alone else " / ".join(names[i][value] for i, value in enumerate(values)) or "all"
         for alone, *values in keys.tolist()
     ]
-    return Strata(tuple(text), code.reshape(-1).astype(np.int64), tuple(scheme))
+    return Strata(
+        tuple(text), code.reshape(-1).astype(np.int64), tuple(scheme), disputed if "dispute" in scheme else None
+    )
+
+
+def _disputed(units: Units, population: Population) -> NDArray[np.bool_]:
+    """[units] whether readers differ on an image of the unit."""
+    result = np.zeros(len(units.prompt), dtype=bool)
+    if population.disputed is not None:
+        result[units.owner[population.disputed & (units.owner >= 0)]] = True
+    return result
 
 
 def _decided(units: Units, population: Population) -> Codes:
@@ -204,6 +238,8 @@ def choose_scheme(units: Units, population: Population, number: int) -> Strata:
         schemes.insert(0, (("decision", "group"), 4))
     elif units.kind == "image":
         schemes.insert(0, (("decision", "prompt"), 4))
+    if 0 < _disputed(units, population).sum() < len(units.prompt):
+        schemes = [*((("dispute", *scheme), least) for scheme, least in schemes), *schemes]
     for scheme, least in schemes:
         strata = stratify(units, population, scheme)
         sizes = np.bincount(strata.code)
@@ -212,10 +248,17 @@ def choose_scheme(units: Units, population: Population, number: int) -> Strata:
     raise AssertionError("the last scheme always fits")
 
 
-def allocate(sizes: Codes, number: int) -> Codes:
-    """How many units to draw of every stratum: in proportion, yet two where there are two, so that a variance can be seen."""
+def allocate(sizes: Codes, number: int, favour: NDArray[np.float64] | None = None) -> Codes:
+    """How many units to draw of every stratum: in proportion, yet two where there are two, so that a variance can be seen.
+
+    Parameters
+    ----------
+    favour
+        How many times as often units of a stratum are drawn; by default all as often.
+    """
     take = np.minimum(sizes, 2)
-    wanted = number * sizes / sizes.sum()
+    heavy = sizes if favour is None else sizes * favour
+    wanted = number * heavy / heavy.sum()
     for _ in range(number - int(take.sum())):
         short = np.where(take < sizes, wanted - take, -np.inf)
         if not np.isfinite(short).any():
@@ -243,7 +286,11 @@ def draw_units(units: Units, strata: Strata, number: int, seed: int) -> tuple[Co
     seen = np.flatnonzero(units.visible > 0)
     present, code = np.unique(strata.code[seen], return_inverse=True)
     sizes = np.bincount(code, minlength=len(present)).astype(np.int64)
-    take = allocate(sizes, number)
+    favour = None
+    if strata.disputed is not None:
+        favour = np.ones(len(present))
+        favour[code[strata.disputed[seen]]] = FAVOUR
+    take = allocate(sizes, number, favour)
     random = np.random.default_rng([seed, 1])
     chosen = [
         random.choice(seen[code == stratum], size=int(some), replace=False) for stratum, some in enumerate(take.tolist())
@@ -266,11 +313,15 @@ def listing(
     """The images of the drawn units in the order of the page.
 
     The order is random over all of them: whoever stops early has labelled a random part, and four images of one prompt do
-    not follow each other, where the first would colour how the next ones read.
+    not follow each other, where the first would colour how the next ones read. Where readers differ on some, these come first, in
+    random order, since there a label tells most.
     """
     rows = np.flatnonzero(np.isin(units.owner, chosen) & (population.category >= 0))
+    order = np.random.default_rng([seed, 2]).permutation(rows)
+    if strata.disputed is not None:
+        order = order[np.argsort(~strata.disputed[units.owner[order]], kind="stable")]
     result = []
-    for row in np.random.default_rng([seed, 2]).permutation(rows).tolist():
+    for row in order.tolist():
         unit = int(units.owner[row])
         prompt_id, index = population.prompt_ids[population.prompt[row]], int(population.index[row])
         result.append(

@@ -85,7 +85,7 @@ def test_counts_by_hand(score: Any, archive: Path, tmp_path: Path) -> None:
     for number, folder in enumerate(sorted(moved.iterdir())):
         folder.rename(moved / f"z{9 - number}")
     two = score("two", moved, shift=-0.15)
-    metrics = report_module.report_again(one, second_opinion_of=two).metrics.document()
+    metrics = report_module.report_again(one, second_opinions=[two]).metrics.document()
     found = written(one)
     assert metrics["second_opinion"] == found
     # 13 different images: b's copy counts once. By the first: a 4 women; b 3 men; c 3 women and 52% unclear; short 48% unclear, a woman.
@@ -110,7 +110,7 @@ def test_a_set_that_the_other_run_has_not_read_whole_is_left_out(score: Any, arc
     part = tmp_path / "part"
     shutil.copytree(archive, part)
     (part / "a" / "0.png").unlink()
-    report_module.report_again(one, second_opinion_of=score("two", part, shift=-0.5))
+    report_module.report_again(one, second_opinions=[score("two", part, shift=-0.5)])
     found = written(one)
     assert found["images"]["common"] == 12
     assert found["unanimity"]["prompts"] == 2

@@ -184,7 +184,7 @@ def test_everything_that_reads_a_run_reads_this_one(server: LoopbackChatServer, 
     rescoring.rescore(settings, str(pictures), first, QUIET)
     server.logprobs = lambda label: 0.55
     rescoring.rescore(config_of(server, tmp_path, instructions="Look twice."), str(pictures), second, QUIET)
-    opinion = report_again(first, second_opinion_of=second).metrics.second_opinion
+    opinion = report_again(first, second_opinions=[second]).metrics.second_opinion
     assert opinion is not None
     assert (opinion.agreement.value, opinion.images.both_decided) == (1.0, 14)
     with pytest.raises(RunFolderError, match="a judge keeps answers and no embeddings"):
