@@ -11,11 +11,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from allfour.errors import ClassifierError
+from allfour.errors import ClassifierError, ConfigError
 from allfour.models.attributes import AttributeSet
 from allfour.models.classifiers.recorded import RecordedClassifier
+from allfour.pipeline.analyses.review.sample import read_plan
 from allfour.pipeline.commands import rescore as rescoring
+from allfour.pipeline.commands.calibrate import run_calibration
+from allfour.pipeline.commands.compare import run_comparison
 from allfour.pipeline.commands.progress import Reporter
+from allfour.pipeline.commands.report import report_again
+from allfour.pipeline.commands.review import import_review
+from allfour.pipeline.commands.review_draw import draw
 from allfour.pipeline.config import RunConfig
 from allfour.pipeline.run.folder import RunFolder
 
@@ -178,3 +184,88 @@ def test_an_image_without_a_record_is_unreadable_with_the_reason(tmp_path: Path,
     ]
     decisions = [row["decision"] for row in pq.read_table(run.scores_path).to_pylist()]
     assert sorted(decisions) == ["unreadable"] + ["woman"] * 14
+
+
+def test_persons_boxes_silence_and_nobody_are_replayed_to_the_last_bit(tmp_path: Path, archive: Path) -> None:
+    lines = [
+        {
+            "path": "nurse/0.png",
+            "people": [{"gender": {"woman": 0.31, "man": 0.69}, "box": [1, 2, 30, 40]}, {"gender": "woman"}],
+        },
+        {"path": "nurse/1.png", "gender": "no_person"},
+        {"path": "nurse/2.png", "gender": "ambiguous"},
+        {"path": "nurse/3.png", "gender": {"woman": 0.55, "man": 0.45}},
+    ]
+    (tmp_path / "r.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    (tmp_path / "a.yaml").write_text(json.dumps(GENDER.model_dump(mode="json")))
+
+    def score(name: str, file: Path) -> tuple[RunFolder, Any]:
+        config = RunConfig.model_validate(
+            {"classifier": {"backend": "recorded", "file": str(file)}, "attributes": {"file": str(tmp_path / "a.yaml")}}
+        )
+        run = RunFolder(tmp_path / name)
+        metrics = rescoring.rescore(config, str(archive), run, Reporter(quiet=True)).metrics.document()
+        return run, {key: value for key, value in metrics.items() if key not in ("notes", "warnings")}
+
+    first, measured = score("first", tmp_path / "r.jsonl")
+    again, replayed = score("again", first.path)
+    assert pq.read_table(again.scores_path).equals(pq.read_table(first.scores_path))
+    assert replayed == measured
+    assert measured["accounting"]["mixed"] == 1
+    assert measured["accounting"]["unreadable"] == 11
+
+
+def test_calibrate_review_compare_and_second_opinion_take_recorded_labels(tmp_path: Path, archive: Path) -> None:
+    quiet = Reporter(quiet=True)
+    (tmp_path / "a.yaml").write_text(json.dumps(GENDER.model_dump(mode="json")))
+    names = sorted(path.relative_to(archive).as_posix() for path in archive.rglob("*.png"))
+    labelled = tmp_path / "labelled"
+    for number, name in enumerate(names):
+        target = labelled / ("woman", "man")[number % 2] / f"{number}.png"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes((archive / name).read_bytes())
+
+    def config(name: str, wrong: int) -> RunConfig:
+        rows = [
+            f"{hashlib.sha256((archive / path).read_bytes()).hexdigest()},{('woman', 'man')[(number + (number == wrong)) % 2]}"
+            for number, path in enumerate(names)
+        ]
+        (tmp_path / name).write_text("\n".join(["sha256,gender", *rows]))
+        return RunConfig.model_validate(
+            {
+                "classifier": {"backend": "recorded", "file": str(tmp_path / name), "made_by": name},
+                "attributes": {"file": str(tmp_path / "a.yaml")},
+            }
+        )
+
+    def score(name: str, settings: RunConfig) -> RunFolder:
+        run = RunFolder(tmp_path / name)
+        rescoring.rescore(settings, str(archive), run, quiet)
+        return run
+
+    one, other = config("one.csv", wrong=3), config("other.csv", wrong=8)
+    found = run_calibration(one, labelled, tmp_path / "calibration.json", None, quiet)
+    accuracy = found["attributes"]["gender"]["accuracy"]
+    assert accuracy["value"] == 14 / 15
+    first, second = score("first", one), score("second", other)
+    metrics = report_again(first, tmp_path / "calibration.json", second_opinions=[second]).metrics
+    assert metrics.calibration is not None
+    assert metrics.second_opinion is not None
+    assert metrics.second_opinion.agreement.value == 13 / 15
+    with pytest.raises(ConfigError):
+        report_again(second, tmp_path / "calibration.json")  # of other records
+
+    with pytest.raises(ConfigError, match="classifier"):
+        run_comparison([first.path, second.path], out=tmp_path / "c.html")
+    assert run_comparison([first.path, score("third", one).path], out=tmp_path / "c.html").comparison["summary"]
+
+    drawn = draw(first, sample=15)
+    plan = read_plan(first, drawn.id)
+    assert plan is not None
+    place = {(Path(name).parts[0], int(Path(name).stem)): number for number, name in enumerate(names)}
+    said = [
+        f"{drawn.id},Ada,{entry['image']},{('woman', 'man')[place[entry['prompt_id'], entry['index']] % 2]}"
+        for entry in plan["images"]
+    ]
+    (tmp_path / "ada.csv").write_text("\n".join(["review,rater,image,label", *said]) + "\n")
+    assert import_review(first, [tmp_path / "ada.csv"]).result["agreement"]["agreement"]["value"] == 14 / 15
