@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from allfour.errors import ClassifierError, ConfigError
+from allfour.errors import AllfourError, ClassifierError
 from allfour.models.attributes import AttributeSet
 from allfour.models.classifiers.recorded import RecordedClassifier
 from allfour.pipeline.analyses.review.sample import read_plan
@@ -252,10 +252,10 @@ def test_calibrate_review_compare_and_second_opinion_take_recorded_labels(tmp_pa
     assert metrics.calibration is not None
     assert metrics.second_opinion is not None
     assert metrics.second_opinion.agreement.value == 13 / 15
-    with pytest.raises(ConfigError):
+    with pytest.raises(AllfourError):
         report_again(second, tmp_path / "calibration.json")  # of other records
 
-    with pytest.raises(ConfigError, match="classifier"):
+    with pytest.raises(AllfourError, match="classifier"):
         run_comparison([first.path, second.path], out=tmp_path / "c.html")
     assert run_comparison([first.path, score("third", one).path], out=tmp_path / "c.html").comparison["summary"]
 

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from allfour.errors import ConfigError
+from allfour.errors import AllfourError
 from allfour.pipeline.analyses.consensus import (
     FEW_PROMPTS,
     SAME_SOURCE,
@@ -137,7 +137,7 @@ def test_two_readers_and_shared_weights_give_no_errors(
 
 def test_a_run_that_is_no_opinion_stops_all_of_it(runs: dict[str, RunFolder], tmp_path: Path) -> None:
     before = (runs["one"].path / "consensus.json").read_bytes()
-    with pytest.raises(ConfigError, match="read by the same classifier"):
+    with pytest.raises(AllfourError, match="read by the same classifier"):
         report_again(runs["one"], second_opinions=[runs["two"], runs["one"]])
     assert (runs["one"].path / "consensus.json").read_bytes() == before
     assert pq.read_table(runs["one"].scores_path).num_rows == 64
