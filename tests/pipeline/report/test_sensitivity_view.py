@@ -67,7 +67,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory, tiny_clip: Path) -> tuple[Pat
 
 def section(run: Path) -> tuple[str, Page]:
     html = write_report(run).read_text(encoding="utf-8")
-    found = html[html.index('id="sensitivity"') : html.index('id="method"')]
+    start = html.index('id="sensitivity"')
+    found = html[start : html.index("</section>", start)]
     return found, Page(f"<section {found}")
 
 
