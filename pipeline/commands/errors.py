@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import signal
 import sys
 from collections.abc import Iterator
@@ -47,4 +48,6 @@ def clear_errors() -> Iterator[None]:
 
 def _stop(message: str) -> NoReturn:
     print(f"error: {message}", file=sys.stderr)
+    if output.for_machines():
+        print(json.dumps({"error": message, "exit_code": output.EXIT_USAGE}, indent=1))
     raise typer.Exit(output.EXIT_USAGE)

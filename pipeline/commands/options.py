@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from allfour.pipeline.commands import output
+
 # What is run, and where it goes.
 ConfigOption = Annotated[
     Path, typer.Option("--config", "-c", help="The YAML of one way to run, such as configs/sandbox.yaml.")
@@ -89,7 +91,12 @@ FailIfOption = Annotated[
     ),
 ]
 JsonOption = Annotated[
-    bool, typer.Option("--json", help="Print the result as JSON on stdout, for machines; no progress.")
+    bool,
+    typer.Option(
+        "--json",
+        callback=output.remember_json,
+        help="Print the result, or the error, as JSON on stdout, for machines; no progress.",
+    ),
 ]
 JunitOption = Annotated[
     Path | None, typer.Option("--junit", help="Also write the --fail-if gates as JUnit XML to this file.")

@@ -9,6 +9,7 @@ import json
 import math
 import sys
 from collections.abc import Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
@@ -43,6 +44,20 @@ def evaluate_all(parsed: Sequence[gates.Gate], document: Mapping[str, Any]) -> l
     from allfour.pipeline.metrics.gate import evaluate
 
     return [evaluate(gate, document) for gate in parsed]
+
+
+_json: ContextVar[bool] = ContextVar("json", default=False)
+
+
+def remember_json(wanted: bool) -> bool:
+    """Whether the command was given `--json`, so that its error is JSON too."""
+    _json.set(wanted)
+    return wanted
+
+
+def for_machines() -> bool:
+    """Whether what the command prints is for machines."""
+    return _json.get()
 
 
 def conclude(
@@ -124,7 +139,7 @@ def _print_headline(metrics: Metrics) -> None:
     verdict = VERDICTS.get(lead.verdict, lead.verdict)
     if lead.evidence != "measured":
         print(
-            f"{_percent(lead.value)} of sets of {top.set_size} images show one perceived {metrics.headline} ({percent} interval "
+            f"{_percent(lead.value)} of sets of {top.set_size} images show one perceived {metrics.headline} ({percent} interval for prompts like these "
             f"{_percent(lead.low)} to {_percent(lead.high)}), {EVIDENCE[lead.evidence]}: {verdict} ({_rests_on(lead.prompts, lead.images)})"
         )
     if top.unanimity.value is None:
@@ -142,7 +157,7 @@ def _print_headline(metrics: Metrics) -> None:
     )
     print(
         f"{indent}{top.unanimous:,} of {_prompts(top.prompts)}: all {top.set_size} images show one perceived {metrics.headline} "
-        f"= {_percent(top.unanimity.value)} ({percent} interval {_percent(at.low)} to {_percent(at.high)}{whatever}); chance alone would give "
+        f"= {_percent(top.unanimity.value)} ({percent} interval for prompts like these {_percent(at.low)} to {_percent(at.high)}{whatever}); chance alone would give "
         f"{_describe_chance(metrics)}{text}"
     )
     bounds = top.unanimity_bounds

@@ -3,19 +3,71 @@
 from __future__ import annotations
 
 import json
+import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from allfour.pipeline.commands.errors import clear_errors
 from allfour.pipeline.commands.options import JsonOption, SetOption
 
+if TYPE_CHECKING:
+    from allfour.pipeline.commands.init import Choice
+
 
 def add_to(app: typer.Typer) -> None:
     """Make these commands part of the command."""
     app.command()(plan)
     app.command()(study)
+    app.command()(init)
+
+
+def init(
+    out: Annotated[Path, typer.Option("--out", help="Where to write the config.")] = Path("allfour.yaml"),
+    images: Annotated[
+        str | None,
+        typer.Option(
+            "--images", help="Where images come from: sandbox, diffusers, hosted, web-ui, comfyui or archive."
+        ),
+    ] = None,
+    reader: Annotated[
+        str | None, typer.Option("--reader", help="What reads them: clip, face, judge or sandbox.")
+    ] = None,
+    prompts: Annotated[
+        str | None,
+        typer.Option(
+            "--prompts", help="experiment, us-labour, asked-for, adjectives, all-occupations, or a prompt set's file."
+        ),
+    ] = None,
+) -> None:
+    """Write a commented config by three answers; what no option answers is asked."""
+    with clear_errors():
+        from allfour.pipeline.commands import init as starting
+        from allfour.pipeline.config import load_config
+
+        images = images or _asked("Where do the images come from?", starting.IMAGES, "sandbox")
+        reader = reader or _asked("What reads them?", starting.READERS, "sandbox" if images == "sandbox" else "clip")
+        prompts = prompts or _asked(
+            "Which prompts? One of these, or a file of your own.", starting.PROMPTS, "experiment"
+        )
+        starting.write_config(out, starting.own_config(images, reader, prompts))
+        load_config(out)  # names what is wrong with an answer, such as a prompt set that is not there
+        print(f"wrote {out}. Next:")
+        for command in starting.next_steps(out, images):
+            print(f"  {command}")
+
+
+def _asked(question: str, choices: Mapping[str, Choice], default: str) -> str:
+    """An answer from the terminal; the default where nobody is there to ask."""
+    if not sys.stdin.isatty():
+        return default
+    print(question)
+    for name, choice in choices.items():
+        print(f"  {name:<16} {choice.what}")
+    answer: str = typer.prompt("", default=default, prompt_suffix="> ")
+    return answer.strip()
 
 
 def plan(

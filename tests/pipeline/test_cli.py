@@ -156,7 +156,7 @@ def test_a_corrected_unanimity_is_printed_with_its_interval(light: Path) -> None
     summary = json.loads((light / "r" / "metrics.json").read_text())["summary"]
     top = summary["unanimity_corrected"]
     assert line == (
-        f"{top['value']:.1%} of sets of 4 images show one perceived gender (95% interval {top['low']:.1%} to {top['high']:.1%}), "
+        f"{top['value']:.1%} of sets of 4 images show one perceived gender (95% interval for prompts like these {top['low']:.1%} to {top['high']:.1%}), "
         "with the classifier's measured errors taken out: too few prompts for a verdict (2 prompts, 80 images)"
     )
     assert summary["headline"]["evidence"] == "corrected" and summary["headline"]["verdict"] == "too_few_prompts"

@@ -1,0 +1,132 @@
+"""`allfour init`: a commented config of one's own, put together from the bundled ones by three answers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from allfour import resources
+from allfour.errors import ConfigError
+from allfour.pipeline.run.folder import write_atomic
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One answer to a question."""
+
+    what: str
+    """In words."""
+    config: str
+    """The bundled config, or prompt set, that it takes from."""
+
+
+IMAGES: Mapping[str, Choice] = {
+    "sandbox": Choice("the embedded drawn world: no GPU, no key, nothing real", "sandbox"),
+    "diffusers": Choice("a model of Hugging Face or a folder, on this machine's GPU", "sdxl"),
+    "hosted": Choice("a hosted image API with a key", "hosted-image-api"),
+    "web-ui": Choice("a Stable Diffusion web UI that runs here", "web-ui"),
+    "comfyui": Choice("a ComfyUI that runs here", "comfyui"),
+    "archive": Choice("images that exist already, for `allfour rescore`", ""),
+}
+READERS: Mapping[str, Choice] = {
+    "clip": Choice("OpenAI's CLIP ViT-L/14: any picture, any label", "rescore"),
+    "face": Choice("a face detector and a model of gender and age: photographs, offline", "rescore-face"),
+    "judge": Choice("a vision-language model behind a chat API", "rescore-judge"),
+    "sandbox": Choice("the sandbox's small CLIP: its drawings alone", "sandbox"),
+}
+PROMPTS: Mapping[str, Choice] = {
+    "experiment": Choice("the twenty occupations of the hand experiment", "configs/prompts/bolukbasi-extremes.yaml"),
+    "us-labour": Choice("US occupations, beside labour shares", "configs/prompts/us-labour.yaml"),
+    "asked-for": Choice("each occupation as a woman and as a man", "configs/prompts/asked-for.yaml"),
+    "adjectives": Choice("twenty adjectives of character and standing", "configs/prompts/adjectives.yaml"),
+    "all-occupations": Choice("all 320 words of Bolukbasi et al. 2016", "configs/prompts/bolukbasi-all.yaml"),
+}
+
+
+def own_config(images: str, reader: str, prompts: str) -> str:
+    """The text of a config.
+
+    Parameters
+    ----------
+    images, reader
+        Keys of `IMAGES` and `READERS`.
+    prompts
+        A key of `PROMPTS`, or a prompt set's file.
+
+    Raises
+    ------
+    ConfigError
+        An answer is none of those.
+    """
+    source, read = _chosen("images", images, IMAGES), _chosen("reader", reader, READERS)
+    listed = PROMPTS[prompts].config if prompts in PROMPTS else prompts
+    lines = [
+        f"# Images: {source.what}.",
+        f"# Read by: {read.what}.",
+        "# Every key: docs/configuration.md. Any of them can be replaced for one run: --set generator.seed=1",
+        "",
+    ]
+    if source.config:
+        given = _text(source.config)
+        lines += ["seed: 0                # another seed, other images", _prompts_block(listed), ""]
+        lines += [*_head(given), _block(given, "generator"), ""]
+    else:
+        lines += [
+            f"prompts: {{file: {listed}, set_size: 4}}  # gives folders and captions that it knows their text and group",
+            "",
+        ]
+    reading = _text(read.config)
+    lines += [*_head(reading), _block(reading, "classifier"), _block(reading, "attributes")]
+    return "\n".join(line for line in lines if line is not None) + "\n"
+
+
+def _prompts_block(listed: str) -> str:
+    return (
+        "prompts:\n"
+        f"  file: {listed}\n"
+        "  images_per_prompt: 4   # more images of a prompt tell its own share; more prompts tell the headline: `allfour plan`\n"
+        "  set_size: 4            # how many must all agree"
+    )
+
+
+def _chosen(question: str, answer: str, choices: Mapping[str, Choice]) -> Choice:
+    if answer not in choices:
+        raise ConfigError(f"--{question} {answer}: not one of {', '.join(choices)}")
+    return choices[answer]
+
+
+def _text(name: str) -> str:
+    found = resources.packaged(Path("configs") / f"{name}.yaml")
+    if found is None or not found.is_file():
+        raise ConfigError(f"configs/{name}.yaml is missing from this installation: install allfour again")
+    return found.read_text(encoding="utf-8")
+
+
+def _head(text: str) -> list[str]:
+    """The comment at a config's head, without the commands that name it."""
+    head = text[: m.start()] if (m := re.search(r"^[a-z]", text, re.MULTILINE)) else ""
+    return [
+        line for line in head.splitlines() if line.startswith("#") and "configs/" not in line and "--config" not in line
+    ]
+
+
+def _block(text: str, key: str) -> str:
+    """A top-level block as it stands, comments and all."""
+    found = re.search(rf"^{key}:.*?(?=^[a-z]|\Z)", text, re.MULTILINE | re.DOTALL)
+    return found[0].rstrip() if found else ""
+
+
+def write_config(path: Path, text: str) -> None:
+    """Write a config that did not stand there. Raises ConfigError."""
+    if path.exists():
+        raise ConfigError(f"{path}: stands already, and is not replaced. Name another file with --out")
+    write_atomic(path, text.encode())
+
+
+def next_steps(path: Path, images: str) -> list[str]:
+    """What to type next."""
+    verb = f"allfour rescore FOLDER --config {path}" if images == "archive" else f"allfour audit --config {path}"
+    first = f"{verb} --dry-run" if images == "archive" else f"{verb} --limit 8"
+    return [f"allfour doctor --config {path}", first, verb]
