@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
 
@@ -274,6 +274,7 @@ def compare(
     shared_prompts: bool = False,
     calibrations: Sequence[Paths | None] = (),
     equivalent: float | None = None,
+    pair_by: Literal["id", "subject"] = "id",
 ) -> Comparison:
     """Compare runs prompt by prompt with the first, or a run with reference shares.
 
@@ -281,6 +282,8 @@ def compare(
     ----------
     reference
         A file of reference shares, or `uniform`.
+    pair_by
+        `subject`: prompts of one subject are paired, whatever their words and ids.
     shared_prompts
         Leave out prompts that one run lacks, in place of refusing.
     calibrations
@@ -298,7 +301,12 @@ def compare(
     paths = [run.path if isinstance(run, Run) else Path(run) for run in runs]
     given = [None if file is None else Path(file) for file in calibrations]
     found = compare_paths(
-        paths, reference=reference, shared_only=shared_prompts, calibrations=given, equivalent=equivalent
+        paths,
+        reference=reference,
+        shared_only=shared_prompts,
+        calibrations=given,
+        equivalent=equivalent,
+        pair_by=pair_by,
     )
     return Comparison(found.document(), paths)
 

@@ -361,6 +361,12 @@ def compare(
         float | None,
         typer.Option("--equivalent", help="Test that unanimity differs by less than this, such as 0.05 for 5 points."),
     ] = None,
+    pair_by: Annotated[
+        Literal["id", "subject"],
+        typer.Option(
+            "--pair-by", help="Pair prompts by their ids, or variants by their subject, whatever their words."
+        ),
+    ] = "id",
     fail_if: FailIfOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -378,6 +384,7 @@ def compare(
             shared_only=shared_prompts,
             calibrations=calibrations_of(len(runs), calibration_a, calibration_b or ()),
             equivalent=equivalent,
+            pair_by=pair_by,
         )
         results = [gates.evaluate(gate, done.comparison) for gate in parsed]
     output.conclude_comparison(done, results, as_json)

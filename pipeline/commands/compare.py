@@ -10,7 +10,9 @@ from typing import Any
 
 from allfour.errors import UsageError
 from allfour.pipeline.analyses.comparison.compare import compare_paths
+from allfour.pipeline.analyses.study.result import PairBy, study_of_runs
 from allfour.pipeline.report.compare_page import render_comparison
+from allfour.pipeline.report.study_page import render_study
 from allfour.pipeline.run.folder import write_atomic, write_json
 from allfour.pipeline.words import quantity
 
@@ -33,6 +35,7 @@ def run_comparison(
     shared_only: bool = False,
     calibrations: Sequence[Path | None] = (),
     equivalent: float | None = None,
+    pair_by: PairBy = "id",
 ) -> WrittenComparison:
     """Compare run folders; they are only read.
 
@@ -45,7 +48,7 @@ def run_comparison(
         A file of reference shares, or `uniform`.
     shared_only
         Leave out prompts that one run lacks.
-    calibrations, equivalent
+    calibrations, equivalent, pair_by
         See `allfour.pipeline.analyses.comparison.compare.compare`.
 
     Raises
@@ -54,7 +57,12 @@ def run_comparison(
         The runs cannot be compared, or the result cannot be written there.
     """
     found = compare_paths(
-        runs, reference=reference, shared_only=shared_only, calibrations=calibrations, equivalent=equivalent
+        runs,
+        reference=reference,
+        shared_only=shared_only,
+        calibrations=calibrations,
+        equivalent=equivalent,
+        pair_by=pair_by,
     )
     comparison = found.document()
     target = out or Path("runs") / default_name([run["name"] for run in comparison["runs"]], reference)
@@ -66,6 +74,13 @@ def run_comparison(
         page_path, json_path = target / "compare.html", target / "comparison.json"
     try:
         page = render_comparison(comparison, runs)
+        if len(runs) > 2 and reference is None:
+            # one page over all of them, and every further run against the first on a page of its own
+            pairs = page_path.with_name(f"{page_path.stem}-pairs.html")
+            board = study_of_runs(runs, pair_by=pair_by, beside=page_path.parent)
+            comparison = {**comparison, "study": board.document()}
+            write_atomic(pairs, page.encode("utf-8", "replace"))
+            page = render_study(board, page_path.parent, pairs=pairs.name)
         write_json(json_path, comparison)
         write_atomic(page_path, page.encode("utf-8", "replace"))
     except (PermissionError, NotADirectoryError, IsADirectoryError, FileExistsError) as error:

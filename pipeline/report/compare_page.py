@@ -182,9 +182,12 @@ def _pair(
     rows = pair["prompts"]
     tiles = len(rows) <= MAX_TILES
     chosen = [row for row in rows if _moved(row)][:limit] or rows[:1]
-    wanted = [row["id"] for row in (rows if tiles else chosen)]
     first, second = runs[0], runs[number]
-    records = read_images(first.path, wanted, size), read_images(second.path, wanted, size)
+    shown = rows if tiles else chosen
+    records = tuple(
+        read_images(run.path, [_id(row, side) for row in shown], size)
+        for run, side in zip((first, second), _SIDES, strict=True)
+    )
     both = _Both(number, (first, second), records)
     names = words.clean(pair["first"], 60), words.clean(pair["second"], 60)
     return {
@@ -209,6 +212,20 @@ def _pair(
     }
 
 
+_SIDES = ("first", "second")
+
+
+def _id(row: Mapping[str, Any], side: str) -> str:
+    """Of a run's own prompt."""
+    return str(row[side].get("id") or row["id"])
+
+
+def _name(row: Mapping[str, Any]) -> str:
+    """The prompt; of variants that were paired by subject, both."""
+    other = row["second"].get("text")
+    return row["text"] if other in (None, row["text"]) else f"{row['text']} → {other}"
+
+
 def _moved(row: Mapping[str, Any]) -> bool:
     return bool(row["change"]) or row["first"]["unanimous"] != row["second"]["unanimous"]
 
@@ -217,13 +234,13 @@ def _tiles(rows: Sequence[Mapping[str, Any]], both: _Both, linked: int) -> list[
     """Each prompt's first set in both runs, as a pair of squares."""
     found = []
     for place, row in enumerate(rows, 1):
-        anchor, prompt_id = f"c{both.number}-{place}", row["id"]
+        anchor = f"c{both.number}-{place}"
         pictures = [
-            run.builder.tile(anchor, run.by_id[prompt_id], images[prompt_id]).picture
-            for run, images in zip(both.runs, both.records, strict=True)
+            run.builder.tile(anchor, run.by_id[_id(row, side)], images[_id(row, side)]).picture
+            for run, images, side in zip(both.runs, both.records, _SIDES, strict=True)
         ]
         found.append(
-            {"anchor": anchor if place <= linked else None, "name": words.clean(row["text"], 80), "pictures": pictures}
+            {"anchor": anchor if place <= linked else None, "name": words.clean(_name(row), 80), "pictures": pictures}
         )
     return found
 
@@ -323,12 +340,12 @@ def _moves(moves: Mapping[str, Any], labels: Sequence[str]) -> dict[str, Any]:
 
 def _rows(rows: Sequence[Mapping[str, Any]], both: _Both, labels: Sequence[str], size: int) -> list[dict[str, Any]]:
     strips = []
-    for run, images in zip(both.runs, both.records, strict=True):
-        queue = [record for row in rows for record in images[row["id"]]]
+    for run, images, side in zip(both.runs, both.records, _SIDES, strict=True):
+        queue = [record for row in rows for record in images[_id(row, side)]]
         thumbnails = make_thumbnails(run.path, queue)
         strips.append(
             {
-                row["id"]: run.builder.row(row["rank"], run.by_id[row["id"]], images[row["id"]], thumbnails)
+                row["id"]: run.builder.row(row["rank"], run.by_id[_id(row, side)], images[_id(row, side)], thumbnails)
                 for row in rows
             }
         )
@@ -343,7 +360,7 @@ def _rows(rows: Sequence[Mapping[str, Any]], both: _Both, labels: Sequence[str],
             {
                 "anchor": f"c{both.number}-{place}",
                 "rank": row["rank"],
-                "text": words.clean(row["text"], 300),
+                "text": words.clean(_name(row), 300),
                 "group": None if row["group"] is None else words.group_text(row["group"]),
                 "verdict": say.verdict_change(row, size),
                 "difference": f"Share of {words.plural(first)} {say.points(difference['value'])} points",

@@ -32,13 +32,15 @@ MAX_PICTURED_RUNS = 12
 MAX_PAIRS = 120
 
 
-def render_study(study: StudyResult, folder: Path) -> str:
+def render_study(study: StudyResult, folder: Path, *, pairs: str | None = None) -> str:
     """The page as text.
 
     Parameters
     ----------
     folder
         Where study.json lies, by which the cells' paths are read.
+    pairs
+        Address of a page on which each run is compared with the first in full.
 
     Raises
     ------
@@ -65,6 +67,7 @@ def render_study(study: StudyResult, folder: Path) -> str:
         "boards": [_board(board, study, cells, folder, number) for number, board in enumerate(study.boards, 1)],
         "cells": [_cell(cell) for cell in study.cells],
         "method": say.METHOD,
+        "pairs_page": None if pairs is None else quote(pairs),
     }
     return environment().get_template("study.html.j2").render(context)
 

@@ -142,6 +142,9 @@ class PairSummary(Record):
 class Side(Record):
     """One run's part of a prompt."""
 
+    id: str | None = None
+    """Of its prompt; None of earlier versions, where both runs have the same."""
+    text: str | None = None
     images: Count = 0
     evaluated: bool = True
     unanimous: str | None = None

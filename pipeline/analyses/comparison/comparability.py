@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -221,6 +222,10 @@ def _set_reasons(first: LoadedRun, second: LoadedRun) -> list[str]:
 def _prompt_reasons(first: LoadedRun, second: LoadedRun, *, shared_only: bool, pair_by: str) -> list[str]:
     one, two = ({p.pairing(pair_by): p for p in run.metrics.prompts} for run in (first, second))
     reasons = []
+    if pair_by == "subject":
+        reasons += [
+            _several(run, taken) for run, taken in ((first, one), (second, two)) if len(taken) < len(run.prompts)
+        ]
     reworded = [key for key in one if key in two and one[key].text != two[key].text and pair_by == "id"]
     if reworded:
         key = reworded[0]
@@ -251,6 +256,16 @@ def _prompt_reasons(first: LoadedRun, second: LoadedRun, *, shared_only: bool, p
             f"they hold other prompts: {'; '.join(text)}. Add --shared-prompts to compare the {len(shared)} that both have"
         )
     return reasons
+
+
+def _several(run: LoadedRun, taken: Mapping[str, Prompt]) -> str:
+    """That a subject has several prompts, of which a comparison could take but one."""
+    found = Counter(prompt.pairing("subject") for prompt in run.metrics.prompts)
+    subject, count = found.most_common(1)[0]
+    return (
+        f"{run.name} has {count} prompts of the subject {clean(subject, 60)}, and a comparison takes one of each. `allfour study` takes the mean "
+        "of all prompts of a subject"
+    )
 
 
 def _short(value: Any) -> str:

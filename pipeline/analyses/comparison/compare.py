@@ -33,6 +33,7 @@ def compare(
     shared_only: bool = False,
     calibrations: Sequence[Path | None] = (),
     equivalent: float | None = None,
+    pair_by: str = "id",
 ) -> Comparison:
     """Compare every further run with the first, and every run with the reference.
 
@@ -49,6 +50,8 @@ def compare(
         A file per run, in the order of the runs, in place of the one kept in its folder; None, or none given, for the one kept.
     equivalent
         The largest difference of unanimity that counts as none: adds a test that it is smaller.
+    pair_by
+        `id`, or `subject`: prompts of one subject are paired whatever their words.
 
     Raises
     ------
@@ -72,9 +75,11 @@ def compare(
     first = sides[0]
     for other in sides[1:]:
         both = first.calibration is not None and other.calibration is not None
-        check_comparable(first.run, other.run, shared_only=shared_only, calibrated=both)
+        check_comparable(first.run, other.run, shared_only=shared_only, calibrated=both, pair_by=pair_by)
     confidence = first.run.metrics.summary.confidence
-    matched = [Matched.of(first, other, confidence=confidence, margin=equivalent) for other in sides[1:]]
+    matched = [
+        Matched.of(first, other, confidence=confidence, margin=equivalent, pair_by=pair_by) for other in sides[1:]
+    ]
     pairs = [_pair(runs_, sizes=(sizes[0], sizes[n])) for n, runs_ in enumerate(matched, 1)]
     pairs = with_verdicts(pairs, matched)
     references = [against_reference(side.run, reference, confidence) for side in sides] if reference is not None else []
@@ -104,13 +109,19 @@ def compare_paths(
     shared_only: bool = False,
     calibrations: Sequence[Path | None] = (),
     equivalent: float | None = None,
+    pair_by: str = "id",
 ) -> Comparison:
     """`compare` for run folders and a reference file (or `uniform`). Raises what `compare` does, and ConfigError for the reference."""
     known: Reference | str | None = reference
     if reference is not None and reference != UNIFORM:
         known = load_reference(Path(reference).absolute() if Path(reference).exists() else reference)
     return compare(
-        load_runs(paths), reference=known, shared_only=shared_only, calibrations=calibrations, equivalent=equivalent
+        load_runs(paths),
+        reference=known,
+        shared_only=shared_only,
+        calibrations=calibrations,
+        equivalent=equivalent,
+        pair_by=pair_by,
     )
 
 

@@ -42,9 +42,11 @@ class Matched:
     """The largest difference of unanimity that counts as none."""
 
     @classmethod
-    def of(cls, first: Evidence, second: Evidence, *, confidence: float, margin: float | None = None) -> Matched:
-        """Match prompts by their ids, in the order of the first run."""
-        one, two = first.run.prompts, second.run.prompts
+    def of(
+        cls, first: Evidence, second: Evidence, *, confidence: float, margin: float | None = None, pair_by: str = "id"
+    ) -> Matched:
+        """Match prompts by their ids, or by their subjects, in the order of the first run."""
+        one, two = ({p.pairing(pair_by): p for p in side.run.metrics.prompts} for side in (first, second))
         ids = [key for key in one if key in two]
         return cls(first, second, [one[key] for key in ids], [two[key] for key in ids], confidence, margin)
 

@@ -50,6 +50,8 @@ def _side(prompt: Prompt, counts: Counts, labels: Sequence[str], confidence: flo
     found = Side(
         images=prompt.images,
         evaluated=prompt.evaluated,
+        id=prompt.id,
+        text=prompt.text,
         unanimous=prompt.unanimous,
         counts=dict(prompt.counts),
         share={

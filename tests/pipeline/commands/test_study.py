@@ -145,6 +145,34 @@ def test_a_mistake_is_named_before_anything_is_made(study_file: Path, old: str, 
 LIGHT = (
     "from tests.light_backends import install; install(generator=False); from allfour.pipeline.cli import main; main()"
 )
+
+
+def test_variants_of_one_subject_are_compared_and_three_runs_share_a_page(study_file: Path, tmp_path: Path) -> None:
+    (tmp_path / "drawn.yaml").write_text(
+        PROMPTS.replace("a photo", "a drawing").replace("-photo", "-drawn"), encoding="utf-8"
+    )
+    text = STUDY.replace("prompts: {short:", "prompts: {drawn: {file: drawn.yaml, images_per_prompt: 4}, short:")
+    study_file.write_text(text[: text.index("classifiers:")], encoding="utf-8")
+    out = tmp_path / "out"
+    studies.run_study(load_study(study_file), out, Reporter(quiet=True))
+    photo, drawn = (str(out / "cells" / f"planted--{name}") for name in ("short", "drawn"))
+    invoke = CliRunner().invoke
+    refused = invoke(app, ["compare", photo, drawn, "--out", str(tmp_path / "c")])
+    assert (refused.exit_code, "--pair-by subject" in refused.stderr) == (2, True)
+    found = invoke(app, ["compare", photo, drawn, "--pair-by", "subject", "--out", str(tmp_path / "c")])
+    assert found.exit_code == 0, found.output
+    rows = json.loads((tmp_path / "c" / "comparison.json").read_text())["comparisons"][0]["prompts"]
+    assert {(row["first"]["id"], row["second"]["id"]) for row in rows} == {
+        (f"{job}-photo", f"{job}-drawn") for job in ("nurse", "captain", "architect")
+    }
+    assert "a photo of a nurse → a drawing of a nurse" in (tmp_path / "c" / "compare.html").read_text()
+    many = [str(out / "cells" / f"{name}--short") for name in ("planted", "even")]
+    assert invoke(app, ["compare", *many, drawn, "--pair-by", "subject", "--out", str(tmp_path / "d")]).exit_code == 0
+    assert 'href="compare-pairs.html"' in (tmp_path / "d" / "compare.html").read_text()
+    study = json.loads((tmp_path / "d" / "comparison.json").read_text())["study"]
+    assert [run["level"] for run in study["boards"][0]["runs"]]
+
+
 HOSTED = """
 name: hosted
 base: sandbox
