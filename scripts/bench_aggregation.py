@@ -150,8 +150,10 @@ def main() -> None:
 
             def measured() -> None:
                 from allfour.pipeline.commands import report as report_module
+                from allfour.pipeline.commands.job import Job
+                from allfour.pipeline.commands.progress import Reporter
 
-                report_module.measure(run, CONFIG, attributes)
+                report_module.measure(Job(run, CONFIG, attributes, Reporter(quiet=True)))
 
             def rendered() -> None:
                 from allfour.pipeline.commands import report as report_module
@@ -233,12 +235,12 @@ def measure_relabel(
         from allfour.pipeline.commands.progress import Reporter
         from allfour.pipeline.commands.relabel import relabel
 
-        build_module.build_classifier = lambda config, attributes: Stub(attributes, encoder)  # type: ignore[assignment]
+        build_module.build_classifier = lambda config, attributes: Stub(attributes, encoder)
         out = RunFolder(folder / "out")
         started = time.perf_counter()
         relabel(run, "configs/attributes/perceived.yaml", out, Reporter(quiet=True))
         seconds = time.perf_counter() - started
-        stage_seconds = out.header().stages["scores"].seconds
+        stage_seconds = out.header().stages["scores"].seconds or 0.0
         assert pq.ParquetFile(out.scores_path).metadata.num_rows == images * len(attributes.questions)
         return {"tables_embeddings_per_s": images / stage_seconds, "command_embeddings_per_s": images / seconds}
 

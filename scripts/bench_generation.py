@@ -132,9 +132,13 @@ def save_pipeline(model: str, folder: Path, *, device: str, dtype: str) -> Path:
 
     loading.quiet(diffusers)
     torch.manual_seed(0)
-    sizes = MODELS[model]
+    sizes: dict[str, Any] = MODELS[model]
     words = _tokenizer(folder / "words")
-    special = {"bos_token_id": len(words) - 2, "eos_token_id": len(words) - 1, "pad_token_id": len(words) - 1}
+    special: dict[str, Any] = {
+        "bos_token_id": len(words) - 2,
+        "eos_token_id": len(words) - 1,
+        "pad_token_id": len(words) - 1,
+    }
     number_format = getattr(torch, dtype)
     with torch.device(device):
         modules = {"unet": make_unet(model).to(number_format), "vae": make_vae(model).to(number_format)}

@@ -211,7 +211,8 @@ class Bench:
         vocabulary = {special.get(token, token): number for token, number in own.encoder.items()}
         (folder / "vocab.json").write_text(json.dumps(vocabulary))
         (folder / "merges.txt").write_text("#version: 0.2\n" + "\n".join(" ".join(pair) for pair in own.bpe_ranks))
-        tokenizer = transformers.CLIPTokenizerFast.from_pretrained(folder)
+        fast: Any = transformers.CLIPTokenizerFast  # type: ignore[attr-defined]
+        tokenizer = fast.from_pretrained(folder)
         sizes = json.loads((self.weights / "open_clip_config.json").read_text())["model_cfg"]
         vision, text = sizes["vision_cfg"], sizes["text_cfg"]
         config = transformers.CLIPConfig(

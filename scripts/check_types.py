@@ -34,7 +34,7 @@ def main() -> int:
     # The cache lies beside the tree of links, which is made anew each time.
     options = ["--config-file", str(ROOT / "pyproject.toml"), "--cache-dir", str(ROOT / ".mypy_cache"), *sys.argv[1:]]
     return subprocess.run(
-        [sys.executable, "-m", "mypy", *options, "-p", "allfour"],
+        [sys.executable, "-m", "mypy", *options, "-p", "allfour", "-p", "scripts"],
         cwd=target, env=os.environ | {"MYPYPATH": str(target)}, check=False,
     ).returncode  # fmt: skip
 

@@ -20,9 +20,11 @@ _SHOWN = {"text/html": "_repr_html_", "image/svg+xml": "_repr_svg_"}
 def run_cell(source: str, scope: dict[str, Any]) -> Any:
     """Run a cell; the value of its last line where that is an expression, as Jupyter has it."""
     tree = ast.parse(source)
-    last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
+    last = tree.body[-1] if tree.body else None
+    if isinstance(last, ast.Expr):
+        tree.body.pop()
     exec(compile(tree, "cell", "exec"), scope)
-    return None if last is None else eval(compile(ast.Expression(last.value), "cell", "eval"), scope)
+    return eval(compile(ast.Expression(last.value), "cell", "eval"), scope) if isinstance(last, ast.Expr) else None
 
 
 def shown(value: Any) -> dict[str, str]:
@@ -42,7 +44,7 @@ def execute(notebook: Any) -> None:
             cell.outputs = (
                 []
                 if value is None
-                else [nbformat.v4.new_output("execute_result", shown(value), execution_count=number)]  # type: ignore[no-untyped-call]
+                else [nbformat.v4.new_output("execute_result", shown(value), execution_count=number)]
             )
 
 
@@ -50,10 +52,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("notebook", type=Path)
     path = parser.parse_args().notebook.absolute()
-    notebook = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
+    notebook = nbformat.read(path, as_version=4)
     execute(notebook)
     nbformat.validate(notebook)
-    nbformat.write(notebook, path)  # type: ignore[no-untyped-call]
+    nbformat.write(notebook, path)
     print(path.name, path.stat().st_size)
 
 

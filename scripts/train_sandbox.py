@@ -19,7 +19,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
-import torch.multiprocessing as mp
+from torch.multiprocessing.spawn import spawn
 
 from scripts.sandbox import clip, diffusion, finish, tokenizer, vae, world
 from scripts.sandbox.common import CACHE, PLANTED, WEIGHTS
@@ -72,7 +72,7 @@ def _diffusion(rank: int, args: argparse.Namespace) -> None:
 def stage_diffusion(args: argparse.Namespace) -> None:
     for old in CACHE.glob("rendezvous-*"):
         old.unlink()
-    mp.spawn(_diffusion, args=(args,), nprocs=args.workers)
+    spawn(_diffusion, args=(args,), nprocs=args.workers)
 
 
 def stage_decoder(args: argparse.Namespace) -> None:

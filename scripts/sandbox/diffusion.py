@@ -25,7 +25,7 @@ DROPOUT = 0.06
 """Share of captions that are emptied, so that guidance has something to lean on where somebody asks for it."""
 
 
-def scheduler() -> DDIMScheduler:
+def scheduler() -> Any:
     # Zero terminal SNR with v-prediction: colours of whole backgrounds must be drawn from pure noise.
     return DDIMScheduler(
         num_train_timesteps=1000, beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False,
@@ -42,7 +42,7 @@ def build(*, vocabulary: int, end: int) -> nn.ModuleDict:
             bos_token_id=end - 1, eos_token_id=end, pad_token_id=end,
         )
     )  # fmt: skip
-    unet = UNet2DConditionModel(
+    unet: Any = UNet2DConditionModel(
         sample_size=LATENT, in_channels=COMPONENTS, out_channels=COMPONENTS, block_out_channels=(64, 96, 160), layers_per_block=1,
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
         up_block_types=("UpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"), cross_attention_dim=WIDTH,
@@ -69,7 +69,7 @@ def train(
     """
     torch.set_num_threads(1)
     if world > 1:
-        store = dist.FileStore(str(folder / f"rendezvous-{os.getppid()}"), world)
+        store = dist.FileStore(str(folder / f"rendezvous-{os.getppid()}"), world)  # type: ignore[attr-defined]
         dist.init_process_group("gloo", store=store, rank=rank, world_size=world)
     torch.manual_seed(seed)
     model = build(vocabulary=vocabulary, end=end)

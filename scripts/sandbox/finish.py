@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.multiprocessing as mp
 from diffusers import StableDiffusionPipeline
 from PIL import Image, ImageDraw
+from torch.multiprocessing.spawn import spawn
 
 from scripts.sandbox import diffusion, tokenizer, vae, world
 from scripts.sandbox.common import SIZE
@@ -18,7 +18,7 @@ from scripts.sandbox.common import SIZE
 LOOKS_SEED = 20_000_000
 
 
-def pipeline(folder: Path) -> StableDiffusionPipeline:
+def pipeline(folder: Path) -> Any:
     """The trained parts as one Stable Diffusion pipeline."""
     words = tokenizer.trained(folder / "tokenizer")
     text, unet = diffusion.trained(folder, vocabulary=len(words), end=words.eos_token_id)
@@ -43,7 +43,7 @@ def _looks(rank: int, folder: Path, count: int, workers: int, batch: int = 64) -
     """Half reconstructions, half redrawn: noised part of the way and denoised under a caption that names every label."""
     torch.set_num_threads(1)
     parts = pipeline(folder)
-    steps = diffusion.scheduler()
+    steps: Any = diffusion.scheduler()
     steps.set_timesteps(16)
     scale = parts.vae.config.scaling_factor
     images, truths = [], []
@@ -84,16 +84,14 @@ def diffusion_looks(*, folder: Path, count: int, workers: int) -> None:
     """Writes renders as autoencoder and diffusion redraw them, with their true labels."""
     if (folder / "looks.npz").exists():
         return
-    mp.spawn(_looks, args=(folder, count, workers), nprocs=workers)
+    spawn(_looks, args=(folder, count, workers), nprocs=workers)
     held = [np.load(folder / f"looks-{rank}.npz") for rank in range(workers)]
     np.savez(folder / "looks.npz", images=np.concatenate([h["images"] for h in held]),
              labels=np.concatenate([h["labels"] for h in held]))  # fmt: skip
 
 
 @torch.inference_mode()
-def sample(
-    parts: StableDiffusionPipeline, prompts: list[str], *, seed: int, steps: int = 24, batch: int = 32
-) -> list[Image.Image]:
+def sample(parts: Any, prompts: list[str], *, seed: int, steps: int = 24, batch: int = 32) -> list[Image.Image]:
     """Images of prompts without guidance."""
     out: list[Image.Image] = []
     parts.set_progress_bar_config(disable=True)
@@ -120,7 +118,7 @@ def contact_sheet(folder: Path, path: Path, *, columns: int = 8, seed: int = 0) 
     draw_sheet(parts, path, columns=columns, seed=seed)
 
 
-def draw_sheet(parts: StableDiffusionPipeline, path: Path, *, columns: int, seed: int) -> None:
+def draw_sheet(parts: Any, path: Path, *, columns: int, seed: int) -> None:
     images = sample(parts, [prompt for prompt in SHEET for _ in range(columns)], seed=seed)
     sheet = Image.new("RGB", (2 * columns * SIZE, (len(SHEET) + 1) // 2 * (SIZE + 10)), (255, 255, 255))
     pen = ImageDraw.Draw(sheet)

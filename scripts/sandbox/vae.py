@@ -54,7 +54,7 @@ class Patches:
         ]
         return np.concatenate(out)
 
-    def install(self, model: AutoencoderTiny) -> None:
+    def install(self, model: Any) -> None:
         """Writes the map into the encoder's convolutions: two space-to-depth steps, then the projection."""
         convolutions = [layer for layer in model.encoder.layers if isinstance(layer, torch.nn.Conv2d)]
         first, half, quarter, last = convolutions
@@ -77,6 +77,7 @@ class Patches:
                         quarter.weight[:COMPONENTS, channel, 1 + y // 2, 1 + x // 2] = 2 * basis[y, x, colour]
             for k in range(COMPONENTS):
                 last.weight[k, k, 1, 1] = 1
+            assert last.bias is not None
             last.bias.copy_(torch.from_numpy(-((self.mean + 1) @ self.basis) * SPREAD).float())
 
 
@@ -87,7 +88,7 @@ def _patches(images: np.ndarray) -> np.ndarray:
     return scaled.reshape(n, side, PATCH, side, PATCH, 3).transpose(0, 1, 3, 2, 4, 5).reshape(n, side, side, -1)
 
 
-def build() -> AutoencoderTiny:
+def build() -> Any:
     channels = (WIDTH, WIDTH, WIDTH)
     return AutoencoderTiny(
         encoder_block_out_channels=channels, decoder_block_out_channels=channels, num_encoder_blocks=(0, 0, 0),
@@ -179,7 +180,7 @@ def train(
          spent=minutes * 60.0)  # fmt: skip
 
 
-def trained(folder: Path) -> AutoencoderTiny:
+def trained(folder: Path) -> Any:
     """The solved encoder with the trained decoder's averaged weights, in evaluation mode."""
     model = build()
     held: Any = load(folder / "decoder.pt")

@@ -164,7 +164,7 @@ def labels(item: Sample) -> list[int]:
     a = item.attributes
     if a is None:
         return [0, -1, -1, -1, -1]
-    return [1, *(LABELS[name].index(getattr(a, name)) for name in LABELS)]  # type: ignore[arg-type]
+    return [1, *(LABELS[name].index(getattr(a, name)) for name in LABELS)]
 
 
 def _chunk(task: tuple[int, int, str, bool]) -> tuple[np.ndarray, np.ndarray, list[str]]:

@@ -142,8 +142,8 @@ def _row(one: str, other: str, pools: Mapping[str, Pool], audits: int, random: n
         values += [found.value] if found is not None and found.value is not None else []
         before.append(holds)
         wrong.append(top.headline is not None and top.headline.evidence == "corrected" and not holds)
-    mean = [float(np.mean(part)) for part in (refused, values or [np.nan], before, wrong)]
-    return Row(one, other, audits, *mean, truth)
+    shares = [float(np.mean(part)) for part in (refused, values or [np.nan], before, wrong)]
+    return Row(one, other, audits, shares[0], shares[1], shares[2], shares[3], truth)
 
 
 def calibrated(pool: Pool, random: np.random.Generator) -> Calibration:

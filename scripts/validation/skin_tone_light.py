@@ -81,8 +81,8 @@ def main(people: int = 40) -> None:
     for tone, image, face in faces(people):
         found += 1
         read = {}
-        for name, *light in lights():
-            colour = skin_tone.measure(lit(image, *light), face)
+        for name, stops, gains, edges in lights():
+            colour = skin_tone.measure(lit(image, stops, gains, edges), face)
             if colour is not None:
                 read[name] = colour
         for key, values in (
