@@ -39,13 +39,26 @@ def _vae() -> Any:
     )  # fmt: skip
 
 
+_TWO_LEVELS: dict[str, Any] = {
+    "block_out_channels": (8, 16),
+    "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D"),
+    "up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D"),
+}
+_ONE_LEVEL: dict[str, Any] = {
+    "block_out_channels": (8,),
+    "down_block_types": ("CrossAttnDownBlock2D",),
+    "mid_block_type": None,
+    "up_block_types": ("UpBlock2D",),
+}
+"""For a compiler, whose time goes by the number of layers."""
+
+
 def _unet(cross: int, **changes: Any) -> Any:
     from diffusers import UNet2DConditionModel
 
     return UNet2DConditionModel(
-        sample_size=8, in_channels=4, out_channels=4, block_out_channels=(8, 16), layers_per_block=1, norm_num_groups=4,
-        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"), up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
-        cross_attention_dim=cross, attention_head_dim=2, **changes,
+        sample_size=8, in_channels=4, out_channels=4, layers_per_block=1, norm_num_groups=4,
+        cross_attention_dim=cross, attention_head_dim=2, **{**_TWO_LEVELS, **changes},
     )  # fmt: skip
 
 
@@ -68,8 +81,8 @@ def checker() -> tuple[Any, Any]:
     return model, CLIPImageProcessor(size={"shortest_edge": 16}, crop_size=size)
 
 
-def save_stable_diffusion(target: Path, *, safety_checker: bool = False) -> Path:
-    """A Stable Diffusion 1 pipeline; images of 16 x 16 pixels."""
+def save_stable_diffusion(target: Path, *, safety_checker: bool = False, one_level: bool = False) -> Path:
+    """A Stable Diffusion 1 pipeline; images of 16 x 16 pixels, or with `one_level` of 8 x 8."""
     from diffusers import DDIMScheduler, StableDiffusionPipeline
     from transformers import CLIPTextModel
 
@@ -78,7 +91,8 @@ def save_stable_diffusion(target: Path, *, safety_checker: bool = False) -> Path
     text = CLIPTextModel(_text_config(len(words)))
     model, processor = checker() if safety_checker else (None, None)
     pipe = StableDiffusionPipeline(
-        vae=_vae(), text_encoder=text, tokenizer=words, unet=_unet(16), scheduler=DDIMScheduler(clip_sample=False, steps_offset=1),
+        vae=_vae(), text_encoder=text, tokenizer=words, unet=_unet(16, **(_ONE_LEVEL if one_level else {})),
+        scheduler=DDIMScheduler(clip_sample=False, steps_offset=1),
         safety_checker=model, feature_extractor=processor, requires_safety_checker=safety_checker,
     )  # fmt: skip
     pipe.save_pretrained(target, safe_serialization=True)

@@ -5,10 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import io
-import os
 import shutil
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,7 +25,6 @@ from allfour.models.generators.stable_diffusion import StableDiffusion
 from allfour.pipeline.commands.build import build_generator
 from allfour.pipeline.config import RunConfig
 from allfour.pipeline.run.folder import RunFolder
-from tests.places import REPOSITORY
 from tests.tiny_diffusion import save_lora, save_sdxl, save_stable_diffusion
 
 REQUESTS = [
@@ -217,41 +213,43 @@ def test_a_checker_that_fails_on_a_batch_is_asked_image_by_image(strict: Path) -
 # --- compiling -------------------------------------------------------------------------------------------------------
 
 
+@pytest.fixture(scope="module")
+def shallow(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A network of few layers: a compiler's time goes by them."""
+    return save_stable_diffusion(tmp_path_factory.mktemp("shallow") / "pipeline", one_level=True)
+
+
 @COMPILER
-def test_a_compiled_network_draws_the_same_but_for_rounding(folder: Path) -> None:
-    eager = configured(folder, batch_size=3)
-    compiled = configured(folder, batch_size=3, compile=True)
+def test_a_compiled_network_draws_the_same_but_for_rounding(shallow: Path) -> None:
+    eager = configured(shallow, batch_size=4)
+    compiled = configured(shallow, batch_size=4, compile=True)
     assert compiled.identity() == {**eager.identity(), "compiled": "inductor"}
-    seen = pixels(list(compiled.generate(REQUESTS)))
-    assert apart(seen, pixels(list(eager.generate(REQUESTS)))) <= 2
+    six = REQUESTS[:6]
+    seen = pixels(list(compiled.generate(six)))
+    assert apart(seen, pixels(list(eager.generate(six)))) <= 2
     facts = compiled.facts()
     assert facts["compiled"] is True
     assert facts["compile_seconds"] > 0
     assert compiled._compiled is not None
-    assert list(compiled._compiled.seconds) == [3]  # the last batch of two was filled up to three
+    assert list(compiled._compiled.seconds) == [4]  # the last batch of two was filled up to four
 
 
-WITHOUT_COMPILER = """
-import sys
-from allfour.models.generators._diffusion.readiness import check
-from allfour.models.generators.base import GenerationRequest
-from allfour.errors import BackendError
-from allfour.models.generators.stable_diffusion import StableDiffusion
-generator = StableDiffusion(model=sys.argv[1], device="cpu", steps=1, guidance_scale=1.0, compile=True)
-try:
-    list(generator.generate([GenerationRequest("a", 0, "a", 1)]))
-except BackendError as error:
-    print(error)
-"""
+def test_a_network_that_cannot_be_compiled_stops_the_run(
+    shallow: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch._inductor.config
 
-
-def test_a_network_that_cannot_be_compiled_stops_the_run(folder: Path, tmp_path: Path) -> None:
-    done = subprocess.run(  # in a process of its own: a compiler that failed once is remembered
-        [sys.executable, "-c", WITHOUT_COMPILER, str(folder)], capture_output=True, text=True, check=True, cwd=REPOSITORY,
-        env=os.environ | {"CXX": "no-such-compiler", "TORCHINDUCTOR_CACHE_DIR": str(tmp_path)},
-    )  # fmt: skip
-    assert "generator.compile: the network cannot be compiled here" in done.stdout
-    assert "generator.compile=false" in done.stdout
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))  # nothing that was compiled before
+    torch._dynamo.reset()
+    generator = configured(shallow, compile=True, batch_size=1)
+    with (
+        torch._inductor.config.patch({"cpp.cxx": ("no-such-compiler",)}),
+        pytest.raises(BackendError) as stopped,
+    ):
+        list(generator.generate(REQUESTS[:1]))
+    torch._dynamo.reset()  # a compiler that failed once is remembered
+    assert "generator.compile: the network cannot be compiled here" in str(stopped.value)
+    assert "generator.compile=false" in str(stopped.value)
 
 
 def test_compiling_is_settled_by_the_plan_and_by_what_stands(folder: Path) -> None:
@@ -330,15 +328,15 @@ def test_auto_batches_on_a_device_too_small_for_two(folder: Path) -> None:
 
 
 @COMPILER
-def test_with_compiling_the_metered_images_are_not_kept(folder: Path) -> None:
-    generator = configured(folder, compile=True)
+def test_with_compiling_the_metered_images_are_not_kept(shallow: Path) -> None:
+    generator = configured(shallow, compile=True)
     generator._batch_size, generator._meter = None, SmallDevice(6 << 20)
     batches = list(generator.generate_ahead(REQUESTS))
     assert [len(batch) for batch in batches] == [4, 4]
     assert generator._compiled is not None
     assert list(generator._compiled.seconds) == [4]
     seen = pixels([finish() for batch in batches for _, finish in batch])
-    assert apart(seen, pixels(list(configured(folder).generate(REQUESTS)))) <= 2
+    assert apart(seen, pixels(list(configured(shallow).generate(REQUESTS)))) <= 2
 
 
 def test_on_a_cpu_auto_is_a_fixed_small_number(folder: Path) -> None:
