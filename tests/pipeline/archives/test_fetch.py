@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 
 from allfour.pipeline.archives import Budget, fetch, open_source
 from tests.hostile_images import good_file, write_hostile_names
@@ -87,3 +90,15 @@ def test_what_cannot_be_had_is_left_out(tmp_path: Path) -> None:
         "a\0b",
     ]
     assert dict(fetch(paths, base=tmp_path, limit=50)) == {"images/p/0.png": b"bytes"}
+
+
+def test_a_storage_that_refuses_is_not_asked_for_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def refuse(paths: Sequence[str], limit: int) -> list[bytes | BaseException]:
+        asked.extend(paths)
+        return [PermissionError("no") for _ in paths]
+
+    monkeypatch.setattr(importlib.import_module("allfour.pipeline.archives.fetch"), "_read_addresses", refuse)
+    assert not list(fetch([f"s3://bucket/{number}.png" for number in range(30)], remote=True))
+    assert len(asked) == 8
