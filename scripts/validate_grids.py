@@ -36,7 +36,12 @@ PROMPTS = (
     "magician, digital style",
 )
 COLOURS = ((255, 255, 255), (0, 0, 0), (128, 128, 128), (32, 33, 36), (230, 226, 215), (250, 250, 250), (30, 60, 160))
-FORMATS = (("PNG", {}), ("JPEG", {"quality": 75}), ("JPEG", {"quality": 92}), ("WEBP", {"quality": 85}))
+FORMATS: tuple[tuple[str, dict[str, int]], ...] = (
+    ("PNG", {}),
+    ("JPEG", {"quality": 75}),
+    ("JPEG", {"quality": 92}),
+    ("WEBP", {"quality": 85}),
+)
 Box = tuple[int, int, int, int]
 
 

@@ -184,11 +184,11 @@ def _pair(
     chosen = [row for row in rows if _moved(row)][:limit] or rows[:1]
     first, second = runs[0], runs[number]
     shown = rows if tiles else chosen
-    records = tuple(
+    records = [
         read_images(run.path, [_id(row, side) for row in shown], size)
         for run, side in zip((first, second), _SIDES, strict=True)
-    )
-    both = _Both(number, (first, second), records)
+    ]
+    both = _Both(number, (first, second), (records[0], records[1]))
     names = words.clean(pair["first"], 60), words.clean(pair["second"], 60)
     return {
         "id": f"pair-{number}",

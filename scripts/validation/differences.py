@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from scipy import optimize
@@ -70,7 +71,7 @@ def rows(pairs: int, random: np.random.Generator) -> Iterator[Row]:
     yield judged("one calibration for both, no difference", 40, lambda p, r: _error(p, r, worse, worse, shared=True))
     for population in ("near 0", "near 0.5", "mixed (U)"):
         for prompts in (20, 100):
-            yield judged(f"4 against 16 images, {population}", prompts, lambda p, r, n=population: _unequal(p, r, n))
+            yield judged(f"4 against 16 images, {population}", prompts, partial(_unequal, population=population))
     other = "4 against 16 images, other shares of one mean, mixed (U)"
     yield judged(other, 100, lambda p, r: _unequal(p, r, "mixed (U)", anew=True))
     yield judged("sets of 4 against sets of 16, mixed (U)", 40, _sets_of_other_size)
@@ -198,9 +199,14 @@ def _several(prompts: int, pairs: int, random: np.random.Generator) -> Row:
     return Row(name, prompts, pairs, None, float(np.mean(before)), None, float(np.mean(now)))
 
 
+def _moment(p: FloatArray, *, order: int) -> FloatArray:
+    moment: FloatArray = np.abs(p - 0.5) ** order
+    return moment
+
+
 def _equivalent(name: str, prompts: int, pairs: int, random: np.random.Generator, *, apart: float) -> Row:
     """Runs of 64 images whose unanimity differs by `apart`: how often it is shown to differ by less than the margin."""
-    centre = [_mean_of("mixed (U)", lambda p, k=k: np.abs(p - 0.5) ** k) for k in (2, 4)]
+    centre = [_mean_of("mixed (U)", partial(_moment, order=order)) for order in (2, 4)]
 
     def lost(shrunk: float) -> float:
         return 3 * centre[0] * (1 - shrunk**2) + 2 * centre[1] * (1 - shrunk**4) - apart

@@ -73,7 +73,7 @@ def check(audits: int, random: np.random.Generator) -> list[dict[str, Any]]:
             known = true_errors(PLANTED, truth, shared=shared)
             estimate = latent_classes(patterns, counts, labels=2, draws=100, starts=5, seed=audit)
             hits += [error.low <= value <= error.high for error, value in zip(estimate.errors, known, strict=True)]
-            errors.append([error.value for error in estimate.errors])
+            errors.append([np.nan if error.value is None else error.value for error in estimate.errors])
             truths.append(known)
         found.append(
             {
