@@ -21,7 +21,8 @@ def tokenizer(base: Path) -> Any:
     return CLIPTokenizer(vocab=str(base / "vocab.json"), merges=str(base / "merges.txt"), model_max_length=24)
 
 
-def _text_config(words: int) -> Any:
+def text_config(words: int) -> Any:
+    """Of a CLIP text encoder with `words` tokens."""
     from transformers import CLIPTextConfig
 
     return CLIPTextConfig(
@@ -88,7 +89,7 @@ def save_stable_diffusion(target: Path, *, safety_checker: bool = False, one_lev
 
     torch.manual_seed(0)
     words = tokenizer(target.parent / "words")
-    text = CLIPTextModel(_text_config(len(words)))
+    text = CLIPTextModel(text_config(len(words)))
     model, processor = checker() if safety_checker else (None, None)
     pipe = StableDiffusionPipeline(
         vae=_vae(), text_encoder=text, tokenizer=words, unet=_unet(16, **(_ONE_LEVEL if one_level else {})),
@@ -106,7 +107,7 @@ def save_sdxl(target: Path) -> Path:
 
     torch.manual_seed(0)
     words = tokenizer(target.parent / "words")
-    config = _text_config(len(words))
+    config = text_config(len(words))
     unet = _unet(
         32, addition_embed_type="text_time", addition_time_embed_dim=8, projection_class_embeddings_input_dim=6 * 8 + 16,
         use_linear_projection=True, transformer_layers_per_block=(1, 2),

@@ -7,6 +7,7 @@ to a list here, and of diffusers' own documents those keys are refused that are 
 
 from __future__ import annotations
 
+import functools
 import inspect
 import json
 import os
@@ -36,7 +37,8 @@ _MODEL_KEYS = frozenset({
     "text_config_dict", "vision_config_dict", "n_positions", "output_past", "gradient_checkpointing", "dense_act_fn", "is_gated_act",
     "rope_theta", "rope_scaling", "rope_parameters", "max_window_layers", "sliding_window", "use_sliding_window", "use_cache",
     "layer_types", "output_attentions", "bos_token_id", "eos_token_id", "pad_token_id", "transformers_weights", "output_hidden_states",
-    "relative_attention_max_distance", "pad_token", "model_max_length", "initializer_factor",
+    "relative_attention_max_distance", "pad_token", "model_max_length", "initializer_factor", "vision_token_id", "in_chans",
+    "spatial_patch_size",
 })  # fmt: skip
 _TOKENIZER_KEYS = frozenset({
     "add_bos_token", "add_eos_token", "add_prefix_space", "added_tokens_decoder", "additional_special_tokens", "backend", "bos_token",
@@ -145,18 +147,56 @@ def _parameters(kind: Any) -> frozenset[str]:
     return frozenset(inspect.signature(kind.__init__).parameters) - {"self", "args", "kwargs"}
 
 
-def _check_model_config(path: Path, document: Mapping[str, Any], kind: Any) -> None:
-    from transformers import GenerationConfig
+def _check_model_config(
+    path: Path, document: Mapping[str, Any], kind: Any, around: frozenset[str] = frozenset()
+) -> None:
+    """Hold a config of transformers to what its class takes.
 
-    # older versions wrote the settings of text generation into every config
-    allowed = _MODEL_KEYS | _parameters(kind) | frozenset(GenerationConfig().to_dict())  # type: ignore[no-untyped-call,unused-ignore]
+    Parameters
+    ----------
+    around
+        Keys of the config that it is a part of: older versions wrote keys of the whole into the parts, and of the parts into the whole.
+    """
+    from transformers import AutoConfig, GenerationConfig
+
+    if kind is AutoConfig:
+        kind = _named_config(path, document)
     inner: Mapping[str, Any] = getattr(kind, "sub_configs", {})
+    family = around | _config_keys(kind)
+    for name, sub in inner.items():
+        value = document.get(name)
+        if sub is not AutoConfig:
+            family |= _config_keys(sub)
+        elif isinstance(value, Mapping):
+            family |= _config_keys(_named_config(path, value))
     for key, value in document.items():
         sub = inner.get(key.removesuffix("_dict"))
         if isinstance(value, Mapping) and sub is not None:
-            _check_model_config(path, value, sub)
-    _hold(path, document, allowed | frozenset(inner))
+            _check_model_config(path, value, sub, family)
+    # older versions wrote the settings of text generation into every config
+    generation = frozenset(GenerationConfig().to_dict())  # type: ignore[no-untyped-call,unused-ignore]
+    _hold(path, document, _MODEL_KEYS | family | generation | frozenset(inner))
     _check_sizes(path, document)
+
+
+@functools.cache
+def _config_keys(kind: Any) -> frozenset[str]:
+    """What a class of config takes, and what it writes of its own accord."""
+    try:
+        written = frozenset(kind().to_dict())
+    except Exception:  # one that wants its parts first
+        written = frozenset()
+    return _parameters(kind) | written
+
+
+def _named_config(path: Path, document: Mapping[str, Any]) -> Any:
+    """The class of a part that names its own kind."""
+    from transformers import CONFIG_MAPPING
+
+    name = document.get("model_type")
+    if not isinstance(name, str) or name not in CONFIG_MAPPING:
+        raise _refused(path, "model_type", name, "is no kind of model that transformers has")
+    return CONFIG_MAPPING[name]
 
 
 def _hold(path: Path, document: Mapping[str, Any], allowed: Iterable[str]) -> None:

@@ -16,7 +16,8 @@ Offload = Literal["none", "model", "sequential"]
 
 _OTHER_TASKS = (
     "ControlNet", "ControlPipeline", "Img2Img", "Inpaint", "Upscale", "Edit", "Video", "Audio", "Depth2Img", "Prior", "Decoder",
-    "Kontext", "Redux",
+    "Kontext", "Redux", "Adapter", "Fill", "SuperResolution", "Refiner", "Layered", "Pix2Pix", "GLIGEN", "LDM3D", "ShapE", "Onnx", "Latte",
+    "AceStep", "LLaDA", "DiffusionGemma",
 )  # fmt: skip
 """In the names of classes that want more than a text, or give no image."""
 _OWN_ARGUMENTS = frozenset(

@@ -74,7 +74,13 @@ class PromptEncoder:
             if self._negative is not None or (self._scale > 1 and "true_cfg_scale" not in self._accepted):
                 return [], {}
             names = ["prompt_embeds"] + ["pooled_prompt_embeds"] * ("pooled_prompt_embeds" in self._accepted)
-        return (names, options) if set(names) <= set(self._accepted) else ([], {})
+        left = [
+            n for n, p in takes.items() if p.default is p.empty and p.kind is not p.VAR_KEYWORD and n not in options
+        ]
+        # Stable Diffusion 3 wants a prompt for each encoder; none means the first.
+        options |= {name: None for name in left if name in ("prompt_2", "prompt_3", "prompt_4")}
+        known = set(left) <= {"prompt", *options} and set(names) <= set(self._accepted)
+        return (names, options) if known else ([], {})
 
     def _encode(self, prompt: str) -> dict[str, Any] | None:
         """Embeddings by name, on the CPU, since a large prompt set must not fill the accelerator; None where they are no tensors."""

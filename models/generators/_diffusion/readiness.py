@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from allfour.errors import BackendError
-from allfour.models.generators._diffusion import loading, pipelines
+from allfour.models.generators._diffusion import foreign, loading, pipelines
 from allfour.models.generators._diffusion.memory import meter_of
 from allfour.models.settings import Readiness
 
@@ -41,7 +41,7 @@ def check(
         if scheduler is not None:
             loading.scheduler_class(diffusers, scheduler)
         if lora:
-            loading.find_lora(lora)
+            foreign.check_adapter(loading.find_lora(lora).file)
         pipelines.Placement(where, offload, _quantization(quantization)).check()
         checkpoint = loading.checkpoint_file(model, base)
         folder = loading.local_folder(base or model) or loading.cached_folder(
@@ -53,6 +53,7 @@ def check(
             names = ("num_inference_steps", "guidance_scale", "height", "width", "negative_prompt")
             told = {n: v for n in names if (v := settings.get(named.get(n, n))) is not None}
             pipelines.check_arguments(cls, told, pipeline_args or {})
+            foreign.check_folder(folder, diffusers)
     except BackendError as error:
         return Readiness(False, str(error), "as it says")
     on = f"{where}, {number_format}"

@@ -14,7 +14,8 @@ from safetensors.numpy import save_file
 
 from allfour.errors import BackendError
 from allfour.models.generators._diffusion import foreign, loading
-from allfour.models.generators._diffusion.pipelines import Placement
+from allfour.models.generators._diffusion.readiness import check
+from allfour.models.generators.stable_diffusion import StableDiffusion
 from tests.places import REPOSITORY
 
 SANDBOX = REPOSITORY / "models" / "sandbox" / "diffusion"
@@ -86,10 +87,10 @@ def test_what_is_not_listed_is_refused_by_name(folder: Path, file: str, key: str
         foreign.check_folder(folder, diffusers)
     named = next(iter(value["1"])) if key == "added_tokens_decoder" else key  # type: ignore[index]
     assert named in str(caught.value) or "adapter_config.json" in str(caught.value)
-    with pytest.raises(BackendError, match="stable-diffusion"):  # and the loader asks for it
-        loading.load_pipeline(
-            diffusers, folder, model="m", variant=None, dtype="float32", placement=Placement("cpu"), lora=None
-        )
+    with pytest.raises(BackendError, match="stable-diffusion") as audited:  # and the loader asks for it
+        StableDiffusion(model=str(folder), device="cpu")
+    said = check(model=str(folder), device="cpu")  # as does doctor, in the same words
+    assert (said.ok, said.message) == (False, str(audited.value))
 
 
 def test_every_file_that_is_read_is_hashed(folder: Path, tmp_path: Path) -> None:

@@ -65,6 +65,8 @@ def test_a_folder_of_another_task_is_run_with_the_class_that_draws_from_text(tmp
         ("WanPipeline", "makes no single image"),
         ("StableDiffusionUpscalePipeline", "wants more than a text"),
         ("DDPMPipeline", "takes no prompt"),
+        ("FluxFillPipeline", "it is a Fill pipeline"),
+        ("LLaDA2Pipeline", "makes no image"),
     ],
 )
 def test_folders_that_cannot_be_run(tmp_path: Path, name: Any, said: str) -> None:
