@@ -160,7 +160,7 @@ def _board(draft: _Draft, pairs: list[PairOfRuns], confidence: float) -> Board:
         Ranked(
             cell=member.cell,
             level=levels[k],
-            unanimity=_mean([u.unanimous for u in row], sum(u.sets for u in row), confidence),
+            unanimity=_unanimity(row, member.run.metrics.summary.set_size, confidence),
             share=_mean([u.share for u in row if math.isfinite(u.share)], sum(u.images for u in row), confidence),
             rank=ranks[k].rank,
             rank_low=ranks[k].low,
@@ -180,6 +180,19 @@ def _board(draft: _Draft, pairs: list[PairOfRuns], confidence: float) -> Board:
         units_left_out=draft.left_out,
         notes=draft.notes,
     )
+
+
+def _unanimity(row: Sequence[MeasuredUnit], set_size: int, confidence: float) -> Interval:
+    """With the limits of a report where every unit is one prompt."""
+    if any(unit.prompts > 1 for unit in row):
+        return _mean([unit.unanimous for unit in row], sum(unit.sets for unit in row), confidence)
+    found = st.unanimity(
+        np.array([unit.counts for unit in row], dtype=np.int64),
+        set_size=set_size,
+        unresolved=np.array([unit.unlabelled for unit in row], dtype=np.int64),
+        confidence=confidence,
+    )
+    return Interval.of(found.interval)
 
 
 def _mean(values: Sequence[float], independent: int, confidence: float) -> Interval:

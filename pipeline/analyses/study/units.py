@@ -29,6 +29,10 @@ class MeasuredUnit:
     images: int
     sets: int
     """Disjoint sets of its prompts."""
+    counts: tuple[int, ...]
+    """Images of each label, of all its prompts."""
+    unlabelled: int
+    prompts: int
 
 
 def measured_units(metrics: Metrics, *, by: str) -> dict[str, MeasuredUnit]:
@@ -57,6 +61,9 @@ def _unit(key: str, prompts: Sequence[Prompt], labels: Sequence[str], headline: 
         label=shown.pop() if len(shown) == 1 else None,
         images=int(labelled.sum()),
         sets=int((images // size).sum()),
+        counts=tuple(int(n) for n in counts.sum(axis=0)),
+        unlabelled=int(np.maximum(images - labelled, 0).sum()),
+        prompts=len(prompts),
     )
 
 

@@ -559,7 +559,9 @@ def test_many_prompts_are_drawn_as_a_scatter_and_several_runs_as_sections(tmp_pa
         make_run(tmp_path / name, {f"p{n}": sets[(n + shift * (n % 2)) % 3] for n in range(61)})
         for shift, name in enumerate(("a", "b", "c"))
     ]
-    page = run_comparison(runs, out=tmp_path / "out").page_path.read_text()
+    board = run_comparison(runs, out=tmp_path / "out").page_path
+    assert "compare-pairs.html" in board.read_text()
+    page = board.with_name("compare-pairs.html").read_text()
     assert page.count('class="planted"') == 2
     assert "prompts, such as a p" in page
     assert "b</bdi> against <bdi>a" in page
