@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import logging
 import os
 import re
 from collections.abc import Mapping
@@ -48,6 +49,12 @@ class Scrubber:
     def __repr__(self) -> str:
         return "Scrubber()"
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Scrubber) and self.__secrets == other.__secrets
+
+    def __hash__(self) -> int:
+        return hash(self.__secrets)
+
     def without_key(self, text: str) -> str:
         """`text` with our own key replaced, and otherwise unchanged: for text that is data, such as a prompt."""
         for secret in self.__secrets:
@@ -69,6 +76,46 @@ class Scrubber:
         if isinstance(value, list | tuple):
             return [self.deep(v) for v in value]
         return value
+
+
+_LOGGERS = ("openai", "httpx2", "httpcore2", "httpx", "httpcore", "h11", "hpack")
+"""Packages that tell what goes over the wire, where somebody asks them to (`OPENAI_LOG=debug`, `logging`)."""
+
+
+class _WithoutKeys(logging.Filter):
+    """Takes keys out of a log record, also where a server echoed them, before any handler sees it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scrubbers: set[Scrubber] = set()
+
+    def _clean(self, text: str) -> str:
+        for scrub in self.scrubbers:
+            text = scrub.without_key(text)
+        return _KEY_SHAPES.sub(REDACTED, text)
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        try:
+            said = record.getMessage()
+        except (TypeError, ValueError, KeyError):
+            said = str(record.msg)
+        record.msg, record.args = self._clean(said), ()
+        if record.exc_info and not record.exc_text:
+            record.exc_text = logging.Formatter().formatException(record.exc_info)
+        if record.exc_text:
+            record.exc_text = self._clean(record.exc_text)
+        return True
+
+
+_WITHOUT_KEYS = _WithoutKeys()
+
+
+def keep_out_of_logs(scrub: Scrubber) -> None:
+    """From now on, what these packages log holds none of the scrubber's keys. Call once they are imported."""
+    _WITHOUT_KEYS.scrubbers.add(scrub)
+    known = [name for name in logging.root.manager.loggerDict if name.partition(".")[0] in _LOGGERS]
+    for name in {*known, *_LOGGERS}:
+        logging.getLogger(name).addFilter(_WITHOUT_KEYS)  # of each: a parent's filters are not asked
 
 
 def read_headers(headers: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:

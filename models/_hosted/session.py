@@ -14,7 +14,7 @@ from allfour.models._hosted.errors import verdict_of
 from allfour.models._hosted.ledger import Ledger
 from allfour.models._hosted.pacing import Pacer
 from allfour.models._hosted.preflight import Preflight, check_models, missing_model
-from allfour.models._hosted.secrets import Scrubber, read_headers, read_key
+from allfour.models._hosted.secrets import Scrubber, keep_out_of_logs, read_headers, read_key
 
 if TYPE_CHECKING:
     from allfour.models._hosted.client import Verdicts
@@ -61,6 +61,7 @@ def open_session(
         from allfour.models._hosted.client import build_client
     except ImportError as error:
         raise BackendError(f"{s.service.setting('backend')}: {_NO_CLIENT} ({error})") from None
+    keep_out_of_logs(scrub)  # its packages are imported now
     client = build_client(
         s, key, headers=headers, ledger=ledger, pacer=Pacer(s.per_minute), stop=stop, verdicts=verdicts
     )

@@ -165,3 +165,26 @@ def test_lone_surrogates_and_nul_end_no_paid_run(server: LoopbackImageServer, tm
         assert "\\ud800" not in said
         assert "\\x00" not in said
         said.encode("utf-8")
+
+
+def test_the_clients_own_log_holds_no_key(server: LoopbackImageServer, caplog: pytest.LogCaptureFixture) -> None:
+    """What OPENAI_LOG=debug and a root logger at DEBUG show: the request's options, the wire, and a key that the server echoes."""
+    caplog.set_level(logging.DEBUG)
+    for name in ("openai", "httpx2", "httpcore2"):
+        caplog.set_level(logging.DEBUG, logger=name)
+    coded = base64.b64encode(SECRET.encode()).decode()
+    echo = {"x-request-id": SECRET, "x-more": coded, "set-cookie": f"k={SECRET}"}
+    server.plan = lambda asked: Fault("status", status=500, headers=echo) if asked.attempt == 1 else None
+    headers = {"api-key": f"{{env:{KEY_ENV}}}"}
+    generator = make(server, extra_headers=headers, max_retries=1)
+    list(generator.generate(requests(1, 1)))
+    logging.getLogger("httpcore2.http11").debug("%s %s", *[SECRET])  # cannot be put together
+    try:
+        raise ValueError(SECRET)
+    except ValueError:
+        logging.getLogger("openai._base_client").exception("failed")
+    assert {record.name.partition(".")[0] for record in caplog.records} >= {"openai", "httpx2", "httpcore2"}
+    assert REDACTED in caplog.text
+    for text in (caplog.text, *(str(record.__dict__) for record in caplog.records)):
+        assert SECRET not in text.replace(repr(ValueError(SECRET)), "")
+        assert coded.rstrip("=") not in text
