@@ -218,8 +218,9 @@ class ComfyUI:
             yield attempt(request, lambda r=request: self._one(r), retries=self._settings.max_retries)  # type: ignore[misc]
 
     def _one(self, request: GenerationRequest) -> Outcome:
+        deadline = time.monotonic() + self._settings.timeout  # of the whole attempt, whatever its parts take
         try:
-            answer = self._server.post("/prompt", {"prompt": self._workflow.filled(request)}, timeout=60)
+            answer = self._server.post("/prompt", {"prompt": self._workflow.filled(request)}, timeout=_left(deadline))
         except ServerError as error:
             if error.status in (400, 401, 404, 405, 422):
                 raise BackendError(f"comfyui: the server does not take the workflow: {_node_errors(error)}") from None
@@ -227,31 +228,50 @@ class ComfyUI:
         job = answer.get("prompt_id") if isinstance(answer, dict) else None
         if not isinstance(job, str):
             return Failed(request, "the server took the workflow and named no job")
-        entry = self._wait_for(job)
+        entry = self._wait_for(job, deadline)
         if (broken := _execution_error(entry)) is not None:
             said = self._server.scrub(broken)
             code = moderation_code(400, (), broken)
             return Refused(request, reason=said, code=code) if code else Failed(request, said)
-        files = ((entry.get("outputs") or {}).get(self._workflow.output) or {}).get("images") or []
-        if not files or not isinstance(files[0], dict):
+        files = _inside(entry, "outputs", self._workflow.output, "images")
+        if not isinstance(files, list) or not files or not isinstance(files[0], dict):
             return Failed(request, f"the node {self._workflow.output} gave no image")
         query = {k: str(files[0].get(k) or "") for k in ("filename", "subfolder", "type")}
-        return outcome_of(request, self._server.fetch("/view", query, timeout=60), {"seed_sent": request.seed})
+        return outcome_of(
+            request, self._server.fetch("/view", query, timeout=_left(deadline)), {"seed_sent": request.seed}
+        )
 
-    def _wait_for(self, job: str) -> Mapping[str, Any]:
+    def _wait_for(self, job: str, deadline: float) -> Mapping[str, Any]:
         """What the history tells of a job that ended. Raises ServerError where it does not end."""
-        deadline, absent = time.monotonic() + self._settings.timeout, 0
+        absent = 0
         while time.monotonic() < deadline:
-            history = self._server.get(f"/history/{job}", timeout=60)
+            history = self._server.get(f"/history/{job}", timeout=_left(deadline))
             if isinstance(history, dict) and isinstance(entry := history.get(job), dict):
                 return entry
-            queue = self._server.get("/queue", timeout=60)
+            queue = self._server.get("/queue", timeout=_left(deadline))
             absent = 0 if job in json.dumps(queue) else absent + 1
             if absent >= _FORGOTTEN:
                 raise ServerError("the server forgot the job: it was restarted, or its queue was cleared")
             http.wait(self._settings.poll_seconds)
-        self._server.post("/queue", {"delete": [job]}, timeout=60)
+        self._server.post("/queue", {"delete": [job]}, timeout=_QUICK)
         raise ServerError(f"no image within {self._settings.timeout:g} s", status=200)
+
+
+def _left(deadline: float) -> float:
+    """Seconds until a deadline, for one question, and not more than a minute."""
+    return max(0.1, min(60.0, deadline - time.monotonic()))
+
+
+def _inside(value: Any, *keys: str) -> Any:
+    """What lies in nested mappings; None where there is none, or something else in between."""
+    for key in keys:
+        value = value.get(key) if isinstance(value, dict) else None
+    return value
+
+
+def _mapping(value: Any, *keys: str) -> dict[str, Any]:
+    found = _inside(value, *keys)
+    return found if isinstance(found, dict) else {}
 
 
 def _unmet(number: str, node: Mapping[str, Any], known: Any) -> tuple[str, str] | None:
@@ -263,8 +283,7 @@ def _unmet(number: str, node: Mapping[str, Any], known: Any) -> tuple[str, str] 
             f"the server has no node {kind!r} (node {number} of the workflow)",
             "Install the custom node that brings it.",
         )
-    fields = info.get("input") or {}
-    takes = {**(fields.get("required") or {}), **(fields.get("optional") or {})}
+    takes = {**(_mapping(info, "input", "required")), **(_mapping(info, "input", "optional"))}
     for name, value in node["inputs"].items():
         spec = takes.get(name)
         options = spec[0] if isinstance(spec, list) and spec else None
@@ -287,7 +306,7 @@ def _node_errors(error: ServerError) -> str:
             f"node {number} ({e.get('class_type')}): {', '.join(str(x.get('details') or x.get('message')) for x in e.get('errors', []))}"
             for number, e in (parsed.get("node_errors") or {}).items()
         ]
-    except (ValueError, AttributeError, TypeError):
+    except (ValueError, AttributeError, TypeError, RecursionError):
         found = []
     return "; ".join(found[:5])[:500] or str(error)
 
@@ -296,7 +315,8 @@ def _execution_error(entry: Mapping[str, Any]) -> str | None:
     status = entry.get("status")
     if not isinstance(status, dict) or status.get("status_str") != "error":
         return None
-    for message in status.get("messages") or []:
+    messages = status.get("messages")
+    for message in messages if isinstance(messages, list) else []:
         if (
             isinstance(message, list)
             and len(message) == 2

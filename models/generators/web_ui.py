@@ -89,15 +89,14 @@ class WebUI:
     @cached_property
     def _checkpoint(self) -> Mapping[str, Any]:
         """The listed checkpoint that images are made with. Raises BackendError."""
-        listed = [
-            m for m in self._ask("/sdapi/v1/sd-models") if isinstance(m, dict) and isinstance(m.get("title"), str)
-        ]
+        listed = [m for m in _entries(self._ask("/sdapi/v1/sd-models")) if isinstance(m.get("title"), str)]
         wanted = self._settings.checkpoint
         if wanted is None:
-            wanted = self._ask("/sdapi/v1/options").get("sd_model_checkpoint") or ""
+            options = self._ask("/sdapi/v1/options")
+            wanted = str((options.get("sd_model_checkpoint") if isinstance(options, dict) else None) or "")
         names = ("title", "model_name", "hash", "sha256")
         for model in listed:
-            if wanted in {model.get(n) for n in names} or wanted == str(model["title"]).partition(" [")[0]:
+            if wanted in [model.get(n) for n in names] or wanted == str(model["title"]).partition(" [")[0]:
                 return model
         known = ", ".join(m["title"] for m in listed[:12]) or "none"
         said = f"{wanted!r} is not" if wanted else "none is loaded, and generator.checkpoint names none"
@@ -111,9 +110,7 @@ class WebUI:
             wanted = getattr(self._settings, key)
             if wanted is None:
                 continue
-            listed = {str(e.get(n)) for e in self._ask(path) if isinstance(e, dict) for n in ("name", "label")} - {
-                "None"
-            }
+            listed = {str(e.get(n)) for e in _entries(self._ask(path)) for n in ("name", "label")} - {"None"}
             if wanted not in listed:
                 raise BackendError(
                     f"generator.{key}: the server has no {wanted!r}. It has: {', '.join(sorted(listed))}."
@@ -207,11 +204,16 @@ class WebUI:
         return outcome_of(request, data, {"seed_sent": request.seed % _SEEDS, **info})
 
 
+def _entries(answer: Any) -> list[dict[str, Any]]:
+    """The mappings of a list; none where the server answered with something else."""
+    return [entry for entry in answer if isinstance(entry, dict)] if isinstance(answer, list) else []
+
+
 def _info(text: object) -> dict[str, Any]:
     """What the server tells of an image that is worth keeping."""
     try:
         parsed = read_json(text) if isinstance(text, str) else text
-    except ValueError:
+    except (ValueError, RecursionError):
         parsed = None
     if not isinstance(parsed, dict):
         return {}

@@ -6,22 +6,22 @@ import base64
 import http.client
 import json
 import os
+import socket
 import threading
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import quote, urlencode, urlsplit
 
 from allfour.border import read_json
 from allfour.errors import BackendError
 from allfour.models._hosted.errors import read_error
 from allfour.models._hosted.secrets import Scrubber
+from allfour.models._hosted.wire import exchange
 from allfour.models.generators._openai.bytes_check import MAX_IMAGE_BYTES
 
 MAX_ANSWER_BYTES = 2 * MAX_IMAGE_BYTES
-_CHUNK = 1 << 16
+_ERROR_BYTES = 1 << 16
 
 
 class ServerError(Exception):
@@ -38,11 +38,6 @@ class ServerError(Exception):
         return self.status == 0 or self.status in (408, 429, 502, 503, 504)
 
 
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    def redirect_request(self, *args: Any, **options: Any) -> None:
-        return None
-
-
 class LocalServer:
     """Asks one server.
 
@@ -53,7 +48,7 @@ class LocalServer:
     auth_env
         Environment variable with USER:PASSWORD, where the server asks for one.
     timeout
-        Seconds for one whole answer.
+        Seconds for one whole exchange, headers and body included.
 
     Raises
     ------
@@ -74,8 +69,11 @@ class LocalServer:
                 "credentials, which belong into the environment variable that generator.auth_env names."
             )
         self.base_url = base_url.rstrip("/")
+        self._secure = parts.scheme == "https"
+        self._host, self._port = parts.hostname or "", parts.port or (443 if self._secure else 80)
+        self._prefix = quote(parts.path.rstrip("/"), safe="/%:@!$&'()*+,;=~-._")
         self._timeout = timeout
-        self._headers = {"Accept": "application/json"}
+        self._headers = {"Accept": "application/json", "Connection": "close"}
         secret = None
         if auth_env is not None:
             secret = os.environ.get(auth_env, "").strip()
@@ -86,7 +84,6 @@ class LocalServer:
                 )
             self._headers["Authorization"] = "Basic " + base64.b64encode(secret.encode()).decode()
         self.scrub = Scrubber(secret, secret.partition(":")[2] if secret else None)
-        self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedirect())
 
     def get(self, path: str, query: Mapping[str, str] | None = None, *, timeout: float | None = None) -> Any:
         """The JSON at `path`. Raises ServerError."""
@@ -110,32 +107,26 @@ class LocalServer:
     def _exchange(self, path: str, body: bytes | None, timeout: float | None) -> bytes:
         limit = self._timeout if timeout is None else timeout
         headers = self._headers | ({"Content-Type": "application/json"} if body is not None else {})
-        request = urllib.request.Request(self.base_url + path, data=body, headers=headers)  # noqa: S310 (checked above)
         deadline = time.monotonic() + limit
         try:
-            with self._opener.open(request, timeout=limit) as response:
-                return self._read(response, deadline)
-        except urllib.error.HTTPError as error:
-            with error:
-                said = error.read(_CHUNK)
-            message = read_error(said, error.headers.get("content-type", "")).message
-            raise ServerError(f"HTTP {error.code}: {self.scrub(message)}", status=error.code, body=said) from None
+            sock = socket.create_connection((self._host, self._port), timeout=limit)
+            left = max(0.001, deadline - time.monotonic())
+            with exchange(sock, self._host, self._port, secure=self._secure, seconds=left) as wire:
+                response = wire.ask("GET" if body is None else "POST", self._prefix + path, headers=headers, body=body)
+                good = 200 <= response.status < 300
+                data = wire.read(response, MAX_ANSWER_BYTES + 1 if good else _ERROR_BYTES)
         except TimeoutError:
             raise ServerError(f"no answer within {limit:g} s") from None
         except (OSError, http.client.HTTPException, ValueError) as error:
-            reason = getattr(error, "reason", error)
-            raise ServerError(f"no connection to {self.base_url} ({type(reason).__name__})") from None
-
-    @staticmethod
-    def _read(response: Any, deadline: float) -> bytes:
-        data = bytearray()
-        while chunk := response.read(_CHUNK):
-            data += chunk
-            if len(data) > MAX_ANSWER_BYTES:
-                raise ServerError(f"the answer is larger than {MAX_ANSWER_BYTES // 2**20} MiB", status=200)
-            if time.monotonic() > deadline:
-                raise TimeoutError
-        return bytes(data)
+            raise ServerError(f"no connection to {self.base_url} ({type(error).__name__})") from None
+        if not good:
+            message = read_error(data, response.headers.get("content-type", "")).message
+            raise ServerError(f"HTTP {response.status}: {self.scrub(message)}", status=response.status, body=data)
+        if len(data) > MAX_ANSWER_BYTES:
+            raise ServerError(f"the answer is larger than {MAX_ANSWER_BYTES // 2**20} MiB", status=200)
+        if response.length:
+            raise ServerError(f"the answer of {self.base_url} was cut short")
+        return data
 
 
 def wait(seconds: float) -> None:

@@ -8,15 +8,14 @@ key and no cookie is sent.
 
 from __future__ import annotations
 
-import contextlib
 import http.client
 import ipaddress
 import socket
-import ssl
 import threading
 from collections.abc import Callable
 from urllib.parse import quote, urljoin, urlsplit
 
+from allfour.models._hosted.wire import exchange
 from allfour.models.generators._openai.bytes_check import MAX_IMAGE_BYTES
 
 MAX_REDIRECTS = 3
@@ -162,59 +161,27 @@ class Downloader:
             sock = connect(address, port, self._timeout)
         except OSError as error:
             raise _TransientError(f"no connection to the image's host ({type(error).__name__})") from None
-        # A socket's timeout starts anew with every byte; the timer ends a fetch that drips. TLS takes the socket over into one of
-        # its own, so the timer looks up which it is.
-        current, expired = [sock], threading.Event()
-        deadline = threading.Timer(self._timeout, _shut, (current, expired))
-        deadline.daemon = True
-        deadline.start()
-        connection: http.client.HTTPConnection | None = None
         try:
-            if secure:
-                sock = ssl.create_default_context().wrap_socket(sock, server_hostname=host)
-                current[0] = sock
-                if expired.is_set():  # it shut the socket that TLS had taken over
-                    raise TimeoutError
-                connection = http.client.HTTPSConnection(host, port)
-            else:
-                connection = http.client.HTTPConnection(host, port)
-            connection.sock = sock
-            connection.request("GET", target, headers={"Accept": "image/*", "Accept-Encoding": "identity"})
-            response = connection.getresponse()
-            if expired.is_set():  # headers that end where the socket was shut look whole
-                raise TimeoutError
-            if response.status in _REDIRECTS and (location := response.getheader("Location")):
-                return location
-            if response.status != 200:
-                kind = _TransientError if response.status >= 500 or response.status == 429 else DownloadError
-                raise kind(f"the image's host answered HTTP {response.status}")
-            declared = response.getheader("Content-Length") or ""
-            if declared.isascii() and declared.isdigit() and int(declared[:20]) > MAX_IMAGE_BYTES:
-                raise DownloadError(f"the image is larger than {MAX_IMAGE_BYTES // 2**20} MiB")
-            data = response.read(MAX_IMAGE_BYTES + 1)
-            if expired.is_set():
-                raise TimeoutError
-            if len(data) > MAX_IMAGE_BYTES:
-                raise DownloadError(f"the image is larger than {MAX_IMAGE_BYTES // 2**20} MiB")
-            if response.length:  # bytes still owed: a body cut short does not raise on a bounded read
-                raise _TransientError("the image's download was cut short")
-            return data
+            with exchange(sock, host, port, secure=secure, seconds=self._timeout) as wire:
+                response = wire.ask("GET", target, headers={"Accept": "image/*", "Accept-Encoding": "identity"})
+                if response.status in _REDIRECTS and (location := response.getheader("Location")):
+                    return location
+                if response.status != 200:
+                    kind = _TransientError if response.status >= 500 or response.status == 429 else DownloadError
+                    raise kind(f"the image's host answered HTTP {response.status}")
+                declared = response.getheader("Content-Length") or ""
+                if declared.isascii() and declared.isdigit() and int(declared[:20]) > MAX_IMAGE_BYTES:
+                    raise DownloadError(f"the image is larger than {MAX_IMAGE_BYTES // 2**20} MiB")
+                data = wire.read(response, MAX_IMAGE_BYTES + 1)
+                if len(data) > MAX_IMAGE_BYTES:
+                    raise DownloadError(f"the image is larger than {MAX_IMAGE_BYTES // 2**20} MiB")
+                if response.length:  # bytes still owed: a body cut short does not raise on a bounded read
+                    raise _TransientError("the image's download was cut short")
+                return data
         except (OSError, http.client.HTTPException, ValueError) as error:
             raise _TransientError(f"the image's download broke off ({type(error).__name__})") from None
-        finally:
-            deadline.cancel()
-            if connection is not None:
-                connection.close()
-            sock.close()
 
 
 def connect(address: str, port: int, timeout: float) -> socket.socket:
     """A TCP connection to an IP address (no look-up happens here)."""
     return socket.create_connection((address, port), timeout=timeout)
-
-
-def _shut(current: list[socket.socket], expired: threading.Event) -> None:
-    expired.set()
-    with contextlib.suppress(OSError):
-        # not SSLSocket's own, which drops its TLS under the thread that reads from it
-        socket.socket.shutdown(current[0], socket.SHUT_RDWR)

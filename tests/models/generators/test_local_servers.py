@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from allfour.models.generators._local import http
 from allfour.models.generators.base import Failed, Generated, Generator, Refused
 from allfour.models.generators.comfyui import ComfyUI, ComfyUIConfig
 from allfour.models.generators.web_ui import WebUI, WebUIConfig
+from tests.dripping_server import BODY, HEADERS, Answer, served
 from tests.local_servers import LocalServers
 from tests.loopback_image_server import png
 from tests.models.generators.hosted_helpers import by_key, kinds, requests
@@ -305,3 +307,61 @@ def test_a_job_that_does_not_end(server: LocalServers) -> None:
     (outcome,) = comfyui(server, timeout=0.2).generate(requests(1, 1))
     assert isinstance(outcome, Failed)
     assert "no image within 0.2 s" in outcome.error
+
+
+@pytest.mark.parametrize("answer", [HEADERS, BODY], ids=["headers", "body"])
+@pytest.mark.parametrize("name", MAKERS)
+def test_a_server_that_drips_is_given_up(server: LocalServers, name: str, answer: Answer) -> None:
+    generator = MAKERS[name](server, timeout=0.6, max_retries=0)
+    list(generator.generate(requests(1, 1)))  # what is asked once
+    with served(answer) as port:
+        generator._server._port = port
+        started = time.monotonic()
+        outcomes = list(generator.generate(requests(1, 1)))
+    assert isinstance(outcomes[0], Failed)
+    assert time.monotonic() - started < 4
+
+
+@pytest.mark.parametrize(
+    "entry", [{"outputs": [1]}, {"outputs": {"save": {"images": {}}}}, {"status": []}, {"outputs": 3}]
+)
+def test_a_history_of_another_shape_is_a_failure(server: LocalServers, entry: Any) -> None:
+    server.fault = lambda path, body: (200, {"job-1": entry}) if path == "/history/job-1" else None
+    (outcome,) = comfyui(server, max_retries=0).generate(requests(1, 1))
+    assert isinstance(outcome, Failed)
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_answers_of_any_shape_are_told_and_no_fault(server: LocalServers, name: str) -> None:
+    """Every question, answered with every wrong shape."""
+    shapes = [
+        None,
+        3,
+        "x",
+        [3],
+        [[]],
+        {},
+        {"title": []},
+        [{"title": [], "hash": {}}],
+        {"prompt_id": {}},
+        {"images": "x"},
+    ]
+    shapes += [
+        {"images": [3]},
+        {"images": ["%"], "info": "[" * 9000},
+        {"job-1": {"status": {"status_str": "error", "messages": 3}}},
+    ]
+    paths = {"web-ui": ("/sdapi/v1/sd-models", "/sdapi/v1/options", "/sdapi/v1/samplers", "/sdapi/v1/txt2img"),
+             "comfyui": ("/system_stats", "/object_info/KSampler", "/prompt", "/history/job-1", "/queue", "/view")}[name]  # fmt: skip
+    more = {"sampler": "Euler a"} if name == "web-ui" else {}
+    for path in paths:
+        for shape in [*shapes, {"KSampler": {"input": 3}}, {"KSampler": {"input": {"required": [3]}}}]:
+            server.fault = lambda asked, body, path=path, shape=shape: (200, shape) if asked == path else None
+            server.drawn.clear()
+            generator = MAKERS[name](server, timeout=0.05, max_retries=0, **more)
+            assert generator.check().message
+            try:
+                (outcome,) = generator.generate(requests(1, 1))
+            except BackendError:
+                continue
+            assert isinstance(outcome, Generated | Failed), (path, shape)
