@@ -207,6 +207,7 @@ def _architecture(model: str | None) -> str:
 
     known = open_clip.list_models()
     if model in known:
+        _refuse_namesakes(str(model))
         return str(model)
     if model is None:
         raise ClassifierError("classifier.model is not set: it names the architecture, such as ViT-L-14")
@@ -216,6 +217,21 @@ def _architecture(model: str | None) -> str:
         + (f"Did you mean {' or '.join(map(repr, close))}? " if close else "")
         + 'All of them: python -c "import open_clip; print(open_clip.list_models())"'
     )
+
+
+def _refuse_namesakes(name: str) -> None:
+    """Raise ClassifierError where a folder in the working directory bears the hub name of the architecture's text tower or
+    tokenizer: it would be read in place of the hub's, whatever is in it."""
+    import open_clip
+
+    text = (open_clip.get_model_config(name) or {}).get("text_cfg") or {}
+    for key in ("hf_model_name", "hf_tokenizer_name"):
+        found = text.get(key)
+        if isinstance(found, str) and found and Path(found).exists():
+            raise ClassifierError(
+                f"classifier.model: {name} takes its text tower from {found!r} of the model hub, and in the working directory something "
+                "of that name would be read in its place. Work in another directory, or rename it"
+            )
 
 
 def _tag_config(name: str, tag: str, key: str) -> dict[str, Any]:

@@ -94,3 +94,12 @@ def test_a_tokenizer_that_cannot_be_had_is_one_clear_error(
         ClassifierError, match=rf"the tokenizer of {NAME} is not on this machine.*get_tokenizer\('{NAME}'\)"
     ):
         ClipClassifier(attributes=ATTRIBUTES, model=NAME, pretrained=str(weights))
+
+
+def test_a_folder_of_the_working_directory_is_not_taken_for_a_text_tower(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "xlm-roberta-base").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ClassifierError, match="'xlm-roberta-base' of the model hub"):
+        ClipClassifier(attributes=ATTRIBUTES, model="xlm-roberta-base-ViT-B-32", pretrained="laion5b_s13b_b90k")
