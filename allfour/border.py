@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from typing import Any
 
 REPLACEMENT = "\ufffd"
@@ -29,8 +30,13 @@ def valid_text(text: str) -> str:
     return _INVALID.sub(REPLACEMENT, text) if _INVALID.search(text) else text
 
 
-def read_json(data: bytes | str) -> Any:
+def read_json(data: bytes | str, *, parse_constant: Callable[[str], Any] | None = None) -> Any:
     """What a JSON document of a stranger says, every string in it and every name of a key valid.
+
+    Parameters
+    ----------
+    parse_constant
+        What becomes of NaN and Infinity, as in `json.loads`.
 
     Raises
     ------
@@ -44,7 +50,7 @@ def read_json(data: bytes | str) -> Any:
     text = valid_text(data.removeprefix("\ufeff"))
     if _SUSPECT.search(text):
         text = _ESCAPE.sub(_valid_escape, text)
-    return json.loads(text)
+    return json.loads(text, parse_constant=parse_constant)
 
 
 def _valid_escape(match: re.Match[str]) -> str:

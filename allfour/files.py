@@ -12,26 +12,35 @@ from collections.abc import Iterator
 from pathlib import Path
 
 
-def read_regular(path: Path) -> bytes:
+def read_regular(path: Path, *, limit: int | None = None) -> bytes:
     """The bytes of a regular file.
+
+    Parameters
+    ----------
+    limit
+        Bytes that it may have; None: any number.
 
     Raises
     ------
     OSError
-        It cannot be read, or is a pipe, a socket, a device or a folder.
+        It cannot be read, is larger, or is a pipe, a socket, a device or a folder.
     """
-    with _regular(path) as file:
-        return file.read()
+    with open_regular(path) as file:
+        data = file.read() if limit is None else file.read(limit + 1)
+    if limit is not None and len(data) > limit:
+        raise OSError(errno.EINVAL, f"larger than {limit} bytes", str(path))
+    return data
 
 
 def sha256_of(path: Path) -> str:
     """sha256 of a regular file, in hexadecimal. Raises OSError as `read_regular` does."""
-    with _regular(path) as file:
+    with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextlib.contextmanager
-def _regular(path: Path) -> Iterator[io.BufferedReader]:
+def open_regular(path: Path) -> Iterator[io.BufferedReader]:
+    """A regular file, open for reading. Raises OSError as `read_regular` does."""
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))
     with os.fdopen(descriptor, "rb") as file:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from allfour.border import REPLACEMENT, read_json, valid_text
 from allfour.models._hosted.errors import read_error
 from allfour.models.generators._openai.answers import read_answer
-from allfour.pipeline.run.folder import Journal
+from allfour.pipeline.run.journal import Journal
 
 ANY_CHARACTER = st.characters(exclude_categories=())  # lone surrogates and NUL too
 ANY_TEXT = st.text(ANY_CHARACTER, max_size=30) | st.sampled_from(["\ud800", "\udfff\ud800", "\\ud800", "\x00", "😀"])

@@ -12,7 +12,8 @@ from allfour.errors import ConfigError, RunFolderError
 from allfour.files import read_regular
 from allfour.pipeline.config import read_yaml
 from allfour.pipeline.run.documents import ReportError, read_metrics
-from allfour.pipeline.run.folder import Journal, RunFolder
+from allfour.pipeline.run.folder import RunFolder
+from allfour.pipeline.run.journal import Journal
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
 

@@ -42,7 +42,11 @@ class Probe:
 
     def save(self, path: Path) -> None:
         """Write a .safetensors file."""
-        from safetensors.numpy import save_file
+        path.write_bytes(self.data())
+
+    def data(self) -> bytes:
+        """The bytes of a .safetensors file: the same for the same probe."""
+        from safetensors.numpy import save
 
         tensors = {f"{name}.weight": np.ascontiguousarray(w, dtype=np.float32) for name, w in self.weights.items()}
         tensors |= {f"{name}.bias": np.ascontiguousarray(b, dtype=np.float32) for name, b in self.biases.items()}
@@ -51,7 +55,11 @@ class Probe:
             "labels": json.dumps({name: list(labels) for name, labels in self.labels.items()}),
             "encoder": json.dumps(dict(self.encoder), sort_keys=True),
         }
-        save_file(tensors, path, metadata=metadata)
+        saved = bytes(save(tensors, metadata=metadata))
+        # the library writes the metadata in whatever order its own table has them
+        end = 8 + int.from_bytes(saved[:8], "little")
+        header = json.dumps(json.loads(saved[8:end]), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        return saved[:8] + header.encode().ljust(end - 8) + saved[end:]
 
     @classmethod
     def load(cls, path: Path) -> Probe:

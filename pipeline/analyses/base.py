@@ -13,6 +13,7 @@ from allfour.errors import RunFolderError
 from allfour.files import read_regular
 from allfour.pipeline.run.folder import RunFolder, fingerprint, write_json
 from allfour.pipeline.run.record import Note, Record
+from allfour.pipeline.run.seal import sealed, unsealed
 
 BASIS_VERSION = 1
 """Raise it when the same scores would give other analyses."""
@@ -68,7 +69,7 @@ class KeptAnalysis:
 
     def write(self, run: RunFolder, document: dict[str, Any]) -> None:
         """Keep a document, of the scores that stand."""
-        write_json(run.path / self.file, {"format": self.format, "basis": basis(run), **document})
+        write_json(run.path / self.file, sealed({"format": self.format, "basis": basis(run), **document}))
 
     def read(self, run: RunFolder) -> dict[str, Any] | None:
         """The kept document, also one of earlier scores; None where there is none.
@@ -80,12 +81,12 @@ class KeptAnalysis:
         """
         path = run.path / self.file
         try:
-            found = read_json(read_regular(path))
+            found = unsealed(read_json(read_regular(path)))
             if found["format"] != self.format or "basis" not in found:
                 raise ValueError("not of this version's format")
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             raise self._damaged(run) from None
         return dict(found)
 

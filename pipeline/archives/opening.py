@@ -18,7 +18,7 @@ from allfour.pipeline.archives.options import ArchiveOptions
 from allfour.pipeline.archives.parquet import ParquetSource
 from allfour.pipeline.archives.probed import ProbedSource
 from allfour.pipeline.archives.remote import RemoteTree, address_path, expand, scheme_of, show_address
-from allfour.pipeline.archives.run_images import RunImages
+from allfour.pipeline.archives.run_images import RunImages, is_run_folder
 from allfour.pipeline.archives.tar import TarSource
 from allfour.pipeline.archives.text import natural_key
 from allfour.pipeline.archives.tiles import TiledSource
@@ -119,7 +119,7 @@ def _kind(file: str) -> str:
     if not is_folder:
         what = "it is one image: give the folder that it lies in" if kind_of(path.name) is Kind.IMAGE else _EXPECTED
         raise ArchiveError(f"cannot read {show_address(file)}: {what}")
-    if (path / "run.json").is_file() and (path / "images.parquet").is_file():
+    if is_run_folder(path):
         return "run"
     if (path / "dataset_dict.json").is_file():
         return "parquet"  # splits of a saved dataset

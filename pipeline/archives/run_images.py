@@ -13,15 +13,57 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from allfour.border import read_json
 from allfour.errors import ArchiveError
+from allfour.files import read_regular
 from allfour.pipeline.archives.base import DEFAULT_SHARD_SIZE, ArchivedImage, ArchiveItem, ArchiveSummary, Shard
 from allfour.pipeline.archives.folder import read_file
 from allfour.pipeline.archives.options import DEFAULT_MAX_IMAGE_BYTES
 from allfour.pipeline.archives.text import escape_name
 from allfour.pipeline.run.columns import IMAGES_SCHEMA, ImageStatus
+from allfour.pipeline.run.folder import RunFolder
 
 TABLE = "images.parquet"
 _COLUMNS = ("prompt_id", "prompt", "group", "index", "seed", "path", "sha256", "extra")
+
+
+def is_run_folder(path: Path) -> bool:
+    """Whether a folder is a run, which is told by its run.json and images.parquet.
+
+    Raises
+    ------
+    ArchiveError
+        One of the two is missing, or something else: as a tree of images, its files would be read as of other prompts.
+    """
+    header, table = path / "run.json", path / TABLE
+    if header.is_file() and table.is_file():
+        return True
+    if header.is_file() and _is_header(header):
+        raise ArchiveError(
+            f"{path} is a run folder without its {TABLE}: repeat the command that made it, which makes the table again. To read its "
+            f"files as those of any folder: {path / 'images'}"
+        )
+    if table.is_file() and _is_table(table):
+        raise ArchiveError(
+            f"{path} is a run folder without its run.json: repeat the command that made it, which writes it again. To read its files "
+            f"as those of any folder: {path / 'images'}"
+        )
+    return False
+
+
+def _is_header(path: Path) -> bool:
+    try:
+        found = read_json(read_regular(path))
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(found, dict) and {"format", "config", "stages"} <= found.keys()
+
+
+def _is_table(path: Path) -> bool:
+    try:
+        return set(_COLUMNS) <= set(pq.read_schema(path).names)
+    except (OSError, pa.ArrowException):
+        return False
 
 
 class RunImages:
@@ -88,9 +130,12 @@ class RunImages:
         ------
         ArchiveError
             If the table is missing or is no images table.
+        ConfigError
+            If it is not the one that the run's header says, or that header is damaged.
         """
         if self._rows is None:
             path = self._run_dir / TABLE
+            RunFolder(self._run_dir).check_tables(path)
             try:
                 rows = pq.read_table(
                     path, columns=list(_COLUMNS), filters=[("status", "=", ImageStatus.GENERATED.value)]

@@ -28,12 +28,12 @@ from allfour.pipeline.generation.plan import make_plan
 from allfour.pipeline.run import locks
 from allfour.pipeline.run.folder import (
     RunFolder,
-    RunFolderBusyError,
     package_versions,
     sweep_temp_files,
     utc_now,
     write_json,
 )
+from allfour.pipeline.run.journal import RunFolderBusyError
 
 
 @dataclass(frozen=True, slots=True)

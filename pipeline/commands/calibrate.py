@@ -15,7 +15,8 @@ from allfour.pipeline.commands import build
 from allfour.pipeline.commands.progress import Reporter
 from allfour.pipeline.config import RunConfig, load_attributes
 from allfour.pipeline.metrics.calibration_doubt import calibration_notes
-from allfour.pipeline.run.folder import write_json
+from allfour.pipeline.run.folder import sweep_beside, write_atomic, write_json
+from allfour.pipeline.run.seal import sealed
 from allfour.pipeline.scoring.scorer import score_shard
 
 
@@ -38,6 +39,7 @@ def run_calibration(
     """
     for target in filter(None, (out, probe_path)):
         _check_writable(target)
+        sweep_beside(target)
     attributes = load_attributes(config.attributes.file)
     config.classifier.refuse_unanswerable(attributes)
     labelled = open_labelled(dataset, attributes)
@@ -54,8 +56,7 @@ def run_calibration(
     if probe_path is not None and isinstance(classifier, EmbeddingClassifier):
         reporter.note("fitting the probe, with cross-validation")
         fitted = fit_probe(labelled, tables, classifier, seed=config.statistics.seed)
-        probe_path.parent.mkdir(parents=True, exist_ok=True)
-        fitted.probe.save(probe_path)
+        write_atomic(probe_path, fitted.probe.data())
         result["probe"] = fitted.report
-    write_json(out, result)
+    write_json(out, sealed(result))
     return result

@@ -36,6 +36,7 @@ from allfour.pipeline.metrics.wanted_error import with_margins
 from allfour.pipeline.run.columns import IMAGES_SCHEMA
 from allfour.pipeline.run.folder import TABLE_STAGES, RunFolder, atomic_file, fingerprint, sweep_temp_files, write_json
 from allfour.pipeline.run.header import Header
+from allfour.pipeline.run.seal import sealed
 from allfour.pipeline.scoring.parts import PartStore
 from allfour.pipeline.scoring.people import reading_scores
 from allfour.pipeline.scoring.score_tables import CODED_SCHEMA
@@ -208,4 +209,4 @@ def _keep(part: StoredPart, store: PartStore, rows: int) -> None:
         except OSError:
             with source.open("rb") as read, atomic_file(target) as write:
                 shutil.copyfileobj(read, write)
-    write_json(store.manifest_path(part.id), {**part.manifest, "fingerprint": None, "scores": rows})
+    write_json(store.manifest_path(part.id), sealed({**part.manifest, "fingerprint": None, "scores": rows}))

@@ -22,12 +22,12 @@ from allfour.pipeline.config import RunConfig, load_prompts
 from allfour.pipeline.run.columns import SEVERAL
 from allfour.pipeline.run.folder import (
     RunFolder,
-    RunFolderBusyError,
     package_versions,
     sweep_temp_files,
     utc_now,
     write_json,
 )
+from allfour.pipeline.run.journal import RunFolderBusyError
 from allfour.pipeline.scoring.engines import share_of
 from allfour.pipeline.scoring.engines.base import part_store
 

@@ -27,7 +27,16 @@ from allfour.pipeline.analyses.review.sample import (
 from allfour.pipeline.report.review_page import Picture, render_review
 from allfour.pipeline.report.tables import ImageRecord
 from allfour.pipeline.report.thumbnails import read_pictures
-from allfour.pipeline.run.folder import RunFolder, fingerprint, utc_now, write_atomic, write_json
+from allfour.pipeline.run.folder import (
+    RunFolder,
+    fingerprint,
+    sweep_beside,
+    sweep_temp_files,
+    utc_now,
+    write_atomic,
+    write_json,
+)
+from allfour.pipeline.run.seal import sealed
 from allfour.pipeline.run.tables import connect
 
 _LADDER = ((80, 1024, 84), (250, 768, 82), (600, 640, 80), (10**9, 448, 78))
@@ -117,7 +126,9 @@ def draw(run: RunFolder, *, sample: int, seed: int = 0, whole_sets: bool = False
         notice=run.header().notice,
     )
     with run.lock():
-        write_json(plan_path(run, identity), plan)
+        sweep_temp_files(run.path)
+        write_json(plan_path(run, identity), sealed(plan))
+    sweep_beside(path)
     write_atomic(path, page.encode("utf-8", "replace"))
     return Drawn(identity, path, len(images), len(chosen), drawable, kind)
 

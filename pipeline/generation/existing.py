@@ -28,8 +28,9 @@ from allfour.models.generators.base import GenerationRequest
 from allfour.pipeline.config import RunConfig
 from allfour.pipeline.generation.plan import Plan
 from allfour.pipeline.run.columns import IMAGES_SCHEMA, PEOPLE, SEVERAL
-from allfour.pipeline.run.folder import IMAGES_STAGE, TABLE_STAGES, Journal, RunFolder, fingerprint
+from allfour.pipeline.run.folder import IMAGES_STAGE, TABLE_STAGES, RunFolder, fingerprint
 from allfour.pipeline.run.identities import differing
+from allfour.pipeline.run.journal import Journal
 from allfour.pipeline.run.outcome import Key, Outcome
 
 _LOG = logging.getLogger(__name__)

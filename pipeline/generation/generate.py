@@ -40,7 +40,8 @@ from allfour.pipeline.archives.decoding import UnreadableImage, decode
 from allfour.pipeline.generation.existing import request_fingerprint, valid_outcomes
 from allfour.pipeline.generation.plan import Plan
 from allfour.pipeline.run.columns import IMAGES_SCHEMA, PEOPLE, SEVERAL
-from allfour.pipeline.run.folder import Journal, RunFolder, write_atomic, write_table
+from allfour.pipeline.run.folder import RunFolder, write_atomic, write_table
+from allfour.pipeline.run.journal import Journal
 from allfour.pipeline.run.outcome import Key, Outcome
 
 _LOG = logging.getLogger(__name__)

@@ -16,7 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from allfour.border import read_json
 from allfour.errors import InputError
+from allfour.files import read_regular
 from allfour.models.attributes import AttributeSet
 from allfour.pipeline import statistics as st
 from allfour.pipeline.run.columns import AMBIGUOUS
@@ -24,6 +26,7 @@ from allfour.pipeline.run.folder import write_json
 from allfour.pipeline.run.identities import differing
 from allfour.pipeline.run.metrics import CalibrationNote
 from allfour.pipeline.run.record import Note
+from allfour.pipeline.run.seal import sealed, unsealed
 
 FORMAT = 1
 SMALLEST_GROUP = 20
@@ -149,15 +152,16 @@ def run_calibration_of(
     Raises
     ------
     InputError
-        The one that is given does not fit.
+        The one that is given does not fit, or the one that is kept is damaged.
     """
     kept = folder / KEPT
     if given is not None:
         found = load_calibration(given, classifier, attributes)
-        write_json(kept, found.data)
+        write_json(kept, sealed(found.data))
         return found, None
     if not kept.exists():
         return None, None
+    _read(kept)  # damage is an error, and not one that does not fit
     try:
         return load_calibration(kept, classifier, attributes), None
     except InputError:
@@ -191,7 +195,7 @@ def check_calibration(path: Path | None, attributes: AttributeSet) -> None:
 def read_calibration(path: Path) -> dict[str, Any]:
     """A calibration file as it stands, with its format checked. Raises InputError."""
     try:
-        data = json.loads(path.read_text(encoding="utf-8"), parse_constant=_not_a_number)
+        data = unsealed(read_json(read_regular(path), parse_constant=_not_a_number))
         bound = data["binding"]
         needed = ("architecture", "pretrained") if bound["kind"] == "published" else ("classifier", "margins")
         if data["format"] != FORMAT or "attributes" not in data or any(key not in bound for key in needed):
@@ -200,7 +204,7 @@ def read_calibration(path: Path) -> dict[str, Any]:
         raise InputError(f"--calibration {path}: no such file. Make one with `allfour calibrate`") from None
     except OSError as error:
         raise InputError(f"--calibration {path}: cannot be read: {error.strerror}") from None
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         reason = f"no {error.args[0]!r}, or another one" if isinstance(error, KeyError) else str(error)
         raise InputError(
             f"--calibration {path}: not a calibration of format {FORMAT} ({reason}). Make one with `allfour calibrate`"

@@ -13,6 +13,7 @@ from allfour.files import read_regular
 from allfour.pipeline.run.header import Header
 from allfour.pipeline.run.metrics import Metrics
 from allfour.pipeline.run.record import FORMAT, Record
+from allfour.pipeline.run.seal import unsealed
 
 
 class ReportError(RunFolderError):
@@ -49,11 +50,13 @@ def _checked(kind: type[_Document], path: Path, *, mend: str) -> _Document:
 
 def _read(path: Path) -> Any:
     try:
-        return read_json(read_regular(path))
+        return unsealed(read_json(read_regular(path)))
     except FileNotFoundError:
         raise ReportError(
             f"{path.name} is missing in {path.parent}: the run's earlier stages are not done; "
             "run the same `allfour audit` or `allfour rescore` command again"
         ) from None
     except (OSError, ValueError, RecursionError) as error:
-        raise ReportError(f"{path} is not valid JSON ({error}); delete it and run the command again") from None
+        raise ReportError(
+            f"{path} is not valid JSON, or damaged ({error}); delete it and run the command again"
+        ) from None

@@ -1,4 +1,4 @@
-"""The run folder: atomic commits, header, fingerprints, journal, lock.
+"""The run folder: atomic commits, header, fingerprints, lock.
 
 Every write is temp file -> fsync -> rename -> fsync of the folder, so that a file that stands is whole. A stage is done when its
 table stands and the fingerprint in the header (inputs + config of that stage) matches; anything else is redone.
@@ -31,8 +31,9 @@ from allfour.errors import RunFolderError
 from allfour.files import read_regular, sha256_of
 from allfour.pipeline.run import locks
 from allfour.pipeline.run.header import Header, Stage
-from allfour.pipeline.run.outcome import Outcome
+from allfour.pipeline.run.journal import Journal, RunFolderBusyError
 from allfour.pipeline.run.record import FORMAT
+from allfour.pipeline.run.seal import sealed, unsealed
 
 _CHECKOUT = Path(allfour.__file__).resolve().parent.parent
 IMAGES_STAGE = "images"
@@ -73,7 +74,7 @@ def atomic_file(path: Path) -> Iterator[IO[bytes]]:
     path.parent.mkdir(parents=True, exist_ok=True)
     temp = path.parent / f".tmp-{secrets.token_hex(6)}-{path.name[-80:]}"
     try:
-        with temp.open("wb") as file:
+        with temp.open("wb") as file, locks.at_work(temp):
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -93,18 +94,53 @@ def whole_folder(path: Path) -> Iterator[Path]:
     OSError
         Something stands at `path`.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.parent / f".tmp-{secrets.token_hex(6)}-{path.name[-80:]}"
-    aside.mkdir()
-    try:
+    with aside_folder(path) as aside:
         yield aside
         if path.is_dir():
             path.rmdir()  # refuses one that holds anything
         aside.rename(path)
         _fsync_folder(path.parent)
-    except BaseException:
+
+
+@contextlib.contextmanager
+def aside_folder(path: Path) -> Iterator[Path]:
+    """A folder beside `path` for what shall stand there; what is left of it in the end is removed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.parent / f".tmp-{secrets.token_hex(6)}-{path.name[-80:]}"
+    aside.mkdir()
+    try:
+        with locks.at_work(aside):
+            yield aside
+    finally:
         shutil.rmtree(aside, ignore_errors=True)
-        raise
+
+
+def put_in_place(aside: Path, path: Path) -> None:
+    """Rename a folder to `path`; where somebody's own files are in that one, move its files in there."""
+    if path.is_dir():
+        for file in sorted(aside.iterdir()):
+            file.replace(path / file.name)
+        _fsync_folder(path)
+    else:
+        aside.rename(path)
+    _fsync_folder(path.parent)
+
+
+def sweep_beside(path: Path) -> None:
+    """Remove what killed processes left half-written of this very file or folder, which is in no run folder that is locked.
+
+    Only names that `atomic_file` and `whole_folder` give for `path`, and nothing that a process is still working on.
+    """
+    name = re.compile(r"\.tmp-[0-9a-f]{12}-" + re.escape(path.name[-80:]))
+    with contextlib.suppress(OSError):
+        for temp in path.parent.glob(".tmp-*"):
+            if not name.fullmatch(temp.name) or temp.is_symlink():
+                continue
+            with locks.at_work(temp) as free:
+                if free and temp.is_dir():
+                    shutil.rmtree(temp, ignore_errors=True)
+                elif free and temp.is_file():
+                    temp.unlink(missing_ok=True)
 
 
 def write_atomic(path: Path, data: bytes) -> None:
@@ -127,7 +163,7 @@ def write_table(path: Path, table: pa.Table) -> None:
 
 
 _TEMP_NAME = re.compile(r"\.tmp-[0-9a-f]{12}-.+", re.DOTALL)
-_WRITTEN = ("images/*", "parts", "embeddings", "ranks", "report", "reviews")
+_WRITTEN = ("images/*", "parts", "embeddings", "ranks", "report", "review")
 """Folders of a run in which files are written, beside itself."""
 
 
@@ -142,6 +178,9 @@ def sweep_temp_files(folder: Path) -> None:
         return
     if not isinstance(header, dict) or header.get("format") != FORMAT:
         return
+    for aside in folder.glob(".tmp-*-report"):  # pages that were not put in their place
+        if _TEMP_NAME.fullmatch(aside.name) and not aside.is_symlink() and aside.is_dir():
+            shutil.rmtree(aside, ignore_errors=True)
     for place in (folder, *(found for pattern in _WRITTEN for found in folder.glob(pattern))):
         if place.is_symlink() or not place.is_dir():
             continue
@@ -187,10 +226,6 @@ def _state(path: Path) -> _State:
     """What tells one version of a file from another, since every write is a new file. Raises OSError."""
     state = path.stat()
     return state.st_ino, state.st_mtime_ns, state.st_size
-
-
-class RunFolderBusyError(RunFolderError):
-    """Another process holds the run folder's lock."""
 
 
 class RunFolder:
@@ -257,18 +292,19 @@ class RunFolder:
         Raises
         ------
         RunFolderError
-            The header is no JSON or of a newer format.
+            The header is no JSON, not as it was written, or of a newer format.
         """
         try:
             seen = _state(self.header_path)
             if self._header is not None and self._header[0] == seen:
                 return self._header[1]
-            found = read_json(read_regular(self.header_path))
+            found = unsealed(read_json(read_regular(self.header_path)))
         except FileNotFoundError:
             return Header()
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise RunFolderError(
-                f"{self.header_path}: not a run header: {error}. Move the folder aside or choose another"
+                f"{self.header_path}: not a run header: {error}. Restore it, or delete it and repeat the command that made the run: "
+                "what lies beside it is used again"
             ) from None
         if not isinstance(found, dict) or found.get("format") != FORMAT:
             raise RunFolderError(f"{self.header_path}: format {found.get('format') if isinstance(found, dict) else '?'} is not {FORMAT},"
@@ -287,7 +323,7 @@ class RunFolder:
         """Merge values into the header and commit it."""
         begun = self.header().document() or {"format": FORMAT, "created": utc_now()}
         header = Header.model_validate({**begun, **values})
-        write_json(self.header_path, header.document())
+        write_json(self.header_path, sealed(header.document()))
         self._header = _state(self.header_path), header
         return header
 
@@ -382,67 +418,3 @@ class RunFolder:
             written = {table.name: sha256_of(table) for table in tables}
             again = done.model_copy(update={"tables": {**(done.tables or {}), **written}})
             self.update_header(stages={**stages, stage: again})
-
-
-class Journal:
-    """Append-only JSON lines, fsynced one by one: what is known for sure after a kill at any moment.
-
-    The last line of a killed process may be torn; it is cut off when the journal is opened again. One process at a time has it
-    open for writing.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._file: IO[bytes] | None = None
-
-    @property
-    def name(self) -> str:
-        """Of its file."""
-        return self._path.name
-
-    def read(self) -> tuple[list[Outcome], int]:
-        """Every whole line that can be read, in order, and how many cannot."""
-        try:
-            data = read_regular(self._path)
-        except FileNotFoundError:
-            return [], 0
-        lines = [_outcome_or_none(line) for line in data.split(b"\n")[:-1]]
-        outcomes = [outcome for outcome in lines if outcome is not None]
-        return outcomes, len(lines) - len(outcomes)
-
-    def __enter__(self) -> Journal:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = self._path.open("a+b")  # never truncates what a process writes that came first
-        try:
-            locks.take(self._file)
-        except locks.LockedError:
-            self._file.close()
-            self._file = None
-            raise RunFolderBusyError(
-                f"{self._path}: another allfour process is writing to it. Wait for it, or choose another rank or run folder"
-            ) from None
-        self._file.seek(0)
-        data = self._file.read()
-        whole = data.rfind(b"\n") + 1
-        self._file.truncate(whole)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._file is not None:
-            self._file.close()
-            self._file = None
-
-    def append(self, outcome: Outcome) -> None:
-        """Write one line and wait until the disk has it."""
-        if self._file is None:
-            raise RuntimeError("the journal is not open")
-        self._file.write(json.dumps(outcome.line(), ensure_ascii=True).encode() + b"\n")
-        self._file.flush()
-        os.fsync(self._file.fileno())
-
-
-def _outcome_or_none(line: bytes) -> Outcome | None:
-    try:
-        return Outcome.model_validate(read_json(line))
-    except (ValueError, RecursionError):  # a ValidationError is a ValueError
-        return None

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
 from typing import IO, Any
 
 import portalocker
+
+try:
+    import fcntl
+except ImportError:  # no POSIX: what a killed process left cannot be told from what one is writing, and stays
+    fcntl = None  # type: ignore[assignment,unused-ignore]
 
 
 class LockedError(Exception):
@@ -36,3 +45,25 @@ def take(file: IO[Any], *, shared: bool = False, wait: bool = False) -> None:
 def give_back(file: IO[Any]) -> None:
     """Unlock a file that stays open."""
     portalocker.unlock(file)
+
+
+@contextlib.contextmanager
+def at_work(path: Path) -> Iterator[bool]:
+    """Mark a file or folder as one that this process is working on; False where another process is, or nobody can tell."""
+    if fcntl is None:
+        yield False
+        return
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
+    except OSError:
+        yield False
+        return
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:  # held, or a disk without locks
+            yield False
+        else:
+            yield True
+    finally:
+        os.close(descriptor)

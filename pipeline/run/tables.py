@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -63,6 +64,11 @@ def connect(run: RunFolder, *, memory: str = MEMORY_LIMIT) -> Iterator[duckdb.Du
             connection.execute(_FIRST_SETS)
             yield connection
     except duckdb.Error as error:
+        if isinstance(error, duckdb.OutOfMemoryException) or _NO_ROOM.search(str(error)):
+            raise ConfigError(
+                f"{run.path}: its tables do not fit into {memory} of memory, and there is no room for temporary files beside them "
+                f"({str(error).splitlines()[0][:200]}). Free some space on that disk and repeat the same command"
+            ) from None
         if type(error) not in _DAMAGE:
             raise
         raise RunFolderError(
@@ -91,6 +97,7 @@ def add_views(connection: duckdb.DuckDBPyConnection, run: RunFolder, prefix: str
     connection.execute(f"CREATE TEMP VIEW {prefix}labels AS {labels}")
 
 
+_NO_ROOM = re.compile(r"no space left|disk full|quota exceeded|file too large|failed to offload", re.IGNORECASE)
 _DAMAGE = (duckdb.Error, duckdb.InvalidInputException, duckdb.IOException, duckdb.SerializationException)
 """What damaged rows raise; the bare class is one of them."""
 _MEND = (

@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,9 +22,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from allfour.border import read_json
+from allfour.files import read_regular, sha256_of
 from allfour.pipeline.archives.base import Shard
 from allfour.pipeline.run.columns import IMAGES_SCHEMA, SCORES_SCHEMA
 from allfour.pipeline.run.folder import RunFolder, atomic_file, fingerprint, write_json, write_table
+from allfour.pipeline.run.seal import sealed, unsealed
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +90,8 @@ class PartStore:
         return (
             manifest is not None
             and manifest.get("fingerprint") == self.wanted(shard.fingerprint)
-            and self._path(shard.id, "images.parquet").exists()
-            and self._path(shard.id, "scores.parquet").exists()
+            and unchanged(manifest, self.images_path(shard.id))
+            and unchanged(manifest, self._path(shard.id, "scores.parquet"))
         )
 
     def encoded(self, shard: Shard) -> tuple[pa.Table, pa.Table, pa.Table | None] | None:
@@ -98,6 +100,10 @@ class PartStore:
         if manifest is None or self._encoding is None:
             return None
         if manifest.get("input") != shard.fingerprint or manifest.get("encoding") != self._encoding:
+            return None
+        kept = [self.images_path(shard.id), self.embeddings_path(shard.id)]
+        kept += [self.people_path(shard.id)] if manifest.get("people") else []
+        if not all(unchanged(manifest, path) for path in kept):
             return None
         try:
             images = pq.read_table(self.images_path(shard.id), schema=IMAGES_SCHEMA)
@@ -122,8 +128,9 @@ class PartStore:
         if tables.people is not None:
             known["people"] = True
         manifest = self._path(shard.id, "json")
+        kept = [self.images_path(shard.id), self.embeddings_path(shard.id), self.people_path(shard.id)]
         if rescored:
-            write_json(manifest, {"fingerprint": None, **known})
+            write_json(manifest, sealed({"fingerprint": None, **known, TABLES: _hashes(kept)}))
         else:
             manifest.unlink(missing_ok=True)
             write_table(self.images_path(shard.id), tables.images)
@@ -140,7 +147,8 @@ class PartStore:
             {"set_aside": True} if set_aside else {}
         )
         made_of = None if tables.open else self.wanted(shard.fingerprint)
-        write_json(manifest, {"fingerprint": made_of, **known, **facts})
+        known[TABLES] = _hashes([*kept, self._path(shard.id, "scores.parquet")])
+        write_json(manifest, sealed({"fingerprint": made_of, **known, **facts}))
 
     # --- attempts ----------------------------------------------------------------------------------------------------
 
@@ -156,12 +164,12 @@ class PartStore:
         """Count an attempt; it is taken back when the body ends, in success or error, and stays if the process dies in it."""
         before = self.deaths(shard)
         path = self._path(shard.id, "attempts.json")
-        write_json(path, {"fingerprint": self.wanted(shard.fingerprint), "attempts": before + 1})
+        write_json(path, sealed({"fingerprint": self.wanted(shard.fingerprint), "attempts": before + 1}))
         try:
             yield
         except BaseException:
             if before:
-                write_json(path, {"fingerprint": self.wanted(shard.fingerprint), "attempts": before})
+                write_json(path, sealed({"fingerprint": self.wanted(shard.fingerprint), "attempts": before}))
             else:
                 path.unlink(missing_ok=True)
             raise
@@ -205,6 +213,25 @@ class PartStore:
         return rows
 
 
+TABLES = "tables"
+"""Key of a manifest: file name -> sha256 of each table of the part. Parts of earlier versions have none, and are taken for whole."""
+
+
+def unchanged(manifest: Mapping[str, Any], path: Path) -> bool:
+    """Whether a table of a part stands, to the last bit, as its manifest says."""
+    known = manifest.get(TABLES)
+    if not isinstance(known, Mapping) or path.name not in known:
+        return path.is_file()
+    try:
+        return bool(sha256_of(path) == known[path.name])
+    except OSError:
+        return False
+
+
+def _hashes(paths: Iterable[Path]) -> dict[str, str]:
+    return {path.name: sha256_of(path) for path in paths if path.exists()}
+
+
 def write_embeddings(path: Path, table: pa.Table) -> None:
     """Write an Arrow file atomically: parquet would take ten times as long to read and write, and saves nothing on such numbers."""
     with atomic_file(path) as file, pa.ipc.new_file(file, table.schema) as writer:
@@ -217,8 +244,8 @@ def read_embeddings(path: Path) -> pa.Table:
 
 
 def _read(path: Path) -> dict[str, Any] | None:
-    with contextlib.suppress(OSError, ValueError):
-        found = read_json(path.read_text(encoding="utf-8"))
+    with contextlib.suppress(OSError, ValueError, RecursionError):
+        found = unsealed(read_json(read_regular(path)))
         if isinstance(found, dict):
             return found
     return None

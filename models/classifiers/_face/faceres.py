@@ -7,7 +7,6 @@ are computed with in single precision.
 
 from __future__ import annotations
 
-import json
 import math
 import tarfile
 from collections.abc import Mapping, Sequence
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import nn
 
+from allfour.border import read_json
 from allfour.errors import ClassifierError
 from allfour.models import weights
 from allfour.models.detectors.base import Box, Detection
@@ -65,7 +65,7 @@ def convert(tarball: Path) -> bytes:
     graph, blob = _members(tarball)
     tensors: dict[str, NDArray[Any]] = {}
     at = 0
-    for entry in json.loads(graph)["weightsManifest"][0]["weights"]:
+    for entry in read_json(graph)["weightsManifest"][0]["weights"]:
         kind = np.dtype("<f2") if entry.get("quantization") else np.dtype("<i4")
         count = math.prod(entry["shape"])
         if kind.kind == "f":

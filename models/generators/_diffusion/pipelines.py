@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from allfour.border import read_json
 from allfour.errors import BackendError
+from allfour.files import read_regular
 
 Offload = Literal["none", "model", "sequential"]
 
@@ -31,6 +32,8 @@ QUANTIZERS: Mapping[str, str] = {
     "quanto": "optimum-quanto",
 }
 """Names that diffusers gives to ways of quantizing, and the package that each needs."""
+MAX_CONFIG_BYTES = 1_000_000
+"""Of a model_index.json: real ones have a few thousand."""
 _MODULES = {"optimum-quanto": "optimum.quanto"}
 
 
@@ -129,7 +132,7 @@ def class_name(folder: Path) -> str:
         It names none, or brings code of its own, which is not run.
     """
     try:
-        index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
+        index = read_json(read_regular(folder / "model_index.json", limit=MAX_CONFIG_BYTES))
     except (OSError, ValueError, RecursionError) as error:
         raise BackendError(f"stable-diffusion: {folder.name}/model_index.json cannot be read: {error}") from None
     name = index.get("_class_name") if isinstance(index, dict) else None

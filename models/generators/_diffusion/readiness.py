@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import json
+import math
 import struct
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from allfour.border import read_json
 from allfour.errors import BackendError
+from allfour.files import open_regular, read_regular
 from allfour.models.generators._diffusion import foreign, loading, pipelines
 from allfour.models.generators._diffusion.memory import meter_of
 from allfour.models.settings import Readiness
@@ -67,7 +69,7 @@ def check(
         )
     try:
         name, weights = (cls.__name__, _count(checkpoint)) if checkpoint else _contents(folder, variant)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         return Readiness(False, f"{model}: {error}", loading.OFFLINE_ALTERNATIVE)
     needed = weights * _BYTES[number_format]
     warnings = []
@@ -100,7 +102,7 @@ def _contents(folder: Path, variant: str | None) -> tuple[str, int]:
     OSError, ValueError
         A part is not there or not readable.
     """
-    index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
+    index = read_json(read_regular(folder / "model_index.json", limit=pipelines.MAX_CONFIG_BYTES))
     if not isinstance(index, dict):
         raise ValueError("model_index.json is no mapping")
     total = 0
@@ -124,17 +126,21 @@ def _has_weights(kind: str) -> bool:
 
 
 def _count(path: Path) -> int:
-    """Numbers in a .safetensors file."""
-    with path.open("rb") as file:
-        (length,) = struct.unpack("<Q", file.read(8))
-        if length > 100_000_000:
-            raise ValueError(f"{path.name} is no safetensors file")
-        header = json.loads(file.read(length))
+    """Numbers in a .safetensors file. Raises OSError, ValueError."""
+    wrong = ValueError(f"{path.name} is no safetensors file")
+    with open_regular(path) as file:
+        size = file.read(8)
+        if len(size) < 8 or (length := struct.unpack("<Q", size)[0]) > 100_000_000:
+            raise wrong
+        header = read_json(file.read(length))
+    if not isinstance(header, dict):
+        raise wrong
     count = 0
     for name, entry in header.items():
-        if name != "__metadata__":
-            numbers = 1
-            for extent in entry["shape"]:
-                numbers *= extent
-            count += numbers
+        if name == "__metadata__":
+            continue
+        shape = entry.get("shape") if isinstance(entry, dict) else None
+        if not isinstance(shape, list) or not all(isinstance(extent, int) and 0 <= extent < 2**40 for extent in shape):
+            raise wrong
+        count += math.prod(shape)
     return count

@@ -11,6 +11,7 @@ import numpy as np
 
 from allfour.border import read_json
 from allfour.errors import InputError, RunFolderError
+from allfour.files import read_regular
 from allfour.pipeline import words
 from allfour.pipeline.analyses.review.agreement import agreements
 from allfour.pipeline.analyses.review.answers import Answers, read_answers
@@ -30,6 +31,7 @@ from allfour.pipeline.analyses.review.sample import (
 )
 from allfour.pipeline.run.folder import RunFolder, utc_now, write_json
 from allfour.pipeline.run.metrics import Review
+from allfour.pipeline.run.seal import sealed, unsealed
 
 
 def import_answers(run: RunFolder, files: Sequence[Path]) -> dict[str, Any]:
@@ -116,7 +118,7 @@ def _evaluated(run: RunFolder, plan: Mapping[str, Any], answers: Answers) -> dic
 
 
 def _write(run: RunFolder, samples: Sequence[Mapping[str, Any]]) -> None:
-    write_json(run.path / REVIEW.file, {"format": FORMAT, "samples": list(samples)})
+    write_json(run.path / REVIEW.file, sealed({"format": FORMAT, "samples": list(samples)}))
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,13 +149,13 @@ REVIEW = _Review()
 def _read_document(run: RunFolder) -> dict[str, Any]:
     path = run.path / REVIEW.file
     try:
-        document = read_json(path.read_text(encoding="utf-8"))
+        document = unsealed(read_json(read_regular(path)))
         if document["format"] == FORMAT and all({"id", "scores", "answers"} <= set(s) for s in document["samples"]):
             return dict(document)
         raise ValueError("not of this version's format")
     except FileNotFoundError:
         return {"format": FORMAT, "samples": []}
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         raise RunFolderError(f"{path}: not a review, or damaged. Move it aside and import the files again") from None
 
 

@@ -20,10 +20,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from allfour.border import read_json
+from allfour.files import read_regular
 from allfour.models.attributes import AttributeSet
 from allfour.pipeline.config import RunConfig, recorded_config, validate
 from allfour.pipeline.run.columns import AMBIGUOUS, MIXED, NO_PERSON, UNREADABLE, ImageStatus
 from allfour.pipeline.run.folder import RunFolder, fingerprint
+from allfour.pipeline.run.seal import unsealed
 from allfour.pipeline.run.tables import connect
 
 Unit = Literal["image", "set"]
@@ -275,8 +277,8 @@ def plan_path(run: RunFolder, identity: str) -> Path:
 def read_plan(run: RunFolder, identity: str) -> dict[str, Any] | None:
     """A sample that was drawn from this run, or None."""
     try:
-        plan = read_json(plan_path(run, identity).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        plan = unsealed(read_json(read_regular(plan_path(run, identity))))
+    except (OSError, ValueError, RecursionError):
         return None
     return plan if isinstance(plan, dict) and plan.get("format") == FORMAT and plan.get("id") == identity else None
 

@@ -27,6 +27,7 @@ from allfour.pipeline.config import RunConfig
 from allfour.pipeline.report import exports
 from allfour.pipeline.run.documents import read_metrics
 from allfour.pipeline.run.folder import RunFolder
+from allfour.pipeline.run.seal import sealed
 from tests.light_backends import LightClassifier
 
 GREYS = {"a": [90, 91, 92, 93], "b": [20, 21, 22, 23], "c": [64, 61, 62, 52], "only": [10, 11, 12, 13]}
@@ -125,7 +126,7 @@ def test_no_mark_is_mistaken_for_a_planted_share(score: Score) -> None:
     report_module.report_again(one, against=score("two", LATER))
     header = json.loads(one.header_path.read_text())
     header["generator"] = {"backend": "portrait-renderer", "drawn_world": True}
-    one.header_path.write_text(json.dumps(header))
+    one.header_path.write_text(json.dumps(sealed(header)))
     report_module.render(one, read_metrics(one.path))
     page = (one.path / "report.html").read_text(encoding="utf-8")
     assert "Drawn world" in page
@@ -139,7 +140,7 @@ def test_marks_stay_until_the_scores_change(score: Score) -> None:
     assert report_module.report_again(one).metrics.document()["against"]["name"] == "two"
     header = json.loads(one.header_path.read_text())
     header["stages"]["scores"]["fingerprint"] = "of other scores"
-    one.header_path.write_text(json.dumps(header))
+    one.header_path.write_text(json.dumps(sealed(header)))
     again = report_module.report_again(one).metrics.document()
     assert again["against"] is None
     assert [note["code"] for note in again["notes"]].count(OUTDATED) == 1
@@ -172,7 +173,7 @@ def test_runs_that_are_not_comparable_are_refused_and_nothing_is_lost(score: Sco
     two = RunFolder(tmp_path / "two")
     header = json.loads(two.header_path.read_text())
     header["classifier"] = {"backend": "another"}
-    two.header_path.write_text(json.dumps(header))
+    two.header_path.write_text(json.dumps(sealed(header)))
     done = command(one.path, "--against", two.path)
     assert done.exit_code == 2
     assert "another classifier read them" in done.stderr

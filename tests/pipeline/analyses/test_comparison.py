@@ -31,6 +31,7 @@ from allfour.pipeline.metrics.tallies import copy_counts, tally
 from allfour.pipeline.report.compare_prose import headline, points
 from allfour.pipeline.run.columns import IMAGES_SCHEMA, SCORES_SCHEMA
 from allfour.pipeline.run.folder import RunFolder
+from allfour.pipeline.run.seal import sealed
 from allfour.pipeline.scoring.near_copies import near_copies
 from tests.browser import CHROMIUM, FLAGS, NEEDS_CHROMIUM, axe_source, violations
 from tests.pipeline.report.fixture_run import Options, build_run
@@ -81,7 +82,9 @@ def make_run(folder: Path, prompts: Mapping[str, str], *, set_size: int = 4, con
     (folder / "metrics.json").write_text(json.dumps(metrics.document()))
     identity = {**classifier, "wording_sha256": asked.wording_sha256()} if classifier else None
     header = {"format": 1, "name": folder.name, "attributes": asked.model_dump(mode="json"), "classifier": identity}
-    (folder / "run.json").write_text(json.dumps({**header, "generator": {"backend": "x", "model": folder.name}}))
+    (folder / "run.json").write_text(
+        json.dumps(sealed({**header, "generator": {"backend": "x", "model": folder.name}}))
+    )
     return folder
 
 

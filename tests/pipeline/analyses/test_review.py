@@ -37,6 +37,7 @@ from allfour.pipeline.commands.review_draw import draw
 from allfour.pipeline.run.columns import AMBIGUOUS, IMAGES_SCHEMA, MIXED, NO_PERSON, SCORES_SCHEMA
 from allfour.pipeline.run.folder import RunFolder
 from allfour.pipeline.run.metrics import Review
+from allfour.pipeline.run.seal import sealed
 from allfour.pipeline.statistics import Interval
 from tests.browser import CHROMIUM, FLAGS, NEEDS_CHROMIUM, find_axe, violations
 from tests.light_backends import picture
@@ -83,7 +84,7 @@ def make_run(folder: Path, decisions: dict[str, Sequence[str]], *, groups: dict[
     }
     header = {"format": 1, "name": name, "config": config, "attributes": ATTRIBUTES, "classifier": {"backend": "face"}}
     header["stages"] = {"scores": {"fingerprint": "f" * 64}}
-    (folder / "run.json").write_text(json.dumps(header))
+    (folder / "run.json").write_text(json.dumps(sealed(header)))
     return RunFolder(folder)
 
 
@@ -275,7 +276,7 @@ def test_scores_that_changed_are_refused(run: RunFolder, tmp_path: Path) -> None
     import_answers(run, [file])
     header = json.loads(run.header_path.read_text())
     header["stages"]["scores"]["fingerprint"] = "0" * 64
-    run.header_path.write_text(json.dumps(header))
+    run.header_path.write_text(json.dumps(sealed(header)))
     with pytest.raises(InputError, match="scored again after review"):
         import_answers(run, [file])
     summary, _ = REVIEW.summary(run)
@@ -434,7 +435,7 @@ def test_forgetting_keeps_what_others_said_of_earlier_scores(run: RunFolder, tmp
         import_answers(run, [export(run, drawn.id, tmp_path / "a.csv", lambda *_: "woman", rater)])
     header = json.loads(run.header_path.read_text())
     header["stages"]["scores"]["fingerprint"] = "0" * 64
-    run.header_path.write_text(json.dumps(header))
+    run.header_path.write_text(json.dumps(sealed(header)))
     forget(run, ["Bo"])
     text = (run.path / "review.json").read_text()
     assert "Bo" not in text and "agreement" not in text
@@ -542,7 +543,7 @@ def test_an_import_writes_the_report_again_and_no_other_metric(run: RunFolder, t
     header["config"]["classifier"] = {"backend": "clip", "model": "ViT-B-16", "pretrained": "openai"}
     header["classifier"] = {"backend": "clip", "encoder": {"architecture": "ViT-B-16", "pretrained": "openai"}}
     header["attributes"]["attributes"]["gender"]["margin"] = 0.0  # the published rates know no abstention
-    run.header_path.write_text(json.dumps(header))
+    run.header_path.write_text(json.dumps(sealed(header)))
     calibration = REPOSITORY / "configs" / "calibrations" / "clip-vit-b-16-openai-fairface.json"
     assert call("report", run.path, "--calibration", calibration).exit_code == 3  # one image of the run is missing
     page = run.path / "report.html"

@@ -23,6 +23,7 @@ from allfour.pipeline.commands import rescore as rescore_module
 from allfour.pipeline.commands.progress import Reporter
 from allfour.pipeline.config import RunConfig
 from allfour.pipeline.run.folder import RunFolder
+from allfour.pipeline.run.seal import sealed, unsealed
 from tests.light_backends import LightClassifier
 
 QUIET = Reporter(quiet=True)
@@ -74,7 +75,7 @@ def archive(tmp_path: Path) -> Path:
 
 
 def written(run: RunFolder) -> dict[str, Any]:
-    return dict(json.loads((run.path / "second-opinion.json").read_text()))
+    return dict(unsealed(json.loads((run.path / "second-opinion.json").read_text())))
 
 
 def test_counts_by_hand(score: Any, archive: Path, tmp_path: Path) -> None:
@@ -130,7 +131,7 @@ def test_it_stays_until_the_scores_change(score: Any, archive: Path) -> None:
     assert report_module.report_again(one).metrics.document()["second_opinion"]["name"] == "two"
     header = json.loads(one.header_path.read_text())
     header["stages"]["scores"]["fingerprint"] = "of other scores"
-    one.header_path.write_text(json.dumps(header))
+    one.header_path.write_text(json.dumps(sealed(header)))
     again = report_module.report_again(one).metrics.document()
     assert again["second_opinion"] is None
     assert OUTDATED in [note["code"] for note in again["notes"]]
@@ -141,7 +142,7 @@ def test_the_same_encoder_in_other_words_is_no_second_opinion(score: Any, archiv
     for run in (one, two):
         header = json.loads(run.header_path.read_text())
         header["classifier"]["encoder"] = {"weights_sha256": "a" * 64}
-        run.header_path.write_text(json.dumps(header))
+        run.header_path.write_text(json.dumps(sealed(header)))
     done = CliRunner().invoke(app, ["report", str(one.path), "--second-opinion", str(two.path)])
     assert done.exit_code == 0, done.output
     assert written(one)["same_encoder"]
@@ -177,11 +178,11 @@ def test_refusals_name_the_mend(score: Any, archive: Path, tmp_path: Path) -> No
     header = json.loads(two.header_path.read_text())
     labels = header["attributes"]["attributes"]["gender"].pop("labels")
     header["attributes"]["attributes"]["gender"]["labels"] = {"female": labels["woman"], "male": labels["man"]}
-    two.header_path.write_text(json.dumps(header))
+    two.header_path.write_text(json.dumps(sealed(header)))
     with pytest.raises(RunFolderError, match="its labels of gender are female, male"):
         second_opinion.write_second_opinion(one, two)
     header["attributes"] = {"headline": "age", "attributes": {"age": {"labels": {"young": ["y"], "old": ["o"]}}}}
-    two.header_path.write_text(json.dumps(header))
+    two.header_path.write_text(json.dumps(sealed(header)))
     with pytest.raises(RunFolderError, match="no readings of gender; it was asked for age"):
         second_opinion.write_second_opinion(one, two)
     assert not (one.path / "second-opinion.json").exists()

@@ -32,6 +32,7 @@ from allfour.pipeline.config import RunConfig
 from allfour.pipeline.run.columns import embeddings_schema
 from allfour.pipeline.run.folder import RunFolder
 from allfour.pipeline.run.labels import AMBIGUOUS_CODE, MIXED_CODE, NO_PERSON_CODE, image_codes
+from allfour.pipeline.run.seal import sealed
 from allfour.pipeline.scoring.people import People, people_table, reading_scores
 
 QUIET = Reporter(quiet=True)
@@ -174,7 +175,7 @@ def test_it_is_computed_once_and_left_out_when_the_scores_change(run: Path, tmp_
     # other sets of the same scores: 3 images instead of 4
     header = json.loads((run / "run.json").read_text())
     header["config"]["prompts"]["set_size"] = 3
-    (run / "run.json").write_text(json.dumps(header))
+    (run / "run.json").write_text(json.dumps(sealed(header)))
     again = report_module.report_again(RunFolder(run)).metrics.document()
     assert again["sensitivity"] is None
     assert OUTDATED in [note["code"] for note in again["notes"]]
@@ -277,7 +278,7 @@ def test_refusals_name_the_mend(run: Path, tmp_path: Path) -> None:
     assert "belongs to one wording" in refused("--grid", "default", "--calibration", "x.json")
     assert "--second-opinion goes with --grid" in refused("--attributes", "x.yaml", "--second-opinion", str(run))
     header = json.loads((run / "run.json").read_text())
-    (run / "run.json").write_text(json.dumps(header | {"classifier": {"backend": "face"}}))
+    (run / "run.json").write_text(json.dumps(sealed(header | {"classifier": {"backend": "face"}})))
     assert "keeps no embeddings" in refused("--grid", "default")
 
 

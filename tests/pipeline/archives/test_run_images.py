@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -79,13 +80,13 @@ def test_paths_stay_in_the_run(tmp_path: Path) -> None:
 def test_opened_as_an_archive(tmp_path: Path) -> None:
     run_folder(tmp_path, [row(0)])
     assert open_source(tmp_path, options=ArchiveOptions(layout="run")).identity()["layout"] == "run"
-    (tmp_path / "run.json").write_text("{}")
+    (tmp_path / "run.json").write_text('{"format": 1}')
     assert open_source(tmp_path).summary().layout == "run"
 
 
 def test_a_run_without_an_image(tmp_path: Path) -> None:
     run_folder(tmp_path, [row(0, status="refused")])
-    (tmp_path / "run.json").write_text("{}")
+    (tmp_path / "run.json").write_text('{"format": 1}')
     with pytest.raises(ArchiveError, match="no image of this run was made"):
         open_source(tmp_path)
     audited = open_source(
@@ -103,3 +104,15 @@ def test_no_run(tmp_path: Path) -> None:
     pq.write_table(pa.table({"status": ["generated"]}), tmp_path / "images.parquet")
     with pytest.raises(ArchiveError, match="cannot be read as a table of images"):
         list(RunImages(tmp_path).shards())
+
+
+def test_half_a_run_is_no_tree_of_images(tmp_path: Path) -> None:
+    """Read as one, its images would be of prompts that nobody asked for."""
+    run_folder(tmp_path, [row(0)])
+    with pytest.raises(ArchiveError, match=r"a run folder without its run\.json"):
+        open_source(tmp_path)
+    (tmp_path / "images.parquet").unlink()
+    (tmp_path / "run.json").write_text(json.dumps({"format": 1, "config": {}, "stages": {}}))
+    with pytest.raises(ArchiveError, match=r"a run folder without its images\.parquet"):
+        open_source(tmp_path)
+    assert open_source(tmp_path / "images").summary().layout == "folder"

@@ -21,6 +21,7 @@ from allfour.errors import UsageError
 from allfour.pipeline import cli
 from allfour.pipeline.commands.export import TIDY_SCHEMA, export_dataset
 from allfour.pipeline.run.columns import IMAGES_SCHEMA, SCORES_SCHEMA
+from allfour.pipeline.run.seal import sealed
 from tests.light_backends import install, picture
 from tests.pipeline.report.fixture_run import Options, build_run
 
@@ -195,7 +196,7 @@ def test_a_model_card_gets_figures_with_their_intervals_and_hostile_names_as_tex
     path = build_run(tmp_path / "r", Options())
     header = json.loads((path / "run.json").read_text())
     header["generator"] = {"backend": "x", "model": "org/evil: [\u202ename"}
-    (path / "run.json").write_text(json.dumps(header))
+    (path / "run.json").write_text(json.dumps(sealed(header)))
     done = run("export", path, "--format", "model-card")
     assert done.exit_code == 0, done.output
     entry = yaml.safe_load(done.output)["model-index"][0]

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from allfour.pipeline import cli
 from allfour.pipeline.run.folder import write_json
+from allfour.pipeline.run.seal import sealed
 from tests.pipeline.report.fixture_run import build_run
 
 
@@ -59,7 +60,7 @@ def test_a_pilot_lends_its_spread_seconds_and_money(tmp_path: Path) -> None:
     stages = header.get("stages", {})
     stages["images"] = {"fingerprint": "x", "seconds": 160.0}
     stages["scores"] = {**stages.get("scores", {}), "seconds": 80.0}
-    write_json(run / "run.json", {**header, "stages": stages, "spent": {"spent": 8.0}})
+    write_json(run / "run.json", sealed({**header, "stages": stages, "spent": {"spent": 8.0}}))
     found = json.loads(plan("--pilot", run, "--width", "30%", "--json").output)
     metrics = json.loads((run / "metrics.json").read_text())
     images = metrics["accounting"]["requested"]

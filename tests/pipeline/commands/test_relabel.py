@@ -24,6 +24,7 @@ from allfour.pipeline.commands.relabel_grid import relabel_grid
 from allfour.pipeline.config import AttributesConfig, RunConfig
 from allfour.pipeline.run.columns import SCORES_SCHEMA
 from allfour.pipeline.run.folder import RunFolder
+from allfour.pipeline.run.seal import sealed
 
 QUIET = Reporter(quiet=True)
 WORDING: dict[str, Any] = {
@@ -176,13 +177,13 @@ def test_refusals_name_the_mend(
     bare = tmp_path / "bare"
     shutil.copytree(run, bare)
     shutil.rmtree(bare / "embeddings")
-    with pytest.raises(RunFolderError, match="cannot be read"):
+    with pytest.raises(RunFolderError, match="missing, or not as it was written"):
         relabel(RunFolder(bare), config.attributes.file, out, QUIET)
     shutil.rmtree(bare / "parts")
     with pytest.raises(RunFolderError, match="embeddings are not there"):
         relabel(RunFolder(bare), config.attributes.file, out, QUIET)
     header = json.loads((bare / "run.json").read_text())
-    (bare / "run.json").write_text(json.dumps(header | {"classifier": {"backend": "face"}}))
+    (bare / "run.json").write_text(json.dumps(sealed(header | {"classifier": {"backend": "face"}})))
     with pytest.raises(RunFolderError, match=r"keeps no embeddings.*allfour rescore"):
         relabel(RunFolder(bare), config.attributes.file, out, QUIET)
     assert not out.scores_path.exists()
@@ -203,7 +204,7 @@ def test_a_run_of_an_earlier_version_is_relabelled(scored: tuple[Path, Path, Run
     shutil.copytree(run, tmp_path / "run")
     header = json.loads((tmp_path / "run" / "run.json").read_text())
     header["config"]["statistics"]["bootstrap"] = 2000  # read by nothing, and since then no key
-    (tmp_path / "run" / "run.json").write_text(json.dumps(header))
+    (tmp_path / "run" / "run.json").write_text(json.dumps(sealed(header)))
     out = RunFolder(tmp_path / "out")
     relabel(RunFolder(tmp_path / "run"), config.attributes.file, out, QUIET, overrides=["statistics.confidence=0.9"])
     assert out.header().block("statistics") == {"confidence": 0.9, "seed": 0}

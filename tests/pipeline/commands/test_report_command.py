@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from allfour.pipeline.run.seal import sealed
 from tests.pipeline.report.fixture_run import Options, build_run
 
 COUNTING = """
@@ -16,6 +17,7 @@ def hook(event, arguments):
     if event == "open" and isinstance(arguments[0], (str, bytes, os.PathLike)) and arguments[1] in ("r", "rb"):
         opened[os.path.basename(os.fsdecode(arguments[0]))] += 1
 sys.addaudithook(hook)
+from allfour.pipeline.run.seal import sealed
 from allfour.pipeline.cli import main
 try:
     main()
@@ -31,7 +33,7 @@ def test_documents_are_read_once_each_and_torch_is_not_imported(tmp_path: Path) 
     header["config"] = {"classifier": {"backend": "face"}, "attributes": {"file": "configs/attributes/face.yaml"}}
     header["attributes"] = {"headline": "gender", "attributes": {
         "gender": {"labels": {"woman": ["a woman"], "man": ["a man"]}, "templates": ["a photo of {}"], "margin": 0.1}}}  # fmt: skip
-    (run / "run.json").write_text(json.dumps(header))
+    (run / "run.json").write_text(json.dumps(sealed(header)))
     done = subprocess.run(
         [sys.executable, "-c", COUNTING, "report", str(run)], capture_output=True, text=True, check=False
     )

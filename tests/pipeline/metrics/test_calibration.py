@@ -26,6 +26,7 @@ from allfour.pipeline.commands import report as report_module
 from allfour.pipeline.commands.start import start_run
 from allfour.pipeline.config import RunConfig, ScoringConfig, load_attributes
 from allfour.pipeline.metrics.calibration import UNFIT, Calibration, check_calibration, load_calibration
+from allfour.pipeline.run.seal import sealed
 from allfour.pipeline.scoring.scorer import score_shard
 from tests.conftest import shared_data
 from tests.light_backends import LightClassifier
@@ -297,20 +298,23 @@ def test_relabelling_as_the_refusal_says_mends_it(
 
     # it is kept in the run: a later report corrects as before, without being told
     out = tmp_path / "run-relabelled"
-    assert call("report", out).exit_code == 0
+    again = call("report", out)
+    assert again.exit_code == 0, again.output
     again = json.loads((out / "metrics.json").read_text())
     assert again["attributes"]["gender"]["share_corrected"] == shares
     assert again["summary"]["unanimity_corrected"] == metrics["summary"]["unanimity_corrected"]
     # one that does not fit any more is left out, and said; without the file nothing is corrected
     kept = json.loads((out / "calibration.json").read_text())
     kept["binding"]["architecture"] = "another"
-    (out / "calibration.json").write_text(json.dumps(kept))
-    assert call("report", out).exit_code == 0
+    (out / "calibration.json").write_text(json.dumps(sealed(kept)))
+    again = call("report", out)
+    assert again.exit_code == 0, again.output
     unfit = json.loads((out / "metrics.json").read_text())
     assert unfit["calibration"] is None
     assert UNFIT in [note["code"] for note in unfit["notes"]]
     (out / "calibration.json").unlink()
-    assert call("report", out).exit_code == 0
+    again = call("report", out)
+    assert again.exit_code == 0, again.output
     plain = json.loads((out / "metrics.json").read_text())
     assert plain["calibration"] is None
     assert UNFIT not in [note["code"] for note in plain["notes"]]

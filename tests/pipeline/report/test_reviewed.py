@@ -17,6 +17,7 @@ from allfour.pipeline.report.reviewed import reviewed_view
 from allfour.pipeline.run.columns import AMBIGUOUS
 from allfour.pipeline.run.documents import read_metrics
 from allfour.pipeline.run.folder import RunFolder
+from allfour.pipeline.run.seal import sealed
 from allfour.pipeline.words import interval_text, percent
 from tests.pipeline.analyses.test_review import ATTRIBUTES, export
 from tests.pipeline.report.fixture_run import Options, build_run
@@ -38,7 +39,7 @@ def reviewed_run(
     }
     header["attributes"] = ATTRIBUTES
     header["stages"]["scores"] = {"fingerprint": "f" * 64}
-    run.header_path.write_text(json.dumps(header))
+    run.header_path.write_text(json.dumps(sealed(header)))
     for whole_sets in (False, True):
         identity = draw(run, sample=48, whole_sets=whole_sets, seed=2).id
         for shift, rater in enumerate(raters):

@@ -12,14 +12,15 @@ import pytest
 from allfour.errors import RunFolderError
 from allfour.pipeline.run import folder
 from allfour.pipeline.run.folder import (
-    Journal,
     RunFolder,
     atomic_file,
     fingerprint,
+    sweep_beside,
     sweep_temp_files,
     whole_folder,
     write_atomic,
 )
+from allfour.pipeline.run.journal import Journal
 from allfour.pipeline.run.outcome import Outcome
 
 
@@ -154,3 +155,21 @@ def test_bytes_reach_the_disk_before_the_name_does(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(Path, "replace", replaced)
     write_atomic(tmp_path / "x", b"data")
     assert done == ["file of 4 bytes", "rename", "folder"]
+
+
+def test_what_a_killed_process_left_of_a_file_is_swept_and_what_one_is_writing_is_not(tmp_path: Path) -> None:
+    target = tmp_path / "calibration.json"
+    (tmp_path / ".tmp-0123456789ab-calibration.json").write_text("half")
+    (tmp_path / ".tmp-0123456789ab-calibration.json.d").write_text("another's")
+    (tmp_path / ".tmp-mine-calibration.json").write_text("somebody's own")
+    with atomic_file(target) as file:
+        sweep_beside(target)
+        file.write(b"whole")
+    assert target.read_bytes() == b"whole"
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        ".tmp-0123456789ab-calibration.json.d", ".tmp-mine-calibration.json", "calibration.json"
+    ]  # fmt: skip
+    with whole_folder(tmp_path / "data") as aside:
+        sweep_beside(tmp_path / "data")
+        (aside / "x").write_text("x")
+    assert (tmp_path / "data" / "x").exists()
