@@ -1,5 +1,15 @@
-"""`python -m allfour` is the command."""
+"""The `allfour` command, and `python -m allfour`."""
 
-from allfour.pipeline.cli import main
+from allfour.signals import leave_at_once
 
-main()
+
+def main() -> None:
+    """Imports what the command line needs only once an interrupt is looked after."""
+    leave_at_once()
+    from allfour.pipeline.cli import main as run
+
+    run()
+
+
+if __name__ == "__main__":
+    main()

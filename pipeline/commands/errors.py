@@ -14,7 +14,7 @@ import typer
 
 from allfour.errors import AllfourError
 from allfour.pipeline.commands import output
-from allfour.signals import Terminated, stops_on_sigterm
+from allfour.signals import Terminated, stops_on_signals
 
 _NO_ROOM = {
     errno.ENOSPC: "the disk is full",
@@ -27,7 +27,7 @@ _NO_ROOM = {
 def clear_errors() -> Iterator[None]:
     """Turn the errors that carry their own mend into exit code 2, without a traceback."""
     try:
-        with stops_on_sigterm():
+        with stops_on_signals():
             yield
     except AllfourError as error:
         _stop(str(error))

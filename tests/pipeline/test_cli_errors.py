@@ -5,16 +5,23 @@ from __future__ import annotations
 import errno
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
 import typer
 from typer.testing import CliRunner
 
+from allfour.errors import ConfigError
 from allfour.pipeline import cli
 from allfour.pipeline.cli import app
 from allfour.pipeline.commands.errors import clear_errors
+from allfour.pipeline.run.folder import RunFolder
+from allfour.pipeline.run.seal import sealed
+from allfour.pipeline.run.tables import connect
 from tests.pipeline.report.fixture_run import Options, build_run
 
 
@@ -39,7 +46,7 @@ def test_a_damaged_table_is_one_error_that_names_it(tmp_path: Path, table: str, 
     header = json.loads((run / "run.json").read_text())
     header["config"] = {"classifier": {"backend": "face"}, "attributes": {"file": "configs/attributes/face.yaml"}}
     header["attributes"] = {"attributes": {"gender": {"labels": {"woman": ["a"], "man": ["b"]}}}}
-    (run / "run.json").write_text(json.dumps(header))
+    (run / "run.json").write_text(json.dumps(sealed(header)))
     data = (run / table).read_bytes()
     # None: the end, which is all that is read first, is whole, and the rows are not
     damaged = b"PAR1" + b"\xff" * 400 + data[404:] if content is None else content
@@ -84,3 +91,36 @@ def test_no_room_is_one_error_however_the_system_calls_it(
     told = capsys.readouterr().err
     assert said in told
     assert "Free some space and repeat the same command" in told
+
+
+def test_ctrl_c_while_the_command_line_is_imported_has_its_own_code() -> None:
+    """And not 1, which is the code of a gate that was hit, with a traceback."""
+    code = (
+        "import os, signal, sys\n"
+        "class Press:\n"
+        "    def find_spec(self, name, *rest):\n"
+        "        if name == 'typer': os.kill(os.getpid(), signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Press())\n"
+        "from allfour.__main__ import main\n"
+        "main()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [
+        (
+            duckdb.OutOfMemoryException,
+            "Out of Memory Error: failed to offload data block of size 256.0 KiB (max_temp_directory_size)",
+        ),
+        (duckdb.IOException, 'IO Error: Could not write all bytes to file "x": No space left on device'),
+    ],
+)
+def test_a_disk_that_is_full_while_tables_are_read_is_no_damaged_table(
+    tmp_path: Path, kind: type[duckdb.Error], text: str
+) -> None:
+    run = build_run(tmp_path / "run", Options(prompts=3, pictures=False))
+    with pytest.raises(ConfigError, match="no room for temporary files"), connect(RunFolder(run)):
+        raise kind(text)

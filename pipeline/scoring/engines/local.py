@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from allfour.models.classifiers.base import Classifier
 from allfour.pipeline.archives.base import Shard
 from allfour.pipeline.scoring.engines.base import ScoringJob, Worker
-from allfour.signals import stops_on_sigterm
+from allfour.signals import stops_on_signals
 
 
 class LocalEngine:
@@ -17,5 +17,5 @@ class LocalEngine:
         self, job: ScoringJob, shards: Sequence[Shard], *, classifier: Classifier, advance: Callable[[int], None]
     ) -> int:
         worker = Worker(job, classifier)
-        with stops_on_sigterm():
+        with stops_on_signals():
             return sum(worker.score(shard, advance) for shard in shards)

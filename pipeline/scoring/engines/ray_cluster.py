@@ -18,7 +18,7 @@ from allfour.errors import UsageError
 from allfour.models.classifiers.base import Classifier
 from allfour.pipeline.archives.base import Shard
 from allfour.pipeline.scoring.engines.base import DEATHS, ScoringJob, Worker
-from allfour.signals import stops_on_sigterm
+from allfour.signals import stops_on_signals
 
 _OBJECT_STORE_BYTES = 100 * 2**20
 """Near Ray's minimum: no image ever lies there."""
@@ -61,7 +61,7 @@ class RayEngine:
         del classifier  # the actors load their own
         if not shards:
             return 0
-        with self._cluster(), stops_on_sigterm():
+        with self._cluster(), stops_on_signals():
             return self._run(job, shards, advance)
 
     @contextlib.contextmanager
