@@ -13,7 +13,7 @@ from allfour.pipeline.analyses.comparison.compare import compare_paths
 from allfour.pipeline.analyses.study.result import PairBy, study_of_runs
 from allfour.pipeline.report.compare_page import render_comparison
 from allfour.pipeline.report.study_page import render_study
-from allfour.pipeline.run.folder import write_atomic, write_json
+from allfour.pipeline.run.folder import sweep_beside, write_atomic, write_json
 from allfour.pipeline.words import quantity
 
 
@@ -74,6 +74,8 @@ def run_comparison(
         page_path, json_path = target / "compare.html", target / "comparison.json"
     try:
         page = render_comparison(comparison, runs)
+        for path in (json_path, page_path):
+            sweep_beside(path)
         if len(runs) > 2 and reference is None:
             # one page over all of them, and every further run against the first on a page of its own
             pairs = page_path.with_name(f"{page_path.stem}-pairs.html")

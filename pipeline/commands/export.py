@@ -36,7 +36,7 @@ from allfour.pipeline.report.model_card import model_index
 from allfour.pipeline.report.prose import PERCEIVED, of_an_archive, sought_in
 from allfour.pipeline.run.columns import ImageStatus
 from allfour.pipeline.run.documents import ReportError, read_header, read_metrics
-from allfour.pipeline.run.folder import RunFolder, atomic_file, whole_folder, write_atomic
+from allfour.pipeline.run.folder import RunFolder, atomic_file, sweep_beside, whole_folder, write_atomic
 from allfour.pipeline.run.metrics import Metrics
 
 Format = Literal["markdown", "latex", "junit", "csv", "model-card", "dataset"]
@@ -126,6 +126,7 @@ def write_ci_files(run: Path, gates: Sequence[GateResult], *, junit: Path | None
 def write_file(path: Path, data: bytes) -> None:
     """Write a file that the user named. Raises UsageError."""
     try:
+        sweep_beside(path)
         write_atomic(path, data)
     except (PermissionError, NotADirectoryError, IsADirectoryError, FileExistsError) as error:
         raise UsageError(f"{path}: cannot be written: {error.strerror}. Name another file") from None
@@ -179,6 +180,7 @@ def export_dataset(run: Path, out: Path) -> dict[str, int]:
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(f"--out {out}: holds something already. Name a new or an empty folder")
     images = pq.read_table(folder.images_path).to_pylist()
+    sweep_beside(out)
     with whole_folder(out) as aside:
         rows = _write_scores(folder, aside, images)
         written, left_out = _write_images(folder, aside / "images", images, metrics)

@@ -30,7 +30,7 @@ from allfour.pipeline.commands.progress import Reporter
 from allfour.pipeline.commands.relabel import without_detector
 from allfour.pipeline.commands.report import refresh, write_opinions
 from allfour.pipeline.config import RunConfig, recorded_config, validate
-from allfour.pipeline.run.folder import RunFolder, fingerprint
+from allfour.pipeline.run.folder import RunFolder, fingerprint, sweep_temp_files
 from allfour.pipeline.scoring.stored_embeddings import check_same_encoder, stored_encoder, stored_parts
 
 
@@ -61,6 +61,7 @@ def relabel_grid(
     config = recorded_config(header.config, where=str(run.header_path), overrides=overrides)
     attributes = headline_alone(validate(AttributeSet, header.attributes, where=str(run.header_path)))
     with run.lock():
+        sweep_temp_files(run.path)
         parts = stored_parts(run, header, encoder, config)
         classifier = build.build_classifier(without_detector(config), attributes)
         if not isinstance(classifier, EmbeddingClassifier) or not isinstance(classifier, Rewordable):

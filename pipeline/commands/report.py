@@ -25,7 +25,7 @@ from allfour.pipeline.report import write_report
 from allfour.pipeline.report.exports import write_prompts_csv
 from allfour.pipeline.report.prose import of_an_archive, sought_in
 from allfour.pipeline.run.documents import read_metrics
-from allfour.pipeline.run.folder import RunFolder, fingerprint, utc_now, write_json
+from allfour.pipeline.run.folder import RunFolder, fingerprint, sweep_temp_files, utc_now, write_json
 from allfour.pipeline.run.metrics import Metrics
 from allfour.pipeline.scoring.near_copies import near_copies
 
@@ -53,6 +53,7 @@ def report_again(
     """
     job = Job.of_run(run, Reporter(quiet=True), calibration)
     with run.lock():
+        sweep_temp_files(run.path)
         write_opinions(run, second_opinions)
         if against is None:
             return finish_run(job, work={})

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from allfour.pipeline.analyses.review.results import forget_raters, import_answers
 from allfour.pipeline.commands.report import refresh
 from allfour.pipeline.run.documents import read_metrics
-from allfour.pipeline.run.folder import RunFolder
+from allfour.pipeline.run.folder import RunFolder, sweep_temp_files
 from allfour.pipeline.words import clean, quantity
 
 
@@ -80,6 +80,7 @@ def _and_report(run: RunFolder, change: Callable[[], T]) -> tuple[T, Path | None
     """What a change of RUN/review.json returns, and the report that was written after it."""
     run.scored_header()  # before the lock, which would make the folder
     with run.lock():
+        sweep_temp_files(run.path)
         measured = run.metrics_path.exists()
         if measured:
             read_metrics(run.path)  # before anything is written

@@ -11,7 +11,7 @@ from urllib.parse import quote, urlsplit
 
 from allfour.errors import UsageError
 from allfour.pipeline.report.index_page import find_runs, read_line, render_index
-from allfour.pipeline.run.folder import write_atomic
+from allfour.pipeline.run.folder import sweep_beside, write_atomic
 
 _PAGE = re.compile(r"/run/(\d{1,6})/(report\.html|prompts\.csv|report/prompts-\d{3,}\.html)")
 """All that is served of a run: its pages and its table, by the run's place in the index."""
@@ -32,6 +32,7 @@ def write_index(folder: Path, out: Path) -> Path:
         for run in _runs(folder)
         if run.resolve() != base
     ]
+    sweep_beside(out)
     write_atomic(out, render_index(lines, folder.resolve().name).encode("utf-8", "replace"))
     return out
 

@@ -11,9 +11,10 @@ from typing import Any
 import jinja2
 
 from allfour.pipeline.report.view import PageBuilder
-from allfour.pipeline.run.folder import write_atomic
+from allfour.pipeline.run.folder import aside_folder, put_in_place, write_atomic
 from allfour.pipeline.run.metrics import Metrics, Prompt
 
+FOLDER = "report"
 ROWS_PER_PAGE = 500
 
 
@@ -25,30 +26,31 @@ def page_count(prompts: int) -> int:
 def write_pages(
     run_dir: Path, metrics: Metrics, order: Sequence[Prompt], env: jinja2.Environment, **shared: Any
 ) -> int:
-    """Write one page per `ROWS_PER_PAGE` prompts of the ranking and remove pages of an earlier, longer list."""
-    folder = run_dir / "report"
+    """Write one page per `ROWS_PER_PAGE` prompts of the ranking: all of them are there, or none, and never some of an earlier list."""
     template = env.get_template("prompts.html.j2")
     builder = PageBuilder(metrics)
     count = page_count(len(order))
     names = [f"prompts-{number:03d}.html" for number in range(1, count + 1)]
-    for number, name in enumerate(names):
-        start = number * ROWS_PER_PAGE
-        rows = [
-            builder.row(rank, prompt, [], {})
-            for rank, prompt in enumerate(order[start : start + ROWS_PER_PAGE], start + 1)
-        ]
-        content = template.render(
-            rows=rows, number=number + 1, names=names, total=len(order), labels=metrics.headline_labels, **shared
-        )
-        write_atomic(folder / name, content.encode("utf-8", "replace"))
-    remove_pages(run_dir, keep=names)
+    with aside_folder(run_dir / FOLDER) as aside:
+        for number, name in enumerate(names):
+            start = number * ROWS_PER_PAGE
+            rows = [
+                builder.row(rank, prompt, [], {})
+                for rank, prompt in enumerate(order[start : start + ROWS_PER_PAGE], start + 1)
+            ]
+            content = template.render(
+                rows=rows, number=number + 1, names=names, total=len(order), labels=metrics.headline_labels, **shared
+            )
+            write_atomic(aside / name, content.encode("utf-8", "replace"))
+        remove_pages(run_dir)
+        put_in_place(aside, run_dir / FOLDER)
     return count
 
 
-def remove_pages(run_dir: Path, *, keep: Sequence[str] = ()) -> None:
-    """Remove pages that no longer belong to the report."""
-    for stale in (run_dir / "report").glob("prompts-*.html"):
-        if stale.name not in keep and re.fullmatch(r"prompts-\d{3,}\.html", stale.name):
+def remove_pages(run_dir: Path) -> None:
+    """Remove the pages of an earlier report, and their folder where nothing else is in it."""
+    for stale in (run_dir / FOLDER).glob("prompts-*.html"):
+        if re.fullmatch(r"prompts-\d{3,}\.html", stale.name):
             stale.unlink(missing_ok=True)
     with contextlib.suppress(OSError):
-        (run_dir / "report").rmdir()
+        (run_dir / FOLDER).rmdir()

@@ -65,7 +65,7 @@ def connect(run: RunFolder, *, memory: str = MEMORY_LIMIT) -> Iterator[duckdb.Du
             yield connection
     except duckdb.Error as error:
         if isinstance(error, duckdb.OutOfMemoryException) or _NO_ROOM.search(str(error)):
-            raise ConfigError(
+            raise RunFolderError(
                 f"{run.path}: its tables do not fit into {memory} of memory, and there is no room for temporary files beside them "
                 f"({str(error).splitlines()[0][:200]}). Free some space on that disk and repeat the same command"
             ) from None
