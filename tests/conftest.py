@@ -54,14 +54,12 @@ def shared_data(name: str) -> Path:
     return folder
 
 
-@pytest.fixture(scope="session")
-def tiny_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder in open_clip's own format with small seeded weights: it knows nothing, and its arithmetic is CLIP's."""
+def write_tiny_clip(folder: Path) -> Path:
+    """Write what the fixture `tiny_clip` gives."""
     import open_clip
     import torch
     from safetensors.torch import save_file
 
-    folder = tmp_path_factory.mktemp("tiny-clip")
     (folder / "open_clip_config.json").write_text(json.dumps(TINY_CLIP))
     torch.manual_seed(0)
     model = open_clip.model.CLIP(
@@ -71,6 +69,12 @@ def tiny_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     save_file({k: v.contiguous() for k, v in model.state_dict().items()}, folder / "open_clip_model.safetensors")
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in open_clip's own format with small seeded weights: it knows nothing, and its arithmetic is CLIP's."""
+    return write_tiny_clip(tmp_path_factory.mktemp("tiny-clip"))
 
 
 @pytest.fixture

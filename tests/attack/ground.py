@@ -23,6 +23,8 @@ from tests.light_backends import LightAheadGenerator, LightEncoder, LightGenerat
 from tests.loopback_image_server import KEY
 
 KEY_ENV = "ALLFOUR_ATTACK_KEY"
+REAL_CLASSIFIER, REAL_GENERATOR = build.build_classifier, build.build_generator
+"""Before the light ones took their places."""
 _PROMPTS = ("nurse", "maestro", "captain")
 _WORDS = "attributes: {gender: {margin: 0.02, labels: {woman: [%s], man: [%s]}}}\n"
 
@@ -127,11 +129,9 @@ def install() -> None:
     from allfour.pipeline.commands import start
     from allfour.pipeline.report import page, pages, view
 
-    real = build.build_generator
-
     def generator(config: Any, run: Any) -> Any:
         if config.generator.backend == "openai-images":
-            return real(config, run)
+            return REAL_GENERATOR(config, run)
         return LightAheadGenerator() if os.environ.get("AHEAD") else LightGenerator()
 
     build.build_generator = generator  # type: ignore[assignment]
@@ -145,8 +145,16 @@ def light(attributes: AttributeSet) -> LightEncoder:
     return LightEncoder(attributes)
 
 
-def import_all() -> None:
-    """Everything that a command imports, so that a child need not; nothing of it is run."""
+def import_all(*, models: bool = False) -> None:
+    """Everything that a command imports, so that a child need not; nothing of it is run. `models`: what loads them, too."""
+    if models:
+        import diffusers  # noqa: F401
+        import open_clip  # noqa: F401
+        import peft  # noqa: F401
+        import torch
+        import transformers  # noqa: F401
+
+        torch.set_num_threads(1)
     import sklearn.linear_model
     import sklearn.model_selection  # noqa: F401
 

@@ -36,6 +36,17 @@ def strike_all(ground: Ground, tally: Tally, *, each: int, kinds: Sequence[Kind]
                 _one(ground, tally, attack, strike=strike, expected=expected, inputs=inputs)
 
 
+def strike_some(ground: Ground, tally: Tally, *, seed: int) -> None:
+    """Every command once, by one kind of strike after another: the short round."""
+    rng = random.Random(seed)
+    kinds: tuple[Kind, ...] = ("kill", "kill", "term", "full")
+    for number, attack in enumerate(COMMANDS):
+        done, expected = undisturbed(ground, attack)
+        tally.ended(done)
+        strike = Strike(kinds[(number + seed) % len(kinds)], rng.randint(1, done.events))
+        _one(ground, tally, attack, strike=strike, expected=expected, inputs=_inputs(ground, attack))
+
+
 def _inputs(ground: Ground, attack: Attack) -> dict[str, bytes]:
     """What a command only reads, to the last byte."""
     where = ground.reset()

@@ -89,9 +89,9 @@ class _Events:
             setattr(os, name, self._watched(name, getattr(os, name)))
         from allfour.models._hosted import client, ledger
 
-        before, after = client.MeteredClient._follow, ledger.Ledger._transaction
-        client.MeteredClient._follow = self._both_sides(before)  # type: ignore[method-assign]
-        ledger.Ledger._transaction = self._watched("wire", after)  # type: ignore[method-assign]
+        client.MeteredClient._follow = self._both_sides(client.MeteredClient._follow)  # type: ignore[method-assign]
+        for name in ("begin", "end", "settle", "keep", "release"):
+            setattr(ledger.Ledger, name, self._both_sides(getattr(ledger.Ledger, name)))
 
     def _watched(self, name: str, real: Callable[..., Any]) -> Callable[..., Any]:
         def call(*arguments: Any, **options: Any) -> Any:
