@@ -15,7 +15,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from allfour.errors import ConfigError
+from allfour.errors import RunFolderError
 from allfour.pipeline import cli
 from allfour.pipeline.cli import app
 from allfour.pipeline.commands.errors import clear_errors
@@ -122,5 +122,5 @@ def test_a_disk_that_is_full_while_tables_are_read_is_no_damaged_table(
     tmp_path: Path, kind: type[duckdb.Error], text: str
 ) -> None:
     run = build_run(tmp_path / "run", Options(prompts=3, pictures=False))
-    with pytest.raises(ConfigError, match="no room for temporary files"), connect(RunFolder(run)):
+    with pytest.raises(RunFolderError, match="no room for temporary files"), connect(RunFolder(run)):
         raise kind(text)

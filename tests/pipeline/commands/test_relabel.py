@@ -207,7 +207,7 @@ def test_a_run_of_an_earlier_version_is_relabelled(scored: tuple[Path, Path, Run
     (tmp_path / "run" / "run.json").write_text(json.dumps(sealed(header)))
     out = RunFolder(tmp_path / "out")
     relabel(RunFolder(tmp_path / "run"), config.attributes.file, out, QUIET, overrides=["statistics.confidence=0.9"])
-    assert out.header().block("statistics") == {"confidence": 0.9, "seed": 0}
+    assert out.header().block("statistics") == {"confidence": 0.9, "seed": 0, "include": ["prompts"]}
     assert (
         relabel_grid(RunFolder(tmp_path / "run"), load_grid("default"), QUIET).metrics.document()["sensitivity"]
         is not None
