@@ -49,17 +49,17 @@ def _attack(name: str, made: ground.Ground, server: api.Api, tally: Tally, *, se
         kills.strike_hosted(made, server, tally, each=20, kinds=("kill",), seed=seed)
         kills.strike_hosted(made, server, tally, each=6, kinds=("term", "full"), seed=seed)
     elif name == "kills":
-        kills.strike_some(made, tally, seed=seed)
-        kills.strike_hosted(made, server, tally, each=1, kinds=("kill", "term"), seed=seed)
+        kills.strike_some(made, tally, count=6, seed=seed)
+        kills.strike_hosted(made, server, tally, each=1, kinds=("kill",), seed=seed)
     elif name == "disks":
         kills.fill_disks(made, tally, rooms=(0, 16, 48) if long else (16,))
     elif name == "api":
-        api.misbehave(made, server, tally, faults=api.FAULTS if long else api.FAULTS[-4:], seed=seed)
+        api.misbehave(made, server, tally, faults=api.FAULTS if long else api.FAULTS[-2:], seed=seed)
     elif name == "images":
-        images.decode_all(tally, count=10_000 if long else 200, seed=seed)
-        images.rescore_them(made, tally, count=1_000 if long else 40, seed=seed)
+        images.decode_all(tally, count=10_000 if long else 100, seed=seed)
+        images.rescore_them(made, tally, count=1_000 if long else 20, seed=seed)
     elif name == "folders":
-        folders.damage_runs(made, tally, count=500 if long else 6, seed=seed)
+        folders.damage_runs(made, tally, count=500 if long else 4, seed=seed)
     elif name == "models":
         models.hostile_folders(made, tally, count=100 if long else 3, seed=seed)
     else:

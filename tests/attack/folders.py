@@ -105,16 +105,17 @@ def damage_runs(ground: Ground, tally: Tally, *, count: int, seed: int) -> None:
     where = ground.reset()
     files = sorted(p.relative_to(where) for p in (where / "audited").rglob("*") if p.is_file() and p.name != ".lock")
     documents = [p for p in files if "images/" not in str(p)]
-    expected = _expected(ground)
+    whole = _Whole(ground)
     for number in range(count):
         rng = random.Random(seed * 1_000_003 + number)
+        name = rng.choice(list(_commands(where)))
+        expected = whole[name]
         where = ground.reset()
         struck = rng.sample(documents if rng.random() < 0.8 else files, rng.choice((1, 1, 2)))
         kinds = [rng.choice(list(DAMAGE)) for _ in struck]
         for path, kind in zip(struck, kinds, strict=True):
             DAMAGE[kind](where / path, rng)
-        name, arguments = rng.choice(list(_commands(where).items()))
-        ended = command(*arguments, deadline=60)
+        ended = command(*_commands(where)[name], deadline=60)
         tally.ended(ended)
         tally.count("damaged run folders")
         what = f"folder {number} of seed {seed}, {name} with " + " and ".join(
@@ -128,16 +129,21 @@ def damage_runs(ground: Ground, tally: Tally, *, count: int, seed: int) -> None:
             tally.wrong(what, f"exit code {ended.code} and another result: {off}")
 
 
-def _expected(ground: Ground) -> dict[str, dict[str, Any]]:
-    """What each command leaves of a folder that is whole."""
-    found = {}
-    for name in _commands(ground.path):
-        where = ground.reset()
-        ended = command(*_commands(where)[name])
-        if ended.fault() or ended.code not in (0, 3):
-            raise RuntimeError(f"{name} does not work on a whole folder: {ended.err}")
-        found[name] = _figures(where, name)
-    return found
+class _Whole:
+    """What each command leaves of a folder that is whole, found out when it is first asked for."""
+
+    def __init__(self, ground: Ground) -> None:
+        self._ground = ground
+        self._found: dict[str, dict[str, Any]] = {}
+
+    def __getitem__(self, name: str) -> dict[str, Any]:
+        if name not in self._found:
+            where = self._ground.reset()
+            ended = command(*_commands(where)[name])
+            if ended.fault() or ended.code not in (0, 3):
+                raise RuntimeError(f"{name} does not work on a whole folder: {ended.err}")
+            self._found[name] = _figures(where, name)
+        return self._found[name]
 
 
 def _figures(where: Path, name: str) -> dict[str, Any]:
@@ -156,7 +162,7 @@ def _figures(where: Path, name: str) -> dict[str, Any]:
     return {key: value for key, value in found.items() if value is not None}
 
 
-def _lies(where: Path, name: str, expected: Mapping[str, Mapping[str, Any]]) -> list[str]:
+def _lies(where: Path, name: str, expected: Mapping[str, Any]) -> list[str]:
     """Files whose figures are others than those of the whole folder."""
     try:
         found = _figures(where, name)
@@ -169,5 +175,5 @@ def _lies(where: Path, name: str, expected: Mapping[str, Mapping[str, Any]]) -> 
         "compare": ("compared/comparison.json",), "rescore": None, "relabel": None,
         "review --import": ("audited/metrics.json",), "relabel --grid": ("audited/metrics.json",),
     }.get(name, ("audited/metrics.json", "audited/prompts.csv", "audited/scores.parquet"))  # fmt: skip
-    keys = expected[name] if written is None else written
-    return sorted(key for key in keys if found.get(key) != expected[name].get(key))
+    keys = expected if written is None else written
+    return sorted(key for key in keys if found.get(key) != expected.get(key))

@@ -36,14 +36,14 @@ def strike_all(ground: Ground, tally: Tally, *, each: int, kinds: Sequence[Kind]
                 _one(ground, tally, attack, strike=strike, expected=expected, inputs=inputs)
 
 
-def strike_some(ground: Ground, tally: Tally, *, seed: int) -> None:
-    """Every command once, by one kind of strike after another: the short round."""
+def strike_some(ground: Ground, tally: Tally, *, count: int, seed: int) -> None:
+    """So many commands, other ones with another seed, by one kind of strike after another: the short round."""
     rng = random.Random(seed)
-    kinds: tuple[Kind, ...] = ("kill", "kill", "term", "full")
-    for number, attack in enumerate(COMMANDS):
+    kinds: tuple[Kind, ...] = ("kill", "full", "kill", "term")
+    for number, attack in enumerate(rng.sample(COMMANDS, count)):
         done, expected = undisturbed(ground, attack)
         tally.ended(done)
-        strike = Strike(kinds[(number + seed) % len(kinds)], rng.randint(1, done.events))
+        strike = Strike(kinds[number % len(kinds)], rng.randint(1, done.events))
         _one(ground, tally, attack, strike=strike, expected=expected, inputs=_inputs(ground, attack))
 
 
