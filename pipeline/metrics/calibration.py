@@ -161,7 +161,7 @@ def run_calibration_of(
         return found, None
     if not kept.exists():
         return None, None
-    _read(kept)  # damage is an error, and not one that does not fit
+    read_calibration(kept)  # damage is an error, and not one that does not fit
     try:
         return load_calibration(kept, classifier, attributes), None
     except InputError:
