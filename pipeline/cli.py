@@ -36,6 +36,7 @@ from allfour.pipeline.commands.options import (
     WorldSizeOption,
     default_run_folder,
 )
+from allfour.signals import stops_on_signals
 
 if TYPE_CHECKING:
     from allfour.pipeline.commands.progress import Reporter
@@ -524,7 +525,7 @@ def view(
             print(f"index: {write_index(folder, out)}")
             return
         server = IndexServer(folder, port)
-    with server, contextlib.suppress(KeyboardInterrupt):
+    with stops_on_signals(), server, contextlib.suppress(KeyboardInterrupt):
         print(f"open {server.address} in a browser; end with Ctrl-C", flush=True)
         server.serve_forever()
 
