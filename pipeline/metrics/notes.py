@@ -5,9 +5,27 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from allfour.models.attributes import PRESENCE, AttributeSet
 from allfour.pipeline.run.metrics import Accounting, Summary
 from allfour.pipeline.run.record import Note
-from allfour.pipeline.words import quantity
+from allfour.pipeline.words import join_words, quantity
+
+
+def wording_notes(attributes: AttributeSet) -> list[Note]:
+    """What is uneven in the words that a zero-shot classifier was asked with: a label of more phrases has a vector that is less of any one."""
+    uneven = []
+    for question in attributes.worded:
+        spec = attributes.presence if question == PRESENCE else attributes.attributes[question]
+        counts = {label: len(phrases) for label, phrases in spec.labels.items()} if spec is not None else {}
+        if len(set(counts.values())) > 1:
+            uneven.append(f"{question} ({join_words([f'{label}: {count}' for label, count in counts.items()])})")
+    if not uneven:
+        return []
+    text = (
+        f"The labels of {join_words(uneven)} have unequal numbers of phrases, which can favour some of them: `allfour relabel RUN --grid` "
+        "shows what other wordings give."
+    )
+    return [Note(code="unequal_phrases", text=text)]
 
 
 def run_notes(summary: Summary, accounting: Accounting, *, listed: int) -> list[Note]:

@@ -1,0 +1,40 @@
+"""Labels with unequal numbers of phrases are told, by question and label; those of bundled files are even."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from allfour.models.attributes import AttributeSet
+from allfour.pipeline.config import load_attributes
+from allfour.pipeline.metrics.notes import wording_notes
+from tests.places import REPOSITORY
+
+
+def test_unequal_numbers_of_phrases_are_told() -> None:
+    attributes = AttributeSet.model_validate(
+        {
+            "presence": {"labels": {"person": ["a person", "somebody"], "no_person": ["a thing"]}},
+            "attributes": {
+                "gender": {"labels": {"woman": ["a woman", "a lady"], "man": ["a man"]}},
+                "age": {"labels": {"young": ["a young person"], "old": ["an old person"]}},
+            },
+        }
+    )
+    (note,) = wording_notes(attributes)
+    assert note.code == "unequal_phrases"
+    assert "presence (person: 2 and no_person: 1) and gender (woman: 2 and man: 1)" in note.text
+    assert "age" not in note.text
+
+
+@pytest.mark.parametrize("path", sorted((REPOSITORY / "configs" / "attributes").glob("*.yaml")), ids=lambda p: p.stem)
+def test_bundled_wordings_are_even_and_no_gate_leans_on_a_negation(path: Path) -> None:
+    attributes = load_attributes(path)
+    if path.stem == "sandbox-plain":
+        pytest.skip("one plain sentence per label, to be compared with the ensemble")
+    assert wording_notes(attributes) == []
+    for texts in attributes.prompts("presence").values() if attributes.presence else ():
+        assert not any(f" {word} " in f" {text} " for text in texts for word in ("no", "not", "without", "nobody"))
+    for label, texts in attributes.prompts("age").items() if "age" in attributes.attributes else ():
+        assert not any("at work" in text for text in texts), label
