@@ -59,7 +59,7 @@ class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-_LATER = {"margin_logit": None, "max_error": None, "temperature": None, "source": "wording"}
+_LATER = {"margin_logit": None, "max_error": None, "temperature": None, "stability": False, "source": "wording"}
 """Keys that are written only where they are set to something else than this."""
 
 
@@ -80,6 +80,8 @@ class AttributeSpec(_Frozen):
     """The same on the logit scale, where the model's own scale does not blunt it: the least log(p1 / p2) of the two most probable labels."""
     max_error: float | None = Field(default=None, gt=0.0, lt=0.5)
     """In place of a margin: the smallest one at which a calibration shows the error among labelled images to be at most this."""
+    stability: bool = False
+    """An image whose likeliest label changes when it is mirrored, cropped a little or moved is `ambiguous`."""
     temperature: float | None = Field(default=None, gt=0.0, le=1000.0)
     """Probabilities become p^(1/temperature), summing to 1 again, before anything is decided: `allfour calibrate` finds the best one."""
 
@@ -181,6 +183,11 @@ class AttributeSet(_Frozen):
         """The questions but for those that are measured."""
         return tuple(question for question in self.questions if question not in self.measured)
 
+    @property
+    def steady(self) -> tuple[str, ...]:
+        """Attributes whose label has to hold in every view of an image."""
+        return tuple(name for name, spec in self.attributes.items() if spec.stability)
+
     def decided_by(self) -> dict[str, Any]:
         """What decisions hang on beside the probabilities, by name: margins, temperatures and the presence threshold."""
         found: dict[str, Any] = {}
@@ -188,6 +195,8 @@ class AttributeSet(_Frozen):
             found[f"margin of {name}"] = spec.margin
             if spec.margin_logit is not None:
                 found[f"margin on the logit of {name}"] = spec.margin_logit
+            if spec.stability:
+                found[f"stability of {name}"] = True
             if spec.temperature is not None:
                 found[f"temperature of {name}"] = spec.temperature
         if self.presence is not None:

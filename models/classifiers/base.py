@@ -240,8 +240,17 @@ class ClassifierSettings(BackendSettings):
         """Whether attributes can be answered by the pixels of faces (`source: skin-tone`). Default: they cannot."""
         return False
 
+    def looks_again(self) -> bool:
+        """Whether other views of an image are read too, where an attribute asks for `stability`. Default: they are not."""
+        return False
+
     def refuse_unanswerable(self, attributes: AttributeSet) -> None:
         """Raise ClassifierError where nothing would answer an attribute; before anything is loaded."""
+        if attributes.steady and not self.looks_again():
+            raise ClassifierError(
+                f"classifier.backend={self.backend}: it looks at an image once, and attributes.{attributes.steady[0]}.stability asks for other "
+                "views of it. The backend clip has them; or take the key out of the attributes file"
+            )
         if attributes.measured and not self.measures():
             raise ClassifierError(
                 f"classifier.backend={self.backend}: nothing measures {', '.join(attributes.measured)}, whose source are the pixels of a "

@@ -25,6 +25,7 @@ from allfour.models import skin_tone
 from allfour.models.attributes import PRESENCE, AttributeSet
 from allfour.models.classifiers import clip_weights
 from allfour.models.classifiers.base import ByteArray, FloatArray, HalfArray
+from allfour.models.classifiers.views import NUDGE, VIEW_NAMES, steadiness, views_of
 from allfour.models.detectors.base import PeopleFinder
 from allfour.models.devices import choose_device
 
@@ -92,8 +93,12 @@ def _content_sha256(model: torch.nn.Module) -> str:
 class ClipEncoder:
     """The image tower of an open_clip model: RGB -> unit embeddings, with the model's own preprocessing."""
 
-    def __init__(self, *, weights: clip_weights.ClipWeights, device: str = "auto", dtype: str = "auto") -> None:
+    def __init__(
+        self, *, weights: clip_weights.ClipWeights, device: str = "auto", dtype: str = "auto", views: bool = False
+    ) -> None:
         self._weights = weights
+        self._views = len(VIEW_NAMES) if views else 1
+        """An image's views stand one under the other in its input, and one after the other in its embedding."""
         self._device = pick_device(device)
         self._dtype = pick_dtype(dtype, self._device)
         level = logging.getLogger().level
@@ -141,7 +146,7 @@ class ClipEncoder:
     def embedding_dim(self) -> int:
         size = self._preprocess["size"]
         height, width = (size, size) if isinstance(size, int) else size
-        return int(self.encode(np.zeros((1, height, width, 3), dtype=np.uint8)).shape[1])
+        return int(self.encode(np.zeros((1, height * self._views, width, 3), dtype=np.uint8)).shape[1])
 
     @cached_property
     def identity(self) -> Mapping[str, Any]:
@@ -157,6 +162,7 @@ class ClipEncoder:
             "preprocess": json.loads(config),
             "dtype": str(self._dtype).removeprefix("torch."),
             "logit_scale": round(self.logit_scale, 6),
+            **({} if self._views == 1 else {"views": {"names": list(VIEW_NAMES), "nudge": NUDGE}}),
             **({} if self.logit_bias is None else {"logit_bias": round(self.logit_bias, 6)}),
         }
 
@@ -167,13 +173,45 @@ class ClipEncoder:
         *,
         gates: Collection[_Question],
     ) -> dict[_Question, FloatArray]:
-        """`zero_shot_probabilities` with the model's own scale and bias."""
+        """`zero_shot_probabilities` with the model's own scale and bias, of the image as it is."""
+        return self._of_view(0, embeddings, texts, gates)
+
+    def steady(
+        self, embeddings: FloatArray | HalfArray, texts: Mapping[_Question, FloatArray]
+    ) -> dict[_Question, FloatArray]:
+        """Question -> [N, 1] share of the views whose likeliest label is that of the image as it is."""
+        tables = [self._of_view(view, embeddings, texts, ()) for view in range(self._views)]
+        found = {}
+        for question, own in tables[0].items():
+            same = np.stack([table[question].argmax(axis=1) == own.argmax(axis=1) for table in tables], axis=1)
+            found[question] = np.asarray(same.mean(axis=1, keepdims=True), dtype=np.float32)
+        return found
+
+    def _of_view(
+        self,
+        view: int,
+        embeddings: FloatArray | HalfArray,
+        texts: Mapping[_Question, FloatArray],
+        gates: Collection[_Question],
+    ) -> dict[_Question, FloatArray]:
+        """Probabilities by one view; an embedding of several is of unit length as a whole, and each view's part is not."""
+        own = embeddings
+        if self._views > 1:
+            size = embeddings.shape[1] // self._views
+            own = np.asarray(embeddings[:, view * size : (view + 1) * size], dtype=np.float32) * np.float32(
+                self._views**0.5
+            )
         return zero_shot_probabilities(
-            embeddings, texts, logit_scale=self.logit_scale, logit_bias=self.logit_bias, gates=gates
+            own, texts, logit_scale=self.logit_scale, logit_bias=self.logit_bias, gates=gates
         )
 
     def prepare(self, image: Image.Image) -> ByteArray:
-        """RGB image -> [H, W, 3] uint8 at the tower's input size, by open_clip's own resize and crop."""
+        """RGB image -> [H, W, 3] uint8 at the tower's input size, by open_clip's own resize and crop; [4 H, W, 3] of its views."""
+        if self._views == 1:
+            return self._prepared(image)
+        return np.concatenate([self._prepared(view) for view in views_of(image)])
+
+    def _prepared(self, image: Image.Image) -> ByteArray:
         value: Any = image
         for step in self._to_input:
             value = step(value)
@@ -207,11 +245,13 @@ class ClipEncoder:
 
     def _features(self, pixels: torch.Tensor) -> torch.Tensor:
         """[N, H, W, 3] uint8 on the device -> [N, D] float32 of unit length, there."""
+        if self._views > 1:
+            pixels = pixels.reshape(-1, pixels.shape[1] // self._views, *pixels.shape[2:])
         # in open_clip's order of operations, so that the values are its own
         values = pixels.permute(0, 3, 1, 2).float().div_(255.0).sub_(self._mean).div_(self._std).to(self._dtype)
         features: torch.Tensor = self.model.encode_image(values).float()
         unit: torch.Tensor = features / features.norm(dim=-1, keepdim=True)
-        return unit
+        return unit if self._views == 1 else unit.reshape(-1, self._views * unit.shape[1]) / self._views**0.5
 
     @cached_property
     def _tokenizer(self) -> Any:
@@ -386,7 +426,7 @@ class ClipClassifier(OverClip):
         self._attributes = attributes
         self.people = people
         weights = clip_weights.resolve(model=model, pretrained=pretrained, tag=tag)
-        self._encoder = ClipEncoder(weights=weights, device=device, dtype=dtype)
+        self._encoder = ClipEncoder(weights=weights, device=device, dtype=dtype, views=bool(attributes.steady))
         self._text = self._encoder.text_matrix(attributes)
         self._encoder.to_device()
 
@@ -404,4 +444,7 @@ class ClipClassifier(OverClip):
         }
 
     def probabilities(self, embeddings: FloatArray | HalfArray) -> dict[str, FloatArray]:
-        return self._encoder.probabilities(embeddings, self._text, gates=(PRESENCE,))
+        found = self._encoder.probabilities(embeddings, self._text, gates=(PRESENCE,))
+        if asked := {name: self._text[name] for name in self._attributes.steady}:
+            found |= {steadiness(name): share for name, share in self._encoder.steady(embeddings, asked).items()}
+        return found

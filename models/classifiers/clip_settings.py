@@ -77,6 +77,9 @@ class ClipConfig(OverClipConfig):
 
     backend: Literal["clip"]
 
+    def looks_again(self) -> bool:
+        return True
+
     def build(self, *, attributes: AttributeSet) -> ClipClassifier:
         from allfour.models.classifiers.clip import ClipClassifier
 

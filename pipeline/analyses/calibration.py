@@ -40,7 +40,9 @@ def binding(classifier: Classifier) -> dict[str, Any]:
 
 def _bound_besides(attributes: AttributeSet) -> dict[str, Any]:
     """Margins on the logit, and temperatures, where there are any."""
-    found = {}
+    found: dict[str, Any] = {}
+    if attributes.steady:
+        found["stability"] = dict.fromkeys(attributes.steady, True)
     for key in ("margin_logit", "temperature", "max_error"):
         known = {name: getattr(spec, key) for name, spec in attributes.attributes.items()}
         if own := {name: value for name, value in known.items() if value is not None}:

@@ -60,6 +60,11 @@ def relabel_grid(
     encoder = stored_encoder(run, header)
     config = recorded_config(header.config, where=str(run.header_path), overrides=overrides)
     attributes = headline_alone(validate(AttributeSet, header.attributes, where=str(run.header_path)))
+    if attributes.steady:
+        raise ConfigError(
+            f"{run.path}: attributes.{attributes.steady[0]}.stability is on, and a grid knows only the image as it is. Score the images "
+            "without it to see how far wording moves them"
+        )
     with run.lock():
         sweep_temp_files(run.path)
         parts = stored_parts(run, header, encoder, config)

@@ -266,6 +266,9 @@ def _decided_otherwise(bound: Mapping[str, Any], attributes: AttributeSet) -> li
         spec = attributes.attributes.get(name)
         if spec is not None and spec.margin != margin:
             found.append(f"margin of {name} ({margin} there, {spec.margin} here)")
+    for name, spec in attributes.attributes.items():
+        if name in bound["margins"] and spec.stability != bool(bound.get("stability", {}).get(name)):
+            found.append(f"stability of {name} ({'not asked for' if spec.stability else 'asked for'} there)")
     for key, words in (("margin_logit", "margin on the logit"), ("temperature", "temperature")):
         there = bound.get(key, {})
         for name, spec in attributes.attributes.items():

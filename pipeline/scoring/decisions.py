@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from allfour.models.attributes import AMBIGUOUS, NO_PERSON, PERSON, PRESENCE, AttributeSet
+from allfour.models.classifiers.views import steadiness
 from allfour.pipeline.run.labels import AMBIGUOUS_CODE, NO_PERSON_CODE
 
 
@@ -81,7 +82,8 @@ def decide_all(probabilities: dict[str, NDArray[np.float32]], attributes: Attrib
     Parameters
     ----------
     probabilities
-        Question -> [N, labels], as an `EmbeddingClassifier` gives them: temperatures are not in them yet.
+        Question -> [N, labels], as an `EmbeddingClassifier` gives them, and `steadiness(attribute)` -> [N, 1] where the attribute asks for
+        it: temperatures are not in them yet.
     """
     result: dict[str, Decisions] = {}
     absent: NDArray[np.bool_] | None = None
@@ -93,6 +95,9 @@ def decide_all(probabilities: dict[str, NDArray[np.float32]], attributes: Attrib
     for name, spec in attributes.attributes.items():
         table = tempered(probabilities[name], spec.temperature)
         decided = decide(table, tuple(spec.labels), margin=spec.margin, lead=spec.margin_logit)
+        steady = probabilities.get(steadiness(name)) if spec.stability else None
+        if steady is not None:
+            decided.code[steady[:, 0] < 1] = AMBIGUOUS_CODE
         if absent is not None:
             decided.code[absent] = NO_PERSON_CODE
         result[name] = decided
