@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from allfour.pipeline.commands.study import StudySummary
     from allfour.pipeline.commands.weights import Entry
     from allfour.pipeline.metrics import gate as gates
+    from allfour.pipeline.run.consensus import Consensus
     from allfour.pipeline.run.metrics import Accounting, Against, Metrics, SecondOpinion, Sensitivity
 
 EXIT_DONE, EXIT_GATE, EXIT_USAGE, EXIT_MISSING = 0, 1, 2, 3
@@ -108,6 +109,8 @@ def _print_summary(summary: RunSummary, results: Sequence[gates.GateResult]) -> 
         print(_describe_sensitivity(moved))
     if second := metrics.second_opinion:
         print(_describe_second_opinion(second))
+    if (readers := metrics.consensus) and len(readers.readers) > 2:
+        print(_describe_consensus(readers))
     if other := metrics.against:
         print(_describe_against(other))
     for note in metrics.notes:
@@ -243,6 +246,20 @@ def _describe_second_opinion(second: SecondOpinion) -> str:
             "mistakes; another classifier would be one"
         )
     return f"second opinion: {agrees}; which is right, this does not tell"
+
+
+def _describe_consensus(found: Consensus) -> str:
+    from allfour.pipeline.report.consensus_view import NO_ESTIMATE, reader_names
+
+    top, names = found.attributes[0], reader_names(found)
+    differ = f"{len(names)} readers give different labels to {top.disputed:,} of {top.images:,} images"
+    if top.latent is None:
+        return f"{differ}. {NO_ESTIMATE.get(top.latent_missing or '', '')}".rstrip()
+    wrong = ", ".join(
+        f"{names[reader.reader]} {_percent(reader.error.value)} ({_percent(reader.error.low)} to {_percent(reader.error.high)})"
+        for reader in top.latent.readers
+    )
+    return f"{differ}; wrong labels, if they err independently of each other: {wrong}"
 
 
 def _describe_against(other: Against) -> str:
