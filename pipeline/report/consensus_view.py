@@ -22,8 +22,11 @@ NO_ESTIMATE = {
 ASSUMED = (
     "Estimated without labels, by latent classes (Dawid and Skene 1979): each image is held to show one of the labels, and readers to err "
     "independently of each other given which. Where they make the same mistakes, on the same hard images, those are taken for what the "
-    "images show, and these errors are too low. People's labels (`allfour review`) tell more."
+    "images show, and these errors are too low. People's labels (allfour review) tell more."
 )
+
+MOST_LABELS = 3
+"""With more, what each label is read as would be a page of lines: it is in consensus.json."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +63,7 @@ def consensus_view(metrics: Metrics) -> ConsensusView | None:
         confidence=level(found.confidence),
         readers=names,
         agreement=[line for each in found.attributes for line in _agreement(each, names, first=each is top)],
-        disputed=f"They give different labels to {grouped(top.disputed)} of these images; `allfour review RUN` shows such images first."
+        disputed=f"They give different labels to {grouped(top.disputed)} of these images; allfour review RUN shows such images first."
         if top.disputed
         else "They differ on none of them.",
         errors=[_errors(each, names) for each in found.attributes if each is top or each.latent is not None],
@@ -119,6 +122,8 @@ def _lines(found: Latent, names: Sequence[str]) -> list[Line]:
     for reader in found.readers:
         who = names[reader.reader]
         lines.append(estimate_line(f"Wrong labels: {who}", "Share of the labels it gives.", reader.error))
+        if len(found.shares) > MOST_LABELS:
+            continue
         for shown, decisions in reader.rates.items():
             lines += [
                 estimate_line(
