@@ -17,7 +17,6 @@ from allfour.models.generators.stable_diffusion import StableDiffusion
 from tests.models.generators.hosted_helpers import requests
 from tests.tiny_pipelines import PIPELINES, save_pipeline
 
-
 SMALLER = {"HiDreamImagePipeline": {"default_sample_size": 32}, "Kandinsky5T2IPipeline": {"resolutions": [(32, 32)]}}
 """Sizes that a class has of its own, whatever height and width say."""
 
