@@ -395,7 +395,7 @@ def compare(
 def export(
     run: Annotated[Path, typer.Argument(help="A run folder.")],
     kind: Annotated[
-        Literal["markdown", "latex", "junit", "csv", "model-card", "dataset"],
+        Literal["markdown", "latex", "junit", "csv", "intersections", "model-card", "dataset"],
         typer.Option(
             "--format", help="'dataset' is a folder that the package `datasets` loads: images and tidy scores."
         ),

@@ -26,6 +26,7 @@ from allfour.pipeline.metrics.headline import headline_of
 from allfour.pipeline.report.croissant import CROISSANT_FILE, croissant
 from allfour.pipeline.report.exports import (
     csv_cell,
+    intersections_csv,
     junit_xml,
     latex_table,
     markdown_summary,
@@ -39,7 +40,7 @@ from allfour.pipeline.run.documents import ReportError, read_header, read_metric
 from allfour.pipeline.run.folder import RunFolder, atomic_file, sweep_beside, whole_folder, write_atomic
 from allfour.pipeline.run.metrics import Metrics
 
-Format = Literal["markdown", "latex", "junit", "csv", "model-card", "dataset"]
+Format = Literal["markdown", "latex", "junit", "csv", "intersections", "model-card", "dataset"]
 _SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_\-]{0,99}")
 _EXTENSIONS = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp", "GIF": "gif", "BMP": "bmp", "TIFF": "tif", "AVIF": "avif"}
 
@@ -73,7 +74,7 @@ def evaluate_gates(run: Path, gates: Sequence[Gate]) -> list[GateResult]:
 
 
 def text_export(run: Path, kind: Format, *, gates: Sequence[GateResult] = ()) -> bytes:
-    """The run as Markdown, LaTeX, JUnit XML, CSV or a model card's `model-index`; `gates` are the test cases of JUnit.
+    """The run as Markdown, LaTeX, JUnit XML, CSV (of prompts, or of intersections) or a model card's `model-index`; `gates` are the test cases of JUnit.
 
     Raises
     ------
@@ -89,6 +90,8 @@ def text_export(run: Path, kind: Format, *, gates: Sequence[GateResult] = ()) ->
         return model_index(metrics, read_header(run)).encode("utf-8", "replace")
     if kind == "junit":
         return ci_junit(metrics, gates, name=run.resolve().name)
+    if kind == "intersections":
+        return intersections_csv(metrics)
     path = run / "prompts.csv"
     if not path.exists():
         path = write_prompts_csv(run, metrics)

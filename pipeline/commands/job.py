@@ -12,6 +12,7 @@ from allfour.pipeline.commands.progress import Reporter
 from allfour.pipeline.config import RunConfig, load_attributes, recorded_config, validate
 from allfour.pipeline.metrics.asked_for import asked_of
 from allfour.pipeline.metrics.calibration import check_calibration
+from allfour.pipeline.metrics.intersections import chosen
 from allfour.pipeline.metrics.wanted_error import with_margins
 from allfour.pipeline.run.folder import RunFolder
 from allfour.pipeline.run.metrics import Metrics
@@ -42,6 +43,7 @@ class Job:
         attributes = with_margins(load_attributes(config.attributes.file), calibration, run.path)
         config.classifier.refuse_unanswerable(attributes)
         check_calibration(calibration, attributes)
+        chosen(config.intersections, attributes)
         return cls(run, config, attributes, reporter, calibration, asked_of(config, attributes))
 
     @classmethod

@@ -17,6 +17,7 @@ from allfour.pipeline.metrics.asked_for import with_asked
 from allfour.pipeline.metrics.calibration import Calibration, run_calibration_of
 from allfour.pipeline.metrics.compute import METRICS_VERSION, compute_metrics
 from allfour.pipeline.metrics.headline import with_headline
+from allfour.pipeline.metrics.intersections import chosen, with_intersections
 from allfour.pipeline.metrics.notes import asked_notes, wording_notes
 from allfour.pipeline.metrics.scenes import scene_notes, scenes_of_run
 from allfour.pipeline.metrics.tallies import copy_counts, sure_counts, tally
@@ -111,6 +112,7 @@ def measure(job: Job) -> Metrics:
         surely=_surely(run, known, {name: attributes.labels(name) for name in names}, several=counted.persons > 0),
         copies=copy_counts(run, attribute=attributes.headline, images=copies.images, set_size=config.prompts.set_size),
     )
+    metrics = with_intersections(metrics, run, counted.prompts, chosen(config.intersections, attributes))
     scenes = scenes_of_run(
         run,
         counted.prompts,

@@ -118,7 +118,16 @@ class RunConfig(Block):
     scoring: ScoringConfig = ScoringConfig()
     statistics: StatisticsConfig = StatisticsConfig()
     rewriting: RewritingConfig = RewritingConfig()
+    intersections: tuple[Annotated[tuple[Name, ...], Field(min_length=2, max_length=3)], ...] | None = None
+    """Attributes to count together, two or three at a time; gender x race by default, where both are asked about."""
     reference: ReferenceConfig | None = None
+
+    @model_validator(mode="after")
+    def _attributes_are_crossed_with_others(self) -> Self:
+        for names in self.intersections or ():
+            if len(set(names)) < len(names):
+                raise ValueError(f"intersections: {' x '.join(names)} names an attribute twice")
+        return self
 
 
 # --- references --------------------------------------------------------------------------------------------------------

@@ -113,6 +113,22 @@ def prompts_table(metrics: Metrics, prompts: Sequence[Prompt]) -> tuple[list[str
     return header, rows
 
 
+def intersections_csv(metrics: Metrics) -> bytes:
+    """A row per combination of labels of the intersections that the run was asked for.
+
+    Columns: `intersection, labels, images, share, share_low, share_high, never_high`: the last is how common a combination that no
+    image shows may still be.
+    """
+    header = ["intersection", "labels", "images", "share", "share_low", "share_high", "never_high"]
+    rows: list[list[object]] = []
+    for found in metrics.intersections:
+        absent = {tuple(never.labels): never.high for never in found.never}
+        for cell in found.counts if found.images is not None else ():
+            row: list[object] = [found.name, cell.name, cell.images, *_interval_cells(cell.share)]
+            rows.append([*row, absent.get(tuple(cell.labels))])
+    return _csv_bytes(header, rows)
+
+
 # --- Markdown and LaTeX ----------------------------------------------------------------------------------------------
 
 

@@ -16,7 +16,16 @@ from allfour.models.margins import margin_meaning
 from allfour.pipeline import words
 from allfour.pipeline.report import svg
 from allfour.pipeline.report.material import Material
-from allfour.pipeline.report.panels import Heatmap, QualityTable, by_prompt, intersections, planted_points, qualities
+from allfour.pipeline.report.panels import (
+    Heatmap,
+    JointTable,
+    QualityTable,
+    by_prompt,
+    intersections,
+    joint_tables,
+    planted_points,
+    qualities,
+)
 from allfour.pipeline.report.sensitivity_view import SensitivityView
 from allfour.pipeline.report.view import flatten
 from allfour.pipeline.run.header import Header, Stage
@@ -31,22 +40,25 @@ Facts = Sequence[tuple[str, str]]
 
 @dataclass(frozen=True, slots=True)
 class CrossedView:
-    """Joint counts of two attributes, and of the further attributes by prompt."""
+    """Intersections with their figures, joint counts of two attributes, and of the further attributes by prompt."""
 
+    tables: Sequence[JointTable]
     maps: Sequence[Heatmap]
     by_prompt: Sequence[Heatmap]
 
 
 def crossed_view(material: Material) -> CrossedView | None:
     """The section of a run; None where one attribute alone was read."""
-    view = CrossedView(intersections(material.metrics), by_prompt(material.metrics, material.order))
-    return view if view.maps or view.by_prompt else None
+    view = CrossedView(
+        joint_tables(material.metrics), intersections(material.metrics), by_prompt(material.metrics, material.order)
+    )
+    return view if view.tables or view.maps or view.by_prompt else None
 
 
 def crossed_gist(view: CrossedView) -> str:
     """Which tables it holds."""
-    captions = [table.caption.removeprefix("Perceived ") for table in (*view.maps, *view.by_prompt)]
-    return words.join_words(captions).capitalize()
+    captions = [table.caption for table in view.tables] + [table.caption for table in (*view.maps, *view.by_prompt)]
+    return words.join_words([caption.removeprefix("Perceived ") for caption in captions]).capitalize()
 
 
 # --- what was planted ------------------------------------------------------------------------------------------------

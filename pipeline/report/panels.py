@@ -9,9 +9,20 @@ from markupsafe import Markup
 
 from allfour.pipeline.report import svg
 from allfour.pipeline.report.view import alone
-from allfour.pipeline.run.metrics import Metrics, Prompt, Quality
+from allfour.pipeline.run.metrics import Intersection, Metrics, Prompt, Quality
 from allfour.pipeline.run.record import Interval
-from allfour.pipeline.words import clean, label_text, p_value, plural
+from allfour.pipeline.words import (
+    clean,
+    grouped,
+    interval_text,
+    join_words,
+    label_text,
+    p_value,
+    percent,
+    percent_exact,
+    plural,
+    quantity,
+)
 
 
 def histogram_counts(metrics: Metrics, bins: int = 20) -> list[int]:
@@ -79,6 +90,79 @@ def intersections(metrics: Metrics) -> list[Heatmap]:
             )
         )
     return maps
+
+
+MAX_JOINT = 24
+"""Combinations of an intersection that the page lists, the commonest first; metrics.json has all."""
+MAX_NEVER = 12
+"""Absent combinations that it names."""
+
+
+@dataclass(frozen=True, slots=True)
+class JointLine:
+    """One combination of labels."""
+
+    name: str
+    images: int
+    share: Interval
+    figure: Markup
+
+
+@dataclass(frozen=True, slots=True)
+class JointTable:
+    """An intersection with the figures of a single attribute."""
+
+    caption: str
+    sentence: str
+    absent: str | None
+    lines: Sequence[JointLine]
+    unlisted: int
+
+
+def joint_tables(metrics: Metrics) -> list[JointTable]:
+    """Shares, unanimity and absent combinations of the intersections that the run was asked for."""
+    tables = []
+    for found in metrics.intersections:
+        if not found.images:
+            continue
+        known = [(cell, cell.share) for cell in found.counts if cell.share is not None and cell.share.value is not None]
+        shown = sorted((pair for pair in known if pair[0].images), key=lambda pair: -(pair[1].value or 0.0))
+        lines = [
+            JointLine(
+                ", ".join(label_text(label) for label in cell.labels),
+                cell.images,
+                share,
+                svg.interval_row(svg.Mark(share.value, share.low, share.high)),
+            )
+            for cell, share in shown[:MAX_JOINT]
+        ]
+        names = [label_text(name) for name in found.attributes]
+        caption = f"Perceived {join_words(names)} together"
+        tables.append(JointTable(caption, _joint_sentence(found), _absent(found), lines, len(shown) - len(lines)))
+    return tables
+
+
+def _joint_sentence(found: Intersection) -> str:
+    rest = f"; {quantity(found.without_label, 'image')} without one are left out" if found.without_label else ""
+    text = f"{quantity(found.images or 0, 'image')} of {quantity(found.prompts or 0, 'prompt')} have a label of each{rest}."
+    at = found.unanimity
+    if at is None or at.value is None or not found.evaluated:
+        return text
+    floor = "" if found.unanimity_floor is None else f"; {percent_exact(found.unanimity_floor)} if all were as likely"
+    return (
+        f"{text} For {grouped(found.unanimous or 0)} of {quantity(found.evaluated, 'prompt')} every image of the set shows one combination "
+        f"({interval_text(at.low, at.high)}{floor})."
+    )
+
+
+def _absent(found: Intersection) -> str | None:
+    if not found.never:
+        return None
+    names = [" ".join(label_text(label) for label in absent.labels) for absent in found.never[:MAX_NEVER]]
+    more = len(found.never) - len(names)
+    high = found.never[0].high
+    limit = "" if high is None else f" Each may still make up {percent(high)} of a prompt's images on average."
+    return f"Never seen: {join_words(names + ([f'{more:,} more'] if more else []))}.{limit}"
 
 
 def by_prompt(metrics: Metrics, order: Sequence[Prompt], limit: int = 60) -> list[Heatmap]:

@@ -321,17 +321,51 @@ class Prompt(Record):
 
 
 class Cell(Record):
-    """Images with one label of either attribute."""
+    """Images with one label of every attribute."""
 
     labels: list[str]
+    name: str | None = None
+    """`woman x Asian`: by which a gate finds it."""
     images: Count = 0
+    share: Interval | None = None
+    """Mean over prompts, of images with a label of every attribute; for the intersections that a run was asked for."""
+
+
+class NeverTogether(Record):
+    """A combination of labels that no image shows."""
+
+    labels: list[str]
+    high: Share = None
+    """Upper end of the interval of its share."""
+    chance: Share = None
+    """Probability that it is absent although every combination is as likely."""
 
 
 class Intersection(Record):
-    """Joint counts of two attributes."""
+    """Joint counts of attributes; with all figures of a single attribute where the run was asked for it."""
 
     attributes: list[str]
+    name: str | None = None
+    """`gender x race`: by which a gate finds it."""
     counts: list[Cell] = Field(default_factory=list)
+    images: Count | None = None
+    """With a label of every attribute."""
+    prompts: Count | None = None
+    """With such an image."""
+    without_label: Count | None = None
+    """Images that lack a label of one of them, or are missing."""
+    evaluated: Count | None = None
+    """Prompts with a whole set."""
+    unanimous: Count | None = None
+    """Prompts whose first set shows one combination throughout."""
+    unanimity: Interval | None = None
+    unanimity_floor: Share = None
+    """The least that is possible over many images: every combination as likely."""
+    unanimity_null: Null | None = None
+    """Of complete sets whose images show every combination as likely."""
+    unanimity_all_images: OverPrompts | None = None
+    imbalance: dict[str, Imbalance] = Field(default_factory=dict)
+    never: list[NeverTogether] = Field(default_factory=list)
 
 
 class ImageName(Record):
