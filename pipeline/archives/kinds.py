@@ -16,6 +16,11 @@ IMAGE_EXTENSIONS = _words(
 """Whatever is named like this gets a row, whether it can be read or not. The second line is pictures in formats that
 are not decoded: they are images that cannot be read, and are counted as such."""
 
+EXTENSION_OF = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp", "GIF": "gif", "BMP": "bmp", "TIFF": "tif", "AVIF": "avif"}
+"""The decoder's name of a format -> the extension that its files are written with."""
+DECODED_EXTENSIONS = frozenset({*EXTENSION_OF.values(), "jpeg", "tiff"})
+"""What files that can be decoded are named in a run folder."""
+
 OTHER_EXTENSIONS = _words(
     """txt text md rst json jsonl ndjson csv tsv xml yaml yml toml ini cfg conf log html htm css js pdf doc docx xls
     xlsx ppt pptx py ipynb sh bat ps1 npy npz pt pth ckpt safetensors bin pkl pickle h5 hdf5 onnx db sqlite sqlite3 lock

@@ -19,6 +19,7 @@ from allfour.border import read_json
 from allfour.errors import RunFolderError, UsageError
 from allfour.models.attributes import PRESENCE
 from allfour.pipeline.archives import open_source
+from allfour.pipeline.archives.kinds import EXTENSION_OF
 from allfour.pipeline.archives.options import ArchiveOptions
 from allfour.pipeline.config import recorded_config
 from allfour.pipeline.metrics.gate import Gate, GateResult, evaluate
@@ -42,7 +43,6 @@ from allfour.pipeline.run.metrics import Metrics
 
 Format = Literal["markdown", "latex", "junit", "csv", "intersections", "model-card", "dataset"]
 _SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_\-]{0,99}")
-_EXTENSIONS = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp", "GIF": "gif", "BMP": "bmp", "TIFF": "tif", "AVIF": "avif"}
 
 TIDY_SCHEMA = pa.schema(
     [
@@ -292,7 +292,7 @@ def _image_bytes(folder: RunFolder) -> Iterator[tuple[str, bytes]]:
 def _extension(data: bytes) -> str | None:
     try:
         with Image.open(io.BytesIO(data)) as image:
-            return _EXTENSIONS.get(image.format or "")
+            return EXTENSION_OF.get(image.format or "")
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return None
 

@@ -11,7 +11,6 @@ journal then come in any order, and a kill costs what was under way: two batches
 from __future__ import annotations
 
 import hashlib
-import io
 import logging
 import threading
 from collections import deque
@@ -23,7 +22,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-from PIL import Image
 
 from allfour.models.devices import granted_cores
 from allfour.models.generators.base import (
@@ -36,7 +34,8 @@ from allfour.models.generators.base import (
     Refused,
 )
 from allfour.models.generators.base import Outcome as Answer
-from allfour.pipeline.archives.decoding import UnreadableImage, decode
+from allfour.pipeline.archives.decoding import UnreadableImage, decode_image
+from allfour.pipeline.archives.kinds import DECODED_EXTENSIONS, EXTENSION_OF
 from allfour.pipeline.generation.existing import request_fingerprint, valid_outcomes
 from allfour.pipeline.generation.plan import Plan
 from allfour.pipeline.run.columns import IMAGES_SCHEMA, PEOPLE, SEVERAL
@@ -45,7 +44,6 @@ from allfour.pipeline.run.journal import Journal
 from allfour.pipeline.run.outcome import Key, Outcome
 
 _LOG = logging.getLogger(__name__)
-_EXTENSIONS = frozenset({"png", "jpg", "jpeg", "webp", "gif", "bmp", "tif", "tiff", "avif"})
 _WRITERS = 4
 """Threads that encode and write, or one per core where there are fewer."""
 _BATCHES_UNDER_WAY = 2
@@ -219,33 +217,33 @@ def _commit(run: RunFolder, answer: Answer, generator: Mapping[str, Any]) -> Out
     if isinstance(answer, Failed):
         return record(status="failed", error=answer.error)
     try:
-        width, height = decode(answer.data).size
+        decoded = decode_image(answer.data)
     except UnreadableImage as error:
         return record(status="failed", error=f"the backend's bytes are no image: {error}")
     return record(
         status="generated",
-        path=_write_image(run, answer),
+        path=_write_image(run, answer, decoded.format),
         sha256=hashlib.sha256(answer.data).hexdigest(),
         size=len(answer.data),
-        width=width,
-        height=height,
+        width=decoded.width,
+        height=decoded.height,
         revised_prompt=answer.revised_prompt,
         truth=dict(answer.truth) if answer.truth else None,
         extra={str(k): str(v) for k, v in answer.details.items()},
     )
 
 
-def _write_image(run: RunFolder, answer: Generated) -> str:
+def _write_image(run: RunFolder, answer: Generated, image_format: str) -> str:
     """Commit the bytes as they are; returns the path in the run folder."""
     request = answer.request
     extension = answer.extension.lower()
-    if extension not in _EXTENSIONS:
-        extension = (Image.open(io.BytesIO(answer.data)).format or "bin").lower()
+    if extension not in DECODED_EXTENSIONS:
+        extension = EXTENSION_OF[image_format]
     relative = Path("images") / request.prompt_id / f"{request.index}.{extension}"
     write_atomic(run.path / relative, answer.data)
     for older in (run.path / relative).parent.glob(f"{request.index}.*"):
         if (
-            older.name != relative.name and older.suffix.removeprefix(".") in _EXTENSIONS
+            older.name != relative.name and older.suffix.removeprefix(".") in DECODED_EXTENSIONS
         ):  # a file of the same image in another format, from other settings
             older.unlink()
     return relative.as_posix()

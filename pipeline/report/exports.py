@@ -76,7 +76,8 @@ def prompts_table(metrics: Metrics, prompts: Sequence[Prompt]) -> tuple[list[str
 
     Columns: `prompt_id, prompt, group, images, evaluated, unanimous, unanimity_possible`, a count per decision, then
     `share_LABEL, share_LABEL_low, share_LABEL_high` per label of the headline attribute, `p_value, q_value`, a
-    reference share per label where the run has one, for every other attribute `ATTRIBUTE_LABEL` counts, and `near_copies`.
+    reference share per label where the run has one, for every other attribute `ATTRIBUTE_LABEL` counts, and `near_copies`. A name
+    that labels bring about a second time ends in `_2`.
     """
     labels = metrics.headline_labels
     others = {name: metrics.labels[name] for name in metrics.labels if name != metrics.headline}
@@ -110,7 +111,20 @@ def prompts_table(metrics: Metrics, prompts: Sequence[Prompt]) -> tuple[list[str
             row += [found.counts.get(label, 0) if found else None for label in names]
         row += [prompt.near_copies]
         rows.append(row)
-    return header, rows
+    return _distinct(header), rows
+
+
+def _distinct(names: Sequence[str]) -> list[str]:
+    """Names of which none occurs twice: labels `a` and `a_low` both ask for a column `share_a_low`, and the second gets `_2`."""
+    found: list[str] = []
+    taken = set(names)
+    for name in names:
+        unique, number = name, 1
+        while unique in found or (number > 1 and unique in taken):
+            number += 1
+            unique = f"{name}_{number}"
+        found.append(unique)
+    return found
 
 
 def intersections_csv(metrics: Metrics) -> bytes:

@@ -135,21 +135,31 @@ def _settle(rows: Iterable[_Row]) -> None:
             row.vector, row.boxes, row.skins = row.twin.vector, row.twin.boxes, row.twin.skins
 
 
+_STRIP = 50
+"""Sides to one another from which on a failing crop is laid to the shape, such as one row of pixels."""
+
+
 def _decode(row: _Row, data: bytes, finish: Callable[[Image.Image], Any], max_pixels: int) -> Any:
     """The decoded and prepared image; None, and the reason in the row, where it cannot be read."""
     try:
         decoded = decode_image(data, max_pixels=max_pixels)
-        row.width, row.height = decoded.width, decoded.height
-        grid = find_grid(decoded.image) if row.may_be_grid else None
-        if grid is not None:
-            row.error = grid_error(grid)
-            return None
-        return finish(decoded.image)
     except UnreadableImage as error:
         row.error = error.reason
+        return None
     except (ValueError, OSError, MemoryError) as error:
-        # a shape that decodes and still has no crop, such as one row of pixels
-        row.error = f"cannot be resized for the classifier: {type(error).__name__}"
+        row.error = f"cannot be decoded: {type(error).__name__}"
+        return None
+    row.width, row.height = decoded.width, decoded.height
+    grid = find_grid(decoded.image) if row.may_be_grid else None
+    if grid is not None:
+        row.error = grid_error(grid)
+        return None
+    try:
+        return finish(decoded.image)
+    except (ValueError, OSError, MemoryError) as error:
+        strip = max(decoded.image.size) > _STRIP * min(decoded.image.size)
+        why = "cannot be resized for the classifier" if strip else "the classifier could not take it"
+        row.error = f"{why}: {type(error).__name__}" + ("" if strip else f": {' '.join(str(error).split())[:200]}")
     return None
 
 

@@ -166,3 +166,9 @@ def test_the_schema_refuses_what_is_wrong(run: Path, path: tuple[Any, ...], valu
 def test_every_injection_is_in_the_hostile_run(hostile: Path) -> None:
     texts = {prompt["text"] for prompt in json.loads((hostile / "metrics.json").read_text())["prompts"]}
     assert set(INJECTIONS) <= texts
+
+
+def test_columns_that_labels_bring_about_twice_keep_names_of_their_own() -> None:
+    assert exports._distinct(["share_a", "share_a_low", "share_a_low", "x", "share_a_low_2", "x"]) == [
+        "share_a", "share_a_low", "share_a_low_3", "x", "share_a_low_2", "x_2",
+    ]  # fmt: skip
