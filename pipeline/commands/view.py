@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 from http import HTTPStatus
@@ -10,11 +11,26 @@ from pathlib import Path
 from urllib.parse import quote, urlsplit
 
 from allfour.errors import UsageError
-from allfour.pipeline.report.index_page import find_runs, read_line, render_index
+from allfour.pipeline.commands.view_live import progress_of
+from allfour.pipeline.report.index_page import (
+    STUDY_FILE,
+    STUDY_PAGE,
+    RunLine,
+    find_runs,
+    read_line,
+    read_study_line,
+    render_index,
+)
+from allfour.pipeline.report.live_page import LiveRun, render_live
 from allfour.pipeline.run.folder import sweep_beside, write_atomic
 
-_PAGE = re.compile(r"/run/(\d{1,6})/(report\.html|prompts\.csv|report/prompts-\d{3,}\.html)")
-"""All that is served of a run: its pages and its table, by the run's place in the index."""
+_PAGE = re.compile(r"/run/(\d{1,6})/(report\.html|prompts\.csv|study\.html|report/prompts-\d{3,}\.html)")
+"""All that is served of a run or study: its pages and its table, by its place in the index."""
+_CELL = re.compile(
+    r"/run/(\d{1,6})/(cells/[A-Za-z0-9][A-Za-z0-9._\-]{0,159})/(report\.html|prompts\.csv|report/prompts-\d{3,}\.html)"
+)
+"""The same of a run of a study."""
+_LIVE = re.compile(r"/run/(\d{1,6})/live")
 LOOPBACK = "127.0.0.1"
 
 
@@ -24,14 +40,20 @@ def _runs(folder: Path) -> list[Path]:
     return find_runs(folder)
 
 
+def _is_study(run: Path) -> bool:
+    return (run / STUDY_FILE).is_file()
+
+
 def write_index(folder: Path, out: Path) -> Path:
     """Write the index as one file that links to the reports where they lie."""
     base = out.resolve().parent
-    lines = [
-        read_line(run, quote(os.path.relpath(run.resolve() / "report.html", base).replace(os.sep, "/")))
-        for run in _runs(folder)
-        if run.resolve() != base
-    ]
+    lines = []
+    for run in _runs(folder):
+        if run.resolve() == base:
+            continue
+        page = STUDY_PAGE if _is_study(run) else "report.html"
+        link = quote(os.path.relpath(run.resolve() / page, base).replace(os.sep, "/"))
+        lines.append(read_study_line(run, link) if _is_study(run) else read_line(run, link))
     sweep_beside(out)
     write_atomic(out, render_index(lines, folder.resolve().name).encode("utf-8", "replace"))
     return out
@@ -45,6 +67,7 @@ class IndexServer(ThreadingHTTPServer):
     def __init__(self, folder: Path, port: int = 0) -> None:
         _runs(folder)
         self.folder = folder
+        self._lines: dict[Path, tuple[object, RunLine]] = {}
         try:
             super().__init__((LOOPBACK, port), _Handler)
         except OSError as error:
@@ -61,16 +84,61 @@ class IndexServer(ThreadingHTTPServer):
         """A page and its type; None for everything else."""
         runs = find_runs(self.folder)
         if path == "/":
-            lines = [read_line(run, f"run/{number}/report.html") for number, run in enumerate(runs)]
-            return render_index(lines, self.folder.resolve().name).encode("utf-8", "replace"), "text/html"
-        found = _PAGE.fullmatch(path)
-        if found is None or int(found[1]) >= len(runs):
-            return None
-        run = runs[int(found[1])].resolve()
-        file = run / found[2]
-        if file.resolve() != file or not file.is_file():  # no link out of the run
-            return None
-        return file.read_bytes(), "text/html" if file.suffix == ".html" else "text/csv"
+            lines = [self._line(number, run) for number, run in enumerate(runs)]
+            page = render_index(lines, self.folder.resolve().name, live=True)
+            return page.encode("utf-8", "replace"), "text/html"
+        if (found := _LIVE.fullmatch(path)) and int(found[1]) < len(runs):
+            return _live(runs[int(found[1])]).encode("utf-8", "replace"), "text/html"
+        if (found := _PAGE.fullmatch(path)) and int(found[1]) < len(runs):
+            return _file(runs[int(found[1])], found[2])
+        if (found := _CELL.fullmatch(path)) and int(found[1]) < len(runs) and _is_study(runs[int(found[1])]):
+            return _file(runs[int(found[1])] / found[2], found[3])
+        return None
+
+    def _line(self, number: int, run: Path) -> RunLine:
+        """What the index says of a run, kept until one of its documents changes."""
+        state = tuple(_stat(run / name) for name in ("run.json", "metrics.json", "study.json", "report.html"))
+        known = self._lines.get(run)
+        if known is not None and known[0] == (number, state) and known[1].finding:
+            return known[1]
+        if _is_study(run):
+            line = read_study_line(run, f"run/{number}/{STUDY_PAGE}")
+        else:
+            line = read_line(run, f"run/{number}/report.html")
+            if not line.finding and not line.link:
+                line = dataclasses.replace(line, link=f"run/{number}/live")
+        self._lines[run] = ((number, state), line)
+        return line
+
+
+def _stat(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size
+
+
+def _file(run: Path, name: str) -> tuple[bytes, str] | None:
+    file = run.resolve() / name
+    if file.resolve() != file or not file.is_file():  # no link out of the run
+        return None
+    return file.read_bytes(), "text/html" if file.suffix == ".html" else "text/csv"
+
+
+def _live(run: Path) -> str:
+    """The page of a run that has no finding yet."""
+    now = progress_of(run)
+    line = read_line(run, "")
+    root = run.resolve()
+    files = [(prompt, root / path) for prompt, path in now.pictures]
+    return render_live(
+        LiveRun(
+            name=line.name, subject=line.subject, notice=line.notice, working=now.working, done=now.done, total=now.total,
+            refused=now.counts.get("refused", 0), failed=now.counts.get("failed", 0), left=now.seconds_left, spent=now.spent,
+            pictures=[(prompt, file) for prompt, file in files if file.is_relative_to(root) and file.resolve() == file and file.is_file()],
+        )
+    )  # fmt: skip
 
 
 class _Handler(BaseHTTPRequestHandler):

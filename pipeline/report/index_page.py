@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from markupsafe import Markup
 
+from allfour.border import read_json
 from allfour.errors import RunFolderError
+from allfour.files import read_regular
 from allfour.pipeline import words
-from allfour.pipeline.report import lead, svg
+from allfour.pipeline.report import lead, study_prose, svg
 from allfour.pipeline.report.html import environment, inlined, security_policy
 from allfour.pipeline.report.opening import banner, subject
 from allfour.pipeline.report.view import kinds_by_label, page_path, ranked
-from allfour.pipeline.run.documents import read_header, read_metrics
+from allfour.pipeline.run.documents import read_header, read_outline
 from allfour.pipeline.run.metrics import Metrics
+from allfour.pipeline.run.study import StudyResult
 
 HEADER = "run.json"
+STUDY_FILE, STUDY_PAGE = "study.json", "study.html"
+_REFRESH = 5
+"""Seconds."""
+_STILL = 120.0
+"""Seconds without news after which a run is taken for stopped."""
 MAX_SQUARES = 60
 """Prompts with a square of their own in a line."""
 
@@ -38,12 +47,30 @@ class RunLine:
     """For sorting; -1 where there is none."""
     squares: Markup
     notice: str
+    working: bool = False
+    """Whether it changes while one looks."""
 
 
 def find_runs(folder: Path) -> list[Path]:
-    """The run folders in a folder, itself included, by name. Links to folders elsewhere are not followed."""
+    """The run and study folders in a folder, itself included, by name. Links to folders elsewhere are not followed."""
     candidates = [folder, *sorted(path for path in folder.iterdir() if path.is_dir() and not path.is_symlink())]
-    return [path for path in candidates if (path / HEADER).is_file()]
+    return [path for path in candidates if (path / HEADER).is_file() or (path / STUDY_FILE).is_file()]
+
+
+def read_study_line(folder: Path, link: str) -> RunLine:
+    """What the index says of a study."""
+    name = words.clean(folder.name or str(folder), 120)
+    try:
+        found = StudyResult.model_validate(read_json(read_regular(folder / STUDY_FILE)))
+    except (OSError, ValueError) as error:
+        return RunLine(name, "", "", "", f"{STUDY_FILE} is damaged: {words.clean(error, 160)}", "", -1.0, Markup(), "")
+    done = sum(cell.state == "done" for cell in found.cells)
+    what = f"study of {words.quantity(len(found.cells), 'run')}{'' if done == len(found.cells) else f', {done} done'}"
+    link = link if (folder / STUDY_PAGE).is_file() else ""
+    notice = words.clean(found.notice, 200) if found.notice else ""
+    return RunLine(
+        name, link, what, (found.created or "")[:10], "", study_prose.headline(found), -1.0, Markup(), notice
+    )
 
 
 def read_line(run_dir: Path, link: str) -> RunLine:
@@ -56,9 +83,10 @@ def read_line(run_dir: Path, link: str) -> RunLine:
     day, what = (header.created or "")[:10], subject(header)
     link = link if page_path(run_dir).is_file() else ""
     try:
-        metrics = read_metrics(run_dir)
+        metrics = read_outline(run_dir)
     except RunFolderError:
-        return RunLine(name, link, what, day, _progress(run_dir), "", -1.0, Markup(), banner(header) or "")
+        state, working = _progress(run_dir), _works(run_dir)
+        return RunLine(name, link, what, day, state, "", -1.0, Markup(), banner(header) or "", working)
     at = metrics.summary.unanimity.value
     value = -1.0 if at is None else at
     return RunLine(name, link, what, day, "", lead.one_line(metrics), value, _squares(metrics), banner(header) or "")
@@ -72,6 +100,14 @@ def _progress(run_dir: Path) -> str:
     except OSError:
         return "no images yet"
     return f"{words.quantity(done, 'image')} so far"
+
+
+def _works(run_dir: Path) -> bool:
+    """Whether something was written a moment ago."""
+    times = [
+        path.stat().st_mtime for pattern in ("outcomes*.jsonl", "parts/part-*.json") for path in run_dir.glob(pattern)
+    ]
+    return bool(times) and time.time() - max(times) < _STILL
 
 
 def _squares(metrics: Metrics) -> Markup:
@@ -90,8 +126,8 @@ def _squares(metrics: Metrics) -> Markup:
     return svg.el("svg", *shapes, class_="few", width="220", height=height, role="img", aria_label=text)
 
 
-def render_index(lines: Sequence[RunLine], title: str) -> str:
-    """The page as text."""
+def render_index(lines: Sequence[RunLine], title: str, *, live: bool = False) -> str:
+    """The page as text; `live`: it loads itself again while a run works."""
     css, css_hash = inlined("report.css", "index.css")
     script, script_hash = inlined("common.js", "index.js")
     page = environment().get_template("index.html.j2")
@@ -101,4 +137,5 @@ def render_index(lines: Sequence[RunLine], title: str) -> str:
         policy=security_policy(css_hash, script_hash),
         title=words.clean(title, 120),
         lines=lines,
+        refresh=_REFRESH if live and any(line.working for line in lines) else None,
     )

@@ -28,18 +28,44 @@ def read_metrics(run_dir: Path) -> Metrics:
     return _checked(Metrics, run_dir / "metrics.json", mend="redo it with `allfour report`")
 
 
+def read_outline(run_dir: Path) -> Metrics:
+    """metrics.json as an index over many runs needs it: summary, notes, and each prompt's verdict. Raises ReportError."""
+    return _checked(Metrics, run_dir / "metrics.json", mend="redo it with `allfour report`", only=_OUTLINE)
+
+
+_OUTLINE = frozenset(
+    {"format", "headline", "labels", "summary", "accounting", "notes", "reference", "calibration", "until"}
+)
+_OUTLINE_OF_PROMPTS = frozenset({"id", "text", "group", "images", "evaluated", "counts", "unanimous", "share"})
+
+
+def _outlined(content: dict[str, Any], only: frozenset[str]) -> dict[str, Any]:
+    kept = {key: value for key, value in content.items() if key in only}
+    prompts = content.get("prompts")
+    if isinstance(prompts, list):
+        kept["prompts"] = [
+            {key: value for key, value in prompt.items() if key in _OUTLINE_OF_PROMPTS}
+            if isinstance(prompt, dict)
+            else prompt
+            for prompt in prompts
+        ]
+    return kept
+
+
 def read_header(run_dir: Path) -> Header:
     """Read and check RUN/run.json. Raises ReportError."""
     return _checked(Header, run_dir / "run.json", mend="run the command again")
 
 
-def _checked(kind: type[_Document], path: Path, *, mend: str) -> _Document:
+def _checked(kind: type[_Document], path: Path, *, mend: str, only: frozenset[str] | None = None) -> _Document:
     content = _read(path)
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         found = content.get("format") if isinstance(content, dict) else type(content).__name__
         raise ReportError(
             f"{path} has format {found!r}, this version reads format {FORMAT}; use the allfour that wrote it"
         )
+    if only is not None:
+        content = _outlined(content, only)
     try:
         return kind.model_validate(content)
     except ValidationError as error:

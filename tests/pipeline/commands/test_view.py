@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import http.client
+import json
+import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from allfour.errors import UsageError
 from allfour.pipeline.commands.view import IndexServer, write_index
+from allfour.pipeline.config import load_config
 from allfour.pipeline.report import write_report
+from allfour.pipeline.run.study import StudyCell, StudyResult
 from tests.pipeline.report.fixture_run import Options, build_run
 
 
@@ -89,3 +94,104 @@ def test_the_static_index_links_to_the_reports_and_leaves_runs_as_they_are(runs:
     assert sorted((path, path.stat().st_mtime_ns) for path in runs.rglob("*") if path.is_file()) == before
     with pytest.raises(UsageError, match="is no folder"):
         write_index(runs / "absent", runs.parent / "x.html")
+
+
+# --- what works now, and studies -------------------------------------------------------------------------------------
+
+
+def working_run(folder: Path) -> Path:
+    """Three of four images asked for, one of them refused, and a line that leads out of the run."""
+    run = folder / "working"
+    (run / "images" / "a").mkdir(parents=True)
+    (folder / "p.yaml").write_text("name: p\nprompts: [{id: a, text: a nurse}]\n", encoding="utf-8")
+    config = load_config(Path("sandbox"), [f"prompts.file={folder / 'p.yaml'}", "generator.backend=portrait-renderer"])
+    header = {
+        "format": 1,
+        "name": "working",
+        "config": config.model_dump(mode="json"),
+        "created": "2026-11-26T00:00:00Z",
+    }
+    (run / "run.json").write_text(json.dumps(header), encoding="utf-8")
+    for index in range(2):
+        Image.new("RGB", (64, 64), (200, 30 * index, 0)).save(run / "images" / "a" / f"{index}.png")
+    Image.new("RGB", (64, 64)).save(folder / "outside.png")
+    lines = [
+        {"prompt_id": "a", "index": 0, "status": "generated", "prompt": "a <b>nurse", "path": "images/a/0.png"},
+        {"prompt_id": "a", "index": 1, "status": "generated", "prompt": "a nurse", "path": "images/a/1.png"},
+        {"prompt_id": "a", "index": 2, "status": "refused", "prompt": "a nurse", "error": "no"},
+        {"prompt_id": "a", "index": 3, "status": "generated", "prompt": "a nurse", "path": "../outside.png"},
+    ]
+    text = "".join(
+        json.dumps({"fingerprint": "x", "seed": 1, "sha256": "0" * 64, "size": 9, **line}) + "\n" for line in lines
+    )
+    (run / "outcomes.jsonl").write_text(text, encoding="utf-8")
+    return run
+
+
+@pytest.fixture
+def live_server(tmp_path: Path) -> Iterator[IndexServer]:
+    working_run(tmp_path)
+    found = IndexServer(tmp_path)
+    thread = threading.Thread(target=found.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield found
+    found.shutdown()
+    thread.join()
+    found.server_close()
+
+
+def test_a_run_that_works_shows_counts_and_pictures_and_loads_itself_again(live_server: IndexServer) -> None:
+    index = get(live_server, "/")[1]
+    assert 'href="run/0/live"' in index
+    assert '<meta http-equiv="refresh" content="5">' in index
+    page = get(live_server, "/run/0/live")[1]
+    assert "3 of 4 images so far" in page
+    assert "1 refused" in page
+    assert '<meta http-equiv="refresh"' in page
+    assert page.count("data:image/jpeg") == 2  # what leads out of the run is not read
+    assert "a &lt;b&gt;nurse" in page
+    assert get(live_server, "/run/1/live")[0] == 404
+
+
+def test_a_run_that_stands_still_is_said_to_have_stopped(live_server: IndexServer) -> None:
+    journal = live_server.folder / "working" / "outcomes.jsonl"
+    os.utime(journal, (1_000_000, 1_000_000))
+    page = get(live_server, "/run/0/live")[1]
+    assert "repeat its command to go on" in page
+    assert 'http-equiv="refresh"' not in page
+    assert 'http-equiv="refresh"' not in get(live_server, "/")[1]
+
+
+def test_a_study_is_one_line_with_its_page_and_the_pages_of_its_runs(tmp_path: Path) -> None:
+    study = tmp_path / "s"
+    write_report(build_run(study / "cells" / "one", Options(prompts=3, pictures=False)))
+    cells = [StudyCell(name="one", path="cells/one"), StudyCell(name="two", path="cells/two", state="failed")]
+    (study / "study.json").write_text(json.dumps(StudyResult(name="three <b>models", cells=cells).document()))
+    (study / "study.html").write_text("<p>the study</p>")
+    server = IndexServer(tmp_path)
+    try:
+        page, _ = server.content("/") or (b"", "")
+        assert b"study of 2 runs, 1 done" in page
+        assert b'href="run/0/study.html"' in page
+        assert server.content("/run/0/study.html") == (b"<p>the study</p>", "text/html")
+        assert server.content("/run/0/cells/one/report.html") is not None
+        for path in ("/run/0/cells/../../x/report.html", "/run/0/cells/one/run.json", "/run/0/cells/no/report.html"):
+            assert server.content(path) is None
+    finally:
+        server.server_close()
+    assert "s/study.html" in write_index(tmp_path, tmp_path / "index.html").read_text()
+
+
+def test_a_line_is_read_again_when_its_run_changes(tmp_path: Path) -> None:
+    run = build_run(tmp_path / "r", Options(prompts=3, pictures=False))
+    server = IndexServer(tmp_path)
+    try:
+        first = server._line(0, run)
+        assert server._line(0, run) is first
+        document = json.loads((run / "metrics.json").read_text())
+        document["summary"]["headline"] = None
+        document["summary"]["unanimity"] |= {"value": 0.123}
+        (run / "metrics.json").write_text(json.dumps(document))
+        assert server._line(0, run).value == 0.123
+    finally:
+        server.server_close()
