@@ -13,12 +13,12 @@ STAMP  := $(VENV)/.installed
 cpu = $(filter cpu,$(TORCH))
 run_options = $(if $(CONFIG),--config "$(CONFIG)") $(if $(RUN),--run "$(RUN)") $(ARGS)
 
-.PHONY: audit rescore setup test check bench clean help
+.PHONY: audit rescore setup test check docs bench clean help
 
 help:
 	@echo "make audit   [CONFIG=configs/sandbox.yaml] [RUN=runs/NAME]      generate, score, measure, report"
 	@echo "make rescore ARCHIVE=PATH_OR_URL [CONFIG=...] [RUN=...]         score images that exist"
-	@echo "make setup | test | check | bench | clean                       TORCH=cpu: PyTorch without CUDA"
+	@echo "make setup | test | check | docs | bench | clean                    TORCH=cpu: PyTorch without CUDA"
 
 audit: $(STAMP)
 	@$(BIN)/allfour audit $(run_options)
@@ -36,6 +36,10 @@ check: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/python scripts/check_types.py
+
+docs: $(STAMP)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
 bench: $(STAMP)
 	$(BIN)/python scripts/bench_scoring.py $(ARGS)

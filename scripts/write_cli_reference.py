@@ -1,0 +1,74 @@
+"""Write docs/cli.md from the command itself: every command with its arguments and options.
+
+python scripts/write_cli_reference.py
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import typer.main
+
+from allfour.pipeline.cli import app
+
+TARGET = Path(__file__).resolve().parent.parent / "docs" / "cli.md"
+_HEAD = """# Commands
+
+Written by `python scripts/write_cli_reference.py` from what `--help` says. Exit codes: 0 done; 1 a `--fail-if` gate was hit; 2 wrong usage or
+config; 3 done with images missing; 70 a fault of allfour.
+"""
+
+
+def reference() -> str:
+    """The page."""
+    return "\n".join([_HEAD, *_commands(typer.main.get_command(app), "allfour")])
+
+
+def _commands(group: Any, path: str) -> list[str]:
+    lines: list[str] = []
+    for name, command in group.commands.items():
+        full = f"{path} {name}"
+        if hasattr(command, "commands"):
+            lines += _commands(command, full)
+            continue
+        arguments = [p for p in command.params if p.param_type_name == "argument"]
+        shown = " ".join(_metavar(p) for p in arguments)
+        lines += [
+            f"## `{full}`",
+            "",
+            " ".join((command.help or "").split()),
+            "",
+            f"    {full} {shown}".rstrip() + " [OPTIONS]",
+            "",
+        ]
+        rows = [_row(p) for p in command.params if p.name != "help"]
+        if rows:
+            lines += ["| argument or option | meaning |", "|---|---|", *rows, ""]
+    return lines
+
+
+def _metavar(parameter: Any) -> str:
+    name = parameter.metavar or parameter.name.upper()
+    more = "..." if parameter.nargs == -1 else ""
+    return f"{name}{more}" if parameter.required or name.startswith("[") else f"[{name}]{more}"
+
+
+def _row(parameter: Any) -> str:
+    if parameter.param_type_name == "argument":
+        said = f"`{_metavar(parameter)}`"
+    else:
+        value = "" if parameter.is_flag else f" {parameter.metavar or parameter.name.upper()}"
+        said = ", ".join(f"`{option}`" for option in parameter.opts)
+        said = f"{said[:-1]}{value}`" if value else said
+    meaning = " ".join((getattr(parameter, "help", None) or "").split()).replace("|", "\\|")
+    return f"| {said} | {meaning} |"
+
+
+def main() -> None:
+    TARGET.write_text(reference(), encoding="utf-8")
+    print(TARGET.name)
+
+
+if __name__ == "__main__":
+    main()
