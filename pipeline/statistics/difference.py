@@ -215,11 +215,11 @@ def mean_difference(
 
 
 def _step(one: ReadImages, two: ReadImages, set_size: int) -> float:
-    """Return the least difference that one image more can make; where the runs hold different numbers, in the run where it makes more."""
+    """Return the least difference that one image more can make; where the runs hold different numbers, as large as it is anywhere."""
     values = one.unanimity(set_size), two.unanimity(set_size)
     if np.array_equal(one.images, two.images):
         return least_step(np.concatenate(values))
-    return max(least_step(side) for side in values)
+    return 1.0 if min(one.images.min(), two.images.min()) == set_size else max(least_step(side) for side in values)
 
 
 def _mean_and_error(difference: FloatArray, step: float) -> tuple[float, float]:
