@@ -51,8 +51,8 @@ class ArchiveItem:
     image: ArchivedImage
     data: bytes | None
     error: str | None = None
-    may_be_grid: bool = False
-    """Whether it is to be looked at for seams, and kept out of sets where it is a grid of several pictures."""
+    single: bool = False
+    """Whether it is known to be one picture. Others are looked at for seams, and kept out of sets where they are grids of several."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,8 @@ def open_source(location: str | os.PathLike[str], *, options: ArchiveOptions | N
     source = open_plain(location, options)
     if isinstance(source, RunImages):
         return source
-    return TiledSource(source if isinstance(source, TreeSource) else ProbedSource(source), options.tiles)
+    looks_itself = isinstance(source, TreeSource | ZipSource)
+    return TiledSource(source if looks_itself else ProbedSource(source), options.tiles)
 
 
 def open_plain(location: str | os.PathLike[str], options: ArchiveOptions) -> ArchiveSource:

@@ -1,6 +1,6 @@
-"""A look at the first images of an archive that is read one after the other: tars, zips, parquet files and manifests.
+"""A look at the first images of an archive that is read one after the other: tars, parquet files and manifests.
 
-Folders look at images spread over their listing themselves; see `tree`.
+Folders and zips look at images spread over their listing themselves; see `tree`.
 """
 
 from __future__ import annotations

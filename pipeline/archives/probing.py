@@ -15,7 +15,9 @@ PROBED = 20
 """Images that are looked at."""
 EXAMPLES = 5
 _RUN = 4
-"""Images looked at that follow on one another. The first of each is looked at for seams, and all of them once one has some."""
+"""Images looked at that follow on one another."""
+_SEARCHED = 3
+"""Images looked at for seams, each the first of a run; all of them once one has some."""
 _REDUCED = 256
 """Pixels of the shortest side that suffice for that."""
 
@@ -46,7 +48,7 @@ class Probe:
             self.unread += 1
             self.missing += missing
             return None
-        if self.images % _RUN == 1 or self.likely_grids:
+        if (self.images % _RUN == 1 and self.searched < _SEARCHED) or self.likely_grids:
             self.searched += 1
             self.likely_grids += _is_grid(data)
         digest = hashlib.sha256(data).digest()

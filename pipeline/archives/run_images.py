@@ -171,4 +171,4 @@ class RunImages:
             return ArchiveItem(image, None, content)
         if row["sha256"] is not None and hashlib.sha256(content).hexdigest() != row["sha256"]:
             return ArchiveItem(image, None, "bytes changed since generation")
-        return ArchiveItem(image, content)
+        return ArchiveItem(image, content, single=True)

@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import Any
 
 from allfour.errors import ArchiveError
 from allfour.pipeline.archives.base import (
@@ -25,7 +26,7 @@ from allfour.pipeline.archives.base import (
     NoImagesError,
     Shard,
 )
-from allfour.pipeline.archives.captions import CAPTION_EXTENSIONS, caption_in_file
+from allfour.pipeline.archives.captions import CAPTION_EXTENSIONS
 from allfour.pipeline.archives.decoding import sniff_format
 from allfour.pipeline.archives.kinds import Kind, extension, kind_of
 from allfour.pipeline.archives.metadata import LACKING, find_prompt, prompt_in_image
@@ -39,7 +40,8 @@ from allfour.pipeline.archives.naming import (
 )
 from allfour.pipeline.archives.options import ArchiveOptions
 from allfour.pipeline.archives.probing import PROBED
-from allfour.pipeline.archives.remote import address_path, scheme_of, show_address, stamp_of
+from allfour.pipeline.archives.remote import scheme_of, show_address, stamp_of
+from allfour.pipeline.archives.tar_names import caption_of, folder_of, keep_caption, key_of, stem_of
 from allfour.pipeline.archives.tar_opening import ToldError, open_tar, plain_and_here
 from allfour.pipeline.archives.tar_stream import BrokenTarError, TarMember, TarStream
 from allfour.pipeline.archives.text import Prompt, PromptBook, clean_text, cut_note, escape_name
@@ -105,6 +107,11 @@ class TarSource:
         self._location = show_address(location)
         self._prompt_from: str | None = None
         self._derived: bool | None = None
+        self._surveyed: dict[str, dict[str, bytes]] = {}
+        """Captions of tars that a summary went through, for whoever reads them next."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_surveyed": {}}
 
     def identity(self) -> Mapping[str, str]:
         return {"layout": "tar", "location": self._location, **self._options.identity()}
@@ -248,7 +255,7 @@ class TarSource:
             seen = find_prompt(data)
             text, lacks = seen.text, seen.lacks or lacks
         elif prompt_from == "caption":
-            text, extra = _caption_of(name, captions)
+            text, extra = caption_of(name, captions)
         return (book.from_text(text) if text else None), extra, lacks
 
     def _set_aside(self, file: str) -> dict[str, str]:
@@ -284,7 +291,7 @@ class TarSource:
 
     def _named(self, book: PromptBook, name: str, file: str) -> Prompt | None:
         """The prompt that a member's folder names, or the tar itself; None for names that are none, unless they were asked for."""
-        folder = _folder(name) or _stem(file)
+        folder = folder_of(name) or stem_of(file)
         if self._options.prompt_from == "auto" and names_no_prompt(folder) and not book.knows(folder):
             return None
         return book.from_name(folder)
@@ -295,7 +302,7 @@ class TarSource:
         try:
             with open_tar(file) as stream:
                 for member in stream:
-                    name = _key(member.name)
+                    name = key_of(member.name)
                     if name != key.name or len(key.images) >= MAX_KEY_IMAGES or key.bytes_kept() > MAX_KEY_BYTES:
                         if key.images:
                             yield key
@@ -332,17 +339,19 @@ class TarSource:
             if sniff_format(data):
                 key.images.append((member.name, data, None))
         elif captions and extension(base) in CAPTION_EXTENSIONS and member.size <= MAX_CAPTION_BYTES:
-            _keep(key.captions, member.name, stream.read())
+            keep_caption(key.captions, member.name, stream.read())
 
     def _captions_anywhere(self, file: str) -> dict[str, bytes] | None:
         """All captions of a plain tar on this machine, by a pass over its headers; None for any other."""
         if not plain_and_here(file):
             return None
+        if (known := self._surveyed.pop(file, None)) is not None:
+            return known
         captions: dict[str, bytes] = {}
         with contextlib.suppress(BrokenTarError), open_tar(file, by_seek=True) as stream:
             for member in stream:
                 if member.regular and extension(member.name) in CAPTION_EXTENSIONS and member.size <= MAX_CAPTION_BYTES:
-                    _keep(captions, member.name, stream.read())
+                    keep_caption(captions, member.name, stream.read())
         return captions
 
     # --- looking ahead -----------------------------------------------------------------------------------------------
@@ -371,7 +380,7 @@ class TarSource:
             if data is not None and prompt_in_image(data):
                 return "metadata"
             break
-        if len(self._files) == 1 and not names_no_prompt(_stem(file)):
+        if len(self._files) == 1 and not names_no_prompt(stem_of(file)):
             return "folder"  # the tar's own name
         raise ArchiveError(
             f"nothing in {self._location} says which prompt an image was made for: no caption files, folders or "
@@ -389,8 +398,10 @@ class TarSource:
         key = ""
 
         def settle() -> None:
-            found.extend((name, _caption_of(name, captions)[0]) for name in waiting)
+            found.extend((name, caption_of(name, captions)[0]) for name in waiting)
             waiting.clear()
+            if here and images is None:
+                self._surveyed = {file: dict(captions)} if file == self._files[0] else self._surveyed
             captions.clear()
 
         try:
@@ -399,8 +410,8 @@ class TarSource:
                     if seen >= budget or (images is not None and not here and len(found) > images):
                         survey.complete = False
                         break
-                    if not here and _key(member.name) != key:
-                        key = _key(member.name)
+                    if not here and key_of(member.name) != key:
+                        key = key_of(member.name)
                         settle()
                     base = member.name.rpartition("/")[2]
                     kind = kind_of(base)
@@ -410,14 +421,14 @@ class TarSource:
                         if sniff_format(stream.read() if member.size <= self._options.max_image_bytes else b""):
                             waiting.append(member.name)
                     elif extension(base) in CAPTION_EXTENSIONS and member.size <= MAX_CAPTION_BYTES:
-                        _keep(captions, member.name, stream.read())
+                        keep_caption(captions, member.name, stream.read())
                     elif member.regular:
                         survey.notes[f".{escape_name(extension(base))[:20]} files, not taken for images"] += 1
         except BrokenTarError as error:
             survey.damaged += 1
             survey.notes[f"tars that are damaged, such as {show_address(file)} ({error})"] += 1
         settle()
-        keys = Counter(_key(name) for name in {name for name, _ in found})
+        keys = Counter(key_of(name) for name in {name for name, _ in found})
         if several := sum(count for count in keys.values() if count > 1):
             survey.notes["images share their key (the name up to its first dot) with others: all of them are read"] += (
                 several
@@ -434,11 +445,11 @@ class TarSource:
                 continue
             survey.captioned += text is not None
             survey.downloads += is_download_name(name.rpartition("/")[2])
-            survey.in_folders += bool(_folder(name)) and not names_no_prompt(_folder(name))
+            survey.in_folders += bool(folder_of(name)) and not names_no_prompt(folder_of(name))
             prompt: Prompt | None = None
             if prompt_from == "folder":
                 prompt = self._named(book, name, file)
-                survey.by_stem += not _folder(name)
+                survey.by_stem += not folder_of(name)
             elif prompt_from == "caption" and text:
                 prompt = book.from_text(text)
             elif prompt_from in ("name", "path"):
@@ -457,37 +468,3 @@ _MISSING = {
     "metadata": LACKING,
     "name": "its name holds none",
 }
-
-
-def _stem(file: str) -> str:
-    name = address_path(file).rpartition("/")[2]
-    return name.partition(".")[0] or "tar"
-
-
-def _folder(name: str) -> str:
-    """The folder that a member lies in, as text; empty for none."""
-    parts = [part for part in name.split("/")[:-1] if part not in ("", ".", "..")]
-    return parts[-1] if parts else ""
-
-
-def _key(name: str) -> str:
-    """WebDataset's key: the path up to the first dot of its last part."""
-    folder, slash, base = name.rpartition("/")
-    return folder + slash + base.partition(".")[0]
-
-
-def _keep(captions: dict[str, bytes], name: str, data: bytes) -> None:
-    """Hold a caption by its name, and for images of its key that are named otherwise (`x.input.jpg`, `x.outputs.txt`)."""
-    captions[name] = data
-    captions.setdefault(f"{_key(name)}.{extension(name)}", data)
-
-
-def _caption_of(name: str, captions: Mapping[str, bytes]) -> tuple[str | None, dict[str, str]]:
-    for stem in dict.fromkeys((name.rpartition(".")[0], _key(name))):
-        for ext in CAPTION_EXTENSIONS:
-            data = captions.get(f"{stem}.{ext}")
-            if data is not None:
-                text, extra = caption_in_file(f"x.{ext}", data)
-                if text is not None:
-                    return text, extra
-    return None, {}

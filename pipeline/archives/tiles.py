@@ -60,7 +60,7 @@ def grid_error(grid: Grid) -> str:
 class TiledSource:
     """`ArchiveSource` of the pictures in another source's images.
 
-    Without `tiles` images pass as they are, marked to be looked at for seams when they are decoded.
+    Without `tiles` images pass as they are, to be looked at for seams when they are decoded.
     """
 
     source: ArchiveSource
@@ -77,13 +77,16 @@ class TiledSource:
             yield replace(shard, fingerprint=digest, images=None if cuts else shard.images)
 
     def read(self, shard: Shard) -> Iterator[ArchiveItem]:
+        if self.tiles is None:
+            return self.source.read(shard)
+        return self._pictures(shard, self.tiles)
+
+    def _pictures(self, shard: Shard, tiles: str) -> Iterator[ArchiveItem]:
         for item in self.source.read(shard):
-            if self.tiles is None:
-                yield replace(item, may_be_grid=True)
-            elif self.tiles == ONE:
-                yield item
+            if tiles == ONE:
+                yield replace(item, single=True)
             else:
-                yield from _cut(item, layout_of(self.tiles))
+                yield from _cut(item, layout_of(tiles))
 
     def summary(self) -> ArchiveSummary:
         summary = self.source.summary()
@@ -127,14 +130,14 @@ def _cut(item: ArchiveItem, layout: tuple[int, int] | None) -> Iterator[ArchiveI
         picture = None
     grid = None if picture is None else find_grid(picture) if layout is None else even_grid(picture, *layout)
     if picture is None or grid is None or item.data is None:
-        yield replace(item, image=whole)
+        yield replace(item, image=whole, single=True)
         return
     of = hashlib.sha256(item.data).hexdigest()
     for number, box in enumerate(grid.boxes):
         tile = picture.crop(box)
         blank = int(np.ptp(np.asarray(tile), axis=(0, 1)).max()) <= _BLANK
         error = "nothing but one colour in this part of a grid" if blank else None
-        yield ArchiveItem(_tile(whole, number, box, of), None if blank else png_of(tile), error)
+        yield ArchiveItem(_tile(whole, number, box, of), None if blank else png_of(tile), error, single=True)
 
 
 def _tile(whole: ArchivedImage, number: int, box: Box, of: str) -> ArchivedImage:

@@ -253,6 +253,7 @@ class ZipSource:
             examples=tuple(example for summary in summaries for example in summary.examples)[:5],
             notes=tuple(dict.fromkeys(notes)),
             images_per_prompt=Counter(per_prompt.values()) if counted else None,
+            probed=dict(sum((Counter(summary.probed) for summary in summaries), Counter())),
         )
 
     def doubts(self) -> list[str]:

@@ -102,8 +102,8 @@ class _Row:
     width: int | None = None
     height: int | None = None
     error: str | None = None
-    may_be_grid: bool = False
-    """Whether it is looked at for seams."""
+    single: bool = True
+    """Whether it is known to be one picture, and not looked at for seams."""
     twin: _Row | None = None
     """An earlier row with the same bytes: that one is decoded and encoded, and both keep its scores."""
     vector: int = -1
@@ -115,7 +115,7 @@ class _Row:
 
 
 def _listed(item: ArchiveItem, first_of: dict[str, _Row]) -> _Row:
-    row = _Row(image=item.image, error=item.error, may_be_grid=item.may_be_grid)
+    row = _Row(image=item.image, error=item.error, single=item.single)
     if item.data is None:
         row.error = item.error or "no data"
         return row
@@ -150,7 +150,7 @@ def _decode(row: _Row, data: bytes, finish: Callable[[Image.Image], Any], max_pi
         row.error = f"cannot be decoded: {type(error).__name__}"
         return None
     row.width, row.height = decoded.width, decoded.height
-    grid = find_grid(decoded.image) if row.may_be_grid else None
+    grid = find_grid(decoded.image) if not row.single else None
     if grid is not None:
         row.error = grid_error(grid)
         return None

@@ -160,12 +160,12 @@ def test_a_layout_is_believed(tmp_path: Path) -> None:
 
 def test_what_is_not_cut_is_marked_and_said(tmp_path: Path) -> None:
     source = open_source(archive(tmp_path))
-    assert all(item.may_be_grid for item in items_of(source))
+    assert not any(item.single for item in items_of(source))
     summary = source.summary()
     assert summary.probed["likely_grids"] == 3
     assert any("archive.tiles: auto cuts them" in note for note in summary.notes)
     plain = open_source(tmp_path, options=ArchiveOptions(tiles="1x1"))
-    assert not any(item.may_be_grid for item in items_of(plain))
+    assert all(item.single for item in items_of(plain))
     assert not any("grids" in note for note in plain.summary().notes)
     # another way to read the same files is other input
     prints = [

@@ -63,9 +63,11 @@ def test_a_grid_of_pictures_is_in_no_set(clip: Counting, picture: Callable[..., 
     whole = Image.new("RGB", (128, 128))
     for n in range(4):
         whole.paste(picture(n).resize((64, 64)), (n % 2 * 64, n // 2 * 64))
-    items = [replace(item(0, png(whole)), may_be_grid=True), replace(item(1, png(picture(9))), may_be_grid=True)]
+    items = [item(0, png(whole)), item(1, png(picture(9)))]
     tables = score_shard(
-        [*items, item(2, png(whole.transpose(Image.Transpose.ROTATE_90)))], classifier=clip, config=ScoringConfig()
+        [*items, replace(item(2, png(whole.transpose(Image.Transpose.ROTATE_90))), single=True)],
+        classifier=clip,
+        config=ScoringConfig(),
     )
     rows = tables.images.to_pylist()
     assert [row["status"] for row in rows] == ["unreadable", "generated", "generated"]
