@@ -1,6 +1,6 @@
-"""How often grids are cut right and single pictures are left alone: `python scripts/validate_grids.py --photographs FOLDER`.
+"""How often grids are cut right and single pictures are left alone: `python -m scripts.validate_grids --photographs FOLDER`.
 
-Grids are made here of drawn portraits and of the photographs under `--photographs` and `--runs`: 2 x 2 and 1 x 4, tiles of 48 to
+Grids are made here of drawn portraits and of the photographs under `--photographs`: 2 x 2 and 1 x 4, tiles of 48 to
 640 pixels, square and not, without gutters (half of them) and with gutters of 1 to 40 pixels in several colours, with a frame and
 without, four of one folder (a prompt's, as services give them) or of any, as PNG, JPEG and WebP. A grid is right where it has its rows
 and columns and no edge of a tile is off by more than 2 pixels. Single pictures are all of those that grids are made of, decoded as they

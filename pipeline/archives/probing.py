@@ -16,7 +16,7 @@ PROBED = 20
 EXAMPLES = 5
 _RUN = 4
 """Images looked at that follow on one another."""
-_SEARCHED = 3
+_SEARCHED = 2
 """Images looked at for seams, each the first of a run; all of them once one has some."""
 _REDUCED = 256
 """Pixels of the shortest side that suffice for that."""

@@ -170,7 +170,7 @@ class ZipSource:
         return {"layout": "zip", "location": self._location, **self._options.identity()}
 
     def shards(self) -> Iterator[Shard]:
-        if not any(self._holds_something(file) for file in self._files):
+        if len(self._files) > 1 and not any(self._holds_something(file) for file in self._files):
             raise self._no_images()
         ordinal = 0
         resolved: PromptFrom | None = None
