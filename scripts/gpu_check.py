@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 from allfour.errors import BackendError
@@ -160,6 +161,47 @@ def broken_pixels(device: str) -> str:
     return "failed with a reason, never scored"
 
 
+def memory_layout(device: str) -> str:
+    """Convolutions lie as CUDA's kernels want them."""
+    on_cuda(device)
+    import torch
+
+    pipe = sandbox(device)._pipe
+    weight = pipe.unet.conv_in.weight
+    assert weight.is_contiguous(memory_format=torch.channels_last), "the network is not laid out channels last"
+    return "channels last"
+
+
+def safety_checker(device: str) -> str:
+    """An untrained checker that flags everything, and one that flags nothing."""
+    import torch
+    from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
+    from transformers import CLIPConfig, CLIPImageProcessor
+
+    from allfour.models.generators._diffusion.images import ImageBatch, SafetyChecker
+
+    size = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config = CLIPConfig(vision_config={**size, "image_size": 16, "patch_size": 8}, projection_dim=8)
+    pixels = torch.full((2, 3, 64, 64), 0.5, device=device)
+    told = []
+    for threshold, kind in ((-2.0, "Refused"), (2.0, "Generated")):  # below and above every cosine
+        model: Any = StableDiffusionSafetyChecker(config)
+        model.to(device)
+        torch.nn.init.normal_(model.concept_embeds)
+        torch.nn.init.normal_(model.special_care_embeds)
+        model.concept_embeds_weights.data.fill_(threshold)
+        model.special_care_embeds_weights.data.fill_(2.0)
+        pipe = SimpleNamespace(
+            safety_checker=model,
+            feature_extractor=CLIPImageProcessor(size={"shortest_edge": 16}, crop_size={"height": 16, "width": 16}),
+            run_safety_checker=True,
+        )
+        outcomes = [finish() for _, finish in ImageBatch(requests(2), pixels, None, SafetyChecker.of(pipe)).finishes()]
+        assert [type(o).__name__ for o in outcomes] == [kind] * 2, str(outcomes)[:200]
+        told.append(kind.lower())
+    return " or ".join(told)
+
+
 def compiled(device: str) -> str:
     on_cuda(device)
     generator = sandbox(device, compile=True)
@@ -203,6 +245,8 @@ CHECKS: dict[str, Callable[[str], str]] = {
     "batches and seeds": batches_and_seeds,
     "copies beside the next batch": copying_ahead,
     "black and broken pixels": broken_pixels,
+    "safety checker": safety_checker,
+    "memory layout": memory_layout,
     "memory meter": memory_meter,
     "out of memory": out_of_memory,
     "compiling": compiled,

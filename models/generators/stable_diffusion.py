@@ -159,7 +159,7 @@ class StableDiffusion:
     device
         A torch device, or `auto`: the first of cuda, mps, cpu that is there.
     scheduler
-        A key of `SCHEDULERS` or a diffusers class name; None keeps the model's own.
+        A key of `SCHEDULERS` or a diffusers class name, with `-trailing` behind it for distilled models; None keeps the model's own.
     steps, guidance_scale, height, width
         None keeps the pipeline's default.
     negative_prompt
@@ -218,8 +218,8 @@ class StableDiffusion:
             checkpoint=self._checkpoint,
         )
         if scheduler is not None:
-            wanted = loading.scheduler_class(diffusers, scheduler)
-            self._pipe.scheduler = wanted.from_config(self._pipe.scheduler.config)
+            self._pipe.scheduler = loading.scheduler_like(diffusers, scheduler, self._pipe.scheduler.config)
+        self._trailing = scheduler is not None and scheduler.endswith(loading.TRAILING)
         self._prompts = PromptEncoder(
             self._pipe,
             device=self._device,
@@ -276,6 +276,8 @@ class StableDiffusion:
         # Named where they are set alone, so that runs from before they existed go on.
         if self._extra:
             identity["pipeline_args"] = dict(self._extra)
+        if self._trailing:
+            identity["timestep_spacing"] = "trailing"
         if self._placement.quantization is not None:
             identity["quantization"] = self._placement.quantization.identity()
         return identity | ({"compiled": "inductor"} if self._compile is True else {})

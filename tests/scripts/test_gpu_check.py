@@ -8,9 +8,18 @@ from scripts import gpu_check
 
 
 def test_on_a_cpu_what_can_be_checked_passes_and_the_rest_is_named() -> None:
-    few = ("device", "black and broken pixels", "memory meter", "compiling", "offloading", "several GPUs")
+    few = (
+        "device",
+        "black and broken pixels",
+        "safety checker",
+        "memory layout",
+        "memory meter",
+        "compiling",
+        "offloading",
+        "several GPUs",
+    )
     lines = gpu_check.run({name: gpu_check.CHECKS[name] for name in few}, "cpu")
-    assert [line.result for line in lines] == ["pass", "pass", "-", "-", "-", "-"]
+    assert [line.result for line in lines] == ["pass", "pass", "pass", "-", "-", "-", "-", "-"]
     assert "| compiling | - |" in gpu_check.table(lines)
 
 

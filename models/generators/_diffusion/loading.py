@@ -32,6 +32,8 @@ SCHEDULERS = {
     "heun": "HeunDiscreteScheduler", "dpm++": "DPMSolverMultistepScheduler", "unipc": "UniPCMultistepScheduler",
     "lcm": "LCMScheduler",
 }  # fmt: skip
+TRAILING = "-trailing"
+"""Behind a scheduler's name: its steps are counted from the end, as distilled models want them."""
 """Short names of schedulers; a diffusers class name does as well."""
 
 
@@ -154,8 +156,15 @@ def _load_lora(pipe: Any, lora: Lora) -> None:
         ) from error
 
 
+def scheduler_like(diffusers: Any, name: str, config: Any) -> Any:
+    """The scheduler of a name, with the settings of the one that it takes the place of. Raises BackendError."""
+    changes = {"timestep_spacing": "trailing"} if name.endswith(TRAILING) else {}
+    return scheduler_class(diffusers, name).from_config(config, **changes)
+
+
 def scheduler_class(diffusers: Any, name: str) -> Any:
     """The class of a scheduler's name. Raises BackendError."""
+    name = name.removesuffix(TRAILING)
     wanted = SCHEDULERS.get(name, name)
     found = getattr(diffusers, wanted, None)
     if found is None or not wanted.endswith("Scheduler"):

@@ -257,3 +257,11 @@ def test_infinite_pixels_fail_too() -> None:
 def test_what_ends_a_device_and_what_ends_a_batch(text: str, lost: bool, memory: bool) -> None:
     error = RuntimeError(text)
     assert (device_lost(error), out_of_memory(error)) == (lost, memory)
+
+
+def test_a_distilled_models_scheduler_counts_its_steps_from_the_end() -> None:
+    told = {"timestep_spacing": "leading", "steps_offset": 1}
+    assert loading.scheduler_like(diffusers, "euler", told).config.timestep_spacing == "leading"
+    assert loading.scheduler_like(diffusers, "euler-trailing", told).config.timestep_spacing == "trailing"
+    with pytest.raises(BackendError, match="Did you mean 'euler'"):
+        loading.scheduler_like(diffusers, "eulr-trailing", told)
