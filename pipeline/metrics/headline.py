@@ -46,6 +46,7 @@ BECAUSE: Mapping[str, str] = {
     "review_of_images": "people labelled single images, which tell of shares and not of sets",
     "all_labelled": "people labelled every set",
     "no_wording_spread": "how far another wording would move it is not known (`allfour relabel RUN --grid default` measures that)",
+    "wording_of_calibration": "a calibration belongs to one wording, so how far another would move it is not known",
     "no_classifier_spread": "how far another classifier would move it is not known (a second opinion, or a calibration, tells)",
 }
 """Code -> words, for a sentence after a colon."""

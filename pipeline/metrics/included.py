@@ -30,7 +30,8 @@ def with_included(found: Headline, metrics: Metrics) -> Headline:
             continue
         wider = widen(at, metrics)
         if wider is None:
-            because.append(f"no_{part}_spread")
+            bound = part == "wording" and found.evidence == "corrected"
+            because.append("wording_of_calibration" if bound else f"no_{part}_spread")
         else:
             at = wider
             holds.append(part)

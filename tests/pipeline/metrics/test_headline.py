@@ -128,6 +128,8 @@ def test_errors_that_differ_by_prompt_are_taken_into_a_corrected_figure_s_limits
     found = pick(corrected(**fits, unanimity_corrected={**CORRECTED, "error_spread": spread}))
     assert (found.evidence, found.low, found.high) == ("corrected", 0.41, 0.71)
     assert found.include == ["prompts", "classifier"]
+    wording = pick(corrected(calibration_fit={"fits": True, "p_value": 0.4}, include=["prompts", "wording"]))
+    assert wording.because == ["wording_of_calibration"] and wording.low == CORRECTED["low"]
 
 
 def test_limits_that_reach_chance_take_the_verdict_back() -> None:
