@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from allfour.border import read_json
 from allfour.errors import ClassifierError
+from allfour.files import read_regular
 
 Row = tuple[str, Mapping[str, Any]]
 """Where it stands, and column -> value."""
@@ -32,7 +33,7 @@ def rows_of(file: Path) -> tuple[Iterator[Row], str]:
     if file.is_dir():
         file = file / "scores.parquet"
     try:
-        data = file.read_bytes()
+        data = read_regular(file)
     except OSError as error:
         raise ClassifierError(f"classifier.file: {file}: {error.strerror or error}") from None
     digest = hashlib.sha256(data)
@@ -42,7 +43,7 @@ def rows_of(file: Path) -> tuple[Iterator[Row], str]:
         if {"attribute", "probabilities", "person", "prompt_id", "index"} <= set(table.column_names):
             beside = file.with_name("images.parquet")
             try:
-                images = beside.read_bytes()
+                images = read_regular(beside)
             except OSError as error:
                 raise ClassifierError(
                     f"{file}: the scores of a run, whose images.parquet must lie beside it: {error.strerror or error}"

@@ -16,6 +16,7 @@ from typing import Any
 
 from allfour import resources
 from allfour.errors import ClassifierError
+from allfour.files import sha256_of
 from allfour.models.classifiers._clip import hub, transformers_folder
 from allfour.models.classifiers._clip.hub import OFFLINE_ALTERNATIVE, ToBeDownloadedError
 from allfour.models.classifiers._clip.transformers_folder import TransformersFolder
@@ -53,8 +54,10 @@ class ClipWeights:
 
     def sha256(self) -> str:
         """Of the weights file. Raises ClassifierError where it is another one now than that which was found."""
-        with self.weights.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        try:
+            digest = sha256_of(self.weights)
+        except OSError as error:
+            raise ClassifierError(f"{self.weights}: cannot be read: {error.strerror}") from None
         if FileStamp.of(self.weights) != self.stamp:
             raise ClassifierError(f"{self.weights}: the file was changed while it was in use. Repeat the command")
         return digest
@@ -66,7 +69,7 @@ class ClipWeights:
             return None
         digest = hashlib.sha256()
         for path in files:
-            digest.update(f"{path.name}\0{hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
+            digest.update(f"{path.name}\0{sha256_of(path)}\n".encode())
         return digest.hexdigest()
 
 

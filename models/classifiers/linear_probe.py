@@ -18,6 +18,7 @@ import numpy as np
 from allfour import resources
 from allfour.border import read_json
 from allfour.errors import ClassifierError
+from allfour.files import open_regular
 from allfour.models.attributes import PRESENCE, AttributeSet
 from allfour.models.classifiers import clip_weights
 from allfour.models.classifiers.base import FloatArray, HalfArray
@@ -73,6 +74,8 @@ class Probe:
         from safetensors import safe_open
 
         try:
+            with open_regular(path):  # safetensors would wait at a pipe for ever
+                pass
             with safe_open(path, framework="numpy") as file:
                 metadata = file.metadata() or {}
                 if metadata.get("format") != FORMAT:

@@ -19,6 +19,7 @@ from pydantic import Field
 
 from allfour.border import read_json
 from allfour.errors import BackendError
+from allfour.files import read_regular
 from allfour.models._hosted.moderation import moderation_code
 from allfour.models.generators._local import http
 from allfour.models.generators._local.http import LocalServer, ServerError
@@ -115,7 +116,7 @@ class Workflow:
 
     def _load(self) -> dict[str, Any]:
         try:
-            parsed = read_json(Path(on_disk(self._name)).read_bytes())
+            parsed = read_json(read_regular(Path(on_disk(self._name))))
         except (OSError, ValueError, RecursionError) as error:
             raise BackendError(
                 f"generator.workflow: {self._name} cannot be read: {type(error).__name__}: {error}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import difflib
+import io
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -100,10 +101,9 @@ def _from_folders(location: Path, files: list[Path], attributes: AttributeSet) -
 
 def _from_csv(path: Path) -> LabelledSet:
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            columns = reader.fieldnames or []
-            rows = list(reader)
+        reader = csv.DictReader(io.StringIO(read_regular(path).decode("utf-8-sig"), newline=""))
+        columns = reader.fieldnames or []
+        rows = list(reader)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path}: not a CSV that can be read: {error}") from None
     where = next((c for c in _PATH_COLUMNS if c in columns), None)

@@ -32,7 +32,7 @@ from allfour.pipeline.report.exports import (
     latex_table,
     markdown_summary,
     markdown_text,
-    write_prompts_csv,
+    prompts_csv,
 )
 from allfour.pipeline.report.model_card import model_index
 from allfour.pipeline.report.prose import PERCEIVED, of_an_archive, sought_in
@@ -92,10 +92,7 @@ def text_export(run: Path, kind: Format, *, gates: Sequence[GateResult] = ()) ->
         return ci_junit(metrics, gates, name=run.resolve().name)
     if kind == "intersections":
         return intersections_csv(metrics)
-    path = run / "prompts.csv"
-    if not path.exists():
-        path = write_prompts_csv(run, metrics)
-    return path.read_bytes()
+    return prompts_csv(metrics)
 
 
 def ci_junit(metrics: Metrics, gates: Sequence[GateResult], *, name: str) -> bytes:

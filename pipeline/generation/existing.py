@@ -301,8 +301,8 @@ def _generator_of_ranks(run: RunFolder) -> Any:
     """The generator that ranks recorded, of a run that has no header yet."""
     for path in sorted(run.ranks_folder.glob("rank-*.json")):
         try:
-            return read_json(path.read_text(encoding="utf-8")).get("generator")
-        except (OSError, ValueError, AttributeError):
+            return read_json(read_regular(path)).get("generator")
+        except (OSError, ValueError, AttributeError, RecursionError):
             continue
     return None
 

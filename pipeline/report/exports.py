@@ -67,8 +67,13 @@ def _interval_cells(interval: Interval | None) -> list[float | None]:
 def write_prompts_csv(run_dir: Path, metrics: Metrics) -> Path:
     """Write RUN/prompts.csv: a row per prompt, in the run's order, with the columns of `prompts_table`."""
     path = run_dir / "prompts.csv"
-    write_atomic(path, _csv_bytes(*prompts_table(metrics, metrics.prompts)))
+    write_atomic(path, prompts_csv(metrics))
     return path
+
+
+def prompts_csv(metrics: Metrics) -> bytes:
+    """The same, as bytes: made from what vouches for itself, and not read from a file that does not."""
+    return _csv_bytes(*prompts_table(metrics, metrics.prompts))
 
 
 def prompts_table(metrics: Metrics, prompts: Sequence[Prompt]) -> tuple[list[str], list[list[object]]]:

@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from allfour.border import read_json
 from allfour.errors import RunFolderError
-from allfour.files import read_regular
+from allfour.files import open_regular, read_regular
 from allfour.pipeline import words
 from allfour.pipeline.report import lead, study_prose, svg
 from allfour.pipeline.report.html import environment, inlined, security_policy
@@ -95,7 +95,7 @@ def read_line(run_dir: Path, link: str) -> RunLine:
 def _progress(run_dir: Path) -> str:
     """How far a run without a finding is, by the log that it writes as images come."""
     try:
-        with (run_dir / "outcomes.jsonl").open("rb") as log:
+        with open_regular(run_dir / "outcomes.jsonl") as log:
             done = sum(1 for _ in log)
     except OSError:
         return "no images yet"

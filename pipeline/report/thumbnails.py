@@ -25,6 +25,7 @@ from PIL import Image
 from pydantic import ValidationError
 
 from allfour.border import read_json
+from allfour.files import read_regular
 from allfour.pipeline.archives import ArchiveOptions, Budget, fetch
 from allfour.pipeline.archives.decoding import UnreadableImage, decode
 from allfour.pipeline.archives.remote import scheme_of
@@ -260,7 +261,7 @@ def _shrink(data: bytes, edge: int, quality: int) -> Picture | None:
 def _place(run_dir: Path) -> _Place:
     """Where the images of a run lie, by its header; as the defaults where that says nothing."""
     try:
-        header = read_json((run_dir / "run.json").read_bytes())
+        header = read_json(read_regular(run_dir / "run.json"))
     except (OSError, ValueError):
         header = None
     source, config = _part(header, "source"), _part(header, "config")

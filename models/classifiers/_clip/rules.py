@@ -10,6 +10,7 @@ from typing import Any
 
 from allfour.border import read_json
 from allfour.errors import ClassifierError
+from allfour.files import open_regular
 
 _MAX_CONFIG_BYTES = 1_000_000
 
@@ -55,7 +56,7 @@ def mapping(keys: Mapping[str, Rule]) -> Rule:
 def read_mapping(path: Path, what: str) -> dict[str, Any]:
     """A JSON file of a model folder. Raises ClassifierError where it is not there, or is no mapping; FileNotFoundError is the caller's."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             data = file.read(_MAX_CONFIG_BYTES + 1)
     except FileNotFoundError:
         raise

@@ -10,6 +10,7 @@ from typing import Any
 
 from allfour.border import read_json
 from allfour.errors import ClassifierError
+from allfour.files import read_regular
 
 _FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
           "vocab.json", "merges.txt", "vocab.txt", "sentencepiece.bpe.model", "spiece.model", "tokenizer.model")  # fmt: skip
@@ -67,7 +68,7 @@ def _refuse_code(folder: Path) -> None:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        parsed = read_json(path.read_bytes())
+        parsed = read_json(read_regular(path))
     except (OSError, ValueError, RecursionError) as error:
         raise ClassifierError(f"{path}: cannot be read: {error}") from None
     if not isinstance(parsed, dict):

@@ -18,6 +18,7 @@ from typing import Any
 
 from allfour.border import read_json
 from allfour.errors import BackendError
+from allfour.files import open_regular
 from allfour.models.files import FileStamp
 
 _READ = {".safetensors", ".json", ".txt", ".model", ".jinja"}
@@ -224,7 +225,7 @@ def _check_shards(path: Path) -> None:
 def _document(path: Path) -> dict[str, Any]:
     """A JSON object of a model folder, without a key that is never passed on."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             data = file.read(_MAX_DOCUMENT_BYTES + 1)
         if len(data) > _MAX_DOCUMENT_BYTES:
             raise ValueError("it is too large")

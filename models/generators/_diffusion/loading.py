@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 from allfour import resources
 from allfour.errors import BackendError
+from allfour.files import sha256_of
 from allfour.models.devices import choose_device
 from allfour.models.files import FileStamp
 from allfour.models.generators._diffusion import foreign, pipelines
@@ -320,7 +321,7 @@ def weights_sha256(
     """
     digest = hashlib.sha256()
     for name, path in foreign.read_files(folder, lora.file if lora else None):
-        digest.update(f"{name}\0{_sha256(path)}\n".encode())
+        digest.update(f"{name}\0{sha256_of(path)}\n".encode())
     found = digest.hexdigest() if checkpoint is None else with_checkpoint(digest.hexdigest(), checkpoint)
     if loaded is not None and file_stamps(folder, lora, checkpoint) != dict(loaded):
         raise BackendError(
@@ -339,9 +340,4 @@ def public_name(model: str) -> str:
 
 def with_checkpoint(folder_sha256: str, checkpoint: Path) -> str:
     """sha256 over a folder's own and that of the file whose weights take their place."""
-    return hashlib.sha256(f"{folder_sha256}\n{_sha256(checkpoint)}".encode()).hexdigest()
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return hashlib.sha256(f"{folder_sha256}\n{sha256_of(checkpoint)}".encode()).hexdigest()
