@@ -8,9 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from allfour.errors import ConfigError, RunFolderError
+from allfour.errors import ClassifierError, ConfigError, InputError, RunFolderError
 from allfour.files import read_regular
+from allfour.models.attributes import AttributeSet
+from allfour.models.classifiers._clip.rules import read_mapping
+from allfour.models.classifiers._recorded import rows_of
+from allfour.models.classifiers.linear_probe import Probe
+from allfour.pipeline.analyses.labelled_images import open_labelled
 from allfour.pipeline.config import read_yaml
+from allfour.pipeline.metrics.calibration import read_calibration
 from allfour.pipeline.run.documents import ReportError, read_metrics
 from allfour.pipeline.run.folder import RunFolder
 from allfour.pipeline.run.journal import Journal
@@ -40,3 +46,19 @@ def test_pipes_in_a_run_folder_and_as_a_config_end_in_one_error(tmp_path: Path) 
         Journal(tmp_path / "outcomes.jsonl").read()
     with pytest.raises(ConfigError, match="cannot be read"):
         read_yaml(tmp_path / "config.yaml")
+
+
+def test_pipes_as_files_that_a_config_or_a_command_names(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe.csv"
+    os.mkfifo(pipe)
+    attributes = AttributeSet.model_validate({"attributes": {"gender": {"labels": {"woman": ["w"], "man": ["m"]}}}})
+    with pytest.raises(InputError, match="no such file"):
+        open_labelled(pipe, attributes)
+    with pytest.raises(ClassifierError, match="no regular file"):
+        rows_of(pipe)
+    with pytest.raises(ClassifierError, match="is no fitted probe"):
+        Probe.load(pipe)
+    with pytest.raises(ClassifierError, match="cannot be read"):
+        read_mapping(pipe, "a config")
+    with pytest.raises(InputError, match="cannot be read"):
+        read_calibration(pipe)

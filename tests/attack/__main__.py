@@ -44,13 +44,11 @@ def main() -> None:
 
 def _attack(name: str, made: ground.Ground, server: api.Api, tally: Tally, *, seed: int, long: bool) -> None:
     if name == "kills" and long:
-        kills.strike_all(made, tally, each=13, kinds=("kill",), seed=seed)
-        kills.strike_all(made, tally, each=4, kinds=("term", "full"), seed=seed)
-        kills.strike_hosted(made, server, tally, each=20, kinds=("kill",), seed=seed)
-        kills.strike_hosted(made, server, tally, each=6, kinds=("term", "full"), seed=seed)
+        kills.strike_all(made, tally, strikes={"kill": 12, "term": 2, "full": 2}, seed=seed)
+        kills.strike_hosted(made, server, tally, strikes={"kill": 12, "term": 2, "full": 2}, seed=seed)
     elif name == "kills":
         kills.strike_some(made, tally, count=6, seed=seed)
-        kills.strike_hosted(made, server, tally, each=1, kinds=("kill",), seed=seed)
+        kills.strike_hosted(made, server, tally, strikes={"kill": 1}, seed=seed)
     elif name == "disks":
         kills.fill_disks(made, tally, rooms=(0, 16, 48) if long else (16,))
     elif name == "api":

@@ -7,7 +7,7 @@ import random
 import shutil
 import subprocess
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,16 +22,16 @@ _HOSTED_IMAGES = 12
 _CONCURRENCY = 4
 
 
-def strike_all(ground: Ground, tally: Tally, *, each: int, kinds: Sequence[Kind], seed: int) -> None:
-    """Every command, struck `each` times by every kind of strike, at places that are spread over its events."""
+def strike_all(ground: Ground, tally: Tally, *, strikes: Mapping[Kind, int], seed: int) -> None:
+    """Every command, struck so many times by each kind of strike, at places that are spread over its events."""
     rng = random.Random(seed)
     for attack in COMMANDS:
         done, expected = undisturbed(ground, attack)
         tally.ended(done)
         inputs = _inputs(ground, attack)
-        for kind in kinds:
-            for number in range(each):
-                low, high = number * done.events // each + 1, (number + 1) * done.events // each
+        for kind, times in strikes.items():
+            for number in range(times):
+                low, high = number * done.events // times + 1, (number + 1) * done.events // times
                 strike = Strike(kind, rng.randint(low, max(low, high)))
                 _one(ground, tally, attack, strike=strike, expected=expected, inputs=inputs)
 
@@ -107,17 +107,17 @@ def _problems(strike: Strike, struck: Ended) -> list[str]:
 # --- hosted ----------------------------------------------------------------------------------------------------------
 
 
-def strike_hosted(ground: Ground, api: Api, tally: Tally, *, each: int, kinds: Sequence[Kind], seed: int) -> None:
+def strike_hosted(ground: Ground, api: Api, tally: Tally, *, strikes: Mapping[Kind, int], seed: int) -> None:
     """The same for a run that pays for its images: what was answered is paid once, and the ledger never says less than the server."""
     rng = random.Random(seed)
     api.faults(0, [], seed=0)
     done = go(ground.reset(), HOSTED)
     tally.ended(done)
-    for kind in kinds:
-        for number in range(each):
+    for kind, times in strikes.items():
+        for number in range(times):
             api.reset()
             where = ground.reset()
-            low, high = number * done.events // each + 1, (number + 1) * done.events // each
+            low, high = number * done.events // times + 1, (number + 1) * done.events // times
             strike = Strike(kind, rng.randint(low, max(low, high)))
             what = f"{HOSTED.name}, {strike.kind} at event {strike.at}"
             struck = go(where, HOSTED, strike=strike)

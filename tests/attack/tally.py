@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import sys
+import time
 from collections import Counter
 from dataclasses import dataclass, field
 
 from tests.attack.process import Ended
+
+_SHOW_SECONDS = 30.0
 
 
 @dataclass(slots=True)
@@ -17,6 +21,7 @@ class Tally:
     codes: Counter[int] = field(default_factory=Counter)
     """Exit codes of all commands."""
     problems: list[str] = field(default_factory=list)
+    _shown: float = field(default_factory=time.monotonic)
     notes: list[str] = field(default_factory=list)
     peak_mib: float = 0.0
     peak_of: str = ""
@@ -24,7 +29,11 @@ class Tally:
     slowest_of: str = ""
 
     def count(self, attack: str, times: int = 1) -> None:
+        """Keep what was done, and show now and then how far it is."""
         self.done[attack] += times
+        if time.monotonic() - self._shown > _SHOW_SECONDS:
+            self._shown = time.monotonic()
+            print(f"{sum(self.done.values()):,} done, {len(self.problems)} problems", file=sys.stderr, flush=True)
 
     def ended(self, command: Ended) -> None:
         """Keep what matters of a command that ended."""
