@@ -22,6 +22,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--long", action="store_true")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--count", type=int, default=None, help="images, folders or model folders, in place of the round's number"
+    )
     parser.add_argument("--only", nargs="+", choices=NAMES, default=None)
     options = parser.parse_args()
     chosen = options.only or (NAMES if options.long else ("kills", "api", "images", "folders"))
@@ -31,7 +34,7 @@ def main() -> None:
     with server_process(["dall-e-2"]) as server, ground.ground(origin=server.origin) as made:
         for name in chosen:
             began = time.monotonic()
-            _attack(name, made, server, tally, seed=options.seed, long=options.long)
+            _attack(name, made, server, tally, seed=options.seed, long=options.long, count=options.count)
             print(
                 f"{name}: {time.monotonic() - began:.0f} s, {len(tally.problems)} problems so far",
                 file=sys.stderr,
@@ -42,7 +45,9 @@ def main() -> None:
     sys.exit(bool(tally.problems))
 
 
-def _attack(name: str, made: ground.Ground, server: api.Api, tally: Tally, *, seed: int, long: bool) -> None:
+def _attack(
+    name: str, made: ground.Ground, server: api.Api, tally: Tally, *, seed: int, long: bool, count: int | None
+) -> None:
     if name == "kills" and long:
         kills.strike_all(made, tally, strikes={"kill": 12, "term": 2, "full": 2}, seed=seed)
         kills.strike_hosted(made, server, tally, strikes={"kill": 12, "term": 2, "full": 2}, seed=seed)
@@ -54,12 +59,12 @@ def _attack(name: str, made: ground.Ground, server: api.Api, tally: Tally, *, se
     elif name == "api":
         api.misbehave(made, server, tally, faults=api.FAULTS if long else api.FAULTS[-2:], seed=seed)
     elif name == "images":
-        images.decode_all(tally, count=10_000 if long else 100, seed=seed)
+        images.decode_all(tally, count=count or (10_000 if long else 100), seed=seed)
         images.rescore_them(made, tally, count=1_000 if long else 20, seed=seed)
     elif name == "folders":
-        folders.damage_runs(made, tally, count=500 if long else 4, seed=seed)
+        folders.damage_runs(made, tally, count=count or (500 if long else 4), seed=seed)
     elif name == "models":
-        models.hostile_folders(made, tally, count=100 if long else 3, seed=seed)
+        models.hostile_folders(made, tally, count=count or (100 if long else 3), seed=seed)
     else:
         models.hostile_configs(made, tally)
 

@@ -70,8 +70,9 @@ def misbehave(ground: Ground, api: Api, tally: Tally, *, faults: Sequence[tuple[
         if again.code not in (0, 3):
             tally.wrong(what, f"the same command on a server that is well: {again.code} {again.err[-300:]}")
         # each fault may come after the image was made, once for each attempt that met it, retries included
-        # what was not delivered is not paid for: an entry that is null or withheld is no image that the provider can charge
-        delivered = name not in ("an entry null", "withheld")
+        # an entry that is null or withheld is no image that can be charged, and images that nobody ordered are none either: the run
+        # says how many came (`images_beyond_order`), and books what it asked for
+        delivered = name not in ("an entry null", "withheld", "50 images too many")
         for problem in money_problems(
             where / "new", api, lost=12 * 51 if "too many" in name else 12, delivered=delivered
         ):
