@@ -14,9 +14,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from allfour.errors import RunFolderError
 from allfour.pipeline.run.columns import EMBEDDING_COLUMN
 from allfour.pipeline.run.folder import RunFolder
-from allfour.pipeline.scoring.parts import read_embeddings
+from allfour.pipeline.scoring.parts import PartStore, read_embeddings, unchanged
 
 NEARER = 40
 """A near-copy is so many times nearer than three quarters of the pairs of one prompt are. Measured with photo-clip: JPEG copies at quality
@@ -78,10 +79,17 @@ def _same_bytes(run: RunFolder) -> Iterator[tuple[str, int]]:
 
 def _embeddings(run: RunFolder) -> dict[str, tuple[NDArray[np.int64], NDArray[np.float32]]]:
     """Prompt -> its images' indices, ascending, and unit vectors; nothing where none are kept, or too many."""
-    tables = []
+    tables, store = [], PartStore(run, scoring_fingerprint="")
     for path in sorted(run.embeddings_folder.glob("part-*.arrow")):
         if path.name.endswith(".people.arrow"):
             continue
+        part = path.name.removeprefix("part-").removesuffix(".arrow")
+        manifest = store.manifest(part)
+        if manifest is not None and not unchanged(manifest, path):
+            raise RunFolderError(
+                f"{path}: not as it was written, and so copies cannot be told. Delete {store.manifest_path(part)} and {run.scores_path} "
+                "and repeat the command that made the run: it looks at those images again"
+            )
         try:
             tables.append(read_embeddings(path).select(["prompt_id", "index", EMBEDDING_COLUMN]))
         except (OSError, pa.ArrowException, KeyError):

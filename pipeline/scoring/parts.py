@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from allfour.border import read_json
-from allfour.files import read_regular, sha256_of
+from allfour.files import open_regular, read_regular, sha256_of
 from allfour.pipeline.archives.base import Shard
 from allfour.pipeline.run.columns import IMAGES_SCHEMA, SCORES_SCHEMA
 from allfour.pipeline.run.folder import RunFolder, atomic_file, fingerprint, write_json, write_table
@@ -240,6 +240,8 @@ def write_embeddings(path: Path, table: pa.Table) -> None:
 
 def read_embeddings(path: Path) -> pa.Table:
     """An embeddings table, mapped into memory and not read before it is used. Raises OSError, pa.ArrowException."""
+    with open_regular(path):  # a pipe would be waited on for ever
+        pass
     return pa.ipc.open_file(pa.memory_map(str(path))).read_all()
 
 
