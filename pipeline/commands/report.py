@@ -171,6 +171,8 @@ def refresh(run: RunFolder, *, work: Mapping[str, int]) -> RunSummary:
 
     The other metrics stay as they are.
     """
+    if not run.unchanged(run.metrics_path):  # killed between metrics.json and the header, or damaged: made again
+        return finish_run(Job.of_run(run, Reporter(quiet=True), None), work=work)
     run.check_measured()
     metrics = with_headline(with_analyses(read_metrics(run.path), run))
     write_json(run.metrics_path, metrics.document())

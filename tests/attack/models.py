@@ -108,8 +108,12 @@ def _in_config(folder: Path, rng: random.Random, canary: Path) -> str:
 
 def _in_weights(folder: Path, rng: random.Random, canary: Path) -> str:
     """Weights that are a pickle, cut, of a false header, not finite, a pipe, a device, or not there."""
-    path = rng.choice(sorted(folder.rglob("*.safetensors")))
+    found = [p for p in sorted(folder.rglob("*.safetensors")) if p.is_file() and not p.is_symlink()]
+    if not found or (path := rng.choice(found)).stat().st_size < 16:
+        return "nothing more"
     data = path.read_bytes()
+    if not data[8:].startswith(b'{"'):
+        return "nothing more"
     (size,) = struct.unpack("<Q", data[:8])
     header = json.loads(data[8 : 8 + size])
     kind = rng.choice(
