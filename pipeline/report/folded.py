@@ -216,7 +216,8 @@ def repeat_view(material: Material) -> RepeatView:
         maker_name="Generator" if header.generator else "Source",
         maker=flatten(header.generator or header.source or {}),
         versions=[(name, str(version)) for name, version in header.versions.items()],
-        stages=[*header.stages.items()],
+        # not its own: a page that is written again would then differ from the first
+        stages=[(name, done) for name, done in header.stages.items() if name != "report"],
         config=_config_text(header.config),
     )
 

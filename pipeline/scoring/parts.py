@@ -193,6 +193,10 @@ class PartStore:
         Rows of images and of scores.
         """
         ids = list(shard_ids)
+        for (
+            shard_id
+        ) in ids:  # all of them are done: a count that stayed is of a process that was killed right after its commit
+            self._path(shard_id, "attempts.json").unlink(missing_ok=True)
         scored = self._concatenate(ids, "scores.parquet", self._run.scores_path, SCORES_SCHEMA)
         listed = self._concatenate(ids, "images.parquet", self._run.images_path, IMAGES_SCHEMA) if images else 0
         keep = set(ids)
