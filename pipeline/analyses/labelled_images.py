@@ -55,7 +55,7 @@ class LabelledSet:
         for index, image in enumerate(self.images):
             ref = ArchivedImage(prompt_id="calibration", prompt="", index=index, path=str(image.path))
             try:
-                yield ArchiveItem(ref, read_regular(image.path))
+                yield ArchiveItem(ref, read_regular(image.path), single=True)
             except OSError as error:
                 yield ArchiveItem(ref, None, f"cannot be read: {error.strerror}")
 
