@@ -234,7 +234,7 @@ def calibration_of(cells: IntArray) -> Calibration:
     leads: dict[str, Any] = {"edges": [1.0, 2.0, 3.0], "counts": {}, "unclear": {}}
     for label, row in zip(LABELS, cells.tolist(), strict=True):
         confusion[label] = {"woman": row[0] + row[2], "man": row[1] + row[3], "ambiguous": row[4]}
-        leads["counts"][label] = {"woman": [row[0], 0, row[2], 0], "man": [row[1], 0, row[3], 0]}
+        leads["counts"][label] = {"woman": [row[0], 0, 0, row[2]], "man": [row[1], 0, 0, row[3]]}
         leads["unclear"][label] = row[4]
     entry = {"labels": list(LABELS), "confusion": confusion, "leads": leads}
     return Calibration(

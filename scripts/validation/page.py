@@ -185,19 +185,18 @@ def with_evidence(
     before = text.split(_EVIDENCE, maxsplit=1)[0].rstrip()
     rows = evidence
     after = text[text.index(_DIFFERENCES) :] if _DIFFERENCES in text else ""
-    audits = rows[0]["audits"] if rows else 0
     lines = [
         _EVIDENCE,
         "",
-        f"{audits} audits per setting (1,000 of the matched calibration) of 40 prompts (100 for the cue) with Beta(0.3, 0.3) shares, each through `compute_metrics`; the",
+        "Audits of 40 prompts (100 for the cue) with Beta(0.3, 0.3) shares, each through `compute_metrics`; the",
         "simulation is `scripts/validation/evidence.py`, rerun alone by `python -m scripts.validate_statistics --evidence`. Before: the interval",
         "of the count, or the corrected one, as it stood alone. The cause is named where `summary.headline.because` or a note has it. Where a",
         "calibration does not fit, what leads is what the classifier read, which need not hold the truth: the corrected figure is not offered.",
         "",
-        "| setting | images | covered before | covered by the first line | cause named | led by |",
-        "|---|---|---|---|---|---|",
+        "| setting | images | audits | covered before | covered by the first line | cause named | led by |",
+        "|---|---|---|---|---|---|---|",
         *(
-            f"| {r['name']} | {r['images']} | {r['covered_before']:.3f} | {r['covered']:.3f} | {r['caused']:.2f} | {r['led_by']} |"
+            f"| {r['name']} | {r['images']} | {r['audits']:,} | {r['covered_before']:.3f} | {r['covered']:.3f} | {r['caused']:.2f} | {r['led_by']} |"
             for r in rows
         ),
         "",
