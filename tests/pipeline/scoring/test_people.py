@@ -392,7 +392,7 @@ def test_relabelling_keeps_the_people_and_asks_no_detector(
         )
     (people,) = run.embeddings_folder.glob("*.people.arrow")
     people.unlink()
-    with pytest.raises(RunFolderError, match="cannot be read"):
+    with pytest.raises(RunFolderError, match="missing, or not as it was written"):
         relabel(run, config.attributes.file, RunFolder(tmp_path / "no"), QUIET)
 
 
