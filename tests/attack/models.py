@@ -222,6 +222,15 @@ def hostile_folders(ground: Ground, tally: Tally, *, count: int, seed: int) -> N
     models = Models(ground.path.parent / "models")
     models.make()
     canary = ground.path.parent / "canary"
+    for kind, whole in models.kinds.items():  # an attack on what does not work anyway would find nothing
+        where = ground.reset()
+        shutil.copytree(whole, where / "model")
+        for arguments in (["doctor"], [*_loading(where, kind), "--run", where / "new"]):
+            ended = command(
+                *arguments, "--config", _config_for(where, kind, where / "model", models), deadline=120, before=_real
+            )
+            if ended.code not in (0, 3):
+                raise RuntimeError(f"{kind}, {arguments[0]}: {ended.err}")
     for number in range(count):
         rng = random.Random(seed * 1_000_003 + number)
         kind = rng.choice(("clip", "clip of transformers", "diffusion", "diffusion", "lora"))
@@ -231,7 +240,7 @@ def hostile_folders(ground: Ground, tally: Tally, *, count: int, seed: int) -> N
         _dirty(folder, canary)
         told = [rng.choice(_HARM)(folder, rng, canary) for _ in range(rng.choice((1, 1, 2)))]
         config = _config_for(where, kind, folder, models)
-        run = ["audit"] if not kind.startswith("clip") else ["rescore", where / "archive"]
+        run = _loading(where, kind)
         what = f"model folder {number} of seed {seed} ({kind}): {', '.join(told)}"
         for arguments in (["doctor"], [*run, "--run", where / "new"]):
             ended = command(*arguments, "--config", config, deadline=120, before=_real)
@@ -244,6 +253,11 @@ def hostile_folders(ground: Ground, tally: Tally, *, count: int, seed: int) -> N
         tally.count("hostile model folders")
 
 
+def _loading(where: Path, kind: str) -> list[Any]:
+    """The command that loads a folder of this kind."""
+    return ["rescore", where / "archive"] if kind.startswith("clip") else ["audit"]
+
+
 def _real() -> None:
     from allfour.pipeline.commands import build
 
@@ -253,7 +267,7 @@ def _real() -> None:
 
 def _config_for(where: Path, kind: str, folder: Path, models: Models) -> Path:
     path = where / "hostile.yaml"
-    shared = f"prompts: {{file: {where}/prompts.yaml, images_per_prompt: 1, set_size: 1}}\nattributes: {{file: {where}/attributes.yaml}}\n"
+    shared = f"prompts: {{file: {where}/prompts.yaml, images_per_prompt: 2, set_size: 2}}\nattributes: {{file: {where}/attributes.yaml}}\n"
     if kind.startswith("clip"):
         path.write_text(f"{shared}classifier: {{backend: clip, pretrained: '{folder}', device: cpu}}\n")
         return path
