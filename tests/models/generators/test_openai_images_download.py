@@ -295,7 +295,7 @@ def test_a_local_server_may_point_at_itself_but_not_at_metadata(
 
 def test_a_remote_server_may_not_point_inside(server: LoopbackImageServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(KEY_ENV, KEY)
-    monkeypatch.setattr("allfour.models.generators.openai_images.is_inside", lambda host, port: False)
+    monkeypatch.setattr("allfour.models.generators._openai.reading.is_inside", lambda host, port: False)
     (outcome,) = make(server, model="dall-e-2").generate(requests(1, 1))
     assert isinstance(outcome, Failed)
     assert "inside this machine or network: not fetched" in outcome.error

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from allfour.errors import ConfigError
+from allfour.errors import ConfigError, RunFolderError
 from allfour.pipeline.cli import app
 from allfour.pipeline.commands import study as studies
 from allfour.pipeline.commands.progress import Reporter
@@ -222,5 +222,5 @@ def test_hosted_cells_are_made_at_once_in_processes_of_their_own(
 
 
 def test_two_processes_do_not_work_on_one_study(study_file: Path, tmp_path: Path) -> None:
-    with RunFolder(tmp_path / "out").lock(), pytest.raises(ConfigError, match="another allfour process"):
+    with RunFolder(tmp_path / "out").lock(), pytest.raises(RunFolderError, match="another allfour process"):
         studies.run_study(load_study(study_file), tmp_path / "out", Reporter(quiet=True))
