@@ -34,7 +34,11 @@ TINY_CLIP = {
 
 SLOW_FIRST = (
     "tests/models/generators/test_stable_diffusion_parts.py",
+    "tests/attack/",
     "tests/pipeline/commands/",
+    "tests/models/generators/",
+    "tests/pipeline/analyses/",
+    "tests/pipeline/metrics/",
     "tests/pipeline/scoring/",
 )
 

@@ -10,10 +10,11 @@ How it behaves, and what is counted as spent: docs/hosted-apis.md.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -323,9 +324,11 @@ class OpenAIImages:
                 yield outcome_of(request, kept)
                 ledger.release(prints[request.key], request)
             if missing:
-                for outcome in self._generate(missing, identity, ledger):
-                    yield outcome
-                    ledger.release(prints[outcome.request.key], outcome.request)
+                # closed before the ledger is: answers on the wire are booked even where the caller walks away
+                with contextlib.closing(self._generate(missing, identity, ledger)) as outcomes:
+                    for outcome in outcomes:
+                        yield outcome
+                        ledger.release(prints[outcome.request.key], outcome.request)
         finally:
             ledger.close()
 
@@ -333,7 +336,7 @@ class OpenAIImages:
 
     def _generate(
         self, todo: list[GenerationRequest], identity: Mapping[str, Any], ledger: Ledger
-    ) -> Iterator[Outcome]:
+    ) -> Generator[Outcome]:
         s = self._settings
         checked = self._preflight  # by the caller, a moment ago
         if checked is None or not checked.ok:

@@ -10,6 +10,7 @@ journal then come in any order, and a kill costs what was under way: two batches
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 import threading
@@ -19,6 +20,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from types import GeneratorType
 from typing import Any
 
 import pyarrow as pa
@@ -94,8 +96,13 @@ def generate_images(
         if isinstance(generator, AheadGenerator):
             _generate_ahead(generator, missing, book)
         else:
-            for outcome in generator.generate(missing) if missing else ():
-                book.commit(outcome)
+            outcomes: Iterable[Answer] = generator.generate(missing) if missing else ()
+            with contextlib.ExitStack() as stack:
+                if isinstance(outcomes, GeneratorType):
+                    # however the loop is left, what is on the wire is settled now, and not when the interpreter gets to it
+                    stack.callback(outcomes.close)
+                for outcome in outcomes:
+                    book.commit(outcome)
         for request in missing:
             if (
                 request.key not in book.made
