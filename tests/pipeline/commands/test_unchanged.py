@@ -7,10 +7,14 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 from allfour.models.classifiers.clip_settings import ClipConfig
+from allfour.pipeline.cli import app
+from allfour.pipeline.commands import build
 from allfour.pipeline.commands.unchanged import backend_state
 
 COUNTING = """
@@ -23,7 +27,9 @@ except SystemExit as end:
 """
 
 
-def test_a_rerun_imports_no_torch_until_a_weight_changes(tiny_clip: Path, tmp_path: Path) -> None:
+def test_a_rerun_imports_no_torch_until_a_weight_changes(
+    tiny_clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     prompts = tmp_path / "prompts.yaml"
     prompts.write_text("name: x\nprompts: [a photo of a nurse]\n")
     config = {
@@ -34,7 +40,24 @@ def test_a_rerun_imports_no_torch_until_a_weight_changes(tiny_clip: Path, tmp_pa
     }
     (tmp_path / "c.yaml").write_text(json.dumps(config))
 
-    def audit() -> tuple[bool, dict[str, int]]:
+    monkeypatch.chdir(tmp_path)
+    built = 0
+    real = build.build_classifier
+
+    def counted(*arguments: Any) -> Any:
+        nonlocal built
+        built += 1
+        return real(*arguments)
+
+    monkeypatch.setattr(build, "build_classifier", counted)
+
+    def audit_here() -> dict[str, int]:
+        found = CliRunner().invoke(app, ["audit", "--config", "c.yaml", "--run", "run", "--json"])
+        assert found.exit_code == 0, found.output
+        work: dict[str, int] = json.loads(found.stdout)["work"]
+        return work
+
+    def audit_apart() -> tuple[bool, dict[str, int]]:
         done = subprocess.run(
             [sys.executable, "-c", COUNTING, "audit", "--config", "c.yaml", "--run", "run", "--json"],
             capture_output=True, text=True, check=False, cwd=tmp_path,
@@ -44,16 +67,18 @@ def test_a_rerun_imports_no_torch_until_a_weight_changes(tiny_clip: Path, tmp_pa
         assert found["code"] == 0, done.stdout + done.stderr
         return found["torch"], json.loads(result)["work"]
 
-    assert audit() == (True, {"generated": 2, "scored": 2})
+    assert audit_here() == {"generated": 2, "scored": 2}
+    assert built == 1
     tables = [(tmp_path / "run" / name).read_bytes() for name in ("images.parquet", "scores.parquet", "metrics.json")]
-    assert audit() == (False, {"generated": 0, "scored": 0})
+    assert audit_apart() == (False, {"generated": 0, "scored": 0})
     names = ("images.parquet", "scores.parquet", "metrics.json")
     assert tables == [(tmp_path / "run" / name).read_bytes() for name in names]
     weights = tiny_clip / "open_clip_model.safetensors"
     os.utime(weights)  # the same bytes, but nobody knows without reading them
-    assert audit() == (True, {"generated": 0, "scored": 0})
+    assert audit_here() == {"generated": 0, "scored": 0}
+    assert built == 2
     next((tmp_path / "run" / "images").rglob("*.png")).unlink()
-    assert audit()[1]["generated"] == 1
+    assert audit_here()["generated"] == 1
 
 
 def test_what_is_not_all_on_disk_is_never_taken_for_unchanged(tiny_clip: Path, tmp_path: Path) -> None:
