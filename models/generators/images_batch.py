@@ -14,7 +14,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -151,7 +151,7 @@ class ImagesBatch(OpenAIImages):
 
     def _generate(
         self, todo: list[GenerationRequest], identity: Mapping[str, Any], ledger: Ledger
-    ) -> Iterator[Outcome]:
+    ) -> Generator[Outcome]:
         orders = Orders(ledger)
         prints = {request.key: fingerprint(identity, request) for request in todo}
         known = orders.open(of=set(prints.values()))
