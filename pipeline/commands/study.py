@@ -179,12 +179,12 @@ def _make(
         waiting = [(c, pool.submit(children.audit, purse.capped(c, len(at_once)), out, overwrite)) for c in at_once]
         for number, cell in enumerate((c for c in todo if c not in at_once), 1):
             reporter.note(f"{cell.name} ({number} of {len(todo) - len(at_once)} that make images)")
-            with _told(cell, failed):
+            with _noted(cell, failed):
                 capped = purse.capped(cell)
                 _write_config(capped, out)
                 audit(capped.config, _folder(out, cell), reporter, cell.calibration, overwrite=overwrite)
         for cell, made in waiting:
-            with _told(cell, failed):
+            with _noted(cell, failed):
                 made.result()
 
 
@@ -199,14 +199,14 @@ def _read(study: Study, out: Path, reporter: Reporter, failed: dict[str, str], *
             failed[cell.name] = f"the images of {source.name} are missing"
             continue
         reporter.note(f"{cell.name}: reads the images of {source.name}")
-        with _told(cell, failed):
+        with _noted(cell, failed):
             config = cell.config.model_copy(update={"generator": None})
             _write_config(CellPlan(cell.generator, cell.prompts, cell.classifier, config, cell.calibration), out)
             place = str(_folder(out, source).path)
             rescore(config, place, _folder(out, cell), reporter, cell.calibration, overwrite=overwrite)
 
 
-class _told:  # noqa: N801 (reads as a verb where it is used)
+class _noted:  # noqa: N801 (reads as a verb where it is used)
     """Keeps why a cell could not be done, so that the others are done all the same."""
 
     def __init__(self, cell: CellPlan, failed: dict[str, str]) -> None:
@@ -330,7 +330,7 @@ def estimates(study: Study, out: Path) -> list[CellEstimate]:
     for cell in study.cells:
         images = len(make_plan(cell.config).requests)
         makes = made[cell.generator, cell.prompts] is cell
-        done = _standing(out / CELLS / cell.name) if makes else 0
+        done = _images_on_record(out / CELLS / cell.name) if makes else 0
         left = max(0, images - done) if makes else 0
         price = cell.config.generator.price() if cell.config.generator is not None else None
         pace = paces.get(cell.generator)
@@ -345,7 +345,7 @@ def estimates(study: Study, out: Path) -> list[CellEstimate]:
     return found
 
 
-def _standing(folder: Path) -> int:
+def _images_on_record(folder: Path) -> int:
     """Images and refusals on record."""
     if not folder.is_dir():
         return 0
