@@ -18,6 +18,7 @@ from allfour.models.classifiers._clip import tokenizers
 from allfour.models.classifiers._clip.rules import (
     Rule,
     any_of,
+    check_declared,
     flag,
     hold,
     mapping,
@@ -165,12 +166,7 @@ class FolderConfig:
         declared += text.get("layers", 12) * 4 * width * width
         if not vision.get("timm_model_name") and isinstance(vision.get("layers", 12), int):
             declared += vision.get("layers", 12) * 4 * vision.get("width", 768) ** 2
-        held = weights.stat().st_size  # a value takes a byte at least
-        if declared > held:
-            raise ClassifierError(
-                f"{weights}: open_clip cannot load these weights as {self._folder.name}: {CONFIG_NAME} describes at least {declared:,} "
-                f"values and the file has {held:,} bytes"
-            )
+        check_declared(weights, declared, CONFIG_NAME)
 
     def build(self, weights: Path) -> tuple[Any, Any]:
         """The model with the weights of this very file, and its transform for inference. Raises whatever a damaged file raises."""

@@ -6,6 +6,7 @@ it was, since every cell is.
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
 import threading
@@ -109,7 +110,7 @@ def check_cells(study: Study) -> None:
             check_calibration(cell.calibration, attributes)
             asked_of(cell.config, attributes)
             make_plan(cell.config)
-        except ConfigError as error:
+        except AllfourError as error:
             raise ConfigError(f"cell {cell.name}: {error}") from None
 
 
@@ -175,7 +176,8 @@ def _make(
     at_once = [
         c for c in todo if study.config.parallel > 1 and c.config.generator is not None and c.config.generator.hosted
     ]
-    with _Children(reporter) as children, ThreadPoolExecutor(study.config.parallel) as pool:
+    # children end before the pool does: otherwise whoever stops a study would wait for all that is ordered, and pay for it
+    with ThreadPoolExecutor(study.config.parallel) as pool, _Children(reporter) as children:
         waiting = [(c, pool.submit(children.audit, purse.capped(c, len(at_once)), out, overwrite)) for c in at_once]
         for number, cell in enumerate((c for c in todo if c not in at_once), 1):
             reporter.note(f"{cell.name} ({number} of {len(todo) - len(at_once)} that make images)")
@@ -206,20 +208,13 @@ def _read(study: Study, out: Path, reporter: Reporter, failed: dict[str, str], *
             rescore(config, place, _folder(out, cell), reporter, cell.calibration, overwrite=overwrite)
 
 
-class _noted:  # noqa: N801 (reads as a verb where it is used)
+@contextlib.contextmanager
+def _noted(cell: CellPlan, failed: dict[str, str]) -> Iterator[None]:
     """Keeps why a cell could not be done, so that the others are done all the same."""
-
-    def __init__(self, cell: CellPlan, failed: dict[str, str]) -> None:
-        self._cell, self._failed = cell, failed
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> bool:
-        if not isinstance(error, AllfourError):
-            return False
-        self._failed[self._cell.name] = str(error)
-        return True
+    try:
+        yield
+    except AllfourError as error:
+        failed[cell.name] = str(error)
 
 
 def _folder(out: Path, cell: CellPlan) -> RunFolder:

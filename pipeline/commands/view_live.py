@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import time
+import contextlib
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,12 +12,15 @@ from allfour.errors import AllfourError
 from allfour.pipeline.config import recorded_config
 from allfour.pipeline.generation.existing import read_outcomes
 from allfour.pipeline.generation.plan import make_plan
+from allfour.pipeline.report.index_page import works
 from allfour.pipeline.run.documents import read_header
 from allfour.pipeline.run.folder import RunFolder
 
 PICTURED = 24
-STILL = 120.0
-"""Seconds without a new line after which a run is taken for stopped."""
+_RECENT = 1200.0
+"""Seconds; images before that are of an earlier start."""
+_PACED = 200
+"""Newest images by which the pace is told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,21 +51,21 @@ def progress_of(run_dir: Path) -> Progress:
         return Progress()
     newest = {(line.prompt_id, line.index): line for line in lines}
     counts = Counter(str(line.status) for line in newest.values())
-    times = [path.stat().st_mtime for path in run_dir.glob("outcomes*.jsonl")]
-    still = time.time() - max(times) if times else float("inf")
     total, spent = _plan(run_dir)
-    working = still < STILL
-    left = (
-        _seconds_left(run_dir, done=sum(counts.values()), total=total, latest=max(times, default=0.0))
-        if working
-        else None
-    )
-    pictures = [
+    working = works(run_dir)
+    made = [
         (line.prompt or line.prompt_id, line.path)
-        for line in reversed(list(newest.values()))
+        for line in reversed(newest.values())
         if line.status == "generated" and line.path
     ]
-    return Progress(dict(counts), total, left, spent, working, tuple(pictures[:PICTURED]))
+    left = None
+    if (
+        working
+        and total is not None
+        and (pace := _seconds_each(run_dir, [path for _, path in made[:_PACED]])) is not None
+    ):
+        left = pace * max(0, total - sum(counts.values()))
+    return Progress(dict(counts), total, left, spent, working, tuple(made[:PICTURED]))
 
 
 def _plan(run_dir: Path) -> tuple[int | None, str]:
@@ -79,12 +83,13 @@ def _plan(run_dir: Path) -> tuple[int | None, str]:
         return None, ""
 
 
-def _seconds_left(run_dir: Path, *, done: int, total: int | None, latest: float) -> float | None:
-    """By the pace of the images that were written last: earlier ones may be of an earlier start."""
-    times = sorted(path.stat().st_mtime for path in run_dir.glob("images/*/*"))[-200:]
-    if total is None or len(times) < 2 or times[-1] <= times[0]:
+def _seconds_each(run_dir: Path, newest: Sequence[str]) -> float | None:
+    """Seconds per image between the files of the newest ones; None where they cannot be told. Only these files are looked at."""
+    times = []
+    for path in newest:
+        with contextlib.suppress(OSError):
+            times.append((run_dir / path).stat().st_mtime)
+    recent = [t for t in times if max(times) - t < _RECENT]
+    if len(recent) < 2 or max(recent) <= min(recent):
         return None
-    recent = [t for t in times if latest - t < 10 * STILL]
-    if len(recent) < 2 or recent[-1] <= recent[0]:
-        return None
-    return (recent[-1] - recent[0]) / (len(recent) - 1) * max(0, total - done)
+    return (max(recent) - min(recent)) / (len(recent) - 1)

@@ -85,7 +85,7 @@ def read_line(run_dir: Path, link: str) -> RunLine:
     try:
         metrics = read_outline(run_dir)
     except RunFolderError:
-        state, working = _progress(run_dir), _works(run_dir)
+        state, working = _progress(run_dir), works(run_dir)
         return RunLine(name, link, what, day, state, "", -1.0, Markup(), banner(header) or "", working)
     at = metrics.summary.unanimity.value
     value = -1.0 if at is None else at
@@ -102,8 +102,8 @@ def _progress(run_dir: Path) -> str:
     return f"{words.quantity(done, 'image')} so far"
 
 
-def _works(run_dir: Path) -> bool:
-    """Whether something was written a moment ago."""
+def works(run_dir: Path) -> bool:
+    """Whether an image was made or a part was scored a moment ago."""
     times = [
         path.stat().st_mtime for pattern in ("outcomes*.jsonl", "parts/part-*.json") for path in run_dir.glob(pattern)
     ]

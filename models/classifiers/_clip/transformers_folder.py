@@ -17,6 +17,7 @@ from allfour.models.classifiers._clip import tokenizers
 from allfour.models.classifiers._clip.rules import (
     Rule,
     any_of,
+    check_declared,
     flag,
     hold,
     mapping,
@@ -221,11 +222,7 @@ class TransformersFolder:
             declared += (
                 tower.get("num_hidden_layers", 12) * width * (4 * width + 2 * tower.get("intermediate_size", 3072))
             )
-        held = weights.stat().st_size  # a value takes a byte at least
-        if declared > held:
-            raise ClassifierError(
-                f"{weights}: {CONFIG_NAME} describes at least {declared:,} values and the file has {held:,} bytes"
-            )
+        check_declared(weights, declared, CONFIG_NAME)
 
     def _clip(self, tensors: Mapping[str, Any]) -> Any:
         import open_clip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -219,6 +220,31 @@ def test_hosted_cells_are_made_at_once_in_processes_of_their_own(
     assert done.failed == {}
     assert {read_header(out / cell.path).spent["spent"] for cell in done.result.cells} == {6.0}
     assert KEY not in "".join(path.read_text() for path in (out / "cells").glob("*.yaml"))
+
+
+def test_whoever_stops_a_study_stops_what_is_ordered(
+    study_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two of three hosted cells are under way when a cell of this process is interrupted: they end, and the third never begins."""
+    child = f"import pathlib, time; pathlib.Path({str(tmp_path)!r}, 'began').open('a').write('x'); time.sleep(60)"
+    monkeypatch.setattr(studies, "ALLFOUR", [sys.executable, "-c", child])
+
+    def interrupted(*_: object, **__: object) -> None:
+        began, deadline = tmp_path / "began", time.monotonic() + 20
+        while time.monotonic() < deadline and (not began.exists() or len(began.read_text()) < 2):
+            time.sleep(0.01)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(studies, "audit", interrupted)
+    hosted = "{{generator: {{backend: openai-images, model: m{}, base_url: 'http://127.0.0.1:9/v1'}}}}"
+    names = "".join(f"\n  h{n}: {hosted.format(n)}" for n in range(3))
+    text = STUDY.replace("generators:", f"generators:{names}").replace("name: three", "parallel: 2\nname: three")
+    study_file.write_text(text[: text.index("classifiers:")], encoding="utf-8")
+    started = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        studies.run_study(load_study(study_file), tmp_path / "out", Reporter(quiet=True))
+    assert time.monotonic() - started < 40
+    assert (tmp_path / "began").read_text() == "xx"
 
 
 def test_two_processes_do_not_work_on_one_study(study_file: Path, tmp_path: Path) -> None:
