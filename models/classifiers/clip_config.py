@@ -166,7 +166,7 @@ class FolderConfig:
         declared += text.get("layers", 12) * 4 * width * width
         if not vision.get("timm_model_name") and isinstance(vision.get("layers", 12), int):
             declared += vision.get("layers", 12) * 4 * vision.get("width", 768) ** 2
-        check_declared(weights, declared, CONFIG_NAME)
+        check_declared(weights, declared, CONFIG_NAME, reader="open_clip")
 
     def build(self, weights: Path) -> tuple[Any, Any]:
         """The model with the weights of this very file, and its transform for inference. Raises whatever a damaged file raises."""

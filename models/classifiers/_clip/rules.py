@@ -88,10 +88,10 @@ def hold(path: Path, where: str, block: Any, rules: Mapping[str, Rule], *, passe
             raise ClassifierError(f"{path}: {name} is {shown}, which is not a value of a model of {passed_to}")
 
 
-def check_declared(weights: Path, declared: int, config: str) -> None:
+def check_declared(weights: Path, declared: int, config: str, *, reader: str) -> None:
     """Raise ClassifierError where a config describes far more values than the file of weights holds, before they are allocated."""
     size = weights.stat().st_size  # a value takes a byte at least
     if declared > size:
         raise ClassifierError(
-            f"{weights}: {config} describes at least {declared:,} values and the file has {size:,} bytes"
+            f"{weights}: {reader} cannot load these weights: {config} describes at least {declared:,} values and the file has {size:,} bytes"
         )

@@ -222,7 +222,7 @@ class TransformersFolder:
             declared += (
                 tower.get("num_hidden_layers", 12) * width * (4 * width + 2 * tower.get("intermediate_size", 3072))
             )
-        check_declared(weights, declared, CONFIG_NAME)
+        check_declared(weights, declared, CONFIG_NAME, reader="transformers")
 
     def _clip(self, tensors: Mapping[str, Any]) -> Any:
         import open_clip
