@@ -12,14 +12,13 @@ from __future__ import annotations
 
 import base64
 import json
-import threading
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+from tests.loopback import Handler, Loopback
 from tests.loopback_image_server import png
 
 KEY = "key-of-a-service-0123456789"
@@ -267,10 +266,11 @@ class Asked:
     body: Mapping[str, Any]
 
 
-class ImageServices:
+class ImageServices(Loopback):
     """See the module's docstring."""
 
     def __init__(self) -> None:
+        super().__init__(_Handler)
         self.shape = "azure-v1"
         self.files: dict[str, bytes] = {}
         self.asked: list[Asked] = []
@@ -288,69 +288,26 @@ class ImageServices:
         """Connections that ended before any work. Nobody but the server knows that nothing was made."""
         self.on_made: Callable[[int], bool] = lambda number: False
         """Called with the number of images made so far; true: the answer is lost."""
-        self.lock = threading.Lock()
         self.wrong: list[str] = []
         """What was asked in a way that the service does not document."""
-        self._server = _Server(("127.0.0.1", 0), _Handler)
-        self._server.owner = self
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
-
-    def __enter__(self) -> ImageServices:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join(5)
-
-    @property
-    def origin(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_address[1]}"
 
     def base_url(self) -> str:
         return self.origin + SHAPES[self.shape].base_path
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    owner: ImageServices
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        pass  # clients are killed in the middle of an answer
-
-
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True  # else every answer waits 40 ms for an acknowledgement
-    timeout = 10
-    server: _Server
-
-    def log_message(self, format: str, *args: Any) -> None:
-        pass
-
-    def reply(self, status: int, body: Any, kind: str = "application/json", *, retry_ms: int | None = None) -> None:
-        data = body if isinstance(body, bytes) else json.dumps(body).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", kind)
-        self.send_header("Content-Length", str(len(data)))
-        if retry_ms is not None:
-            self.send_header("Retry-After-Ms", str(retry_ms))
-        self.end_headers()
-        self.wfile.write(data)
-
+class _Handler(Handler[ImageServices]):
     def do_GET(self) -> None:
-        owner, shape = self.server.owner, SHAPES[self.server.owner.shape]
+        owner, shape = self.owner, SHAPES[self.owner.shape]
         path = urlsplit(self.path).path
         if path in owner.files:
-            return self.reply(200, owner.files[path], "image/png")
+            return self.reply(200, owner.files[path], kind="image/png")
         if path == shape.base_path + "/models" and shape.listed is not None:
             return self.reply(200, shape.listed)
         return self.reply(404, {"error": {"message": "Resource not found"}})
 
     def do_POST(self) -> None:
-        owner, shape = self.server.owner, SHAPES[self.server.owner.shape]
-        body = json.loads(self.rfile.read(int(self.headers.get("Content-Length") or 0)))
+        owner, shape = self.owner, SHAPES[self.owner.shape]
+        body = json.loads(self.body())
         headers = {k.lower(): v for k, v in self.headers.items()}
         address = urlsplit(self.path)
         owner.asked.append(Asked(owner.shape, address.path, headers, body))
@@ -371,13 +328,13 @@ class _Handler(BaseHTTPRequestHandler):
         return self.work(prompt, owner.faults.get(len(owner.asked)))
 
     def work(self, prompt: str, fault: str | None) -> None:
-        owner, shape = self.server.owner, SHAPES[self.server.owner.shape]
+        owner, shape = self.owner, SHAPES[self.owner.shape]
         if fault == "drop":
             owner.dropped += 1
             return self.hang_up()
         if fault in ("limit", "down"):
             error = {"error": {"message": "busy", "type": "server_error", "code": None}}
-            return self.reply(429 if fault == "limit" else 503, error, retry_ms=2)
+            return self.reply(429 if fault == "limit" else 503, error, headers={"Retry-After-Ms": "2"})
         refused = REFUSED in prompt
         status, answer = (shape.refusal if refused else shape.image)(owner, prompt)
         with owner.lock:
@@ -390,6 +347,3 @@ class _Handler(BaseHTTPRequestHandler):
         if fault == "garbage" and not refused:
             answer = _spoilt(answer)
         return self.reply(status, answer)
-
-    def hang_up(self) -> None:
-        self.close_connection = True

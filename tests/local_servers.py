@@ -8,12 +8,11 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import threading
 from collections.abc import Callable
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+from tests.loopback import Handler, Loopback
 from tests.loopback_image_server import png
 
 CHECKPOINTS = [
@@ -29,73 +28,40 @@ NODES = ("CheckpointLoaderSimple", "CLIPTextEncode", "EmptyLatentImage", "KSampl
 Fault = Callable[[str, Any], tuple[int, Any] | None]
 
 
-class LocalServers:
+class LocalServers(Loopback):
     """See the module's docstring. What was asked to be drawn is in `drawn`."""
 
     def __init__(self) -> None:
+        super().__init__(_Handler)
         self.fault: Fault = lambda path, body: None
         self.auth: str | None = None
         self.drawn: list[dict[str, Any]] = []
         self.jobs: dict[str, dict[str, Any]] = {}
         self.looks = 0
         """Looks at the history before a job is done: one."""
-        self._server = _Server(("127.0.0.1", 0), _Handler)
-        self._server.owner = self
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
-
-    def __enter__(self) -> LocalServers:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join(5)
 
     @property
     def base_url(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_address[1]}"
+        return self.origin
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    owner: LocalServers
-
-
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True  # else every answer waits 40 ms for an acknowledgement
-    timeout = 10
-    server: _Server
-
-    def log_message(self, format: str, *args: Any) -> None:
-        pass
-
-    def reply(self, status: int, body: Any) -> None:
-        data = body if isinstance(body, bytes) else json.dumps(body).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "image/png" if isinstance(body, bytes) else "application/json")
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
-
+class _Handler(Handler[LocalServers]):
     def do_GET(self) -> None:
         self.answer(None)
 
     def do_POST(self) -> None:
-        self.answer(json.loads(self.rfile.read(int(self.headers.get("Content-Length") or 0))))
+        self.answer(json.loads(self.body()))
 
     def answer(self, body: Any) -> None:
-        owner, address = self.server.owner, urlsplit(self.path)
+        owner, address = self.owner, urlsplit(self.path)
         if owner.auth is not None and self.headers.get("Authorization") != owner.auth:
             return self.reply(401, {"detail": "Not authenticated"})
-        if (instead := owner.fault(address.path, body)) is not None:
-            return self.reply(*instead)
         query = {k: v[0] for k, v in parse_qs(address.query).items()}
-        return self.reply(*self.right(address.path, query, body))
+        status, answer = owner.fault(address.path, body) or self.right(address.path, query, body)
+        return self.reply(status, answer, kind="image/png" if isinstance(answer, bytes) else "application/json")
 
     def right(self, path: str, query: dict[str, str], body: Any) -> tuple[int, Any]:
-        owner = self.server.owner
+        owner = self.owner
         fixed: dict[str, Any] = {
             "/sdapi/v1/sd-models": CHECKPOINTS,
             "/sdapi/v1/options": {"sd_model_checkpoint": CHECKPOINTS[0]["title"]},
@@ -123,14 +89,14 @@ class _Handler(BaseHTTPRequestHandler):
         return (200, fixed[path]) if path in fixed else (404, {"detail": "Not Found"})
 
     def queued(self, workflow: dict[str, Any]) -> tuple[int, Any]:
-        owner = self.server.owner
+        owner = self.owner
         owner.drawn.append(workflow)
         job = f"job-{len(owner.drawn)}"
         owner.jobs[job] = workflow
         return 200, {"prompt_id": job, "number": len(owner.drawn), "node_errors": {}}
 
     def history(self, job: str) -> dict[str, Any]:
-        owner = self.server.owner
+        owner = self.owner
         owner.looks += 1
         if owner.looks % 2 or job not in owner.jobs:
             return {}

@@ -14,14 +14,13 @@ import base64
 import email.parser
 import email.policy
 import json
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+from tests.loopback import Handler, Loopback
 from tests.loopback_image_server import KEY, png
 
 Reply = tuple[int | None, Any]
@@ -32,10 +31,11 @@ class Hangup(Exception):
     """The connection ends here."""
 
 
-class LoopbackBatchServer:
+class LoopbackBatchServer(Loopback):
     """See the module's docstring."""
 
     def __init__(self) -> None:
+        super().__init__(_Handler)
         self.models = ["gpt-image-2.5-flare"]
         self.has_batches = True
         self.lists_batches = True
@@ -54,7 +54,6 @@ class LoopbackBatchServer:
         self.look_status: list[int] = []
         """Error statuses for the next looks."""
         self.hook: Callable[[str], None] = lambda event: None
-        self.lock = threading.RLock()
         self.files: dict[str, list[dict[str, Any]]] = {}
         self.batches: dict[str, dict[str, Any]] = {}
         self.billed: Counter[str] = Counter()
@@ -63,22 +62,10 @@ class LoopbackBatchServer:
         """Lines worked on, by prompt."""
         self.events: Counter[str] = Counter()
         self.downloads: list[str] = []
-        self._server = _Server(("127.0.0.1", 0), _Handler)
-        self._server.owner = self
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
-
-    def __enter__(self) -> LoopbackBatchServer:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join(5)
 
     @property
     def base_url(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_address[1]}/v1"
+        return f"{self.origin}/v1"
 
     @property
     def total_billed(self) -> int:
@@ -158,31 +145,7 @@ class LoopbackBatchServer:
         return {"created": 1, "data": data, "usage": {"total_tokens": 400}}
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    owner: LoopbackBatchServer
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        pass  # clients are killed in the middle of an answer
-
-
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True  # else every answer waits 40 ms for an acknowledgement
-    timeout = 10
-    server: _Server
-
-    def log_message(self, format: str, *args: Any) -> None:
-        pass
-
-    def reply(self, status: int, body: Any) -> None:
-        data = json.dumps(body).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
-
+class _Handler(Handler[LoopbackBatchServer]):
     def refuse(self, status: int) -> None:
         self.reply(status, {"error": {"message": f"status {status}", "type": "error", "code": None}})
 
@@ -199,7 +162,7 @@ class _Handler(BaseHTTPRequestHandler):
         return False
 
     def do_GET(self) -> None:
-        owner, address = self.server.owner, urlsplit(self.path)
+        owner, address = self.owner, urlsplit(self.path)
         parts = address.path.split("/")
         if not self.admitted():
             return None
@@ -219,14 +182,14 @@ class _Handler(BaseHTTPRequestHandler):
         return self.refuse(404)
 
     def listed(self, query: Mapping[str, list[str]]) -> None:
-        newest = list(reversed(self.server.owner.batches.values()))
+        newest = list(reversed(self.owner.batches.values()))
         after, limit = query.get("after", [None])[0], int(query.get("limit", ["20"])[0])
         start = next((n + 1 for n, b in enumerate(newest) if b["id"] == after), 0)
         page = newest[start : start + limit]
         self.reply(200, {"object": "list", "data": page, "has_more": start + limit < len(newest)})
 
     def file(self, name: str) -> None:
-        owner = self.server.owner
+        owner = self.owner
         owner.downloads.append(name)
         lines = [json.dumps(entry).encode() + b"\n" for entry in owner.files[name]]
         self.send_response(200)
@@ -238,8 +201,8 @@ class _Handler(BaseHTTPRequestHandler):
             owner.event("line")
 
     def do_POST(self) -> None:
-        owner = self.server.owner
-        raw = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        owner = self.owner
+        raw = self.body()
         if not self.admitted():
             return None
         if self.path == "/v1/files":
@@ -258,7 +221,7 @@ class _Handler(BaseHTTPRequestHandler):
         fields = {part.get_param("name", header="content-disposition"): part for part in message.iter_parts()}
         assert fields["purpose"].get_content().strip() == "batch"
         content = fields["file"].get_payload(decode=True)
-        owner = self.server.owner
+        owner = self.owner
         with owner.lock:
             name = f"file-{len(owner.files):04d}"
             owner.files[name] = [json.loads(line) for line in content.splitlines()]

@@ -51,7 +51,7 @@ class _ChatHandler(_Handler):
         owner = self.chat
         if not owner.admit():
             return self.hang_up()
-        body = json.loads(self.rfile.read(int(self.headers.get("Content-Length") or 0)))
+        body = json.loads(self.body())
         if urlsplit(self.path).path != "/v1/chat/completions":
             return self.error(404, f"Unknown request URL: POST {self.path}.", code="unknown_url")
         picture = next(p for p in body["messages"][0]["content"] if p["type"] == "image_url")["image_url"]["url"]

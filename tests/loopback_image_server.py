@@ -15,23 +15,21 @@ from __future__ import annotations
 
 import argparse
 import base64
-import contextlib
 import dataclasses
 import hashlib
 import json
 import os
 import random
-import socket
 import struct
-import threading
 import time
 import zlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Literal
 from urllib.parse import unquote, urlsplit
+
+from tests.loopback import Handler, Loopback
 
 KEY = "sk-loopback-0123456789abcdef"
 """The key the server takes unless told otherwise."""
@@ -86,7 +84,7 @@ class Asked:
     at: float
 
 
-class LoopbackImageServer:
+class LoopbackImageServer(Loopback):
     """See the module's docstring. Everything it saw is in `asked`, `billed` and `fetched` (guarded by `lock`)."""
 
     def __init__(
@@ -102,6 +100,7 @@ class LoopbackImageServer:
         same_bytes: bool = False,
         max_requests: int = 5000,
     ) -> None:
+        super().__init__(_Handler)
         self.models = list(models)
         self.shutdown_dates = dict(shutdown_dates or {})
         self.key = key
@@ -116,7 +115,6 @@ class LoopbackImageServer:
         self.models_reply: tuple[int, str, bytes] | None = None
         """(status, content type, body) for GET /models in place of the list."""
 
-        self.lock = threading.Lock()
         self.asked: list[Asked] = []
         self.authorizations: list[str | None] = []
         self.billed: Counter[str] = Counter()
@@ -126,17 +124,6 @@ class LoopbackImageServer:
         self.running = 0
         self.most_running = 0
         self._requests = 0
-        self._server = _Server(("127.0.0.1", 0), _Handler)
-        self._server.owner = self
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
-
-    @property
-    def port(self) -> int:
-        return int(self._server.server_address[1])
-
-    @property
-    def origin(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
 
     @property
     def base_url(self) -> str:
@@ -146,20 +133,6 @@ class LoopbackImageServer:
     def total_billed(self) -> int:
         with self.lock:
             return sum(self.billed.values())
-
-    def start(self) -> LoopbackImageServer:
-        self._thread.start()
-        return self
-
-    def stop(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join(5)
-
-    __enter__ = start
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
 
     # -- what the handler asks -----------------------------------------------------------------------------------
 
@@ -192,39 +165,12 @@ class LoopbackImageServer:
         return [png(tag, self.pixels) for tag in tags]
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    owner: LoopbackImageServer
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Clients that hang up are part of the tests: no traceback."""
-
-
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True  # else every answer waits 40 ms for an acknowledgement
-    timeout = 30
-    server: _Server
-
-    def log_message(self, format: str, *args: Any) -> None:
-        pass
-
-    @property
-    def owner(self) -> LoopbackImageServer:
-        return self.server.owner
-
+class _Handler(Handler[LoopbackImageServer]):
     def reply(
         self, status: int, body: Any, *, headers: Mapping[str, str] | None = None, kind: str = "application/json"
     ) -> None:
-        data = body if isinstance(body, bytes) else json.dumps(body).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", kind)
-        self.send_header("Content-Length", str(len(data)))
-        self.send_header("x-request-id", f"req_{len(self.owner.asked):06d}")
-        for name, value in (headers or {}).items():
-            self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(data)
+        named = {"x-request-id": f"req_{len(self.owner.asked):06d}", **(headers or {})}
+        super().reply(status, body, headers=named, kind=kind)
 
     def error(
         self,
@@ -238,14 +184,6 @@ class _Handler(BaseHTTPRequestHandler):
     ) -> None:
         body = {"error": {"message": message, "type": kind, "param": param, "code": code}}
         self.reply(status, body, headers=headers)
-
-    def hang_up(self) -> None:
-        self.close_connection = True
-        with contextlib.suppress(OSError):
-            # A reset and not a polite end: that is what a dropped connection looks like.
-            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        with contextlib.suppress(OSError):
-            self.connection.close()
 
     def authorized(self) -> bool:
         given = self.headers.get("Authorization")
@@ -300,7 +238,7 @@ class _Handler(BaseHTTPRequestHandler):
         owner = self.owner
         if not owner.admit():
             return self.hang_up()
-        raw = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        raw = self.body()
         if self.path != "/v1/images/generations":
             return self.error(404, f"Unknown request URL: POST {self.path}.", code="unknown_url")
         body = json.loads(raw)
@@ -429,7 +367,7 @@ def faults_by_prompt(share: float, kinds: Sequence[Fault], *, seed: int = 0) -> 
 
 
 def main() -> None:
-    """Serve for a while, to try the command line against: python tests/loopback_image_server.py --seconds 60."""
+    """Serve for a while, to try the command line against: python -m tests.loopback_image_server --seconds 60."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--models", nargs="+", default=["dall-e-2", "dall-e-3", "gpt-image-2.5-flare"])
