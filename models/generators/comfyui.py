@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+import shlex
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
@@ -78,8 +79,11 @@ class Workflow:
     def __init__(self, settings: ComfyUIConfig) -> None:
         self._name = settings.workflow
         self.nodes: dict[str, Any] = self._load()
-        for address, value in (settings.values or {}).items():
+        self._values = dict(settings.values or {})
+        self._written: dict[tuple[str, str], str] = {}
+        for address, value in self._values.items():
             node, name = self._field("values", address)
+            self._written[node, name] = address
             self.nodes[node]["inputs"][name] = value
         missing = [name for name in ("prompt", "seed") if name not in settings.inputs]
         if missing:
@@ -114,6 +118,19 @@ class Workflow:
             self._put(nodes, name, None)
         return hashlib.sha256(json.dumps(nodes, sort_keys=True).encode()).hexdigest()
 
+    def name_of(self, node: str) -> str:
+        """A node's title, where that tells it from the others; otherwise its id."""
+        title = _title(self.nodes[node])
+        if not isinstance(title, str) or not title or title in self.nodes:
+            return node
+        return title if [_title(n) for n in self.nodes.values()].count(title) == 1 else node
+
+    def setting(self, node: str, field: str) -> str:
+        """How a field is set from the command line: by the address that the config has for it, beside the config's other values."""
+        address = self._written.get((node, field), f"{self.name_of(node)}.{field}")
+        values = {**self._values, address: "NAME"}
+        return f"--set {shlex.quote(f'generator.values={json.dumps(values)}')}"
+
     def _load(self) -> dict[str, Any]:
         try:
             parsed = read_json(read_regular(Path(on_disk(self._name))))
@@ -134,12 +151,10 @@ class Workflow:
         return dict(parsed)
 
     def _node(self, key: str, name: str) -> str:
-        titled = [i for i, n in self.nodes.items() if (n.get("_meta") or {}).get("title") == name]
+        titled = [i for i, n in self.nodes.items() if _title(n) == name]
         found = [name] if name in self.nodes else titled
         if len(found) != 1:
-            known = ", ".join(
-                f"{i} ({(n.get('_meta') or {}).get('title') or n['class_type']})" for i, n in self.nodes.items()
-            )
+            known = ", ".join(f"{i} ({_title(n) or n['class_type']})" for i, n in self.nodes.items())
             why = "several nodes have the title" if found else "the workflow has no node"
             raise BackendError(f"generator.{key}: {why} {name!r}. Nodes: {known}")
         return found[0]
@@ -203,7 +218,7 @@ class ComfyUI:
                 known = self._server.get(f"/object_info/{node['class_type']}", timeout=_QUICK)
             except ServerError as error:
                 return Readiness(False, f"comfyui: {error}", "Look at the server's own log.")
-            if (why := _unmet(number, node, known)) is not None:
+            if (why := self._unmet(number, node, known)) is not None:
                 return Readiness(False, f"comfyui: {why[0]}", why[1])
         return Readiness(True, f"{len(self._workflow.nodes)} nodes at {self._server.base_url}")
 
@@ -224,7 +239,9 @@ class ComfyUI:
             answer = self._server.post("/prompt", {"prompt": self._workflow.filled(request)}, timeout=_left(deadline))
         except ServerError as error:
             if error.status in (400, 401, 404, 405, 422):
-                raise BackendError(f"comfyui: the server does not take the workflow: {_node_errors(error)}") from None
+                raise BackendError(
+                    f"comfyui: the server does not take the workflow: {self._node_errors(error)}"
+                ) from None
             raise
         job = answer.get("prompt_id") if isinstance(answer, dict) else None
         if not isinstance(job, str):
@@ -236,7 +253,7 @@ class ComfyUI:
             return Refused(request, reason=said, code=code) if code else Failed(request, said)
         files = _inside(entry, "outputs", self._workflow.output, "images")
         if not isinstance(files, list) or not files or not isinstance(files[0], dict):
-            return Failed(request, f"the node {self._workflow.output} gave no image")
+            return Failed(request, f"the node {self._workflow.name_of(self._workflow.output)!r} gave no image")
         query = {k: str(files[0].get(k) or "") for k in ("filename", "subfolder", "type")}
         return outcome_of(
             request, self._server.fetch("/view", query, timeout=_left(deadline)), {"seed_sent": request.seed}
@@ -257,6 +274,50 @@ class ComfyUI:
         self._server.post("/queue", {"delete": [job]}, timeout=_QUICK)
         raise ServerError(f"no image within {self._settings.timeout:g} s", status=200)
 
+    def _unmet(self, number: str, node: Mapping[str, Any], known: Any) -> tuple[str, str] | None:
+        """What a node needs that the server does not have, and the mend."""
+        kind, name = str(node["class_type"]), self._workflow.name_of(number)
+        info = known.get(kind) if isinstance(known, dict) else None
+        if not isinstance(info, dict):
+            return (
+                f"the server has no node {kind!r} (node {name!r} of the workflow)",
+                "Install the custom node that brings it.",
+            )
+        takes = {**(_mapping(info, "input", "required")), **(_mapping(info, "input", "optional"))}
+        for field, value in node["inputs"].items():
+            options = _options(takes.get(field))
+            if options is not None and isinstance(value, str) and value not in options:
+                has = ", ".join(map(str, options[:12])) or "none"
+                return (
+                    f"node {name!r} ({kind}) names {field} {value!r}, which the server does not have. It has: {has}",
+                    f"Set it: {self._workflow.setting(number, field)}",
+                )
+        return None
+
+    def _node_errors(self, error: ServerError) -> str:
+        """What ComfyUI says of a workflow that it does not take."""
+        try:
+            parsed = read_json(error.body)
+            found = [
+                f"node {self._named(number)!r} ({e.get('class_type')}): "
+                + ", ".join(str(x.get("details") or x.get("message")) for x in e.get("errors", []))
+                for number, e in (parsed.get("node_errors") or {}).items()
+            ]
+        except (ValueError, AttributeError, TypeError, RecursionError):
+            found = []
+        return "; ".join(found[:5])[:500] or str(error)
+
+    def _named(self, number: str) -> str:
+        return self._workflow.name_of(number) if number in self._workflow.nodes else number
+
+
+def _options(spec: Any) -> list[Any] | None:
+    """What a field may be set to, where the server lists it: in the form of old versions of ComfyUI or of new ones."""
+    listed = spec[0] if isinstance(spec, list) and spec else None
+    if listed == "COMBO" and len(spec) > 1 and isinstance(spec[1], dict):
+        listed = spec[1].get("options")
+    return listed if isinstance(listed, list) else None
+
 
 def _left(deadline: float) -> float:
     """Seconds until a deadline, for one question, and not more than a minute."""
@@ -275,41 +336,8 @@ def _mapping(value: Any, *keys: str) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _unmet(number: str, node: Mapping[str, Any], known: Any) -> tuple[str, str] | None:
-    """What a node needs that the server does not have, and the mend."""
-    kind = str(node["class_type"])
-    info = known.get(kind) if isinstance(known, dict) else None
-    if not isinstance(info, dict):
-        return (
-            f"the server has no node {kind!r} (node {number} of the workflow)",
-            "Install the custom node that brings it.",
-        )
-    takes = {**(_mapping(info, "input", "required")), **(_mapping(info, "input", "optional"))}
-    for name, value in node["inputs"].items():
-        spec = takes.get(name)
-        options = spec[0] if isinstance(spec, list) and spec else None
-        if options == "COMBO" and isinstance(spec, list) and len(spec) > 1 and isinstance(spec[1], dict):
-            options = spec[1].get("options")
-        if isinstance(options, list) and isinstance(value, str) and value not in options:
-            has = ", ".join(map(str, options[:12])) or "none"
-            return (
-                f"node {number} ({kind}) names {name} {value!r}, which the server does not have. It has: {has}",
-                f"Set it: --set 'generator.values={{\"{number}.{name}\": NAME}}'",
-            )
-    return None
-
-
-def _node_errors(error: ServerError) -> str:
-    """What ComfyUI says of a workflow that it does not take."""
-    try:
-        parsed = read_json(error.body)
-        found = [
-            f"node {number} ({e.get('class_type')}): {', '.join(str(x.get('details') or x.get('message')) for x in e.get('errors', []))}"
-            for number, e in (parsed.get("node_errors") or {}).items()
-        ]
-    except (ValueError, AttributeError, TypeError, RecursionError):
-        found = []
-    return "; ".join(found[:5])[:500] or str(error)
+def _title(node: Mapping[str, Any]) -> Any:
+    return _inside(node, "_meta", "title")
 
 
 def _execution_error(entry: Mapping[str, Any]) -> str | None:

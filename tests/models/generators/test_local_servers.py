@@ -247,8 +247,20 @@ def test_nodes_and_files_that_the_server_lacks(server: LocalServers) -> None:
         "names ckpt_name 'sd_xl_base_1.0.safetensors', which the server does not have. It has: model.safetensors"
         in found.message
     )
+    assert "node 'Checkpoint' (CheckpointLoaderSimple)" in found.message
     server.fault = lambda path, body: (200, {}) if path == "/object_info/KSampler" else None
     assert "no node 'KSampler'" in comfyui(server).check().message
+
+
+@pytest.mark.parametrize("address", ["Checkpoint.ckpt_name", "model.ckpt_name"])
+def test_the_mend_names_a_field_as_the_config_does_and_keeps_its_other_values(
+    server: LocalServers, address: str
+) -> None:
+    values = {"Sampler.steps": 20, address: "missing.safetensors"}
+    found = comfyui(server, values=values).check()
+    told = found.mend.removeprefix("Set it: --set 'generator.values=").removesuffix("'")
+    assert json.loads(told) == {"Sampler.steps": 20, address: "NAME"}
+    assert comfyui(server, values=json.loads(told.replace("NAME", "model.safetensors"))).check().ok
 
 
 def test_a_workflow_that_the_server_does_not_take_ends_the_run(server: LocalServers) -> None:
@@ -259,7 +271,7 @@ def test_a_workflow_that_the_server_does_not_take_ends_the_run(server: LocalServ
         },
     }
     server.fault = lambda path, asked: (400, body) if path == "/prompt" else None
-    with pytest.raises(BackendError, match=r"node sampler \(KSampler\): steps: 0"):
+    with pytest.raises(BackendError, match=r"node 'Sampler' \(KSampler\): steps: 0"):
         list(comfyui(server).generate(requests(2, 1)))
 
 
