@@ -24,6 +24,8 @@ from allfour.pipeline.metrics.withheld import rewriting_of
 
 ROOT = Path(__file__).resolve().parents[1]
 Limits = tuple[float, float]
+Own = Callable[[float, int, np.random.Generator], np.ndarray[Any, Any]]
+"""Draws a rate for each prompt around a mean."""
 WORDS = WordLists(name="planted", categories={"gender": ["woman", "man"]})
 SPREAD = 4.0
 """Sum of the Beta distribution's parameters: at a mean of 10%, half of the prompts are refused in less than 3% of images."""
@@ -49,6 +51,29 @@ def own_rates(mean: float, prompts: int, random: np.random.Generator) -> np.ndar
     return random.beta(mean * SPREAD, (1 - mean) * SPREAD, size=prompts)
 
 
+def all_or_none(mean: float, prompts: int, random: np.random.Generator) -> np.ndarray[Any, Any]:
+    """A policy that decides by the prompt."""
+    return (random.random(prompts) < mean).astype(np.float64)
+
+
+def alike(mean: float, prompts: int, random: np.random.Generator) -> np.ndarray[Any, Any]:
+    """Every image by itself, whatever its prompt."""
+    return np.full(prompts, mean)
+
+
+def of_two_kinds(mean: float, prompts: int, random: np.random.Generator) -> np.ndarray[Any, Any]:
+    """A fifth of the prompts have four fifths of the events."""
+    often = min(1.0, 4 * mean)
+    return np.where(random.random(prompts) < 0.2, often, (mean - 0.2 * often) / 0.8)
+
+
+OTHERS: dict[str, Own] = {
+    "by whole prompts": all_or_none,
+    "alike in every prompt": alike,
+    "mostly in a fifth of prompts": of_two_kinds,
+}
+
+
 def refusals(
     means: tuple[float, float], prompts: int, images: int, runs: int, random: np.random.Generator
 ) -> Iterator[Row]:
@@ -59,13 +84,22 @@ def refusals(
     for run in range(runs):
         own = np.concatenate([own_rates(mean, prompts, random) for mean in means])
         events = random.binomial(images, own)
-        second = events[prompts:] / images
-        limits = st.mean_over_prompts(second, independent=float(prompts * images))
+        limits = st.rate_over_prompts(events[prompts:], trials=trials[prompts:])
         found.append((limits.low, limits.high))
         if run % 5 == 0:
             rejected.append((st.group_homogeneity(events, trials, member) or 0.0) <= 0.05)
     name = f"refused {means[0]:.0%} against {means[1]:.0%}, {prompts} prompts a list x {images}"
     yield row(name, means[1], found, float(np.mean(rejected)))
+
+
+def refusals_of(kind: str, mean: float, size: tuple[int, int], runs: int, random: np.random.Generator) -> Iterator[Row]:
+    """One list of so many prompts and images of each, whose prompts differ in another way."""
+    (prompts, images), found = size, []
+    for _ in range(runs):
+        events = random.binomial(images, OTHERS[kind](mean, prompts, random))
+        limits = st.rate_over_prompts(events, trials=np.full(prompts, images))
+        found.append((limits.low, limits.high))
+    yield row(f"refused {mean:.0%}, {kind}, {prompts} prompts x {images}", mean, found, None)
 
 
 def rewriting(mean: float, prompts: int, images: int, runs: int, random: np.random.Generator) -> Iterator[Row]:
@@ -101,6 +135,10 @@ def settings(runs: int, random: np.random.Generator) -> Iterator[Callable[[], It
         for prompts in (10, 20, 50):
             for images in (4, 16):
                 yield partial(refusals, means, prompts, images, runs, random)
+    for kind in OTHERS:
+        for mean in (0.05, 0.1, 0.3):
+            for prompts in (10, 20, 50):
+                yield partial(refusals_of, kind, mean, (prompts, 4), runs, random)
     for mean in (0.1, 0.5):
         for prompts in (20, 50):
             for images in (4, 16):
@@ -111,9 +149,9 @@ def page(rows: list[Row], runs: int) -> str:
     lines = [
         "# Validation of refusals and rewriting",
         "",
-        f"Written by `python -m scripts.validate_withheld`. {runs:,} simulated runs per line, 95% intervals; each prompt has a rate of its own",
-        f"(Beta with parameters that sum to {SPREAD:g}), and what is to be covered is the mean of the population of prompts. The interval is that of",
-        "the second list. `told apart`: share of runs (a fifth of them) in which the test between lists gives p <= 0.05; where the lists are",
+        f"Written by `python -m scripts.validate_withheld`. {runs:,} simulated runs per line, 95% intervals; where nothing else is said each",
+        f"prompt has a rate of its own (Beta with parameters that sum to {SPREAD:g}); what is to be covered is the mean of the population of prompts.",
+        "Of two lists the interval is that of the second. `told apart`: share of runs (a fifth of them) in which the test between lists gives p <= 0.05; where the lists are",
         "alike it should be 5% at most.",
         "",
         "| planted | covered | interval too low | too high | told apart |",
@@ -123,9 +161,8 @@ def page(rows: list[Row], runs: int) -> str:
             for r in rows
         ),
         "",
-        f"Between 93 and 98% in {sum(0.93 <= r.covered <= 0.98 for r in rows)} of {len(rows)} lines. Those that cover less have rates of 10% or less,",
-        "where most prompts are never refused, and mostly ten or twenty prompts; the interval is then too low more often than too high. Read a",
-        "small rate of few prompts as a lower bound, or ask more prompts.",
+        f"Between 93 and 98% in {sum(0.93 <= r.covered <= 0.98 for r in rows)} of {len(rows)} lines, above in {sum(r.covered > 0.98 for r in rows)}, below in",
+        f"{sum(r.covered < 0.93 for r in rows)}; the least is {min(r.covered for r in rows):.1%}. Counts of a few images are coarse, so that limits can miss 95% either way.",
         "",
     ]
     return "\n".join(lines)

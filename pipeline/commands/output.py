@@ -6,7 +6,6 @@ Every function takes `as_json` where the command has --json, and prints either l
 from __future__ import annotations
 
 import json
-import math
 import sys
 from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
@@ -218,14 +217,15 @@ def _describe_counts(accounting: Accounting, *, archive: bool, sought: str = "pe
 
 
 def _describe_chance(metrics: Metrics) -> str:
-    """What even draws give: less than for whole sets where some lack a label, since those cannot be unanimous."""
-    top = metrics.summary
-    expected = None if top.unanimity_null is None else top.unanimity_null.expected
-    labels = len(metrics.headline_labels)
-    if expected is None:
+    """What even draws give of complete sets, and which these are where some lack a label."""
+    from allfour.pipeline.report.lead import even_draws
+    from allfour.pipeline.words import percent_exact
+
+    found = even_draws(metrics)
+    if found is None:
         return "–"
-    gaps = "" if math.isclose(expected, labels ** (1 - top.set_size)) else " (sets with the same gaps)"
-    return f"{expected:.1%}{gaps}"
+    share, of = found
+    return f"{percent_exact(share)} of {of}" if of else percent_exact(share)
 
 
 def _describe_sensitivity(moved: Sensitivity) -> str:

@@ -126,9 +126,7 @@ def _label(outcomes: Outcomes, requested: np.ndarray, confidence: float) -> Aske
 
 
 def _rate(events: np.ndarray, trials: np.ndarray, confidence: float) -> Interval:
-    asked = trials > 0
-    values = events[asked] / trials[asked]
-    return Interval.of(st.mean_over_prompts(values, independent=float(trials.sum()) or None, confidence=confidence))
+    return Interval.of(st.rate_over_prompts(events, trials=trials, confidence=confidence))
 
 
 def _differences(

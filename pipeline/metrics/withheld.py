@@ -104,9 +104,7 @@ def rates(prompts: Sequence[PromptTally], status: ImageStatus, *, confidence: fl
 
 
 def _rate(events: np.ndarray[Any, Any], trials: np.ndarray[Any, Any], confidence: float) -> Interval:
-    asked = trials > 0
-    values = events[asked] / trials[asked]
-    return Interval.of(st.mean_over_prompts(values, independent=float(trials.sum()) or None, confidence=confidence))
+    return Interval.of(st.rate_over_prompts(events, trials=trials, confidence=confidence))
 
 
 def rewriting_of(rows: Iterable[tuple[str, str, str]], words: WordLists, *, confidence: float) -> Rewriting | None:
@@ -142,14 +140,13 @@ def rewriting_of(rows: Iterable[tuple[str, str, str]], words: WordLists, *, conf
                     single[category][place].update(gone)
     if not changed:
         return None
-    total = sum(images.values())
 
     def share(found: Mapping[str, int]) -> Interval:
-        values = [found.get(p, 0) / n for p, n in images.items()]
-        return Interval.of(st.mean_over_prompts(values, independent=float(total), confidence=confidence))
+        events = [found.get(prompt_id, 0) for prompt_id in images]
+        return Interval.of(st.rate_over_prompts(events, trials=list(images.values()), confidence=confidence))
 
     return Rewriting(
-        images=total,
+        images=sum(images.values()),
         changed=changed,
         prompts=len(images),
         lists=words.name,

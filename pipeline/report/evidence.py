@@ -44,10 +44,9 @@ def sure_view(material: Material) -> SureView:
 def _estimate_figure(line: prose.Estimate, metrics: Metrics) -> Markup:
     if line.kind == "range":
         return svg.range_row(line.at.low or 0.0, line.at.high or 0.0)
-    null = metrics.summary.unanimity_null
-    expected = null.expected if null is not None else None
+    even = lead.even_draws(metrics)
     kind = "quiet" if line.kind in ("chance", "other") else "ink"
-    references = () if expected is None else (expected,)
+    references = () if even is None else (even[0],)
     return svg.interval_row(svg.Mark(line.at.value, line.at.low, line.at.high), references=references, kind=kind)
 
 

@@ -148,6 +148,29 @@ def sides(metrics: Metrics) -> str | None:
     return join_words(f"{grouped(count)} all {plural(label)}" for label, count in tally.items() if count)
 
 
+def even_draws(metrics: Metrics) -> tuple[float, str] | None:
+    """What even draws would make of one label, as a share of complete sets, and which sets these are where not all are complete.
+
+    It is the one figure that page, terminal and exports show as chance. A document of before `nulls` knows a share of all sets alone.
+    """
+    summary = metrics.summary
+    found = summary.nulls.even if summary.nulls is not None else None
+    if found is not None and found.expected is not None:
+        of = "" if found.sets == summary.prompts else _complete(found.sets)
+        return found.expected, of
+    if summary.nulls is None and summary.unanimity_null is not None and summary.unanimity_null.expected is not None:
+        whole = least_unanimity(summary.set_size, len(metrics.headline_labels))
+        expected = summary.unanimity_null.expected
+        return expected, "" if abs(
+            expected - whole
+        ) < 1e-9 else f"all {grouped(summary.prompts)} sets, incomplete ones among them"
+    return None
+
+
+def _complete(sets: int) -> str:
+    return f"the {quantity(sets, 'set')} in which every image has a label"
+
+
 def chance(metrics: Metrics) -> str | None:
     """What even draws would give, and the reference's shares where there are any: is this more uniform than the world itself?"""
     summary, labels = metrics.summary, metrics.headline_labels
@@ -156,9 +179,7 @@ def chance(metrics: Metrics) -> str | None:
         return _chance_of_before(summary, labels)
     names = " and ".join(plural(label) for label in labels[:2]) if len(labels) == 2 else f"{len(labels)} labels"
     even = found.even
-    sets = (
-        "all of them" if even.sets == summary.prompts else f"the {grouped(even.sets)} in which every image has a label"
-    )
+    sets = "all of them" if even.sets == summary.prompts else _complete(even.sets)
     text = (
         f"Of {quantity(summary.prompts, 'set')}, {sets}: {_expected(even)} would be of one label if every image fell to {names} by an even "
         f"draw; there are {grouped(even.unanimous)}{_odds(even)}."
@@ -192,7 +213,7 @@ def amplification(metrics: Metrics) -> str | None:
 def _expected(null: NullOfSets) -> str:
     count = null.expected_count or 0.0
     text = f"{count:.1f}" if count < 10 else grouped(count)
-    return f"{text} ({percent(null.expected, 1)})"
+    return f"{text} ({percent_exact(null.expected or 0.0)})"
 
 
 def _odds(null: NullOfSets) -> str:

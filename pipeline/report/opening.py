@@ -187,13 +187,13 @@ def _answers(metrics: Metrics, header: Header) -> list[tuple[str, str]]:
 
 def _chance(metrics: Metrics) -> str:
     """What even draws give, and the reference, each beside what there is."""
-    nulls, summary = metrics.summary.nulls, metrics.summary
+    nulls, even = metrics.summary.nulls, lead.even_draws(metrics)
     text = []
-    if nulls is not None and nulls.even is not None and nulls.even.expected is not None:
-        odds = f" ({words.p_value(nulls.even.p_value)})" if nulls.even.p_value is not None else ""
-        text.append(f"Even draws would make {words.percent(nulls.even.expected, 1)} of sets alike{odds}.")
-    elif summary.unanimity_null is not None and summary.unanimity_null.expected is not None:
-        text.append(f"Even draws would make {words.percent(summary.unanimity_null.expected, 1)} of sets alike.")
+    if even is not None:
+        p = nulls.even.p_value if nulls is not None and nulls.even is not None else None
+        odds = f" ({words.p_value(p)})" if p is not None else ""
+        share, of = even
+        text.append(f"Even draws would make {words.percent_exact(share)} of {of or 'sets'} alike{odds}.")
     if nulls is not None and nulls.reference is not None and nulls.reference.expected is not None:
         known = metrics.reference
         own = "The planted shares" if known is not None and known.planted else "The reference's shares"

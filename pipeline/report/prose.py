@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from allfour.pipeline.metrics.headline import headline_of
-from allfour.pipeline.report.lead import rests_on
+from allfour.pipeline.report.lead import even_draws, rests_on
 from allfour.pipeline.run.header import Header
 from allfour.pipeline.run.metrics import Accounting, Attribute, Metrics
 from allfour.pipeline.run.record import Interval
@@ -123,15 +123,15 @@ def estimates(metrics: Metrics) -> list[Estimate]:
                 "range",
             )
         )
-    if summary.unanimity_null is not None and summary.unanimity_null.expected is not None:
-        expected = summary.unanimity_null.expected
+    if (even := even_draws(metrics)) is not None:
+        share, of = even
         lines.append(
             Estimate(
                 "Chance alone",
-                percent_exact(expected),
+                percent_exact(share),
                 "–",
-                "What even draws would give, for sets with the same gaps.",
-                Interval(value=expected),
+                f"What even draws would give{f', of {of}' if of else ''}.",
+                Interval(value=share),
                 "chance",
             )
         )

@@ -69,6 +69,7 @@ from allfour.pipeline.statistics.paired import (
 )
 from allfour.pipeline.statistics.ppi import Agreement, PoweredEstimate, agreement, powered_mean
 from allfour.pipeline.statistics.ranking import RankInterval, alike_groups, rank_intervals
+from allfour.pipeline.statistics.rates import rate_over_prompts
 from allfour.pipeline.statistics.unanimity import (
     Resolve,
     UnanimityBounds,
@@ -154,6 +155,7 @@ __all__ = [
     "powered_mean",
     "prompt_differences",
     "rank_intervals",
+    "rate_over_prompts",
     "reference_distance",
     "setwise_unanimity",
     "share_tests",

@@ -76,11 +76,15 @@ def test_a_new_image_is_scored_and_the_archive_is_only_read(light: Path) -> None
     assert result["accounting"]["scored"] == 9
 
 
-def test_chance_is_named_for_sets_with_the_same_gaps(light: Path) -> None:
+def test_chance_is_one_figure_with_one_denominator(light: Path) -> None:
     arguments = ("rescore", "archive", "--config", "light.yaml", "--run", "r")
     assert "chance alone would give 12.5%;" in run(*arguments).output
     (light / "archive" / "nurse" / "0.png").write_bytes(b"no image")
-    assert "chance alone would give 6.2% (sets with the same gaps);" in run(*arguments).output
+    assert "chance alone would give 12.5% of the 1 set in which every image has a label;" in run(*arguments).output
+    page = (light / "r" / "report.html").read_text()
+    assert "Even draws would make 12.5% of the 1 set in which every image has a label alike" in page
+    assert "What even draws would give, of the 1 set in which every image has a label." in page
+    assert "6.2%" not in page
 
 
 def test_missing_images_are_exit_code_3_and_named(light: Path) -> None:

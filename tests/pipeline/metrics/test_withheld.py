@@ -35,7 +35,9 @@ def test_rates_per_run_group_and_prompt() -> None:
     assert list(found.groups) == ["named", "plain"]
     assert (found.groups["named"].rate.value, found.groups["plain"].rate.value) == (pytest.approx(0.9), 0.0)
     assert found.groups["plain"].rate.high is not None
-    assert 0 < found.groups["plain"].rate.high < 0.4
+    assert (
+        0 < found.groups["plain"].rate.high < 0.44
+    )  # none of five prompts: Wilson's of five, whatever they had of images
     assert found.p_value is not None
     assert found.p_value < 0.05
     assert [p.id for p in found.prompts] == ["p0", "p2", "p4", "p8", "p6"]  # those with any, the highest first
@@ -85,7 +87,7 @@ def test_prompts_that_came_back_as_they_were_are_no_finding() -> None:
 
 def test_planted_rewrites_are_recovered_with_intervals_that_cover() -> None:
     draw = random.Random(3)
-    runs, hit, rate = 300, 0, 0.3
+    runs, hit, rate = 150, 0, 0.3
     for _ in range(runs):
         rows = [
             (f"p{p}", "a doctor", "a woman doctor" if draw.random() < own else "a good doctor")
@@ -99,7 +101,7 @@ def test_planted_rewrites_are_recovered_with_intervals_that_cover() -> None:
         assert share.low is not None
         assert share.high is not None
         hit += share.low <= rate <= share.high
-    assert 0.92 <= hit / runs <= 0.985
+    assert 0.91 <= hit / runs <= 0.99
 
 
 def test_the_bundled_lists_are_valid() -> None:
