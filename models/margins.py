@@ -25,7 +25,7 @@ def margin_meaning(name: str, spec: AttributeSpec, *, logit_scale: float | None)
     wanted = f" (for an error of at most {spec.max_error:.3g})" if spec.max_error is not None else ""
     heat = f" at temperature {spec.temperature:.3g}" if spec.temperature is not None else ""
     least = "at least " if len(spec.labels) > 2 and spec.margin_logit is None else ""
-    said = f"{name}: {given}{wanted}{heat}, {least}a lead of {lead:.3g} on the logit"
+    sentence = f"{name}: {given}{wanted}{heat}, {least}a lead of {lead:.3g} on the logit"
     if logit_scale is None:
-        return said
-    return f"{said}, which is {lead / logit_scale:.3g} in cosine at this model's logit scale of {logit_scale:.3g}"
+        return sentence
+    return f"{sentence}, which is {lead / logit_scale:.3g} in cosine at this model's logit scale of {logit_scale:.3g}"

@@ -88,12 +88,12 @@ LIGHT_ANGLE = 16.9
 
 def check_labels(labels: Mapping[str, Sequence[str]]) -> None:
     """Raise ValueError unless the phrases of the labels are the steps of one scale, each of them once."""
-    said = [step for steps in labels.values() for step in steps]
-    scale = next((scale for scale in SCALES if said and said[0] in scale), None)
-    if scale is None or sorted(said) != sorted(scale):
+    steps_given = [step for steps in labels.values() for step in steps]
+    scale = next((scale for scale in SCALES if steps_given and steps_given[0] in scale), None)
+    if scale is None or sorted(steps_given) != sorted(scale):
         raise ValueError(
             f"an attribute of the source skin-tone sorts all steps of one scale into labels, each step once: {', '.join(SCALES[0])}; or "
-            f"{', '.join(SCALES[1])}. It has: {', '.join(said)[:300]}"
+            f"{', '.join(SCALES[1])}. It has: {', '.join(steps_given)[:300]}"
         )
 
 

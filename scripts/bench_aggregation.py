@@ -117,8 +117,8 @@ def in_child(work: Any) -> dict[str, Any]:
         started = time.perf_counter()
         before = peak_mib()
         found = work() or {}
-        said = {**found, "seconds": time.perf_counter() - started, "peak_mib": peak_mib(), "peak_mib_before": before}
-        os.write(write, json.dumps(said).encode())
+        row = {**found, "seconds": time.perf_counter() - started, "peak_mib": peak_mib(), "peak_mib_before": before}
+        os.write(write, json.dumps(row).encode())
         os._exit(0)
     os.close(write)
     with os.fdopen(read) as pipe:

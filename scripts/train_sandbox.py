@@ -61,10 +61,10 @@ def stage_latents(args: argparse.Namespace) -> None:
 
 
 def _diffusion(rank: int, args: argparse.Namespace) -> None:
-    held = np.load(CACHE / "latents.npz")
+    arrays = np.load(CACHE / "latents.npz")
     words = tokenizer.trained(CACHE / "tokenizer")
     diffusion.train(
-        latents=held["latents"], tokens=held["tokens"], empty=held["empty"], folder=CACHE, minutes=args.diffusion_minutes,
+        latents=arrays["latents"], tokens=arrays["tokens"], empty=arrays["empty"], folder=CACHE, minutes=args.diffusion_minutes,
         rank=rank, world=args.workers, vocabulary=len(words), end=words.eos_token_id, seed=args.seed,
     )  # fmt: skip
 
@@ -81,8 +81,8 @@ def stage_decoder(args: argparse.Namespace) -> None:
 
 
 def stage_clip(args: argparse.Namespace) -> None:
-    held = np.load(CACHE / "balanced.npz")
-    clip.train([(held["images"], held["labels"], 1.0)], folder=CACHE, minutes=args.clip_minutes, seed=args.seed)
+    arrays = np.load(CACHE / "balanced.npz")
+    clip.train([(arrays["images"], arrays["labels"], 1.0)], folder=CACHE, minutes=args.clip_minutes, seed=args.seed)
 
 
 def stage_looks(args: argparse.Namespace) -> None:
@@ -90,8 +90,8 @@ def stage_looks(args: argparse.Namespace) -> None:
 
 
 def stage_clip_tuned(args: argparse.Namespace) -> None:
-    held, looks = np.load(CACHE / "balanced.npz"), np.load(CACHE / "looks.npz")
-    sets = [(held["images"], held["labels"], 0.5), (looks["images"], looks["labels"], 0.5)]
+    arrays, looks = np.load(CACHE / "balanced.npz"), np.load(CACHE / "looks.npz")
+    sets = [(arrays["images"], arrays["labels"], 0.5), (looks["images"], looks["labels"], 0.5)]
     clip.train(
         sets,
         folder=CACHE,

@@ -211,19 +211,19 @@ def diffusion_against_planting(scorer: Scorer, *, images: int, steps: int) -> di
 
 def interval_coverage(scorer: Scorer, *, audits: int, images: int) -> dict[str, Any]:
     """How often the intervals of renderer audits, scored by the CLIP, hold the planted truth."""
-    generator, hits, total, held = PortraitRenderer(planted=PLANTED), 0, 0, 0
+    generator, hits, total, covered = PortraitRenderer(planted=PLANTED), 0, 0, 0
     for run_seed in range(audits):
         per_prompt, gender = _audit(scorer, generator, images=images, run_seed=1000 + run_seed)
         for row in _compare(per_prompt, attribute="gender", label="woman").values():
             hits += row["low"] <= row["planted"] <= row["high"]
             total += 1
         u = _unanimity(*_tables(gender))
-        held += u["low"] <= u["implied_by_planting"] <= u["high"]
+        covered += u["low"] <= u["implied_by_planting"] <= u["high"]
     return {
         "audits": audits,
         "images_per_prompt": images,
         "share_intervals": share(hits, total),
-        "unanimity_intervals": share(held, audits),
+        "unanimity_intervals": share(covered, audits),
     }
 
 

@@ -271,8 +271,8 @@ def _put(out: Path, **new: list[dict[str, Any]]) -> None:
     lines = numbers.read_text(encoding="utf-8").splitlines() if numbers.exists() else ["{", "}"]
     known["differences"] = pairs
     kept = [line for line in lines[1:] if not line.startswith(tuple(f'"{key}": ' for key in known))]
-    said = [f'"{key}": {json.dumps(rows)},' for key, rows in known.items()]
-    numbers.write_text("\n".join([lines[0], *said, *kept]) + "\n", encoding="utf-8")
+    entries = [f'"{key}": {json.dumps(rows)},' for key, rows in known.items()]
+    numbers.write_text("\n".join([lines[0], *entries, *kept]) + "\n", encoding="utf-8")
     print(text[text.index("## What the first line says") :])
 
 

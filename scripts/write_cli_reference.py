@@ -56,13 +56,13 @@ def _metavar(parameter: Any) -> str:
 
 def _row(parameter: Any) -> str:
     if parameter.param_type_name == "argument":
-        said = f"`{_metavar(parameter)}`"
+        names = f"`{_metavar(parameter)}`"
     else:
         value = "" if parameter.is_flag else f" {parameter.metavar or parameter.name.upper()}"
-        said = ", ".join(f"`{option}`" for option in parameter.opts)
-        said = f"{said[:-1]}{value}`" if value else said
+        names = ", ".join(f"`{option}`" for option in parameter.opts)
+        names = f"{names[:-1]}{value}`" if value else names
     meaning = " ".join((getattr(parameter, "help", None) or "").split()).replace("|", "\\|")
-    return f"| {said} | {meaning} |"
+    return f"| {names} | {meaning} |"
 
 
 def main() -> None:

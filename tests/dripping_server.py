@@ -20,10 +20,10 @@ def served(answer: Answer, *, tls: ssl.SSLContext | None = None) -> Iterator[int
 
         def talk(peer: socket.socket) -> None:
             with contextlib.suppress(OSError), peer:
-                held = tls.wrap_socket(peer, server_side=True) if tls else peer
-                with held:
-                    held.recv(65536)
-                    answer(held, done)
+                connection = tls.wrap_socket(peer, server_side=True) if tls else peer
+                with connection:
+                    connection.recv(65536)
+                    answer(connection, done)
 
         def accept() -> None:
             while not done.is_set():

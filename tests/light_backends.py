@@ -113,8 +113,8 @@ class LightEncoder:
 
 def _read(embeddings: Any, attributes: AttributeSet, name: str) -> Any:
     labels = attributes.labels(name)
-    said = [json.dumps(attributes.prompts(name)[label]).encode() for label in labels]
-    heads = np.stack([np.random.default_rng(zlib.crc32(text)).normal(size=4) for text in said]).astype(np.float32)
+    texts = [json.dumps(attributes.prompts(name)[label]).encode() for label in labels]
+    heads = np.stack([np.random.default_rng(zlib.crc32(text)).normal(size=4) for text in texts]).astype(np.float32)
     logits = 4 * embeddings @ heads.T
     exponents = np.exp(logits - logits.max(axis=1, keepdims=True))
     return exponents / exponents.sum(axis=1, keepdims=True)

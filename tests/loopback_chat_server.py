@@ -103,8 +103,8 @@ class _ChatHandler(_Handler):
         if fault and fault.kind == "garbage_b64":
             return self.drip(fault.seconds)
         text = self.seen(asked.body, data)
-        said = owner.reply(asked, text) if owner.reply else text
-        choice = said if isinstance(said, dict) else {"message": {"role": "assistant", "content": said}}
+        reply = owner.reply(asked, text) if owner.reply else text
+        choice = reply if isinstance(reply, dict) else {"message": {"role": "assistant", "content": reply}}
         choice = {"index": 0, "finish_reason": "stop", **choice}
         if asked.body.get("logprobs") and owner.logprobs is not None and "logprobs" not in choice:
             choice["logprobs"] = {"content": self.tokens(str(choice["message"]["content"]), asked.body)}

@@ -143,7 +143,7 @@ class Asker(abc.ABC, Generic[O, R]):
         if verdict.kind == "stop":
             message = verdict.message
             if verdict.model_missing:
-                message = missing_model(self._connection, self._served, said=verdict.message).error()
+                message = missing_model(self._connection, self._served, reported=verdict.message).error()
             return CallResult(again=group, stop=message)
         if self._stop.is_set():  # its retries were cut short by the end of the run: it may well work the next time
             return CallResult(again=group)

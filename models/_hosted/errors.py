@@ -134,7 +134,7 @@ def verdict_of(
     """
     error = read_error(body, headers.get("content-type", ""))
     code = normal(error.code) or normal(error.kind) or f"http_{status}"
-    said = f"HTTP {status}: {scrub(error.message)}"
+    reason = f"HTTP {status}: {scrub(error.message)}"
     shown_code = scrub(code, limit=80)
     raw_id = headers.get("x-request-id")
     request_id = scrub(raw_id, limit=120) if raw_id else None
@@ -148,42 +148,42 @@ def verdict_of(
     if status == 401:
         return verdict(
             "stop",
-            f"The server does not accept the API key ({said}). "
+            f"The server does not accept the API key ({reason}). "
             f"Set a valid key: export {key_env or 'OPENAI_API_KEY'}=...",
         )
     if status == 402 or codes & QUOTA_CODES:
         return verdict(
             "stop",
-            f"The account cannot pay for more {service.orders} ({said}). Add credit or raise its limit with the provider.",
+            f"The account cannot pay for more {service.orders} ({reason}). Add credit or raise its limit with the provider.",
         )
     if _is_missing_model(status, error, codes):
-        return verdict("stop", said, model_missing=True)
+        return verdict("stop", reason, model_missing=True)
     if status == 403:
         return verdict(
             "stop",
-            f"The server forbids this request ({said}). Check that the account and the key may use this model.",
+            f"The server forbids this request ({reason}). Check that the account and the key may use this model.",
         )
     if status in (404, 405):
         return verdict(
             "stop",
-            f"The server has no {service.offers} at this address ({said}). "
+            f"The server has no {service.offers} at this address ({reason}). "
             f"Check {service.block}.base_url; it usually ends in /v1.",
         )
     wait = retry_after(headers)
     if wait is not None and wait > _CLIENT_WAITS_AT_MOST and (status == 429 or status >= 500):
         return verdict(
             "stop",
-            f"The server asks to wait {_span(wait)}, longer than the {_CLIENT_WAITS_AT_MOST:.0f} s that the client waits ({said}).",
+            f"The server asks to wait {_span(wait)}, longer than the {_CLIENT_WAITS_AT_MOST:.0f} s that the client waits ({reason}).",
         )
     if status in (400, 422) and error.param in own_fields:
         return verdict(
             "stop",
-            f"The server does not take the setting {service.setting(error.param or '')} ({said}). "
+            f"The server does not take the setting {service.setting(error.param or '')} ({reason}). "
             "Change or remove it in the config.",
         )
     if status == 429:
-        return verdict("failed", f"{said}. Lower {service.block}.concurrency or set {service.block}.{service.pace}.")
-    return verdict("failed", said)
+        return verdict("failed", f"{reason}. Lower {service.block}.concurrency or set {service.block}.{service.pace}.")
+    return verdict("failed", reason)
 
 
 def _is_missing_model(status: int, error: ServerError, codes: set[str]) -> bool:

@@ -40,13 +40,13 @@ class Preflight:
         return f"{self.message} {self.mend}" if self.mend else self.message
 
 
-def missing_model(settings: Connection, served: Sequence[str], *, said: str | None = None) -> Preflight:
+def missing_model(settings: Connection, served: Sequence[str], *, reported: str | None = None) -> Preflight:
     """The one error for a model that is unknown or withdrawn."""
     gone = settings.withdrawn_on
     if gone:
         message = f"{settings.model} was withdrawn by its provider on {gone} and is no longer served."
     else:
-        message = f"{settings.model!r} is not served at {settings.base_url}" + (f" ({said})." if said else ".")
+        message = f"{settings.model!r} is not served at {settings.base_url}" + (f" ({reported})." if reported else ".")
     return Preflight(False, message, _mend(settings, served), tuple(served))
 
 
@@ -125,17 +125,17 @@ def _ask(client: Any, settings: Connection, scrub: Scrubber) -> Preflight:
 def _listing_failed(error: Any, settings: Connection, scrub: Scrubber) -> Preflight:
     status = int(error.status_code)
     content_type = error.response.headers.get("content-type", "")
-    said = scrub(read_error(error.response.content, content_type).message)
+    reported = scrub(read_error(error.response.content, content_type).message)
     if status == 401:
         return Preflight(
             False,
-            f"The server does not accept the API key (HTTP 401: {said}).",
+            f"The server does not accept the API key (HTTP 401: {reported}).",
             f"Set a valid key: export {settings.api_key_env or 'OPENAI_API_KEY'}=...",
         )
     if status in _NO_LISTING:
         return _go_on(settings, f"The server has no list of models (HTTP {status}).")
     # 403 among them: keys can be allowed to use models and yet not to list them.
-    return _go_on(settings, f"The server does not list its models (HTTP {status}: {said}).")
+    return _go_on(settings, f"The server does not list its models (HTTP {status}: {reported}).")
 
 
 def _go_on(settings: Connection, warning: str) -> Preflight:

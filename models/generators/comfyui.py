@@ -248,9 +248,9 @@ class ComfyUI:
             return Failed(request, "the server took the workflow and named no job")
         entry = self._wait_for(job, deadline)
         if (broken := _execution_error(entry)) is not None:
-            said = self._server.scrub(broken)
+            detail = self._server.scrub(broken)
             code = moderation_code(400, (), broken)
-            return Refused(request, reason=said, code=code) if code else Failed(request, said)
+            return Refused(request, reason=detail, code=code) if code else Failed(request, detail)
         files = _inside(entry, "outputs", self._workflow.output, "images")
         if not isinstance(files, list) or not files or not isinstance(files[0], dict):
             return Failed(request, f"the node {self._workflow.name_of(self._workflow.output)!r} gave no image")
@@ -352,6 +352,6 @@ def _execution_error(entry: Mapping[str, Any]) -> str | None:
             and message[0] == "execution_error"
             and isinstance(message[1], dict)
         ):
-            said = message[1]
-            return f"{said.get('node_type')}: {said.get('exception_type')}: {said.get('exception_message')}"
+            detail = message[1]
+            return f"{detail.get('node_type')}: {detail.get('exception_type')}: {detail.get('exception_message')}"
     return "the server says that the workflow failed"

@@ -229,16 +229,16 @@ class ImagesBatch(OpenAIImages):
         from allfour.models.generators._openai.batching import left_in_words
 
         deadline = time.monotonic() + self._wait_seconds
-        told = 0.0
+        reported_at = 0.0
         while waiting:
-            said: list[str] = []
+            states: list[str] = []
             for order in tuple(waiting):
                 state = ordering.look(order)
                 if state is not None and state.ended:
                     self._tell(f"Batch {state.id}: {state.status}, fetching what it brought.")
                     yield from ordering.fetch(order, state)
                 elif state is not None:
-                    said.append(f"Batch {state.id}: {left_in_words(state)}.")
+                    states.append(f"Batch {state.id}: {left_in_words(state)}.")
                 elif ordering.gone(order):
                     yield from ordering.give_up(order)
                 if not order.lines:
@@ -247,12 +247,12 @@ class ImagesBatch(OpenAIImages):
                 return
             if time.monotonic() >= deadline:
                 ordering.reasons.append(
-                    f"After {self._wait_seconds / 3600:g} hours (generator.wait_hours): {' '.join(said)}"
+                    f"After {self._wait_seconds / 3600:g} hours (generator.wait_hours): {' '.join(states)}"
                 )
                 return
-            if time.monotonic() - told >= _TELL_SECONDS or not told:
-                told = time.monotonic()
-                for text in said:
+            if time.monotonic() - reported_at >= _TELL_SECONDS or not reported_at:
+                reported_at = time.monotonic()
+                for text in states:
                     self._tell(text)
             ordering.stop.wait(self._poll_seconds)
 

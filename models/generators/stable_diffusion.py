@@ -410,8 +410,8 @@ class StableDiffusion:
         if self._compiled is not None and not self._compiled.paused and self._batch_size is not None:
             padded += [batch[-1]] * (self._batch_size - len(batch))  # one shape, so that nothing is compiled twice
         generators = [torch.Generator(device="cpu").manual_seed(request.seed) for request in padded]
-        told = self._prompts.arguments([request.prompt for request in padded])
-        result = self._pipe(**told, **self._settings.given(), **self._extra, generator=generators, output_type="pt")
+        texts = self._prompts.arguments([request.prompt for request in padded])
+        result = self._pipe(**texts, **self._settings.given(), **self._extra, generator=generators, output_type="pt")
         flagged = getattr(result, "nsfw_content_detected", None)
         return ImageBatch(batch, pipelines.images_of(result), flagged, self._checker)
 
@@ -420,12 +420,12 @@ def placement_of(
     device: str, offload: pipelines.Offload, quantization: Mapping[str, Any] | None
 ) -> pipelines.Placement:
     """How a pipeline gets onto its device. Raises BackendError where this machine cannot do so."""
-    held = None
+    quantized = None
     if quantization is not None:
-        held = pipelines.Quantization(
+        quantized = pipelines.Quantization(
             quantization["backend"], pipelines.parts(quantization.get("parts")), dict(quantization.get("args") or {})
         )
-    placement = pipelines.Placement(device, offload, held)
+    placement = pipelines.Placement(device, offload, quantized)
     placement.check()
     return placement
 

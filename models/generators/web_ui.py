@@ -99,9 +99,9 @@ class WebUI:
             if wanted in [model.get(n) for n in names] or wanted == str(model["title"]).partition(" [")[0]:
                 return model
         known = ", ".join(m["title"] for m in listed[:12]) or "none"
-        said = f"{wanted!r} is not" if wanted else "none is loaded, and generator.checkpoint names none"
+        problem = f"{wanted!r} is not" if wanted else "none is loaded, and generator.checkpoint names none"
         raise BackendError(
-            f"generator.checkpoint: {said} among the checkpoints at {self._server.base_url}: {self._server.scrub(known)}. Set it "
+            f"generator.checkpoint: {problem} among the checkpoints at {self._server.base_url}: {self._server.scrub(known)}. Set it "
             "to one of them."
         )
 

@@ -168,7 +168,7 @@ _EXIF_IFD = 0x8769
 _USER_COMMENT = 0x9286
 _IMAGE_DESCRIPTION = 0x010E
 _SOFTWARE = 0x0131
-_TOLD = (0x010D, _IMAGE_DESCRIPTION, 0x010F, 0x0110, _SOFTWARE, 0x013B, 0x013C, 0x8298)
+_DESCRIPTIVE = (0x010D, _IMAGE_DESCRIPTION, 0x010F, 0x0110, _SOFTWARE, 0x013B, 0x013C, 0x8298)
 """Document name, description, make, model, software, artist, host, copyright: where programs that have a graph to keep
 put it, since every reader shows these."""
 _WINDOWS = (0x9C9C, 0x9C9F)
@@ -186,7 +186,7 @@ def _take_exif(exif: bytes, carried: Carried) -> None:
     carried.by_camera = not _EXPOSURE.isdisjoint(inner)
     comment = inner.get(_USER_COMMENT)
     carried.comment = _user_comment(comment) if isinstance(comment, bytes) else comment
-    for tag in _TOLD:
+    for tag in _DESCRIPTIVE:
         value = tags.get(tag)
         if isinstance(value, bytes):
             value = value.decode("utf-8", "replace")

@@ -70,9 +70,9 @@ class TiledSource:
         return {**self.source.identity()} | ({"tiles": self.tiles} if self.tiles is not None else {})
 
     def shards(self) -> Iterator[Shard]:
-        said = f"{self.tiles or 'looked at for seams'} {_VERSION}"
+        layout = f"{self.tiles or 'looked at for seams'} {_VERSION}"
         for shard in self.source.shards():
-            digest = hashlib.sha256(f"{shard.fingerprint}\n{said}".encode()).hexdigest()
+            digest = hashlib.sha256(f"{shard.fingerprint}\n{layout}".encode()).hexdigest()
             cuts = self.tiles not in (None, ONE)
             yield replace(shard, fingerprint=digest, images=None if cuts else shard.images)
 

@@ -83,7 +83,7 @@ def text_export(run: Path, kind: Format, *, gates: Sequence[GateResult] = ()) ->
     """
     metrics = _metrics(run)
     if kind == "markdown":
-        return markdown_summary(metrics, **_said_by_the_header(run)).encode("utf-8", "replace")
+        return markdown_summary(metrics, **_from_header(run)).encode("utf-8", "replace")
     if kind == "latex":
         return latex_table(metrics).encode("utf-8", "replace")
     if kind == "model-card":
@@ -120,7 +120,7 @@ def write_ci_files(run: Path, gates: Sequence[GateResult], *, junit: Path | None
         write_file(junit, ci_junit(metrics, gates, name=run.resolve().name))
     if markdown is not None:
         before = markdown.read_bytes() if markdown.is_file() else b""
-        write_file(markdown, before + markdown_summary(metrics, **_said_by_the_header(run)).encode("utf-8", "replace"))
+        write_file(markdown, before + markdown_summary(metrics, **_from_header(run)).encode("utf-8", "replace"))
 
 
 def write_file(path: Path, data: bytes) -> None:
@@ -132,7 +132,7 @@ def write_file(path: Path, data: bytes) -> None:
         raise UsageError(f"{path}: cannot be written: {error.strerror}. Name another file") from None
 
 
-def _said_by_the_header(run: Path) -> dict[str, Any]:
+def _from_header(run: Path) -> dict[str, Any]:
     """Whether the images were found and not made, and what was looked for in them; a run without a header is taken for the usual one."""
     try:
         header = read_header(run)

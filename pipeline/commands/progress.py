@@ -23,8 +23,8 @@ class Task:
         self.money: Callable[[], str | None] | None = None
         """What was spent so far, in words, where it costs."""
         self._done = 0
-        self._started = self._said = time.monotonic()
-        self._told = ""
+        self._started = self._shown_at = time.monotonic()
+        self._money_text = ""
         self._id = bar.add_task(escape(name), total=total) if bar else None
 
     def skip(self, count: int) -> None:
@@ -38,26 +38,26 @@ class Task:
         self._done += count
         if self._bar is not None and self._id is not None:
             self._bar.update(self._id, completed=self._done, description=self._described())
-        elif not self._quiet and time.monotonic() - self._said >= _LINE_SECONDS:
+        elif not self._quiet and time.monotonic() - self._shown_at >= _LINE_SECONDS:
             self._say()
 
     def _described(self) -> str:
         """The bar's name, with the money looked at again after some seconds."""
         now = time.monotonic()
-        if self.money is not None and now - self._said >= _MONEY_SECONDS:
-            self._said = now
-            self._told = self.money() or ""
-        return escape(f"{self._name} ({self._told})" if self._told else self._name)
+        if self.money is not None and now - self._shown_at >= _MONEY_SECONDS:
+            self._shown_at = now
+            self._money_text = self.money() or ""
+        return escape(f"{self._name} ({self._money_text})" if self._money_text else self._name)
 
     def _say(self) -> None:
-        self._said = time.monotonic()
-        elapsed = self._said - self._started
+        self._shown_at = time.monotonic()
+        elapsed = self._shown_at - self._started
         line = f"{self._name}: {self._done}" + (f" of {self._total}" if self._total is not None else "")
         if self._total and self._done and elapsed > 0:
             left = elapsed / self._done * max(self._total - self._done, 0)
             line += f", {elapsed:.0f} s, about {left:.0f} s left"
-        if self.money is not None and (told := self.money()):
-            line += f", {told}"
+        if self.money is not None and (spent := self.money()):
+            line += f", {spent}"
         print(line, file=sys.stderr, flush=True)
 
     def finish(self) -> None:

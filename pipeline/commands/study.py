@@ -68,7 +68,7 @@ class CellEstimate:
     makes: bool
     """Whether it makes images; else it reads those of another cell."""
     images: int
-    standing: int
+    existing: int
     cost: float | None
     """None where no price is known, or nothing costs."""
     currency: str | None
@@ -366,7 +366,7 @@ def _paces(study: Study, out: Path) -> dict[str, float]:
 def estimate_entry(entry: CellEstimate) -> dict[str, object]:
     """One line of `--dry-run --json`."""
     return {
-        "cell": entry.cell.name, "makes": entry.makes, "images": entry.images, "standing": entry.standing,
+        "cell": entry.cell.name, "makes": entry.makes, "images": entry.images, "existing": entry.existing,
         "cost": entry.cost, "currency": entry.currency, "seconds": entry.seconds,
     }  # fmt: skip
 
@@ -382,14 +382,14 @@ def estimate_lines(study: Study, found: Sequence[CellEstimate]) -> Iterator[str]
     yield f"{study.config.name}: {quantity(len(found), 'cell')}"
     for entry in found:
         if entry.makes:
-            left = entry.images - min(entry.standing, entry.images)
+            left = entry.images - min(entry.existing, entry.images)
             what = f"{grouped(left)} of {quantity(entry.images, 'image')} to make"
             what += f", about {entry.cost:.2f}{_currency(entry)}" if entry.cost else ""
             what += f", about {seconds_text(entry.seconds)}" if entry.seconds else ""
         else:
             what = f"reads {quantity(entry.images, 'image')} of another cell"
         yield f"  {entry.cell.name:<{width}}  {what}"
-    total = sum(max(0, e.images - e.standing) for e in found if e.makes)
+    total = sum(max(0, e.images - e.existing) for e in found if e.makes)
     costs = [e.cost for e in found if e.makes and e.cost is not None]
     times = [e.seconds for e in found if e.makes]
     line = f"in all: {quantity(total, 'image')} to make, {quantity(sum(e.images for e in found), 'image')} to read"

@@ -115,7 +115,7 @@ def run_notes(summary: Summary, accounting: Accounting, *, listed: int) -> list[
     return found
 
 
-_REASONS_TOLD = 5
+_REASONS_SHOWN = 5
 
 
 def asked_notes(asked: Mapping[str, Any] | None) -> list[Note]:
@@ -135,8 +135,8 @@ def asked_notes(asked: Mapping[str, Any] | None) -> list[Note]:
         )
     reasons = asked.get("unread") or {}
     if reasons:
-        text = "; ".join(f"{reason} ({count:,})" for reason, count in list(reasons.items())[:_REASONS_TOLD])
-        more = f"; and {len(reasons) - _REASONS_TOLD} other reasons" if len(reasons) > _REASONS_TOLD else ""
+        text = "; ".join(f"{reason} ({count:,})" for reason, count in list(reasons.items())[:_REASONS_SHOWN])
+        more = f"; and {len(reasons) - _REASONS_SHOWN} other reasons" if len(reasons) > _REASONS_SHOWN else ""
         found.append(
             Note(
                 code="images_unread",

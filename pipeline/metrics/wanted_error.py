@@ -42,9 +42,9 @@ def with_margins(attributes: AttributeSet, calibration: Path | None, run: Path) 
     for name, error in wanted.items():
         made_for = bound.get("max_error", {}).get(name)
         if made_for != error:
-            said = "no max_error" if made_for is None else f"max_error {made_for:g}"
+            condition = "no max_error" if made_for is None else f"max_error {made_for:g}"
             raise InputError(
-                f"--calibration {path}: it was made with {said} of {name}, and the attributes ask for {error:g}. Run `allfour calibrate` "
+                f"--calibration {path}: it was made with {condition} of {name}, and the attributes ask for {error:g}. Run `allfour calibrate` "
                 "with this config"
             )
         specs[name] = specs[name].model_copy(update={"margin": float(bound["margins"][name])})

@@ -182,11 +182,11 @@ def because(pair: Mapping[str, Any]) -> str | None:
     codes = lead["because"] if lead is not None else []
     if not codes:
         return None
-    said = join_words([BECAUSE.get(code, code) for code in codes])
-    text = f"{said[:1].upper()}{said[1:]}."
+    reasons = join_words([BECAUSE.get(code, code) for code in codes])
+    text = f"{reasons[:1].upper()}{reasons[1:]}."
     error = lead.get("explained_by_error")
     if lead["evidence"] == "measured":
-        text = f"Not corrected: {said}."
+        text = f"Not corrected: {reasons}."
         if error is not None and lead["value"] and lead["verdict"] in ("more", "fewer"):
             read_worse, other = (
                 (pair["first"], pair["second"]) if lead["value"] > 0 else (pair["second"], pair["first"])

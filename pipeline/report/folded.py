@@ -143,14 +143,14 @@ def _margins(material: Material) -> list[str]:
     found = material.header.classifier
     encoder = found.get("encoder") if isinstance(found, Mapping) and found.get("head") == "zero-shot" else None
     scale = encoder.get("logit_scale") if isinstance(encoder, Mapping) else None
-    said = []
+    sentences = []
     for name, spec in asked.attributes.items():
         counts = material.metrics.attributes[name].counts if name in material.metrics.attributes else {}
         unclear, labelled = counts.get("ambiguous", 0), sum(counts.get(label, 0) for label in spec.labels)
         meaning = margin_meaning(name, spec, logit_scale=scale if isinstance(scale, float) else None)
         share = f": {words.percent(unclear / (unclear + labelled), 1)} of images unclear" if unclear + labelled else ""
-        said.append(f"{words.clean(meaning[:1].upper() + meaning[1:], 300)}{share}.")
-    return said
+        sentences.append(f"{words.clean(meaning[:1].upper() + meaning[1:], 300)}{share}.")
+    return sentences
 
 
 def _classifier_name(identity: Any) -> str:

@@ -69,7 +69,7 @@ def coded_scores(
     missing = np.repeat(~readable, len(questions))
     ends = np.zeros(total * len(questions) + 1, dtype=np.int32)
     np.cumsum(lengths.ravel(), out=ends[1:])
-    values = np.concatenate([_said(probabilities, q, attributes) for q in questions], axis=1, dtype=np.float32)
+    values = np.concatenate([_decided_by(probabilities, q, attributes) for q in questions], axis=1, dtype=np.float32)
     keys = np.tile(np.asarray([number[label] for label in labels], dtype=np.int32), count)
     prompt_ids = images["prompt_id"].combine_chunks().dictionary_encode()
     return pa.table(
@@ -93,7 +93,7 @@ def coded_scores(
     )  # fmt: skip
 
 
-def _said(
+def _decided_by(
     probabilities: Mapping[str, NDArray[np.float32]], question: str, attributes: AttributeSet
 ) -> NDArray[np.float32]:
     """What the table says of a question: the probabilities that were decided by."""

@@ -177,11 +177,11 @@ def train(
     side = torch.optim.AdamW(heads.parameters(), lr=rate)
     average = Average(model, decay=0.995)
     step, spent = 0, 0.0
-    held: Any = load(path)
-    if held is not None:
-        model.load_state_dict(held["model"])
-        optimiser.load_state_dict(held["optimiser"])
-        average.state, step, spent = held["average"], held["step"], held["spent"]
+    stored: Any = load(path)
+    if stored is not None:
+        model.load_state_dict(stored["model"])
+        optimiser.load_state_dict(stored["optimiser"])
+        average.state, step, spent = stored["average"], stored["step"], stored["spent"]
     wordings, draws = Wordings(), np.random.default_rng([seed, step])
     mean, deviation = torch.tensor(MEAN).view(1, 3, 1, 1), torch.tensor(DEVIATION).view(1, 3, 1, 1)
     progress = Progress(name, total=1_000_000)
@@ -205,13 +205,13 @@ def train(
             seen = model.encode_image(x.contiguous(memory_format=torch.channels_last))
         # The fused attention's backward pass is slow on a CPU for batches of short texts.
         with sdpa_kernel(SDPBackend.MATH):
-            told = wordings.features(model)
+            text_features = wordings.features(model)
         seen = F.normalize(seen.float(), dim=-1)
         scale = model.logit_scale.exp()
         loss = torch.zeros(())
         for column, attribute in enumerate(names):
             shown = truth[:, column] >= 0
-            logits = scale * seen[shown] @ told[attribute].T
+            logits = scale * seen[shown] @ text_features[attribute].T
             wanted = truth[shown, column]
             loss = loss + F.cross_entropy(logits, wanted, label_smoothing=SMOOTHING)
             loss = loss + 0.5 * F.cross_entropy(heads[attribute](10 * seen[shown]), wanted)
@@ -245,10 +245,10 @@ def export(checkpoint: Path, folder: Path) -> None:
     """Writes open_clip's own folder: config and float16 weights."""
     from safetensors.torch import save_file
 
-    held: Any = load(checkpoint)
-    if held is None:
+    stored: Any = load(checkpoint)
+    if stored is None:
         raise FileNotFoundError(f"{checkpoint}: train the CLIP first")
-    state = {name: value.clone() for name, value in held["average"].items()}
+    state = {name: value.clone() for name, value in stored["average"].items()}
     # Words that no wording uses were never trained: with nothing in their rows they add nothing to a prompt.
     unused = torch.ones(MODEL["text_cfg"]["vocab_size"], dtype=torch.bool)
     unused[Wordings().used()] = False

@@ -76,11 +76,11 @@ def train(
     optimiser = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=0.01, betas=(0.9, 0.98))
     average = Average(model, decay=0.9985)
     step, spent = 0, 0.0
-    held: Any = load(folder / "diffusion.pt")
-    if held is not None:
-        model.load_state_dict(held["model"])
-        optimiser.load_state_dict(held["optimiser"])
-        average.state, step, spent = held["average"], held["step"], held["spent"]
+    stored: Any = load(folder / "diffusion.pt")
+    if stored is not None:
+        model.load_state_dict(stored["model"])
+        optimiser.load_state_dict(stored["optimiser"])
+        average.state, step, spent = stored["average"], stored["step"], stored["spent"]
     alphas = scheduler().alphas_cumprod
     draws = np.random.default_rng([seed, rank, step])
     torch.manual_seed(seed * 1_000_003 + step * 17 + rank)
@@ -136,9 +136,9 @@ def train(
 
 def trained(folder: Path, *, vocabulary: int, end: int) -> tuple[CLIPTextModel, UNet2DConditionModel]:
     """Averaged weights, in evaluation mode."""
-    held: Any = load(folder / "diffusion.pt")
-    if held is None:
+    stored: Any = load(folder / "diffusion.pt")
+    if stored is None:
         raise FileNotFoundError(f"{folder / 'diffusion.pt'}: train the diffusion first")
     model = build(vocabulary=vocabulary, end=end)
-    model.load_state_dict(held["average"])
+    model.load_state_dict(stored["average"])
     return model["text"].eval(), model["unet"].eval()  # type: ignore[return-value]

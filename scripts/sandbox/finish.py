@@ -62,13 +62,13 @@ def _looks(rank: int, folder: Path, count: int, workers: int, batch: int = 64) -
             ids = parts.tokenizer(
                 captions, padding="max_length", truncation=True, max_length=32, return_tensors="pt"
             ).input_ids
-            told = parts.text_encoder(input_ids=ids).last_hidden_state
+            hidden = parts.text_encoder(input_ids=ids).last_hidden_state
             if (at // batch) % 2:
                 # From late steps (a touch-up) to early ones (a new picture with the same labels).
                 first = rng.choice((1, 3, 5, 8))
                 z = steps.add_noise(z, torch.randn_like(z), steps.timesteps[first : first + 1].repeat(len(z)))
                 for t in steps.timesteps[first:]:
-                    v = parts.unet(z, t, encoder_hidden_states=told).sample.float()
+                    v = parts.unet(z, t, encoder_hidden_states=hidden).sample.float()
                     z = steps.step(v, t, z).prev_sample
             else:
                 z = z + torch.randn_like(z) * 0.12 * torch.rand(len(z), 1, 1, 1)
@@ -85,9 +85,9 @@ def diffusion_looks(*, folder: Path, count: int, workers: int) -> None:
     if (folder / "looks.npz").exists():
         return
     spawn(_looks, args=(folder, count, workers), nprocs=workers)
-    held = [np.load(folder / f"looks-{rank}.npz") for rank in range(workers)]
-    np.savez(folder / "looks.npz", images=np.concatenate([h["images"] for h in held]),
-             labels=np.concatenate([h["labels"] for h in held]))  # fmt: skip
+    shards = [np.load(folder / f"looks-{rank}.npz") for rank in range(workers)]
+    np.savez(folder / "looks.npz", images=np.concatenate([h["images"] for h in shards]),
+             labels=np.concatenate([h["labels"] for h in shards]))  # fmt: skip
 
 
 @torch.inference_mode()

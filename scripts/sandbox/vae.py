@@ -143,11 +143,11 @@ def train(
     optimiser = torch.optim.AdamW(decoder.parameters(), lr=rate, weight_decay=0.0, betas=(0.9, 0.98))
     average = Average(decoder, decay=0.998)
     step, spent = 0, 0.0
-    held: Any = load(folder / "decoder.pt")
-    if held is not None:
-        decoder.load_state_dict(held["model"])
-        optimiser.load_state_dict(held["optimiser"])
-        average.state, step, spent = held["average"], held["step"], held["spent"]
+    stored: Any = load(folder / "decoder.pt")
+    if stored is not None:
+        decoder.load_state_dict(stored["model"])
+        optimiser.load_state_dict(stored["optimiser"])
+        average.state, step, spent = stored["average"], stored["step"], stored["spent"]
     began = saved = time.monotonic()
     progress = Progress("decoder", total=1_000_000)
     draws = np.random.default_rng([seed, step])
@@ -183,10 +183,10 @@ def train(
 def trained(folder: Path) -> Any:
     """The solved encoder with the trained decoder's averaged weights, in evaluation mode."""
     model = build()
-    held: Any = load(folder / "decoder.pt")
-    if held is None:
+    stored: Any = load(folder / "decoder.pt")
+    if stored is None:
         raise FileNotFoundError(f"{folder / 'decoder.pt'}: train the decoder first")
-    model.decoder.load_state_dict(held["average"])
+    model.decoder.load_state_dict(stored["average"])
     solved = np.load(folder / "patches.npz")
     Patches(solved["mean"], solved["basis"]).install(model)
     return model.eval()

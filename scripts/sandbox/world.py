@@ -120,7 +120,7 @@ def sample(seed: int, table: PlantedTable) -> Sample:
         ((), ("gender",), ("age",), ("skin_tone",), ("gender", "age"), ("gender", "skin_tone"), ("gender", "skin_tone", "age")),
         weights=(20, 30, 10, 10, 15, 5, 10) if occupation is None else (64, 12, 4, 4, 6, 3, 7),
     )[0])  # fmt: skip
-    told = Reading(
+    shown = Reading(
         occupation=occupation,
         gender=rng.choice(GENDERS) if "gender" in mentioned else None,
         skin_tone=rng.choice(SKIN_TONES) if "skin_tone" in mentioned else None,
@@ -129,7 +129,7 @@ def sample(seed: int, table: PlantedTable) -> Sample:
         company=company,
     )
     rates = table.for_occupation(occupation) if occupation is not None else table.find(prompt="a person")
-    attributes = sample_attributes(told, rates, rng=rng)
+    attributes = sample_attributes(shown, rates, rng=rng)
     return Sample(attributes, caption(attributes, mentioned, rng), None, style, seed)
 
 

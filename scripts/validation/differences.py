@@ -84,8 +84,8 @@ def rows(pairs: int, random: np.random.Generator) -> Iterator[Row]:
 
 
 def _judged(name: str, found: list[Judged], prompts: int) -> Row:
-    def part(held: list[bool]) -> float:
-        return float(np.mean(held))
+    def part(outcomes: list[bool]) -> float:
+        return float(np.mean(outcomes))
 
     return Row(
         name,

@@ -169,8 +169,8 @@ def _reviewed(
         ]
     )
     rows = np.flatnonzero(np.isin(units.owner, chosen))
-    said, unanimous = by_unit({"rater": {int(r): int(truth[r]) for r in rows}}, population, units)
-    sample = Sample(population, units, strata, said, unanimous, 0.95)
+    labels, unanimous = by_unit({"rater": {int(r): int(truth[r]) for r in rows}}, population, units)
+    sample = Sample(population, units, strata, labels, unanimous, 0.95)
     if setting.unit == "image":
         return powered_ratio(sample, 0)
     predicted = (units.predicted[:, :2] == 1).astype(np.float64).sum(axis=1)

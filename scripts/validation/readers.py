@@ -95,9 +95,9 @@ def main() -> None:
     print("| prompts of 4 | shared | wrong, planted | wrong, estimated | limits hold it |")
     print("|---|---|---|---|---|")
     for row in check(options.audits, np.random.default_rng(0)):
-        said = [", ".join(f"{value:.1%}" for value in row[key]) for key in ("truth", "estimate")]
+        intervals = [", ".join(f"{value:.1%}" for value in row[key]) for key in ("truth", "estimate")]
         cover = ", ".join(f"{value:.0%}" for value in row["coverage"])
-        print(f"| {row['prompts']} | {row['shared']:.0%} | {said[0]} | {said[1]} | {cover} |")
+        print(f"| {row['prompts']} | {row['shared']:.0%} | {intervals[0]} | {intervals[1]} | {cover} |")
 
 
 if __name__ == "__main__":

@@ -79,7 +79,7 @@ def misbehave(ground: Ground, api: Api, tally: Tally, *, faults: Sequence[tuple[
             tally.wrong(what, problem)
         if found := _holding_key(where):
             tally.wrong(what, f"the key stands in {found}")
-        if any(KEY in said for said in (first.out, first.err, again.out, again.err)):
+        if any(KEY in text for text in (first.out, first.err, again.out, again.err)):
             tally.wrong(what, "the key was printed")
 
 

@@ -238,10 +238,10 @@ def hostile_folders(ground: Ground, tally: Tally, *, count: int, seed: int) -> N
         folder = where / "model"
         shutil.copytree(models.kinds[kind], folder)
         _dirty(folder, canary)
-        told = [rng.choice(_HARM)(folder, rng, canary) for _ in range(rng.choice((1, 1, 2)))]
+        harms = [rng.choice(_HARM)(folder, rng, canary) for _ in range(rng.choice((1, 1, 2)))]
         config = _config_for(where, kind, folder, models)
         run = _loading(where, kind)
-        what = f"model folder {number} of seed {seed} ({kind}): {', '.join(told)}"
+        what = f"model folder {number} of seed {seed} ({kind}): {', '.join(harms)}"
         for arguments in (["doctor"], [*run, "--run", where / "new"]):
             ended = command(*arguments, "--config", config, deadline=120, before=_real)
             tally.ended(ended)

@@ -145,19 +145,19 @@ def forked(
             _child(body, out.fileno(), err.fileno(), count.fileno(), events)
         hung, status, used = _wait(child, started + deadline)
         seconds = time.monotonic() - started
-        said = []
+        texts = []
         for file in (out, err, count):
             file.seek(0)
-            said.append(file.read().decode(errors="replace"))
+            texts.append(file.read().decode(errors="replace"))
     return Ended(
         name,
         os.waitstatus_to_exitcode(status),
-        said[0],
-        said[1],
+        texts[0],
+        texts[1],
         seconds,
         used.ru_maxrss / 1024,
         hung,
-        int(said[2] or 0),
+        int(texts[2] or 0),
     )
 
 

@@ -136,10 +136,10 @@ def test_an_audit_of_which_nothing_could_be_made_says_so_and_passes_no_gate(ligh
     assert "gate HIT: unanimity.low > 0.5 (unanimity.low has no value in this run" in result.output
     assert "%" not in result.output
     assert 'failures="1"' in (light / "gates.xml").read_text()
-    said = "No image of 2 prompts could be read, so nothing can be said about all four at once."
-    assert (light / "m.md").read_text().startswith(f"### {said}\n")
+    message = "No image of 2 prompts could be read, so nothing can be said about all four at once."
+    assert (light / "m.md").read_text().startswith(f"### {message}\n")
     page = (light / "a" / "report.html").read_text()
-    assert f'<h1 id="headline">{said}</h1>' in page
+    assert f'<h1 id="headline">{message}</h1>' in page
     assert "There is no share to correct" in page
     found = json.loads((light / "a" / "metrics.json").read_text())
     assert found["summary"]["unanimity"]["low"] is None
@@ -176,10 +176,10 @@ def test_a_calibration_that_shows_nothing_says_so_and_corrects_nothing(light: Pa
             picture_of(250 if index % 2 else 5).save(light / "labelled" / name / f"{index}.png")
     done = run("calibrate", "labelled", "--config", "light.yaml", "--out", "c.json")
     assert done.exit_code == 0
-    said = "The calibration does not show that the classifier tells the labels of gender apart (J = 0.00, 95% interval -0.2"
-    assert f"note: {said}" in done.output and "no figure of gender is corrected" in done.output
+    message = "The calibration does not show that the classifier tells the labels of gender apart (J = 0.00, 95% interval -0.2"
+    assert f"note: {message}" in done.output and "no figure of gender is corrected" in done.output
     result = run("rescore", "archive", "--config", "light.yaml", "--run", "r", "--calibration", "c.json")
-    assert f"note: {said}" in result.output
+    assert f"note: {message}" in result.output
     assert "  corrected for" not in result.output
     assert json.loads((light / "r" / "metrics.json").read_text())["summary"]["unanimity_corrected"] is None
 
@@ -201,9 +201,9 @@ def test_counts_that_are_printed_add_up() -> None:
         no_person=8,
         mixed=1,
     )
-    said = "unreadable, 60 scored, 52 labelled (1 of them mixed), 8 no person"
-    assert _describe_counts(accounting, archive=True) == f"70 listed, 70 found, 10 {said}"
-    assert _describe_counts(accounting, archive=False) == f"70 requested, 70 generated, 10 {said}"
+    message = "unreadable, 60 scored, 52 labelled (1 of them mixed), 8 no person"
+    assert _describe_counts(accounting, archive=True) == f"70 listed, 70 found, 10 {message}"
+    assert _describe_counts(accounting, archive=False) == f"70 requested, 70 generated, 10 {message}"
 
 
 def test_audit_generates_scores_and_resumes(light: Path) -> None:
@@ -324,8 +324,8 @@ def test_what_other_ranks_have_left_is_counted_in_words(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, left: int, part: str
 ) -> None:
     conclude_rank(RankSummary(run=tmp_path, rank=0, world_size=2, scored=1, shards_left=left), as_json=False)
-    said = capsys.readouterr().out
-    assert said == f"rank 0 of 2: 1 image scored; {part} not done; the last rank makes the tables and the report\n"
+    message = capsys.readouterr().out
+    assert message == f"rank 0 of 2: 1 image scored; {part} not done; the last rank makes the tables and the report\n"
 
 
 def test_the_version_and_the_repositorys_configs_are_there_from_anywhere(

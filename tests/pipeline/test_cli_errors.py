@@ -34,9 +34,9 @@ def test_a_fault_of_ours_is_never_the_code_of_a_gate(monkeypatch: pytest.MonkeyP
     with pytest.raises(SystemExit) as stopped:
         cli.main()
     assert stopped.value.code == 70
-    said = capsys.readouterr().err
-    assert "ZeroDivisionError: a fault" in said
-    assert "a fault of allfour, not of what it was given" in said
+    message = capsys.readouterr().err
+    assert "ZeroDivisionError: a fault" in message
+    assert "a fault of allfour, not of what it was given" in message
 
 
 @pytest.mark.parametrize("table", ["images.parquet", "scores.parquet"])
@@ -79,18 +79,18 @@ def test_a_read_only_system_is_one_error(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 @pytest.mark.parametrize(
-    ("number", "said"), [(errno.ENOSPC, "the disk is full"), (errno.EDQUOT, "quota"), (errno.EFBIG, "larger than")]
+    ("number", "message"), [(errno.ENOSPC, "the disk is full"), (errno.EDQUOT, "quota"), (errno.EFBIG, "larger than")]
 )
 @pytest.mark.parametrize("name", ["/run/scores.parquet", None])
 def test_no_room_is_one_error_however_the_system_calls_it(
-    number: int, said: str, name: str | None, capsys: pytest.CaptureFixture[str]
+    number: int, message: str, name: str | None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(typer.Exit) as stopped, clear_errors():
         raise OSError(number, os.strerror(number), name)
     assert stopped.value.exit_code == 2
-    told = capsys.readouterr().err
-    assert said in told
-    assert "Free some space and repeat the same command" in told
+    stderr = capsys.readouterr().err
+    assert message in stderr
+    assert "Free some space and repeat the same command" in stderr
 
 
 def test_ctrl_c_while_the_command_line_is_imported_has_its_own_code() -> None:

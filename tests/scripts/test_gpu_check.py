@@ -31,7 +31,7 @@ def test_a_failing_check_is_a_line_and_the_exit_code(
 
     monkeypatch.setattr(gpu_check, "CHECKS", {"broken": broken, "device": lambda device: "fine"})
     assert gpu_check.main(["--device", "cpu"]) == 1
-    said = capsys.readouterr().out
-    assert "| broken | FAILED |" in said
-    assert "| device | pass |" in said
-    assert "FAILED: broken on cpu" in said
+    output = capsys.readouterr().out
+    assert "| broken | FAILED |" in output
+    assert "| device | pass |" in output
+    assert "FAILED: broken on cpu" in output

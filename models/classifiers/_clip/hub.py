@@ -87,10 +87,10 @@ def _fetched(repository: str, *, allowed: bool) -> Path:
                     hf_hub_download(repository, name)
                     return folder
                 except Exception as error:
-                    problem = _said(error)
+                    problem = _reason_of(error)
             problem = problem or f"it has neither {' nor '.join(_CONFIGS)}"
         except Exception as error:
-            problem = _said(error)
+            problem = _reason_of(error)
     raise ClassifierError(
         f"{PREFIX}{repository} is not on this machine, and cannot be downloaded: {problem}. Two ways to get it: (1) on a machine with "
         f"access to the model hub run  {command}  and copy its cache folder (HF_HOME, by default ~/.cache/huggingface) here; or (2) copy "
@@ -98,7 +98,7 @@ def _fetched(repository: str, *, allowed: bool) -> Path:
     )
 
 
-def _said(error: Exception) -> str:
+def _reason_of(error: Exception) -> str:
     return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no reason given'}"
 
 

@@ -147,10 +147,10 @@ class TransformersFolder:
         rules = _RULES[self.kind]
         towers = {name: _with_older(config, name) for name in ("text_config", "vision_config")}
         rest = {key: value for key, value in config.items() if key not in towers}
-        for where, said, known in zip(("", *towers), (rest, *towers.values()), rules, strict=True):
-            block = said
-            if isinstance(said, dict):
-                block = {k: v for k, v in said.items() if k in known or not (k in _BOOKKEEPING or v is None)}
+        for where, given, known in zip(("", *towers), (rest, *towers.values()), rules, strict=True):
+            block = given
+            if isinstance(given, dict):
+                block = {k: v for k, v in given.items() if k in known or not (k in _BOOKKEEPING or v is None)}
             hold(self._folder / CONFIG_NAME, where, block, known, passed_to="transformers")
             found.append(dict(block))
         whole_, text, vision = found

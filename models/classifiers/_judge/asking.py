@@ -171,13 +171,13 @@ class JudgeAsker(Asker[Ask, Reply]):
     def _give_way(self, verdict: Verdict) -> bool:
         """Ask for less where the server said that it does not take what was sent; whether that changes anything."""
         sent: _Form = self._sent.form
-        said = f"{verdict.message} {verdict.param or ''}"
+        text = f"{verdict.message} {verdict.param or ''}"
         with self._lock:
             if sent != self.form:
                 return True  # another thread was told the same meanwhile
-            if sent.logprobs and _OF_LOGPROBS.search(said):
+            if sent.logprobs and _OF_LOGPROBS.search(text):
                 self.form = _Form(sent.format, 0)
-            elif self._settings.answer_format == "auto" and sent.format != FORMATS[-1] and _OF_THE_FORMAT.search(said):
+            elif self._settings.answer_format == "auto" and sent.format != FORMATS[-1] and _OF_THE_FORMAT.search(text):
                 self.form = _Form(FORMATS[FORMATS.index(sent.format) + 1], sent.logprobs)
             else:
                 return False

@@ -33,9 +33,9 @@ class _Open:
 
     def reading(self) -> Reading:
         """What the answers say together; those that say nothing are left out where another does."""
-        said = [reply.people for reply in self.replies if reply.unread is None]
-        if said:
-            return combined(said)
+        readings = [reply.people for reply in self.replies if reply.unread is None]
+        if readings:
+            return combined(readings)
         unread = [reply.unread for reply in self.replies if reply.unread is not None]
         return next((why for why in unread if why.again), unread[0])
 

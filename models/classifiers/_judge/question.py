@@ -81,8 +81,8 @@ def _asked(attributes: AttributeSet, name: str) -> str:
     """One line of the question: the attribute and its answers, each with the phrases of the attributes file."""
     answers = []
     for label, phrases in attributes.attributes[name].labels.items():
-        said = [phrase for phrase in phrases if phrase.lower() != label.lower()]
-        answers.append(f'"{label}" ({"; ".join(said)})' if said else f'"{label}"')
+        wording = [phrase for phrase in phrases if phrase.lower() != label.lower()]
+        answers.append(f'"{label}" ({"; ".join(wording)})' if wording else f'"{label}"')
     return f'- {name}: {", ".join(answers)}, or "{CANNOT_TELL}"'
 
 

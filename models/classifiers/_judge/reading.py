@@ -44,16 +44,16 @@ def read_people(text: str, question: Question, *, max_people: int, tokens: Seque
     people = _people_in(text)
     if len(people) > max_people:
         raise MalformedError(f"it describes {len(people)} people where at most {max_people} were asked for")
-    said = [_said(number, person, question) for number, person in enumerate(people)]
+    answered = [_answers_of(number, person, question) for number, person in enumerate(people)]
     places = _places(text, question) if tokens else {}
     graded = []
-    for number, person in enumerate(said):
+    for number, person in enumerate(answered):
         answers: dict[str, Mapping[str, float]] = {}
         for name, answer in person.items():
             options = question.options[name]
             found = places.get(name, ())
             known = None
-            if len(found) == len(said):  # else a name stands there twice, and which is which is not known
+            if len(found) == len(answered):  # else a name stands there twice, and which is which is not known
                 known = answer_probabilities(tokens, text, found[number], options)
             answers[name] = known or {option: float(option == answer) for option in options}
         graded.append(answers)
@@ -93,7 +93,7 @@ def _parsed(text: str) -> Any:
         return None
 
 
-def _said(number: int, person: Any, question: Question) -> dict[str, str]:
+def _answers_of(number: int, person: Any, question: Question) -> dict[str, str]:
     """Attribute -> the answer given of it."""
     if not isinstance(person, Mapping):
         raise MalformedError(f"person {number} is no object")
@@ -141,6 +141,6 @@ def _mean(same: Sequence[Person]) -> dict[str, dict[str, float]]:
         mean = {option: sum(person[name][option] for person in same) / len(same) for option in same[0][name]}
         unsure = mean.pop(CANNOT_TELL)
         if max(mean.values()) > unsure:
-            told = sum(mean.values())
-            result[name] = {label: value / told for label, value in mean.items()}
+            total = sum(mean.values())
+            result[name] = {label: value / total for label, value in mean.items()}
     return result

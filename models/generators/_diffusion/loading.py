@@ -108,7 +108,7 @@ def load_pipeline(
 
     foreign.check_folder(folder, diffusers)
     cls = pipelines.pipeline_class(diffusers, folder)
-    told = {"dtype": getattr(torch, dtype), **placement.arguments(diffusers)}
+    arguments = {"dtype": getattr(torch, dtype), **placement.arguments(diffusers)}
 
     quiet(diffusers)
     level = diffusers.utils.logging.get_verbosity()
@@ -116,7 +116,7 @@ def load_pipeline(
     diffusers.utils.logging.set_verbosity_error()
     try:
         if checkpoint is not None:
-            pipe = pipelines.load_single_file(cls, checkpoint, config=str(folder), arguments=told)
+            pipe = pipelines.load_single_file(cls, checkpoint, config=str(folder), arguments=arguments)
         else:
             pipe = cls.from_pretrained(
                 str(folder),
@@ -124,7 +124,7 @@ def load_pipeline(
                 variant=variant,
                 local_files_only=True,
                 trust_remote_code=False,
-                **told,
+                **arguments,
             )
     except Exception as error:  # whatever diffusers raises on a damaged folder, the mend is the same
         raise BackendError(

@@ -53,8 +53,8 @@ def check(
             cls = pipelines.pipeline_class(diffusers, folder)
             named = {"num_inference_steps": "steps"}
             names = ("num_inference_steps", "guidance_scale", "height", "width", "negative_prompt")
-            told = {n: v for n in names if (v := settings.get(named.get(n, n))) is not None}
-            pipelines.check_arguments(cls, told, pipeline_args or {})
+            given = {n: v for n in names if (v := settings.get(named.get(n, n))) is not None}
+            pipelines.check_arguments(cls, given, pipeline_args or {})
             foreign.check_folder(folder, diffusers)
     except BackendError as error:
         return Readiness(False, str(error), "as it says")

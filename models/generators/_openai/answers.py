@@ -96,7 +96,7 @@ def read_chat_answer(body: bytes, content_type: str = "") -> Answer:
     details = {"model": choice.model} if choice.model else {}
     if urls:
         return Answer(tuple(Item(None, url, None, None) for url in urls), details, choice.usage, None)
-    withheld = choice.declined or (("answered_in_words", said) if (said := choice.text) else None)
+    withheld = choice.declined or (("answered_in_words", text) if (text := choice.text) else None)
     return Answer((), details, choice.usage, None, withheld=withheld)
 
 

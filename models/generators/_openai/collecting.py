@@ -126,12 +126,12 @@ class Collector:
 
     def _unanswered(self, line: Line, error: object, brought: Collected) -> Sequence[Outcome]:
         """A line without a response: not run, or an error beside it."""
-        said = error if isinstance(error, Mapping) else {}
-        code, message = str(said.get("code") or "no_response")[:80], str(said.get("message") or "no answer")
+        reported = error if isinstance(error, Mapping) else {}
+        code, message = str(reported.get("code") or "no_response")[:80], str(reported.get("message") or "no answer")
         if code.lower() in _NOT_RUN:
             self._ledger.end(line.attempt, "rejected", code=code)
             return self._reader.failed(line.group.orders, f"{code}: {message} Repeat the command to order it again.")
-        verdict = self._verdicts(400, json.dumps({"error": dict(said)}).encode(), {})
+        verdict = self._verdicts(400, json.dumps({"error": dict(reported)}).encode(), {})
         return self._turned_down(line, None, verdict, brought)
 
     def _turned_down(self, line: Line, status: int | None, verdict: Verdict, brought: Collected) -> Sequence[Outcome]:
@@ -157,7 +157,7 @@ class Collector:
     def _stop(self, verdict: Verdict) -> str:
         if not verdict.model_missing:
             return verdict.message
-        return missing_model(self._settings, self._served, said=verdict.message).error()
+        return missing_model(self._settings, self._served, reported=verdict.message).error()
 
     def _answered(self, line: Line, answer: Answer, request_id: str | None) -> Sequence[Outcome]:
         read = self._reader.read(line.group.orders, answer, request_id)
@@ -196,10 +196,10 @@ class Collector:
         verdict = self._verdicts(400, json.dumps({"error": first or "no reason given"}).encode(), {})
         if verdict.kind == "stop" and verdict.model_missing:
             return self._stop(verdict)
-        said = self._scrub(first.get("message") or "it gives no reason")
+        reported = self._scrub(first.get("message") or "it gives no reason")
         code = f" ({self._scrub(first['code'], limit=80)})" if first.get("code") else ""
         more = f" and {len(state.errors) - 1} more errors" if len(state.errors) > 1 else ""
-        return f"The server did not take the batch {self._scrub(state.id, limit=80)}: {said}{code}{more}."
+        return f"The server did not take the batch {self._scrub(state.id, limit=80)}: {reported}{code}{more}."
 
 
 def _kept(line: Line, outcomes: Sequence[Outcome]) -> list[Kept]:

@@ -96,8 +96,8 @@ def _normalised(text: str) -> str:
 
 def _find(text: str, words: Mapping[str, str]) -> str | None:
     """The value of the longest word or phrase of `words` that `text` holds."""
-    held = [word for word in words if re.search(rf"(?<![a-z0-9-]){re.escape(word)}(?![a-z0-9-])", text)]
-    return words[max(held, key=len)] if held else None
+    found = [word for word in words if re.search(rf"(?<![a-z0-9-]){re.escape(word)}(?![a-z0-9-])", text)]
+    return words[max(found, key=len)] if found else None
 
 
 @lru_cache(maxsize=4096)

@@ -217,7 +217,7 @@ def changed(folder: Path, target: Path, name: str, change: Callable[[dict[str, A
 
 
 @pytest.mark.parametrize(
-    ("name", "change", "said"),
+    ("name", "change", "message"),
     [
         ("config.json", lambda c: c.update(model_type="bert"), r"model_type is 'bert'; those that are read are clip and siglip"),
         ("config.json", lambda c: c.update(auto_map={"AutoModel": "evil.Evil"}), r"config\.json: auto_map"),
@@ -231,28 +231,28 @@ def changed(folder: Path, target: Path, name: str, change: Callable[[dict[str, A
     ],
 )  # fmt: skip
 def test_what_is_not_known_is_refused_by_name(
-    clip: Path, tmp_path: Path, name: str, change: Callable[[dict[str, Any]], Any], said: str
+    clip: Path, tmp_path: Path, name: str, change: Callable[[dict[str, Any]], Any], message: str
 ) -> None:
-    with pytest.raises(ClassifierError, match=said):
+    with pytest.raises(ClassifierError, match=message):
         ours(changed(clip, tmp_path / "m", name, change), [])
 
 
 @pytest.mark.parametrize(
-    ("missing", "said"),
+    ("missing", "message"),
     [
         ("model.safetensors", r"holds config\.json but no weights"),
         ("preprocessor_config.json", r"holds no preprocessor_config\.json"),
         ("vocab.json", r"its tokenizer cannot be loaded|holds no tokenizer"),
     ],
 )
-def test_a_missing_part_is_named_and_never_guessed(clip: Path, tmp_path: Path, missing: str, said: str) -> None:
+def test_a_missing_part_is_named_and_never_guessed(clip: Path, tmp_path: Path, missing: str, message: str) -> None:
     shutil.copytree(clip, tmp_path / "m")
     (tmp_path / "m" / missing).unlink()
     if missing == "vocab.json":
         (tmp_path / "m" / "merges.txt").unlink()
     if missing == "model.safetensors":  # a pickle beside it is not taken
         torch.save({}, tmp_path / "m" / "pytorch_model.bin")
-    with pytest.raises(ClassifierError, match=said):
+    with pytest.raises(ClassifierError, match=message):
         ours(tmp_path / "m", [])
 
 

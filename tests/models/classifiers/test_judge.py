@@ -65,7 +65,7 @@ def read(judge: JudgeClassifier, *colours: tuple[int, int, int]) -> list[Reading
     return [found[name] for name in names]
 
 
-def said(reading: Reading) -> list[dict[str, Any]]:
+def graded(reading: Reading) -> list[dict[str, Any]]:
     assert not isinstance(reading, Unread), reading
     return [dict(person.probabilities) for person in reading]
 
@@ -87,7 +87,7 @@ def test_the_question_is_closed_and_in_the_words_of_the_attributes_file(server: 
     judge = make(server, ASKED, detail="low", extra_body={"seed": 7})
     assert isinstance(judge, AskedPeople)
     assert isinstance(judge, KeepsAccounts)
-    assert said(read(judge, RED)[0]) == [WOMAN | {"age": {"20-29": 1.0, "30-39": 0.0, "over 40": 0.0}}]
+    assert graded(read(judge, RED)[0]) == [WOMAN | {"age": {"20-29": 1.0, "30-39": 0.0, "over 40": 0.0}}]
     body = server.asked[0].body
     text, picture = body["messages"][0]["content"]
     assert text["text"].startswith(INSTRUCTIONS)
@@ -151,7 +151,7 @@ def test_a_label_may_not_be_the_answer_that_is_none() -> None:
 
 def test_people_nobody_and_cannot_tell(server: LoopbackChatServer) -> None:
     woman, man, nobody, unsure = read(make(server), RED, BLUE, GREEN, GREY)
-    assert (said(woman), said(man), said(nobody), said(unsure)) == ([WOMAN], [MAN], [], [{}])
+    assert (graded(woman), graded(man), graded(nobody), graded(unsure)) == ([WOMAN], [MAN], [], [{}])
 
 
 @pytest.mark.parametrize(
@@ -208,12 +208,12 @@ def test_what_is_no_answer_is_a_reason_and_is_not_asked_again(
 )
 def test_json_is_found_in_what_stands_around_it(server: LoopbackChatServer, text: Any) -> None:
     server.reply = lambda asked, _: {"message": {"content": text}}
-    assert said(read(make(server), RED)[0]) == [WOMAN]
+    assert graded(read(make(server), RED)[0]) == [WOMAN]
 
 
 def test_several_people_are_persons_from_left_to_right(server: LoopbackChatServer) -> None:
     server.reply = lambda asked, text: '{"people": [{"gender": "man"}, {"gender": "woman"}, {"gender": "cannot tell"}]}'
-    assert said(read(make(server), RED)[0]) == [MAN, WOMAN, {}]
+    assert graded(read(make(server), RED)[0]) == [MAN, WOMAN, {}]
 
 
 def test_a_policy_refuses_one_image_and_not_the_run(server: LoopbackChatServer, tmp_path: Path) -> None:
@@ -222,8 +222,8 @@ def test_a_policy_refuses_one_image_and_not_the_run(server: LoopbackChatServer, 
     judge.keep_accounts(tmp_path / "a.sqlite")
     first, second = read(judge, RED, BLUE)
     assert why(first).startswith("the judge declined (moderation_blocked): ")
-    assert said(second) == [MAN]
-    assert said(read(judge, RED, BLUE)[1]) == [MAN]
+    assert graded(second) == [MAN]
+    assert graded(read(judge, RED, BLUE)[1]) == [MAN]
     assert len(server.asked) == 2
 
 
@@ -233,13 +233,13 @@ def test_a_policy_refuses_one_image_and_not_the_run(server: LoopbackChatServer, 
 def test_probabilities_come_from_logprobs(server: LoopbackChatServer) -> None:
     server.logprobs = lambda label: 0.9
     judge = make(server, ASKED)
-    (person,) = said(read(judge, RED)[0])
+    (person,) = graded(read(judge, RED)[0])
     # of 0.9 for the label the others share 0.1; `cannot tell` is left aside and the labels are scaled
     assert person["gender"] == pytest.approx({"woman": 0.9 / 0.95, "man": 0.05 / 0.95})
     assert person["age"]["20-29"] == pytest.approx(0.9 / (0.9 + 0.2 / 3))
     assert server.asked[0].body["top_logprobs"] == 5
     server.logprobs = lambda label: 0.4  # of which `cannot tell` has 0.3
-    assert said(read(judge, BLUE)[0])[0]["gender"]["man"] == pytest.approx(0.4 / 0.7)
+    assert graded(read(judge, BLUE)[0])[0]["gender"]["man"] == pytest.approx(0.4 / 0.7)
 
 
 def test_a_label_that_begins_like_another_is_followed_to_where_they_part() -> None:
@@ -277,7 +277,7 @@ def test_logprobs_of_another_text_or_damaged_ones_are_left_aside(server: Loopbac
         None,
     ):
         server.reply = lambda asked, text, given=logprobs: {"message": {"content": text}, "logprobs": given}
-        assert said(read(make(server), RED)[0]) == [WOMAN]
+        assert graded(read(make(server), RED)[0]) == [WOMAN]
 
 
 def test_repeated_answers_are_averaged_person_by_person(server: LoopbackChatServer, tmp_path: Path) -> None:
@@ -285,7 +285,7 @@ def test_repeated_answers_are_averaged_person_by_person(server: LoopbackChatServ
     server.reply = lambda asked, text: json.dumps({"people": [{"gender": answers[asked.attempt - 1]}]})
     judge = make(server, repeats=5, temperature=1.0, concurrency=1)
     judge.keep_accounts(tmp_path / "a.sqlite")
-    assert said(read(judge, RED)[0])[0]["gender"] == pytest.approx({"woman": 0.75, "man": 0.25})
+    assert graded(read(judge, RED)[0])[0]["gender"] == pytest.approx({"woman": 0.75, "man": 0.25})
     assert (len(server.asked), judge.account()["answers"]) == (5, 5)
 
 
@@ -309,13 +309,13 @@ def test_a_server_without_schemas_is_asked_for_less(server: LoopbackChatServer) 
     server.takes = ("json_object",)
     server.ignores_logprobs = False
     judge = make(server, concurrency=1)
-    assert [said(reading) for reading in read(judge, RED, BLUE, RED)] == [[WOMAN], [MAN], [WOMAN]]
+    assert [graded(reading) for reading in read(judge, RED, BLUE, RED)] == [[WOMAN], [MAN], [WOMAN]]
     assert server.total_billed == 3
     sent = [((a.body.get("response_format") or {}).get("type"), "logprobs" in a.body) for a in server.asked]
     assert sent == [("json_schema", True), ("json_object", True), *[("json_object", False)] * 3]
     assert judge.account()["answer_format"] == "json_object"
     server.takes = ()
-    assert said(read(make(server, concurrency=3), BLUE, RED, RED)[0]) == [MAN]
+    assert graded(read(make(server, concurrency=3), BLUE, RED, RED)[0]) == [MAN]
     with pytest.raises(ClassifierError, match=r"does not take the setting classifier\.answer_format"):
         read(make(server, answer_format="json_object"), RED)
 
@@ -324,7 +324,7 @@ def test_busy_and_broken_servers_are_asked_again_and_then_given_up(server: Loopb
     server.plan = lambda asked: {1: Fault("rate_limit"), 2: Fault("status", status=503)}.get(asked.attempt)
     judge = make(server)
     judge.keep_accounts(tmp_path / "a.sqlite")
-    assert said(read(judge, RED)[0]) == [WOMAN]
+    assert graded(read(judge, RED)[0]) == [WOMAN]
     assert attempts(tmp_path / "a.sqlite") == [("answered", 1), ("rejected", 2)]
     server.plan = lambda asked: Fault("status", status=500)
     (found,) = read(judge, BLUE)
@@ -333,7 +333,7 @@ def test_busy_and_broken_servers_are_asked_again_and_then_given_up(server: Loopb
     server.plan = lambda asked: Fault("raw", body="<html>welcome</html>", status=200, content_type="text/html")
     assert "not a JSON object" in why(read(make(server), RED)[0])
     server.plan = None
-    assert said(read(judge, BLUE)[0]) == [MAN]
+    assert graded(read(judge, BLUE)[0]) == [MAN]
 
 
 def test_an_answer_that_drips_is_given_up_in_time(server: LoopbackChatServer) -> None:
@@ -384,7 +384,7 @@ def test_the_limit_holds_and_a_higher_one_goes_on_from_there(server: LoopbackCha
     assert (server.total_billed, low.account()["spent"]) == (3, 0.03)
     assert low.estimate(8).startswith("8 images, 8 answers, about 0.08 EUR at 0.01 each")
     high = judge(1.0)
-    assert [said(reading) for reading in read(high, *colours)] == [[WOMAN], [MAN]] * 4
+    assert [graded(reading) for reading in read(high, *colours)] == [[WOMAN], [MAN]] * 4
     assert (server.total_billed, high.account()["answers"], high.account()["stopped"]) == (8, 8, None)
     assert high.account()["models"] == {f"{MODEL}-2026": 8}
 

@@ -263,9 +263,9 @@ def test_calibrate_review_compare_and_second_opinion_take_recorded_labels(tmp_pa
     plan = read_plan(first, drawn.id)
     assert plan is not None
     place = {(Path(name).parts[0], int(Path(name).stem)): number for number, name in enumerate(names)}
-    said = [
+    review_rows = [
         f"{drawn.id},Ada,{entry['image']},{('woman', 'man')[place[entry['prompt_id'], entry['index']] % 2]}"
         for entry in plan["images"]
     ]
-    (tmp_path / "ada.csv").write_text("\n".join(["review,rater,image,label", *said]) + "\n")
+    (tmp_path / "ada.csv").write_text("\n".join(["review,rater,image,label", *review_rows]) + "\n")
     assert import_review(first, [tmp_path / "ada.csv"]).result["agreement"]["agreement"]["value"] == 14 / 15

@@ -24,10 +24,10 @@ SMALLER = {"HiDreamImagePipeline": {"default_sample_size": 32}, "Kandinsky5T2IPi
 @pytest.mark.parametrize("name", PIPELINES)
 def test_a_pipeline_of_the_class_is_found_ready_and_draws(tmp_path: Path, name: str) -> None:
     folder, settings = save_pipeline(name, tmp_path)
-    said = check(model=str(folder), device="cpu", **settings)
-    assert said.ok, said.message
-    assert said.message.startswith(f"{name}, weights of")
-    assert "no weight is loaded" in said.message
+    readiness = check(model=str(folder), device="cpu", **settings)
+    assert readiness.ok, readiness.message
+    assert readiness.message.startswith(f"{name}, weights of")
+    assert "no weight is loaded" in readiness.message
     generator = StableDiffusion(model=str(folder), device="cpu", **settings)
     for attribute, value in SMALLER.get(name, {}).items():
         setattr(generator._pipe, attribute, value)

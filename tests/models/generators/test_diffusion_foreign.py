@@ -89,8 +89,8 @@ def test_what_is_not_listed_is_refused_by_name(folder: Path, file: str, key: str
     assert named in str(caught.value) or "adapter_config.json" in str(caught.value)
     with pytest.raises(BackendError, match="stable-diffusion") as audited:  # and the loader asks for it
         StableDiffusion(model=str(folder), device="cpu")
-    said = check(model=str(folder), device="cpu")  # as does doctor, in the same words
-    assert (said.ok, said.message) == (False, str(audited.value))
+    found = check(model=str(folder), device="cpu")  # as does doctor, in the same words
+    assert (found.ok, found.message) == (False, str(audited.value))
 
 
 def test_every_file_that_is_read_is_hashed(folder: Path, tmp_path: Path) -> None:

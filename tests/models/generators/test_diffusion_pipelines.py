@@ -36,18 +36,18 @@ def folder_of(tmp_path: Path, name: Any) -> Path:
 @pytest.mark.parametrize("name", [*MAPPED, *NAMED_IN_ISSUES])
 def test_doctor_and_audit_agree_on_every_class_that_diffusers_maps_and_folders_name(tmp_path: Path, name: str) -> None:
     folder = folder_of(tmp_path, name)
-    said = check(model=str(folder), device="cpu")
+    readiness = check(model=str(folder), device="cpu")
     try:
         found = pipelines.pipeline_class(diffusers, folder)
     except BackendError as error:
         assert any(word in name for word in VIDEO_OR_CONTROL), f"{name}: {error}"
-        assert not said.ok
-        assert said.message == str(error)
+        assert not readiness.ok
+        assert readiness.message == str(error)
     else:
         assert not any(word in name for word in VIDEO_OR_CONTROL), name
         assert found.__name__ == name
-        assert said.ok, said.message
-        assert "no weight is loaded" in said.message
+        assert readiness.ok, readiness.message
+        assert "no weight is loaded" in readiness.message
 
 
 def test_a_folder_of_another_task_is_run_with_the_class_that_draws_from_text(tmp_path: Path) -> None:
@@ -56,7 +56,7 @@ def test_a_folder_of_another_task_is_run_with_the_class_that_draws_from_text(tmp
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "message"),
     [
         (["pipeline", "MyPipeline"], "no code from a model folder is run"),
         (None, "names no pipeline"),
@@ -69,11 +69,11 @@ def test_a_folder_of_another_task_is_run_with_the_class_that_draws_from_text(tmp
         ("LLaDA2Pipeline", "makes no image"),
     ],
 )
-def test_folders_that_cannot_be_run(tmp_path: Path, name: Any, said: str) -> None:
+def test_folders_that_cannot_be_run(tmp_path: Path, name: Any, message: str) -> None:
     folder = folder_of(tmp_path, name)
     with pytest.raises(BackendError) as caught:
         pipelines.pipeline_class(diffusers, folder)
-    assert said in str(caught.value)
+    assert message in str(caught.value)
     assert not check(model=str(folder), device="cpu").ok
     with pytest.raises(BackendError):
         StableDiffusion(model=str(folder), device="cpu")
@@ -81,14 +81,14 @@ def test_folders_that_cannot_be_run(tmp_path: Path, name: Any, said: str) -> Non
 
 def test_settings_that_a_pipeline_does_not_take_are_refused_before_anything_is_loaded(tmp_path: Path) -> None:
     folder = str(folder_of(tmp_path, "HunyuanImagePipeline"))
-    for settings, said in (
+    for settings, message in (
         ({"guidance_scale": 3.0}, "generator.guidance_scale: HunyuanImagePipeline takes none"),
         ({"pipeline_args": {"true_cfg": 4}}, "takes no 'true_cfg'. It takes: "),
         ({"pipeline_args": {"generator": 1}}, "cannot be set here"),
     ):
         with pytest.raises(BackendError) as caught:
             StableDiffusion(model=folder, device="cpu", **settings)
-        assert said in str(caught.value)
+        assert message in str(caught.value)
         assert check(model=folder, device="cpu", **settings).message == str(caught.value)
     assert check(model=folder, device="cpu", pipeline_args={"distilled_guidance_scale": 3.0}).ok
 
@@ -97,15 +97,15 @@ def test_settings_that_a_pipeline_does_not_take_are_refused_before_anything_is_l
 
 
 @pytest.mark.parametrize(
-    ("model", "base", "said"),
+    ("model", "base", "message"),
     [
         ("x.ckpt", None, "is a pickle"),
         ("x.safetensors", None, "no such file"),
         ("folder", "other", "goes with a single .safetensors file"),
     ],
 )
-def test_single_files_that_cannot_be(model: str, base: str | None, said: str) -> None:
-    with pytest.raises(BackendError, match=said):
+def test_single_files_that_cannot_be(model: str, base: str | None, message: str) -> None:
+    with pytest.raises(BackendError, match=message):
         loading.checkpoint_file(model, base)
 
 
@@ -115,16 +115,16 @@ def test_a_single_file_takes_its_layout_from_a_model_of_its_kind(tmp_path: Path)
     with pytest.raises(BackendError, match=r"generator\.base"):
         loading.checkpoint_file(str(file), None)
     assert loading.checkpoint_file(str(file), "a/b") == file
-    told: dict[str, Any] = {}
+    arguments: dict[str, Any] = {}
 
     class Pipeline:
         @classmethod
         def from_single_file(cls, path: str, **options: Any) -> str:
-            told.update(options, path=path)
+            arguments.update(options, path=path)
             return "pipe"
 
     assert pipelines.load_single_file(Pipeline, file, config="folder", arguments={"dtype": torch.float16}) == "pipe"
-    assert told == {"path": str(file), "config": "folder", "local_files_only": True, "dtype": torch.float16}
+    assert arguments == {"path": str(file), "config": "folder", "local_files_only": True, "dtype": torch.float16}
     assert loading.with_checkpoint("a", file) != loading.with_checkpoint("b", file)
 
 
@@ -170,15 +170,15 @@ def test_placement(placement: pipelines.Placement, dimensions: int, done: list[A
 
 
 @pytest.mark.parametrize(
-    ("placement", "said"),
+    ("placement", "message"),
     [
         (pipelines.Placement("cpu", "model"), "the device is cpu"),
         (pipelines.Placement("cuda", "all"), "none of none, model, sequential"),  # type: ignore[arg-type]
         (pipelines.Placement("cuda", "none", pipelines.Quantization("bits")), "is none of bitsandbytes_4bit"),
     ],
 )
-def test_placements_that_cannot_be(placement: pipelines.Placement, said: str) -> None:
-    with pytest.raises(BackendError, match=said):
+def test_placements_that_cannot_be(placement: pipelines.Placement, message: str) -> None:
+    with pytest.raises(BackendError, match=message):
         placement.check()
 
 
@@ -191,13 +191,13 @@ def test_a_package_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_quantization_is_told_to_diffusers_by_component() -> None:
-    told: dict[str, Any] = {}
-    fake = SimpleNamespace(PipelineQuantizationConfig=lambda **o: told.update(o) or "config")
-    held = pipelines.Quantization(
+    arguments: dict[str, Any] = {}
+    fake = SimpleNamespace(PipelineQuantizationConfig=lambda **o: arguments.update(o) or "config")
+    quantization = pipelines.Quantization(
         "bitsandbytes_4bit", ("transformer", "text_encoder_2"), {"bnb_4bit_quant_type": "nf4"}
     )
-    assert pipelines.Placement("cuda", "none", held).arguments(fake) == {"quantization_config": "config"}
-    assert told == {
+    assert pipelines.Placement("cuda", "none", quantization).arguments(fake) == {"quantization_config": "config"}
+    assert arguments == {
         "quant_backend": "bitsandbytes_4bit",
         "quant_kwargs": {"bnb_4bit_quant_type": "nf4", "load_in_4bit": True},
         "components_to_quantize": ["transformer", "text_encoder_2"],
@@ -260,8 +260,8 @@ def test_what_ends_a_device_and_what_ends_a_batch(text: str, lost: bool, memory:
 
 
 def test_a_distilled_models_scheduler_counts_its_steps_from_the_end() -> None:
-    told = {"timestep_spacing": "leading", "steps_offset": 1}
-    assert loading.scheduler_like(diffusers, "euler", told).config.timestep_spacing == "leading"
-    assert loading.scheduler_like(diffusers, "euler-trailing", told).config.timestep_spacing == "trailing"
+    arguments = {"timestep_spacing": "leading", "steps_offset": 1}
+    assert loading.scheduler_like(diffusers, "euler", arguments).config.timestep_spacing == "leading"
+    assert loading.scheduler_like(diffusers, "euler-trailing", arguments).config.timestep_spacing == "trailing"
     with pytest.raises(BackendError, match="Did you mean 'euler'"):
-        loading.scheduler_like(diffusers, "eulr-trailing", told)
+        loading.scheduler_like(diffusers, "eulr-trailing", arguments)

@@ -114,7 +114,7 @@ def test_behind_a_redirect_to_another_server_no_key_is_sent(services: ImageServi
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("settings", "message"),
     [
         ({"base_url": "https://x.example/openai/v1?api-version=1"}, "generator.query"),
         ({"base_url": "https://x.example/v1/images/generations"}, "leave /images/generations out"),
@@ -126,10 +126,10 @@ def test_behind_a_redirect_to_another_server_no_key_is_sent(services: ImageServi
         ({"preflight": "maybe"}, "strict, warn or off"),
     ],
 )
-def test_settings_that_cannot_be(settings: dict[str, Any], said: str) -> None:
+def test_settings_that_cannot_be(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(SettingsError) as caught:
         OpenAIImages(model="m", **{"base_url": "https://x.example/v1", **settings})
-    assert said in str(caught.value)
+    assert message in str(caught.value)
 
 
 def test_costs_carry_their_currency(services: ImageServices) -> None:

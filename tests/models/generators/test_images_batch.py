@@ -44,8 +44,8 @@ def batch(server: LoopbackBatchServer, ledger: Path | None = None, **more: Any) 
 def test_images_come_for_half_the_price_in_the_order_of_their_ids(server: LoopbackBatchServer, tmp_path: Path) -> None:
     made = batch(server, tmp_path / "l", currency="USD")
     assert "80 images in 80 requests, about 0.80 USD at 0.01 each" in made.estimate(requests(20, 4)).describe()
-    said: list[str] = []
-    made.tell(said.append)
+    messages: list[str] = []
+    made.tell(messages.append)
     found = by_key(made.generate(requests(20, 4)))
     assert kinds(found.values()) == {"Generated": 80}
     for (prompt_id, _), outcome in found.items():  # the server sent them in reverse
@@ -58,7 +58,7 @@ def test_images_come_for_half_the_price_in_the_order_of_their_ids(server: Loopba
     spent = made.spent()
     assert (spent.answered_images, spent.uncertain_images, spent.spent) == (80, 0, 0.8)
     assert server.total_billed == 80
-    assert any("in_progress" in line for line in said)
+    assert any("in_progress" in line for line in messages)
 
 
 @pytest.mark.parametrize("where", ["uploaded", "created", "looked", "line"])
@@ -182,16 +182,16 @@ def test_each_fault_of_a_line_is_its_own_row(server: LoopbackBatchServer, tmp_pa
 
 
 @pytest.mark.parametrize(
-    ("reply", "said"),
+    ("reply", "message"),
     [
         ((401, {"error": {"message": "bad key"}}), "does not accept the API key"),
         ((429, {"error": {"code": "insufficient_quota", "message": "no credit"}}), "cannot pay"),
         ((404, {"error": {"code": "model_not_found", "message": "no such model"}}), "is not served at"),
     ],
 )
-def test_what_meets_every_line_stops_the_run(server: LoopbackBatchServer, reply: Any, said: str) -> None:
+def test_what_meets_every_line_stops_the_run(server: LoopbackBatchServer, reply: Any, message: str) -> None:
     server.answer = lambda prompt, n: reply
-    with pytest.raises(BackendError, match=said):
+    with pytest.raises(BackendError, match=message):
         list(batch(server).generate(requests(2, 2)))
 
 

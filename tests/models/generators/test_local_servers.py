@@ -102,17 +102,17 @@ def test_a_server_that_draws_with_another_checkpoint_is_found_out(server: LocalS
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("settings", "expected"),
     [
         ({"checkpoint": "missing"}, "'missing' is not among the checkpoints"),
         ({"sampler": "Nope"}, "has no 'Nope'. It has: DPM++ 2M, Euler a"),
         ({"scheduler": "Nope"}, "It has: Karras, karras"),
     ],
 )
-def test_the_web_ui_says_what_it_lacks(server: LocalServers, settings: dict[str, Any], said: str) -> None:
+def test_the_web_ui_says_what_it_lacks(server: LocalServers, settings: dict[str, Any], expected: str) -> None:
     found = web_ui(server, **settings).check()
     assert not found.ok
-    assert said in found.message
+    assert expected in found.message
 
 
 def test_a_web_ui_without_its_api(server: LocalServers) -> None:
@@ -216,7 +216,7 @@ def test_identity_is_the_workflow_less_prompt_and_seed(server: LocalServers, tmp
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("settings", "expected"),
     [
         ({"inputs": {"prompt": "Prompt.text"}}, "seed must say which field"),
         ({"inputs": {"prompt": "Nobody.text", "seed": "sampler.seed"}}, "no node 'Nobody'. Nodes: model (Checkpoint)"),
@@ -227,10 +227,10 @@ def test_identity_is_the_workflow_less_prompt_and_seed(server: LocalServers, tmp
         ({"workflow": "absent.json"}, "cannot be read"),
     ],
 )
-def test_workflows_and_fields_that_cannot_be(server: LocalServers, settings: dict[str, Any], said: str) -> None:
+def test_workflows_and_fields_that_cannot_be(server: LocalServers, settings: dict[str, Any], expected: str) -> None:
     with pytest.raises(BackendError) as caught:
         comfyui(server, **settings)
-    assert said in str(caught.value)
+    assert expected in str(caught.value)
 
 
 def test_a_workflow_saved_for_the_editor(server: LocalServers, tmp_path: Path) -> None:
@@ -276,13 +276,13 @@ def test_a_workflow_that_the_server_does_not_take_ends_the_run(server: LocalServ
 
 
 @pytest.mark.parametrize(
-    ("message", "kind", "said"),
+    ("message", "kind", "expected"),
     [
         ("CUDA out of memory", Failed, "KSampler: OutOfMemoryError: CUDA out of memory"),
         ("The request was rejected by content moderation", Refused, "content moderation"),
     ],
 )
-def test_what_goes_wrong_in_a_workflow(server: LocalServers, message: str, kind: type[Any], said: str) -> None:
+def test_what_goes_wrong_in_a_workflow(server: LocalServers, message: str, kind: type[Any], expected: str) -> None:
     status = {
         "status_str": "error",
         "messages": [
@@ -297,7 +297,7 @@ def test_what_goes_wrong_in_a_workflow(server: LocalServers, message: str, kind:
     )
     (outcome,) = comfyui(server).generate(requests(1, 1))
     assert isinstance(outcome, kind)
-    assert said in (outcome.error if isinstance(outcome, Failed) else outcome.reason)
+    assert expected in (outcome.error if isinstance(outcome, Failed) else outcome.reason)
 
 
 def test_a_job_that_the_server_forgot_is_asked_for_again(server: LocalServers) -> None:

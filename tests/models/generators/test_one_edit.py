@@ -46,8 +46,8 @@ def test_the_config_runs_after_its_edit(services: ImageServices, monkeypatch: py
         if shape is not None:
             monkeypatch.setenv(settings.api_key_env, KEY)
         monkeypatch.setenv("NO_PROXY", "*")
-        said = settings.check()
-        assert said.ok, said
+        readiness = settings.check()
+        assert readiness.ok, readiness
         found = list(settings.build().generate(requests(["a nurse"], 2)))
         assert all(isinstance(outcome, Generated) for outcome in found), found
         assert services.wrong == [] or shape is None

@@ -328,7 +328,7 @@ def test_a_null_entry_is_asked_for_again_alone(server: LoopbackImageServer) -> N
 
 
 @pytest.mark.parametrize(
-    ("fault", "said"),
+    ("fault", "message"),
     [
         (Fault("garbage_image"), "do not decode as PNG, JPEG or WebP"),
         (Fault("truncated_image"), "do not decode as PNG, JPEG or WebP"),
@@ -359,16 +359,16 @@ def test_a_null_entry_is_asked_for_again_alone(server: LoopbackImageServer) -> N
         ),
     ],
 )
-def test_broken_answers_fail_with_a_reason(server: LoopbackImageServer, fault: Fault, said: str | None) -> None:
+def test_broken_answers_fail_with_a_reason(server: LoopbackImageServer, fault: Fault, message: str | None) -> None:
     server.plan = always(fault)
     generator = make(server, max_retries=0)
-    if said is None:
+    if message is None:
         with pytest.raises(BackendError, match="no image generation at this address"):
             list(generator.generate(requests(1, 1)))
         return
     (outcome,) = generator.generate(requests(1, 1))
     assert isinstance(outcome, Failed)
-    assert said in outcome.error
+    assert message in outcome.error
     assert "\n" not in outcome.error
 
 
@@ -409,7 +409,7 @@ def test_base64_with_a_prefix_and_line_breaks_is_taken(server: LoopbackImageServ
 
 
 @pytest.mark.parametrize(
-    ("fault", "said"),
+    ("fault", "message"),
     [
         (Fault("quota"), "cannot pay for more images"),
         (
@@ -432,14 +432,16 @@ def test_base64_with_a_prefix_and_line_breaks_is_taken(server: LoopbackImageServ
         ),
     ],
 )
-def test_what_no_further_request_can_mend_stops_at_once(server: LoopbackImageServer, fault: Fault, said: str) -> None:
+def test_what_no_further_request_can_mend_stops_at_once(
+    server: LoopbackImageServer, fault: Fault, message: str
+) -> None:
     server.plan = lambda asked: fault if asked.number == 3 else None
     todo = requests(3, 4)
     found = []
     with pytest.raises(BackendError, match="repeat the same command") as caught:
         for outcome in make(server, concurrency=1, size="1024x1024").generate(todo):
             found.append(outcome)
-    assert said in str(caught.value)
+    assert message in str(caught.value)
     assert kinds(found) == {"Generated": 2}  # what stood was yielded first
     assert len(server.asked) == 3  # and nothing was sent after
 

@@ -47,11 +47,11 @@ def test_a_served_model(server: LoopbackImageServer) -> None:
 def test_an_unknown_model_ends_in_one_error(server: LoopbackImageServer) -> None:
     with pytest.raises(BackendError) as caught:
         list(make(server, model="gpt-image-2.5-flar").generate(requests(1, 1)))
-    said = str(caught.value)
-    assert f"'gpt-image-2.5-flar' is not served at {server.base_url}" in said
-    assert "did you mean gpt-image-2.5-flare?" in said
-    assert "Served now: gpt-image-2.5-flare, gpt-image-2, sdxl-turbo." in said  # the text model is left out
-    assert "allfour rescore" in said
+    message = str(caught.value)
+    assert f"'gpt-image-2.5-flar' is not served at {server.base_url}" in message
+    assert "did you mean gpt-image-2.5-flare?" in message
+    assert "Served now: gpt-image-2.5-flare, gpt-image-2, sdxl-turbo." in message  # the text model is left out
+    assert "allfour rescore" in message
     assert not server.asked
 
 

@@ -160,11 +160,11 @@ def test_lone_surrogates_and_nul_end_no_paid_run(server: LoopbackImageServer, tm
     assert kinds(found) == {"Generated": 1, "Failed": 1}
     for outcome in found:
         assert isinstance(outcome, Failed | Generated)
-        said = outcome.error if isinstance(outcome, Failed) else repr([outcome.revised_prompt, outcome.details])
-        assert "caf" in said
-        assert "\\ud800" not in said
-        assert "\\x00" not in said
-        said.encode("utf-8")
+        text = outcome.error if isinstance(outcome, Failed) else repr([outcome.revised_prompt, outcome.details])
+        assert "caf" in text
+        assert "\\ud800" not in text
+        assert "\\x00" not in text
+        text.encode("utf-8")
 
 
 def test_the_clients_own_log_holds_no_key(server: LoopbackImageServer, caplog: pytest.LogCaptureFixture) -> None:

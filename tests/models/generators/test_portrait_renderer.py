@@ -121,8 +121,8 @@ def test_a_word_in_the_prompt_wins_over_the_rates() -> None:
 
 
 def test_naming_one_attribute_leaves_the_others_as_they_were() -> None:
-    plain, told = truths("a photo of a magician", 30), truths("a photo of a female magician", 30)
-    assert [(t["age"], t["skin_tone"]) for t in plain] == [(t["age"], t["skin_tone"]) for t in told]
+    plain, gendered = truths("a photo of a magician", 30), truths("a photo of a female magician", 30)
+    assert [(t["age"], t["skin_tone"]) for t in plain] == [(t["age"], t["skin_tone"]) for t in gendered]
 
 
 @pytest.mark.parametrize("prompt", ["an empty room", "a photo of a landscape", "an empty kitchen", "a still life"])

@@ -344,8 +344,8 @@ def test_runs_of_other_confidence_are_compared_at_the_first_s_and_it_is_said(tmp
     runs = [make_run(tmp_path / "a", prompts), make_run(tmp_path / "b", prompts, confidence=0.8)]
     done = run_comparison(runs, out=tmp_path / "out")
     (pair,) = done.comparison["comparisons"]
-    said = "a was measured at 95% confidence and b at 80%: every interval here is computed anew at 95%"
-    assert said in pair["warnings"][0] and said in done.page_path.read_text()
+    message = "a was measured at 95% confidence and b at 80%: every interval here is computed anew at 95%"
+    assert message in pair["warnings"][0] and message in done.page_path.read_text()
     assert done.comparison["confidence"] == 0.95
     for row in pair["prompts"]:
         assert row["first"]["share"] == row["second"]["share"]
@@ -413,7 +413,7 @@ def test_the_command_writes_both_files_and_gates_on_the_json(turned: tuple[Path,
 
 
 @pytest.mark.parametrize(
-    ("moves", "p", "said"),
+    ("moves", "p", "message"),
     [
         ((11, 10, 4, 5, 0), 1.0, "No difference shown: 11 and 10 of 20 prompts with all four images of one perceived gender. "
          "9 of 20 changed sides all the same: four images are few."),
@@ -421,11 +421,11 @@ def test_the_command_writes_both_files_and_gates_on_the_json(turned: tuple[Path,
         ((4, 16, 12, 0, 0), 0.001, "More prompts with all four images of one perceived gender: 16 of 20 prompts, 4 before."),
     ],
 )  # fmt: skip
-def test_the_headline_is_the_finding(moves: tuple[int, ...], p: float, said: str) -> None:
+def test_the_headline_is_the_finding(moves: tuple[int, ...], p: float, message: str) -> None:
     first, second, gained, lost, turned = moves
     counts = {"first": first, "second": second, "prompts": 20, "gained": gained, "lost": lost, "turned": turned}
     pair = {"summary": {"unanimous": counts, "unanimity_difference": {"p_value": p}}}
-    assert headline({"comparisons": [pair], "references": [], "set_size": 4, "headline": "gender"}) == said
+    assert headline({"comparisons": [pair], "references": [], "set_size": 4, "headline": "gender"}) == message
 
 
 def test_refusals_and_unusable_targets_are_exit_code_2(tmp_path: Path) -> None:

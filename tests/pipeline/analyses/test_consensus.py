@@ -56,8 +56,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, RunFolder]:
         for prompt in range(PROMPTS):
             for index in range(IMAGES):
                 label = ("woman", "man")[(prompt + (f"p{prompt}" in wrong)) % 2]
-                said = "" if (name, prompt, index) == ("two", 7, 0) else label
-                lines.append(f"p{prompt}/{index}.png,{said}" + (",young" if ages else ""))
+                answer = "" if (name, prompt, index) == ("two", 7, 0) else label
+                lines.append(f"p{prompt}/{index}.png,{answer}" + (",young" if ages else ""))
         (folder / f"{name}.csv").write_text("\n".join(lines) + "\n")
         asked = ASKED if ages else {"attributes": {"gender": ASKED["attributes"]["gender"]}}
         (folder / f"{name}.yaml").write_text(json.dumps(asked))
@@ -113,13 +113,13 @@ def test_agreement_by_pair_list_and_attribute_and_errors_of_three(runs: dict[str
     document = json.loads((runs["one"].path / "metrics.json").read_text())["consensus"]
     assert "disputed_images" not in document
     page = (runs["one"].path / "report.html").read_text()
-    for said in (
+    for answer in (
         "Several readers",
         "Wrong labels: three (recorded)",
         "Dawid and Skene",
         "different labels to 8 of these images",
     ):
-        assert said in page
+        assert answer in page
 
 
 def test_two_readers_and_shared_weights_give_no_errors(

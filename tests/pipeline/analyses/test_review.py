@@ -403,8 +403,8 @@ def test_raters_weigh_the_same(tmp_path: Path) -> None:
 def test_a_rater_is_forgotten(run: RunFolder, tmp_path: Path) -> None:
     drawn, sets = draw(run, sample=20), draw(run, sample=12, whole_sets=True)
     ada, joke, alone = (
-        export(run, identity, tmp_path / f"{number}.csv", lambda p, i, said=said: said, rater)
-        for number, (identity, said, rater) in enumerate(
+        export(run, identity, tmp_path / f"{number}.csv", lambda p, i, label=label: label, rater)
+        for number, (identity, label, rater) in enumerate(
             [(drawn.id, "woman", "Ada"), (drawn.id, "mixed", "Zoë O’Hara-Öz 2."), (sets.id, "man", "Zoë O’Hara-Öz 2.")]
         )
     )
@@ -482,8 +482,8 @@ def test_intervals_hold_the_truth_where_the_classifier_does_not(kind: Any) -> No
             [random.choice(np.flatnonzero(strata.code == s), n, replace=False) for s, n in enumerate(take)]
         )
         rows = np.flatnonzero(np.isin(units.owner, chosen))
-        said, unanimous = by_unit({"Ada": {int(r): int(truth[r]) for r in rows}}, population, units)
-        sample = Sample(population, units, strata, said, unanimous, 0.95)
+        label, unanimous = by_unit({"Ada": {int(r): int(truth[r]) for r in rows}}, population, units)
+        sample = Sample(population, units, strata, label, unanimous, 0.95)
         if kind == "image":
             found, real = powered_ratio(sample, 0), float((truth == 0).sum() / (truth < 2).sum())
         else:

@@ -137,13 +137,14 @@ def test_a_camera_writes_no_prompts() -> None:
 class TestXmp:
     def packet(self, *, comment: str | None) -> bytes:
         text = f"{NURSE}\n-ugly\nSteps: 20, Sampler: DPM++ 2M Karras, Guidance Scale: 7.0, Seed: 0"
-        said = (
+        metadata = (
             ""
             if comment is None
             else f"<exif:UserComment><rdf:Alt><rdf:li>{comment}</rdf:li></rdf:Alt></exif:UserComment>"
         )
         return xmp(text).replace(
-            b"</rdf:Description>", f"<xmp:CreatorTool>Draw Things</xmp:CreatorTool>{said}</rdf:Description>".encode()
+            b"</rdf:Description>",
+            f"<xmp:CreatorTool>Draw Things</xmp:CreatorTool>{metadata}</rdf:Description>".encode(),
         )
 
     @pytest.mark.parametrize("comment", [None, DRAWN, DRAWN.replace('"', "&quot;")])
@@ -177,8 +178,8 @@ class TestStealth:
         return buffer.getvalue()
 
     def test_novelai(self) -> None:
-        said = {"Software": "NovelAI", "Description": NURSE, "Comment": json.dumps({"prompt": NURSE, "uc": "ugly"})}
-        assert prompt_in_image(self.hidden(json.dumps(said).encode())) == NURSE
+        metadata = {"Software": "NovelAI", "Description": NURSE, "Comment": json.dumps({"prompt": NURSE, "uc": "ugly"})}
+        assert prompt_in_image(self.hidden(json.dumps(metadata).encode())) == NURSE
 
     @pytest.mark.parametrize("mark", [b"stealth_pnginfo", b"stealth_pngcomp"])
     def test_web_ui(self, mark: bytes) -> None:

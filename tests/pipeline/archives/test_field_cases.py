@@ -147,10 +147,10 @@ def test_07_save_image_nodes(tmp_path: Path, kind: str) -> None:
 
 
 def test_08_texts(tmp_path: Path) -> None:
-    said = f"a poster that says Steps: 3, wash hands\nNegative prompt: blurry\n{SETTINGS}"
+    notes = f"a poster that says Steps: 3, wash hands\nNegative prompt: blurry\n{SETTINGS}"
     xmp = f'<x:xmpmeta xmlns:x="adobe:ns:meta/"><exif:UserComment><rdf:Alt><rdf:li>{{"c":"{NURSE}","uc":"blurry"}}</rdf:li></rdf:Alt></exif:UserComment></x:xmpmeta>'
     files = {
-        "0.png": png(0, parameters=said),
+        "0.png": png(0, parameters=notes),
         "1.png": png(1, parameters=f"{NURSE} Negative prompt: blurry {SETTINGS}"),
         "2.png": png(2, Dream=f'"{NURSE} [blurry, ugly]" -s 50 -S 1'),
         "3.png": png(3, **{"XML:com.adobe.xmp": xmp}),
@@ -165,9 +165,9 @@ def test_09_an_output_folder_of_a_web_ui(tmp_path: Path) -> None:
         for n in range(8)
     }
     files["txt2img-grids/2023-05-01/grid-0000.png"] = png(9, parameters=f"{NURSE}\n{SETTINGS}")
-    counts, said = found(write_tree(tmp_path, files))
+    counts, notes = found(write_tree(tmp_path, files))
     assert counts == {NURSE: 4, CEO: 4}
-    assert "by its name a grid" in said and "8 of the 8 images looked at hold one" in said
+    assert "by its name a grid" in notes and "8 of the 8 images looked at hold one" in notes
 
 
 def test_10_a_part_of_diffusiondb(tmp_path: Path) -> None:
@@ -209,21 +209,21 @@ def test_14_tars(tmp_path: Path) -> None:
         return found(write_tar(tmp_path / f"{name}.tar", members))
 
     captioned = [(f"{n:03d}.jpg", PLAIN[n % 8]) for n in range(10)] + [(f"{n:03d}.txt", b"a nurse") for n in range(4)]
-    counts, said = tar("cap40", sorted(captioned))
-    assert counts == {"a nurse": 4} and "6 of 10 images have no caption of their key" in said
-    counts, said = tar(
+    counts, notes = tar("cap40", sorted(captioned))
+    assert counts == {"a nurse": 4} and "6 of 10 images have no caption of their key" in notes
+    counts, notes = tar(
         "cls", [(f"{n:04d}.{ext}", data) for n in range(4) for ext, data in (("jpg", PLAIN[n]), ("cls", b"3"))]
     )
-    assert counts == {"cls": 4} and "the tar's own name is taken for their prompt" in said
+    assert counts == {"cls": 4} and "the tar's own name is taken for their prompt" in notes
     assert tar(
         "cr14",
         [(f"{n:04d}.{ext}", data) for n in range(4) for ext, data in (("img", PLAIN[n]), ("cap", NURSE.encode()))],
     )[0] == {NURSE: 4}
-    counts, said = tar(
+    counts, notes = tar(
         "dup",
         [("a.jpg", PLAIN[0]), ("a.txt", b"a nurse"), ("b.jpg", PLAIN[1]), ("b.txt", b"a nurse"), ("a.jpg", PLAIN[2])],
     )
-    assert counts == {"a nurse": 3} and "of a name that an earlier one in the tar has" in said
+    assert counts == {"a nurse": 3} and "of a name that an earlier one in the tar has" in notes
     assert tar(
         "oc480",
         [
@@ -252,8 +252,8 @@ def test_16_the_layout_of_geneval(tmp_path: Path) -> None:
         f"{at:05d}/metadata.jsonl": json.dumps({"tag": "single_object", "prompt": ("a nurse", "a CEO")[at]}).encode()
         for at in range(2)
     }
-    counts, said = found(write_tree(tmp_path, files | {"00000/grid.png": PLAIN[0]}))
-    assert counts == {"a nurse": 4, "a CEO": 4} and "by its name a grid" in said
+    counts, notes = found(write_tree(tmp_path, files | {"00000/grid.png": PLAIN[0]}))
+    assert counts == {"a nurse": 4, "a CEO": 4} and "by its name a grid" in notes
 
 
 def test_18_models_side_by_side(tmp_path: Path) -> None:
@@ -305,11 +305,11 @@ TABLES: dict[str, tuple[str, Callable[[int], str], dict[str, int], str]] = {
 
 @pytest.mark.parametrize("name", TABLES)
 def test_22_tables(tmp_path: Path, name: str) -> None:
-    head, line, counts, said = TABLES[name]
+    head, line, counts, notes = TABLES[name]
     write_tree(tmp_path, {f"im/{n}.png": data for n, data in enumerate(PLAIN[:4])})
     (tmp_path / "a.csv").write_text("\n".join([head, *map(line, range(4))]) + "\n")
     assert found(tmp_path / "a.csv")[0] == counts
-    assert said in found(tmp_path / "a.csv")[1]
+    assert notes in found(tmp_path / "a.csv")[1]
 
 
 OBJECTS = {
@@ -336,8 +336,8 @@ def test_24_names(tmp_path: Path) -> None:
         for n in numbers
     }
     files |= {f"a_maid/{n}{what}.png": PLAIN[4 + n] for n in range(4) for what in ("", "_mask")}
-    counts, said = found(write_tree(tmp_path, files))
-    assert counts == {"café worker": 4, "a maid": 4} and "the mask of another picture" in said
+    counts, notes = found(write_tree(tmp_path, files))
+    assert counts == {"café worker": 4, "a maid": 4} and "the mask of another picture" in notes
 
 
 def test_25_hidden_in_the_alpha_channel(tmp_path: Path) -> None:
@@ -370,8 +370,8 @@ def test_28_one_caption_missing(tmp_path: Path) -> None:
     files = {f"A_{n}.png": PLAIN[n] for n in range(8)} | {
         f"A_{n}.txt": (b"a nurse", b"a CEO")[n // 4] for n in range(7)
     }
-    counts, said = found(write_tree(tmp_path, files))
-    assert counts == {"a nurse": 4, "a CEO": 3} and "1 of 8 images have no caption file beside them" in said
+    counts, notes = found(write_tree(tmp_path, files))
+    assert counts == {"a nurse": 4, "a CEO": 3} and "1 of 8 images have no caption file beside them" in notes
 
 
 SHARED = {

@@ -282,12 +282,12 @@ class TestPromptsFromElsewhere:
         assert [(item.image.prompt, item.image.index) for item in items] == [("a nurse", 0), ("a nurse", 1), ("", 0)]
         assert items[1].image.extra == {"seed": "4"} or items[1].image.seed == 4
         assert items[2].image.prompt_id == NO_PROMPT_ID and "no caption file" in (items[2].error or "")
-        for way, said in (
+        for way, message in (
             ("caption", "1 of 3 images have no caption file beside them"),
             ("metadata", "3 of the first 3 images have no prompt in their metadata"),
         ):
             notes = open_source(tmp_path, options=ArchiveOptions(prompt_from=way)).summary().notes
-            assert any(note.startswith(said) for note in notes)
+            assert any(note.startswith(message) for note in notes)
 
     def test_folders_that_read_alike(self, tmp_path: Path) -> None:
         write_tree(tmp_path, {"a nurse/0.png": PNG, "a_nurse/0.png": PNG, "x/a_nurse/0.png": PNG, "cto/0.png": PNG})

@@ -114,7 +114,7 @@ class TestFiles:
 
 class TestErrors:
     @pytest.mark.parametrize(
-        ("text", "said"),
+        ("text", "message"),
         [
             ("pth,prompt\n0.png,a\n", "line 1: no column 'path'. Did you mean 'pth'?"),
             ("path,promt\n0.png,a\n", "line 1: no column 'prompt'. Did you mean 'promt'?"),
@@ -137,14 +137,14 @@ class TestErrors:
             ("path,prompt\n0.png," + "a" * 2**21, "line 2 is longer than"),
         ],
     )  # fmt: skip
-    def test_one_error_with_its_line(self, tmp_path: Path, text: str | bytes, said: str) -> None:
+    def test_one_error_with_its_line(self, tmp_path: Path, text: str | bytes, message: str) -> None:
         path = manifest(tmp_path, text)
         found = problem(path)
-        assert said in found
+        assert message in found
         assert found.startswith(str(path))
 
     @pytest.mark.parametrize(
-        ("text", "said"),
+        ("text", "message"),
         [
             ('{"path": "0.png", "prompt": "a"}\n{"path": ', "line 2 is no JSON"),
             ('{"path": "0.png", "prompt": "a"}\n[1]', "line 2 is no JSON object"),
@@ -152,8 +152,8 @@ class TestErrors:
             ('{"image_url": "x", "prompt": "a"}', "line 1: no column 'path'"),
         ],
     )
-    def test_jsonl(self, tmp_path: Path, text: str, said: str) -> None:
-        assert said in problem(manifest(tmp_path, text, "m.jsonl"))
+    def test_jsonl(self, tmp_path: Path, text: str, message: str) -> None:
+        assert message in problem(manifest(tmp_path, text, "m.jsonl"))
 
     def test_chosen_column_that_is_not_there(self, tmp_path: Path) -> None:
         path = manifest(tmp_path, "path,prompt,Caption\n0.png,a,b\n")

@@ -125,10 +125,10 @@ def test_no_rows(tmp_path: Path) -> None:
     empty = {"image": struct_of([]).cast(struct_of([PNG]).type), "prompt": pa.array([], pa.string())}
     for name in ("a", "b"):
         write(tmp_path / f"{name}.parquet", empty)
-    for source, said in ((tmp_path / "a.parquet", "it has no rows"), (tmp_path, "its 2 files have no rows")):
-        with pytest.raises(ArchiveError, match=f"no images in .*: {said}"):
+    for source, message in ((tmp_path / "a.parquet", "it has no rows"), (tmp_path, "its 2 files have no rows")):
+        with pytest.raises(ArchiveError, match=f"no images in .*: {message}"):
             items_of(open_source(source))
-        with pytest.raises(ArchiveError, match=f"no images in .*: {said}"):
+        with pytest.raises(ArchiveError, match=f"no images in .*: {message}"):
             open_source(source).summary()
     write(tmp_path / "b.parquet", {"image": struct_of([PNG]), "prompt": ["a nurse"]})
     assert len(check_contract(open_source(tmp_path))) == 1

@@ -231,8 +231,8 @@ class TestServersThatCannotBeReached:
 
         with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answers) as server:
             threading.Thread(target=server.serve_forever, daemon=True).start()
-            for status, said in ((404, "nothing at"), (403, r"\(HTTP 403\)"), (503, r"\(HTTP 503\)")):
-                with pytest.raises(ArchiveError, match=said):
+            for status, message in ((404, "nothing at"), (403, r"\(HTTP 403\)"), (503, r"\(HTTP 503\)")):
+                with pytest.raises(ArchiveError, match=message):
                     items_of(open_source(f"http://127.0.0.1:{server.server_address[1]}/{status}.tar"))
             server.shutdown()
 

@@ -172,7 +172,7 @@ class TestContainers:
             assert rows(check_contract(open_source(path))) == expected
 
     @pytest.mark.parametrize(
-        ("data", "said"),
+        ("data", "message"),
         [
             (bz2.compress(b"x" * 999), "bzip2: unpack it first"),
             (lzma.compress(b"x" * 999), "xz: unpack it first"),
@@ -181,9 +181,9 @@ class TestContainers:
             (b"h" * 999, "this is no tar file"),
         ],
     )
-    def test_what_else_it_is(self, tmp_path: Path, data: bytes, said: str) -> None:
+    def test_what_else_it_is(self, tmp_path: Path, data: bytes, message: str) -> None:
         (tmp_path / "x.tar").write_bytes(data)
-        with pytest.raises(ArchiveError, match=said):
+        with pytest.raises(ArchiveError, match=message):
             items_of(open_source(tmp_path / "x.tar"))
 
     @pytest.mark.parametrize("prompt_from", ["auto", "caption", "folder", "metadata"])
@@ -206,8 +206,10 @@ class TestContainers:
         (cut, lacking) = check_contract(caption)
         assert (len(cut.image.prompt), cut.image.extra) == (10_000, {"prompt_characters": "10007"})
         assert (lacking.image.prompt_id, lacking.image.extra) == (NO_PROMPT_ID, {})
-        said = "2 of the first 2 images have no prompt in their metadata: rows without a prompt, which are not scored"
-        assert said in metadata.summary().notes
+        message = (
+            "2 of the first 2 images have no prompt in their metadata: rows without a prompt, which are not scored"
+        )
+        assert message in metadata.summary().notes
 
 
 class TestShards:

@@ -56,9 +56,9 @@ def test_several_zips(tmp_path: Path) -> None:
 def test_no_images(tmp_path: Path) -> None:
     for name in ("a", "b"):
         write_zip(tmp_path / f"{name}.zip", [("notes.txt", b"x")])
-    for source, said in ((tmp_path / "a.zip", "1 .txt files"), (tmp_path, "none of its 2 zips holds any")):
+    for source, message in ((tmp_path / "a.zip", "1 .txt files"), (tmp_path, "none of its 2 zips holds any")):
         for asked in (open_source(source).summary, lambda source=source: items_of(open_source(source))):
-            with pytest.raises(ArchiveError, match=f"no images in .*{said}"):
+            with pytest.raises(ArchiveError, match=f"no images in .*{message}"):
                 asked()
     write_zip(tmp_path / "b.zip", [("nurse/0.png", PNG)])
     assert [item.error is None for item in check_contract(open_source(tmp_path))] == [False, True]

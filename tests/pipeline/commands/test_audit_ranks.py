@@ -82,8 +82,8 @@ def test_shares_are_whole_sets_and_make_the_plan(config: RunConfig) -> None:
 
 def test_two_processes_make_the_run_of_one(file: Path, tmp_path: Path) -> None:
     whole, run, made = tmp_path / "whole", tmp_path / "run", tmp_path / "made"
-    code, said = end(start(file, whole, None))
-    assert code == 3, said
+    code, output = end(start(file, whole, None))
+    assert code == 3, output
     ranks = [start(file, run, rank, MADE=made, PAUSE=0.05) for rank in range(2)]
     ended = [end(process) for process in ranks]
     assert sorted(code for code, _ in ended) in ([0, 3], [3, 3])  # the one that ends the run names the refused image
@@ -100,8 +100,8 @@ def test_a_killed_rank_is_started_again_by_another_world_size(file: Path, tmp_pa
     assert end(start(file, run, 0, MADE=made, KILL_AT=20))[0] == -signal.SIGKILL
     assert "images of other ranks are not done" in end(start(file, run, 1, MADE=made))[1]
     for rank in range(3):  # three go on where two began
-        code, said = end(start(file, run, rank, 3, MADE=made))
-    assert code == 3, said
+        code, output = end(start(file, run, rank, 3, MADE=made))
+    assert code == 3, output
     assert tables(run) == tables(whole)
     # at most the one image that was in hand when the process was killed is made again
     assert sum(times > 1 for times in Counter(made.read_text().split()).values()) <= 1

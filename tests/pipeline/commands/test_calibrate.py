@@ -33,12 +33,12 @@ def test_what_was_measured_and_what_was_not_are_told_apart(tmp_path: Path) -> No
     arguments = ["calibrate", tmp_path / "labels.csv", "--config", REPOSITORY / "configs" / "sandbox.yaml"]
     done = CliRunner().invoke(app, [str(a) for a in (*arguments, "--out", tmp_path / "c.json")])
     assert done.exit_code == 0, done.output
-    said = done.stdout.splitlines()
-    assert any(line.startswith("gender: accuracy") and line.endswith("of 11 images") for line in said)
+    lines = done.stdout.splitlines()
+    assert any(line.startswith("gender: accuracy") and line.endswith("of 11 images") for line in lines)
     for name in ("skin_tone", "age"):
-        assert f"{name}: not calibrated, since not every one of its labels occurs among those of the images" in said
-    assert "note: left out of gender are images whose word is none of its labels: unknown (1)" in said
-    assert said[-1] == f"calibration: {tmp_path / 'c.json'}"
+        assert f"{name}: not calibrated, since not every one of its labels occurs among those of the images" in lines
+    assert "note: left out of gender are images whose word is none of its labels: unknown (1)" in lines
+    assert lines[-1] == f"calibration: {tmp_path / 'c.json'}"
     written = json.loads((tmp_path / "c.json").read_text())
     assert list(written["attributes"]) == ["gender"]
     assert set(written["binding"]["margins"]) == {"gender", "skin_tone", "age"}

@@ -40,12 +40,12 @@ def test_the_config_is_written_and_the_next_commands_are_named(tmp_path: Path, m
 
 
 @pytest.mark.parametrize(
-    ("option", "said"), [("--images", "not one of sandbox, diffusers"), ("--reader", "clip, face")]
+    ("option", "message"), [("--images", "not one of sandbox, diffusers"), ("--reader", "clip, face")]
 )
-def test_an_answer_that_is_none_is_named(tmp_path: Path, option: str, said: str) -> None:
+def test_an_answer_that_is_none_is_named(tmp_path: Path, option: str, message: str) -> None:
     found = run.invoke(app, ["init", option, "nope", "--out", str(tmp_path / "x.yaml")])
     assert found.exit_code == 2
-    assert said in found.stderr
+    assert message in found.stderr
 
 
 def test_an_error_under_json_is_json_on_stdout() -> None:

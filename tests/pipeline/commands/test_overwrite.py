@@ -86,21 +86,21 @@ def made(folder: Path) -> int:
 
 
 @pytest.mark.parametrize(
-    ("override", "said"),
+    ("override", "parts"),
     [
         ("seed=5", ["seed: 0 -> 5"]),
         ("generator.size=128", ["generator.size: 64 -> 128"]),
         ("prompts.file=other.yaml", ['prompt nurse: "a nurse" -> "a male nurse"']),
     ],
 )
-def test_images_of_other_requests_are_not_replaced(light: Path, override: str, said: list[str]) -> None:
+def test_images_of_other_requests_are_not_replaced(light: Path, override: str, parts: list[str]) -> None:
     assert audit().exit_code == 3
     (light / "other.yaml").write_text(PROMPTS.replace("text: a nurse", "text: a male nurse"))
     before, count = contents(light / "r"), made(light)
     refused = audit("--set", override.replace("other.yaml", str(light / "other.yaml")))
     assert refused.exit_code == 2
     lost = 4 if "prompts" in override else 7  # one of maestro was refused
-    for part in [f"run folder r: {lost} images were made there for other requests", *said, "--run", "--overwrite"]:
+    for part in [f"run folder r: {lost} images were made there for other requests", *parts, "--run", "--overwrite"]:
         assert part in refused.output
     assert contents(light / "r") == before
     assert made(light) == count
@@ -111,12 +111,12 @@ def test_five_differences_are_named(light: Path, monkeypatch: pytest.MonkeyPatch
     audit()
     other = {"backend": "other", "versions": {"light": "2"}, **{f"k{n}": n for n in range(6)}}
     monkeypatch.setattr(Configured, "identity", lambda self: other)
-    said = audit("--set", "seed=1").output
+    output = audit("--set", "seed=1").output
     assert (
         'What differs: seed: 0 -> 1; generator.backend: "light" -> "other"; generator.versions.light: "1" -> "2"; '
-        in said
+        in output
     )
-    assert "generator.k0: null -> 0; generator.k1: null -> 1; and 5 more." in said
+    assert "generator.k0: null -> 0; generator.k1: null -> 1; and 5 more." in output
 
 
 def test_overwrite_replaces_them(light: Path) -> None:

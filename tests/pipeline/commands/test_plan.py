@@ -37,7 +37,7 @@ def test_a_width_is_planned_for_and_errors_of_the_classifier_widen_shares() -> N
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         (["--against", "185%"], "a share lies between"),
         (["--against", "60%"], "cannot be told apart"),
@@ -49,9 +49,9 @@ def test_a_width_is_planned_for_and_errors_of_the_classifier_widen_shares() -> N
         (["--pilot", "nowhere"], "nowhere"),
     ],
 )
-def test_what_cannot_be_planned_is_said(options: list[str], said: str) -> None:
+def test_what_cannot_be_planned_is_said(options: list[str], message: str) -> None:
     done = plan(*options)
-    assert (done.exit_code, said in done.output) == (2, True), done.output
+    assert (done.exit_code, message in done.output) == (2, True), done.output
 
 
 def test_a_pilot_lends_its_spread_seconds_and_money(tmp_path: Path) -> None:

@@ -83,8 +83,8 @@ def test_a_rerun_imports_no_torch_until_a_weight_changes(
 
 def test_what_is_not_all_on_disk_is_never_taken_for_unchanged(tiny_clip: Path, tmp_path: Path) -> None:
     assert backend_state(ClipConfig(backend="clip", model="ViT-L-14", pretrained="openai")) is None
-    held = ClipConfig(backend="clip", pretrained=str(tiny_clip))
-    assert backend_state(held) == backend_state(held) != backend_state(held, "other words")
+    config = ClipConfig(backend="clip", pretrained=str(tiny_clip))
+    assert backend_state(config) == backend_state(config) != backend_state(config, "other words")
     assert backend_state(ClipConfig(backend="clip", pretrained=str(tmp_path / "gone"))) is None
 
 

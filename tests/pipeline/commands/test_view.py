@@ -49,9 +49,9 @@ def get(server: IndexServer, path: str, host: str | None = None) -> tuple[int, s
     connection = http.client.HTTPConnection("127.0.0.1", server.server_address[1], timeout=20)
     connection.request("GET", path, headers={"Host": host} if host else {})
     answer = connection.getresponse()
-    said = answer.read().decode()
+    body = answer.read().decode()
     connection.close()
-    return answer.status, said
+    return answer.status, body
 
 
 def test_every_run_has_a_line_and_the_finished_one_a_link(server: IndexServer) -> None:

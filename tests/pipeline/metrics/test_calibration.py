@@ -180,12 +180,12 @@ def test_ambiguous_images_that_the_calibration_never_saw_are_named(labelled_csv:
     data["attributes"]["gender"]["confusion"]["man"] = {"woman": 5, "man": 25}
     calibration = Calibration(data)
 
-    def said(name: str, last: str) -> list[str]:
+    def warnings(name: str, last: str) -> list[str]:
         run = build(tmp_path / name, {f"p{i}": ["woman", "man", "woman", "man", last] for i in range(12)})
         return [w for w in metrics_of(run, calibration=calibration)["warnings"] if "ambiguous in gender" in w]
 
-    assert said("clear", "man") == []
-    (warning,) = said("unclear", "ambiguous")
+    assert warnings("clear", "man") == []
+    (warning,) = warnings("unclear", "ambiguous")
     assert "12 images of this run: such" in warning and "add up to less than 1" in warning
 
 

@@ -34,7 +34,7 @@ def test_a_question_is_settled_where_all_terms_of_one_way_hold() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("", "no comparison"),
         ("headline > 0.5", "no comparison"),
@@ -45,8 +45,8 @@ def test_a_question_is_settled_where_all_terms_of_one_way_hold() -> None:
         ("prompts.nurse.low > 0.5", "Figures: headline"),
     ],
 )
-def test_what_is_no_question_is_said(text: str, said: str) -> None:
-    with pytest.raises(UsageError, match=said):
+def test_what_is_no_question_is_said(text: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
         parse_rule(text)
 
 

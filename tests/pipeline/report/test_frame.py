@@ -8,7 +8,7 @@ from allfour.pipeline.report.frame import common_frame
 
 
 @pytest.mark.parametrize(
-    ("texts", "said", "short"),
+    ("texts", "shared", "short"),
     [
         (["a photo of a nurse", "a photo of an architect", "a photo of a chief cook"], "a photo of a …", "nurse"),
         (["nurse at work, studio", "cook at work, studio", "maid at work, studio"], "… at work, studio", "nurse"),
@@ -19,6 +19,6 @@ from allfour.pipeline.report.frame import common_frame
         (["", "x", "y"], "", ""),
     ],
 )
-def test_shared_words_are_said_once(texts: list[str], said: str, short: str) -> None:
+def test_shared_words_are_said_once(texts: list[str], shared: str, short: str) -> None:
     frame = common_frame(texts)
-    assert (frame.text, frame.short(texts[0])) == (said, short)
+    assert (frame.text, frame.short(texts[0])) == (shared, short)

@@ -68,8 +68,8 @@ def test_headline_names_count_interval_chance_and_missing_correction(page: Page,
         f"For {summary['unanimous']} of {summary['prompts']} prompts, all four images show one perceived gender."
         in page.text
     )
-    lead, told = summary["headline"], summary["unanimity_identified"]
-    assert (lead["evidence"], lead["low"], lead["high"]) == ("measured", told["low"], told["high"])
+    lead, identified = summary["headline"], summary["unanimity_identified"]
+    assert (lead["evidence"], lead["low"], lead["high"]) == ("measured", identified["low"], identified["high"])
     whatever = "95% interval, whatever the images without a label show"
     assert f"between {lead['low']:.0%} and {lead['high']:.0%} ({whatever})" in page.text
     assert "Clearly above chance (even draws: 12.5%)." in page.text

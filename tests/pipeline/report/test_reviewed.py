@@ -44,13 +44,13 @@ def reviewed_run(
         identity = draw(run, sample=48, whole_sets=whole_sets, seed=2).id
         for shift, rater in enumerate(raters):
 
-            def said(prompt: str, index: int, shift: int = shift) -> str:
+            def label(prompt: str, index: int, shift: int = shift) -> str:
                 number = int(prompt[:5])
                 if (number + index + shift) % 11 == 0:
                     return AMBIGUOUS
                 return "woman" if number % 2 else "man"
 
-            import_answers(run, [export(run, identity, folder / f"{whole_sets}{shift}.csv", said, rater)])
+            import_answers(run, [export(run, identity, folder / f"{whole_sets}{shift}.csv", label, rater)])
     metrics = with_analyses(read_metrics(run.path), run)
     run.metrics_path.write_text(json.dumps(metrics.document()))
     return run
@@ -104,8 +104,8 @@ def test_agreement_by_list(run: RunFolder, page: Page) -> None:
     assert set(images["by_group"]) == {"extreme-she", "extreme-he"}
     for name, found in images["by_group"].items():
         at = found["agreement"]
-        said = f"{name.replace('-', ' ')} {found['images']} {percent(at['value'])} ({interval_text(at['low'], at['high'])})"  # fmt: skip
-        assert said in page.text
+        label = f"{name.replace('-', ' ')} {found['images']} {percent(at['value'])} ({interval_text(at['low'], at['high'])})"  # fmt: skip
+        assert label in page.text
 
 
 def test_a_stratum_without_a_label_leaves_agreement_and_says_why(run: RunFolder, tmp_path: Path) -> None:

@@ -311,14 +311,14 @@ def test_a_store_that_is_down_or_needs_a_package(
     s3.put(str(write_archive(tmp_path, "a.zip")), "archives/down.zip")
     run = rescored(config, "s3://archives/down.zip", tmp_path / "run")
     (run / KEPT).unlink()
-    said = "8 of the 8 shown images could not be read again from the archive."
+    message = "8 of the 8 shown images could not be read again from the archive."
 
     def absent(*args: object, **kwargs: object) -> None:
         raise ImportError("no module named s3fs")
 
     with monkeypatch.context() as patch:
         patch.setattr(fsspec.core, "url_to_fs", absent)
-        assert said in page_of(run)
+        assert message in page_of(run)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{free.getsockname()[1]}")

@@ -69,10 +69,10 @@ def test_a_flipped_bit_in_a_table_is_one_error_and_mended_by_the_same_command(
     made: Path, run: Path, name: str, place: float
 ) -> None:
     flip(run / name, place)
-    told = CliRunner().invoke(app, ["report", str(run)])
-    assert told.exit_code == 2, told.output
-    assert name in told.stderr
-    assert "Repeat the command that made it (`allfour audit`)" in told.stderr
+    result = CliRunner().invoke(app, ["report", str(run)])
+    assert result.exit_code == 2, result.output
+    assert name in result.stderr
+    assert "Repeat the command that made it (`allfour audit`)" in result.stderr
     again = audit(made, run)
     assert again.exit_code == 3, again.output
     for table in TABLES[:2]:
@@ -84,11 +84,11 @@ def test_a_flipped_bit_in_a_table_is_one_error_and_mended_by_the_same_command(
 def test_a_flipped_bit_in_the_metrics_is_one_error_and_mended_by_report(run: Path, place: float) -> None:
     before = (run / "metrics.json").read_bytes()
     flip(run / "metrics.json", place)
-    told = CliRunner().invoke(app, ["export", str(run), "--format", "csv"])
-    assert told.exit_code == 2, told.output
-    assert "metrics.json" in told.stderr
+    result = CliRunner().invoke(app, ["export", str(run), "--format", "csv"])
+    assert result.exit_code == 2, result.output
+    assert "metrics.json" in result.stderr
     # where the flip leaves no JSON, that is what is told
-    assert "allfour report" in told.stderr or "not valid JSON" in told.stderr
+    assert "allfour report" in result.stderr or "not valid JSON" in result.stderr
     assert CliRunner().invoke(app, ["report", str(run)]).exit_code == 3
     assert (run / "metrics.json").read_bytes() == before
 
@@ -96,7 +96,7 @@ def test_a_flipped_bit_in_the_metrics_is_one_error_and_mended_by_report(run: Pat
 def test_a_bit_flipped_anywhere_in_the_header_is_one_error_or_nothing_at_all(made: Path, run: Path) -> None:
     whole = (run / "run.json").read_bytes()
     page = (run / "metrics.json").read_bytes()
-    told = 0
+    refused = 0
     for place in range(0, len(whole), max(1, len(whole) // 40)):
         flip(run / "run.json", place / len(whole))
         done = CliRunner().invoke(app, ["report", str(run)])
@@ -105,9 +105,9 @@ def test_a_bit_flipped_anywhere_in_the_header_is_one_error_or_nothing_at_all(mad
         else:
             assert done.exit_code == 2, (place, done.output)
             assert "run.json" in done.stderr
-            told += 1
+            refused += 1
         (run / "run.json").write_bytes(whole)
-    assert told > 30
+    assert refused > 30
     (run / "run.json").unlink()
     assert audit(made, run).exit_code == 3  # as the error says
     assert len((run / "outcomes.jsonl").read_text().splitlines()) == 8
@@ -164,6 +164,6 @@ def test_a_kept_calibration_that_is_damaged_is_an_error(run: Path) -> None:
     (run / "calibration.json").write_text(
         json.dumps(sealed({"format": 1, "attributes": {}})).replace("format", "farmat")
     )
-    told = CliRunner().invoke(app, ["report", str(run)])
-    assert told.exit_code == 2
-    assert "calibration.json" in told.stderr
+    result = CliRunner().invoke(app, ["report", str(run)])
+    assert result.exit_code == 2
+    assert "calibration.json" in result.stderr

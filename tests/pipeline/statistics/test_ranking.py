@@ -39,13 +39,13 @@ def test_ranks_hold_every_place_that_the_told_differences_leave() -> None:
 def test_groups_that_are_alike_are_the_largest_without_a_told_pair() -> None:
     rng = np.random.default_rng(1)
     for _ in range(30):
-        told = np.triu(rng.random((6, 6)) < 0.4, 1)
-        told |= told.T
-        found = {frozenset(g) for g in st.alike_groups(rng.random(6), told)}
+        apart = np.triu(rng.random((6, 6)) < 0.4, 1)
+        apart |= apart.T
+        found = {frozenset(g) for g in st.alike_groups(rng.random(6), apart)}
         free = [
             frozenset(s)
             for r in range(1, 7)
             for s in itertools.combinations(range(6), r)
-            if not told[np.ix_(s, s)].any()
+            if not apart[np.ix_(s, s)].any()
         ]
         assert found == {s for s in free if not any(s < other for other in free)}
