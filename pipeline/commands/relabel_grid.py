@@ -33,6 +33,9 @@ from allfour.pipeline.config import RunConfig, recorded_config, validate
 from allfour.pipeline.run.folder import RunFolder, fingerprint, sweep_temp_files
 from allfour.pipeline.scoring.stored_embeddings import check_same_encoder, stored_encoder, stored_parts
 
+STAGE = "sensitivity"
+"""Of the header."""
+
 
 def relabel_grid(
     run: RunFolder,
@@ -78,9 +81,8 @@ def relabel_grid(
             basis(run), SENSITIVITY_VERSION, attributes.model_dump(mode="json"), grid.model_dump(mode="json"),
             [None if probe is None else probe.sha256() for probe in probes],
         )  # fmt: skip
-        earlier = _kept(run)
         scored = 0
-        if earlier is not None and earlier.get("fingerprint") == made and SENSITIVITY.stands(run, earlier):
+        if _stands(run, made):
             reporter.note("sensitivity.json stands already: nothing to score")
         else:
             started = time.monotonic()
@@ -99,16 +101,21 @@ def relabel_grid(
                 entries = score_settings(task, parts, progress.advance)
             SENSITIVITY.write(run, document(task, entries, made))
             scored = len(plan.settings)
-            run.commit_stage("sensitivity", made, seconds=time.monotonic() - started, settings=scored)
+            run.commit_stage(STAGE, made, seconds=time.monotonic() - started, settings=scored)
         write_opinions(run, second_opinions)
         return refresh(run, work={"settings": scored})
 
 
-def _kept(run: RunFolder) -> dict[str, Any] | None:
+def _stands(run: RunFolder, made: str) -> bool:
+    """Whether this very analysis was made and recorded. One that a kill left unrecorded would miss among the report's stages."""
+    done = run.header().stages.get(STAGE)
+    if done is None or done.fingerprint != made:
+        return False
     try:
-        return SENSITIVITY.read(run)
+        earlier = SENSITIVITY.read(run)
     except RunFolderError:  # damaged: this command is how it is made again
-        return None
+        return False
+    return earlier is not None and earlier.get("fingerprint") == made and SENSITIVITY.stands(run, earlier)
 
 
 def _heads(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -185,6 +186,27 @@ def test_it_is_computed_once_and_left_out_when_the_scores_change(run: Path, tmp_
     (run / "sensitivity.json").write_text(json.dumps({"format": 1, "basis": basis(RunFolder(run))}))
     with pytest.raises(RunFolderError, match=r"sensitivity\.json: not a sensitivity analysis"):
         report_module.report_again(RunFolder(run))
+
+
+def test_a_kill_before_the_stage_is_recorded_leaves_the_report_of_an_undisturbed_run(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    grid = Grid(margins=(0.4,), thresholds=(), combine=False)
+    shutil.copytree(run, tmp_path / "undisturbed" / run.name)
+    relabel_grid(RunFolder(tmp_path / "undisturbed" / run.name), grid, QUIET)
+
+    def killed(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(RunFolder, "commit_stage", killed)
+        relabel_grid(RunFolder(run), grid, QUIET)
+    assert (run / "sensitivity.json").is_file()
+    relabel_grid(RunFolder(run), grid, QUIET)
+    pages = [(folder / "report.html").read_text() for folder in (run, tmp_path / "undisturbed" / run.name)]
+    stages = [re.findall(r"<dt>(\w+)</dt><dd>[^<]* s <code", page) for page in pages]
+    assert "sensitivity" in stages[0]
+    assert stages[0] == stages[1]
 
 
 def test_several_passes_give_what_one_gives(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
