@@ -117,7 +117,11 @@ class Run:
     def _table(self, name: str) -> pa.Table:
         import pyarrow.parquet as pq
 
-        return pq.read_table(self.path / name)
+        from allfour.pipeline.run.folder import RunFolder, reading_table
+
+        RunFolder(self.path).check_tables(self.path / name)
+        with reading_table(self.path / name):
+            return pq.read_table(self.path / name)
 
     def headline(self) -> str:
         """The headline in a sentence, with its interval."""

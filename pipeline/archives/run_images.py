@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from allfour.border import read_json
 from allfour.errors import ArchiveError
-from allfour.files import read_regular
+from allfour.files import open_regular, read_regular
 from allfour.pipeline.archives.base import DEFAULT_SHARD_SIZE, ArchivedImage, ArchiveItem, ArchiveSummary, Shard
 from allfour.pipeline.archives.folder import read_file
 from allfour.pipeline.archives.options import DEFAULT_MAX_IMAGE_BYTES
@@ -61,7 +61,8 @@ def _is_header(path: Path) -> bool:
 
 def _is_table(path: Path) -> bool:
     try:
-        return set(_COLUMNS) <= set(pq.read_schema(path).names)
+        with open_regular(path) as file:
+            return set(_COLUMNS) <= set(pq.read_schema(file).names)
     except (OSError, pa.ArrowException):
         return False
 

@@ -13,7 +13,7 @@ from allfour.pipeline.analyses.comparison.compare import compare_paths
 from allfour.pipeline.analyses.study.result import PairBy, study_of_runs
 from allfour.pipeline.report.compare_page import render_comparison
 from allfour.pipeline.report.study_page import render_study
-from allfour.pipeline.run.folder import RunFolder, sweep_beside, write_atomic, write_json
+from allfour.pipeline.run.folder import sweep_beside, write_atomic, write_json
 from allfour.pipeline.words import quantity
 
 
@@ -72,9 +72,6 @@ def run_comparison(
         raise UsageError(f"--out {target}: name the page (an .html file; the JSON goes beside it) or a folder")
     else:
         page_path, json_path = target / "compare.html", target / "comparison.json"
-    for path in runs:  # the page shows pictures and readings of single images
-        folder = RunFolder(path)
-        folder.check_tables(*(table for table in (folder.images_path, folder.scores_path) if table.exists()))
     try:
         page = render_comparison(comparison, runs)
         for path in (json_path, page_path):

@@ -38,7 +38,7 @@ from allfour.pipeline.report.model_card import model_index
 from allfour.pipeline.report.prose import PERCEIVED, of_an_archive, sought_in
 from allfour.pipeline.run.columns import ImageStatus
 from allfour.pipeline.run.documents import ReportError, read_header, read_metrics
-from allfour.pipeline.run.folder import RunFolder, atomic_file, sweep_beside, whole_folder, write_atomic
+from allfour.pipeline.run.folder import RunFolder, atomic_file, reading_table, sweep_beside, whole_folder, write_atomic
 from allfour.pipeline.run.metrics import Metrics
 
 Format = Literal["markdown", "latex", "junit", "csv", "intersections", "model-card", "dataset"]
@@ -179,9 +179,10 @@ def export_dataset(run: Path, out: Path) -> dict[str, int]:
     folder.check_tables(folder.images_path, folder.scores_path)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(f"--out {out}: holds something already. Name a new or an empty folder")
-    images = pq.read_table(folder.images_path).to_pylist()
+    with reading_table(folder.images_path):
+        images = pq.read_table(folder.images_path).to_pylist()
     sweep_beside(out)
-    with whole_folder(out) as aside:
+    with reading_table(folder.scores_path), whole_folder(out) as aside:
         rows = _write_scores(folder, aside, images)
         written, left_out = _write_images(folder, aside / "images", images, metrics)
         write_atomic(aside / "README.md", _readme(run.resolve().name, metrics).encode("utf-8", "replace"))

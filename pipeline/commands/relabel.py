@@ -34,7 +34,15 @@ from allfour.pipeline.config import (
 from allfour.pipeline.metrics.calibration import check_calibration
 from allfour.pipeline.metrics.wanted_error import with_margins
 from allfour.pipeline.run.columns import IMAGES_SCHEMA
-from allfour.pipeline.run.folder import TABLE_STAGES, RunFolder, atomic_file, fingerprint, sweep_temp_files, write_json
+from allfour.pipeline.run.folder import (
+    TABLE_STAGES,
+    RunFolder,
+    atomic_file,
+    fingerprint,
+    reading_table,
+    sweep_temp_files,
+    write_json,
+)
 from allfour.pipeline.run.header import Header
 from allfour.pipeline.run.seal import sealed
 from allfour.pipeline.scoring.parts import PartStore
@@ -143,6 +151,7 @@ def _copy_images(run: RunFolder, out: RunFolder, *, own: bool) -> None:
     base = str(run.path.resolve())
     place = IMAGES_SCHEMA.get_field_index("path")
     with (
+        reading_table(run.images_path),
         pq.ParquetFile(run.images_path) as source,
         atomic_file(out.images_path) as file,
         pq.ParquetWriter(file, IMAGES_SCHEMA, compression="zstd") as writer,

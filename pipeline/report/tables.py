@@ -88,7 +88,7 @@ _SCORE_COLUMNS = ["prompt_id", "index", "person", "attribute", "decision", "prob
 
 
 def _dataset(path: Path) -> Any:
-    if not path.exists():
+    if not path.is_file():
         raise ReportError(
             f"{path.name} is missing in {path.parent}: run the stage before again (`allfour rescore` or `audit`)"
         )

@@ -28,7 +28,7 @@ from pydantic import ValidationError
 import allfour
 from allfour.border import read_json
 from allfour.errors import RunFolderError
-from allfour.files import read_regular, sha256_of
+from allfour.files import open_regular, read_regular, sha256_of
 from allfour.pipeline.run import locks
 from allfour.pipeline.run.header import Header, Stage
 from allfour.pipeline.run.journal import Journal, RunFolderBusyError
@@ -54,6 +54,31 @@ def fingerprint(*parts: Any) -> str:
     """sha256 over the canonical JSON of anything JSON-serialisable."""
     text = json.dumps(parts, sort_keys=True, ensure_ascii=True, separators=(",", ":"), default=str)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _has_an_end(path: Path) -> bool:
+    """Whether this is a regular file, and one with its footer where it is a parquet file."""
+    try:
+        with open_regular(path) as file:
+            if path.suffix == ".parquet":
+                pq.read_metadata(file)
+    except (pa.ArrowException, OSError):
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def reading_table(path: Path) -> Iterator[None]:
+    """Rows that turn out to be damaged, which only tables without a known sha256 can be, are a RunFolderError."""
+    try:
+        yield
+    except (pa.ArrowException, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:  # of the disk, or of what is written meanwhile
+            raise
+        raise RunFolderError(
+            f"{path}: cannot be read ({str(error).splitlines()[0][:200]}). Delete it and repeat the command that made the run: it makes "
+            "the table again from what is kept"
+        ) from None
 
 
 def _fsync_folder(path: Path) -> None:
@@ -359,19 +384,22 @@ class RunFolder:
     def check_tables(self, *tables: Path) -> None:
         """Raise RunFolderError where a table is not, to the last bit, the one that was committed."""
         for path in tables:
+            if path.exists() and not path.is_file():
+                raise RunFolderError(f"{path}: no regular file. Move it aside and repeat the command that made it")
             if not self.unchanged(path):
+                known = self._committed(path) is not None
+                why = "its sha256 is not the one in run.json" if known else "it is no whole table"
                 again = "allfour report" if path == self.metrics_path else f"allfour {self.header().kind or 'audit'}"
                 raise RunFolderError(
-                    f"{path}: not the file that was written: its sha256 is not the one in run.json. Repeat the command that made it "
+                    f"{path}: not the file that was written: {why}. Repeat the command that made it "
                     f"(`{again}`): it is made again from what is kept"
                 )
 
     def unchanged(self, path: Path) -> bool:
-        """Whether a table stands as it was committed. One of a header without hashes, of an earlier version, is taken for it."""
-        stages = self.header().stages.values()
-        known = next((found for stage in stages if (found := (stage.tables or {}).get(path.name))), None)
+        """Whether a table stands as it was committed. One of a header without hashes, of an earlier version, need only be whole."""
+        known = self._committed(path)
         if known is None:
-            return True
+            return not path.exists() or _has_an_end(path)
         try:
             state = _state(path)
             seen = self._hashes.get(path.name)
@@ -384,6 +412,10 @@ class RunFolder:
                 f"{path}: cannot be read: {error.strerror}. Move it aside and repeat the command"
             ) from None
         return bool(seen[1] == known)
+
+    def _committed(self, path: Path) -> str | None:
+        stages = self.header().stages.values()
+        return next((found for stage in stages if (found := (stage.tables or {}).get(path.name))), None)
 
     def check_measured(self) -> None:
         """Raise RunFolderError where metrics.json is not of what the header says: the run is being made anew."""

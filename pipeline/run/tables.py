@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from allfour.errors import RunFolderError
+from allfour.files import open_regular
 from allfour.models.attributes import PRESENCE
 from allfour.pipeline.run.folder import RunFolder
 from allfour.pipeline.run.labels import IMAGE_LABEL_SQL
@@ -109,7 +110,8 @@ _MEND = (
 def _check_table(path: Path) -> None:
     """Raises RunFolderError where a table is no whole parquet file; only its end is read."""
     try:
-        pq.read_metadata(path)
+        with open_regular(path) as file:
+            pq.read_metadata(file)
     except FileNotFoundError:
         raise RunFolderError(f"{path} is missing: repeat the command that made the run") from None
     except (pa.ArrowException, OSError) as error:

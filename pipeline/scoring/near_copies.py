@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from allfour.errors import RunFolderError
 from allfour.pipeline.run.columns import EMBEDDING_COLUMN
-from allfour.pipeline.run.folder import RunFolder
+from allfour.pipeline.run.folder import RunFolder, reading_table
 from allfour.pipeline.scoring.parts import PartStore, read_embeddings, unchanged
 
 NEARER = 40
@@ -66,7 +66,8 @@ def _threshold(apart: NDArray[np.float32]) -> float:
 
 
 def _same_bytes(run: RunFolder) -> Iterator[tuple[str, int]]:
-    table = pq.read_table(run.images_path, columns=["prompt_id", "index", "sha256"])
+    with reading_table(run.images_path):
+        table = pq.read_table(run.images_path, columns=["prompt_id", "index", "sha256"])
     seen: set[tuple[str, str]] = set()
     rows = zip(*(table[name].to_pylist() for name in ("prompt_id", "index", "sha256")), strict=True)
     for prompt, index, digest in sorted(rows, key=lambda row: row[1]):

@@ -148,20 +148,18 @@ class _Whole:
         return self._found[name]
 
 
+_WRITTEN: Mapping[str, tuple[str, ...]] = {
+    "view": (), "review": (), "export dataset": (), "export csv": ("out.csv",), "export markdown": ("out.md",),
+    "compare": ("compared/comparison.json",), "relabel --grid": ("audited/metrics.json",), "review --import": ("audited/metrics.json",),
+    "rescore": ("new/metrics.json", "new/prompts.csv", "new/scores.parquet"),
+    "relabel": ("new/metrics.json", "new/prompts.csv", "new/scores.parquet", "new/images.parquet"),
+}  # fmt: skip
+"""Files with figures that a command writes, the others those of `_OF_A_RUN`; what it leaves alone may stay damaged."""
+_OF_A_RUN = ("audited/metrics.json", "audited/prompts.csv", "audited/scores.parquet")
+
+
 def _figures(where: Path, name: str) -> dict[str, Any]:
-    run = "new" if name in ("rescore", "relabel") else "audited"
-    names = [
-        f"{run}/metrics.json",
-        f"{run}/prompts.csv",
-        f"{run}/scores.parquet",
-        "out.csv",
-        "out.md",
-        "compared/comparison.json",
-    ]
-    if name == "relabel":
-        names.append("new/images.parquet")
-    found = results(where, tuple(names))
-    return {key: value for key, value in found.items() if value is not None}
+    return results(where, _WRITTEN.get(name, _OF_A_RUN))
 
 
 def _lies(where: Path, name: str, expected: Mapping[str, Any]) -> list[str]:
@@ -169,16 +167,8 @@ def _lies(where: Path, name: str, expected: Mapping[str, Any]) -> list[str]:
     try:
         found = _figures(where, name)
     except Exception as error:  # what a reader cannot read is no figure
-        return (
-            [] if name in ("view", "review") or "export" in name or name == "compare" else [f"not readable: {error!r}"]
-        )
-    written = {
-        "view": (), "review": (), "export csv": ("out.csv",), "export markdown": ("out.md",), "export dataset": (),
-        "compare": ("compared/comparison.json",), "rescore": None, "relabel": None,
-        "review --import": ("audited/metrics.json",), "relabel --grid": ("audited/metrics.json",),
-    }.get(name, ("audited/metrics.json", "audited/prompts.csv", "audited/scores.parquet"))  # fmt: skip
-    keys = expected if written is None else written
-    return sorted(key for key in keys if not _alike(found.get(key), expected.get(key)))
+        return [f"not readable: {error!r}"]
+    return sorted(key for key, value in expected.items() if not _alike(found.get(key), value))
 
 
 def _alike(one: Any, other: Any) -> bool:

@@ -60,7 +60,10 @@ def load_runs(paths: Sequence[Path]) -> list[LoadedRun]:
             header, metrics = read_header(path), read_metrics(path)
         except ReportError as error:
             raise ComparisonError(f"{path}: no measured run: {error}") from None
-        RunFolder(path).check_measured()
+        folder = RunFolder(path)
+        folder.check_measured()
+        # metrics.json alone is enough for most of it; tables that stand are counted again, and shown image by image
+        folder.check_tables(*(table for table in (folder.images_path, folder.scores_path) if table.exists()))
         wording = header.attributes
         where = f"{path / 'run.json'}: attributes"
         attributes = validate(AttributeSet, wording, where=where) if wording else None

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
-import duckdb
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from allfour.pipeline import statistics as st
 from allfour.pipeline.analyses.comparison.comparability import LoadedRun
 from allfour.pipeline.analyses.comparison.figures import Matched, own_sets
 from allfour.pipeline.run.comparison import PairSummary
+from allfour.pipeline.run.folder import reading_table
 from allfour.pipeline.run.metrics import Metrics
 from allfour.pipeline.words import level, quantity
 
@@ -128,15 +128,11 @@ def _identical_images(first: LoadedRun, second: LoadedRun) -> int:
     tables = [run.path / "images.parquet" for run in (first, second)]
     if not all(path.exists() for path in tables):
         return 0
-    query = "SELECT count(*) FROM read_parquet(?) WHERE sha256 IN (SELECT sha256 FROM read_parquet(?) WHERE sha256 IS NOT NULL)"
-    with duckdb.connect() as connection:
-        row: Any = connection.execute(query, [_literal(tables[1]), _literal(tables[0])]).fetchone()
-    return int(row[0])
-
-
-def _literal(path: Path) -> str:
-    """A path in which `[` and `*` are no pattern."""
-    return "".join(f"[{char}]" if char in "*?[" else char for char in str(path))
+    hashes = []
+    for path in tables:
+        with reading_table(path):
+            hashes.append(pq.read_table(path, columns=["sha256"])["sha256"])
+    return int(pc.sum(pc.is_in(hashes[1], value_set=hashes[0].drop_null())).as_py() or 0)
 
 
 def _unclear(metrics: Metrics) -> float:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import re
 import shutil
+import signal
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
+import allfour
 from allfour.errors import RunFolderError
 from allfour.pipeline.cli import app
 from allfour.pipeline.commands import build
@@ -122,11 +127,82 @@ def test_what_the_header_says_is_checked_for_its_kind(run: Path) -> None:
 
 def test_a_header_of_before_has_no_hashes_and_is_read(run: Path) -> None:
     header = json.loads((run / "run.json").read_text())
-    hashes = [stage.pop("tables") for stage in header["stages"].values() if "tables" in stage]
-    assert {name for found in hashes for name in found} == set(TABLES)
+    assert {name for stage in header["stages"].values() for name in stage.get("tables", ())} == set(TABLES)
+    without_hashes(run)
+    assert CliRunner().invoke(app, ["report", str(run)]).exit_code == 3
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-20])
+
+
+def zeroed(path: Path) -> None:
+    data = path.read_bytes()
+    path.write_bytes(data[:4] + bytes(len(data) // 3) + data[4 + len(data) // 3 :])
+
+
+def pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+def folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+@contextlib.contextmanager
+def deadline(seconds: int) -> Iterator[None]:
+    """An error where a pipe is waited on."""
+
+    def passed(*_: object) -> None:
+        raise AssertionError(f"it waits for more than {seconds} s")
+
+    before = signal.signal(signal.SIGALRM, passed)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def without_hashes(run: Path) -> None:
+    """As an earlier version left it."""
+    header = json.loads((run / "run.json").read_text())
+    for stage in header["stages"].values():
+        stage.pop("tables", None)
     del header["sha256"]
     (run / "run.json").write_text(json.dumps(header))
-    assert CliRunner().invoke(app, ["report", str(run)]).exit_code == 3
+
+
+@pytest.mark.parametrize("name", ["images.parquet", "scores.parquet"])
+@pytest.mark.parametrize(
+    ("known", "damage"), [(True, pipe), (True, folder), (False, cut), (False, pipe), (False, zeroed)]
+)
+def test_every_reader_of_a_table_that_is_none_ends_in_one_error(
+    made: Path, run: Path, tmp_path: Path, *, known: bool, name: str, damage: Callable[[Path], None]
+) -> None:
+    shutil.copytree(run, tmp_path / "second")
+    if not known:
+        without_hashes(run)
+    damage(run / name)
+    out = str(tmp_path / "out")
+    for command in (
+        ["report", str(run)],
+        ["compare", str(run), str(tmp_path / "second"), "--out", out],
+        ["review", str(run), "--sample", "2", "--out", f"{out}.html"],
+        ["export", str(run), "--format", "dataset", "--out", f"{out}-dataset"],
+        ["rescore", str(run), "--config", str(made / "config.yaml"), "--run", f"{out}-run"],
+    ):
+        if command[0] == "rescore" and name == "scores.parquet":
+            continue  # it reads none
+        with deadline(60):
+            done = CliRunner().invoke(app, command)
+        assert (done.exit_code, type(done.exception)) == (2, SystemExit), (command, done.output, done.exception)
+        assert name in done.stderr, (command, done.stderr)
+    with deadline(60), pytest.raises(RunFolderError, match=name):
+        _ = getattr(allfour.open_run(run), name.removesuffix(".parquet"))
 
 
 def test_a_flipped_bit_in_a_journal_line_is_a_line_that_cannot_be_read(run: Path) -> None:
