@@ -215,6 +215,7 @@ def compute_metrics(
         other_images=other_images,
         confusion=correction.confusion,
         corrected_unanimity=correction.unanimity,
+        fits=(fit := correction.fits.get(headline)) is None or fit.fits,
         hidden=None if in_sets.least is None or in_sets.most is None else in_sets.most - in_sets.least,
     )
     notes += run_notes(summary, accounting, listed=len(tallies.prompts))

@@ -20,10 +20,15 @@ FEWEST_REVIEWED = 10
 WIDE = 0.1
 """Share of prompts between the two bounds above which images without a label are named as a cause."""
 
+UNFIT = frozenset({"calibration_unlike_run", "calibration_contradicted"})
+"""Reasons by which the classifier is known to err on these images otherwise than where it was tested: how far its reading can be trusted is
+then not known, and it is no ground for a verdict."""
+
 VERDICTS: Mapping[str, str] = {
     "above_chance": "clearly above chance",
     "compatible_with_chance": "compatible with chance",
     "cannot_be_told": "cannot be told: too many images without a label",
+    "errors_unknown": "cannot be told: the classifier errs on these images in ways that its calibration does not know",
     "too_few_prompts": "too few prompts for a verdict",
     "nothing_read": "nothing could be read",
 }
@@ -190,6 +195,8 @@ def _measured(summary: Summary, *, chance: float, because: list[str]) -> Headlin
     if known is not None and known.least is not None and most - known.least - copied > WIDE:
         because = [*because, "images_without_label"]
     because = [*because, "near_copies"] if summary.sets_with_copies else because
+    if verdict != "too_few_prompts" and UNFIT.intersection(because):
+        verdict = "errors_unknown"
     return Headline(
         evidence="measured",
         value=plain.value,

@@ -40,7 +40,10 @@ def headline(metrics: Metrics) -> str:
         return f"No image of {quantity(summary.prompts, 'prompt')} could be read, so nothing can be said about {whole} at once."
     part = f"For {grouped(summary.unanimous)} of {quantity(summary.prompts, 'prompt')}"
     open_ = undecided(summary)
-    rest = f"; for {grouped(open_)} more that cannot be told" if lead.verdict == "cannot_be_told" and open_ else ""
+    untold = lead.verdict in ("cannot_be_told", "errors_unknown") and open_
+    rest = f"; for {grouped(open_)} more that cannot be told" if untold else ""
+    if lead.verdict == "errors_unknown":
+        return f"{part}, the classifier reads {whole} images as one perceived {attribute}{rest}."
     return f"{part}, {whole} images show one perceived {attribute}{rest}."
 
 
@@ -85,6 +88,8 @@ def _measured(metrics: Metrics, lead: Headline) -> str:
             f" {few}, the share to expect from other prompts like these lies between "
             f"{percent(lead.low, digits)} and {percent(lead.high, digits)} ({level(metrics.summary.confidence)} interval{whatever})."
         )
+    if lead.verdict == "errors_unknown":
+        text += " That is what the classifier reads. How far it is from what the images show is not known, and may be far outside these limits."
     return text
 
 

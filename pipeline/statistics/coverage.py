@@ -42,6 +42,7 @@ def coverage_warnings(
     other_images: int | None = None,
     confusion: Confusion | None = None,
     corrected_unanimity: Interval | None = None,
+    fits: bool = True,
     hidden: float | None = None,
 ) -> list[CoverageWarning]:
     """Return what to warn about beside the intervals of a run.
@@ -63,6 +64,8 @@ def coverage_warnings(
         The calibration, if one is attached.
     corrected_unanimity
         The corrected estimate, if there is one.
+    fits
+        Whether the calibration fits the run. How low an estimate is whose calibration does not says nothing of chance.
     hidden
         Share of prompts whose unanimity hangs on images without a label. Where that is more than `HIDDEN`, how low the uncorrected
         unanimity is says nothing of agreement or chance, and no such note is given.
@@ -98,7 +101,8 @@ def coverage_warnings(
     below = [
         e.value for e in plain if e is not None and e.value is not None and e.value < 0.75 * least and e.high < least
     ]
-    near = [e.value for e in (*plain, corrected_unanimity) if e is not None]
+    corrected = corrected_unanimity.value if corrected_unanimity is not None and fits else None
+    read = [e.value for e in plain if e is not None]
     if below:
         warn(
             "below-chance",
@@ -106,11 +110,17 @@ def coverage_warnings(
             "may have been made to differ"
             + ("." if hidden == 0 else ", or have no label, which counts against a set."),
         )
-    elif is_near_chance(near, set_size=set_size, labels=labels):
+    elif is_near_chance([corrected], set_size=set_size, labels=labels):
         warn(
             "near-chance",
-            f"Unanimity is close to {least:.3g}, the least that is possible over many images; its estimate is skewed there"
-            + ("." if corrected_unanimity is None else ", and calibration error can only raise the corrected one."),
+            f"Corrected unanimity is close to {least:.3g}, the least that is possible over many images; its estimate is skewed there, and "
+            "calibration error can only raise it.",
+        )
+    elif is_near_chance(read, set_size=set_size, labels=labels):
+        which = "Unanimity" if corrected is None else "Unanimity before the correction"
+        warn(
+            "near-chance",
+            f"{which} is close to {least:.3g}, the least that is possible over many images; its estimate is skewed there.",
         )
     if confusion is not None:
         fewest = int(confusion.counts.sum(axis=1).min())

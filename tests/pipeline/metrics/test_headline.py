@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from allfour.pipeline.metrics.headline import BECAUSE, EVIDENCE, VERDICTS, headline_of, pick, with_headline
+from allfour.pipeline.report import lead
 from allfour.pipeline.run.metrics import Headline, Metrics
 from allfour.pipeline.run.record import Note
 
@@ -58,6 +59,16 @@ def test_a_calibration_that_fits_leads_over_what_was_measured() -> None:
 def test_one_that_does_not_fit_never_leads() -> None:
     found = pick(corrected(calibration_fit={"fits": False, "p_value": 1e-9}))
     assert found.evidence == "measured" and found.because == ["calibration_unlike_run"]
+    assert found.verdict == "errors_unknown"  # 17 of 20, and yet no ground for a verdict
+
+
+def test_what_is_read_by_a_classifier_that_errs_otherwise_is_said_to_be_no_more_than_that() -> None:
+    unlike = corrected(calibration_fit={"fits": False, "p_value": 1e-9})
+    assert lead.headline(unlike) == "For 17 of 20 prompts, the classifier reads all four images as one perceived gender."
+    assert lead.verdict(unlike).startswith("Cannot be told: the classifier errs on these images")
+    assert "is not known, and may be far outside these limits" in (lead.standfirst(unlike) or "")
+    fits = corrected(calibration_fit={"fits": True, "p_value": 0.4})
+    assert "not known" not in f"{lead.headline(fits)} {lead.verdict(fits)} {lead.standfirst(fits)}"
 
 
 def test_published_rates_and_refusals_do_not_lead() -> None:

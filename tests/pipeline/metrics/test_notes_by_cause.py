@@ -1,0 +1,237 @@
+"""Notes by cause: each stands in a run that has its cause, and in no run that has not.
+
+A run without any cause has no note; every other run differs from it in one cause, and must have just the notes of that one.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from allfour.models.attributes import AttributeSet
+from allfour.pipeline.metrics.asked_for import asked_notes
+from allfour.pipeline.metrics.compute import compute_metrics
+from allfour.pipeline.metrics.notes import asked_notes as unread_notes
+from allfour.pipeline.metrics.notes import wording_notes
+from allfour.pipeline.metrics.scenes import scene_notes
+from allfour.pipeline.metrics.tallies import PromptTally, Tallies
+from allfour.pipeline.run.asked import AskedPrompt
+from allfour.pipeline.run.metrics import GroupScenes, Metrics, Scenes
+from allfour.pipeline.run.record import Note
+from scripts.validation.evidence import ADULTS, CHILDREN, LABELS, calibration_of
+
+PIPELINE = Path(__file__).resolve().parents[3] / "pipeline"
+ELSEWHERE = {
+    "calibration_does_not_fit": "metrics/test_calibration.py",
+    "outdated": "analyses/test_sensitivity.py, test_second_opinion.py, test_against.py",
+    "made_in_rounds": "commands/test_until.py",
+    "not_comparable": "analyses/test_study_boards.py",
+    "few_units": "analyses/test_study_boards.py",
+    "cells_missing": "commands/test_study.py",
+}
+"""Codes of what is laid beside a run, or of studies, and where they are tested with their cause and without."""
+
+Row = dict[str, int]
+
+
+def codes(notes: list[Note]) -> set[str]:
+    return {note.code for note in notes}
+
+
+def run(rows: list[Row], **others: Any) -> Metrics:
+    """Metrics of prompts with so many images of each reading; `calibrated`: images of a calibration by label and cell."""
+    keep = {
+        "first": others.pop("first", {}),
+        "revised": others.pop("revised", 0),
+        "unprompted": others.pop("unprompted", 0),
+    }
+    prompts = []
+    for place, row in enumerate(rows):
+        read = {k: n for k, n in row.items() if k not in ("refused", "failed")}
+        prompts.append(
+            PromptTally(
+                id=str(place),
+                text=str(place),
+                group=None,
+                statuses={"generated": sum(read.values()), **{k: row[k] for k in ("refused", "failed") if k in row}},
+                labels={"gender": read},
+                set_labels={"gender": keep["first"].get(place, first_four(row))},
+                revised=keep["revised"] if not place else 0,
+            )
+        )
+    if keep["unprompted"]:
+        prompts.append(
+            PromptTally(
+                id="",
+                text="",
+                group=None,
+                statuses={"generated": keep["unprompted"]},
+                labels={"gender": {"woman": keep["unprompted"]}},
+                prompted=False,
+            )
+        )
+    tallies = Tallies(tuple(prompts), {}, (), others.pop("duplicates", 0), 0)
+    return compute_metrics(tallies, labels={"gender": LABELS}, headline="gender", set_size=4, **others)
+
+
+def first_four(row: Row) -> Row:
+    """Readings of a set, of images in the order of the row."""
+    left, found = 4, {}
+    for reading, count in row.items():
+        taken = min(left, count)
+        left -= taken
+        if taken and reading not in ("refused", "failed"):
+            found[reading] = taken
+    return found
+
+
+def mixed(prompts: int = 40) -> list[Row]:
+    """Prompts of four that lean both ways, and some that do not: no cause for any note."""
+    kinds: list[Row] = [
+        {"woman": 4},
+        {"man": 4},
+        {"woman": 3, "man": 1},
+        {"man": 2, "woman": 2},
+        {"woman": 4},
+        {"man": 3, "woman": 1},
+    ]
+    return [dict(kinds[place % len(kinds)]) for place in range(prompts)]
+
+
+def read_with(
+    rates: Any, *, seed: int = 3, prompts: int = 40, images: int = 16, spread: float = 0.0
+) -> tuple[list[Row], dict[int, Row], dict[str, Any]]:
+    """A run of leaning prompts read with these rates of (woman, man) x (small, large lead) and unclear, and its leads."""
+    random = np.random.default_rng(seed)
+    rows: list[Row] = []
+    surely: dict[str, Any] = {}
+    sets: dict[int, Row] = {}
+    for place, share in enumerate(random.beta(0.3, 0.3, prompts)):
+        women = random.binomial(images, share)
+        cells = random.multinomial(women, rates[0]) + random.multinomial(images - women, rates[1])
+        rows.append({"woman": int(cells[0] + cells[2]), "man": int(cells[1] + cells[3]), "ambiguous": int(cells[4])})
+        sets[place] = {
+            k: int(n)
+            for k, n in zip(rows[-1], random.multivariate_hypergeometric([*rows[-1].values()], 4), strict=True)
+            if n
+        }
+        surely[str(place)] = {"woman": (int(cells[2]), int(cells[2])), "man": (int(cells[3]), int(cells[3]))}
+    return rows, sets, {"gender": surely}
+
+
+def known(rates: Any, images: int = 200) -> Any:
+    return calibration_of(np.round(np.asarray(rates) * images).astype(int))
+
+
+def calibrated(rates: Any, by: Any, *, images: int = 200) -> Metrics:
+    rows, sets, surely = read_with(rates)
+    return run(rows, first=sets, calibration=known(by, images), surely=surely)
+
+
+PERFECT = np.array([[0.0, 0.0, 1.0, 0.0, 0.0], [0.0, 0.0, 0.0, 1.0, 0.0]])
+GUESSING = np.array([[0.2, 0.2, 0.29, 0.27, 0.04], [0.2, 0.2, 0.27, 0.29, 0.04]])
+WEAK = np.array([[0.1, 0.15, 0.66, 0.05, 0.04], [0.15, 0.1, 0.05, 0.66, 0.04]])
+WEAK_BUT_NEVER_UNCLEAR = np.array([[0.1, 0.15, 0.66, 0.09, 0.0], [0.15, 0.1, 0.09, 0.66, 0.0]])
+NEVER_UNCLEAR = np.array([[0.04, 0.03, 0.88, 0.05, 0.0], [0.03, 0.05, 0.02, 0.9, 0.0]])
+SPREAD = "error_may_differ_by_prompt"
+"""Stands wherever equal error rates are assumed and would matter."""
+
+# fmt: off
+RUNS: dict[str, tuple[Callable[[], Metrics], set[str]]] = {
+    "nothing is the matter": (lambda: run(mixed()), set()),
+    "few prompts": (lambda: run(mixed(9)), {"few-prompts", "rare-label"}),
+    "all alike": (lambda: run([{"woman": 4}, {"man": 4}] * 20), {"agreement"}),
+    "one label is rare": (lambda: run([{"woman": 4}] * 35 + [{"woman": 2, "man": 2}] * 5), {"rare-label"}),
+    "made to differ": (lambda: run([{"woman": 4}] + [{"woman": 2, "man": 2}] * 59), {"below-chance"}),
+    "even draws": (lambda: run([{"woman": 4}] * 3 + [{"man": 4}] * 2 + [{"woman": 2, "man": 2}] * 20 + [{"woman": 3, "man": 1}] * 15), {"near-chance"}),
+    "a short prompt": (lambda: run([*mixed(), {"woman": 3}]), {"prompts_left_out"}),
+    "images refused": (lambda: run([*mixed(), {"woman": 3, "refused": 1}]), {"images_missing"}),
+    "many unclear": (lambda: run([*mixed(30), *[{"woman": 1, "ambiguous": 3}] * 10]), {"images_without_label"}),
+    "few unclear": (lambda: run([*mixed(39), {"woman": 3, "ambiguous": 1}]), set()),
+    "nobody knows the prompt": (lambda: run(mixed(), unprompted=3), {"images_without_prompt"}),
+    "near-copies": (lambda: run(mixed(), copies={"0": ({"woman": 3}, {"woman": 3})}), {"near_copies"}),
+    "equal bytes of other prompts": (lambda: run(mixed(), duplicates=2), {"duplicate_images"}),
+    "prompts rewritten": (lambda: run(mixed(), revised=2), {"revised_prompts"}),
+    "a calibration without an error": (lambda: calibrated(PERFECT, PERFECT), set()),
+    "a calibration that fits": (lambda: calibrated(ADULTS, ADULTS), {SPREAD}),
+    "a calibration of others": (lambda: calibrated(CHILDREN, ADULTS), {SPREAD, "calibration_unlike_run", "images_without_label"}),
+    "a small calibration": (lambda: calibrated(ADULTS, ADULTS, images=40), {SPREAD, "small-calibration"}),
+    "a weak classifier": (lambda: calibrated(WEAK, WEAK), {SPREAD, "weak-classifier"}),
+    "a classifier that guesses": (lambda: calibrated(ADULTS, GUESSING), {"labels_not_told_apart"}),
+    "unclear where the calibration never is": (lambda: calibrated(ADULTS, NEVER_UNCLEAR), {SPREAD, "unclear_beyond_calibration", "calibration_unlike_run"}),
+    "abstentions choose the prompts": (lambda: run([{"woman": 1, "no_person": 3}] * 30 + [{"man": 4}] * 8 + [{"woman": 4}] * 7, calibration=known(NEVER_UNCLEAR)), {"corrected_refused", "images_without_label"}),
+    "more alike than errors allow": (lambda: run([{"woman": 64}, {"man": 64}] * 20, calibration=known(WEAK_BUT_NEVER_UNCLEAR)), {SPREAD, "agreement", "calibration-contradicted", "weak-classifier"}),
+    "another attribute": (lambda: run(mixed(), calibration=other_attribute()), {"not_calibrated"}),
+}
+# fmt: on
+
+
+def other_attribute() -> Any:
+    found = known(ADULTS)
+    entry = found.data["attributes"]["gender"]
+    return type(found)({**found.data, "attributes": {"age": entry}})
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_a_run_has_the_notes_of_its_causes_and_no_others(name: str) -> None:
+    made, expected = RUNS[name]
+    assert codes(made().notes) == expected
+
+
+def worded(**phrases: list[str]) -> AttributeSet:
+    return AttributeSet.model_validate({"attributes": {"gender": {"labels": phrases}}})
+
+
+def scene(detector: str | None, **counts: int) -> GroupScenes:
+    asked = Scenes.model_validate({"prompts": 2, "images": 8, "one_person": 0, "nobody": 0, **counts})
+    return GroupScenes(attribute="gender", detector=detector, asked=asked)
+
+
+def prompt_asking(**expect: str) -> dict[str, AskedPrompt]:
+    return {"a": AskedPrompt(expect=expect)}
+
+
+PARTS: dict[str, tuple[list[Note], list[Note]]] = {
+    "unequal_phrases": (
+        wording_notes(worded(woman=["a", "b"], man=["c"])),
+        wording_notes(worded(woman=["a"], man=["c"])),
+    ),
+    "asking_stopped": (unread_notes({"stopped": "It costs too much."}), unread_notes({"stopped": None})),
+    "images_unread": (unread_notes({"unread": {"no answer": 2}}), unread_notes({"unread": {}})),
+    "nobody_counted": (scene_notes(scene(None)), scene_notes(None)),
+    "few_people_found": (
+        scene_notes(scene("centerface", one_person=3)),
+        scene_notes(scene("centerface", one_person=2)),
+    ),
+    "labels_asked_for": (
+        asked_notes(prompt_asking(gender="woman"), headline="gender", prompts=["a"]),
+        asked_notes(prompt_asking(race="Asian"), headline="gender", prompts=["a"]),
+    ),
+}
+
+
+@pytest.mark.parametrize("code", PARTS)
+def test_a_part_of_a_run_has_its_note_where_its_cause_is(code: str) -> None:
+    present, absent = PARTS[code]
+    assert codes(present) == {code} and absent == []
+
+
+def test_every_code_there_is_has_a_case() -> None:
+    """A note that is added later needs a run with its cause, and one without."""
+    found = set()
+    for path in PIPELINE.rglob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        constants = dict(re.findall(r'^([A-Z_]+) = "([\w-]+)"$', text, re.MULTILINE))
+        for code in re.findall(r'Note\(\s*code=("[\w-]+"|[A-Z_]+|[\w.]+)', text):
+            found.add(code.strip('"') if code.startswith('"') else constants.get(code, code))
+        found |= set(re.findall(r'\bwarn\(\s*"([\w-]+)"', text))
+    found -= {"OUTDATED", "doubt.code", "reader.code"}  # taken from elsewhere
+    cases = set().union(*(expected for _, expected in RUNS.values())) | {*PARTS} | {*ELSEWHERE}
+    assert found == cases
+    for where in ELSEWHERE.values():
+        assert (PIPELINE.parent / "tests" / "pipeline" / where.split(",")[0]).exists()
