@@ -151,8 +151,8 @@ def page(rows: list[Row], runs: int) -> str:
         "",
         f"Written by `python -m scripts.validate_withheld`. {runs:,} simulated runs per line, 95% intervals; where nothing else is said each",
         f"prompt has a rate of its own (Beta with parameters that sum to {SPREAD:g}); what is to be covered is the mean of the population of prompts.",
-        "Of two lists the interval is that of the second. `told apart`: share of runs (a fifth of them) in which the test between lists gives p <= 0.05; where the lists are",
-        "alike it should be 5% at most.",
+        "Of two lists the interval is that of the second. `told apart`: share of runs (a fifth of them) in which the test between lists gives",
+        "p <= 0.05; where the lists are alike it should be 5% at most.",
         "",
         "| planted | covered | interval too low | too high | told apart |",
         "|---|---|---|---|---|",
@@ -161,8 +161,10 @@ def page(rows: list[Row], runs: int) -> str:
             for r in rows
         ),
         "",
-        f"Between 93 and 98% in {sum(0.93 <= r.covered <= 0.98 for r in rows)} of {len(rows)} lines, above in {sum(r.covered > 0.98 for r in rows)}, below in",
-        f"{sum(r.covered < 0.93 for r in rows)}; the least is {min(r.covered for r in rows):.1%}. Counts of a few images are coarse, so that limits can miss 95% either way.",
+        f"Between 93 and 98% in {sum(0.93 <= r.covered <= 0.98 for r in rows)} of {len(rows)} lines, above in "
+        f"{sum(r.covered > 0.98 for r in rows)}, below in {sum(r.covered < 0.93 for r in rows)}; the least is "
+        f"{min(r.covered for r in rows):.1%}. Counts of a few images are coarse, so that limits can",
+        "miss 95% either way.",
         "",
     ]
     return "\n".join(lines)

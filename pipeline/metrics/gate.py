@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from allfour.errors import UsageError
-from allfour.pipeline.metrics.gate_schema import Place, find_place, suggestion
+from allfour.pipeline.metrics.gate_schema import Place, find_place, is_of_summary, suggestion
 
 COMPARISONS: Mapping[str, Callable[[float, float], bool]] = {
     ">=": operator.ge, "<=": operator.le, "==": operator.eq, "!=": operator.ne, ">": operator.gt, "<": operator.lt,
@@ -137,7 +137,7 @@ def evaluate(gate: Gate, metrics: Mapping[str, Any]) -> GateResult:
 
 def _look_up(gate: Gate, metrics: Mapping[str, Any]) -> float | None:
     parts = gate.path.split(".")
-    node: Any = metrics if parts[0] in metrics else metrics.get("summary", {})
+    node: Any = metrics.get("summary", {}) if is_of_summary(parts[0], metrics) else metrics
     for depth, part in enumerate(parts):
         if isinstance(node, Sequence) and not isinstance(node, str):
             found = [item for item in node if isinstance(item, Mapping) and part in (item.get("id"), item.get("name"))]

@@ -39,7 +39,7 @@ def find_place(path: str) -> Place | None:
     parts = path.split(".")
     top = metrics_schema()
     summary = top["$defs"]["Summary"]
-    nodes: list[Node] = [top if parts[0] in top["properties"] else summary]
+    nodes: list[Node] = [summary if is_of_summary(parts[0], top["properties"]) else top]
     names = [*top["properties"], *summary["properties"]]
     for depth, part in enumerate(parts):
         found = _below(nodes, part)
@@ -68,6 +68,11 @@ def find_place(path: str) -> Place | None:
         most=max(node["maximum"] for node in numbers) if all("maximum" in node for node in numbers) else None,
         whole=all(_types(node) & {"number"} == set() for node in numbers),
     )
+
+
+def is_of_summary(name: str, top: Iterable[str]) -> bool:
+    """Whether a path that begins so begins in the summary: `headline` does, since at the top it is an attribute's name and no figure."""
+    return name == "headline" or name not in top
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:

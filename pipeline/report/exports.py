@@ -200,11 +200,12 @@ def markdown_table(metrics: Metrics, *, limit: int | None = None) -> str:
 
 
 def latex_table(metrics: Metrics, *, limit: int | None = None) -> str:
-    """The ranked prompts as a LaTeX table for `booktabs`."""
+    """The ranked prompts as a LaTeX table for `booktabs`, under the run's first line as a comment."""
     labels = metrics.headline_labels
     names = [latex_text(words.plural(label)) for label in labels]
     level = latex_text(words.level(metrics.summary.confidence))
     lines = [
+        *(f"% {words.clean(line, 600)}" for line in (lead.one_line(metrics), lead.because(metrics)) if line),
         r"\begin{tabular}{l" + "r" * len(labels) + "rl}",
         r"\toprule",
         " & ".join(["prompt", *names, f"share of {names[0]} ({level} interval)", "all of one kind"]) + r" \\",

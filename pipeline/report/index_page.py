@@ -13,6 +13,7 @@ from allfour.border import read_json
 from allfour.errors import RunFolderError
 from allfour.files import open_regular, read_regular
 from allfour.pipeline import words
+from allfour.pipeline.metrics.headline import headline_of
 from allfour.pipeline.report import lead, study_prose, svg
 from allfour.pipeline.report.html import environment, inlined, security_policy
 from allfour.pipeline.report.opening import banner, subject
@@ -87,7 +88,7 @@ def read_line(run_dir: Path, link: str) -> RunLine:
     except RunFolderError:
         state, working = _progress(run_dir), works(run_dir)
         return RunLine(name, link, what, day, state, "", -1.0, Markup(), banner(header) or "", working)
-    at = metrics.summary.unanimity.value
+    at = headline_of(metrics).value
     value = -1.0 if at is None else at
     return RunLine(name, link, what, day, "", lead.one_line(metrics), value, _squares(metrics), banner(header) or "")
 

@@ -34,7 +34,7 @@ def read_outline(run_dir: Path) -> Metrics:
 
 
 _OUTLINE = frozenset(
-    {"format", "headline", "labels", "summary", "accounting", "notes", "reference", "calibration", "until"}
+    {"format", "headline", "labels", "summary", "accounting", "notes", "reference", "calibration", "review", "until"}
 )
 _OUTLINE_OF_PROMPTS = frozenset({"id", "text", "group", "images", "evaluated", "counts", "unanimous", "share"})
 

@@ -64,7 +64,9 @@ def test_one_that_does_not_fit_never_leads() -> None:
 
 def test_what_is_read_by_a_classifier_that_errs_otherwise_is_said_to_be_no_more_than_that() -> None:
     unlike = corrected(calibration_fit={"fits": False, "p_value": 1e-9})
-    assert lead.headline(unlike) == "For 17 of 20 prompts, the classifier reads all four images as one perceived gender."
+    assert (
+        lead.headline(unlike) == "For 17 of 20 prompts, the classifier reads all four images as one perceived gender."
+    )
     assert lead.verdict(unlike).startswith("Cannot be told: the classifier errs on these images")
     assert "is not known, and may be far outside these limits" in (lead.standfirst(unlike) or "")
     fits = corrected(calibration_fit={"fits": True, "p_value": 0.4})
