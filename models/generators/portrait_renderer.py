@@ -23,7 +23,7 @@ import PIL
 from PIL import Image
 from pydantic import Field
 
-from allfour.errors import BackendError
+from allfour.errors import BackendError, ConfigError
 from allfour.models.generators._portrait.attributes import PortraitAttributes
 from allfour.models.generators._portrait.draw import render, render_empty
 from allfour.models.generators._portrait.prompts import PlantedTable, read_prompt, sample_attributes
@@ -71,7 +71,7 @@ class PortraitRenderer:
             raise BackendError(f"portrait-renderer: size {size} is too small to tell anything apart; give 32 or more")
         try:
             self._table = PlantedTable.load(planted)
-        except (OSError, ValueError) as error:
+        except (ConfigError, ValueError) as error:
             raise BackendError(
                 f"portrait-renderer: cannot read the planted rates: {error}. Set generator.planted to a file like "
                 "configs/references/sandbox-planted.yaml"

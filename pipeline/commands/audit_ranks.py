@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from allfour.errors import UsageError
+from allfour.errors import RunFolderError, UsageError
 from allfour.models.generators.base import facts_of
 from allfour.pipeline.commands import build
 from allfour.pipeline.commands.audit import finish_audit
@@ -108,8 +108,14 @@ def _world(run: RunFolder, size: int) -> Iterator[None]:
     ------
     RunFolderBusyError
         Ranks of another world size are at work.
+    RunFolderError
+        The file that they agree by is none.
     """
-    with (run.path / ".lock-world").open("a+") as file:
+    try:
+        opened = locks.open_lock(run.path / ".lock-world")
+    except OSError as error:
+        raise RunFolderError(f"{run.path / '.lock-world'}: cannot be used: {error.strerror}. Move it aside") from None
+    with opened as file:
         try:
             locks.take(file)
         except locks.LockedError:

@@ -13,12 +13,12 @@ from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from PIL import Image
 
 from allfour.border import read_json
 from allfour.errors import RunFolderError, UsageError
 from allfour.models.attributes import PRESENCE
 from allfour.pipeline.archives import open_source
+from allfour.pipeline.archives.decoding import sniff_format
 from allfour.pipeline.archives.kinds import EXTENSION_OF
 from allfour.pipeline.archives.options import ArchiveOptions
 from allfour.pipeline.config import recorded_config
@@ -291,11 +291,7 @@ def _image_bytes(folder: RunFolder) -> Iterator[tuple[str, bytes]]:
 
 
 def _extension(data: bytes) -> str | None:
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            return EXTENSION_OF.get(image.format or "")
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-        return None
+    return EXTENSION_OF.get(sniff_format(data) or "")
 
 
 def _safe(prompt_id: str) -> str:

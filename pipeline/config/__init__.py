@@ -1,5 +1,6 @@
 """What a user writes."""
 
+from allfour.checked_yaml import read_yaml
 from allfour.errors import ConfigError
 from allfour.pipeline.config.blocks import (
     ArchiveConfig,
@@ -14,7 +15,6 @@ from allfour.pipeline.config.blocks import (
     StatisticsConfig,
     WordLists,
 )
-from allfour.pipeline.config.checked_yaml import read_yaml, validate
 from allfour.pipeline.config.loading import (
     apply_overrides,
     load_attributes,
@@ -26,6 +26,7 @@ from allfour.pipeline.config.loading import (
 )
 from allfour.pipeline.config.paths import resolve_path
 from allfour.pipeline.config.prompt_sets import Prompt, PromptSet
+from allfour.pipeline.config.validation import validate
 
 __all__ = [
     "ArchiveConfig",

@@ -11,13 +11,14 @@ from typing import Any
 import yaml
 
 from allfour import resources
+from allfour.checked_yaml import check_values, read_yaml
 from allfour.errors import ConfigError
 from allfour.models.attributes import AttributeSet
 from allfour.models.settings import BESIDE, not_found
 from allfour.pipeline.config.blocks import Reference, RunConfig, WordLists
-from allfour.pipeline.config.checked_yaml import check_values, models_at, read_yaml, tag_of, validate
 from allfour.pipeline.config.paths import resolve_path
 from allfour.pipeline.config.prompt_sets import PromptFile, PromptSet, WordFile, WordList
+from allfour.pipeline.config.validation import models_at, tag_of, validate
 
 _TAGS = ("backend", "detector")
 """Keys that say which kind of block it is."""

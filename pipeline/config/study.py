@@ -8,11 +8,12 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from allfour.checked_yaml import read_yaml
 from allfour.errors import ConfigError
 from allfour.models.settings import BESIDE, Block, LocalPath
 from allfour.pipeline.config.blocks import RunConfig
-from allfour.pipeline.config.checked_yaml import read_yaml, validate
 from allfour.pipeline.config.loading import apply_overrides, load_config
+from allfour.pipeline.config.validation import validate
 
 MAX_CELLS = 10_000
 _BLOCK = dict[str, Any]

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image
-
+from allfour.files import read_regular
 from allfour.pipeline import words
+from allfour.pipeline.archives.decoding import UnreadableImage, decode
 from allfour.pipeline.report import svg
 from allfour.pipeline.report.html import environment, inlined, security_policy
 from allfour.pipeline.report.prose import PERCEIVED
@@ -18,6 +18,7 @@ from allfour.pipeline.report.prose import PERCEIVED
 REFRESH = 4
 """Seconds."""
 _SIDE = 168
+_MOST_BYTES = 64 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,12 +87,10 @@ def _bar(share: float) -> str:
 def _thumbnail(path: Path) -> str | None:
     """A small picture as a data URI; None where it cannot be read."""
     try:
-        with Image.open(path) as image:
-            image.draft("RGB", (_SIDE, _SIDE))
-            small = image.convert("RGB")
-            small.thumbnail((_SIDE, _SIDE))
-            buffer = io.BytesIO()
-            small.save(buffer, "JPEG", quality=82)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        small = decode(read_regular(path, limit=_MOST_BYTES), reduce_to=_SIDE)
+    except (OSError, UnreadableImage):
         return None
+    small.thumbnail((_SIDE, _SIDE))
+    buffer = io.BytesIO()
+    small.save(buffer, "JPEG", quality=82)
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()

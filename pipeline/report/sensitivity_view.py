@@ -9,6 +9,7 @@ from pathlib import Path
 from markupsafe import Markup
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from allfour.files import read_regular
 from allfour.pipeline.analyses.sensitivity_grid import FACTORS
 from allfour.pipeline.report import svg
 from allfour.pipeline.run.documents import ReportError
@@ -136,7 +137,7 @@ def _read(run_dir: Path, metrics: Metrics) -> _Sensitivity | None:
         return None
     path = run_dir / "sensitivity.json"
     try:
-        return _Sensitivity.model_validate_json(path.read_bytes())
+        return _Sensitivity.model_validate_json(read_regular(path))
     except (OSError, ValidationError) as error:
         raise ReportError(f"{path}: {_first(error)}. Repeat `{COMMAND}`") from None
 

@@ -313,9 +313,9 @@ def _suffices(jpeg: bytes, record: ImageRecord, edge: int) -> bool:
     if edge <= _LADDER[0][1]:
         return True
     try:
-        with Image.open(io.BytesIO(jpeg)) as image:
+        with Image.open(io.BytesIO(jpeg), formats=["JPEG"]) as image:
             return max(image.size) >= min(edge, max(record.width or edge, record.height or edge))
-    except (OSError, ValueError):
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return False
 
 

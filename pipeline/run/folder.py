@@ -297,7 +297,7 @@ class RunFolder:
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            file = (self.path / ".lock").open("a+")  # a network disk wants it readable for a shared lock
+            file = locks.open_lock(self.path / ".lock")
         except OSError as error:
             raise RunFolderError(
                 f"run folder {self.path}: cannot be written: {error.strerror}. Choose another with --run"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -18,6 +20,18 @@ except ImportError:  # no POSIX: what a killed process left cannot be told from 
 
 class LockedError(Exception):
     """Another process holds the lock."""
+
+
+def open_lock(path: Path) -> IO[str]:
+    """The file of a lock, made where there is none. Raises OSError where something else stands in its place, be it a link elsewhere."""
+    flags = os.O_RDWR | os.O_CREAT
+    for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC"):
+        flags |= getattr(os, name, 0)
+    descriptor = os.open(path, flags, 0o666)  # a network disk wants it readable for a shared lock
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "its lock is no regular file", str(path))
+    return os.fdopen(descriptor, "r+", encoding="utf-8")
 
 
 def take(file: IO[Any], *, shared: bool = False, wait: bool = False) -> None:

@@ -17,6 +17,9 @@ _FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", 
 """What a tokenizer is read from; with their sha256 they are part of the model's identity."""
 _VOCABULARIES = frozenset(_FILES) - {"tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"}
 
+_MOST_BYTES = 256 * 2**20
+"""Of one file: the largest vocabularies in use have 35 MB."""
+
 
 def files_of(folder: Path) -> list[Path]:
     """Files of the folder that its tokenizer is read from."""
@@ -68,7 +71,7 @@ def _refuse_code(folder: Path) -> None:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        parsed = read_json(read_regular(path))
+        parsed = read_json(read_regular(path, limit=_MOST_BYTES))
     except (OSError, ValueError, RecursionError) as error:
         raise ClassifierError(f"{path}: cannot be read: {error}") from None
     if not isinstance(parsed, dict):
@@ -118,7 +121,7 @@ def _vocabulary(folder: Path) -> tuple[dict[str, int] | None, list[str]]:
     if not (vocabulary.is_file() and merges.is_file()):
         return None, []
     try:
-        lines = merges.read_text(encoding="utf-8").splitlines()
+        lines = read_regular(merges, limit=_MOST_BYTES).decode("utf-8").splitlines()
     except (OSError, ValueError) as error:
         raise ClassifierError(f"{merges}: cannot be read: {error}") from None
     return _read(vocabulary), [line for line in lines if line.strip() and not line.startswith("#version")]

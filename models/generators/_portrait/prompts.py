@@ -10,8 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from allfour.checked_yaml import read_yaml
 from allfour.models.generators._portrait.attributes import AGES, GENDERS, OCCUPATIONS, SKIN_TONES, PortraitAttributes
 from allfour.models.generators._portrait.places import EMPTY, PLACES
 
@@ -160,13 +159,13 @@ class PlantedTable:
         ------
         ValueError
             The table is malformed; the message names the prompt and the key.
-        FileNotFoundError
-            There is no such file.
+        ConfigError
+            There is no such file, or it is no YAML of a table.
         """
         if isinstance(source, Mapping):
             data, where = source, "planted rates"
         else:
-            data, where = yaml.safe_load(Path(source).read_text(encoding="utf-8")), str(source)
+            data, where = read_yaml(Path(source)), str(source)
         prompts = data.get("prompts") if isinstance(data, Mapping) else None
         if not isinstance(prompts, Mapping):
             raise ValueError(f"{where}: expected a mapping `prompts` from prompt id to rates")

@@ -10,7 +10,6 @@ any set whether all its images agree.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from allfour.border import read_json
-from allfour.files import read_regular
+from allfour.files import read_regular, sha256_of
 from allfour.models.attributes import AttributeSet
 from allfour.pipeline.config import RunConfig, recorded_config, validate
 from allfour.pipeline.run.columns import AMBIGUOUS, MIXED, NO_PERSON, UNREADABLE, ImageStatus
@@ -114,8 +113,7 @@ def scores_fingerprint(run: RunFolder) -> str:
     """What tells that the scores are still those that a sample was drawn from."""
     if (recorded := run.header().fingerprint_of("scores")) is not None:
         return recorded
-    with run.scores_path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return sha256_of(run.scores_path)
 
 
 def read_population(

@@ -184,6 +184,15 @@ def test_bad_rates_are_named() -> None:
         PortraitRenderer(planted="no/such/file.yaml")
 
 
+def test_the_rates_file_is_bounded_as_every_yaml_is(tmp_path: Path) -> None:
+    levels = ["l0: &l0 [1]", *(f"l{n}: &l{n} [{', '.join([f'*l{n - 1}'] * 10)}]" for n in range(1, 9))]
+    (tmp_path / "bomb.yaml").write_text("\n".join([*levels, "prompts: {nurse: {text: *l8}}"]))
+    (tmp_path / "tag.yaml").write_text("prompts: !!python/object/apply:os.getcwd []")
+    for name, problem in (("bomb", "aliases"), ("tag", "not valid YAML")):
+        with pytest.raises(BackendError, match=problem):
+            PortraitRenderer(planted=tmp_path / f"{name}.yaml")
+
+
 def test_identity_follows_the_rates_and_fits_the_protocol() -> None:
     generator = PortraitRenderer(planted=PLANTED)
     other = PortraitRenderer(planted={"prompts": {}})

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from PIL import Image
+from PIL import EpsImagePlugin, Image
 
 from allfour.errors import UsageError
 from allfour.pipeline.commands.view import IndexServer, write_index
@@ -151,6 +151,17 @@ def test_a_run_that_works_shows_counts_and_pictures_and_loads_itself_again(live_
     assert page.count("data:image/jpeg") == 2  # what leads out of the run is not read
     assert "a &lt;b&gt;nurse" in page
     assert get(live_server, "/run/1/live")[0] == 404
+
+
+def test_a_picture_that_only_a_program_could_draw_is_not_shown(
+    live_server: IndexServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run_it(*_: object, **__: object) -> None:
+        raise AssertionError("a program was run for a picture")
+
+    monkeypatch.setattr(EpsImagePlugin, "Ghostscript", run_it)
+    Image.new("RGB", (64, 64)).save(live_server.folder / "working" / "images" / "a" / "0.png", "EPS")
+    assert get(live_server, "/run/0/live")[1].count("data:image/jpeg") == 1
 
 
 def test_a_run_that_stands_still_is_said_to_have_stopped(live_server: IndexServer) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from allfour.errors import RunFolderError
+from allfour.pipeline.commands import audit_ranks
 from allfour.pipeline.run import folder
 from allfour.pipeline.run.folder import (
     RunFolder,
@@ -117,6 +118,24 @@ def test_one_writer_at_a_time(tmp_path: Path) -> None:
         with pytest.raises(RunFolderError, match="another allfour process"), RunFolder(tmp_path).lock():
             pass
     with RunFolder(tmp_path).lock():
+        pass
+
+
+def test_a_lock_that_leads_elsewhere_is_not_opened(tmp_path: Path) -> None:
+    mine = tmp_path / "mine.txt"
+    mine.write_text("my notes")
+    run = RunFolder(tmp_path / "run")
+    run.path.mkdir()
+    for name in (".lock", ".lock-world"):
+        (run.path / name).symlink_to(mine)
+    with pytest.raises(RunFolderError, match="cannot be written"), run.lock():
+        pass
+    with pytest.raises(RunFolderError, match="cannot be used"), audit_ranks._world(run, 2):
+        pass
+    assert mine.read_text() == "my notes"
+    (run.path / ".lock").unlink()
+    os.mkfifo(run.path / ".lock")
+    with pytest.raises(RunFolderError, match="no regular file"), run.lock():
         pass
 
 

@@ -1,0 +1,124 @@
+"""YAML that somebody else may have written: read by a safe loader, bounded in all that it can stand for, every mistake a `ConfigError`."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import typing
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from allfour.errors import ConfigError
+from allfour.files import read_regular
+
+_MERGE = "tag:yaml.org,2002:merge"
+_MAX_VALUES = 1_000_000
+"""Values of one file, each alias counted for all that it stands for."""
+_MAX_BYTES = 64 * 2**20
+_SHOWN = 60
+"""Characters of a value that an error shows."""
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """YAML lets a key stand twice and keeps the last; in a config that is a mistake."""
+
+
+def _construct_mapping(loader: yaml.SafeLoader, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+    seen: set[Any] = set()
+    for key_node, _ in node.value:
+        if key_node.tag == _MERGE:  # `<<: *base` brings keys that the block may say otherwise
+            continue
+        key = loader.construct_object(key_node, deep=deep)
+        if isinstance(key, typing.Hashable) and key in seen:
+            raise ConfigError(f"line {key_node.start_mark.line + 1}: the key {key!r} stands twice")
+        seen.add(key)
+    return yaml.SafeLoader.construct_mapping(loader, node, deep=deep)
+
+
+_UniqueKeyLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _construct_mapping)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A YAML file whose top level is a mapping.
+
+    Raises
+    ------
+    ConfigError
+        The file is missing, unreadable, no YAML, or no mapping.
+    """
+    try:
+        if path.stat().st_size > _MAX_BYTES:
+            raise ConfigError(f"{path}: larger than {_MAX_BYTES >> 20} MiB, so it is no config")
+        text = read_regular(path, limit=_MAX_BYTES).decode("utf-8")
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such file{_neighbours(path)}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read: {error}") from None
+    try:
+        data = yaml.load(text, Loader=_UniqueKeyLoader)  # noqa: S506 (a SafeLoader)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(data, dict):
+        raise ConfigError(f"{path}: must hold a mapping at the top level, found {type(data).__name__}")
+    check_values(data, where=str(path))
+    return data
+
+
+def check_values(data: Any, *, where: str) -> None:
+    """Refuse what YAML can say and JSON, in which a run records its config, cannot.
+
+    Raises
+    ------
+    ConfigError
+        A block or list that holds itself (`a: &a [*a]`), a number that is not finite (`.inf`, `.nan`), or blocks too deep to read.
+    """
+    try:
+        if _check(data, (), where=where, above=set(), seen={}) > _MAX_VALUES:
+            raise ConfigError(
+                f"{where}: its aliases (*) stand for more than {_MAX_VALUES:,} values. Write out what is meant"
+            )
+    except RecursionError:
+        raise ConfigError(f"{where}: blocks or lists are nested too deeply") from None
+
+
+def _check(value: Any, at: tuple[str, ...], *, where: str, above: set[int], seen: dict[int, int]) -> int:
+    """How many values stand below, aliases written out; what stands in many places is looked at once."""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ConfigError(f"{where}: {'.'.join(at)}: {value} is not a finite number")
+    if isinstance(value, int) and abs(value) >= 2**64:
+        raise ConfigError(f"{where}: {'.'.join(at)}: a number of {value.bit_length():,} bits is none of a config")
+    if not isinstance(value, dict | list | tuple | set):
+        return 1
+    if id(value) in seen:
+        return seen[id(value)]
+    if id(value) in above:
+        raise ConfigError(f"{where}: {'.'.join(at)}: it holds itself, by a YAML alias (*)")
+    above.add(id(value))
+    size = 1
+    for key, item in value.items() if isinstance(value, dict) else enumerate(value):
+        size += _check(item, (*at, short(key)), where=where, above=above, seen=seen)
+        size += _check(key, (*at, short(key)), where=where, above=above, seen=seen)
+    above.remove(id(value))
+    seen[id(value)] = size
+    return size
+
+
+def short(value: Any) -> str:
+    """A value as an error shows it."""
+    text = str(value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+
+
+def _neighbours(path: Path) -> str:
+    """A hint for a missing file: the closest name beside it."""
+    if not path.parent.is_dir():
+        return f" (and no folder {path.parent})"
+    names = sorted(p.name for p in path.parent.iterdir() if p.suffix in {".yaml", ".yml"})
+    close = difflib.get_close_matches(path.name, names, n=1)
+    if close:
+        return f". Did you mean {path.parent / close[0]}?"
+    return f". There: {', '.join(names)}" if names else ""
