@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from allfour.errors import RunFolderError
@@ -102,6 +104,8 @@ def test_stage_is_done_only_with_table_and_fingerprint(tmp_path: Path) -> None:
     run.commit_stage("scores", "f1", seconds=1.0)
     assert not run.stage_done("scores", "f1", run.scores_path)
     run.scores_path.write_bytes(b"x")
+    assert not run.stage_done("scores", "f1", run.scores_path)
+    pq.write_table(pa.table({"a": [1]}), run.scores_path)
     assert run.stage_done("scores", "f1", run.scores_path)
     assert not run.stage_done("scores", "f2", run.scores_path)
 
