@@ -13,7 +13,7 @@ from allfour.pipeline.analyses.comparison.compare import compare_paths
 from allfour.pipeline.analyses.study.result import PairBy, study_of_runs
 from allfour.pipeline.report.compare_page import render_comparison
 from allfour.pipeline.report.study_page import render_study
-from allfour.pipeline.run.folder import sweep_beside, write_atomic, write_json
+from allfour.pipeline.run.folder import json_bytes, sweep_beside, write_together
 from allfour.pipeline.words import quantity
 
 
@@ -74,17 +74,18 @@ def run_comparison(
         page_path, json_path = target / "compare.html", target / "comparison.json"
     try:
         page = render_comparison(comparison, runs)
-        for path in (json_path, page_path):
-            sweep_beside(path)
+        files = {}
         if len(runs) > 2 and reference is None:
             # one page over all of them, and every further run against the first on a page of its own
             pairs = page_path.with_name(f"{page_path.stem}-pairs.html")
+            page_path.parent.mkdir(parents=True, exist_ok=True)  # the board reads the runs by their paths from there
             board = study_of_runs(runs, pair_by=pair_by, beside=page_path.parent)
             comparison = {**comparison, "study": board.document()}
-            write_atomic(pairs, page.encode("utf-8", "replace"))
+            files[pairs.name] = page.encode("utf-8", "replace")
             page = render_study(board, page_path.parent, pairs=pairs.name)
-        write_json(json_path, comparison)
-        write_atomic(page_path, page.encode("utf-8", "replace"))
+        files = {json_path.name: json_bytes(comparison), **files, page_path.name: page.encode("utf-8", "replace")}
+        sweep_beside(json_path)
+        write_together(page_path.parent, files)
     except (PermissionError, NotADirectoryError, IsADirectoryError, FileExistsError) as error:
         raise UsageError(f"--out {target}: cannot be written: {error.strerror}. Name another file or folder") from None
     return WrittenComparison(comparison, json_path, page_path)

@@ -62,42 +62,65 @@ def points_interval(low: float | None, high: float | None) -> str:
     return "–" if low is None or high is None else f"{points(low)} to {points(high)}"
 
 
-def headline(comparison: Mapping[str, Any]) -> str:
-    """The finding: whether a difference is shown, and only then how many prompts there are on either side."""
+def finding(comparison: Mapping[str, Any]) -> tuple[str, str]:
+    """Whether a difference is shown, and what must be known with it: `No difference shown.`, `9 of 20 prompts changed sides all the same …`"""
     pairs, references = comparison["comparisons"], comparison["references"]
     size, attribute = comparison["set_size"], label_text(comparison["headline"])
-    whole = all_of(size)
     if not pairs:
         entry = references[0]
         gap = entry["summary"]["mean_absolute_difference"]["value"]
         name = clean(entry["reference"]["name"], 80)
-        return f"{points(gap, sign=False)} points away from {name}, on average over {quantity(entry['summary']['prompts'], 'prompt')}."
+        return (
+            f"{points(gap, sign=False)} points away from {name}, on average over {quantity(entry['summary']['prompts'], 'prompt')}.",
+            "",
+        )
     if len(pairs) > 1:
-        counts = [f"{run['summary']['unanimous']} in {clean(run['name'], 40)}" for run in comparison["runs"]]
-        return f"Prompts with {whole} images of one perceived {attribute}: {join_words(counts)}."
+        counted = [f"{run['summary']['unanimous']} in {clean(run['name'], 40)}" for run in comparison["runs"]]
+        return f"Prompts with {all_of(size)} images of one perceived {attribute}: {join_words(counted)}.", ""
     summary = pairs[0]["summary"]
-    moves, lead = summary["unanimous"], summary.get("headline")
+    lead = summary.get("headline")
     if lead is not None and lead["figure"] != "unanimity_difference" and lead["value"] is not None:
         return _of_sets(summary, lead, kind=f"one perceived {attribute}", size=size)
+    return _of_prompts(summary, lead, kind=f"{all_of(size)} images of one perceived {attribute}", size=size)
+
+
+def _of_prompts(summary: Mapping[str, Any], lead: Mapping[str, Any] | None, *, kind: str, size: int) -> tuple[str, str]:
+    """The finding where it is one of the first sets as they were read."""
+    moves = summary["unanimous"]
     one, two, total = moves["first"], moves["second"], moves["prompts"]
     if not total:
-        return f"No prompt has a whole set of {word(size)} images in both runs."
-    kind = f"{whole} images of one perceived {attribute}"
+        return f"No prompt has a whole set of {word(size)} images in both runs.", ""
     p = summary["unanimity_difference"]["p_value"]
     verdict = lead["verdict"] if lead is not None else None
     if verdict != "equivalent" and p is not None and p <= DIFFERS:
         more = "More" if two > one else "Fewer"
-        return f"{more} prompts with {kind}: {grouped(two)} of {quantity(total, 'prompt')}, {grouped(one)} before."
-    changed = moves["gained"] + moves["lost"] + moves["turned"]
-    beside = f"{grouped(one)} and {grouped(two)}" if one != two else f"{grouped(one)} in both runs,"
-    text = f"{_no_difference(summary['unanimity_difference'], verdict)}: {beside} of {quantity(total, 'prompt')} with {kind}."
-    if changed:
+        return f"{more} prompts with {kind}: {grouped(two)} of {quantity(total, 'prompt')}, {grouped(one)} before.", ""
+    text = f"{_no_difference(summary['unanimity_difference'], verdict)}."
+    if changed := moves["gained"] + moves["lost"] + moves["turned"]:
         few = f": {word(size)} images are few" if size <= FEW_IMAGES else ""
-        text += f" {grouped(changed)} of {grouped(total)} changed sides all the same{few}."
-    return text
+        return text, f"{grouped(changed)} of {quantity(total, 'prompt')} changed sides all the same{few}."
+    return text, f"No prompt of {grouped(total)} changed sides."
 
 
-def _of_sets(summary: Mapping[str, Any], lead: Mapping[str, Any], *, kind: str, size: int) -> str:
+def counts(comparison: Mapping[str, Any]) -> str:
+    """`All four images show one perceived gender for 11 of 20 prompts in sandbox, for 13 in seed1.`; nothing where the finding says it."""
+    pair = comparison["comparisons"][0]
+    moves, lead = pair["summary"]["unanimous"], pair["summary"].get("headline")
+    p = pair["summary"]["unanimity_difference"]["p_value"]
+    by_sets = lead is not None and lead["figure"] != "unanimity_difference" and lead["value"] is not None
+    if by_sets or not moves["prompts"] or (p is not None and p <= DIFFERS):
+        return ""
+    whole, attribute = all_of(comparison["set_size"]), label_text(comparison["headline"])
+    first, second = clean(pair["first"], 60), clean(pair["second"], 60)
+    one, two = grouped(moves["first"]), grouped(moves["second"])
+    beside = f"in {first}, for {two} in {second}" if one != two else "in either run"
+    text = (
+        f"{whole} images show one perceived {attribute} for {one} of {quantity(moves['prompts'], 'prompt')} {beside}."
+    )
+    return text[:1].upper() + text[1:]
+
+
+def _of_sets(summary: Mapping[str, Any], lead: Mapping[str, Any], *, kind: str, size: int) -> tuple[str, str]:
     """The finding where it is one of all sets that could be drawn, as read or corrected."""
     entry = summary[lead["figure"]]
     one, two = percent(_within(entry["first"])), percent(_within(entry["second"]))
@@ -105,11 +128,12 @@ def _of_sets(summary: Mapping[str, Any], lead: Mapping[str, Any], *, kind: str, 
     about = "about " if lead["evidence"] == "corrected" else ""
     if lead["verdict"] in ("more", "fewer"):
         more = "More" if lead["verdict"] == "more" else "Fewer"
-        return f"{more} {what}: {about}{two}, {one} before."
-    beside = f"{about}{one} and {two} of {what}" if one != two else f"{about}{one} of {what} in both runs"
+        return f"{more} {what}: {about}{two}, {one} before.", ""
+    beside = f"{about}{one} and {two} of {what}." if one != two else f"{about}{one} of {what} in both runs."
+    beside = beside[:1].upper() + beside[1:]
     if lead["verdict"] == "too_few_prompts":
-        return f"Too few prompts for a verdict: {beside}."
-    return f"{_no_difference(entry, lead['verdict'])}: {beside}."
+        return "Too few prompts for a verdict.", beside
+    return f"{_no_difference(entry, lead['verdict'])}.", beside
 
 
 def _within(share: float) -> float:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from markupsafe import Markup
 
-from allfour.pipeline.report.svg import Mark, el
+from allfour.pipeline.report.svg import Mark, el, numbers_text
 
 _SCALES = (0.1, 0.25, 0.5, 1.0)
 
@@ -63,7 +63,8 @@ def difference_row(mark: Mark, scale: float) -> Markup:
     if mark.value is not None:
         ends = (None, None) if mark.low is None or mark.high is None else (at(mark.low), at(mark.high))
         shapes += _dot(Mark(at(mark.value), *ends), 10.0, hollow=False)
-    return el("svg", *shapes, class_="interval", width="100%", height=20, aria_hidden="true")
+    numbers = numbers_text(mark.value, mark.low, mark.high)
+    return el("svg", *shapes, class_="interval", width="100%", height=20, data_csv=numbers, aria_hidden="true")
 
 
 def difference_scale(scale: float) -> Markup:

@@ -5,9 +5,28 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from allfour.pipeline.report import prose
+from allfour.pipeline import words
+from allfour.pipeline.report import prose, svg
 from allfour.pipeline.report.material import Material
 from allfour.pipeline.report.view import RowView
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """One way to sort a list of prompts in a browser."""
+
+    value: str
+    """Its name in addresses; `rank` is the order of the page."""
+    name: str
+    by: str = ""
+    """The number of a row that it goes by."""
+    nearest: float | None = None
+    """Rows whose number is nearest to this one come first; None: those whose number is smallest."""
+    down: bool = False
+    """The largest first."""
+
+
+TEXT_ORDER = Order("text", "by prompt, A to Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +44,9 @@ class PromptsView:
     """Name of the other run that is marked beside."""
     reference: str | None
     """Name and year of the reference; None where no prompt has one."""
-    even: float
+    shows: Sequence[tuple[str, str]]
+    """What can be shown alone: mark of a row -> words."""
+    orders: Sequence[Order]
 
 
 def prompts_view(material: Material) -> PromptsView:
@@ -44,5 +65,25 @@ def prompts_view(material: Material) -> PromptsView:
         against=prose.against(metrics),
         other="" if metrics.against is None else metrics.against.name,
         reference=reference,
-        even=material.even,
+        shows=_shows(metrics.headline_labels),
+        orders=[
+            Order("rank", "by share"),
+            TEXT_ORDER,
+            Order("confidence", "least sure first", by="sure"),
+            Order("balance", "nearest to an even split first", by="share", nearest=material.even),
+            *([Order("away", "furthest from the other run first", by="away", down=True)] if metrics.against else []),
+        ],
     )
+
+
+def _shows(labels: Sequence[str]) -> list[tuple[str, str]]:
+    names = [(svg.series_class(place), words.plural(label)) for place, label in enumerate(labels)]
+    return [
+        ("unanimous", "all of one kind"),
+        *((f"all-{kind}", f"all {name}") for kind, name in names),
+        ("mixed", "not all of one kind"),
+        *((f"has-label-{place}", f"with {name}") for place, (_, name) in enumerate(names)),
+        ("has-ambiguous", "with unclear images"),
+        ("has-no_person", f"with {words.label_text('no_person')}"),
+        ("has-missing", "with missing or unreadable images"),
+    ]

@@ -203,7 +203,14 @@ def _chance(metrics: Metrics) -> str:
 
 
 def _not_seen(accounting: Accounting, *, archive: bool) -> str:
+    if parts := unseen(accounting):
+        return f"Of {words.quantity(accounting.requested, 'image')}: {words.join_words(parts)}."
     total = words.quantity(accounting.requested, "image")
+    return f"Nothing: all {total} {'listed' if archive else 'requested'} were read." if accounting.requested else ""
+
+
+def unseen(accounting: Accounting) -> list[str]:
+    """Images without a label, by what became of them: `2 unclear`."""
     counts = {
         "refused": accounting.refused,
         "failed": accounting.failed,
@@ -211,7 +218,4 @@ def _not_seen(accounting: Accounting, *, archive: bool) -> str:
         "unclear": accounting.ambiguous,
         f"without a {words.sought()}": accounting.no_person,
     }
-    parts = [f"{words.grouped(count)} {name}" for name, count in counts.items() if count]
-    if not parts:
-        return f"Nothing: all {total} {'listed' if archive else 'requested'} were read." if accounting.requested else ""
-    return f"Of {total}: {words.join_words(parts)}."
+    return [f"{words.grouped(count)} {name}" for name, count in counts.items() if count]

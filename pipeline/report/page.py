@@ -18,6 +18,9 @@ from allfour.pipeline.run.folder import write_atomic
 from allfour.pipeline.run.header import Header
 from allfour.pipeline.run.metrics import Metrics
 
+SCRIPTS = ("list.js", "detail.js", "copy.js")
+"""What a page with rows of prompts and images needs beside what every page does."""
+
 
 def write_report(run_dir: Path, metrics: Metrics | None = None) -> Path:
     """Write RUN/report.html from the run's tables and return its path.
@@ -69,7 +72,7 @@ def render(run_dir: Path, header: Header, metrics: Metrics, *, pages: int = 0) -
 def _rendered(run_dir: Path, header: Header, metrics: Metrics, *, pages: int) -> str:
     material = gather(run_dir, header, metrics, pages=pages)
     css, css_hash = inlined("report.css")
-    script, script_hash = inlined("common.js", "report.js")
+    script, script_hash = inlined("common.js", *SCRIPTS)
     return (
         environment()
         .get_template("report.html.j2")
@@ -87,7 +90,7 @@ def _rendered(run_dir: Path, header: Header, metrics: Metrics, *, pages: int) ->
             level=words.level(metrics.summary.confidence),
             series=svg.series_class,
             scale=svg.scale_row(),
-            page_data=script_json({"images": material.builder.data, "prompts": _numbers(material)}),
+            page_data=script_json({"images": material.builder.data, "tables": {"figure-prompts": _numbers(material)}}),
         )
     )
 

@@ -134,11 +134,11 @@ def interval_row(
     shapes += _whisker(mark, 10.0 if second is None else 6.0, kind)
     shapes += _whisker(second, 15.0, "quiet")
     hidden = {"aria_hidden": "true"} if description is None else {"role": "img", "aria_label": description}
-    numbers = _numbers(mark.value, mark.low, mark.high)
+    numbers = numbers_text(mark.value, mark.low, mark.high)
     return el("svg", *shapes, class_="interval", width="100%", height=20, data_csv=numbers, **hidden)
 
 
-def _numbers(*values: float | None) -> str:
+def numbers_text(*values: float | None) -> str:
     """Value and ends for who copies a table: as they were computed, not as they are printed."""
     return ",".join("" if value is None else repr(float(value)) for value in values)
 
@@ -149,7 +149,7 @@ def range_row(low: float, high: float) -> Markup:
         "svg",
         el("line", x1="0", x2="100%", y1=10, y2=10, class_="axis"),
         el("line", x1=_pc(low), x2=_pc(high), y1=10, y2=10, class_="range"),
-        class_="interval", width="100%", height=20, data_csv=_numbers(None, low, high), aria_hidden="true",
+        class_="interval", width="100%", height=20, data_csv=numbers_text(None, low, high), aria_hidden="true",
     )  # fmt: skip
 
 

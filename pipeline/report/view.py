@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -76,7 +76,7 @@ class RowView:
     """Distance of its share from that in another run; -1 where there is none."""
     confidence: float
     kinds: str
-    """Space-separated decisions found in it, for the filter."""
+    """Space-separated marks that the filter knows it by."""
     notes: Sequence[str] = field(default_factory=tuple)
 
 
@@ -155,12 +155,14 @@ def _distance(one: svg.Mark | None, two: svg.Mark | None) -> float:
 class PageBuilder:
     """Numbers images across the page and builds its rows."""
 
-    def __init__(self, metrics: Metrics) -> None:
+    def __init__(self, metrics: Metrics, *, data: list[dict[str, Any]] | None = None, run: str = "") -> None:
+        """`data` are the records of a page's images that there are already, `run` is said of each where there are several runs."""
         self.metrics = metrics
+        self.run = run
         self.labels = metrics.headline_labels
         self.kinds = kinds_by_label(self.labels)
         self.frame = common_frame([prompt.text for prompt in metrics.prompts])
-        self.data: list[dict[str, Any]] = []
+        self.data: list[dict[str, Any]] = [] if data is None else data
 
     def row(
         self, rank: int, prompt: Prompt, shown: Sequence[ImageRecord], thumbnails: Mapping[Key, Thumbnail]
@@ -217,7 +219,7 @@ class PageBuilder:
             sort_share=-1.0 if mark is None or mark.value is None else mark.value,
             away=_distance(mark, other),
             confidence=min(sure, default=0.0),
-            kinds=" ".join(sorted(self._filter_key(decision) for decision in decisions)),
+            kinds=" ".join(sorted(self._marks(decisions, verdict_kind))),
             notes=notes,
         )
 
@@ -270,15 +272,19 @@ class PageBuilder:
         interval = "" if mark.low is None else f" ({interval_text(mark.low, mark.high)})"
         return f"{percent(mark.value)} {plural(self.labels[0])}{interval}"
 
-    def _filter_key(self, decision: str) -> str:
-        """Labels by place, so that no foreign text gets into an attribute that is split at spaces."""
-        return (
-            f"label-{self.labels.index(decision)}"
-            if decision in self.labels
-            else "other"
-            if decision not in self.kinds
-            else decision
-        )
+    def _marks(self, decisions: Iterable[str], verdict_kind: str) -> set[str]:
+        """What the filter knows a row by. Labels go by place, so that no foreign text gets into an attribute that is split at spaces."""
+        found = {f"has-label-{self.labels.index(decision)}" for decision in decisions if decision in self.labels}
+        for decision in decisions:
+            if decision in (AMBIGUOUS, MIXED):
+                found.add("has-ambiguous")
+            elif decision == NO_PERSON:
+                found.add("has-no_person")
+            elif decision not in self.labels:
+                found.add("has-missing")
+        if verdict_kind == "mixed":
+            return found | {"mixed"}
+        return found if verdict_kind == "n" else found | {"unanimous", f"all-{verdict_kind}"}
 
     def _image(self, record: ImageRecord, text: str, thumbnails: Mapping[Key, Thumbnail], evaluated: bool) -> ImageView:
         decision = _decision_of(record, self.metrics.headline)
@@ -313,6 +319,7 @@ class PageBuilder:
 
     def _detail(self, record: ImageRecord, label: str) -> dict[str, Any]:
         facts = {
+            "Run": self.run,
             "Seed": record.seed,
             "File": record.path,
             "Size": f"{record.width} x {record.height} pixels" if record.width and record.height else None,

@@ -17,7 +17,7 @@ import re
 import secrets
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -151,6 +151,26 @@ def put_in_place(aside: Path, path: Path) -> None:
     _fsync_folder(path.parent)
 
 
+def write_together(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Write several files that belong together: in a new folder all of them or none, and never a new one beside one of before.
+
+    Where the folder stands already, files of before make way only once the new ones are whole on the disk.
+    """
+    if not folder.exists() or not any(folder.iterdir()):
+        with whole_folder(folder) as aside:
+            for name, content in files.items():
+                write_atomic(aside / name, content)
+        return
+    with aside_folder(folder / next(iter(files))) as aside:
+        for name, content in files.items():
+            write_atomic(aside / name, content)
+        for name in files:
+            (folder / name).unlink(missing_ok=True)
+        for name in files:
+            (aside / name).replace(folder / name)
+        _fsync_folder(folder)
+
+
 def sweep_beside(path: Path) -> None:
     """Remove what killed processes left half-written of this very file or folder, which is in no run folder that is locked.
 
@@ -174,11 +194,14 @@ def write_atomic(path: Path, data: bytes) -> None:
         file.write(data)
 
 
+def json_bytes(value: Any) -> bytes:
+    """Indented JSON; not-a-number is refused, since it is no JSON."""
+    return (json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode("utf-8", "replace")
+
+
 def write_json(path: Path, value: Any) -> None:
-    """Write indented JSON atomically; not-a-number is refused, since it is no JSON."""
-    write_atomic(
-        path, (json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode("utf-8", "replace")
-    )
+    """Write `json_bytes` atomically."""
+    write_atomic(path, json_bytes(value))
 
 
 def write_table(path: Path, table: pa.Table) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
+import io
 import json
 import math
 import shutil
@@ -28,7 +30,7 @@ from allfour.pipeline.commands.compare import WrittenComparison, default_name, r
 from allfour.pipeline.config import load_prompts, load_reference
 from allfour.pipeline.metrics.compute import compute_metrics
 from allfour.pipeline.metrics.tallies import copy_counts, tally
-from allfour.pipeline.report.compare_prose import headline, points
+from allfour.pipeline.report.compare_prose import finding, points
 from allfour.pipeline.run.columns import IMAGES_SCHEMA, SCORES_SCHEMA
 from allfour.pipeline.run.folder import RunFolder
 from allfour.pipeline.run.seal import sealed
@@ -415,17 +417,16 @@ def test_the_command_writes_both_files_and_gates_on_the_json(turned: tuple[Path,
 @pytest.mark.parametrize(
     ("moves", "p", "message"),
     [
-        ((11, 10, 4, 5, 0), 1.0, "No difference shown: 11 and 10 of 20 prompts with all four images of one perceived gender. "
-         "9 of 20 changed sides all the same: four images are few."),
-        ((11, 11, 0, 0, 0), 1.0, "No difference shown: 11 in both runs, of 20 prompts with all four images of one perceived gender."),
-        ((4, 16, 12, 0, 0), 0.001, "More prompts with all four images of one perceived gender: 16 of 20 prompts, 4 before."),
+        ((11, 10, 4, 5, 0), 1.0, ("No difference shown.", "9 of 20 prompts changed sides all the same: four images are few.")),
+        ((11, 11, 0, 0, 0), 1.0, ("No difference shown.", "No prompt of 20 changed sides.")),
+        ((4, 16, 12, 0, 0), 0.001, ("More prompts with all four images of one perceived gender: 16 of 20 prompts, 4 before.", "")),
     ],
 )  # fmt: skip
-def test_the_headline_is_the_finding(moves: tuple[int, ...], p: float, message: str) -> None:
+def test_the_headline_is_the_finding(moves: tuple[int, ...], p: float, message: tuple[str, str]) -> None:
     first, second, gained, lost, turned = moves
     counts = {"first": first, "second": second, "prompts": 20, "gained": gained, "lost": lost, "turned": turned}
     pair = {"summary": {"unanimous": counts, "unanimity_difference": {"p_value": p}}}
-    assert headline({"comparisons": [pair], "references": [], "set_size": 4, "headline": "gender"}) == message
+    assert finding({"comparisons": [pair], "references": [], "set_size": 4, "headline": "gender"}) == message
 
 
 def test_refusals_and_unusable_targets_are_exit_code_2(tmp_path: Path) -> None:
@@ -491,8 +492,8 @@ def test_a_hostile_run_is_inert(hostile: WrittenComparison) -> None:
     parser = Elements()
     parser.feed(page)
     names = [name for name, _ in parser.found]
-    assert (names.count("script"), names.count("style"), names.count("meta")) == (1, 1, 5)
-    assert not set(names) & {"iframe", "object", "embed", "base", "form", "foreignobject", "animate", "set"}
+    assert (names.count("script"), names.count("style"), names.count("meta")) == (2, 1, 5)
+    assert not set(names) & {"iframe", "object", "embed", "base", "foreignobject", "animate", "set"}
     for _, attributes in parser.found:
         assert not [name for name in attributes if name.startswith("on") or name in ("style", "srcdoc", "xlink:href")]
         assert (attributes.get("src") or "data:image/jpeg;base64,").startswith("data:image/jpeg;base64,")
@@ -548,11 +549,48 @@ def test_the_page_in_a_browser(turned: tuple[Path, Path], hostile: WrittenCompar
                 assert page.evaluate("document.documentElement.scrollWidth") <= width
             page.click("#theme")
             assert page.evaluate("document.documentElement.dataset.theme") == "dark"
-            page.locator("details summary").first.click()
-            assert page.locator(".listing").first.is_visible()
+            page.locator(".unfold").first.click()
+            assert page.locator(".row.open .row-images").first.is_visible()
             assert page.evaluate("window.pwned") is None
             assert [url for url in watched.seen if not url.startswith(("file:", "data:"))] == []
             page.close()
+        browser.close()
+
+
+@pytest.mark.browser
+@NEEDS_CHROMIUM
+def test_rows_of_a_comparison_filter_copy_and_open_as_those_of_a_report(tmp_path: Path) -> None:
+    playwright = pytest.importorskip("playwright.sync_api")
+    runs = [build_run(tmp_path / f"run{seed}", Options(seed=seed, size=24, oddities=False)) for seed in (1, 5)]
+    path = run_comparison(runs, out=tmp_path / "out").page_path
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        page = browser.new_context(permissions=["clipboard-read", "clipboard-write"]).new_page()
+        watched = Watched()
+        watched.watch(page)
+        page.goto(path.resolve().as_uri())
+        page.locator(".pairs a").nth(2).click()
+        assert page.locator(".row.open").get_attribute("id") == (page.locator(".pairs a").nth(2).get_attribute("href") or "")[1:]  # fmt: skip
+        page.select_option("#show", "changed")
+        moves = json.loads((tmp_path / "out" / "comparison.json").read_text())["comparisons"][0]["summary"]["unanimous"]
+        changed = moves["gained"] + moves["lost"] + moves["turned"]
+        assert 0 < page.locator(".row:visible").count() == changed < 20
+        page.click("[data-copy=csv][data-target=figure-pair-1-rows]")
+        page.wait_for_function("document.getElementById('toast').textContent !== ''")
+        rows = list(csv.DictReader(io.StringIO(page.evaluate("navigator.clipboard.readText()"))))
+        assert len(rows) == changed
+        assert all(row["unanimous_first"] != row["unanimous_second"] for row in rows)
+        one = rows[0]
+        assert float(one["difference"]) == pytest.approx(
+            float(one["share_woman_second"]) - float(one["share_woman_first"])
+        )
+        page.locator(".row:visible .unfold").first.click()
+        page.locator(".row.open:visible .side").nth(1).locator(".thumb").first.click()
+        said = page.locator("#detail").inner_text()
+        assert "reads as" in said
+        assert "run5" in said
+        page.keyboard.press("Escape")
+        assert [seen for seen in watched.seen if not seen.startswith(("file:", "data:"))] == []
         browser.close()
 
 

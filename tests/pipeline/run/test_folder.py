@@ -22,6 +22,7 @@ from allfour.pipeline.run.folder import (
     sweep_temp_files,
     whole_folder,
     write_atomic,
+    write_together,
 )
 from allfour.pipeline.run.journal import Journal
 from allfour.pipeline.run.outcome import Outcome
@@ -198,3 +199,24 @@ def test_what_a_killed_process_left_of_a_file_is_swept_and_what_one_is_writing_i
         sweep_beside(tmp_path / "data")
         (aside / "x").write_text("x")
     assert (tmp_path / "data" / "x").exists()
+
+
+def test_files_that_belong_together_are_never_of_two_writings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "out"
+    write_together(folder, {"a.json": b"1", "b.html": b"1"})
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == {"a.json": b"1", "b.html": b"1"}
+    plain = Path.replace
+
+    def stopped(self: Path, target: Path) -> Path:
+        if target == folder / "b.html":
+            raise KeyboardInterrupt
+        return plain(self, target)
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(Path, "replace", stopped)
+        write_together(folder, {"a.json": b"2", "b.html": b"2"})
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == {"a.json": b"2"}
+    with monkeypatch.context() as patched, pytest.raises(OSError, match="full"):
+        patched.setattr("allfour.pipeline.run.folder.write_atomic", lambda *_: (_ for _ in ()).throw(OSError("full")))
+        write_together(tmp_path / "new", {"a.json": b"1"})
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
