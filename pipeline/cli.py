@@ -138,7 +138,7 @@ def audit(
         ),
     ] = False,
     until: UntilOption = None,
-    round_prompts: RoundOption = 10,
+    round_prompts: RoundOption = None,
 ) -> None:
     """Generate images for every prompt, score them, and report."""
     with clear_errors():

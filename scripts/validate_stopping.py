@@ -1,4 +1,4 @@
-"""Does `audit --until` keep its word? Simulated audits with a look after every round, against a known truth.
+"""Does `audit --until` keep its word? Audits with a look after every round, against a known truth.
 
 Writes docs/validation-stopping.md; two minutes of a free core:
 
@@ -13,11 +13,25 @@ from pathlib import Path
 import numpy as np
 from scipy import stats
 
-from allfour.pipeline.statistics.sequential import log_capital
+from allfour.pipeline.statistics.planning import Population
+from allfour.pipeline.statistics.sequential import betting_sequence, log_capital
+from scripts.validation.stopping_designs import (
+    LEVEL,
+    POWER,
+    even_allocation,
+    fixed_power,
+    fixed_prompts,
+    images_until_decided,
+    least_prompts,
+    list_for_power,
+    more_where_mixed,
+    prompts_made,
+    settling,
+)
 
 ROUND, LISTED, IMAGES = 5, 320, 4
-LEVEL = 0.05
-POWER = 0.9
+LINES = (0.125, 0.3, 0.5, 0.7, 0.85)
+WIDTHS = (0.2, 0.3)
 
 
 def prompt_values(kind: str, mean: float, shape: tuple[int, int], random: np.random.Generator) -> np.ndarray:
@@ -28,15 +42,13 @@ def prompt_values(kind: str, mean: float, shape: tuple[int, int], random: np.ran
     return random.binomial(IMAGES, shares) / IMAGES
 
 
-def stopping_times(values: np.ndarray, line: float) -> np.ndarray:
-    """Prompts after which each audit knows on which side of the line the mean lies; LISTED + 1 for never."""
-    stopped = np.full(len(values), LISTED + 1)
+def settled_wrongly(values: np.ndarray, line: float) -> float:
+    """Share of audits that at any look within the list know on which side of the line the mean lies, which is on it."""
     beyond = np.zeros(len(values), dtype=bool)
     for place, capital in enumerate(log_capital(values, line), 1):
-        beyond |= capital >= -np.log(LEVEL)
-        if place % ROUND == 0:
-            stopped[beyond & (stopped > LISTED)] = place
-    return stopped
+        if place <= LISTED - LISTED % ROUND:
+            beyond |= capital >= -np.log(LEVEL)
+    return float(beyond.mean())
 
 
 def repeated_wilson(values: np.ndarray, line: float) -> float:
@@ -48,55 +60,108 @@ def repeated_wilson(values: np.ndarray, line: float) -> float:
     return float(apart[:, ROUND - 1 :: ROUND].any(axis=1).mean())
 
 
-def fixed_prompts(mean: float, line: float, power: float) -> int:
-    """The fewest prompts from which on an exact binomial test of the line has the power at this truth."""
-    enough, last = 0, 0
-    for n in range(2, 2_000):
-        counts = np.arange(n + 1)
-        tail = np.minimum(stats.binom.cdf(counts, n, line), stats.binom.sf(counts - 1, n, line))
-        found = stats.binom.pmf(counts, n, mean)[2 * tail <= LEVEL].sum()
-        if found < power:
-            last, enough = n, 0
-        else:
-            enough += 1
-        if enough > 40:
-            break
-    return last + 1
-
-
 def error_rows(audits: int, random: np.random.Generator) -> list[str]:
     rows = []
     for kind in ("unanimity", "share"):
-        for line in (0.125, 0.3, 0.5, 0.7, 0.85):
+        for line in LINES:
             values = prompt_values(kind, line, (audits, LISTED), random)
-            wrong = float((stopping_times(values, line) <= LISTED).mean())
+            wrong = settled_wrongly(values, line)
             naive = f"{repeated_wilson(values, line):.3f}" if kind == "unanimity" else "-"
-            rows.append(f"| {kind} | {line:.1%} | {wrong:.4f} | {naive} |")
+            exact = f"{settling(line, line, listed=LISTED).sum():.4f}" if kind == "unanimity" else "-"
+            rows.append(f"| {kind} | {line:.1%} | {wrong:.4f} | {exact} | {naive} |")
     return rows
 
 
-def saving_rows(audits: int, random: np.random.Generator) -> list[str]:
+def width_rows(audits: int, random: np.random.Generator) -> list[str]:
+    """Do the limits hold the truth where an audit stops as soon as they are narrow?"""
+    rows = []
+    for kind in ("unanimity", "share"):
+        for mean in (0.5, 0.85):
+            values = prompt_values(kind, mean, (audits, LISTED), random)
+            held = dict.fromkeys(WIDTHS, 0)
+            made: dict[float, list[int]] = {width: [] for width in WIDTHS}
+            for row in values:
+                found = betting_sequence(row)
+                for width in WIDTHS:
+                    narrow = np.flatnonzero((found.high - found.low < width)[ROUND - 1 :: ROUND])
+                    at = (int(narrow[0]) + 1) * ROUND - 1 if len(narrow) else LISTED - 1
+                    held[width] += bool(found.low[at] <= mean <= found.high[at])
+                    made[width].append(at + 1)
+            rows += [
+                f"| {kind} | {mean:.0%} | {width:.0%} | {np.mean(made[width]):.0f} | {held[width] / audits:.3f} |"
+                for width in WIDTHS
+            ]
+    return rows
+
+
+PLANNED = {0.5: ((0.1, (0.6, 0.65, 0.7, 0.8, 0.9, 1.0)), (0.2, (0.7, 0.8, 0.85, 0.9, 1.0))),
+           0.125: ((0.1, (0.225, 0.275, 0.325, 0.425, 0.6, 0.85)), (0.2, (0.325, 0.425, 0.525, 0.725, 0.85)))}  # fmt: skip
+"""Line -> the smallest differences that matter, and truths."""
+
+
+def planned_rows() -> list[str]:
+    rows = []
+    for line, designs in PLANNED.items():
+        for smallest, truths in designs:
+            fixed = fixed_prompts(line + smallest, line)
+            lists = {size: list_for_power(line, line + smallest, round_prompts=size) for size in (ROUND, 1)}
+            for mean in truths:
+                courses = {s: settling(line, mean, listed=n, round_prompts=s) for s, n in lists.items()}
+                made = {s: prompts_made(course) for s, course in courses.items()}
+                rows.append(
+                    f"| {line:.1%} | {100 * smallest:.0f} points | {mean:.1%} | {fixed_power(mean, line, fixed):.3f} | "
+                    f"{courses[ROUND].sum():.3f} | {fixed} | {made[ROUND]:.0f} | {1 - made[ROUND] / fixed:.0%} | "
+                    f"{1 - made[1] / fixed:.0%} |"
+                )
+    return rows
+
+
+def known_rows() -> list[str]:
+    """Against a design by somebody who knew the truth: the same power, and rounds that give up where they have it."""
     rows = []
     for line in (0.5, 0.125):
         for mean in (0.2, 0.3, 0.4, 0.6, 0.7, 0.85, 0.95, 1.0):
-            if abs(mean - line) < 0.05:
+            if abs(mean - line) < 0.08:
                 continue
-            times = stopping_times(prompt_values("unanimity", mean, (audits, LISTED), random), line)
-            power = float((times <= LISTED).mean())
-            listed = float(np.minimum(times, LISTED).mean())
-            ninety = int(np.quantile(times, POWER, method="inverted_cdf"))
-            if ninety > LISTED:
-                rows.append(
-                    f"| {line:.1%} | {mean:.0%} | {power:.3f} | {listed:.0f} | {1 - listed / LISTED:.0%} | - | - | - |"
-                )
-                continue
-            until = float(np.minimum(times, ninety).mean())
-            fixed = fixed_prompts(mean, line, POWER)
+            fixed, least = fixed_prompts(mean, line), least_prompts(mean, line)
+            saved = []
+            for size in (ROUND, 1):
+                listed = list_for_power(line, mean, round_prompts=size)
+                saved.append(prompts_made(settling(line, mean, listed=listed, round_prompts=size)))
             rows.append(
-                f"| {line:.1%} | {mean:.0%} | {power:.3f} | {listed:.0f} | {1 - listed / LISTED:.0%} | {fixed} | {until:.0f} | "
-                f"{1 - until / fixed:.0%} |"
+                f"| {line:.1%} | {mean:.0%} | {fixed} | {saved[0]:.0f} | {1 - saved[0] / fixed:.0%} | {1 - saved[1] / fixed:.0%} | "
+                f"{1 - max(least, 1) / fixed:.0%} |"
             )
     return rows
+
+
+def allocation_rows() -> list[str]:
+    rows = []
+    for unanimity in (0.3, 0.6, 0.85):
+        prompts = Population.of_unanimity(unanimity, set_size=IMAGES)
+        basis = even_allocation(prompts, IMAGES)
+        designs = {
+            "every prompt 8": even_allocation(prompts, 8),
+            "every prompt 16": even_allocation(prompts, 16),
+            "4, and 4 more where they differ": more_where_mixed(prompts, first=4, more=4),
+            "4, and 12 more where they differ": more_where_mixed(prompts, first=4, more=12),
+        }
+        for name, found in designs.items():
+            cost = found.images * found.variance / (basis.images * basis.variance) - 1
+            narrower = 1 - (found.variance / basis.variance) ** 0.5
+            bias = f"{100 * found.bias:.0f} points" if found.bias else "-"
+            rows.append(f"| {unanimity:.0%} | {name} | {found.images:.1f} | {cost:+.0%} | {narrower:.0%} | {bias} |")
+    return rows
+
+
+def decided_text() -> str:
+    parts = []
+    for unanimity in (0.3, 0.6, 0.85):
+        prompts = Population.of_unanimity(unanimity, set_size=IMAGES)
+        parts.append(
+            f"{1 - images_until_decided(prompts, set_size=IMAGES) / IMAGES:.0%} at a unanimity of {unanimity:.0%}"
+        )
+    return ", ".join(parts[:-1]) + f" and {parts[-1]}"
 
 
 def page(audits: int, seed: int = 0) -> str:
@@ -104,31 +169,61 @@ def page(audits: int, seed: int = 0) -> str:
     lines = [
         "# Validation: does `audit --until` keep its word?",
         "",
-        f"Written by `python -m scripts.validate_stopping`. {audits:,} simulated audits per row, up to {LISTED} prompts, a look after every",
-        f"round of {ROUND}; the question is on which side of a line the mean lies, `headline.low > LINE or headline.high < LINE`, at 5%.",
+        f"Written by `python -m scripts.validate_stopping`. Lists of {LISTED} prompts, a look after every round of {ROUND}; the question is on",
+        "which side of a line the mean lies, `headline.low > LINE or headline.high < LINE`, at 5%.",
         "",
         "## Truth on the line: how often is it called settled, wrongly?",
         "",
-        "At most 0.05 is promised, for any number of looks. Beside it, what stopping at the first ordinary (score) interval that clears the",
-        "line would give. Shares: four images of prompts whose shares differ, Beta(0.8 m, 0.8 (1 - m)).",
+        f"{audits:,} simulated audits per row; at most 0.05 is promised, for any number of looks. `exactly`: a sum over all courses of an",
+        "audit with a look after every prompt. Beside it, what stopping at the first ordinary (score) interval that clears the line would give.",
+        "Shares: four images of prompts whose shares differ, Beta(0.8 m, 0.8 (1 - m)).",
         "",
-        "| figure | line and truth | settled wrongly | with ordinary intervals |",
-        "|---|---|---|---|",
+        "| figure | line and truth | settled wrongly | exactly | with ordinary intervals |",
+        "|---|---|---|---|---|",
         *error_rows(audits, random),
+        "",
+        "Stopped by width, `headline.width < W`: how often do the limits at the stop hold the truth? At least 0.95 is promised.",
+        "",
+        "| figure | truth | W | prompts | hold the truth |",
+        "|---|---|---|---|---|",
+        *width_rows(max(audits // 4, 1), random),
         "",
         "## Truth off the line: how much is saved?",
         "",
-        f"Unanimity. `power`: settled within {LISTED} prompts. `prompts`: made on average, and what that saves of the whole list. Then the fixed",
-        f"design that has power {POWER:.0%} at this very truth (exact binomial test, planned by somebody who knew the truth), and the prompts that",
-        "rounds take on average if they give up at the number that gives them the same power. Images are in proportion to prompts.",
+        "Unanimity; all figures are sums over the courses that an audit can take, and images are in proportion to prompts.",
         "",
-        "| line | truth | power | prompts | saved of the list | fixed design | rounds, same power | saved |",
-        "|---|---|---|---|---|---|---|---|",
-        *saving_rows(audits, random),
+        "**Against the fixed design of the same power.** Whoever fixes a number beforehand plans for the smallest difference that matters: so",
+        f"many prompts that an exact binomial test finds it with power {POWER:.0%}. The rounds have a list that gives them the same power there.",
+        "`saved, 1` looks after every prompt (`--round 1`).",
         "",
-        "A fixed design is planned before the truth is known. One planned to tell 60% from 50% takes "
-        f"{fixed_prompts(0.6, 0.5, POWER)} prompts, whatever",
-        "the truth turns out to be.",
+        "| line | planned for | truth | power, fixed | power, rounds | prompts, fixed | prompts, rounds | saved | saved, 1 |",
+        "|---|---|---|---|---|---|---|---|---|",
+        *planned_rows(),
+        "",
+        f"**Against somebody who knew the truth**, and planned a fixed design with power {POWER:.0%} at that very truth; the rounds give up where they have",
+        "the same power. `at best`: no design whatever that calls a side wrongly in at most 2.5% each can save more (Wald 1945).",
+        "",
+        "| line | truth | prompts, fixed | prompts, rounds | saved | saved, 1 | at best |",
+        "|---|---|---|---|---|---|---|",
+        *known_rows(),
+        "",
+        "## More images where it is uncertain?",
+        "",
+        "Prompts whose first images differ could be given more of them. It does not pay while there are prompts left: what the mean over prompts",
+        "lacks is prompts. By the Cauchy-Schwarz inequality, images times variance is at least B n + (mean of the square root of p (1 - p)) squared,",
+        "with B the variance of shares between prompts and n the images per prompt, and that rises with n however images are allocated. Of an even",
+        "population of prompts with the unanimity given, for the mean share of a label, set beside four images of every prompt: `images` more for the",
+        "same width; `narrower` if the list has come to an end and the prompts cannot be more. `bias`: of the plain share of a prompt whose images",
+        "went on because they differed; the figures are those of the unbiased estimate (Girshick, Mosteller and Savage 1946).",
+        "",
+        "| unanimity | images of a prompt | on average | images, same width | narrower, same prompts | bias |",
+        "|---|---|---|---|---|---|",
+        *allocation_rows(),
+        "",
+        "For the headline it gives nothing at all: of a set whose first images differ it is known that it is not unanimous. For the same reason",
+        f"its last images could be left out, which would save {decided_text()}; but the shares of its",
+        "prompts, the correction of the classifier's errors and the null distributions would then rest on images that stopped because of what they",
+        "showed. So every visited prompt is given its whole set, and what is allocated is prompts.",
         "",
     ]
     return "\n".join(lines)

@@ -64,7 +64,10 @@ UntilOption = Annotated[
         help="Make prompts in rounds and stop where this holds, as in 'headline.low > 0.5 or headline.high < 0.5'.",
     ),
 ]
-RoundOption = Annotated[int, typer.Option("--round", min=1, help="Prompts of a round of --until.")]
+RoundOption = Annotated[
+    int | None,
+    typer.Option("--round", min=1, help="Prompts of a round of --until. Default: 10; 4 where images are paid for."),
+]
 
 # What is held beside the run's own labels: a file, or another run.
 CalibrationOption = Annotated[

@@ -17,6 +17,7 @@ from allfour.pipeline.statistics.arrays import FloatArray, as_values, check_conf
 
 _BETS = 96
 _GRID = 1001
+_KEPT = 64
 
 
 @dataclass(frozen=True)
@@ -71,18 +72,29 @@ def betting_sequence(values: npt.ArrayLike, *, confidence: float = 0.95) -> Conf
         raise ValueError(f"values must lie between 0 and 1, got {vector.min()} to {vector.max()}")
     means = np.linspace(0, 1, _GRID)
     step, inner = means[1], means[1:-1]
-    allowed = np.ones(len(inner), dtype=bool)
+    first, last = 0, len(inner) - 1
     enough = -np.log1p(-confidence)
     low, high = np.empty(len(vector)), np.empty(len(vector))
-    for place, capital in enumerate(log_capital(vector, inner)):
-        allowed &= capital < enough
-        kept = np.flatnonzero(allowed)
-        if not len(kept):  # the values speak against every mean, which drift can do: the last limits stay
+    logs = np.zeros((len(inner), _BETS))
+    known: dict[float, FloatArray] = {}  # shares of a few images have few values
+    for place, value in enumerate(vector):
+        gains = known.get(float(value))
+        if gains is None:
+            gains = _log_gains(value, inner)
+            if len(known) < _KEPT:
+                known[float(value)] = gains
+        logs[first : last + 1] += gains[first : last + 1]
+        # Every gain is log-convex in the mean, and so is their mixture: what is left over is one stretch.
+        while first <= last and _log_mean(logs[first]) >= enough:
+            first += 1
+        while first <= last and _log_mean(logs[last]) >= enough:
+            last -= 1
+        if first > last:  # the values speak against every mean, which drift can do: the last limits stay
             low[place:], high[place:] = (low[place - 1], high[place - 1]) if place else (0.0, 1.0)
             break
         # One step further out, since the limit lies between two means of the grid.
-        low[place] = 0.0 if kept[0] == 0 else inner[kept[0]] - step
-        high[place] = 1.0 if kept[-1] == len(inner) - 1 else inner[kept[-1]] + step
+        low[place] = 0.0 if first == 0 else inner[first] - step
+        high[place] = 1.0 if last == len(inner) - 1 else inner[last] + step
     return ConfidenceSequence(low, high)
 
 
@@ -97,14 +109,20 @@ def log_capital(values: npt.ArrayLike, mean: npt.ArrayLike) -> Iterator[FloatArr
         Between 0 and 1 exclusive, of a shape that fits one value of every audit.
     """
     table, against = np.asarray(values, dtype=np.float64), np.asarray(mean, dtype=np.float64)
-    # Chebyshev nodes carry equal weights under Beta(1/2, 1/2).
-    bets = np.sin(np.pi * (2 * np.arange(_BETS) + 1) / (4 * _BETS)) ** 2
     logs: FloatArray = np.zeros((*np.broadcast_shapes(table.shape[:-1], against.shape), _BETS))
     for place in range(table.shape[-1]):
-        value = table[..., place]
-        high, low = np.broadcast_arrays(value / against, (1 - value) / (1 - against))
-        logs = logs + np.log(high[..., None] * bets + low[..., None] * (1 - bets))
+        logs = logs + _log_gains(table[..., place], against)
         yield _log_mean(logs)
+
+
+def _log_gains(value: npt.ArrayLike, mean: FloatArray) -> FloatArray:
+    """Logarithm of what every bettor's capital is multiplied by, the bettors along the last axis."""
+    # Chebyshev nodes carry equal weights under Beta(1/2, 1/2).
+    bets = np.sin(np.pi * (2 * np.arange(_BETS) + 1) / (4 * _BETS)) ** 2
+    found = np.asarray(value, dtype=np.float64)
+    high, low = np.broadcast_arrays(found / mean, (1 - found) / (1 - mean))
+    gains: FloatArray = np.log(high[..., None] * bets + low[..., None] * (1 - bets))
+    return gains
 
 
 def _log_mean(logs: FloatArray) -> FloatArray:
