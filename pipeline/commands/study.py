@@ -24,6 +24,7 @@ from allfour.pipeline.commands.audit import audit
 from allfour.pipeline.commands.options import default_run_folder
 from allfour.pipeline.commands.progress import Reporter
 from allfour.pipeline.commands.rescore import rescore
+from allfour.pipeline.commands.study_money import Purse, booked
 from allfour.pipeline.config import load_attributes
 from allfour.pipeline.config.study import CellPlan, Study
 from allfour.pipeline.generation.existing import read_outcomes
@@ -86,7 +87,7 @@ def run_study(study: Study, out: Path, reporter: Reporter, *, overwrite: bool = 
     ConfigError
         Prices are in different currencies under one cap, another process works on the study, or no cell could be done.
     """
-    purse = _Purse(study, out)
+    purse = _purse(study, out)
     check_cells(study)
     with RunFolder(out).lock():
         failed: dict[str, str] = {}
@@ -170,7 +171,7 @@ def makers(study: Study) -> list[CellPlan]:
 
 
 def _make(
-    study: Study, out: Path, reporter: Reporter, purse: _Purse, failed: dict[str, str], *, overwrite: bool
+    study: Study, out: Path, reporter: Reporter, purse: Purse, failed: dict[str, str], *, overwrite: bool
 ) -> None:
     todo = makers(study)
     at_once = [
@@ -178,16 +179,32 @@ def _make(
     ]
     # children end before the pool does: otherwise whoever stops a study would wait for all that is ordered, and pay for it
     with ThreadPoolExecutor(study.config.parallel) as pool, _Children(reporter) as children:
-        waiting = [(c, pool.submit(children.audit, purse.capped(c, len(at_once)), out, overwrite)) for c in at_once]
+
+        def make(cell: CellPlan) -> None:
+            with purse.lent(cell) as limited:
+                children.audit(limited, out, overwrite)
+
+        purse.expect(at_once)
+        waiting = [(c, pool.submit(make, c)) for c in at_once]
         for number, cell in enumerate((c for c in todo if c not in at_once), 1):
             reporter.note(f"{cell.name} ({number} of {len(todo) - len(at_once)} that make images)")
-            with _noted(cell, failed):
-                capped = purse.capped(cell)
-                _write_config(capped, out)
-                audit(capped.config, _folder(out, cell), reporter, cell.calibration, overwrite=overwrite)
-        for cell, made in waiting:
-            with _noted(cell, failed):
-                made.result()
+            with _noted(cell, failed), purse.lent(cell) as limited:
+                _write_config(limited, out)
+                audit(limited.config, _folder(out, cell), reporter, cell.calibration, overwrite=overwrite)
+        spent = None
+        while waiting:
+            for cell, made in waiting:
+                with _noted(cell, failed):
+                    made.result()
+            if purse.spent == spent:
+                break
+            # What some cells did not spend is for those that their part stopped.
+            spent = purse.spent
+            again = [cell for cell, _ in waiting if cell.name in failed and purse.can_go_on(cell)]
+            for cell in again:
+                del failed[cell.name]
+            purse.expect(again)
+            waiting = [(cell, pool.submit(make, cell)) for cell in again]
 
 
 def _read(study: Study, out: Path, reporter: Reporter, failed: dict[str, str], *, overwrite: bool) -> None:
@@ -279,42 +296,22 @@ class _Children:
 # --- money and time --------------------------------------------------------------------------------------------------
 
 
-class _Purse:
-    """What all cells together may cost."""
-
-    def __init__(self, study: Study, out: Path) -> None:
-        self._study, self._out = study, out
-        self._cap = study.config.max_cost
-        if self._cap is None:
-            return
-        currencies = {
-            p[1] for p in (c.config.generator.price() for c in study.cells if c.config.generator) if p is not None
-        }
-        unpriced = [
-            c.name
-            for c in makers(study)
-            if c.config.generator and c.config.generator.hosted and c.config.generator.price() is None
-        ]
-        if unpriced:
-            raise ConfigError(f"max_cost is {self._cap:g}, and {unpriced[0]} has no generator.price_per_image: set one")
-        if len(currencies) > 1:
-            named = ", ".join(sorted(str(c) for c in currencies))
-            raise ConfigError(f"max_cost is one sum, and prices are in {named}: give all generators one `currency`")
-
-    def capped(self, cell: CellPlan, at_once: int = 1) -> CellPlan:
-        """The cell with its share of what is left: all of it, or an even part where several are made at once."""
-        if self._cap is None or cell.config.generator is None or cell.config.generator.price() is None:
-            return cell
-        spent = {c.name: booked(c, self._out) for c in makers(self._study)}
-        left = max(0.0, self._cap - sum(spent.values()))
-        generator = cell.config.generator.capped(spent[cell.name] + left / max(at_once, 1))
-        config = cell.config.model_copy(update={"generator": generator})
-        return CellPlan(cell.generator, cell.prompts, cell.classifier, config, cell.calibration)
+def _purse(study: Study, out: Path) -> Purse:
+    return Purse(
+        study.config.max_cost,
+        makers(study),
+        spent=lambda cell: booked(cell, _folder(out, cell).ledger_path),
+        needed=lambda cell: _images_left(cell, out) * _price(cell),
+    )
 
 
-def booked(cell: CellPlan, out: Path) -> float:
-    """What a cell has cost so far, by its own ledger."""
-    return cell.config.generator.booked(_folder(out, cell).ledger_path) if cell.config.generator is not None else 0.0
+def _images_left(cell: CellPlan, out: Path) -> int:
+    return max(0, len(make_plan(cell.config).requests) - _images_on_record(out / CELLS / cell.name))
+
+
+def _price(cell: CellPlan) -> float:
+    price = cell.config.generator.price() if cell.config.generator is not None else None
+    return price[0] if price is not None else 0.0
 
 
 def estimates(study: Study, out: Path) -> list[CellEstimate]:

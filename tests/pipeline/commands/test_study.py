@@ -14,6 +14,7 @@ from allfour.errors import ConfigError, RunFolderError
 from allfour.pipeline.cli import app
 from allfour.pipeline.commands import study as studies
 from allfour.pipeline.commands.progress import Reporter
+from allfour.pipeline.commands.study_money import Purse
 from allfour.pipeline.config.study import load_study
 from allfour.pipeline.run.documents import read_header, read_metrics
 from allfour.pipeline.run.folder import RunFolder
@@ -207,7 +208,7 @@ def test_one_cap_holds_over_all_cells_and_more_money_ends_the_study(
     assert sum(cell.spent["spent"] for cell in second.result.cells if cell.spent) == 12
 
 
-def test_hosted_cells_are_made_at_once_in_processes_of_their_own(
+def test_hosted_cells_are_made_at_once_and_one_that_is_finished_takes_no_part_of_the_money(
     study_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
@@ -215,11 +216,38 @@ def test_hosted_cells_are_made_at_once_in_processes_of_their_own(
     monkeypatch.setattr(studies, "ALLFOUR", [sys.executable, "-c", LIGHT])
     out = tmp_path / "out"
     with LoopbackImageServer(models=["dall-e-2", "dall-e-3"]) as server:
-        done = studies.run_study(load_study(hosted(study_file, server, cap=99, parallel=2)), out, Reporter(quiet=True))
+        one = HOSTED.replace("  two: {{", "  # {{").format(url=server.base_url, cap=99, parallel=1)
+        study_file.write_text(one, encoding="utf-8")
+        studies.run_study(load_study(study_file), out, Reporter(quiet=True))
+        assert server.total_billed == 12
+        done = studies.run_study(load_study(hosted(study_file, server, cap=12, parallel=2)), out, Reporter(quiet=True))
         assert server.total_billed == 24
     assert done.failed == {}
     assert {read_header(out / cell.path).spent["spent"] for cell in done.result.cells} == {6.0}
     assert KEY not in "".join(path.read_text() for path in (out / "cells").glob("*.yaml"))
+
+
+def test_money_is_split_by_what_is_needed_and_never_lent_twice(study_file: Path) -> None:
+    three = HOSTED.replace(
+        "prompts:",
+        "  three: {{generator: {{backend: openai-images, model: m, price_per_image: 0.5, currency: USD}}}}\nprompts:",
+    )
+    study_file.write_text(three.format(url="http://127.0.0.1:9/v1", cap=6, parallel=3), encoding="utf-8")
+    first, second, third = cells = load_study(study_file).cells
+    spent, needed = {cell.name: 0.0 for cell in cells}, {first.name: 6.0, second.name: 3.0, third.name: 0.0}
+    purse = Purse(6, cells, spent=lambda cell: spent[cell.name], needed=lambda cell: needed[cell.name])
+    limit = {}
+    purse.expect(cells)
+    with purse.lent(first) as lent:
+        limit["first"] = lent.config.generator.max_cost
+        spent[first.name], needed[first.name] = 1.0, 5.0
+        with purse.lent(third) as nothing, purse.lent(second) as part:
+            limit |= {"third": nothing.config.generator.max_cost, "second": part.config.generator.max_cost}
+            spent[second.name], needed[second.name] = 2.0, 1.0
+    assert limit == {"first": 4, "second": 2, "third": 0}
+    assert (purse.can_go_on(first), purse.can_go_on(second), purse.can_go_on(third)) == (False, True, False)
+    with purse.lent(second) as lent:
+        assert lent.config.generator.max_cost == 5  # what the first cell left
 
 
 def test_whoever_stops_a_study_stops_what_is_ordered(
