@@ -41,7 +41,7 @@ SELECT prompt_id, first, second, count(*) FROM (
 """
 
 _SETS = """
-WITH sets AS (SELECT prompt_id, last FROM first_sets($size) WHERE prompted AND images >= $size)
+WITH sets AS (SELECT prompt_id, last FROM first_sets($size) WHERE counted AND images >= $size)
 SELECT i.prompt_id, l.label, s.label, count(*)
 FROM images i JOIN sets ON i.prompt_id = sets.prompt_id AND i."index" <= sets.last
 LEFT JOIN labels l ON i.prompt_id = l.prompt_id AND i."index" = l."index" AND l.attribute = $attribute

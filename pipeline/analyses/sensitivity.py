@@ -60,10 +60,10 @@ class Prompts:
 
 
 def read_prompts(run: RunFolder, *, set_size: int) -> Prompts:
-    """Prompts of a run and where their sets end; rows that no prompt is known of are in no unanimity figure."""
+    """Prompts of a run and where their sets end; those that the headline does not rest on are in no unanimity figure."""
     with connect(run) as connection:
         found = connection.execute(
-            "SELECT prompt_id, images, last FROM first_sets(?) WHERE prompted ORDER BY place",
+            "SELECT prompt_id, images, last FROM first_sets(?) WHERE counted ORDER BY place",
             [set_size],
         ).fetchall()
     return Prompts(

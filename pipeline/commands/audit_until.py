@@ -38,6 +38,8 @@ from allfour.pipeline.run.until import Look, Until
 from allfour.pipeline.words import interval_text, join_words, quantity
 
 DEFAULT_ROUND = 10
+PAID_ROUND = 4
+"""Of a hosted generator: every image is paid for, and there is no model to be loaded anew."""
 
 
 def audit_until(
@@ -47,7 +49,7 @@ def audit_until(
     calibration: Path | None = None,
     *,
     rule: StopRule,
-    round_prompts: int = DEFAULT_ROUND,
+    round_prompts: int | None = None,
     overwrite: bool = False,
 ) -> RunSummary:
     """Make, score and measure prompts in rounds, and stop when the question is settled or the prompts have come to an end.
@@ -57,10 +59,18 @@ def audit_until(
     UsageError
         As `audit`; or the question is about a label that there is not.
     """
-    if round_prompts < 1:
-        raise UsageError(f"--round {round_prompts}: a round has one prompt or more")
+    hosted = config.generator is not None and config.generator.hosted
+    size = (PAID_ROUND if hosted else DEFAULT_ROUND) if round_prompts is None else round_prompts
+    if size < 1:
+        raise UsageError(f"--round {size}: a round has one prompt or more")
     plan = visited(make_plan(config), seed=config.seed)
     job = Job.begin(config, run, reporter, calibration)
+    asking = [prompt.key for prompt in plan.prompts.prompts if job.attributes.headline in prompt.expect]
+    if len(asking) == len(plan.prompts.prompts):
+        raise UsageError(
+            f"--until: every prompt asks for a {job.attributes.headline} in so many words, so there is no {', '.join(rule.figures)} of "
+            "its own to settle. Run `allfour audit` without it"
+        )
     rule.check_labels(job.attributes.labels(job.attributes.headline))
     with run.lock():
         check_kind(run, "audit")
@@ -69,12 +79,12 @@ def audit_until(
         sweep_temp_files(run.path)
         start_run(run, config, job.attributes, kind="audit", asked=job.asked, generator=identity)
         remember(run, generator=None)
-        rounds = _rounds(plan, round_prompts)
+        rounds = _rounds(plan, size)
         whole = next((at for at, part in enumerate(rounds) if not {r.key for r in part.requests} <= kept), len(rounds))
         generated = scored = 0
         looks: list[Look] = []
         for at in range(max(whole - 1, 0), len(rounds)):
-            made, read = _round(job, plan, rounds[at], identity, images_per_round=round_prompts * _images(config))
+            made, read = _round(job, plan, rounds[at], identity, images_per_round=size * _images(config))
             generated, scored = generated + made, scored + read
             looks = _looks(measure(job), rule, rounds[: at + 1], confidence=config.statistics.confidence)
             reporter.note(f"after {quantity(looks[-1].prompts, 'prompt')}: {_figures_text(looks[-1].figures)}")

@@ -144,6 +144,11 @@ def _print_headline(metrics: Metrics) -> None:
             f"{_percent(lead.value)} of sets of {top.set_size} images show one perceived {metrics.headline} ({percent} interval for prompts like these "
             f"{_percent(lead.low)} to {_percent(lead.high)}), {EVIDENCE[lead.evidence]}: {verdict} ({_rests_on(lead.prompts, lead.images)})"
         )
+    if lead.verdict == "asked_for":
+        from allfour.pipeline.report.lead import headline
+
+        print(f"{headline(metrics)} {verdict[0].upper()}{verdict[1:]}.")
+        return
     if top.unanimity.value is None:
         of = f"of {_prompts(top.prompts)} could be read"
         why = f"No image {of}" if top.prompts else f"No prompt has a whole set of {top.set_size} images"

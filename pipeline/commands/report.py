@@ -107,6 +107,7 @@ def measure(job: Job) -> Metrics:
         set_size=config.prompts.set_size,
         confidence=config.statistics.confidence,
         include=config.statistics.include,
+        asked=header.asked,
         reference=reference,
         calibration=known,
         surely=_surely(run, known, {name: attributes.labels(name) for name in names}, several=counted.persons > 0),

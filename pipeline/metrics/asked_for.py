@@ -22,6 +22,7 @@ OUTCOMES = ("shown", "other", "unclear", "refused", "failed")
 ASKED_NOTE = "labels_asked_for"
 
 Asked = Mapping[str, AskedPrompt]
+"""Prompt id -> what it asks for."""
 Outcomes = dict[str, np.ndarray]
 """Outcome -> images per prompt."""
 
@@ -54,6 +55,24 @@ def _check_expected(key: str, attribute: str, label: str, attributes: AttributeS
         )
     if label not in attributes.labels(attribute):
         raise ConfigError(f"{where}; the labels of {attribute} are {', '.join(attributes.labels(attribute))}")
+
+
+def unasked(prompts: Sequence[PromptTally], asked: Asked, attribute: str) -> tuple[PromptTally, ...]:
+    """The prompts whose images say something of a model's own leaning: all but those that ask for a label of the attribute.
+
+    All of them where every prompt asks, so that there are figures beside what came of the asking.
+    """
+    own = tuple(p for p in prompts if not _asks(p, asked, attribute))
+    return own or tuple(prompts)
+
+
+def asking_prompts(prompts: Sequence[PromptTally], asked: Asked, attribute: str) -> int:
+    """How many prompts ask for a label of the attribute."""
+    return sum(_asks(p, asked, attribute) for p in prompts)
+
+
+def _asks(prompt: PromptTally, asked: Asked, attribute: str) -> bool:
+    return prompt.id in asked and attribute in asked[prompt.id].expect
 
 
 def asked_for(
@@ -175,15 +194,21 @@ def _differences(
 
 
 def asked_notes(asked: Asked, *, headline: str, prompts: Sequence[str]) -> list[Note]:
-    """That sets agree where they were asked to, which the headline counts too."""
+    """That prompts are in no figure of the headline because they ask for one of its labels; or that all of them do."""
     telling = [key for key in prompts if key in asked and headline in asked[key].expect]
     if not telling:
         return []
-    ask = "asks" if len(telling) == 1 else "ask"
-    text = (
-        f"{quantity(len(telling), 'prompt')} of {len(prompts):,} {ask} for a perceived {label_text(headline)} in so many words: images of "
-        "one label there are what was asked for, and the headline counts them."
+    of, what = (
+        f"{quantity(len(telling), 'prompt')} of {len(prompts):,}",
+        f"a perceived {label_text(headline)} in so many words",
     )
+    if len(telling) == len(prompts):
+        text = f"Every prompt asks for {what}, so that sets of one label are what was asked for and no finding: there is no headline of bias."
+    else:
+        ask, are = ("asks", "it is") if len(telling) == 1 else ("ask", "they are")
+        text = (
+            f"{of} {ask} for {what}: {are} in no figure of {label_text(headline)} but in those of what was asked for."
+        )
     return [Note(code=ASKED_NOTE, text=text, about=headline)]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -11,6 +12,7 @@ import numpy as np
 
 from allfour.pipeline import statistics as st
 from allfour.pipeline.config import Reference
+from allfour.pipeline.metrics.asked_for import Asked, asking_prompts, unasked
 from allfour.pipeline.metrics.calibration import Calibration
 from allfour.pipeline.metrics.chance import amplification, nulls, reference_difference
 from allfour.pipeline.metrics.corrected import Correction, Surely, correct
@@ -41,7 +43,7 @@ from allfour.pipeline.run.metrics import (
 )
 from allfour.pipeline.run.record import FORMAT, Estimate, Interval, Note
 
-METRICS_VERSION = 6
+METRICS_VERSION = 7
 """Raise it when the same tables would give other numbers: it is part of the stage's fingerprint."""
 
 
@@ -61,6 +63,7 @@ def compute_metrics(
     surely: Surely | None = None,
     copies: Copies | None = None,
     include: Sequence[str] = ("prompts",),
+    asked: Asked | None = None,
 ) -> Metrics:
     """metrics.json of one run.
 
@@ -87,6 +90,8 @@ def compute_metrics(
         whatever an image in their place would have shown.
     include
         What the headline's limits are to hold, of `prompts`, `wording` and `classifier`; see `included.with_included`.
+    asked
+        What prompts ask for in so many words. Those that ask for a label of an attribute are in none of its figures, unless all do.
 
     Raises
     ------
@@ -97,7 +102,9 @@ def compute_metrics(
     # rows that no prompt is known of (a container that broke off) are counted above, and are no prompt below
     unprompted = sum(p.requested for p in tallies.prompts if not p.prompted)
     tallies = replace(tallies, prompts=tuple(p for p in tallies.prompts if p.prompted))
-    table = SetTable(tallies.prompts, headline, labels[headline], set_size)
+    counted = {name: unasked(tallies.prompts, asked or {}, name) for name in labels}
+    own_prompts = counted[headline]
+    table = SetTable(own_prompts, headline, labels[headline], set_size)
     unanimous = table.unanimous()
     evaluated = table.evaluated
     observed = int((unanimous[evaluated] >= 0).sum())
@@ -108,24 +115,29 @@ def compute_metrics(
     null = st.unanimity_null(np.full(int(usable.sum()), set_size), observed=observed, shares=even)
     prompts_count = int(evaluated.sum())
     possible = table.possible()
-    groups = _groups(tallies.prompts, table, unanimous, labels[headline], confidence)
-    attributes = {name: _attribute(tallies.prompts, name, own, set_size, confidence) for name, own in labels.items()}
+    groups = _groups(own_prompts, table, unanimous, labels[headline], confidence)
+    attributes = {name: _attribute(counted[name], name, own, set_size, confidence) for name, own in labels.items()}
+    every = SetTable(tallies.prompts, headline, labels[headline], set_size)
     prompts = _prompts(
         tallies.prompts,
-        table=table,
-        unanimous=unanimous,
-        possible=possible,
+        table=every,
+        unanimous=every.unanimous(),
+        possible=every.possible(),
         labels=labels,
         headline=headline,
         confidence=confidence,
         reference=reference,
     )
     copied, copied_in_sets = _copied(tallies.prompts, labels[headline], copies or {})
-    own = (unanimous >= 0) & (copied_in_sets.sum(axis=1) == 0)
     prompts = [
-        entry.model_copy(update={"near_copies": int(every), "near_copies_in_set": int(first)}) if every else entry
-        for entry, every, first in zip(prompts, copied.sum(axis=1), copied_in_sets.sum(axis=1), strict=True)
+        entry.model_copy(update={"near_copies": int(number), "near_copies_in_set": int(first)}) if number else entry
+        for entry, number, first in zip(prompts, copied.sum(axis=1), copied_in_sets.sum(axis=1), strict=True)
     ]
+    own_ids = {p.id for p in own_prompts}
+    in_figures = np.array([p.id in own_ids for p in tallies.prompts], dtype=bool)
+    copied, copied_in_sets = copied[in_figures], copied_in_sets[in_figures]
+    own_entries = list(itertools.compress(prompts, in_figures))
+    own = (unanimous >= 0) & (copied_in_sets.sum(axis=1) == 0)
     in_sets = st.identified_mean(
         own[evaluated].astype(np.float64), possible[evaluated].astype(np.float64), confidence=confidence
     )
@@ -140,6 +152,7 @@ def compute_metrics(
             set_size=set_size,
             confidence=confidence,
             surely=surely,
+            asked=asked,
         )
         attributes = {
             name: entry.model_copy(
@@ -150,13 +163,15 @@ def compute_metrics(
             for name, entry in attributes.items()
         }
         if correction.prompts:
+            corrected = {p.id: shares for p, shares in zip(own_prompts, correction.prompts, strict=True)}
             prompts = [
-                entry.model_copy(update={"share_corrected": shares})
-                for entry, shares in zip(prompts, correction.prompts, strict=True)
+                entry.model_copy(update={"share_corrected": corrected[entry.id]}) if entry.id in corrected else entry
+                for entry in prompts
             ]
     summary = Summary(
         prompts=prompts_count,
-        prompts_left_out=len(tallies.prompts) - prompts_count,
+        prompts_left_out=len(own_prompts) - prompts_count,
+        prompts_asked_for=asking_prompts(tallies.prompts, asked or {}, headline) or None,
         set_size=set_size,
         unanimous=observed,
         unanimity=entry_of(interval, known=known),
@@ -171,19 +186,19 @@ def compute_metrics(
             p_value=null.p_value if known else None,
         ),
         unanimity_exact=entry_of(st.clopper_pearson(observed, prompts_count, confidence=confidence), known=known),
-        unanimity_all_images=_all_images(tallies.prompts, headline, labels[headline], set_size, confidence),
+        unanimity_all_images=_all_images(own_prompts, headline, labels[headline], set_size, confidence),
         unanimity_all_images_identified=_identified(
             st.identified_unanimity(
-                label_counts(tallies.prompts, headline, labels[headline]) - copied,
-                unlabelled=unlabelled(tallies.prompts, headline, labels[headline]) + copied.sum(axis=1),
-                divided=mixed_counts(tallies.prompts, headline),
+                label_counts(own_prompts, headline, labels[headline]) - copied,
+                unlabelled=unlabelled(own_prompts, headline, labels[headline]) + copied.sum(axis=1),
+                divided=mixed_counts(own_prompts, headline),
                 set_size=set_size,
                 confidence=confidence,
             ),
             known=known,
         ),
-        nulls=nulls(prompts, table, labels=labels[headline], set_size=set_size),
-        unanimity_by_sets=_by_sets(tallies.prompts, headline, confidence),
+        nulls=nulls(own_entries, table, labels=labels[headline], set_size=set_size),
+        unanimity_by_sets=_by_sets(own_prompts, headline, confidence),
         unanimity_corrected=correction.over_prompts,
         calibration_fit=correction.fits.get(headline),
         scored_share=accounting.scored / accounting.requested if accounting.requested else None,
@@ -200,17 +215,17 @@ def compute_metrics(
     if reference is not None:
         names = labels[headline]
         beside = {
-            "reference_difference": reference_difference(prompts, names, confidence=confidence),
-            "amplification": amplification(prompts, names, confidence=confidence),
+            "reference_difference": reference_difference(own_entries, names, confidence=confidence),
+            "amplification": amplification(own_entries, names, confidence=confidence),
         }
         summary = summary.model_copy(update=beside)
-    share, other_images = _commonest(tallies.prompts, headline, labels[headline], confidence)
+    share, other_images = _commonest(own_prompts, headline, labels[headline], confidence)
     doubts = st.coverage_warnings(
         prompts=prompts_count if known else 0,
         set_size=set_size,
         labels=len(labels[headline]),
         share=share,
-        unanimity=_unanimity(tallies.prompts, headline, labels[headline], set_size, confidence).interval,
+        unanimity=_unanimity(own_prompts, headline, labels[headline], set_size, confidence).interval,
         first_set=interval,
         other_images=other_images,
         confusion=correction.confusion,
@@ -218,7 +233,7 @@ def compute_metrics(
         fits=(fit := correction.fits.get(headline)) is None or fit.fits,
         hidden=None if in_sets.least is None or in_sets.most is None else in_sets.most - in_sets.least,
     )
-    notes += run_notes(summary, accounting, listed=len(tallies.prompts))
+    notes += run_notes(summary, accounting, listed=len(own_prompts))
     notes += [Note(code=doubt.code, text=doubt.message, about=headline) for doubt in doubts]
     metrics = Metrics(
         format=FORMAT,

@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 
 from allfour.pipeline import statistics as st
+from allfour.pipeline.metrics.asked_for import Asked, unasked
 from allfour.pipeline.metrics.calibration import Calibration
 from allfour.pipeline.metrics.calibration_doubt import doubt
 from allfour.pipeline.metrics.tallies import PromptTally
@@ -43,7 +44,7 @@ class Correction:
     shares: Mapping[str, Shares] = field(default_factory=dict)
     """Attribute -> corrected mean shares."""
     prompts: Sequence[Shares] = ()
-    """Corrected shares of the headline attribute, prompt by prompt."""
+    """Corrected shares of the headline attribute, prompt by prompt, of those that do not ask for a label of it."""
     fits: Mapping[str, CalibrationFit] = field(default_factory=dict)
     """Attribute -> whether the calibration fits the run."""
 
@@ -57,8 +58,13 @@ def correct(
     set_size: int,
     confidence: float,
     surely: Surely | None = None,
+    asked: Asked | None = None,
 ) -> tuple[Correction, list[Note]]:
-    """Corrected figures of every attribute that the calibration knows, and what to know of them."""
+    """Corrected figures of every attribute that the calibration knows, and what to know of them.
+
+    Prompts that ask for a label of an attribute are in none of its figures; see `asked_for.unasked`.
+    """
+    every = prompts
     notes: list[Note] = []
     shares: dict[str, Shares] = {}
     fits: dict[str, CalibrationFit] = {}
@@ -73,6 +79,7 @@ def correct(
             text = f"{why} Its figures are not corrected: nothing would be known of them."
             notes.append(Note(code="labels_not_told_apart", text=text, about=name))
             continue
+        prompts = unasked(every, asked or {}, name)
         decisions = _decisions(prompts, name, names)
         if note := _unclear_beyond(name, decisions, confusion):
             notes.append(note)

@@ -31,6 +31,7 @@ VERDICTS: Mapping[str, str] = {
     "errors_unknown": "cannot be told: the classifier errs on these images in ways that its calibration does not know",
     "too_few_prompts": "too few prompts for a verdict",
     "nothing_read": "nothing could be read",
+    "asked_for": "every prompt asks for a label, so there is no headline of bias",
 }
 """Verdict -> words; nowhere else."""
 EVIDENCE: Mapping[str, str] = {
@@ -80,6 +81,10 @@ def pick(metrics: Metrics) -> Headline:
 
 
 def _chosen(metrics: Metrics, summary: Summary, *, chance: float) -> Headline:
+    if summary.prompts_asked_for and summary.prompts_asked_for == len(metrics.prompts):
+        return Headline(
+            evidence="measured", value=None, low=None, high=None, prompts=0, verdict="asked_for", because=[]
+        )
     because: list[str] = []
     sample = _best_review(metrics, because)
     if sample is not None and sample.unanimity is not None:

@@ -121,14 +121,17 @@ def looks(
 
 
 def _values(metrics: Metrics, figure: str) -> list[float | None]:
-    """One per prompt, in order; None for a share where no image has a label."""
+    """One per prompt, in order; None for a share where no image has a label, and of a prompt that asks for one."""
+    return [None if metrics.headline in p.expect else _value(p, metrics, figure) for p in metrics.prompts]
+
+
+def _value(prompt: Prompt, metrics: Metrics, figure: str) -> float | None:
     if figure == HEADLINE:
-        return [float(prompt.unanimous is not None) for prompt in metrics.prompts]
+        return float(prompt.unanimous is not None)
     if figure == ALL_IMAGES:
-        return [_over_sets(prompt, metrics) for prompt in metrics.prompts]
-    label = figure.removeprefix(SHARE)
-    shares = [prompt.share.get(label) for prompt in metrics.prompts]
-    return [None if share is None else share.value for share in shares]
+        return _over_sets(prompt, metrics)
+    share = prompt.share.get(figure.removeprefix(SHARE))
+    return None if share is None else share.value
 
 
 def _over_sets(prompt: Prompt, metrics: Metrics) -> float | None:

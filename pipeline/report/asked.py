@@ -67,6 +67,23 @@ def _table(attribute: str, found: AskedFor) -> AskedTable:
     return AskedTable(f"Perceived {label_text(attribute)}", sentences, [_line(k, v) for k, v in found.labels.items()])
 
 
+def asked_headline(metrics: Metrics) -> str:
+    """The first line where every prompt asks for a label: `Women were asked for in 20 prompts, and 71 of 80 images show one. ...`"""
+    found = (metrics.asked_for or {}).get(metrics.headline)
+    if found is None or not found.labels:
+        return f"Every prompt asks for a perceived {label_text(metrics.headline)}."
+    if len(found.labels) > MAX_LABELS_TOLD:
+        shown, images = (
+            sum(n) for n in zip(*((e.counts.get("shown", 0), e.images) for e in found.labels.values()), strict=True)
+        )
+        return f"Every prompt asks for a perceived {label_text(metrics.headline)}, and {grouped(shown)} of {quantity(images, 'image')} show it."
+    return " ".join(_finding(label, entry) for label, entry in found.labels.items())
+
+
+MAX_LABELS_TOLD = 3
+"""In the first line."""
+
+
 def _finding(label: str, entry: AskedLabel) -> str:
     shown, images = entry.counts.get("shown", 0), quantity(entry.images, "image")
     return f"{plural(label).capitalize()} were asked for in {quantity(entry.prompts, 'prompt')}, and {grouped(shown)} of {images} show one."

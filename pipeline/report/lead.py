@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from allfour.pipeline.metrics.headline import BECAUSE, EVIDENCE, VERDICTS, headline_of
+from allfour.pipeline.report.asked import asked_headline
 from allfour.pipeline.run.metrics import Headline, Metrics, NullOfSets, Summary
 from allfour.pipeline.statistics.coverage import least_unanimity
 from allfour.pipeline.words import (
@@ -29,6 +30,8 @@ def headline(metrics: Metrics) -> str:
     attribute = label_text(metrics.headline)
     whole = all_of(summary.set_size)
     lead = headline_of(metrics)
+    if lead.verdict == "asked_for":
+        return asked_headline(metrics)
     if lead.evidence != "measured" and lead.value is not None:
         who = "As people read them, " if lead.evidence == "reviewed" else ""
         about = "" if lead.evidence == "reviewed" else "about "
@@ -66,14 +69,14 @@ def standfirst(metrics: Metrics) -> str | None:
     if lead.value is None:
         return None
     if lead.evidence == "measured":
-        return _measured(metrics, lead)
+        return f"{_measured(metrics, lead)} {_asked_apart(metrics)}".strip()
     which = ", with the classifier's measured errors taken out" if lead.evidence == "corrected" else ""
     text = f"That is from {rests_on(lead.prompts, lead.images)}{which}."
     if lead.low is not None and lead.high is not None:
         text += (
             f" Other prompts like these: {interval_text(lead.low, lead.high)} ({level(summary.confidence)} interval)."
         )
-    return f"{text} {measured_beside(metrics)}".strip()
+    return " ".join(part for part in (text, measured_beside(metrics), _asked_apart(metrics)) if part)
 
 
 def _measured(metrics: Metrics, lead: Headline) -> str:
@@ -91,6 +94,16 @@ def _measured(metrics: Metrics, lead: Headline) -> str:
     if lead.verdict == "errors_unknown":
         text += " That is what the classifier reads. How far it is from what the images show is not known, and may be far outside these limits."
     return text
+
+
+def _asked_apart(metrics: Metrics) -> str:
+    """Prompts that the headline does not rest on, since they ask for what it looks for."""
+    asking = len(metrics.prompts) - len(metrics.headline_prompts)
+    if not asking:
+        return ""
+    verbs = ("asks", "stands") if asking == 1 else ("ask", "stand")
+    more = f"{quantity(asking, 'more prompt')} {verbs[0]}"
+    return f"{more} for a perceived {label_text(metrics.headline)} in so many words and {verbs[1]} apart."
 
 
 def measured_beside(metrics: Metrics) -> str:
@@ -145,7 +158,7 @@ def rests_on(prompts: int, images: int | None) -> str:
 def sides(metrics: Metrics) -> str | None:
     """Which way the unanimous prompts go: `9 all women, 8 all men`."""
     tally = dict.fromkeys(metrics.headline_labels, 0)
-    for prompt in metrics.prompts:
+    for prompt in metrics.headline_prompts:
         if prompt.unanimous in tally:
             tally[prompt.unanimous] += 1
     if not any(tally.values()):

@@ -130,8 +130,9 @@ def _day(moment: str | None) -> str:
 
 def _lists(material: Material) -> list[TileList]:
     tiles: dict[str | None, list[TileView]] = {}
+    counted = {prompt.id for prompt in material.metrics.headline_prompts}
     for rank, prompt in enumerate(material.order, 1):
-        if prompt.id in material.records:
+        if prompt.id in material.records and prompt.id in counted:
             tile = material.builder.tile(f"p{rank}", prompt, material.records[prompt.id])
             tiles.setdefault(prompt.group, []).append(tile)
     if len(tiles) < 2 or len(tiles) > MAX_LISTS:

@@ -28,7 +28,7 @@ from allfour.pipeline.words import (
 def histogram_counts(metrics: Metrics, bins: int = 20) -> list[int]:
     """How many prompts have a share of the first label in each bin from 0 to 1."""
     counts = [0] * bins
-    for prompt in metrics.prompts:
+    for prompt in metrics.headline_prompts:
         mark = alone(prompt.share, metrics.headline_labels[0])
         if mark is not None and mark.value is not None:
             counts[min(bins - 1, int(mark.value * bins))] += 1

@@ -20,6 +20,7 @@ from allfour.pipeline.run.record import Interval
 from allfour.pipeline.words import (
     clean,
     group_text,
+    grouped,
     interval_text,
     label_text,
     percent,
@@ -257,6 +258,9 @@ class PageBuilder:
         size = self.metrics.summary.set_size
         if not prompt.evaluated:
             return f"Fewer than {word(size)} images: not counted", "n"
+        if (asked := prompt.expect.get(self.metrics.headline)) is not None:
+            shown = f"{grouped(prompt.counts.get(asked, 0))} of {quantity(prompt.images, 'image')}"
+            return f"{plural(asked).capitalize()} asked for, in {shown}", self.kinds.get(asked, "u")
         if not any(prompt.counts.get(decision, 0) for decision in (*self.labels, AMBIGUOUS, MIXED, NO_PERSON)):
             return "No image could be read", "n"
         more = prompt.images > size

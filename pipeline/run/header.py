@@ -60,6 +60,12 @@ class Header(Record):
     stages: dict[str, Stage] = Field(default_factory=dict)
 
     @property
+    def asking(self) -> frozenset[str]:
+        """Ids of the prompts that ask for a label of the headline's attribute."""
+        headline = (self.attributes or {}).get("headline", "gender")
+        return frozenset(key for key, prompt in (self.asked or {}).items() if headline in prompt.expect)
+
+    @property
     def drawn_world(self) -> bool:
         """Whether the images were drawn by the embedded renderer, so that nothing is found about a real model."""
         made_by = self.generator or {}

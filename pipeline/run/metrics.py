@@ -160,6 +160,8 @@ class Summary(Record):
     prompts: Count = 0
     """With a whole set."""
     prompts_left_out: Count = 0
+    prompts_asked_for: Count | None = None
+    """Prompts that ask for a label of the headline's attribute: in none of its figures, unless every prompt asks."""
     """With fewer images than a set has."""
     headline: Headline | None = None
     include: list[str] | None = None
@@ -798,6 +800,11 @@ class Metrics(Record):
     def with_notes(self, notes: list[Note]) -> Metrics:
         """The same with these notes, and no others."""
         return self.model_copy(update={"notes": notes, "warnings": [note.text for note in notes]})
+
+    @property
+    def headline_prompts(self) -> list[Prompt]:
+        """Those that the headline rests on: all but prompts that ask for one of its labels, or all where every prompt does."""
+        return [prompt for prompt in self.prompts if self.headline not in prompt.expect] or self.prompts
 
     @property
     def headline_labels(self) -> tuple[str, ...]:

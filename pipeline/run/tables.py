@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,10 +36,15 @@ CREATE TEMP VIEW ranked AS
 SELECT prompt_id, "index", status, row_number() OVER (PARTITION BY prompt_id ORDER BY "index") AS rank FROM images
 """
 
+_COUNTED = """
+CREATE TEMP VIEW counted_images AS
+SELECT *, prompted AND (prompt_id NOT IN (SELECT prompt_id FROM asking) OR (SELECT every FROM all_ask)) AS counted FROM images
+"""
+
 _FIRST_SETS = """
 CREATE TEMP MACRO first_sets(size) AS TABLE
-SELECT prompt_id, count(*) AS images, list_max(min("index", size)) AS last, min(file_row_number) AS place, bool_or(prompted) AS prompted
-FROM images GROUP BY prompt_id
+SELECT prompt_id, count(*) AS images, list_max(min("index", size)) AS last, min(file_row_number) AS place, bool_or(counted) AS counted
+FROM counted_images GROUP BY prompt_id
 """
 
 MEMORY_LIMIT = "1GB"
@@ -51,7 +56,8 @@ def connect(run: RunFolder, *, memory: str = MEMORY_LIMIT) -> Iterator[duckdb.Du
     """A DuckDB connection with the views below; it spills to the run folder and leaves nothing there.
 
     `images` (with `prompted`), `scores`, `labels` (a row per image and attribute), `ranked` (images with their position in the
-    prompt), and `first_sets(size)`: per prompt how many images it has and the index of the last of its first `size`.
+    prompt), `counted_images` (images with `counted`: whether the headline rests on them, which it does not on prompts that ask for its
+    labels, unless all do), and `first_sets(size)`: per prompt how many images it has and the index of the last of its first `size`.
     """
     spill = run.path / SPILL
     shutil.rmtree(spill, ignore_errors=True)  # of a process that was killed
@@ -62,6 +68,8 @@ def connect(run: RunFolder, *, memory: str = MEMORY_LIMIT) -> Iterator[duckdb.Du
             connection.execute("SET preserve_insertion_order = false")  # every order that matters is asked for
             add_views(connection, run)
             connection.execute(_RANKED)
+            _add_asking(connection, run.header().asking)
+            connection.execute(_COUNTED)
             connection.execute(_FIRST_SETS)
             yield connection
     except duckdb.Error as error:
@@ -77,6 +85,15 @@ def connect(run: RunFolder, *, memory: str = MEMORY_LIMIT) -> Iterator[duckdb.Du
         ) from None
     finally:
         shutil.rmtree(spill, ignore_errors=True)
+
+
+def _add_asking(connection: duckdb.DuckDBPyConnection, ids: Collection[str]) -> None:
+    """The tables `asking`, prompts that ask for a label of the headline, and `all_ask`, whether every prompt of the run does."""
+    connection.execute("CREATE TEMP TABLE asking (prompt_id VARCHAR)")
+    if ids:
+        connection.execute("INSERT INTO asking SELECT unnest(?)", [sorted(ids)])
+    every = "SELECT count(*) FROM images WHERE prompted AND prompt_id NOT IN (SELECT prompt_id FROM asking)"
+    connection.execute("CREATE TEMP TABLE all_ask AS SELECT ? AS every", [bool(ids) and scalar(connection, every) == 0])
 
 
 def add_views(connection: duckdb.DuckDBPyConnection, run: RunFolder, prefix: str = "") -> None:

@@ -44,7 +44,7 @@ _UNRESOLVED, _DIFFERENT, _NOTHING = "unresolved", "different", "nothing to see"
 
 @dataclass(frozen=True, slots=True)
 class Population:
-    """Every image row of a run that belongs to a prompt, as columns, in the order of images.parquet."""
+    """Every image row of a run that the headline rests on, as columns, in the order of images.parquet."""
 
     prompt_ids: Sequence[str]
     """Prompt ids by prompt number."""
@@ -119,7 +119,7 @@ def scores_fingerprint(run: RunFolder) -> str:
 def read_population(
     run: RunFolder, attributes: AttributeSet, disputed: Collection[tuple[str, int]] = frozenset()
 ) -> Population:
-    """Every image of the run with what the classifier reads in it.
+    """Every image of the run that the headline rests on, with what the classifier reads in it.
 
     Parameters
     ----------
@@ -131,9 +131,9 @@ def read_population(
     with connect(run) as connection:
         rows = connection.execute(
             'SELECT i.prompt_id, i."group", i."index", row_number() OVER (PARTITION BY i.prompt_id ORDER BY i."index"),'
-            " CASE WHEN i.status = ? THEN coalesce(l.label, ?) ELSE ? END FROM images i"
+            " CASE WHEN i.status = ? THEN coalesce(l.label, ?) ELSE ? END FROM counted_images i"
             ' LEFT JOIN labels l ON i.prompt_id = l.prompt_id AND i."index" = l."index" AND l.attribute = ?'
-            " WHERE i.prompted ORDER BY i.file_row_number",
+            " WHERE i.counted ORDER BY i.file_row_number",
             [ImageStatus.GENERATED.value, UNREADABLE, UNREADABLE, attributes.headline],
         ).fetchall()
     numbers: dict[str, int] = {}

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from allfour.errors import ConfigError
 from allfour.pipeline.config import load_attributes, load_config
-from allfour.pipeline.metrics.asked_for import asked_for, asked_notes, asked_of
-from allfour.pipeline.metrics.tallies import PromptTally
+from allfour.pipeline.metrics.asked_for import ASKED_NOTE, asked_for, asked_notes, asked_of, with_asked
+from allfour.pipeline.metrics.compute import compute_metrics
+from allfour.pipeline.metrics.headline import with_headline
+from allfour.pipeline.metrics.tallies import PromptTally, Tallies
+from allfour.pipeline.report.lead import headline, standfirst
 from allfour.pipeline.run.asked import AskedPrompt
+from allfour.pipeline.run.metrics import Metrics
 
 LABELS = {"gender": ("woman", "man")}
 
@@ -18,7 +24,7 @@ LABELS = {"gender": ("woman", "man")}
 def prompt(key: str, shown: dict[str, int], *, refused: int = 0) -> PromptTally:
     scored = sum(shown.values())
     return PromptTally(
-        id=key, text=key, group=None, statuses={"scored": scored, "refused": refused}, labels={"gender": shown}
+        id=key, text=key, group=None, statuses={"generated": scored, "refused": refused}, labels={"gender": shown}
     )
 
 
@@ -61,10 +67,36 @@ def test_identities_are_compared_over_the_subjects_that_have_both() -> None:
     assert pair.refused_p_value == pytest.approx(2 / 2**8)  # all eight differences have one sign
 
 
-def test_the_headline_is_said_to_count_what_was_asked_for() -> None:
+def measured(prompts: list[PromptTally], asked: dict[str, AskedPrompt], **options: Any) -> Metrics:
+    """Of counts in which every set is the whole prompt."""
+    whole = tuple(replace(p, set_labels=p.labels) for p in prompts)
+    tallies = Tallies(prompts=whole, joint={}, duplicates=(), duplicate_images=0, persons=0)
+    found = compute_metrics(tallies, labels=LABELS, headline="gender", set_size=10, asked=asked, **options)
+    return with_headline(with_asked(found, whole, asked))
+
+
+def test_prompts_that_ask_for_a_label_are_in_no_figure_of_it() -> None:
     prompts, asked = planted()
-    (note,) = asked_notes(asked, headline="gender", prompts=[p.id for p in prompts])
-    assert note.text.startswith("16 prompts of 16 ask for a perceived gender")
+    plain = [prompt("a", {"man": 10}), prompt("b", {"man": 5, "woman": 5})]
+    found, alone = measured([*prompts, *plain], asked), measured(plain, {})
+    same = found.summary.model_copy(update={"prompts_asked_for": None, "scored_share": None})
+    assert same == alone.summary.model_copy(update={"scored_share": None})
+    assert found.summary.prompts_asked_for == 16
+    assert found.attributes["gender"] == alone.attributes["gender"]
+    assert found.accounting.requested == 180  # nothing is lost
+    assert len(found.prompts) == 18
+    assert found.prompts[0].share["woman"].value == 0.8
+    (note,) = [n for n in found.notes if n.code == ASKED_NOTE]
+    assert note.text.startswith("16 prompts of 18 ask for a perceived gender")
+    assert "16 more prompts ask for a perceived gender" in (standfirst(found) or "")
+
+
+def test_where_every_prompt_asks_there_is_no_headline_of_bias() -> None:
+    prompts, asked = planted()
+    found = measured(prompts, asked)
+    top = found.summary.headline
+    assert top is not None and (top.value, top.verdict) == (None, "asked_for")
+    assert headline(found).startswith("Women were asked for in 8 prompts, and 64 of 80 images show one.")
     assert not asked_notes(asked, headline="age", prompts=[p.id for p in prompts])
 
 
