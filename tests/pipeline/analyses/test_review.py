@@ -400,6 +400,25 @@ def test_raters_weigh_the_same(tmp_path: Path) -> None:
     assert result["confusion"][CATEGORIES.index(AMBIGUOUS)][0] == 1  # a tie between them reads as ambiguous
 
 
+def test_an_import_that_is_killed_before_the_header_knows_of_it_goes_on(
+    run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = export(run, draw(run, sample=20).id, tmp_path / "a.csv", lambda p, i: "woman", "Ada")
+    report_again(run)
+
+    def killed(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(RunFolder, "recommit", killed)
+        import_review(run, [answers])
+    with pytest.raises(RunFolderError, match=r"metrics\.json: not the file that was written"):
+        run.check_measured()
+    import_review(run, [answers])
+    run.check_measured()
+    assert "What people said" in (run.path / "report.html").read_text()
+
+
 def test_a_rater_is_forgotten(run: RunFolder, tmp_path: Path) -> None:
     drawn, sets = draw(run, sample=20), draw(run, sample=12, whole_sets=True)
     ada, joke, alone = (

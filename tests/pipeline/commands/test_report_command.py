@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+from allfour.pipeline.commands.report import report_again
+from allfour.pipeline.run.folder import RunFolder
 from allfour.pipeline.run.seal import sealed
 from tests.pipeline.report.fixture_run import Options, build_run
 
@@ -27,13 +30,29 @@ except SystemExit as end:
 """
 
 
-def test_documents_are_read_once_each_and_torch_is_not_imported(tmp_path: Path) -> None:
+def reportable(tmp_path: Path) -> Path:
     run = build_run(tmp_path, Options(prompts=2, oddities=False))
     header = json.loads((run / "run.json").read_text())
     header["config"] = {"classifier": {"backend": "face"}, "attributes": {"file": "configs/attributes/face.yaml"}}
     header["attributes"] = {"headline": "gender", "attributes": {
         "gender": {"labels": {"woman": ["a woman"], "man": ["a man"]}, "templates": ["a photo of {}"], "margin": 0.1}}}  # fmt: skip
     (run / "run.json").write_text(json.dumps(sealed(header)))
+    return run
+
+
+def test_a_report_that_is_written_again_is_the_same_page(tmp_path: Path) -> None:
+    run = reportable(tmp_path)
+    pages = []
+    for _ in range(2):
+        report_again(RunFolder(run))
+        pages.append(re.sub(r"<dd>[0-9.]+ s|T\d\d:\d\d:\d\d", "", (run / "report.html").read_text()))
+    assert "report" in RunFolder(run).header().stages
+    assert "<dt>metrics</dt>" in pages[0]
+    assert pages[0] == pages[1]  # its own stage, which stands in the header only from the first on, is in neither
+
+
+def test_documents_are_read_once_each_and_torch_is_not_imported(tmp_path: Path) -> None:
+    run = reportable(tmp_path)
     done = subprocess.run(
         [sys.executable, "-c", COUNTING, "report", str(run)], capture_output=True, text=True, check=False
     )

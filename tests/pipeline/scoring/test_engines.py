@@ -212,6 +212,9 @@ def test_listing_that_kills_too_leaves_one_row(config: RunConfig, images: Path, 
     row = pq.read_table(store.images_path(shard.id)).to_pylist()[0]
     assert row["error"] == SET_ASIDE
     assert row["path"] == f"shard {shard.id}, 3 images"
+    path.write_text("{}")  # of a process that was killed right after its commit
+    store.merge([shard.id], images=True)
+    assert not path.exists()
 
 
 def test_an_error_is_no_death(config: RunConfig, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pytest
 from numpy.typing import NDArray
 
 from allfour.pipeline.run.columns import IMAGES_SCHEMA, embeddings_schema
 from allfour.pipeline.run.folder import RunFolder, write_table
 from allfour.pipeline.scoring.near_copies import near_copies
-from allfour.pipeline.scoring.parts import PartStore, write_embeddings
+from allfour.pipeline.scoring.parts import PartStore, read_embeddings, write_embeddings
 
 
 def run_of(tmp_path: Path, vectors: NDArray[np.float64], *, bytes_of: list[str] | None = None, kept: bool = True) -> RunFolder:  # fmt: skip
@@ -55,6 +57,16 @@ def test_copies_in_half_the_prompts_are_found_and_no_others(tmp_path: Path) -> N
     found = near_copies(run_of(tmp_path, faces(20, 4, copied=10)))
     assert found.images == {(f"p{p}", i) for p in range(10) for i in range(1, 4)}
     assert found.threshold is not None and 0 < found.threshold < 0.02
+
+
+def test_a_pipe_in_the_place_of_embeddings_is_not_waited_on(tmp_path: Path) -> None:
+    run = run_of(tmp_path, faces(2, 4, copied=2))
+    path = PartStore(run, scoring_fingerprint="").embeddings_path("0")
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(OSError, match="no regular file"):
+        read_embeddings(path)
+    assert near_copies(run).images == frozenset()
 
 
 def test_different_images_are_none(tmp_path: Path) -> None:
