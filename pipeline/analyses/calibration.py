@@ -215,6 +215,11 @@ def attribute_entry(
         result |= _probability_quality(judged, usable, labels)
         # probabilities are those after the attribute's own temperature, and the best one is in place of it
         result["temperature"]["value"] *= attributes.attributes[name].temperature or 1.0
+    if "leads" in result:
+        for by, members in groups.items():
+            for value, rows in members.items():
+                own = [row for row in rows if usable[row]]
+                result["groups"][by][value]["leads"] = _by_lead(judged, own, labels, result["leads"]["edges"])
     return result
 
 
@@ -314,26 +319,33 @@ def lead_counts(judged: Judged, usable: NDArray[np.bool_], labels: Sequence[str]
     The lead is log(p1 / p2) of the two most probable labels, whose scale is that of the model's logits.
     """
     rows = np.flatnonzero(usable)
-    order = np.sort(np.clip(judged.probabilities[rows], 1e-12, 1.0), axis=1)
-    lead = np.log(order[:, -1]) - np.log(order[:, -2])
-    decision = np.array([judged.decision[r] for r in rows])
-    truth = np.array([judged.truth[r] for r in rows])
-    labelled = np.isin(decision, labels)
-    edges = np.unique(np.quantile(lead[labelled], np.arange(1, 10) / 10)) if labelled.any() else np.array([])
+    labelled = [row for row in rows.tolist() if judged.decision[row] in labels]
+    edges = np.unique(np.quantile(_leads(judged, labelled), np.arange(1, 10) / 10)) if labelled else np.array([])
     if len(edges) < 3:  # all alike: nothing can be told from it
         return {}
-    place = np.searchsorted(edges, lead, side="right")
+    known = [float(edge) for edge in edges]
+    return {"leads": {"edges": known, **_by_lead(judged, rows.tolist(), labels, known)}}
+
+
+def _leads(judged: Judged, rows: Sequence[int]) -> NDArray[np.float64]:
+    order = np.sort(np.clip(judged.probabilities[list(rows)], 1e-12, 1.0), axis=1)
+    found: NDArray[np.float64] = np.log(order[:, -1]) - np.log(order[:, -2])
+    return found
+
+
+def _by_lead(judged: Judged, rows: Sequence[int], labels: Sequence[str], edges: Sequence[float]) -> dict[str, Any]:
+    """Images by label, decision and which of the edges their lead reaches, and those that were unclear."""
+    place = np.searchsorted(edges, _leads(judged, rows), side="right") if rows else np.array([], dtype=np.int64)
+    decision = np.array([judged.decision[r] for r in rows])
+    truth = np.array([judged.truth[r] for r in rows])
 
     def row(label: str, decided: str) -> list[int]:
         chosen = (truth == label) & (decision == decided)
         return [int(n) for n in np.bincount(place[chosen], minlength=len(edges) + 1)]
 
     return {
-        "leads": {
-            "edges": [float(edge) for edge in edges],
-            "counts": {label: {decided: row(label, decided) for decided in labels} for label in labels},
-            "unclear": {label: int(((truth == label) & (decision == AMBIGUOUS)).sum()) for label in labels},
-        }
+        "counts": {label: {decided: row(label, decided) for decided in labels} for label in labels},
+        "unclear": {label: int(((truth == label) & (decision == AMBIGUOUS)).sum()) for label in labels},
     }
 
 

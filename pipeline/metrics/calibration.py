@@ -63,16 +63,24 @@ class Calibration:
         found = entry.get("leads") if entry is not None and list(entry["labels"]) == list(labels) else None
         if not found:
             return None
-        lower = (len(found["edges"]) - 1) // 3
-        upper = len(found["edges"]) - 1 - lower
-        bands = (slice(0, lower + 1), slice(lower + 1, upper + 1), slice(upper + 1, None))
-        rows = []
-        for label in labels:
-            by_decision = {d: found["counts"][label].get(d, []) for d in labels}
-            banded = [sum(by_decision[d][band]) for band in bands for d in labels]
-            rows.append([*banded, found["unclear"].get(label, 0)])
+        lower, upper = _edges(found["edges"])
         edges = float(found["edges"][lower]), float(found["edges"][upper])
-        return SureCells(edges, np.array(rows, dtype=np.int64))
+        return SureCells(edges, _cells(found, labels, lower, upper))
+
+    def group_cells(self, attribute: str, labels: Sequence[str]) -> dict[str, dict[str, NDArray[np.int64]]]:
+        """The same cells by group, [true labels, cells] each; groupings of which every group has enough images of every label."""
+        entry = self.data["attributes"].get(attribute)
+        if entry is None or list(entry["labels"]) != list(labels) or not entry.get("leads"):
+            return {}
+        at = _edges(entry["leads"]["edges"])
+        result = {}
+        for by, members in entry.get("groups", {}).items():
+            cells = {
+                name: _cells(own["leads"], labels, *at) for name, own in members.items() if own.get("leads") is not None
+            }
+            if len(cells) == len(members) and all((c.sum(axis=1) >= SMALLEST_GROUP).all() for c in cells.values()):
+                result[by] = cells
+        return result
 
     def error_spread(self, attribute: str, labels: Sequence[str]) -> float | None:
         """How much the error of a label differs between groups, on the logit; the most over groupings and labels, None without groups."""
@@ -102,6 +110,23 @@ class Calibration:
                 },
             }
         )
+
+
+def _edges(edges: Sequence[float]) -> tuple[int, int]:
+    """Places of the edges about the third and the seventh tenth."""
+    lower = (len(edges) - 1) // 3
+    return lower, len(edges) - 1 - lower
+
+
+def _cells(found: Mapping[str, Any], labels: Sequence[str], lower: int, upper: int) -> NDArray[np.int64]:
+    """[true labels, cells] of stored leads: every decision below both edges, between them, above; ambiguous."""
+    bands = (slice(0, lower + 1), slice(lower + 1, upper + 1), slice(upper + 1, None))
+    rows = []
+    for label in labels:
+        by_decision = {d: found["counts"][label].get(d, []) for d in labels}
+        banded = [sum(by_decision[d][band]) for band in bands for d in labels]
+        rows.append([*banded, found["unclear"].get(label, 0)])
+    return np.array(rows, dtype=np.int64)
 
 
 def load_calibration(path: Path, classifier: Mapping[str, Any], attributes: AttributeSet) -> Calibration:

@@ -18,7 +18,7 @@ from allfour.pipeline.run.metrics import CalibrationFit, Corrected, ErrorSpread,
 from allfour.pipeline.run.record import Interval, Note
 from allfour.pipeline.statistics.arrays import IntArray
 from allfour.pipeline.statistics.compositions import draws_within
-from allfour.pipeline.words import percent, quantity
+from allfour.pipeline.words import clean, percent, quantity
 
 LEAST_PART = 0.5
 """Of the sets, that must be readable in full for a corrected figure to be given."""
@@ -81,9 +81,13 @@ def correct(
             continue
         prompts = unasked(every, asked or {}, name)
         decisions = _decisions(prompts, name, names)
+        cells = _cells(prompts, calibration, name, names, decisions=decisions, surely=(surely or {}).get(name))
+        fit = _fit(calibration, name, names, decisions=decisions, cells=cells)
+        if fit is not None and not fit.fits and (mixed := reweighted(calibration, name, names, cells)) is not None:
+            confusion, fit = mixed
+            notes.append(_reweighted_note(name, fit))
         if note := _unclear_beyond(name, decisions, confusion):
             notes.append(note)
-        fit = _fit(prompts, calibration, name, names, decisions=decisions, surely=(surely or {}).get(name))
         if fit is not None:
             fits[name] = fit
         if fit is not None and not fit.fits:
@@ -220,7 +224,7 @@ def _differing(found: Corrected, spread: ErrorSpread) -> Note | None:
     return Note(code="error_may_differ_by_prompt", text=text, about="unanimity_corrected")
 
 
-def _fit(
+def _cells(
     prompts: Sequence[PromptTally],
     calibration: Calibration,
     name: str,
@@ -228,25 +232,32 @@ def _fit(
     *,
     decisions: IntArray,
     surely: Mapping[str, Mapping[str, tuple[int, ...]]] | None,
+) -> IntArray | None:
+    """[prompts, cells] what was decided and how surely, as `SureCells` has it; None where the calibration or the run knows no leads."""
+    fine = calibration.sure_cells(name, names)
+    if fine is None or surely is None:
+        return None
+    nothing = (0,) * len(fine.edges)
+    above = np.array([[surely.get(p.id, {}).get(label, nothing) for label in names] for p in prompts], dtype=np.int64)
+    reached = np.minimum(above, decisions[:, : len(names), np.newaxis])
+    steps = np.concatenate([decisions[:, : len(names), np.newaxis], reached], axis=2)
+    banded = -np.diff(steps, axis=2, append=0)  # below both edges, between them, above both
+    return np.column_stack([banded.transpose(0, 2, 1).reshape(len(prompts), -1), decisions[:, -1]])
+
+
+def _fit(
+    calibration: Calibration, name: str, names: Sequence[str], *, decisions: IntArray, cells: IntArray | None
 ) -> CalibrationFit | None:
     """Test the calibration by what was decided and how surely; by what was decided alone where no more is known."""
     fine = calibration.sure_cells(name, names)
-    found = None
-    if fine is not None and surely is not None:
-        nothing = (0,) * len(fine.edges)
-        above = np.array(
-            [[surely.get(p.id, {}).get(label, nothing) for label in names] for p in prompts], dtype=np.int64
-        )
-        reached = np.minimum(above, decisions[:, : len(names), np.newaxis])
-        steps = np.concatenate([decisions[:, : len(names), np.newaxis], reached], axis=2)
-        banded = -np.diff(steps, axis=2, append=0)  # below both edges, between them, above both
-        cells = np.column_stack([banded.transpose(0, 2, 1).reshape(len(prompts), -1), decisions[:, -1]])
-        found = st.calibration_fit(cells, fine.counts)
+    found = st.calibration_fit(cells, fine.counts) if fine is not None and cells is not None else None
     confusion = calibration.confusion(name, names)
     if found is None and confusion is not None:
         found = st.calibration_fit(decisions, confusion.counts)
-    if found is None:
-        return None
+    return None if found is None else _as_fit(found)
+
+
+def _as_fit(found: st.CalibrationFit) -> CalibrationFit:
     return CalibrationFit(
         fits=found.p_value >= LEVEL,
         p_value=found.p_value,
@@ -254,6 +265,43 @@ def _fit(
         prompts=found.prompts,
         images=found.images,
     )
+
+
+def reweighted(
+    calibration: Calibration, name: str, names: Sequence[str], cells: IntArray | None
+) -> tuple[st.Confusion, CalibrationFit] | None:
+    """Error rates of the grouping whose mix fits the run best; None where none is identified and fits."""
+    best: tuple[st.GroupMix, str, Sequence[str]] | None = None
+    if cells is None:
+        return None
+    for by, groups in calibration.group_cells(name, names).items():
+        found = st.group_mix(cells, list(groups.values()))
+        if found is None or found.fit.p_value < LEVEL:
+            continue
+        if best is None or found.fit.p_value > best[0].fit.p_value:
+            best = found, by, list(groups)
+    if best is None:
+        return None
+    found, by, members = best
+    bands = found.counts[:, :-1].reshape(len(names), -1, len(names)).sum(axis=1)
+    mix = {
+        label: {group: float(share) for group, share in zip(members, row, strict=True)}
+        for label, row in zip(names, found.weights, strict=True)
+    }
+    fit = _as_fit(found.fit).model_copy(update={"by": by, "mix": mix})
+    return st.Confusion(np.column_stack([bands, found.counts[:, -1]])), fit
+
+
+def _reweighted_note(name: str, fit: CalibrationFit) -> Note:
+    mixes = "; ".join(
+        f"{label}: {', '.join(f'{clean(group, 60)} {percent(share)}' for group, share in row.items())}"
+        for label, row in (fit.mix or {}).items()
+    )
+    text = (
+        f"The calibration as a whole does not fit what was decided here of {name}; its groups by {clean(fit.by, 60)} do (p = {fit.p_value:.2g}) "
+        f"in the mix that this run shows, taken to be that of every prompt: {mixes}. Corrected figures are of that mix."
+    )
+    return Note(code="calibration_reweighted", text=text, about=name)
 
 
 def _unlike(name: str, fit: CalibrationFit, *, headline: bool) -> Note:

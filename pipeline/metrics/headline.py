@@ -44,6 +44,7 @@ BECAUSE: Mapping[str, str] = {
     "cannot_be_corrected": "the calibration cannot correct this attribute",
     "published_rates": "the calibration's rates are published ones, taken on other images",
     "calibration_unlike_run": "the calibration does not fit this run",
+    "calibration_reweighted": "the calibration's groups were weighted to the mix that this run shows",
     "calibration_contradicted": "the images contradict the calibration",
     "corrected_refused": "too few sets could be read in full for a correction",
     "images_without_label": "many images have no label",
@@ -163,6 +164,8 @@ def _corrected(summary: Summary, *, chance: float, because: list[str]) -> Headli
     low, high = found.low or 0.0, 1.0 if found.high is None else found.high
     prompts = found.prompts or 0
     hidden = 1 - found.sets_read if found.sets_read is not None else 0.0
+    if summary.calibration_fit is not None and summary.calibration_fit.by is not None:
+        because = [*because, "calibration_reweighted"]
     return Headline(
         evidence="corrected",
         value=found.value,

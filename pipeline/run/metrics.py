@@ -108,6 +108,10 @@ class CalibrationFit(Record):
     """Directions that no mix of labels can move, in which the run was compared."""
     prompts: Count = 0
     images: Count = 0
+    by: str | None = None
+    """The grouping of the calibration by which it was weighted to the run's own mix, since as a whole it did not fit."""
+    mix: dict[str, dict[str, float]] | None = None
+    """Label -> group -> its share among images of the label, as the run shows it."""
 
 
 class Amplification(Estimate):

@@ -25,6 +25,7 @@ from allfour.pipeline.statistics.difference import (
     mean_difference,
     unanimity_difference,
 )
+from allfour.pipeline.statistics.group_mix import GroupMix, group_mix
 from allfour.pipeline.statistics.homogeneity import group_homogeneity
 from allfour.pipeline.statistics.identification import (
     IdentifiedInterval,
@@ -105,6 +106,7 @@ __all__ = [
     "CoverageWarning",
     "Difference",
     "DifferenceBounds",
+    "GroupMix",
     "IdentifiedInterval",
     "Imbalance",
     "Interval",
@@ -138,6 +140,7 @@ __all__ = [
     "distance_from_reference",
     "error_that_explains",
     "group_homogeneity",
+    "group_mix",
     "holm",
     "identified_mean",
     "identified_share",

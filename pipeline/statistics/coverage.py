@@ -125,7 +125,10 @@ def coverage_warnings(
     if confusion is not None:
         fewest = int(confusion.counts.sum(axis=1).min())
         if fewest < SMALL_CALIBRATION:
-            warn("small-calibration", f"Only {fewest} calibration images of a label: its error rates are hardly known.")
+            warn(
+                "small-calibration",
+                f"The error rates of a label rest on only {fewest} calibration images: they are hardly known.",
+            )
         if confusion.discrimination < WEAK_DISCRIMINATION:
             warn(
                 "weak-classifier",

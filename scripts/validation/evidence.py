@@ -52,6 +52,10 @@ def rows(audits: int, random: np.random.Generator) -> Iterator[Row]:
             yield _abstaining(kind, images, audits, random)
     yield _row("matched calibration", 16, audits * 20 // 3, random, rates=ADULTS)  # 1,000 of 150: what must not be lost
     yield _row("adults, then children", 16, audits, random, rates=CHILDREN, cause="calibration_unlike_run")
+    yield _row(
+        "adults and children, then children", 16, audits, random, rates=CHILDREN, groups=(ADULTS, CHILDREN),
+        cause="calibration_reweighted",
+    )  # fmt: skip
     for spread in (0.6, 1.0):
         yield _row(
             f"error differs by prompt, sd {spread}", 16, audits, random, rates=ADULTS, spread=spread,
@@ -138,8 +142,9 @@ def _row(
     calibrated: int = 200,
     cause: str = "",
     include: tuple[str, ...] = ("prompts",),
+    groups: tuple[FloatArray, ...] = (),
 ) -> Row:
-    """A run whose decisions follow `rates`, under a calibration of adults."""
+    """A run whose decisions follow `rates`, under a calibration of adults, or of these groups."""
     before, now, caused, led = [], [], [], []
     truth = true_unanimity()
     for _ in range(audits):
@@ -148,7 +153,12 @@ def _row(
         pull = random.normal(0, spread, size=prompts)
         pull = np.abs(pull) * np.sign(share - 0.5) if cue else pull
         cells = _drawn(women, rates, pull, random)
-        calibration = calibration_of(np.stack([random.multinomial(calibrated, row) for row in ADULTS]))
+        tables = [
+            np.stack([random.multinomial(calibrated, row) for row in own]).astype(np.int64)
+            for own in groups or (ADULTS,)
+        ]
+        members = {str(number): table for number, table in enumerate(tables)} if groups else None
+        calibration = calibration_of(np.sum(tables, axis=0), members)
         metrics = measured(
             np.array([0, 1, 0, 1, 2])[cells],
             calibration=calibration,
@@ -228,15 +238,17 @@ def measured(
     )
 
 
-def calibration_of(cells: IntArray) -> Calibration:
-    """Return a calibration whose images fell so, shape (labels, 5)."""
-    confusion = {}
-    leads: dict[str, Any] = {"edges": [1.0, 2.0, 3.0], "counts": {}, "unclear": {}}
-    for label, row in zip(LABELS, cells.tolist(), strict=True):
-        confusion[label] = {"woman": row[0] + row[2], "man": row[1] + row[3], "ambiguous": row[4]}
-        leads["counts"][label] = {"woman": [row[0], 0, 0, row[2]], "man": [row[1], 0, 0, row[3]]}
-        leads["unclear"][label] = row[4]
-    entry = {"labels": list(LABELS), "confusion": confusion, "leads": leads}
+def calibration_of(cells: IntArray, groups: Mapping[str, IntArray] | None = None) -> Calibration:
+    """Return a calibration whose images fell so, shape (labels, 5); `groups` of the same shape each, by age."""
+    confusion, leads = _entry(cells)
+    entry: dict[str, Any] = {
+        "labels": list(LABELS),
+        "confusion": confusion,
+        "leads": {"edges": [1.0, 2.0, 3.0], **leads},
+    }
+    if groups is not None:
+        members = {name: dict(zip(("confusion", "leads"), _entry(own), strict=True)) for name, own in groups.items()}
+        entry["groups"] = {"age": members}
     return Calibration(
         {
             "created": "",
@@ -246,6 +258,17 @@ def calibration_of(cells: IntArray) -> Calibration:
             "attributes": {"gender": entry},
         }
     )
+
+
+def _entry(cells: IntArray) -> tuple[dict[str, dict[str, int]], dict[str, Any]]:
+    """Confusion and leads of images that fell so."""
+    confusion = {}
+    leads: dict[str, Any] = {"counts": {}, "unclear": {}}
+    for label, row in zip(LABELS, cells.tolist(), strict=True):
+        confusion[label] = {"woman": row[0] + row[2], "man": row[1] + row[3], "ambiguous": row[4]}
+        leads["counts"][label] = {"woman": [row[0], 0, 0, row[2]], "man": [row[1], 0, 0, row[3]]}
+        leads["unclear"][label] = row[4]
+    return confusion, leads
 
 
 def _holds(interval: Any, truth: float) -> bool:

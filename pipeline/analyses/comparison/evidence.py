@@ -126,9 +126,12 @@ def _doubts(run: LoadedRun, calibration: Calibration) -> list[str]:
         confidence=metrics.summary.confidence,
         surely=surely,
     )
+    fit = correction.fits.get(metrics.headline)
+    if fit is not None and fit.by is not None:  # the pair's correction knows the calibration as a whole alone
+        return ["calibration_unlike_run"]
     beside = {
         "unanimity_corrected": correction.over_prompts,
-        "calibration_fit": correction.fits.get(metrics.headline),
+        "calibration_fit": fit,
     }
     checked = metrics.model_copy(
         update={"calibration": calibration.summary(), "summary": metrics.summary.model_copy(update=beside)}

@@ -73,6 +73,13 @@ def test_what_is_read_by_a_classifier_that_errs_otherwise_is_said_to_be_no_more_
     assert "not known" not in f"{lead.headline(fits)} {lead.verdict(fits)} {lead.standfirst(fits)}"
 
 
+def test_a_calibration_whose_groups_were_weighted_says_so() -> None:
+    found = pick(
+        corrected(calibration_fit={"fits": True, "p_value": 0.4, "by": "age", "mix": {"woman": {"young": 1.0}}})
+    )
+    assert found.evidence == "corrected" and found.because == ["calibration_reweighted"]
+
+
 def test_published_rates_and_refusals_do_not_lead() -> None:
     published = corrected().model_copy(update={"calibration": corrected().calibration.model_copy(update={"binding": "published"})})  # type: ignore[union-attr]  # fmt: skip
     assert pick(published).because == ["published_rates"]

@@ -133,6 +133,12 @@ def calibrated(rates: Any, by: Any, *, images: int = 200) -> Metrics:
     return run(rows, first=sets, calibration=known(by, images), surely=surely)
 
 
+def of_groups(rates: Any) -> Metrics:
+    rows, sets, surely = read_with(rates)
+    groups = {"grown": np.round(ADULTS * 200).astype(int), "young": np.round(CHILDREN * 200).astype(int)}
+    return run(rows, first=sets, calibration=calibration_of(groups["grown"] + groups["young"], groups), surely=surely)
+
+
 PERFECT = np.array([[0.0, 0.0, 1.0, 0.0, 0.0], [0.0, 0.0, 0.0, 1.0, 0.0]])
 GUESSING = np.array([[0.2, 0.2, 0.29, 0.27, 0.04], [0.2, 0.2, 0.27, 0.29, 0.04]])
 WEAK = np.array([[0.1, 0.15, 0.66, 0.05, 0.04], [0.15, 0.1, 0.05, 0.66, 0.04]])
@@ -160,6 +166,8 @@ RUNS: dict[str, tuple[Callable[[], Metrics], set[str]]] = {
     "a calibration without an error": (lambda: calibrated(PERFECT, PERFECT), set()),
     "a calibration that fits": (lambda: calibrated(ADULTS, ADULTS), {SPREAD}),
     "a calibration of others": (lambda: calibrated(CHILDREN, ADULTS), {SPREAD, "calibration_unlike_run", "images_without_label"}),
+    "a mix of a calibration's groups": (lambda: of_groups(CHILDREN), {SPREAD, "calibration_reweighted", "images_without_label", "small-calibration", "weak-classifier"}),
+    "a calibration of groups that fits": (lambda: of_groups((ADULTS + CHILDREN) / 2), {SPREAD, "images_without_label", "weak-classifier"}),
     "a small calibration": (lambda: calibrated(ADULTS, ADULTS, images=40), {SPREAD, "small-calibration"}),
     "a weak classifier": (lambda: calibrated(WEAK, WEAK), {SPREAD, "weak-classifier"}),
     "a classifier that guesses": (lambda: calibrated(ADULTS, GUESSING), {"labels_not_told_apart"}),
