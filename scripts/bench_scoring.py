@@ -240,7 +240,7 @@ class Bench:
     def _encoder(self) -> Callable[[int], int]:
         from allfour.models.classifiers.base import ParallelEncoder
         from allfour.pipeline.archives.decoding import decode
-        from allfour.pipeline.scoring.scorer import GROUP
+        from allfour.pipeline.scoring.encoding import GROUP
 
         one = self.classifier.prepare(decode(next(self.bytes_of(0))))
         parallel = isinstance(self.classifier, ParallelEncoder) and self.classifier.encodes_in_parallel

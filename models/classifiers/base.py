@@ -90,6 +90,26 @@ class ParallelEncoder(Protocol):
 
 
 @runtime_checkable
+class HalfEncoder(Protocol):
+    """An `EmbeddingClassifier` that can also encode at half the cost and some error: `encode` stays exact, and the pipeline uses it wherever
+    the error could change a decision. Default: everything is encoded by `encode`."""
+
+    @property
+    def encodes_in_half(self) -> bool:
+        """Whether it was asked to, and this machine gains by it."""
+        ...
+
+    def encode_in_half(self, batch: ByteArray, *, one_core: bool) -> FloatArray:
+        """As `encode`, in half precision; with `one_core` as `ParallelEncoder.encode_on_one_core`."""
+        ...
+
+
+def encodes_in_half(classifier: Classifier) -> bool:
+    """Whether a classifier encodes some images in half precision."""
+    return isinstance(classifier, HalfEncoder) and classifier.encodes_in_half
+
+
+@runtime_checkable
 class AheadEncoder(Protocol):
     """An `EmbeddingClassifier` whose device works while the next batch is made ready. Default: it is waited for."""
 

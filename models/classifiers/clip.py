@@ -24,6 +24,7 @@ from allfour.errors import ClassifierError
 from allfour.models import skin_tone
 from allfour.models.attributes import PRESENCE, AttributeSet
 from allfour.models.classifiers import clip_weights
+from allfour.models.classifiers._clip.half import TWICE, HalfTower, has_bfloat16_units
 from allfour.models.classifiers.base import ByteArray, FloatArray, HalfArray
 from allfour.models.classifiers.views import NUDGE, VIEW_NAMES, steadiness, views_of
 from allfour.models.detectors.base import PeopleFinder
@@ -44,6 +45,12 @@ def pick_dtype(dtype: str, device: torch.device) -> torch.dtype:
     """`auto` is float16 on a GPU and float32 elsewhere; logits are float32 in any case."""
     if dtype == "auto":
         return torch.float16 if device.type == "cuda" else torch.float32
+    if dtype == TWICE:
+        if device.type != "cpu":
+            raise ClassifierError(
+                f"classifier.dtype: {TWICE!r} is for CPUs, and the encoder runs on {device.type}. Take 'auto' there (float16 on CUDA)"
+            )
+        return torch.float32
     return {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}[dtype]
 
 
@@ -101,6 +108,8 @@ class ClipEncoder:
         """An image's views stand one under the other in its input, and one after the other in its embedding."""
         self._device = pick_device(device)
         self._dtype = pick_dtype(dtype, self._device)
+        self._half: HalfTower | None = None
+        self.in_half = dtype == TWICE and has_bfloat16_units()
         level = logging.getLogger().level
         try:
             model, transform = _built(weights)
@@ -139,6 +148,8 @@ class ClipEncoder:
     def to_device(self) -> None:
         """Move the image tower to its device and dtype. The text tower stays on the CPU in fp32, where it runs once."""
         self.model.visual.to(device=self._device, dtype=self._dtype)
+        if self.in_half:
+            self._half = HalfTower(self.model)
         if self._device.type == "cuda":
             self.model.visual.to(memory_format=torch.channels_last)
 
@@ -160,7 +171,8 @@ class ClipEncoder:
             **({} if tokenizer is None else {"tokenizer_sha256": tokenizer}),
             "model_config_sha256": hashlib.sha256(repr(self.model.visual).encode()).hexdigest(),
             "preprocess": json.loads(config),
-            "dtype": str(self._dtype).removeprefix("torch."),
+            "dtype": TWICE if self.in_half else str(self._dtype).removeprefix("torch."),
+            **({"half": dict(HalfTower.identity)} if self.in_half else {}),
             "logit_scale": round(self.logit_scale, 6),
             **({} if self._views == 1 else {"views": {"names": list(VIEW_NAMES), "nudge": NUDGE}}),
             **({} if self.logit_bias is None else {"logit_bias": round(self.logit_bias, 6)}),
@@ -243,13 +255,21 @@ class ClipEncoder:
         lane.pixels.numpy()[...] = batch
         return lane.fly(self._features(lane.pixels.to(self._device, non_blocking=True)))
 
-    def _features(self, pixels: torch.Tensor) -> torch.Tensor:
+    @torch.inference_mode()
+    def encode_in_half(self, batch: ByteArray) -> FloatArray:
+        """[N, H, W, 3] uint8 -> [N, D] float32 of unit length, by products in bfloat16."""
+        assert self._half is not None, "asked of an encoder without a tower in half precision"
+        return np.asarray(self._features(torch.from_numpy(batch), self._half.encode_image).numpy(), dtype=np.float32)
+
+    def _features(
+        self, pixels: torch.Tensor, encode_image: Callable[[torch.Tensor], torch.Tensor] | None = None
+    ) -> torch.Tensor:
         """[N, H, W, 3] uint8 on the device -> [N, D] float32 of unit length, there."""
         if self._views > 1:
             pixels = pixels.reshape(-1, pixels.shape[1] // self._views, *pixels.shape[2:])
         # in open_clip's order of operations, so that the values are its own
         values = pixels.permute(0, 3, 1, 2).float().div_(255.0).sub_(self._mean).div_(self._std).to(self._dtype)
-        features: torch.Tensor = self.model.encode_image(values).float()
+        features: torch.Tensor = (encode_image or self.model.encode_image)(values).float()
         unit: torch.Tensor = features / features.norm(dim=-1, keepdim=True)
         return unit if self._views == 1 else unit.reshape(-1, self._views * unit.shape[1]) / self._views**0.5
 
@@ -372,6 +392,15 @@ class OverClip:
 
     def encode(self, batch: ByteArray) -> FloatArray:
         return self._encoder.encode(batch)
+
+    @property
+    def encodes_in_half(self) -> bool:
+        return self._encoder.in_half
+
+    def encode_in_half(self, batch: ByteArray, *, one_core: bool) -> FloatArray:
+        if one_core and torch.get_num_threads() != 1:
+            torch.set_num_threads(1)  # of the thread that calls
+        return self._encoder.encode_in_half(batch)
 
     def encode_ahead(self, batch: ByteArray) -> Callable[[], FloatArray]:
         return self._encoder.encode_ahead(batch)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self
 
+from allfour.errors import ClassifierError
 from allfour.models.attributes import AttributeSet
 from allfour.models.classifiers import clip_weights
 from allfour.models.classifiers.base import ClassifierSettings
@@ -26,7 +27,7 @@ class OverClipConfig(ClassifierSettings):
     tag: str | None = None
     """The pretrained tag whose weights a .safetensors file holds: activation and preprocessing are the tag's."""
     device: str = "auto"
-    dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
+    dtype: Literal["auto", "float32", "float16", "bfloat16", "bfloat16+float32"] = "auto"
     people: PeopleConfig = ByPromptsConfig()
     """How images with several people are read."""
 
@@ -79,6 +80,14 @@ class ClipConfig(OverClipConfig):
 
     def looks_again(self) -> bool:
         return True
+
+    def refuse_unanswerable(self, attributes: AttributeSet) -> None:
+        super().refuse_unanswerable(attributes)
+        if self.dtype == "bfloat16+float32" and attributes.steady:
+            raise ClassifierError(
+                f"classifier.dtype={self.dtype}: no band is known for attributes.{attributes.steady[0]}.stability, which hangs on several views "
+                "of an image. Take `--set classifier.dtype=float32`, or leave the key out of the attributes file"
+            )
 
     def build(self, *, attributes: AttributeSet) -> ClipClassifier:
         from allfour.models.classifiers.clip import ClipClassifier

@@ -45,10 +45,11 @@ from allfour.pipeline.run.folder import (
 )
 from allfour.pipeline.run.header import Header
 from allfour.pipeline.run.seal import sealed
-from allfour.pipeline.scoring.parts import PartStore
+from allfour.pipeline.scoring.parts import PRECISION, PartStore, read_embeddings
 from allfour.pipeline.scoring.people import reading_scores
+from allfour.pipeline.scoring.precision import Doubt, Measured
 from allfour.pipeline.scoring.score_tables import CODED_SCHEMA
-from allfour.pipeline.scoring.scorer import SCORING_VERSION
+from allfour.pipeline.scoring.scorer import SCORING_VERSION, doubtful_rows, half_rows
 from allfour.pipeline.scoring.stored_embeddings import (
     StoredPart,
     check_same_encoder,
@@ -122,7 +123,7 @@ def relabel(
             scored, rows = _score(parts, out, classifier, reporter)
             out.commit_stage(
                 "scores", stage, out.scores_path, out.images_path,
-                seconds=time.monotonic() - started, images=scored, rows=rows,
+                seconds=time.monotonic() - started, images=scored, rows=rows, **_doubtful(run, parts, classifier, reporter),
             )  # fmt: skip
         job = Job(out, config, attributes, reporter, calibration)
         return finish_run(job, work={"relabelled": scored})
@@ -195,10 +196,45 @@ def _score(
     return images, rows
 
 
+def _doubtful(
+    run: RunFolder, parts: Sequence[StoredPart], classifier: EmbeddingClassifier, reporter: Reporter
+) -> dict[str, Any]:
+    """Of embeddings made in half precision: how many could have another decision in full. Said to the user, and for the header."""
+    facts = [(part, part.manifest.get(PRECISION)) for part in parts]
+    found = {"encoded": 0, "half": 0, "in_doubt": 0}
+    for part, made in facts:
+        if not isinstance(made, dict):
+            continue
+        measured = Measured.load(run.embeddings_folder / str(made.get("file")))
+        doubt = None if measured is None else Doubt(classifier, measured)
+        for path in filter(None, (part.embeddings, part.people)):
+            if path.exists():
+                table = read_embeddings(path)
+                found["encoded"] += table.num_rows
+                found["half"] += int(half_rows(table).sum())
+                found["in_doubt"] += int(doubtful_rows(table, doubt).sum())
+    if not found["half"]:
+        return {}
+    reporter.note(
+        f"bfloat16: {found['half']:,} of {found['encoded']:,} embeddings were made in bfloat16, and {found['in_doubt']:,} of those lie so near a "
+        "margin of this wording that float32 might decide otherwise; `allfour rescore` looks at the images again"
+    )
+    return {"precision": found}
+
+
 def scores_writer(file: Any) -> pq.ParquetWriter:
     """A writer of coded scores. Without the arrow schema in the file, its columns are read as plain strings again."""
     return pq.ParquetWriter(
         file, CODED_SCHEMA, compression="zstd", compression_level=1, use_dictionary=_ENCODED_COLUMNS, store_schema=False
+    )
+
+
+def _measures(part: StoredPart, store: PartStore) -> list[tuple[Path, Path]]:
+    """The file by which a part that was encoded in half precision is judged, and its place in the new run."""
+    name = (part.manifest.get(PRECISION) or {}).get("file")
+    target = store.embeddings_path(part.id).parent / str(name)
+    return (
+        [(part.embeddings.parent / str(name), target)] if name and target.name == name and not target.exists() else []
     )
 
 
@@ -208,6 +244,7 @@ def _keep(part: StoredPart, store: PartStore, rows: int) -> None:
         (part.images, store.images_path(part.id)),
         (part.embeddings, store.embeddings_path(part.id)),
         (part.people, store.people_path(part.id)),
+        *_measures(part, store),
     ):
         if source is None or not source.exists():
             continue

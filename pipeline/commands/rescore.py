@@ -107,7 +107,7 @@ def rescore_rank(
         check_kind(run, "rescore")
         check_source(run, source, overwrite=overwrite)
         classifier = build.build_classifier(config, job.attributes)
-        scored = score_shards(job, source, share, classifier=classifier)
+        scored = score_shards(job, source, share, classifier=classifier, listed=shards)
         write_json(
             run.ranks_folder / f"rank-{rank}-of-{world_size}.json",
             {"shards": len(share), "scored": scored, "started": started, "finished": utc_now(),

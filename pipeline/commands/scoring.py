@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
-from allfour.models.classifiers.base import Classifier, KeepsAccounts
+from allfour.models.classifiers.base import Classifier, EmbeddingClassifier, KeepsAccounts, encodes_in_half
 from allfour.pipeline.archives.base import ArchiveSource, Shard
 from allfour.pipeline.commands import build
 from allfour.pipeline.commands.job import Job
@@ -15,6 +16,7 @@ from allfour.pipeline.run.folder import TABLE_STAGES, fingerprint
 from allfour.pipeline.scoring.engines import ScoringJob, engine
 from allfour.pipeline.scoring.engines.base import part_store
 from allfour.pipeline.scoring.parts import PartStore
+from allfour.pipeline.scoring.precision import Measured, half_precision, measured_of, summed
 
 _REASONS = 20
 """Different reasons why images have no reading that the header keeps."""
@@ -67,15 +69,28 @@ def score(job: Job, source: ArchiveSource, *, own_images: bool, engine_name: str
         images=listed or None,
         rows=rows,
         scoring=store.scoring_fingerprint,
+        **_precision(job, store, ids),
     )
     remember(run, classifier=state)
     return scored
 
 
 def score_shards(
-    job: Job, source: ArchiveSource, shards: Sequence[Shard], *, classifier: Classifier, engine_name: str = "local"
+    job: Job,
+    source: ArchiveSource,
+    shards: Sequence[Shard],
+    *,
+    classifier: Classifier,
+    engine_name: str = "local",
+    listed: Sequence[Shard] | None = None,
 ) -> int:
-    """Commit every shard that is not done; returns the number of images scored."""
+    """Commit every shard that is not done; returns the number of images scored.
+
+    Parameters
+    ----------
+    listed
+        All of the source, where `shards` are a rank's share of them.
+    """
     config = job.config.scoring
     store = part_store(job.run.path, classifier, config)
     todo = [shard for shard in shards if not store.done(shard)]
@@ -86,9 +101,26 @@ def score_shards(
         config=config,
         build=partial(build.build_classifier, job.config, job.attributes),
         actors=config.actors,
+        measured=_measured(job, source, listed or shards, classifier) if todo else None,
     )
     if isinstance(classifier, KeepsAccounts) and total is not None and todo:
         job.reporter.note(classifier.estimate(total))
     with job.reporter.task("scoring", total) as task:
         task.skip(sum(s.images or 0 for s in shards) - sum(s.images or 0 for s in todo))
         return engine(engine_name).score(work, todo, classifier=classifier, advance=task.advance)
+
+
+def _measured(job: Job, source: ArchiveSource, shards: Sequence[Shard], classifier: Classifier) -> Measured | None:
+    """How far half precision is off, where the classifier encodes in it."""
+    if not (isinstance(classifier, EmbeddingClassifier) and encodes_in_half(classifier)):
+        return None
+    return measured_of(job.run.embeddings_folder, source, shards, classifier, job.config.scoring.max_pixels)
+
+
+def _precision(job: Job, store: PartStore, ids: Sequence[str]) -> dict[str, Any]:
+    """What the header says of half precision, said to the user too; nothing where it was not asked for."""
+    found = summed(facts for id_ in ids if (facts := store.precision(id_)) is not None)
+    if found is None:
+        return {}
+    job.reporter.note(half_precision(found))
+    return {"precision": found}

@@ -11,6 +11,7 @@ from allfour.models.attributes import AMBIGUOUS, MIXED, NO_PERSON, UNREADABLE
 __all__ = [
     "AMBIGUOUS",
     "EMBEDDING_COLUMN",
+    "HALF_COLUMN",
     "IMAGES_SCHEMA",
     "MIXED",
     "NO_PERSON",
@@ -78,29 +79,45 @@ SCORES_SCHEMA = pa.schema(
 
 EMBEDDING_COLUMN = "embedding"
 
+HALF_COLUMN = "half"
+"""Whether an embedding was made in half precision; a column of runs whose classifier makes some of them so."""
+
 PEOPLE, SEVERAL = "people", "several"
 """Key and value in an image's `extra`: its prompt asks for a group of people."""
 
 
-def embeddings_schema(dim: int) -> pa.Schema:
-    """Schema of RUN/embeddings/part-*.arrow: a row per encoded image, unit vectors in fp16."""
+def _made_in(half: bool) -> list[pa.Field[pa.DataType]]:
+    return [pa.field(HALF_COLUMN, pa.bool_(), nullable=False)] if half else []
+
+
+def embeddings_schema(dim: int, *, half: bool = False) -> pa.Schema:
+    """Schema of RUN/embeddings/part-*.arrow: a row per encoded image, unit vectors in fp16.
+
+    Parameters
+    ----------
+    half
+        Whether it is told which were made in half precision.
+    """
     return pa.schema(
         [
             pa.field("prompt_id", pa.string(), nullable=False),
             pa.field("index", pa.int64(), nullable=False),
             pa.field("sha256", pa.string(), nullable=False),
             pa.field(EMBEDDING_COLUMN, pa.list_(pa.float16(), dim), nullable=False),
+            *_made_in(half),
         ]
     )
 
 
-def people_schema(dim: int, *, skin: bool = False) -> pa.Schema:
+def people_schema(dim: int, *, skin: bool = False, half: bool = False) -> pa.Schema:
     """Schema of RUN/embeddings/part-*.people.arrow: a row per person that a detector found, unit vectors of the crops in fp16.
 
     Parameters
     ----------
     skin
         Whether the colour of each face's skin was measured: CIELAB, null where there was none to measure.
+    half
+        As in `embeddings_schema`.
     """
     measured = [pa.field("skin", pa.list_(pa.float32(), 3))] if skin else []
     return pa.schema(
@@ -112,5 +129,6 @@ def people_schema(dim: int, *, skin: bool = False) -> pa.Schema:
             pa.field("box", pa.list_(pa.int32()), nullable=False),  # as in the scores
             *measured,
             pa.field(EMBEDDING_COLUMN, pa.list_(pa.float16(), dim), nullable=False),
+            *_made_in(half),
         ]
     )

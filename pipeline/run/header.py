@@ -23,6 +23,8 @@ class Stage(Record):
     """Of scores.parquet."""
     scoring: str | None = None
     """Fingerprint of how every shard was scored."""
+    precision: dict[str, Any] | None = None
+    """How many embeddings were made in half precision and how many again in full, where the classifier makes them so."""
 
 
 class Header(Record):

@@ -41,6 +41,8 @@ class ShardTables:
     """embeddings_schema(D), where the classifier has embeddings."""
     people: pa.Table | None = None
     """people_schema(D), where it also looks for people."""
+    precision: Mapping[str, Any] | None = None
+    """How much of it was encoded in half precision, where the classifier does so: see `allfour.pipeline.scoring.precision`."""
     open: bool = False
     """Whether the same command is to try some of its images once more: the part stands, and is not done."""
 
@@ -85,6 +87,11 @@ class PartStore:
         """The manifest of a part, or None where there is none that can be read."""
         return _read(self._path(shard_id, "json"))
 
+    def precision(self, shard_id: str) -> dict[str, Any] | None:
+        """How much of a part was encoded in half precision; None where that was not asked for."""
+        found = (self.manifest(shard_id) or {}).get(PRECISION)
+        return found if isinstance(found, dict) else None
+
     def done(self, shard: Shard) -> bool:
         manifest = self.manifest(shard.id)
         return (
@@ -123,6 +130,8 @@ class PartStore:
             The part holds errors in place of scores.
         """
         known: dict[str, Any] = {"input": shard.fingerprint, "ordinal": shard.ordinal}
+        if tables.precision is not None:
+            known[PRECISION] = dict(tables.precision)
         if tables.embeddings is not None:
             known["encoding"] = self._encoding
         if tables.people is not None:
@@ -217,6 +226,8 @@ class PartStore:
         return rows
 
 
+PRECISION = "precision"
+"""Key of a manifest: how much of the part was encoded in half precision."""
 TABLES = "tables"
 """Key of a manifest: file name -> sha256 of each table of the part. Parts of earlier versions have none, and are taken for whole."""
 

@@ -23,7 +23,7 @@ from allfour.models import skin_tone
 from allfour.models.attributes import PERSON, PRESENCE, AttributeSet
 from allfour.models.classifiers.base import ByteArray, EmbeddingClassifier, FloatArray, HalfArray, people_of
 from allfour.models.detectors.base import Box
-from allfour.pipeline.run.columns import EMBEDDING_COLUMN, people_schema
+from allfour.pipeline.run.columns import EMBEDDING_COLUMN, HALF_COLUMN, people_schema
 from allfour.pipeline.scoring.score_tables import CODED_SCHEMA, coded_scores, readable_rows
 from allfour.pipeline.scoring.twins import first_twin_crops, first_twins, shared
 
@@ -78,6 +78,7 @@ def people_table(
     vectors: FloatArray,
     *,
     skins: Sequence[Sequence[Skin]] | None = None,
+    half: NDArray[np.bool_] | None = None,
 ) -> pa.Table:
     """The stored form of a shard's persons.
 
@@ -91,6 +92,8 @@ def people_table(
         [persons, D], image after image.
     skins
         Of the persons of each image, where pixels answer an attribute.
+    half
+        [persons] whether each was encoded in half precision, where that is told.
     """
     colours = [colour for found in skins for colour in found] if skins is not None else []
     measured = {} if skins is None else {"skin": pa.array(colours, pa.list_(pa.float32(), 3))}
@@ -104,8 +107,9 @@ def people_table(
             "box": pa.array([list(box) for found in boxes for box in found], pa.list_(pa.int32())),
             **measured,
             EMBEDDING_COLUMN: pa.FixedSizeListArray.from_arrays(flat, vectors.shape[1]),
+            **({} if half is None else {HALF_COLUMN: half}),
         },
-        schema=people_schema(vectors.shape[1], skin=skins is not None),
+        schema=people_schema(vectors.shape[1], skin=skins is not None, half=half is not None),
     )
 
 

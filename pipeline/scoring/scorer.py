@@ -7,43 +7,34 @@ from the store (`allfour relabel`, or a part whose wording alone has changed) di
 from __future__ import annotations
 
 import contextlib
-import hashlib
-from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from PIL import Image
 
 from allfour.models.classifiers.base import (
-    AheadEncoder,
     AskedPeople,
     Classifier,
     EmbeddingClassifier,
     FloatArray,
     HalfArray,
-    ParallelEncoder,
     PersonClassifier,
     PersonScores,
     Reading,
     RecordedPeople,
     Unread,
+    encodes_in_half,
     people_of,
 )
-from allfour.models.detectors.base import Box
 from allfour.models.devices import granted_cores
 from allfour.pipeline.archives.base import ArchivedImage, ArchiveItem
-from allfour.pipeline.archives.decoding import UnreadableImage, decode_image
-from allfour.pipeline.archives.seams import find_grid
-from allfour.pipeline.archives.tiles import grid_error
 from allfour.pipeline.config import ScoringConfig
 from allfour.pipeline.run.columns import (
     EMBEDDING_COLUMN,
+    HALF_COLUMN,
     IMAGES_SCHEMA,
     SCORES_SCHEMA,
     UNREADABLE,
@@ -52,16 +43,16 @@ from allfour.pipeline.run.columns import (
 )
 from allfour.pipeline.run.folder import fingerprint
 from allfour.pipeline.run.identities import reading
+from allfour.pipeline.scoring.encoding import decoded_rows, encoded
 from allfour.pipeline.scoring.parts import ShardTables
-from allfour.pipeline.scoring.people import People, Skin, belong, people_table, prepare, reading_scores
+from allfour.pipeline.scoring.people import People, belong, people_table, reading_scores
 from allfour.pipeline.scoring.persons import person_rows, plain_row
+from allfour.pipeline.scoring.precision import Doubt
+from allfour.pipeline.scoring.rows import Row, settle
 from allfour.pipeline.scoring.score_tables import plain_scores, readable_rows
 
 SCORING_VERSION = 3
 """Raise it when scoring the same image would give another row: it is part of every fingerprint."""
-
-GROUP = 16
-"""Images that one core encodes at once: larger batches are hardly faster there, and leave cores idle at a shard's end."""
 
 
 def scoring_fingerprint(classifier: Classifier, config: ScoringConfig) -> str:
@@ -92,83 +83,13 @@ def asked_of(classifier: Classifier) -> tuple[str, ...]:
     )
 
 
-@dataclass(slots=True)
-class _Row:
-    """What became of one listed image."""
-
-    image: ArchivedImage
-    sha256: str | None = None
-    size: int | None = None
-    width: int | None = None
-    height: int | None = None
-    error: str | None = None
-    single: bool = True
-    """Whether it is known to be one picture, and not looked at for seams."""
-    twin: _Row | None = None
-    """An earlier row with the same bytes: that one is decoded and encoded, and both keep its scores."""
-    vector: int = -1
-    """Position among the shard's embeddings; -1 where there is none. Those of its persons follow it."""
-    boxes: tuple[Box, ...] = ()
-    """Of the persons found in it, where somebody looked."""
-    skins: tuple[Skin, ...] = ()
-    """Of the same persons, where pixels answer an attribute."""
-
-
-def _listed(item: ArchiveItem, first_of: dict[str, _Row]) -> _Row:
-    row = _Row(image=item.image, error=item.error, single=item.single)
-    if item.data is None:
-        row.error = item.error or "no data"
-        return row
-    row.sha256 = hashlib.sha256(item.data).hexdigest()
-    row.size = len(item.data)
-    if row.error is None:
-        first = first_of.setdefault(row.sha256, row)
-        row.twin = first if first is not row else None
-    return row
-
-
-def _settle(rows: Iterable[_Row]) -> None:
-    """Give every twin what was found of the first."""
-    for row in rows:
-        if row.twin is not None:
-            row.width, row.height, row.error = row.twin.width, row.twin.height, row.twin.error
-            row.vector, row.boxes, row.skins = row.twin.vector, row.twin.boxes, row.twin.skins
-
-
-_STRIP = 50
-"""Sides to one another from which on a failing crop is laid to the shape, such as one row of pixels."""
-
-
-def _decode(row: _Row, data: bytes, finish: Callable[[Image.Image], Any], max_pixels: int) -> Any:
-    """The decoded and prepared image; None, and the reason in the row, where it cannot be read."""
-    try:
-        decoded = decode_image(data, max_pixels=max_pixels)
-    except UnreadableImage as error:
-        row.error = error.reason
-        return None
-    except (ValueError, OSError, MemoryError) as error:
-        row.error = f"cannot be decoded: {type(error).__name__}"
-        return None
-    row.width, row.height = decoded.width, decoded.height
-    grid = find_grid(decoded.image) if not row.single else None
-    if grid is not None:
-        row.error = grid_error(grid)
-        return None
-    try:
-        return finish(decoded.image)
-    except (ValueError, OSError, MemoryError) as error:
-        strip = max(decoded.image.size) > _STRIP * min(decoded.image.size)
-        why = "cannot be resized for the classifier" if strip else "the classifier could not take it"
-        row.error = f"{why}: {type(error).__name__}" + ("" if strip else f": {' '.join(str(error).split())[:200]}")
-    return None
-
-
 def score_shard(
     items: Iterable[ArchiveItem],
     *,
     classifier: Classifier,
     config: ScoringConfig,
     advance: Callable[[int], None] = lambda count: None,
+    doubt: Doubt | None = None,
 ) -> ShardTables:
     """Score every image of a shard.
 
@@ -178,24 +99,52 @@ def score_shard(
         The shard's images in order. Every item gets a row in `images` and rows in `scores`.
     advance
         Called with the number of images that were finished since the last call.
+    doubt
+        Which images are encoded again in full precision, of a classifier that encodes in half; None: all are encoded in full.
+
+    Raises
+    ------
+    BeyondBandError
+        Half precision was further off than was measured: the shard is to be scored without `doubt`.
     """
     workers = config.workers if config.workers is not None else granted_cores()
     if isinstance(classifier, EmbeddingClassifier):
-        rows, encoded = _encoded(items, classifier, config, workers, advance)
-        read = [row for row in rows if row.error is None]
-        vectors = encoded[np.asarray([row.vector for row in read], dtype=np.int64)]
-        embeddings = _embeddings_table(rows, vectors)
-        people = None
-        if people_of(classifier) is not None:
-            crops = [row.vector + 1 + number for row in read for number in range(len(row.boxes))]
-            of_people = encoded[np.asarray(crops, dtype=np.int64)]
-            skins = [row.skins for row in read] if classifier.attributes.measured else None
-            table = people_table(embeddings, [row.boxes for row in read], of_people, skins=skins)
-            people = People(table, of_people)
-        return _embedded_tables(images_table(rows), embeddings, vectors, people, classifier)
+        return _score_embedded(
+            items, classifier=classifier, config=config, workers=workers, advance=advance, doubt=doubt
+        )
     if isinstance(classifier, PersonClassifier | RecordedPeople | AskedPeople):
         return _score_persons(items, classifier, config, workers, advance)
     raise TypeError(f"{type(classifier).__name__} is none of the kinds in allfour.models.classifiers.base")
+
+
+def _score_embedded(
+    items: Iterable[ArchiveItem],
+    *,
+    classifier: EmbeddingClassifier,
+    config: ScoringConfig,
+    workers: int,
+    advance: Callable[[int], None],
+    doubt: Doubt | None,
+) -> ShardTables:
+    found = encoded(items, classifier=classifier, config=config, workers=workers, advance=advance, doubt=doubt)
+    rows, half = found.rows, found.half if encodes_in_half(classifier) else None
+    read = [row for row in rows if row.error is None]
+    whole = np.asarray([row.vector for row in read], dtype=np.int64)
+    vectors = found.vectors[whole]
+    embeddings = _embeddings_table(rows, vectors, half=None if half is None else half[whole])
+    people = None
+    if people_of(classifier) is not None:
+        crops = np.asarray([row.vector + 1 + n for row in read for n in range(len(row.boxes))], dtype=np.int64)
+        table = people_table(
+            embeddings,
+            [row.boxes for row in read],
+            found.vectors[crops],
+            skins=[row.skins for row in read] if classifier.attributes.measured else None,
+            half=None if half is None else half[crops],
+        )
+        people = People(table, found.vectors[crops])
+    tables = _embedded_tables(images_table(rows), embeddings, vectors, people, classifier)
+    return tables if half is None else replace(tables, precision=found.facts)
 
 
 def stored_tables(
@@ -227,6 +176,19 @@ def matrix_of(embeddings: pa.Table) -> NDArray[np.float16]:
     return np.asarray(column.flatten().to_numpy(zero_copy_only=False)).reshape(len(column), column.type.list_size)
 
 
+def half_rows(embeddings: pa.Table) -> NDArray[np.bool_]:
+    """[N] which stored embeddings were made in half precision."""
+    if HALF_COLUMN not in embeddings.column_names:
+        return np.zeros(embeddings.num_rows, dtype=bool)
+    return np.asarray(embeddings[HALF_COLUMN].to_numpy(), dtype=bool)
+
+
+def doubtful_rows(embeddings: pa.Table, doubt: Doubt | None) -> NDArray[np.bool_]:
+    """[N] which of those could have another decision in full; all of them where no band is known."""
+    half = half_rows(embeddings)
+    return half & doubt.of(matrix_of(embeddings)) if doubt is not None and half.any() else half
+
+
 def fits(images: pa.Table, embeddings: pa.Table, people: pa.Table | None = None) -> bool:
     """Whether the embeddings are those of exactly the readable images, in their order, and the people those of these images."""
     read = images.filter(pa.array(readable_rows(images)))
@@ -234,200 +196,7 @@ def fits(images: pa.Table, embeddings: pa.Table, people: pa.Table | None = None)
     return same and (people is None or belong(people, embeddings))
 
 
-_Found = tuple[list[_Row], FloatArray]
-"""The rows that could be read, each as often as it was encoded (the whole, then each person), and [N, D] of them."""
-
-
-def _encoded(
-    items: Iterable[ArchiveItem],
-    classifier: EmbeddingClassifier,
-    config: ScoringConfig,
-    workers: int,
-    advance: Callable[[int], None],
-) -> tuple[list[_Row], FloatArray]:
-    """The rows, and [N, D] of everything encoded, in which `_Row.vector` is a position."""
-    rows: list[_Row] = []
-    chunks: list[FloatArray] = []
-    count = 0
-    parallel = isinstance(classifier, ParallelEncoder) and classifier.encodes_in_parallel
-    stream = _by_groups if parallel else _by_batches
-    for found, vectors in stream(items, rows, classifier=classifier, config=config, workers=workers, advance=advance):
-        for number, row in enumerate(found, start=count):
-            if row.vector < 0:
-                row.vector = number
-        count += len(found)
-        chunks.append(np.asarray(vectors, dtype=np.float32))
-    _settle(rows)
-    return rows, np.concatenate(chunks) if chunks else np.zeros((0, classifier.embedding_dim), dtype=np.float32)
-
-
-def _by_groups(
-    items: Iterable[ArchiveItem],
-    rows: list[_Row],
-    *,
-    classifier: EmbeddingClassifier,
-    config: ScoringConfig,
-    workers: int,
-    advance: Callable[[int], None],
-) -> Iterator[_Found]:
-    """For encoders on the CPU: each worker decodes and encodes a group of images on one core.
-
-    Nothing waits for anything else: decoding threads beside an encoder that itself runs on all cores would only take turns, and
-    would hold it up at each of its barriers. The groups do not depend on the number of workers, so neither do the results.
-    """
-    encode = classifier.encode_on_one_core if workers and isinstance(classifier, ParallelEncoder) else classifier.encode
-
-    def work(group: list[tuple[_Row, bytes]]) -> _Found:
-        found, prepared = [], []
-        while group:
-            row, data = group.pop(0)  # the bytes are let go one by one
-            value = _decode(row, data, partial(prepare, classifier=classifier), config.max_pixels)
-            if value is not None:
-                row.boxes, row.skins = value.boxes, value.skins
-                found += [row] * len(value.inputs)
-                prepared += value.inputs
-        vectors = [encode(np.stack(prepared[start : start + size])) for start in range(0, len(prepared), size)]
-        return found, np.concatenate([np.zeros((0, classifier.embedding_dim), dtype=np.float32), *vectors])
-
-    size = min(config.batch_size, GROUP)
-    first_of: dict[str, _Row] = {}
-    group: list[tuple[_Row, bytes]] = []
-    listed = 0
-    _ = classifier.embedding_dim  # found out once, not by every worker at once
-    with _Pool(workers, window=workers + 1) as pool:
-        for item in items:
-            row = _listed(item, first_of)
-            rows.append(row)
-            listed += 1
-            if row.error is None and row.twin is None and item.data is not None:
-                group.append((row, item.data))
-            if len(group) == size:
-                yield from pool.submit(work, group)
-                group = []
-                advance(listed)  # those in hand are at most a few groups more
-                listed = 0
-        if group:
-            yield from pool.submit(work, group)
-        yield from pool.drain()
-    advance(listed)
-
-
-def _by_batches(
-    items: Iterable[ArchiveItem],
-    rows: list[_Row],
-    *,
-    classifier: EmbeddingClassifier,
-    config: ScoringConfig,
-    workers: int,
-    advance: Callable[[int], None],
-) -> Iterator[_Found]:
-    """For encoders on a device: workers decode, this thread fills batches and keeps one in flight.
-
-    Every batch has the same shape (the last is padded), so that a device's kernels are chosen once.
-    """
-    size = config.batch_size
-    found: list[_Row] = []
-    batch: NDArray[np.uint8] | None = None
-    flying: deque[tuple[list[_Row], int, Callable[[], FloatArray]]] = deque()
-
-    def launch() -> Iterator[_Found]:
-        nonlocal found, batch
-        if batch is not None and found:
-            count = len(found)
-            batch[count:] = 0
-            if isinstance(classifier, AheadEncoder):
-                flying.append((found, count, classifier.encode_ahead(batch)))
-            else:
-                vectors = classifier.encode(batch[:count])
-                flying.append((found, count, lambda: vectors))
-            found, batch = [], None
-        while len(flying) > 1:
-            yield landed()
-
-    def landed() -> _Found:
-        those, count, result = flying.popleft()
-        return those, result()[:count]
-
-    for row, value in _decoded(
-        items,
-        rows,
-        finish=partial(prepare, classifier=classifier),
-        workers=workers,
-        window=2 * size + 4 * workers,
-        max_pixels=config.max_pixels,
-    ):
-        if value is not None:
-            row.boxes, row.skins = value.boxes, value.skins
-        for pixels in value.inputs if value is not None else ():
-            if batch is None:
-                batch = np.empty((size, *pixels.shape), dtype=np.uint8)
-            batch[len(found)] = pixels
-            found.append(row)
-            if len(found) == size:
-                yield from launch()
-        advance(1)
-    yield from launch()
-    while flying:
-        yield landed()
-
-
-def _decoded(
-    items: Iterable[ArchiveItem],
-    rows: list[_Row],
-    *,
-    finish: Callable[[Image.Image], Any],
-    workers: int,
-    window: int,
-    max_pixels: int,
-) -> Iterator[tuple[_Row, Any]]:
-    """Every listed image in order, decoded in threads (Pillow releases the GIL) at most `window` images ahead.
-
-    The value is None for images that cannot be read and for twins of an earlier one.
-    """
-    first_of: dict[str, _Row] = {}
-
-    def work(row: _Row, data: bytes | None) -> tuple[_Row, Any]:
-        if data is None or row.error is not None or row.twin is not None:
-            return row, None
-        return row, _decode(row, data, finish, max_pixels)
-
-    with _Pool(workers, window=window) as pool:
-        for item in items:
-            row = _listed(item, first_of)
-            rows.append(row)
-            yield from pool.submit(work, row, item.data)
-        yield from pool.drain()
-
-
-class _Pool:
-    """Threads whose results come in the order of submission, at most `window` of them waiting; 0 workers work at once."""
-
-    def __init__(self, workers: int, *, window: int) -> None:
-        self._threads = ThreadPoolExecutor(workers, thread_name_prefix="score") if workers else None
-        self._window = window
-        self._waiting: deque[Future[Any]] = deque()
-
-    def __enter__(self) -> _Pool:
-        return self
-
-    def submit(self, work: Callable[..., Any], *arguments: Any) -> Iterator[Any]:
-        if self._threads is None:
-            yield work(*arguments)
-            return
-        self._waiting.append(self._threads.submit(work, *arguments))
-        while len(self._waiting) > self._window:
-            yield self._waiting.popleft().result()
-
-    def drain(self) -> Iterator[Any]:
-        while self._waiting:
-            yield self._waiting.popleft().result()
-
-    def __exit__(self, *_: object) -> None:
-        if self._threads is not None:
-            self._threads.shutdown(wait=True, cancel_futures=True)
-
-
-def images_table(rows: Sequence[_Row]) -> pa.Table:
+def images_table(rows: Sequence[Row]) -> pa.Table:
     """IMAGES_SCHEMA rows of an archive's images."""
     images = [row.image for row in rows]
     columns: dict[str, list[Any]] = {
@@ -454,11 +223,11 @@ def images_table(rows: Sequence[_Row]) -> pa.Table:
     )
 
 
-def _status(row: _Row) -> str:
+def _status(row: Row) -> str:
     return (ImageStatus.UNREADABLE if row.error is not None else ImageStatus.GENERATED).value
 
 
-def _embeddings_table(rows: Sequence[_Row], vectors: FloatArray) -> pa.Table:
+def _embeddings_table(rows: Sequence[Row], vectors: FloatArray, *, half: NDArray[np.bool_] | None) -> pa.Table:
     read = [row for row in rows if row.error is None]
     dim = vectors.shape[1]
     return pa.table(
@@ -467,14 +236,15 @@ def _embeddings_table(rows: Sequence[_Row], vectors: FloatArray) -> pa.Table:
             "index": pa.array([row.image.index for row in read], pa.int64()),
             "sha256": pa.array([row.sha256 for row in read], pa.string()),
             EMBEDDING_COLUMN: pa.FixedSizeListArray.from_arrays(pa.array(vectors.astype(np.float16).ravel()), dim),
+            **({} if half is None else {HALF_COLUMN: half}),
         },
-        schema=embeddings_schema(dim),
+        schema=embeddings_schema(dim, half=half is not None),
     )
 
 
 def unscored_tables(images: Iterable[ArchivedImage], error: str, questions: Sequence[str]) -> ShardTables:
     """Rows of images that are listed and cannot be scored, all for one reason."""
-    rows = [_Row(image=image, error=error) for image in images]
+    rows = [Row(image=image, error=error) for image in images]
     scores = [plain_row(row.image, name, UNREADABLE) for row in rows for name in questions]
     return ShardTables(
         images=images_table(rows), scores=pa.Table.from_pylist(scores, schema=SCORES_SCHEMA), embeddings=None
@@ -488,11 +258,11 @@ def _score_persons(
     workers: int,
     advance: Callable[[int], None],
 ) -> ShardTables:
-    rows: list[_Row] = []
+    rows: list[Row] = []
     people: dict[int, Sequence[PersonScores]] = {}
     again = False
     finish = classifier.prepare if isinstance(classifier, AskedPeople) else lambda image: image
-    decoded = _decoded(
+    decoded = decoded_rows(
         items, rows, finish=finish, workers=workers, window=4 * workers + 1, max_pixels=config.max_pixels
     )
     with contextlib.closing(_read(decoded, classifier, advance)) as readings:
@@ -503,7 +273,7 @@ def _score_persons(
             else:
                 people[id(row)] = found
             advance(1)
-    _settle(rows)
+    settle(rows)
     attributes = classifier.attributes
     questions = asked_of(classifier)
     scores: list[dict[str, Any]] = []
@@ -517,13 +287,13 @@ def _score_persons(
 
 
 def _read(
-    decoded: Iterator[tuple[_Row, Any]],
+    decoded: Iterator[tuple[Row, Any]],
     classifier: PersonClassifier | RecordedPeople | AskedPeople,
     advance: Callable[[int], None],
-) -> Generator[tuple[_Row, Reading]]:
+) -> Generator[tuple[Row, Reading]]:
     """What is in each image that could be decoded; the others, and twins, are told to `advance` alone."""
     if isinstance(classifier, AskedPeople):
-        waiting: dict[str, _Row] = {}
+        waiting: dict[str, Row] = {}
 
         def prepared() -> Iterator[tuple[str, bytes]]:
             for row, data in decoded:

@@ -116,7 +116,7 @@ def check_same_encoder(run: RunFolder, stored: Mapping[str, Any], present: Mappi
     differs = [
         (key, there, here)
         for key, there, here in sorted(differing(one, other))
-        if key.partition(".")[0] not in ("dtype", "people")
+        if key.partition(".")[0] not in ("dtype", "half", "people")
         # where one asks for skin and the other does not, it is not read, or is missed when it is looked for
         and not (key.startswith("skin_tone.") and None in (there, here))
     ]
@@ -168,6 +168,7 @@ def read_people(part: StoredPart, dim: int) -> People | None:
         whole = belong(table, read_embeddings(part.embeddings))
     except (OSError, pa.ArrowException, KeyError) as error:
         raise RunFolderError(f"part {part.id} of the run cannot be read: {error}. {_DAMAGED}") from None
-    if not whole or table.schema not in (people_schema(dim), people_schema(dim, skin=True)):
+    known = [people_schema(dim, skin=skin, half=half) for skin in (False, True) for half in (False, True)]
+    if not whole or table.schema not in known:
         raise RunFolderError(f"{part.people}: not the people of the images of {part.images.name}. {_DAMAGED}")
     return People(table, matrix_of(table))

@@ -9,18 +9,20 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
-from allfour.models.classifiers.base import AskedPeople, Classifier, EmbeddingClassifier
+from allfour.models.classifiers.base import AskedPeople, Classifier, EmbeddingClassifier, encodes_in_half
 from allfour.pipeline.archives.base import INDEX_STRIDE, NO_PROMPT_ID, ArchivedImage, ArchiveSource, Shard
 from allfour.pipeline.config import ScoringConfig
 from allfour.pipeline.run.folder import RunFolder
 from allfour.pipeline.run.ranks import check_rank
 from allfour.pipeline.scoring.parts import PartStore, ShardTables
+from allfour.pipeline.scoring.precision import BeyondBandError, Doubt, Measured
 from allfour.pipeline.scoring.scorer import (
     asked_of,
+    doubtful_rows,
     encoding_fingerprint,
     fits,
     score_shard,
@@ -46,6 +48,8 @@ class ScoringJob:
     """Loads the model; called once per worker."""
     actors: int | None = None
     """Workers of the Ray engine; by default one per device, or one for the whole machine where there is none."""
+    measured: Measured | None = None
+    """How far half precision is off, for a classifier that encodes in it; None: every image is encoded in full."""
 
 
 class Engine(Protocol):
@@ -76,6 +80,9 @@ class Worker:
     def __init__(self, job: ScoringJob, classifier: Classifier) -> None:
         self._source, self._config, self._classifier = job.source, job.config, classifier
         self._store = part_store(job.run, classifier, job.config)
+        self._doubt: Doubt | None = None
+        if job.measured is not None and isinstance(classifier, EmbeddingClassifier) and encodes_in_half(classifier):
+            self._doubt = Doubt(classifier, job.measured)
 
     def score(self, shard: Shard, advance: Callable[[int], None] = lambda count: None) -> int:
         """Score and commit a shard that is not done; returns the number of its images."""
@@ -94,20 +101,32 @@ class Worker:
                 self._store.commit(shard, tables, rescored=True)
                 advance(tables.images.num_rows)
             else:
-                tables = score_shard(
-                    self._source.read(shard), classifier=self._classifier, config=self._config, advance=advance
-                )
+                tables = self._scored(shard, advance)
                 self._store.commit(shard, tables)
         return int(tables.images.num_rows)
 
+    def _scored(self, shard: Shard, advance: Callable[[int], None]) -> ShardTables:
+        doubt = self._doubt if self._doubt is not None and self._doubt.pays else None
+        with contextlib.suppress(BeyondBandError):
+            return score_shard(
+                self._source.read(shard), classifier=self._classifier, config=self._config, advance=advance, doubt=doubt
+            )
+        # it was counted already; what is scored a second time is not
+        return score_shard(self._source.read(shard), classifier=self._classifier, config=self._config)
+
     def _rescored(self, shard: Shard) -> ShardTables | None:
-        """Scores from stored embeddings, where the input and the encoder are those that made them."""
+        """Scores from stored embeddings, where the input and the encoder are those that made them.
+
+        Not where some were made in half precision and could, under this wording, have another decision in full: the images are at hand.
+        """
         if not isinstance(self._classifier, EmbeddingClassifier):
             return None
         stored = self._store.encoded(shard)
         if stored is None or not fits(*stored):
             return None
-        return stored_tables(*stored, self._classifier)
+        if any(doubtful_rows(table, self._doubt).any() for table in stored[1:] if table is not None):
+            return None
+        return replace(stored_tables(*stored, self._classifier), precision=self._store.precision(shard.id))
 
     def _set_aside(self, shard: Shard, *, listing: bool) -> ShardTables:
         """A row with an error per image; without `listing` (it killed a worker too) one row for them all."""

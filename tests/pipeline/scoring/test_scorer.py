@@ -19,7 +19,7 @@ from allfour.models.classifiers.clip import ClipClassifier
 from allfour.pipeline.archives.base import ArchivedImage, ArchiveItem
 from allfour.pipeline.config import ScoringConfig
 from allfour.pipeline.run.columns import IMAGES_SCHEMA, SCORES_SCHEMA
-from allfour.pipeline.scoring import scorer
+from allfour.pipeline.scoring.rows import Row, decode_row
 from allfour.pipeline.scoring.scorer import score_shard, scoring_fingerprint, stored_tables
 
 ATTRIBUTES = AttributeSet.model_validate(
@@ -223,8 +223,8 @@ def test_an_error_of_the_classifier_is_not_laid_to_the_picture_s_size(picture: C
     for size in ((80, 60), (70, 1)):
         buffer = io.BytesIO()
         picture(1, size).save(buffer, "PNG")
-        row = scorer._Row(ArchivedImage(prompt_id="a", index=0, prompt="a", path="a.png"))
-        assert scorer._decode(row, buffer.getvalue(), fail, 10**6) is None
+        row = Row(ArchivedImage(prompt_id="a", index=0, prompt="a", path="a.png"))
+        assert decode_row(row, buffer.getvalue(), fail, 10**6) is None
         errors.append(row.error)
     assert errors == [
         "the classifier could not take it: ValueError: no such layer",

@@ -1,0 +1,74 @@
+"""The image tower of a CLIP with its products in bfloat16, for CPUs that multiply such numbers twice as fast as float32.
+
+Weights of linear layers, attention and convolutions are bfloat16; sums, norms and, because the first convolution stays in float32, the stream
+that a transformer's blocks add to are float32. With that stream in bfloat16 too, a ViT-B/32 is no faster and 2.3 times as far off.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any, Final
+
+import torch
+
+from allfour.errors import ClassifierError
+
+TWICE: Final = "bfloat16+float32"
+"""`classifier.dtype`: bfloat16, and float32 wherever that could change a decision."""
+
+
+def has_bfloat16_units() -> bool:
+    """Whether this machine's CPU multiplies bfloat16 in hardware, and so gains by it."""
+    known = torch.cpu.get_capabilities()
+    return any(bool(known.get(name)) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+
+
+class _InFull(torch.nn.Module):
+    """A layer that autocast leaves in float32."""
+
+    def __init__(self, layer: torch.nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, values: torch.Tensor) -> Any:
+        with torch.autocast("cpu", enabled=False):
+            return self.layer(values.float())
+
+
+class HalfTower:
+    """Encodes images as its model does, with products in bfloat16.
+
+    Raises
+    ------
+    ClassifierError
+        The model's image tower cannot be run so.
+    """
+
+    identity: Mapping[str, Any] = {"format": "bfloat16", "in_float32": ["first convolution", "norms", "sums"]}
+
+    def __init__(self, model: torch.nn.Module) -> None:
+        self._model = copy.copy(model)  # what is no image tower is shared
+        self._model._modules = dict(model._modules)
+        tower: torch.nn.Module = copy.deepcopy(model.get_submodule("visual"))
+        in_half = (torch.nn.Linear, torch.nn.Conv2d, torch.nn.MultiheadAttention)
+        first = next((name for name, layer in tower.named_modules() if isinstance(layer, torch.nn.Conv2d)), None)
+        for name, layer in tower.named_modules():
+            if isinstance(layer, in_half) and name != first:
+                layer.to(torch.bfloat16)
+        if first is not None:
+            holder, _, name = first.rpartition(".")
+            setattr(tower.get_submodule(holder), name, _InFull(tower.get_submodule(first)))
+        self._model._modules["visual"] = tower
+
+    def encode_image(self, values: torch.Tensor) -> torch.Tensor:
+        """As the model's own."""
+        encode: Any = self._model.encode_image
+        try:
+            with torch.autocast("cpu", torch.bfloat16, cache_enabled=False):
+                features: torch.Tensor = encode(values)
+        except RuntimeError as error:
+            raise ClassifierError(
+                f"classifier.dtype={TWICE}: this image tower does not run in bfloat16 ({' '.join(str(error).split())[:200]}). Take float32"
+            ) from None
+        return features

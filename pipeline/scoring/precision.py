@@ -1,0 +1,249 @@
+"""Half precision with the decisions of full: which embeddings are encoded a second time, and how that is known.
+
+Before a run's first shard is scored, `MEASURED` of its images are encoded both in half precision and in full. The largest difference
+between the two, over every pair of a question's labels, times `SAFETY` is the band of that pair. An image is encoded in full where a
+decision on it is not the same for all leads within their bands (`closeness`), and so is every `CHECKED`th image, whatever it shows. Where an image
+that was encoded twice is found beyond its band, its whole shard is scored in full.
+
+What was measured is kept beside the embeddings, as embeddings: so the bands of other wording are known later. It is taken from images that
+do not depend on who scores what, and the first to write it is right for all ranks, so that a run that was killed or spread has the
+tables of one that was neither.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import secrets
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from allfour.files import read_regular
+from allfour.models.classifiers.base import (
+    ByteArray,
+    EmbeddingClassifier,
+    FloatArray,
+    HalfArray,
+    HalfEncoder,
+)
+from allfour.pipeline.archives.base import ArchiveSource, Shard
+from allfour.pipeline.run.folder import atomic_file, fingerprint
+from allfour.pipeline.run.identities import reading
+from allfour.pipeline.scoring.closeness import in_doubt, leads
+from allfour.pipeline.scoring.people import prepare
+from allfour.pipeline.scoring.rows import decode_row, listed_row
+
+MEASURED, SPREAD = 128, 8
+"""Images that are encoded both ways beforehand, and the shards that they are the first of."""
+SAFETY = 4.0
+"""A band is so many times the largest difference that was measured."""
+CHECKED = 64
+"""Every so many images one is encoded twice, wherever its decisions lie."""
+WORTH = 0.35
+"""Share of the measured images in doubt from which on half precision gains nothing, and all are encoded in full."""
+FEWEST = 512
+"""Images of a run below which measuring costs more than it gains."""
+
+
+class BeyondBandError(Exception):
+    """An image differed by more than its band."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """Images that were encoded both ways: [N, D] each, in one order. Picklable."""
+
+    half: FloatArray
+    full: FloatArray
+    name: str = ""
+    """Of the file that holds them."""
+
+    def data(self) -> bytes:
+        """The bytes of an Arrow file that `load` reads: the same for the same figures."""
+        columns = {name: np.ascontiguousarray(getattr(self, name), dtype=np.float32) for name in ("half", "full")}
+        table = pa.table(
+            {
+                name: pa.FixedSizeListArray.from_arrays(pa.array(matrix.ravel()), matrix.shape[1])
+                for name, matrix in columns.items()
+            }
+        ).replace_schema_metadata({"sha256": _digest(columns)})
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_file(sink, table.schema) as writer:
+            writer.write_table(table)
+        return bytes(sink.getvalue())
+
+    @classmethod
+    def load(cls, path: Path) -> Measured | None:
+        """What stands there; None where nothing does, or something else than was written."""
+        try:
+            table = pa.ipc.open_file(pa.py_buffer(read_regular(path))).read_all().combine_chunks()
+            columns = {
+                name: table[name].chunk(0).flatten().to_numpy().reshape(table.num_rows, -1) for name in ("half", "full")
+            }
+            if (table.schema.metadata or {}).get(b"sha256", b"").decode() != _digest(columns):
+                return None
+        except (OSError, ValueError, KeyError, IndexError, pa.ArrowException):
+            return None
+        return cls(**columns, name=path.name)
+
+
+def _digest(columns: Mapping[str, FloatArray]) -> str:
+    digest = hashlib.sha256()
+    for name in ("half", "full"):
+        digest.update(np.ascontiguousarray(columns[name], dtype=np.float32).tobytes())
+    return digest.hexdigest()
+
+
+class Doubt:
+    """Which embeddings in half precision have to be made anew, by one classifier's own questions."""
+
+    def __init__(self, classifier: EmbeddingClassifier, measured: Measured) -> None:
+        self._classifier, self.measured = classifier, measured
+        worst = {name: error.max(axis=0) for name, error in self._errors(measured.half, measured.full).items()}
+        self.bands = {name: np.asarray(SAFETY * error, dtype=np.float32) for name, error in worst.items()}
+
+    def of(self, vectors: FloatArray | HalfArray) -> NDArray[np.bool_]:
+        """[N] of embeddings [N, D]."""
+        if not len(vectors):
+            return np.zeros(0, dtype=bool)
+        return in_doubt(self._classifier.probabilities(vectors), self._classifier.attributes, self.bands)
+
+    def reach(self, half: FloatArray, full: FloatArray) -> float:
+        """How far the furthest of some images lies, in bands."""
+        errors = self._errors(half, full)
+        return max(
+            (
+                float(np.max(errors[name] / np.maximum(band, np.float32(1e-9)), initial=0.0))
+                for name, band in self.bands.items()
+            ),
+            default=0.0,
+        )
+
+    def _errors(self, half: FloatArray, full: FloatArray) -> dict[str, FloatArray]:
+        """Question -> [N, labels, labels] how far leads differ."""
+        one, other = self._classifier.probabilities(half), self._classifier.probabilities(full)
+        return {name: np.abs(leads(one[name]) - leads(other[name])) for name in self._classifier.attributes.worded}
+
+    @cached_property
+    def share(self) -> float:
+        """Of the measured images, how many are in doubt."""
+        return float(self.of(self.measured.half).mean())
+
+    @property
+    def pays(self) -> bool:
+        """Whether encoding in half precision first is less work."""
+        return self.share < WORTH
+
+
+def measured_of(
+    folder: Path, source: ArchiveSource, shards: Sequence[Shard], classifier: EmbeddingClassifier, max_pixels: int
+) -> Measured | None:
+    """What was measured for this source and encoder, now or before; None where the run is too small for it.
+
+    Parameters
+    ----------
+    folder
+        Where it is kept.
+    shards
+        All of the source, whoever scores which.
+    """
+    counts = [shard.images for shard in shards]
+    known = sum(count for count in counts if count is not None)
+    if None not in counts and known < FEWEST:
+        return None
+    chosen = [shards[len(shards) * n // SPREAD] for n in range(SPREAD)] if len(shards) > SPREAD else list(shards)
+    made_of = fingerprint(reading(classifier.encoder_identity()), max_pixels, [s.fingerprint for s in chosen])
+    path = folder / f"precision-{made_of[:16]}.arrow"
+    if (found := Measured.load(path)) is not None:
+        return found
+    inputs: list[ByteArray] = []
+    for number, shard in enumerate(chosen):
+        most = -(-(MEASURED - len(inputs)) // (len(chosen) - number))
+        inputs += _inputs(source, shard, classifier, max_pixels, most)
+    if len(inputs) < MEASURED / 2:
+        return None
+    _put(path, _measure(classifier, inputs))
+    return Measured.load(path)
+
+
+def _inputs(
+    source: ArchiveSource, shard: Shard, classifier: EmbeddingClassifier, max_pixels: int, most: int
+) -> Iterator[ByteArray]:
+    """The first `most` inputs of a shard: images, and persons in them."""
+    count = 0
+    with contextlib.closing(_closing(source.read(shard))) as items:
+        first_of: dict[str, Any] = {}
+        for item in items:
+            row = listed_row(item, first_of)
+            if row.error is not None or row.twin is not None or item.data is None:
+                continue
+            value = decode_row(row, item.data, partial(prepare, classifier=classifier), max_pixels)
+            for one in value.inputs if value is not None else ():
+                yield one
+                count += 1
+                if count == most:
+                    return
+
+
+def _closing(items: Iterable[Any]) -> Iterator[Any]:
+    """A generator over anything: closing it lets go what it stands on."""
+    yield from items
+
+
+def _measure(classifier: EmbeddingClassifier, inputs: Sequence[ByteArray]) -> Measured:
+    assert isinstance(classifier, HalfEncoder)
+    half, full = [], []
+    for start in range(0, len(inputs), 16):
+        batch = np.stack(inputs[start : start + 16])
+        half.append(classifier.encode_in_half(batch, one_core=False))
+        full.append(classifier.encode(batch))
+    return Measured(np.concatenate(half), np.concatenate(full))
+
+
+def _put(path: Path, measured: Measured) -> None:
+    """Write it where nothing whole stands yet: of several ranks, the first is right for all."""
+    aside = path.parent / f".tmp-{secrets.token_hex(6)}-{path.name}"
+    with atomic_file(aside) as file:
+        file.write(measured.data())
+    try:
+        os.link(aside, path)
+    except FileExistsError:
+        if Measured.load(path) is None:  # damaged
+            aside.replace(path)
+    except OSError:  # a disk without links
+        aside.replace(path)
+    aside.unlink(missing_ok=True)
+
+
+def summed(facts: Iterable[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """What a run says of its parts' facts; None where no part was encoded in half precision or could have been."""
+    found = list(facts)
+    if not found:
+        return None
+    total = {key: sum(int(one.get(key, 0)) for one in found) for key in ("encoded", "half", "again")}
+    reach = [float(one["reach"]) for one in found if one.get("reach") is not None]
+    return {
+        **total,
+        "measured": MEASURED,
+        "safety": SAFETY,
+        "reach": max(reach) if reach else None,
+        "shards_in_full": sum(not one.get("half") for one in found),
+    }
+
+
+def half_precision(facts: Mapping[str, Any]) -> str:
+    """What `summed` found, in a sentence."""
+    encoded, again = facts["encoded"], facts["again"]
+    if not facts["half"]:
+        return f"bfloat16: of no use here, so all {encoded:,} embeddings are float32"
+    text = f"bfloat16: {encoded:,} embeddings, {again:,} of them ({again / encoded:.1%}) encoded again in float32"
+    reach = facts.get("reach")
+    return text if reach is None else f"{text}; the furthest of those was off by {reach:.2f} of the band"
