@@ -271,7 +271,7 @@ def test_a_processor_without_such_units_encodes_in_float32(config: RunConfig, mo
 
 
 def test_what_it_cannot_do_is_refused() -> None:
-    with pytest.raises(ClassifierError, match="is for CPUs, and the encoder runs on cuda. Take 'auto'"):
+    with pytest.raises(ClassifierError, match=r"is for CPUs, and the encoder runs on cuda. Take 'auto'"):
         pick_dtype(TWICE, torch.device("cuda"))
     attributes = AttributeSet.model_validate(
         {"attributes": {"gender": {"stability": True, "labels": {"woman": ["a woman"], "man": ["a man"]}}}}
