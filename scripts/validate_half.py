@@ -83,8 +83,8 @@ class Tally:
             self._first.append((half, full))
             if sum(len(one) for one, _ in self._first) < MEASURED:
                 return
-            measured = Measured(*(np.concatenate(side)[:MEASURED] for side in zip(*self._first, strict=True)))
-            self.doubt = Doubt(self.clip, measured)
+            ours, others = (np.concatenate(side)[:MEASURED] for side in zip(*self._first, strict=True))
+            self.doubt = Doubt(self.clip, Measured(half=ours, full=others))
             for one, other in self._first:
                 self._count(self.doubt, one, other)
             return

@@ -75,7 +75,7 @@ def _attribute(table: FloatArray, spec: AttributeSpec, band: FloatArray) -> NDAr
     own = np.eye(table.shape[1], dtype=bool)
     most, least = (np.where(own, np.inf, values).min(axis=2) for values in (most, least))
     # label a is given where its least lead over another label reaches what is wanted
-    return ~((least > wanted).any(axis=1) | (most < wanted).all(axis=1))
+    return np.asarray(~((least > wanted).any(axis=1) | (most < wanted).all(axis=1)), dtype=bool)
 
 
 def _gaps(lead: FloatArray) -> FloatArray:

@@ -16,7 +16,7 @@ import contextlib
 import hashlib
 import os
 import secrets
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -34,12 +34,12 @@ from allfour.models.classifiers.base import (
     HalfArray,
     HalfEncoder,
 )
-from allfour.pipeline.archives.base import ArchiveSource, Shard
+from allfour.pipeline.archives.base import ArchiveItem, ArchiveSource, Shard
 from allfour.pipeline.run.folder import atomic_file, fingerprint
 from allfour.pipeline.run.identities import reading
 from allfour.pipeline.scoring.closeness import in_doubt, leads
 from allfour.pipeline.scoring.people import prepare
-from allfour.pipeline.scoring.rows import decode_row, listed_row
+from allfour.pipeline.scoring.rows import Row, decode_row, listed_row
 
 MEASURED, SPREAD = 128, 8
 """Images that are encoded both ways beforehand, and the shards that they are the first of."""
@@ -180,7 +180,7 @@ def _inputs(
     """The first `most` inputs of a shard: images, and persons in them."""
     count = 0
     with contextlib.closing(_closing(source.read(shard))) as items:
-        first_of: dict[str, Any] = {}
+        first_of: dict[str, Row] = {}
         for item in items:
             row = listed_row(item, first_of)
             if row.error is not None or row.twin is not None or item.data is None:
@@ -193,7 +193,7 @@ def _inputs(
                     return
 
 
-def _closing(items: Iterable[Any]) -> Iterator[Any]:
+def _closing(items: Iterable[ArchiveItem]) -> Generator[ArchiveItem]:
     """A generator over anything: closing it lets go what it stands on."""
     yield from items
 
