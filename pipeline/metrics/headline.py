@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from allfour.pipeline import statistics as st
-from allfour.pipeline.metrics.included import with_included
+from allfour.pipeline.metrics.included import MAY_DIFFER, with_included
 from allfour.pipeline.run.metrics import Headline, Metrics, PoweredUnanimity, ReviewSample, Summary
 from allfour.pipeline.statistics.coverage import least_unanimity
 
@@ -44,6 +44,7 @@ BECAUSE: Mapping[str, str] = {
     "cannot_be_corrected": "the calibration cannot correct this attribute",
     "published_rates": "the calibration's rates are published ones, taken on other images",
     "calibration_unlike_run": "the calibration does not fit this run",
+    MAY_DIFFER: "error rates are taken to be the same for every prompt",
     "calibration_reweighted": "the calibration's groups were weighted to the mix that this run shows",
     "calibration_contradicted": "the images contradict the calibration",
     "corrected_refused": "too few sets could be read in full for a correction",
@@ -92,7 +93,8 @@ def _chosen(metrics: Metrics, summary: Summary, *, chance: float) -> Headline:
         return _reviewed(sample, sample.unanimity, summary, chance=chance, because=because)
     doubts = doubts_of_correction(metrics)
     if not doubts:
-        return _corrected(summary, chance=chance, because=because)
+        differ = [note.code for note in metrics.notes if note.code == MAY_DIFFER]
+        return _corrected(summary, chance=chance, because=[*because, *differ[:1]])
     return _measured(summary, chance=chance, because=[*because, *doubts])
 
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 from allfour.pipeline import statistics as st
 from allfour.pipeline.run.metrics import Headline, Metrics
 
+MAY_DIFFER = "error_may_differ_by_prompt"
+"""The note, and the reason, that a corrected figure would lie elsewhere if errors differed by prompt."""
 FEWEST_WORDINGS = 3
 """Settings of the grid that differ in wording, the run's own among them, below which they have no spread."""
 
@@ -35,6 +37,7 @@ def with_included(found: Headline, metrics: Metrics) -> Headline:
         else:
             at = wider
             holds.append(part)
+            because = [code for code in because if part != "classifier" or code != MAY_DIFFER]  # the limits hold it
     return at.model_copy(update={"include": holds, "because": because})
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from allfour.pipeline.metrics.headline import BECAUSE, EVIDENCE, VERDICTS, headline_of
+from allfour.pipeline.metrics.included import MAY_DIFFER
 from allfour.pipeline.report.asked import asked_headline
 from allfour.pipeline.run.metrics import Headline, Metrics, NullOfSets, Summary
 from allfour.pipeline.statistics.coverage import least_unanimity
@@ -76,7 +77,19 @@ def standfirst(metrics: Metrics) -> str | None:
         text += (
             f" Other prompts like these: {interval_text(lead.low, lead.high)} ({level(summary.confidence)} interval)."
         )
-    return " ".join(part for part in (text, measured_beside(metrics), _asked_apart(metrics)) if part)
+    return " ".join(
+        part for part in (text, _if_error_differs(metrics), measured_beside(metrics), _asked_apart(metrics)) if part
+    )
+
+
+def _if_error_differs(metrics: Metrics) -> str:
+    """The range that the limits do not hold: a corrected figure takes every prompt to be read alike."""
+    corrected = metrics.summary.unanimity_corrected
+    spread = corrected.error_spread if corrected is not None else None
+    if MAY_DIFFER not in headline_of(metrics).because or spread is None:
+        return ""
+    known = "by as much as between the calibration's groups" if spread.source != "default" else "as they well may"
+    return f"If some prompts are read worse than others, {known}: {interval_text(spread.low, spread.high)}."
 
 
 def _measured(metrics: Metrics, lead: Headline) -> str:

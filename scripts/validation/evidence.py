@@ -159,17 +159,15 @@ def _row(
         ]
         members = {str(number): table for number, table in enumerate(tables)} if groups else None
         calibration = calibration_of(np.sum(tables, axis=0), members)
-        metrics = measured(
-            np.array([0, 1, 0, 1, 2])[cells],
-            calibration=calibration,
-            leads=np.where((cells == 2) | (cells == 3), 9.0, 0.5),
-            include=include,
-        )
-        top = metrics.summary
-        before.append(_holds(top.unanimity_corrected, truth))
+        read = {"read": np.array([0, 1, 0, 1, 2])[cells], "leads": np.where((cells == 2) | (cells == 3), 9.0, 0.5)}
+        top = measured(**read, calibration=calibration, include=include).summary
+        pooled = measured(**read, calibration=calibration_of(np.sum(tables, axis=0))).summary if groups else top
+        before.append(_holds(pooled.unanimity_corrected, truth))
         now.append(_holds(top.headline, truth))
-        led.append(top.headline.evidence if top.headline is not None else "")
-        caused.append(any(note.code == cause for note in metrics.notes))
+        assert top.headline is not None
+        led.append(top.headline.evidence)
+        said = {*top.headline.because, *(top.headline.include or ())}  # or held by the limits, which is said too
+        caused.append(cause in said or (cause == "error_may_differ_by_prompt" and "classifier" in said))
     most = max(set(led), key=led.count)
     return Row(name, images, audits, truth, _mean(before), _mean(now), _mean(caused), most)
 

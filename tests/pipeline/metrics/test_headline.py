@@ -148,6 +148,15 @@ def test_errors_that_differ_by_prompt_are_taken_into_a_corrected_figure_s_limits
     found = pick(corrected(**fits, unanimity_corrected={**CORRECTED, "error_spread": spread}))
     assert (found.evidence, found.low, found.high) == ("corrected", 0.41, 0.71)
     assert found.include == ["prompts", "classifier"]
+    noted = Note(code="error_may_differ_by_prompt", text="")
+    alone = {"calibration_fit": {"fits": True, "p_value": 0.4}}
+    unheld = corrected(**alone, unanimity_corrected={**CORRECTED, "error_spread": spread}).noted(noted)
+    assert pick(unheld).because == ["error_may_differ_by_prompt"]  # on the first screen, with the range
+    assert "If some prompts are read worse than others, as they well may: 41% to 70%." in (
+        lead.standfirst(unheld) or ""
+    )
+    held = corrected(**fits, unanimity_corrected={**CORRECTED, "error_spread": spread}).noted(noted)
+    assert pick(held).because == [] and "read worse" not in (lead.standfirst(held) or "")
     wording = pick(corrected(calibration_fit={"fits": True, "p_value": 0.4}, include=["prompts", "wording"]))
     assert wording.because == ["wording_of_calibration"] and wording.low == CORRECTED["low"]
 
