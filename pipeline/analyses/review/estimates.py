@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq
 
 from allfour.pipeline.analyses.review.sample import Population, Strata, Units, make_units
-from allfour.pipeline.statistics import Interval, PoweredEstimate, powered_mean, wilson
+from allfour.pipeline.statistics import Interval, PoweredEstimate, mean_over_prompts, powered_mean, wilson
 
 Floats = NDArray[np.float64]
 
@@ -127,9 +127,12 @@ def powered_share(sample: Sample, guess: Floats, truth: Floats) -> dict[str, Any
     """Mean over units of what people read, given the classifier's `guess` for all and `truth` (nan if unlabelled), shape (units,)."""
     these, like_these = (_powered(sample, guess, truth, prompts=prompts) for prompts in (False, True))
     yes_or_no = sample.units.kind == "set"  # a prompt's only set is unanimous or not
+    beyond = at_least_binomial(sample, like_these.interval, always=yes_or_no)
+    if yes_or_no and not np.isnan(truth).any():  # nothing is left of the classifier: the sets are a count as any other
+        beyond = mean_over_prompts(truth.clip(0, 1), confidence=sample.confidence)
     return {
         "this_run": these.interval.to_dict(),
-        "prompts_like_these": at_least_binomial(sample, like_these.interval, always=yes_or_no).to_dict(),
+        "prompts_like_these": beyond.to_dict(),
         "labels_only": these.labels_only.to_dict(),
         "classifier": these.predictions_only,
         "power": these.power,

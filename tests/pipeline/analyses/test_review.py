@@ -38,7 +38,7 @@ from allfour.pipeline.run.columns import AMBIGUOUS, IMAGES_SCHEMA, MIXED, NO_PER
 from allfour.pipeline.run.folder import RunFolder
 from allfour.pipeline.run.metrics import Review
 from allfour.pipeline.run.seal import sealed
-from allfour.pipeline.statistics import Interval
+from allfour.pipeline.statistics import Interval, wilson
 from tests.browser import CHROMIUM, FLAGS, NEEDS_CHROMIUM, find_axe, violations
 from tests.light_backends import picture
 from tests.places import REPOSITORY
@@ -209,6 +209,8 @@ def test_whole_sets(tmp_path: Path) -> None:
     assert result["unanimity"]["classifier"] == pytest.approx(1 / 4)
     assert result["unanimity"]["by_label"]["woman"]["this_run"]["value"] == pytest.approx(1 / 4)
     like = result["unanimity"]["prompts_like_these"]
+    plain = wilson(2, 4)  # all are labelled: a count as any other
+    assert (like["low"], like["high"]) == (pytest.approx(plain.low), pytest.approx(plain.high))
     assert like["low"] < 0.2 and like["high"] > 0.8  # four prompts say little of others, however well they are labelled
     assert result["shares"]["woman"]["this_run"]["value"] == pytest.approx(4 / 10, abs=1e-6)
 
