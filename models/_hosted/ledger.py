@@ -154,7 +154,7 @@ class Ledger:
         except (sqlite3.Error, OSError) as error:
             raise BackendError(
                 f"The ledger {path} cannot be used ({error}). It holds what this run has spent: restore it from a "
-                "backup, or move it away to begin counting at zero (images already in the run are kept either way)."
+                "backup, or move it away: what run.json and the images tell of it is counted again, and no image is lost."
             ) from None
 
     def close(self) -> None:
@@ -247,6 +247,37 @@ class Ledger:
         """Keep an outcome that stands apart from any settlement, such as an image fetched from its address."""
         with self.transaction() as db:
             _keep(db, kept)
+
+    def recount(self, *, images: int, spent_nano: int, standing: int) -> tuple[int, int]:
+        """Book what the run's own documents say was spent and this ledger does not know, since it was lost or is an older copy.
+
+        Parameters
+        ----------
+        images, spent_nano
+            What the ledger held when a command last ended.
+        standing
+            Images that were paid for and stand. They say something where the ledger holds nothing at all: an older copy may lack
+            some of them, and they may be of another run.
+
+        Returns
+        -------
+        The images and the billionths that were booked; zeros where nothing was missing.
+        """
+        with self.transaction() as db:
+            attempts, known = db.execute("SELECT count(*), coalesce(sum(billed), 0) FROM attempts").fetchone()
+            if not attempts:
+                images, spent_nano = max(images, standing), max(spent_nano, standing * self._price)
+            lacking, money = max(0, images - known), max(0, spent_nano - _spent(db))
+            if not lacking and not money:
+                return 0, 0
+            count = max(1, lacking)
+            each = -(-money // count)
+            db.execute(
+                "INSERT INTO attempts (started, ended, state, prompt_id, indexes, asked, billed, price_nano, code)"
+                " VALUES (?, ?, 'answered', '', '[]', ?, ?, ?, 'recounted')",
+                (now(), now(), count, count, each),
+            )
+            return count, count * each
 
     # -- kept outcomes -------------------------------------------------------------------------------------------
 

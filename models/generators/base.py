@@ -154,6 +154,27 @@ class HasLedger(Protocol):
 
 
 @runtime_checkable
+class Recounts(HasLedger, Protocol):
+    """A generator whose account can be lost, and be told again from what else the run knows. Default: there is none to lose."""
+
+    def recount(self, earlier: Mapping[str, Any], *, standing: int) -> str | None:
+        """Book what the account lacks.
+
+        Parameters
+        ----------
+        earlier
+            Totals that `spent` gave when a command last ended; empty where none did.
+        standing
+            Images of this generator that stand.
+
+        Returns
+        -------
+        What to tell the user; None where nothing was lacking.
+        """
+        ...
+
+
+@runtime_checkable
 class TellsProgress(Protocol):
     """A generator that has news between its outcomes, such as how far a batch is. Default: outcomes are the news."""
 

@@ -64,6 +64,10 @@ class ImagesBatchConfig(HostedConfig):
     def build(self, *, ledger: Path | None = None) -> ImagesBatch:
         return ImagesBatch(**self.model_dump(exclude={"backend"}), ledger_path=ledger)
 
+    def price(self) -> tuple[float, str | None] | None:
+        full = super().price()
+        return None if full is None else (batch_price(full[0], self.discount), full[1])
+
     def check(self) -> Readiness:
         """Whether the service answers, has the model and has batches. Orders nothing."""
         return self.build().preflight().readiness
@@ -108,7 +112,7 @@ class ImagesBatch(OpenAIImages):
             raise SettingsError("generator.discount: use a share of 0 or more and below 1.")
         if not 1 <= images_per_batch <= _MOST_PER_BATCH:
             raise SettingsError(f"generator.images_per_batch: use 1 to {_MOST_PER_BATCH}.")
-        price = None if price_per_image is None else round(to_nano(price_per_image) * (1 - discount)) / NANO
+        price = None if price_per_image is None else batch_price(price_per_image, discount)
         super().__init__(price_per_image=price, **more)
         self._images_per_batch = images_per_batch
         self._poll_seconds = poll_seconds
@@ -255,6 +259,11 @@ class ImagesBatch(OpenAIImages):
                 for text in states:
                     self._tell(text)
             ordering.stop.wait(self._poll_seconds)
+
+
+def batch_price(price: float, discount: float) -> float:
+    """What an image costs in a batch, to the billionth."""
+    return round(to_nano(price) * (1 - discount)) / NANO
 
 
 def _first(groups: deque[Group[GenerationRequest]], images: int) -> list[Group[GenerationRequest]]:

@@ -107,6 +107,16 @@ class HostedConfig(GeneratorSettings):
     api_key_header: str | None = None
     """The header that carries the key; otherwise `Authorization: Bearer`."""
 
+    def price(self) -> tuple[float, str | None] | None:
+        return None if self.price_per_image is None else (self.price_per_image, self.currency)
+
+    def booked(self, ledger: Path) -> float:
+        return read_totals(ledger).spent if ledger.is_file() else 0.0
+
+    def capped(self, total: float) -> Self:
+        least = total if self.max_cost is None else min(total, self.max_cost)
+        return self.model_copy(update={"max_cost": least})
+
 
 class OpenAIImagesConfig(HostedConfig):
     """A hosted, OpenAI-compatible image API."""
@@ -119,16 +129,6 @@ class OpenAIImagesConfig(HostedConfig):
 
     def build(self, *, ledger: Path | None = None) -> OpenAIImages:
         return OpenAIImages(**self.model_dump(exclude={"backend"}), ledger_path=ledger)
-
-    def price(self) -> tuple[float, str | None] | None:
-        return None if self.price_per_image is None else (self.price_per_image, self.currency)
-
-    def booked(self, ledger: Path) -> float:
-        return read_totals(ledger).spent if ledger.is_file() else 0.0
-
-    def capped(self, total: float) -> Self:
-        least = total if self.max_cost is None else min(total, self.max_cost)
-        return self.model_copy(update={"max_cost": least})
 
     def check(self) -> Readiness:
         """Whether the service answers and has the model."""
@@ -286,6 +286,27 @@ class OpenAIImages:
             The ledger cannot be read.
         """
         return replace(read_totals(self._ledger_path), currency=self._settings.currency)
+
+    def recount(self, earlier: Mapping[str, Any], *, standing: int) -> str | None:
+        """See `Recounts`. Raises BackendError where the ledger cannot be used."""
+        images = sum(int(earlier.get(name) or 0) for name in ("answered_images", "uncertain_images"))
+        if self._ledger_path is None or not (images or standing):
+            return None
+        ledger = Ledger(self._ledger_path, price_nano=self._settings.unit_nano, max_nano=None)
+        try:
+            booked, nano = ledger.recount(
+                images=images, spent_nano=to_nano(float(earlier.get("spent") or 0.0)), standing=standing
+            )
+        finally:
+            ledger.close()
+        if not booked:
+            return None
+        return (
+            f"{self._ledger_path.name} is gone, empty or an older copy: {_count(booked, 'image')} that it does not know "
+            f"{'is' if booked == 1 else 'are'} counted as spent ({money(nano / NANO, self._settings.currency)}), by run.json and by the "
+            "images that stand. Attempts that brought no image since the last command that ended, and orders of a batch that is open, "
+            "are in no other place"
+        )
 
     def facts(self) -> Mapping[str, Any]:
         """What the server did that no image shows: images that it sent beyond those asked for."""

@@ -22,6 +22,7 @@ from allfour.pipeline.commands.scoring import score
 from allfour.pipeline.commands.start import check_kind, start_run
 from allfour.pipeline.commands.unchanged import backend_state, known_identity, remember
 from allfour.pipeline.config import RunConfig
+from allfour.pipeline.generation.books import recount
 from allfour.pipeline.generation.existing import images_fingerprint, read_outcomes, reconcile, valid_outcomes
 from allfour.pipeline.generation.generate import generate_images
 from allfour.pipeline.generation.plan import Plan, make_plan
@@ -71,6 +72,8 @@ def audit(
         remember(run, generator=None)  # until the table of images is of these requests
         started = time.monotonic()
         missing = [request for request in plan.requests if request.key not in kept]
+        if missing:
+            recount(run, generator)
         if missing and (cost := estimate_of(generator, missing)) is not None:
             reporter.note(cost)
         tell_progress(generator, reporter.note)

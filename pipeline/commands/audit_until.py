@@ -6,6 +6,7 @@ run that was killed goes on in the same order, and the looks that it had are see
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import time
 from collections.abc import Mapping, Sequence
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from allfour.errors import UsageError
-from allfour.models.generators.base import facts_of, spent_of
+from allfour.models.generators.base import estimate_of, facts_of, spending_of, spent_of, tell_progress
 from allfour.pipeline.analyses.until import UNTIL
 from allfour.pipeline.archives import open_source
 from allfour.pipeline.archives.options import ArchiveOptions
@@ -26,6 +27,7 @@ from allfour.pipeline.commands.scoring import score
 from allfour.pipeline.commands.start import check_kind, start_run
 from allfour.pipeline.commands.unchanged import remember
 from allfour.pipeline.config import RunConfig
+from allfour.pipeline.generation.books import recount
 from allfour.pipeline.generation.existing import images_fingerprint, reconcile
 from allfour.pipeline.generation.generate import generate_images
 from allfour.pipeline.generation.plan import Plan, make_plan
@@ -74,12 +76,19 @@ def audit_until(
     rule.check_labels(job.attributes.labels(job.attributes.headline))
     with run.lock():
         check_kind(run, "audit")
-        identity = dict(build.planned_generator(config, run, plan).identity())
+        generator = build.planned_generator(config, run, plan)
+        identity = dict(generator.identity())
         kept = reconcile(run, config, plan, identity, reporter.note, journal=run.journal_path, overwrite=overwrite)
         sweep_temp_files(run.path)
         start_run(run, config, job.attributes, kind="audit", asked=job.asked, generator=identity)
         remember(run, generator=None)
         rounds = _rounds(plan, size)
+        missing = [request for request in plan.requests if request.key not in kept]
+        if missing:
+            recount(run, generator)
+        if missing and (cost := estimate_of(generator, missing)) is not None:
+            reporter.note(f"at the most, where no question is settled before: {cost}")
+        del generator
         whole = next((at for at, part in enumerate(rounds) if not {r.key for r in part.requests} <= kept), len(rounds))
         generated = scored = 0
         looks: list[Look] = []
@@ -126,7 +135,9 @@ def _round(job: Job, plan: Plan, part: Plan, identity: Mapping[str, Any], *, ima
     """Everything up to the end of a round; how many images were made, and scored. The generator goes before the classifier comes: both need not fit into memory."""
     run, started = job.run, time.monotonic()
     generator = build.planned_generator(job.config, run, plan)
+    tell_progress(generator, job.reporter.note)
     with job.reporter.task("generating", len(part.requests)) as task:
+        task.money = functools.partial(spending_of, generator)
         made = generate_images(run, part, generator, advance=task.advance, skip=task.skip)
     if (spent := spent_of(generator)) is not None:
         run.update_header(spent=spent)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from allfour.errors import BackendError
-from allfour.models._hosted.connection import money
-from allfour.models._hosted.ledger import BudgetReachedError, Ledger
-from allfour.models.generators.openai_images import LedgerTotals
+from allfour.models._hosted.connection import money, to_nano
+from allfour.models._hosted.ledger import BudgetReachedError, Ledger, Settlement
+from allfour.models.generators.openai_images import LedgerTotals, OpenAIImages
 from tests.loopback_image_server import Asked, Fault, faults_by_prompt
 from tests.models.generators.hosted_helpers import (
     KEY,
@@ -353,6 +355,54 @@ def test_a_run_with_faults_killed_three_times(server: LoopbackImageServer, tmp_p
     assert 72 <= billed <= totals.answered_images + totals.uncertain_images <= billed + len(lost)
     assert len(server.asked) <= totals.attempts <= len(server.asked) + len(lost)
     assert totals.spent == pytest.approx(0.02 * (72 + totals.uncertain_images))
+
+
+# --- a ledger that is lost -------------------------------------------------------------------------------------------
+
+
+def _settled(path: Path, images: int, *, price: float = 0.02) -> Ledger:
+    ledger = Ledger(path, price_nano=to_nano(price), max_nano=None)
+    for request in requests(images, 1):
+        ledger.settle(ledger.begin([request]), Settlement(billed=1), keep=())
+    return ledger
+
+
+@pytest.mark.parametrize("loss", ["deleted", "emptied", "older copy", "nothing"])
+def test_what_a_ledger_lacks_is_booked_again_and_said_once(tmp_path: Path, loss: str) -> None:
+    path, older = tmp_path / "ledger.sqlite", tmp_path / "older.sqlite"
+    _settled(older, 3).close()
+    _settled(path, 10).close()
+    made = OpenAIImages(model="m", base_url="http://127.0.0.1:9/v1", price_per_image=0.02, ledger_path=path)
+    earlier = asdict(made.spent())
+    if loss in ("deleted", "older copy"):
+        path.unlink()
+    if loss == "emptied":
+        path.write_bytes(b"")
+    if loss == "older copy":
+        shutil.copy(older, path)
+    told = made.recount(earlier, standing=10)
+    assert (told is None) == (loss == "nothing")
+    if told is not None:
+        count = 7 if loss == "older copy" else 10
+        assert f"{count} images that it does not know are counted as spent ({0.02 * count:.2f})" in told
+    assert (made.spent().answered_images, made.spent().spent) == (10, 0.2)
+    assert made.recount(earlier, standing=10) is None
+
+
+def test_images_that_stand_are_counted_where_no_command_ended_and_an_older_price_is_kept(tmp_path: Path) -> None:
+    def paid(name: str) -> OpenAIImages:
+        return OpenAIImages(
+            model="m", base_url="http://127.0.0.1:9/v1", price_per_image=0.02, ledger_path=tmp_path / name
+        )
+
+    first = paid("a.sqlite")
+    assert first.recount({}, standing=0) is None
+    assert first.recount({}, standing=5) is not None
+    assert first.spent().spent == 0.1
+    dearer = paid("b.sqlite")
+    dearer.recount({"answered_images": 3, "uncertain_images": 1, "spent": 1.0}, standing=3)
+    assert (dearer.spent().answered_images, dearer.spent().spent) == (4, 1.0)
+    assert OpenAIImages(model="m", base_url="http://127.0.0.1:9/v1").recount({}, standing=5) is None  # in memory
 
 
 # --- damage ----------------------------------------------------------------------------------------------------------

@@ -179,6 +179,25 @@ def test_a_withdrawn_model_and_a_wrong_key_stop_in_one_error(
     assert not server.asked
 
 
+def test_a_ledger_that_is_gone_is_no_second_budget(config: Path, tmp_path: Path, server: LoopbackImageServer) -> None:
+    server.plan = lambda asked: Fault("quota") if len(server.billed) == 3 else None
+    run, limited = tmp_path / "run", ("--set", "generator.max_cost=0.16", "--set", "generator.concurrency=1")
+    code, _, err = finish(config, run, *limited)
+    assert code == 2
+    stopped_at = server.total_billed
+    assert 8 <= stopped_at < 10  # of ten that the limit allows; no command has ended
+    for path in run.glob("ledger.sqlite*"):
+        path.unlink()
+    server.plan = None
+    code, _, err = finish(config, run, *limited)
+    assert code == 2, err
+    assert (
+        f"ledger.sqlite is gone, empty or an older copy: {stopped_at} images that it does not know are counted" in err
+    )
+    assert "generator.max_cost" in err
+    assert server.total_billed == 10
+
+
 def test_what_was_paid_for_is_not_bought_again_under_other_settings(
     config: Path, tmp_path: Path, server: LoopbackImageServer
 ) -> None:
