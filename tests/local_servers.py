@@ -37,6 +37,8 @@ class LocalServers(Loopback):
         self.auth: str | None = None
         self.drawn: list[dict[str, Any]] = []
         self.jobs: dict[str, dict[str, Any]] = {}
+        self.lost: Callable[[int], bool] = lambda number: False
+        """Called with the number of images that were asked to be drawn, this one too; true: the answer never arrives."""
         self.looks = 0
         """Looks at the history before a job is done: one."""
 
@@ -57,7 +59,10 @@ class _Handler(Handler[LocalServers]):
         if owner.auth is not None and self.headers.get("Authorization") != owner.auth:
             return self.reply(401, {"detail": "Not authenticated"})
         query = {k: v[0] for k, v in parse_qs(address.query).items()}
+        drawn = len(owner.drawn)
         status, answer = owner.fault(address.path, body) or self.right(address.path, query, body)
+        if len(owner.drawn) > drawn and owner.lost(len(owner.drawn)):
+            return self.hang_up()
         return self.reply(status, answer, kind="image/png" if isinstance(answer, bytes) else "application/json")
 
     def right(self, path: str, query: dict[str, str], body: Any) -> tuple[int, Any]:

@@ -11,8 +11,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from allfour.models.generators.base import Generated, GenerationRequest
-from allfour.models.generators.openai_images import OpenAIImages
+from allfour.models.generators.base import Generated, GenerationRequest, Generator, Refused
 
 
 def read(folder: Path) -> dict[tuple[str, int], dict[str, str]]:
@@ -27,7 +26,7 @@ def read(folder: Path) -> dict[tuple[str, int], dict[str, str]]:
     return found
 
 
-def commit_all(folder: Path, generator: OpenAIImages, asked: Sequence[GenerationRequest]) -> None:
+def commit_all(folder: Path, generator: Generator, asked: Sequence[GenerationRequest]) -> None:
     """Ask for what the journal lacks, and commit each outcome before the next is taken."""
     have = read(folder)
     todo = [r for r in asked if r.key not in have]
@@ -40,6 +39,7 @@ def commit_all(folder: Path, generator: OpenAIImages, asked: Sequence[Generation
                 "prompt_id": outcome.request.prompt_id,
                 "index": outcome.request.index,
                 "kind": type(outcome).__name__,
+                "code": str(outcome.code) if isinstance(outcome, Refused) else "",
                 "sha256": hashlib.sha256(outcome.data).hexdigest() if isinstance(outcome, Generated) else "",
             }
             journal.write(json.dumps(entry).encode() + b"\n")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import time
 from collections.abc import Callable, Mapping
 from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
@@ -24,12 +25,18 @@ def _work(
 
     openai._base_client.INITIAL_RETRY_DELAY = 0.01  # a server that hangs up says no time to wait
     os.environ.update(environment)
-    from allfour.models.generators.images_batch import ImagesBatch
-    from allfour.models.generators.openai_images import OpenAIImages
+    from allfour.models.generators._local import http
+    from allfour.models.generators.comfyui import ComfyUIConfig
+    from allfour.models.generators.images_batch import ImagesBatchConfig
+    from allfour.models.generators.openai_images import OpenAIImagesConfig
+    from allfour.models.generators.web_ui import WebUIConfig
     from tests.models.generators.hosted_helpers import requests
 
-    made = {"openai-images": OpenAIImages, "images-batch": ImagesBatch}[backend]
-    generator = made(**settings, ledger_path=folder / "ledger.sqlite")
+    http.wait = lambda seconds: time.sleep(0.001)  # nor does one on this machine
+    kinds: dict[str, Any] = {
+        "openai-images": OpenAIImagesConfig, "images-batch": ImagesBatchConfig, "web-ui": WebUIConfig, "comfyui": ComfyUIConfig,
+    }  # fmt: skip
+    generator = kinds[backend](backend=backend, **settings).build(ledger=folder / "ledger.sqlite")
     hosted_journal.commit_all(folder, generator, requests(*size))
 
 

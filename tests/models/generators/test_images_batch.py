@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 from allfour.errors import BackendError
 from allfour.models._hosted.ledger import read_totals
 from allfour.models.generators._openai.batching import left_in_words, read_state
-from allfour.models.generators.base import Failed, Generated, Refused
+from allfour.models.generators.base import Failed, Generated
 from allfour.models.generators.images_batch import ImagesBatch, ImagesBatchConfig
 from allfour.models.generators.openai_images import SettingsError
 from tests.image_services import REFUSED, SHAPES, ImageServices
@@ -150,16 +151,44 @@ def test_a_batch_that_is_not_taken_says_why_and_costs_nothing(server: LoopbackBa
 
 
 @pytest.mark.parametrize("shape", [name for name, known in SHAPES.items() if "chat" not in known.path])
-def test_every_shape_of_refusal_is_a_row(server: LoopbackBatchServer, shape: str) -> None:
+def test_every_shape_with_every_fault_and_three_kills(server: LoopbackBatchServer, tmp_path: Path, shape: str) -> None:
     reply = SHAPES[shape].refusal(ImageServices.__new__(ImageServices), REFUSED)
-    server.answer = lambda prompt, n: reply if REFUSED in prompt else None
-    made = batch(server)
-    found = by_key(made.generate(requests(["a nurse", f"a {REFUSED} thing"], 1)))
-    refused = found["p01", 0]
-    assert isinstance(found["p00", 0], Generated)
-    assert isinstance(refused, Refused)
-    assert refused.code == SHAPES[shape].code
-    assert refused.reason
+    faults: dict[tuple[str, int], Any] = {
+        ("prompt 0", 0): (500, {"error": {"message": "the server had an error"}}),
+        ("prompt 1", 1): (504, {"error": {"message": "gateway"}}),
+        ("prompt 3", 2): (200, {"data": [{"b64_json": "%%%"}]}),
+        ("prompt 4", 3): (None, {"code": "odd", "message": "something"}),
+        ("prompt 5", 0): (429, {"error": {"message": "busy"}}),
+    }
+    server.answer = lambda prompt, n: reply if REFUSED in prompt else faults.get((prompt, n))
+    server.create_status, server.look_status, server.looks_until_end = [503], [500, 502], 5
+    prompts = [f"a {REFUSED} thing {n}" if n in (2, 7) else f"prompt {n}" for n in range(20)]
+    caller = Caller(tmp_path / "run", "images-batch", settings(server), {KEY_ENV: KEY, "NO_PROXY": "*"}, (prompts, 4))
+    for where, count in (("created", 1), ("looked", 2), ("line", 31)):
+        step = at(count, caller.kill)
+        server.hook = lambda event, step=step, where=where: step() if event == where else None
+        assert caller.run() == -9
+
+    def tear(event: str) -> None:
+        if event == "line" and not torn:
+            torn.append(event)
+            raise Hangup
+
+    torn: list[str] = []
+    server.hook = tear
+    assert caller.run() == 0
+    assert torn
+    journal = caller.journal()
+    kinds = Counter(entry["kind"] for entry in journal.values())
+    assert kinds == {"Generated": 67, "Refused": 8, "Failed": 5}, "each refusal is a row, once"
+    assert len(server.batches) == 1, "an order was bought twice"
+    assert server.ran == Counter(dict.fromkeys(prompts, 4))
+    totals = read_totals(tmp_path / "run" / "ledger.sqlite")
+    # A server that marks an image as withheld and sends it has made it; garbled base64 came, and a gateway's answer may have.
+    assert totals.answered_images == server.total_billed + 8 * SHAPES[shape].blackened + 1
+    assert (totals.uncertain_images, totals.in_flight) == (1, 0)
+    codes = {entry["code"] for entry in journal.values() if entry["kind"] == "Refused"}
+    assert codes == {SHAPES[shape].code}
 
 
 def test_each_fault_of_a_line_is_its_own_row(server: LoopbackBatchServer, tmp_path: Path) -> None:
