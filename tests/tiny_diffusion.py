@@ -54,12 +54,14 @@ _ONE_LEVEL: dict[str, Any] = {
 """For a compiler, whose time goes by the number of layers."""
 
 
-def _unet(cross: int, **changes: Any) -> Any:
+def small_unet(cross: int, **changes: Any) -> Any:
     from diffusers import UNet2DConditionModel
 
     return UNet2DConditionModel(
-        sample_size=8, in_channels=4, out_channels=4, layers_per_block=1, norm_num_groups=4,
-        cross_attention_dim=cross, attention_head_dim=2, **{**_TWO_LEVELS, **changes},
+        **{
+            "sample_size": 8, "in_channels": 4, "out_channels": 4, "layers_per_block": 1, "norm_num_groups": 4,
+            "cross_attention_dim": cross, "attention_head_dim": 2, **_TWO_LEVELS, **changes,
+        }
     )  # fmt: skip
 
 
@@ -92,7 +94,7 @@ def save_stable_diffusion(target: Path, *, safety_checker: bool = False, one_lev
     text = CLIPTextModel(text_config(len(words)))
     model, processor = checker() if safety_checker else (None, None)
     pipe = StableDiffusionPipeline(
-        vae=_vae(), text_encoder=text, tokenizer=words, unet=_unet(16, **(_ONE_LEVEL if one_level else {})),
+        vae=_vae(), text_encoder=text, tokenizer=words, unet=small_unet(16, **(_ONE_LEVEL if one_level else {})),
         scheduler=DDIMScheduler(clip_sample=False, steps_offset=1),
         safety_checker=model, feature_extractor=processor, requires_safety_checker=safety_checker,
     )  # fmt: skip
@@ -108,7 +110,7 @@ def save_sdxl(target: Path) -> Path:
     torch.manual_seed(0)
     words = tokenizer(target.parent / "words")
     config = text_config(len(words))
-    unet = _unet(
+    unet = small_unet(
         32, addition_embed_type="text_time", addition_time_embed_dim=8, projection_class_embeddings_input_dim=6 * 8 + 16,
         use_linear_projection=True, transformer_layers_per_block=(1, 2),
     )  # fmt: skip

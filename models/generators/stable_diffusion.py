@@ -411,7 +411,8 @@ class StableDiffusion:
             padded += [batch[-1]] * (self._batch_size - len(batch))  # one shape, so that nothing is compiled twice
         generators = [torch.Generator(device="cpu").manual_seed(request.seed) for request in padded]
         texts = self._prompts.arguments([request.prompt for request in padded])
-        result = self._pipe(**texts, **self._settings.given(), **self._extra, generator=generators, output_type="pt")
+        drawn = generators if len(generators) > 1 else generators[0]  # some pipelines take no list, and some schedulers
+        result = self._pipe(**texts, **self._settings.given(), **self._extra, generator=drawn, output_type="pt")
         flagged = getattr(result, "nsfw_content_detected", None)
         return ImageBatch(batch, pipelines.images_of(result), flagged, self._checker)
 

@@ -108,6 +108,7 @@ def load_pipeline(
 
     foreign.check_folder(folder, diffusers)
     cls = pipelines.pipeline_class(diffusers, folder)
+    pipelines.check_parts(cls, folder)
     arguments = {"dtype": getattr(torch, dtype), **placement.arguments(diffusers)}
 
     quiet(diffusers)

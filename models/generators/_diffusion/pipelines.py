@@ -25,6 +25,18 @@ _OWN_ARGUMENTS = frozenset(
     {"prompt", "negative_prompt", "generator", "output_type", "return_dict", "num_images_per_prompt", "num_inference_steps",
      "guidance_scale", "height", "width", "latents", "prompt_embeds", "negative_prompt_embeds"}
 )  # fmt: skip
+TRIED = frozenset({
+    "AmusedPipeline", "AuraFlowPipeline", "BriaPipeline", "ChromaPipeline", "CogView3PlusPipeline", "CogView4Pipeline",
+    "Flux2KleinKVPipeline", "Flux2KleinPipeline", "Flux2Pipeline", "FluxPipeline", "HiDreamImagePipeline",
+    "HunyuanDiTPAGPipeline", "HunyuanDiTPipeline", "HunyuanImagePipeline", "IFPipeline", "Kandinsky3Pipeline",
+    "Kandinsky5T2IPipeline", "LDMTextToImagePipeline", "LatentConsistencyModelPipeline", "LongCatImagePipeline",
+    "Lumina2Pipeline", "LuminaPipeline", "OvisImagePipeline", "PixArtAlphaPipeline", "PixArtSigmaPAGPipeline",
+    "PixArtSigmaPipeline", "QwenImagePipeline", "SanaPAGPipeline", "SanaPipeline", "SanaSprintPipeline",
+    "SemanticStableDiffusionPipeline", "StableDiffusion3PAGPipeline", "StableDiffusion3Pipeline", "StableDiffusionPAGPipeline",
+    "StableDiffusionPanoramaPipeline", "StableDiffusionParadigmsPipeline", "StableDiffusionPipeline",
+    "StableDiffusionSAGPipeline", "StableDiffusionXLPAGPipeline", "StableDiffusionXLPipeline", "ZImagePipeline",
+})  # fmt: skip
+"""Classes of which a small untrained pipeline has made images: tests/models/generators/test_diffusion_classes.py holds the list to it."""
 QUANTIZERS: Mapping[str, str] = {
     "bitsandbytes_4bit": "bitsandbytes",
     "bitsandbytes_8bit": "bitsandbytes",
@@ -162,6 +174,10 @@ def pipeline_class(diffusers: Any, folder: Path) -> Any:
     except Exception:  # the map is the library's own affair, and the folder's class needs none
         found = None
     found = found or getattr(diffusers, name, None)
+    if lacking := [package for package in getattr(found, "_backends", ()) if importlib.util.find_spec(package) is None]:
+        raise BackendError(
+            f"stable-diffusion: {name} needs {', '.join(lacking)}, which is not installed: pip install {' '.join(lacking)}"
+        )
     if found is None or not name.endswith("Pipeline"):
         raise BackendError(
             f"stable-diffusion: the installed diffusers {diffusers.__version__} has no pipeline {name!r}. A newer one may: pip "
@@ -190,6 +206,20 @@ def unfit(pipeline: Any) -> str | None:
         and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
     ]
     return f"cannot be called with a prompt alone: it wants {', '.join(wanted)} too" if wanted else None
+
+
+def check_parts(pipeline: Any, folder: Path) -> None:
+    """Raise BackendError where a folder lacks a part that its pipeline cannot do without, such as the other half of a model in two."""
+    index = read_json(read_regular(folder / "model_index.json", limit=MAX_CONFIG_BYTES))
+    named = {part for part, kind in index.items() if isinstance(kind, list) and kind and kind[0] is not None}
+    takes = inspect.signature(pipeline.__init__).parameters.values()
+    needed = {p.name for p in takes if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD} - {"self"}
+    lacking = needed - named - set(pipeline._optional_components)
+    if lacking:
+        raise BackendError(
+            f"stable-diffusion: {folder.name}/model_index.json: {pipeline.__name__} lacks {', '.join(sorted(lacking))}. A model in two "
+            "halves (prior and decoder) must lie in one folder, with the parts of both"
+        )
 
 
 def check_arguments(pipeline: Any, given: Mapping[str, Any], extra: Mapping[str, Any]) -> None:

@@ -56,6 +56,7 @@ def check(
             given = {n: v for n in names if (v := settings.get(named.get(n, n))) is not None}
             pipelines.check_arguments(cls, given, pipeline_args or {})
             foreign.check_folder(folder, diffusers)
+            pipelines.check_parts(cls, folder)
     except BackendError as error:
         return Readiness(False, str(error), "as it says")
     on = f"{where}, {number_format}"
@@ -73,6 +74,10 @@ def check(
         return Readiness(False, f"{model}: {error}", loading.OFFLINE_ALTERNATIVE)
     needed = weights * _BYTES[number_format]
     warnings = []
+    if cls.__name__ not in pipelines.TRIED:
+        warnings.append(
+            f"not checked: whether a {cls.__name__} makes images here, as no pipeline of this class was tried. Look at a few first: --limit 4"
+        )
     whole = offload == "none" and quantization is None
     if whole and (meter := meter_of(where)) is not None and needed * _SPARE > (free := meter.free()):
         warnings.append(

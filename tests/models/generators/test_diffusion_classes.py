@@ -10,24 +10,33 @@ import diffusers
 import pytest
 
 from allfour.errors import BackendError
-from allfour.models.generators._diffusion import foreign
+from allfour.models.generators._diffusion import foreign, pipelines
 from allfour.models.generators._diffusion.readiness import check
 from allfour.models.generators.base import Generated
 from allfour.models.generators.stable_diffusion import StableDiffusion
 from tests.models.generators.hosted_helpers import requests
+from tests.tiny_more_pipelines import MORE
 from tests.tiny_pipelines import PIPELINES, save_pipeline
 
 SMALLER = {"HiDreamImagePipeline": {"default_sample_size": 32}, "Kandinsky5T2IPipeline": {"resolutions": [(32, 32)]}}
 """Sizes that a class has of its own, whatever height and width say."""
 
 
-@pytest.mark.parametrize("name", PIPELINES)
+ALL = {**PIPELINES, **MORE}
+
+
+def test_the_classes_that_doctor_calls_tried_are_those_that_are_tried_here() -> None:
+    assert set(ALL) == pipelines.TRIED
+
+
+@pytest.mark.parametrize("name", ALL)
 def test_a_pipeline_of_the_class_is_found_ready_and_draws(tmp_path: Path, name: str) -> None:
-    folder, settings = save_pipeline(name, tmp_path)
+    folder, settings = save_pipeline(*ALL[name], tmp_path)
     readiness = check(model=str(folder), device="cpu", **settings)
     assert readiness.ok, readiness.message
     assert readiness.message.startswith(f"{name}, weights of")
     assert "no weight is loaded" in readiness.message
+    assert readiness.warnings == ()
     generator = StableDiffusion(model=str(folder), device="cpu", **settings)
     for attribute, value in SMALLER.get(name, {}).items():
         setattr(generator._pipe, attribute, value)
