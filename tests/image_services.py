@@ -110,7 +110,7 @@ _AZURE_REFUSAL = {
 SHAPES: dict[str, Shape] = {
     "azure-v1": Shape(
         path="/openai/v1/images/generations",
-        model="my-deployment",
+        model="gpt-image-2",
         image=_data(
             revised_prompt="rewritten", content_filter_results={"hate": {"filtered": False, "severity": "safe"}}
         ),
@@ -141,8 +141,8 @@ SHAPES: dict[str, Shape] = {
     ),
     "gemini": Shape(
         path="/v1beta/openai/images/generations",
-        model="imagen-x",
-        listed={"object": "list", "data": [{"id": "models/imagen-x"}, {"id": "models/gemini-x"}]},
+        model="gemini-2.5-flash-image",
+        listed={"object": "list", "data": [{"id": "models/gemini-2.5-flash-image"}, {"id": "models/imagen-x"}]},
         image=_data(),
         refusal=_always(200, {"data": None, "finish_reason": "IMAGE_SAFETY"}),
         code="image_safety",
@@ -228,8 +228,8 @@ SHAPES: dict[str, Shape] = {
         needs=frozenset({"size"}),
     ),
     "litellm": Shape(
-        model="recraft-v3",
-        listed={"data": [{"id": "recraft-v3"}], "object": "list"},
+        model="my-image-model",
+        listed={"data": [{"id": "my-image-model"}], "object": "list"},
         image=_data(),
         refusal=_always(
             400,

@@ -62,13 +62,13 @@ def test_images_come_for_half_the_price_in_the_order_of_their_ids(server: Loopba
     assert any("in_progress" in line for line in messages)
 
 
-@pytest.mark.parametrize("where", ["uploaded", "created", "looked", "line"])
+@pytest.mark.parametrize("where", ["uploaded", "created", "looked"])
 def test_a_kill_at_each_point_buys_nothing_twice(server: LoopbackBatchServer, tmp_path: Path, where: str) -> None:
     server.answer = lambda prompt, n: (400, MODERATED) if prompt.endswith("number 1") else None
-    size = (20, 4) if where == "line" else (2, 4)
+    size = (2, 4)
     caller = Caller(tmp_path / "run", "images-batch", settings(server), {KEY_ENV: KEY, "NO_PROXY": "*"}, size)
     server.looks_until_end = 5
-    counts = {"uploaded": (1, 1, 1), "created": (1, 1, 2), "looked": (1, 1, 2), "line": (5, 20, 60)}
+    counts = {"uploaded": (1, 1, 1), "created": (1, 1, 2), "looked": (1, 1, 2)}
     for count in counts[where]:  # three kills
         step = at(count, caller.kill)
         server.hook = lambda event, step=step: step() if event == where else None
