@@ -20,6 +20,7 @@ import contextlib
 import ctypes
 import functools
 import io
+import logging
 import re
 import warnings
 import zlib
@@ -51,6 +52,8 @@ harmless as it lies, would grow to 224 x 22,400,000."""
 # Pillow's own warnings (possible bomb, corrupt EXIF, palette with transparency) say nothing that is not checked here,
 # and there would be one per damaged file. Installed once: `warnings.catch_warnings` is not safe in threads.
 warnings.filterwarnings("ignore", module=r"PIL\.")
+# Nor do its log lines: without a handler of the user's own, Python would write them to the screen. With one, they go there.
+logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 
 class UnreadableImage(ValueError):  # noqa: N818  the name of the status that it becomes

@@ -30,6 +30,13 @@ _COMPATIBLE = ipaddress.IPv6Network("::/96")
 """Withdrawn by RFC 4291, and still taken for the IPv4 address in it by some systems."""
 _SITE = ipaddress.IPv6Network("fec0::/10")
 """Private addresses, until RFC 3879."""
+_TRANSLATED = ipaddress.IPv6Network("::ffff:0:0:0/96")
+"""RFC 2765: the IPv4 address in it, by way of a translator on this network."""
+_ROUTED = ipaddress.IPv6Network("5f00::/16")
+"""RFC 9602: segments of a network's own routing."""
+_EXAMPLES = ipaddress.IPv6Network("3fff::/20")
+"""RFC 9637: for documents alone."""
+_NEVER_OUTSIDE = (_COMPATIBLE, _SITE, _LOCAL_NAT64, _TRANSLATED, _ROUTED, _EXAMPLES)
 
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 Resolve = Callable[[str, int], list[str]]
@@ -61,7 +68,7 @@ def embedded(address: IPAddress) -> IPAddress:
 
 def is_public(address: IPAddress) -> bool:
     """Whether an address is outside of this machine and network for certain."""
-    if isinstance(address, ipaddress.IPv6Address) and any(address in net for net in (_COMPATIBLE, _SITE, _LOCAL_NAT64)):
+    if isinstance(address, ipaddress.IPv6Address) and any(address in net for net in _NEVER_OUTSIDE):
         return False
     inner = embedded(address)
     return inner.is_global and not inner.is_multicast

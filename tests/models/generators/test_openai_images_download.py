@@ -98,6 +98,9 @@ def test_a_public_address(outside: LoopbackImageServer) -> None:
         "fec0::1",
         "::127.0.0.1",
         "::93.184.216.34",
+        "::ffff:0:127.0.0.1",
+        "5f00::1",
+        "3fff::1",
     ],
 )
 def test_addresses_inside_are_not_fetched(address: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import os
 import random
 import resource
@@ -46,6 +47,18 @@ def test_libtiff_writes_nothing_past_us_to_the_screen(capfd: pytest.CaptureFixtu
     for place in range(8, len(data), 7):
         with contextlib.suppress(UnreadableImage):
             decode(data[:place] + bytes([data[place] ^ 0x55]) + data[place + 1 :])
+    assert capfd.readouterr().err == ""
+
+
+def test_nor_do_pillows_log_lines_where_nobody_set_up_logging(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    three = b"\x15\x01\x03\x00\x01\x00\x00\x00\x03\x00"  # the tag SamplesPerPixel: one SHORT, 3
+    data = saved(Image.new("RGB", (8, 8)), "TIFF")
+    assert three in data
+    monkeypatch.setattr(logging.root, "handlers", [])
+    with pytest.raises(UnreadableImage):
+        decode(data.replace(three, three[:-2] + b"\xe7\x03"))
     assert capfd.readouterr().err == ""
 
 
