@@ -210,15 +210,25 @@ def spent_of(generator: Generator) -> dict[str, Any] | None:
     return asdict(generator.spent()) if isinstance(generator, HasLedger) else None
 
 
-def spending_of(generator: Generator) -> str | None:
-    """What was spent so far, in words; None where it costs nothing or no price is known."""
+def spending_of(generator: Generator, left: int = 0, *, price: tuple[float, str | None] | None = None) -> str | None:
+    """What was spent so far, in words; None where it costs nothing or no price is known.
+
+    Parameters
+    ----------
+    left
+        Images that are still to come, at `price` each: the text then says what all will have cost.
+    """
     try:
         spent = spent_of(generator)
     except BackendError:  # the run itself will say so
         return None
     if not spent or not spent.get("spent"):
         return None
-    return f"{spent['spent']:.2f}{' ' + spent['currency'] if spent.get('currency') else ''} spent"
+    text = f"{spent['spent']:.2f}{' ' + spent['currency'] if spent.get('currency') else ''} spent"
+    unbooked = left - int(spent.get("in_flight") or 0)  # what is on the wire is booked already
+    if price is None or unbooked <= 0:
+        return text
+    return f"{text}, about {spent['spent'] + unbooked * price[0]:.2f} in all"
 
 
 class GeneratorSettings(BackendSettings):

@@ -78,7 +78,7 @@ def audit(
             reporter.note(cost)
         tell_progress(generator, reporter.note)
         with reporter.task("generating", len(plan.requests)) as task:
-            task.money = functools.partial(spending_of, generator)
+            task.money = functools.partial(spending_of, generator, price=build.price_of(config))
             made = generate_images(run, plan, generator, advance=task.advance, skip=task.skip)
         if (spent := spent_of(generator)) is not None:
             run.update_header(spent=spent)

@@ -137,7 +137,7 @@ def _round(job: Job, plan: Plan, part: Plan, identity: Mapping[str, Any], *, ima
     generator = build.planned_generator(job.config, run, plan)
     tell_progress(generator, job.reporter.note)
     with job.reporter.task("generating", len(part.requests)) as task:
-        task.money = functools.partial(spending_of, generator)
+        task.money = functools.partial(spending_of, generator, price=build.price_of(job.config))
         made = generate_images(run, part, generator, advance=task.advance, skip=task.skip)
     if (spent := spent_of(generator)) is not None:
         run.update_header(spent=spent)

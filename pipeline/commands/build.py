@@ -35,3 +35,8 @@ def planned_generator(config: RunConfig, run: RunFolder, plan: Plan) -> Generato
     generator = build_generator(config, run)
     settle(generator, images=len(plan.requests), earlier=run.header().generator)
     return generator
+
+
+def price_of(config: RunConfig) -> tuple[float, str | None] | None:
+    """What an image costs, with its currency; None where none is known."""
+    return config.generator.price() if config.generator is not None else None

@@ -20,8 +20,8 @@ class Task:
 
     def __init__(self, name: str, total: int | None, *, bar: Progress | None, quiet: bool) -> None:
         self._name, self._total, self._bar, self._quiet = name, total, bar, quiet
-        self.money: Callable[[], str | None] | None = None
-        """What was spent so far, in words, where it costs."""
+        self.money: Callable[[int], str | None] | None = None
+        """What was spent so far, in words, where it costs, by the number of items that are left."""
         self._done = 0
         self._started = self._shown_at = time.monotonic()
         self._money_text = ""
@@ -41,12 +41,16 @@ class Task:
         elif not self._quiet and time.monotonic() - self._shown_at >= _LINE_SECONDS:
             self._say()
 
+    @property
+    def _left(self) -> int:
+        return max((self._total or 0) - self._done, 0)
+
     def _described(self) -> str:
         """The bar's name, with the money looked at again after some seconds."""
         now = time.monotonic()
         if self.money is not None and now - self._shown_at >= _MONEY_SECONDS:
             self._shown_at = now
-            self._money_text = self.money() or ""
+            self._money_text = self.money(self._left) or ""
         return escape(f"{self._name} ({self._money_text})" if self._money_text else self._name)
 
     def _say(self) -> None:
@@ -54,9 +58,8 @@ class Task:
         elapsed = self._shown_at - self._started
         line = f"{self._name}: {self._done}" + (f" of {self._total}" if self._total is not None else "")
         if self._total and self._done and elapsed > 0:
-            left = elapsed / self._done * max(self._total - self._done, 0)
-            line += f", {elapsed:.0f} s, about {left:.0f} s left"
-        if self.money is not None and (spent := self.money()):
+            line += f", {elapsed:.0f} s, about {elapsed / self._done * self._left:.0f} s left"
+        if self.money is not None and (spent := self.money(self._left)):
             line += f", {spent}"
         print(line, file=sys.stderr, flush=True)
 

@@ -42,8 +42,8 @@ def withheld_view(metrics: Metrics) -> list[RateTable]:
     tables = [
         _rates(caption, rates, texts, what)
         for caption, rates, what in (
-            ("Refused", found.refused, "a content policy withheld"),
-            ("Failed", found.failed, "no image came of, for another reason"),
+            ("Refused", found.refused, "A content policy withheld {}."),
+            ("Failed", found.failed, "{} failed for another reason: no image came of them."),
         )
         if rates.images
     ]
@@ -73,10 +73,10 @@ def withheld_facts(metrics: Metrics) -> list[tuple[str, str]]:
 
 
 def _rates(caption: str, rates: Rates, texts: dict[str, str], what: str) -> RateTable:
-    sentence = f"{grouped(rates.images)} of {quantity(rates.requested, 'requested image')} {what}."
+    sentence = what.format(f"{grouped(rates.images)} of {quantity(rates.requested, 'requested image')}")
     if rates.p_value is not None:
         verdict = "the lists differ" if rates.p_value < 0.05 else "that is no sign that the lists differ"
-        sentence += f" Were all lists alike, rates so far apart would come with p {p_value(rates.p_value)}: {verdict}."
+        sentence += f" Were all lists alike, rates so far apart would come with {p_value(rates.p_value)}: {verdict}."
     lines = [_line("All prompts", f"{grouped(rates.images)} of {grouped(rates.requested)} images", rates.rate)]
     lines += [
         _line(

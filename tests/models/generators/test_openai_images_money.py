@@ -14,6 +14,7 @@ import pytest
 from allfour.errors import BackendError
 from allfour.models._hosted.connection import money, to_nano
 from allfour.models._hosted.ledger import BudgetReachedError, Ledger, Settlement
+from allfour.models.generators.base import spending_of
 from allfour.models.generators.openai_images import LedgerTotals, OpenAIImages
 from tests.loopback_image_server import Asked, Fault, faults_by_prompt
 from tests.models.generators.hosted_helpers import (
@@ -387,6 +388,17 @@ def test_what_a_ledger_lacks_is_booked_again_and_said_once(tmp_path: Path, loss:
         assert f"{count} images that it does not know are counted as spent ({0.02 * count:.2f})" in told
     assert (made.spent().answered_images, made.spent().spent) == (10, 0.2)
     assert made.recount(earlier, standing=10) is None
+
+
+def test_what_was_spent_and_what_all_will_have_cost(tmp_path: Path) -> None:
+    ledger = _settled(tmp_path / "l", 3)
+    ledger.begin(requests(1, 1))  # on the wire: booked, and still to come
+    ledger.close()
+    made = OpenAIImages(
+        model="m", base_url="http://127.0.0.1:9/v1", price_per_image=0.02, currency="USD", ledger_path=tmp_path / "l"
+    )
+    assert spending_of(made, 7, price=(0.02, "USD")) == "0.08 USD spent, about 0.20 in all"
+    assert spending_of(made, 0, price=(0.02, "USD")) == spending_of(made) == "0.08 USD spent"
 
 
 def test_images_that_stand_are_counted_where_no_command_ended_and_an_older_price_is_kept(tmp_path: Path) -> None:

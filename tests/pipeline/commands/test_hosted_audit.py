@@ -102,7 +102,7 @@ def test_a_run_with_faults_and_three_kills(config: Path, tmp_path: Path, server:
     assert withheld["refused"]["p_value"] == 1.0
     page = (run / "report.html").read_text()
     assert "Refused, failed, rewritten" in page
-    assert "8 of 80 requested images a content policy withheld" in page
+    assert "A content policy withheld 8 of 80 requested images." in page
     assert server.total_billed <= spent["answered_images"] + spent["uncertain_images"]
 
     asked = len(server.asked)

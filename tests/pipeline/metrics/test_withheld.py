@@ -121,7 +121,8 @@ def test_the_report_says_rates_test_and_words() -> None:
         withheld=Withheld(refused=refused, rewriting=rewriting),
     )
     first, second = withheld_view(metrics)
-    assert "20 of 40 requested images a content policy withheld" in first.sentence
+    assert "A content policy withheld 20 of 40 requested images." in first.sentence
+    assert "would come with p\u00a0" in first.sentence
     assert "the lists differ" in first.sentence
     assert [line.name for line in first.lines[:4]] == ["All prompts", "named", "plain", "<b>prompt</b> 0"]
     assert second.lines[0].meaning == "woman 1"
