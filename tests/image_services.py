@@ -301,6 +301,8 @@ class _Handler(Handler[ImageServices]):
         path = urlsplit(self.path).path
         if path in owner.files:
             return self.reply(200, owner.files[path], kind="image/png")
+        if KEY not in (self.headers.get(shape.key_header) or ""):
+            return self.reply(401, {"error": {"message": "Access denied due to invalid key"}})
         if path == shape.base_path + "/models" and shape.listed is not None:
             return self.reply(200, shape.listed)
         return self.reply(404, {"error": {"message": "Resource not found"}})

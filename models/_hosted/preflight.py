@@ -73,12 +73,16 @@ def check_models(client: Any, settings: Connection, scrub: Scrubber) -> Prefligh
     if settings.preflight == "off":
         return missing_model(settings, ()) if settings.withdrawn_on else Preflight(True, "not asked (preflight: off).")
     found = _ask(client, settings, scrub)
-    lenient = settings.preflight == "warn" or (settings.lists_otherwise and bool(found.served_models))
-    if found.ok or not lenient or settings.withdrawn_on:
+    lenient = settings.preflight == "warn" or settings.lists_otherwise
+    # A list that lacks the name may be of other names. A key that is not taken, or no connection, is no matter of lists.
+    if found.ok or not found.served_models or not lenient or settings.withdrawn_on:
         return found
-    return Preflight(
-        True, f"{settings.base_url} was asked.", None, found.served_models, (*found.warnings, found.error())
+    service = settings.service
+    warning = (
+        f"{settings.model!r} is not in the list of models, which here may hold other names than those that are taken: whether it is "
+        f"served will show with the first {service.order}. {found.mend}"
     )
+    return Preflight(True, f"{settings.base_url} answers.", None, found.served_models, (*found.warnings, warning))
 
 
 def _ask(client: Any, settings: Connection, scrub: Scrubber) -> Preflight:

@@ -24,7 +24,7 @@ from allfour.files import read_regular
 from allfour.models._hosted.moderation import moderation_code
 from allfour.models.generators._local import http
 from allfour.models.generators._local.http import LocalServer, ServerError
-from allfour.models.generators._local.images import attempt, outcome_of
+from allfour.models.generators._local.images import attempt, ensure_ready, outcome_of
 from allfour.models.generators.base import Failed, GenerationRequest, GeneratorSettings, Outcome, Refused
 from allfour.models.settings import LocalPath, Readiness, on_disk
 
@@ -228,9 +228,11 @@ class ComfyUI:
         Raises
         ------
         BackendError
-            The server does not take the workflow.
+            The server lacks something that the workflow names, or does not take it.
         """
+        ready = False
         for request in requests:
+            ready = ready or ensure_ready(self.check())
             yield attempt(request, lambda r=request: self._one(r), retries=self._settings.max_retries)  # type: ignore[misc]
 
     def _one(self, request: GenerationRequest) -> Outcome:

@@ -15,7 +15,7 @@ from pydantic import Field
 from allfour.border import read_json
 from allfour.errors import BackendError
 from allfour.models.generators._local.http import LocalServer, ServerError
-from allfour.models.generators._local.images import attempt, outcome_of
+from allfour.models.generators._local.images import attempt, ensure_ready, outcome_of
 from allfour.models.generators._openai.bytes_check import NotAnImageError, decode_base64
 from allfour.models.generators.base import Failed, GenerationRequest, GeneratorSettings, Outcome
 from allfour.models.settings import Readiness
@@ -83,7 +83,7 @@ class WebUI:
             title = self._checkpoint["title"]
             self._check_samplers()
         except BackendError as error:
-            return Readiness(False, str(error), "as it says")
+            return Readiness(False, str(error))
         return Readiness(True, f"{title} at {self._server.base_url}")
 
     @cached_property
@@ -156,8 +156,9 @@ class WebUI:
         BackendError
             The server does not answer, lacks the checkpoint, or does not take a setting.
         """
+        ready = False
         for request in requests:
-            _ = self._checkpoint
+            ready = ready or ensure_ready(self.check())
             yield attempt(request, lambda r=request: self._one(r), retries=self._settings.max_retries)  # type: ignore[misc]
 
     def _body(self, request: GenerationRequest) -> dict[str, Any]:

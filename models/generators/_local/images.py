@@ -6,10 +6,12 @@ import io
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from allfour.errors import BackendError
 from allfour.models._hosted.moderation import moderation_code
 from allfour.models.generators._local import http
 from allfour.models.generators._openai.bytes_check import NotAnImageError, check_image
 from allfour.models.generators.base import Failed, Generated, GenerationRequest, Outcome, Refused
+from allfour.models.settings import Readiness
 
 BLACK = (
     "the image is all black: the server's decoder overflowed or its filter blackened it. Try it with full precision "
@@ -29,6 +31,13 @@ def outcome_of(request: GenerationRequest, data: bytes, details: Mapping[str, An
         if image.convert("RGB").getbbox() is None:
             return Failed(request, BLACK)
     return Generated(request, data=data, extension=extension, details=dict(details))
+
+
+def ensure_ready(said: Readiness) -> bool:
+    """True; raises BackendError, in doctor's words, where a run cannot start."""
+    if not said.ok:
+        raise BackendError(f"{said.message} {said.mend}" if said.mend else said.message)
+    return True
 
 
 def attempt(request: GenerationRequest, make: Callable[[], Outcome], *, retries: int) -> Outcome:

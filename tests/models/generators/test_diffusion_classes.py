@@ -14,7 +14,9 @@ from allfour.models.generators._diffusion import foreign, pipelines
 from allfour.models.generators._diffusion.readiness import check
 from allfour.models.generators.base import Generated
 from allfour.models.generators.stable_diffusion import StableDiffusion
+from allfour.pipeline.config import load_config
 from tests.models.generators.hosted_helpers import requests
+from tests.places import REPOSITORY
 from tests.tiny_more_pipelines import MORE
 from tests.tiny_pipelines import PIPELINES, save_pipeline
 
@@ -43,6 +45,30 @@ def test_a_pipeline_of_the_class_is_found_ready_and_draws(tmp_path: Path, name: 
     found = list(generator.generate(requests(["a", "a nurse"], 1)))
     assert all(isinstance(outcome, Generated) for outcome in found), found
     assert len({outcome.data for outcome in found if isinstance(outcome, Generated)}) == 2
+
+
+CONFIGS = {
+    "flux1-dev": "FluxPipeline", "flux1-schnell": "FluxPipeline", "flux2-dev": "Flux2Pipeline", "flux2-klein": "Flux2KleinPipeline",
+    "qwen-image": "QwenImagePipeline", "sana-1.6b": "SanaPipeline", "sd3.5-medium": "StableDiffusion3Pipeline",
+    "sdxl": "StableDiffusionXLPipeline", "sdxl-lightning": "StableDiffusionXLPipeline", "sdxl-turbo": "StableDiffusionXLPipeline",
+    "stable-diffusion-1.5": "StableDiffusionPipeline", "stable-diffusion-2.1": "StableDiffusionPipeline",
+    "z-image-turbo": "ZImagePipeline",
+}  # fmt: skip
+"""What the models' own folders name."""
+
+
+def test_the_configs_set_what_the_class_of_their_model_takes() -> None:
+    """Their weights are not here: an audit would find out after the download alone."""
+    listed = {
+        path.stem for path in (REPOSITORY / "configs").glob("*.yaml") if "backend: stable-diffusion" in path.read_text()
+    }
+    assert listed - {"sandbox", "sandbox-large"} == CONFIGS.keys()
+    for config, name in CONFIGS.items():
+        settings: Any = load_config(REPOSITORY / "configs" / f"{config}.yaml", []).generator
+        given = {n: getattr(settings, n) for n in ("guidance_scale", "height", "width", "negative_prompt")}
+        told = {n: value for n, value in given.items() if value is not None}
+        pipelines.check_arguments(getattr(diffusers, name), told, settings.pipeline_args or {})
+        assert name in pipelines.TRIED
 
 
 # --- what text encoders of models out there say of themselves --------------------------------------------------------

@@ -61,8 +61,20 @@ def test_images_come_and_a_refusal_is_refused_once(services: ImageServices, shap
 def test_a_name_that_a_server_lists_otherwise_is_a_warning(services: ImageServices, shape: str) -> None:
     found = generator(services, shape).preflight()
     assert found.ok
-    assert "is not served at" in found.warnings[0]
+    assert "is not in the list of models, which here may hold other names" in found.warnings[0]
     assert not generator(services, shape, preflight="strict").preflight().ok
+
+
+def test_a_key_that_is_not_taken_and_a_server_that_is_not_there_are_no_warnings(
+    services: ImageServices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever `preflight` says of lists: the first image would end the run."""
+    asked = generator(services, "litellm", preflight="warn")
+    monkeypatch.setenv(KEY_ENV, "another-key-0123456789")
+    assert not asked.preflight().ok
+    with pytest.raises(BackendError, match="does not accept the API key"):
+        list(asked.generate(requests(1, 1)))
+    assert not OpenAIImages(model="m", base_url="http://127.0.0.1:9/v1", preflight="warn").preflight().ok
 
 
 def test_hosts_that_list_otherwise_are_known() -> None:

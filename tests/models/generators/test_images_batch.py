@@ -276,6 +276,15 @@ def test_no_order_passes_the_limit(server: LoopbackBatchServer, tmp_path: Path) 
     assert made.spent().spent == 0.05
 
 
+def test_a_study_counts_the_price_of_a_batch_and_caps_it(server: LoopbackBatchServer, tmp_path: Path) -> None:
+    config = ImagesBatchConfig(backend="images-batch", **settings(server, currency="USD"))
+    assert config.price() == (0.01, "USD")
+    assert config.capped(0.03).max_cost == 0.03
+    with pytest.raises(BackendError, match=r"generator.max_cost of 0.03 leaves no room"):
+        list(config.capped(0.03).build(ledger=tmp_path / "l").generate(requests(1, 4)))
+    assert config.booked(tmp_path / "l") == 0.03
+
+
 def test_an_order_of_more_than_is_asked_for_now(server: LoopbackBatchServer, tmp_path: Path) -> None:
     server.looks_until_end = 10**6
     with pytest.raises(BackendError):

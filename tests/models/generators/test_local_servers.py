@@ -115,6 +115,16 @@ def test_the_web_ui_says_what_it_lacks(server: LocalServers, settings: dict[str,
     assert expected in found.message
 
 
+@pytest.mark.parametrize(("name", "wrong"), [("web-ui", {"sampler": "Nope"}), ("comfyui", {"values": None})])
+def test_an_audit_stops_at_what_doctor_says(server: LocalServers, name: str, wrong: dict[str, Any]) -> None:
+    found = MAKERS[name](server, **wrong).check()
+    assert not found.ok
+    with pytest.raises(BackendError) as caught:
+        list(MAKERS[name](server, **wrong).generate(requests(1, 1)))
+    assert str(caught.value).startswith(found.message)
+    assert not server.drawn
+
+
 def test_a_web_ui_without_its_api(server: LocalServers) -> None:
     server.fault = lambda path, body: (404, {"detail": "Not Found"})
     found = web_ui(server).check()
