@@ -192,6 +192,7 @@ class ComfyUI:
         self._settings = settings
         self._server = LocalServer(settings.base_url, auth_env=settings.auth_env, timeout=settings.timeout)
         self._workflow = Workflow(settings)
+        self._ready = False
 
     @cached_property
     def _sha256(self) -> str:
@@ -209,13 +210,14 @@ class ComfyUI:
 
     def check(self) -> Readiness:
         """Whether a run can start. Never raises."""
+        quick = min(_QUICK, self._settings.timeout)
         try:
-            self._server.get("/system_stats", timeout=_QUICK)
+            self._server.get("/system_stats", timeout=quick)
         except ServerError as error:
             return Readiness(False, f"comfyui: {error}", "Start ComfyUI, and set generator.base_url to its address.")
         for number, node in self._workflow.nodes.items():
             try:
-                known = self._server.get(f"/object_info/{node['class_type']}", timeout=_QUICK)
+                known = self._server.get(f"/object_info/{node['class_type']}", timeout=quick)
             except ServerError as error:
                 return Readiness(False, f"comfyui: {error}", "Look at the server's own log.")
             if (why := self._unmet(number, node, known)) is not None:
@@ -230,9 +232,8 @@ class ComfyUI:
         BackendError
             The server lacks something that the workflow names, or does not take it.
         """
-        ready = False
         for request in requests:
-            ready = ready or ensure_ready(self.check())
+            self._ready = self._ready or ensure_ready(self.check())
             yield attempt(request, lambda r=request: self._one(r), retries=self._settings.max_retries)  # type: ignore[misc]
 
     def _one(self, request: GenerationRequest) -> Outcome:

@@ -73,6 +73,7 @@ class WebUI:
     def __init__(self, settings: WebUIConfig) -> None:
         self._settings = settings
         self._server = LocalServer(settings.base_url, auth_env=settings.auth_env, timeout=settings.timeout)
+        self._ready = False
         taken = sorted(_OWN & set(settings.extra_body or {}))
         if taken:
             raise BackendError(f"generator.extra_body: {', '.join(taken)} cannot be set here: the backend sets it")
@@ -156,9 +157,8 @@ class WebUI:
         BackendError
             The server does not answer, lacks the checkpoint, or does not take a setting.
         """
-        ready = False
         for request in requests:
-            ready = ready or ensure_ready(self.check())
+            self._ready = self._ready or ensure_ready(self.check())
             yield attempt(request, lambda r=request: self._one(r), retries=self._settings.max_retries)  # type: ignore[misc]
 
     def _body(self, request: GenerationRequest) -> dict[str, Any]:
