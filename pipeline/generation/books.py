@@ -31,8 +31,8 @@ def recount(run: RunFolder, generator: Generator) -> None:
         [header.generator] if (header.generator or {}).get("backend") == identity.get("backend") else []
     )
     standing = sum(_made_by(outcome, made_by) for outcome in read_outcomes(run)[0])
-    if (told := generator.recount(header.spent or {}, standing=standing)) is not None:
-        _LOG.warning("%s", told)  # also where progress is off
+    if (note := generator.recount(header.spent or {}, standing=standing)) is not None:
+        _LOG.warning("%s", note)  # also where progress is off
 
 
 def _made_by(outcome: Outcome, generators: list[Any]) -> bool:

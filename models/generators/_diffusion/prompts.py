@@ -48,10 +48,10 @@ class PromptEncoder:
             rows = [self._stored[prompt] for prompt in prompts]
             known = [row for row in rows if row is not None]
             if len(known) == len(rows) and len({tuple(v.shape for v in row.values()) for row in known}) == 1:
-                told: dict[str, Any] = {n: torch.cat([row[n] for row in known]).to(self._device) for n in known[0]}
+                arguments: dict[str, Any] = {n: torch.cat([row[n] for row in known]).to(self._device) for n in known[0]}
                 default = self._accepted["negative_prompt"].default if "negative_prompt" in self._accepted else None
                 # A default that is a text would stand beside the embedding of it, which is an error.
-                return told | ({} if default is None else {"negative_prompt": None})
+                return arguments | ({} if default is None else {"negative_prompt": None})
         plain: dict[str, Any] = {"prompt": list(prompts)}
         if self._negative is not None and "negative_prompt" in self._accepted:
             plain["negative_prompt"] = [self._negative] * len(prompts)

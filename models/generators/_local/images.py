@@ -33,10 +33,10 @@ def outcome_of(request: GenerationRequest, data: bytes, details: Mapping[str, An
     return Generated(request, data=data, extension=extension, details=dict(details))
 
 
-def ensure_ready(said: Readiness) -> bool:
+def ensure_ready(readiness: Readiness) -> bool:
     """True; raises BackendError, in doctor's words, where a run cannot start."""
-    if not said.ok:
-        raise BackendError(f"{said.message} {said.mend}" if said.mend else said.message)
+    if not readiness.ok:
+        raise BackendError(f"{readiness.message} {readiness.mend}" if readiness.mend else readiness.message)
     return True
 
 

@@ -82,7 +82,9 @@ def test_a_folder_without_all_the_parts_is_refused_by_both_in_the_same_words(tmp
 def test_a_class_of_a_package_that_is_missing_names_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(diffusers.FluxPipeline, "_backends", ["torch", "nobodys_package"], raising=False)
     readiness = check(model=str(folder_of(tmp_path, "FluxPipeline")), device="cpu")
-    assert "FluxPipeline needs nobodys_package, which is not installed: pip install nobodys_package" in readiness.message
+    assert (
+        "FluxPipeline needs nobodys_package, which is not installed: pip install nobodys_package" in readiness.message
+    )
 
 
 def test_a_folder_of_another_task_is_run_with_the_class_that_draws_from_text(tmp_path: Path) -> None:
