@@ -102,7 +102,8 @@ def correct(
             prompts, decisions, confusion=confusion, set_size=set_size, confidence=confidence
         )
         notes += [refusal] if refusal is not None else []
-        if (spread := _error_spread(decisions, over_prompts, calibration, confusion=confusion, name=name, names=names, set_size=set_size)) is not None:  # fmt: skip
+        unfit = fit is not None and not fit.fits  # a range around a figure that is not to be quoted would be quoted
+        if not unfit and (spread := _error_spread(decisions, over_prompts, calibration, confusion=confusion, name=name, names=names, set_size=set_size)) is not None:  # fmt: skip
             over_prompts = over_prompts.model_copy(update={"error_spread": spread})
             notes += [note] if (note := _differing(over_prompts, spread)) is not None else []
         by_label = [

@@ -159,9 +159,10 @@ def _row(
         ]
         members = {str(number): table for number, table in enumerate(tables)} if groups else None
         calibration = calibration_of(np.sum(tables, axis=0), members)
-        read = {"read": np.array([0, 1, 0, 1, 2])[cells], "leads": np.where((cells == 2) | (cells == 3), 9.0, 0.5)}
-        top = measured(**read, calibration=calibration, include=include).summary
-        pooled = measured(**read, calibration=calibration_of(np.sum(tables, axis=0))).summary if groups else top
+        read, leads = np.array([0, 1, 0, 1, 2])[cells], np.where((cells == 2) | (cells == 3), 9.0, 0.5)
+        top = measured(read, calibration=calibration, leads=leads, include=include).summary
+        whole = calibration_of(np.sum(tables, axis=0))
+        pooled = measured(read, calibration=whole, leads=leads).summary if groups else top
         before.append(_holds(pooled.unanimity_corrected, truth))
         now.append(_holds(top.headline, truth))
         assert top.headline is not None
