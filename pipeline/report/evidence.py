@@ -14,7 +14,7 @@ from allfour.pipeline.report.material import Material
 from allfour.pipeline.report.spread_figure import spread_curve
 from allfour.pipeline.report.tables import ImageRecord, read_missing
 from allfour.pipeline.report.view import alone
-from allfour.pipeline.run.metrics import Metrics
+from allfour.pipeline.run.metrics import Attribute, Metrics, Shares
 from allfour.pipeline.run.record import Interval
 
 MAX_MISSING = 200
@@ -125,7 +125,7 @@ def attributes_view(material: Material) -> AttributesView | None:
         lines = []
         for label in labels:
             mark = alone(attribute.share, label)
-            second = alone(attribute.share_corrected or {}, label)
+            second = alone(_fitting(attribute), label)
             figure = None if mark is None else svg.interval_row(mark, references=(1 / len(labels),), second=second)
             lines.append(LabelLine(label, attribute.counts.get(label, 0), mark, figure))
         total = sum(line.count for line in lines)
@@ -140,8 +140,14 @@ def attributes_view(material: Material) -> AttributesView | None:
                 total=total,
             )
         )
-    corrected = any(attribute.share_corrected for attribute in metrics.attributes.values())
+    corrected = any(_fitting(attribute) for attribute in metrics.attributes.values())
     return AttributesView(views, corrected) if views else None
+
+
+def _fitting(attribute: Attribute) -> Shares:
+    """Corrected shares, where their calibration fits the run: others are no figure to look at, and a note says why."""
+    fit = attribute.calibration_fit
+    return (attribute.share_corrected or {}) if fit is None or fit.fits else {}
 
 
 @dataclass(frozen=True, slots=True)

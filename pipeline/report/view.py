@@ -183,7 +183,8 @@ class PageBuilder:
         decisions = {_decision_of(record, self.metrics.headline) for record in shown}
         decisions |= {decision for decision, count in prompt.counts.items() if count}
         notes = [] if reference is None else [f"reference {percent(reference)} {plural(self.labels[0])}"]
-        second = alone(prompt.share_corrected or {}, self.labels[0])
+        fit = self.metrics.summary.calibration_fit
+        second = alone(prompt.share_corrected or {}, self.labels[0]) if fit is None or fit.fits else None
         if second is not None:
             notes.append(f"corrected {percent(second.value)} ({interval_text(second.low, second.high)})")
         if prompt.near_copies:

@@ -134,3 +134,20 @@ def test_a_run_of_before_there_were_headlines_is_compared(run: Path, plain: Docu
     assert evaluate_gates(run, metrics_gates(["headline.low < 0"]))[0].hit is False
     write_report(run)
     assert read_line(run, "").value == old["summary"]["unanimity"]["value"]
+
+
+@pytest.mark.parametrize("fits", [True, False])
+def test_shares_corrected_by_a_calibration_that_does_not_fit_are_on_no_page(
+    fits: bool, run: Path, plain: Document
+) -> None:
+    document = json.loads(json.dumps(plain))
+    as_corrected(document)
+    fit = {"fits": fits, "p_value": 0.4 if fits else 1e-9}
+    document["summary"] |= {"headline": None, "calibration_fit": fit}
+    odd = {"woman": {"value": 0.7213, "low": 0.61, "high": 0.81}}
+    document["prompts"][0]["share_corrected"] = odd
+    document["attributes"]["gender"] |= {"share_corrected": odd, "calibration_fit": fit}
+    (run / "metrics.json").write_text(json.dumps(document))
+    page = write_report(run).read_text(encoding="utf-8")
+    assert ("corrected 72%" in page) is fits
+    assert ("the hollow dot the share with the classifier" in page) is fits
