@@ -2,6 +2,8 @@
 
     python scripts/bench_scoring.py --out bench.json                  speed, on archives that it makes itself
     python scripts/bench_scoring.py --memory 1000 100000              peak memory against the number of images
+    python scripts/bench_scoring.py --model ViT-L-14 --archives jpeg-512 --images 8000 --shards 16 --distinct 256 --loop-images 500 \
+        --batch 128 --rounds 3 --no-peaks                             on a machine with a GPU
 
 Interleaved in one run, round after round on the same images, so that whatever else the machine does meets all alike:
 
@@ -11,10 +13,13 @@ Interleaved in one run, round after round on the same images, so that whatever e
 - open_clip_one   a plain open_clip loop, image after image, as in its README (text encoded once)
 - open_clip_batch the same in batches
 - transformers    the pipeline zero-shot-image-classification with its defaults, two labels
-- encoder         our encoder alone on ready tensors: the better of all cores on one batch, and one core each on several
-- decoding        decoding, resizing and cropping alone, on all cores
+- encoder         our encoder alone on ready tensors: the better of all cores on one batch, and one core each on several; on a GPU
+                  two batches under way
+- decoding        decoding, resizing and cropping alone, on all cores: threads of one process
 
-The bound is 1 / (encoder time + decoding time): on a CPU both want the same cores. Weights are random, which is allowed here alone:
+The bound is 1 / (encoder time + decoding time) on a CPU, where both want the same cores, and the encoder's speed on a GPU. There `ours`
+is the engine of the command with its processes (`scoring.processes`), which start once before the first round; how long that takes is
+told apart. Weights are random, which is allowed here alone:
 nothing in this file says what an image shows.
 """
 
@@ -23,6 +28,7 @@ from __future__ import annotations
 import argparse
 import datetime as dt
 import io
+import itertools
 import json
 import os
 import platform
@@ -69,22 +75,41 @@ def picture(seed: int, side: int) -> Image.Image:
     return Image.fromarray(np.clip(pixels + grain, 0, 255).astype(np.uint8))
 
 
-def make_archive(root: Path, name: str, *, shards: int, per_shard: int) -> Path:
-    """PROMPT/INDEX.png, or a folder of tars with a caption for each image."""
-    kind, side, layout, options = ARCHIVES[name]
+def _file(number: int, name: str) -> bytes:
+    """A picture in the format of an archive."""
+    kind, side, _, options = ARCHIVES[name]
+    buffer = io.BytesIO()
+    picture(number, side).save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def _marked(data: bytes, number: int) -> bytes:
+    """The same picture in a file of other bytes, at the same cost: a JPEG with a comment; files of other formats as they are."""
+    if not data.startswith(b"\xff\xd8"):
+        return data
+    words = f"{number:012d}".encode()
+    return data[:2] + b"\xff\xfe" + (len(words) + 2).to_bytes(2, "big") + words + data[2:]
+
+
+def make_archive(root: Path, name: str, *, shards: int, per_shard: int, distinct: int | None = None) -> Path:
+    """PROMPT/INDEX.png, or a folder of tars with a caption for each image; of so many different pictures (default: all)."""
+    layout = ARCHIVES[name][2]
     folder = root / name
     folder.mkdir(parents=True)
+    total = shards * per_shard
+    with ThreadPoolExecutor() as pool:
+        files = list(pool.map(lambda number: _file(number, name), range(min(distinct or total, total))))
     for shard in range(shards):
         tar = tarfile.open(folder / f"{shard:05d}.tar", "w") if layout == "tar" else None  # noqa: SIM115 (closed below)
         for number in range(per_shard):
-            buffer = io.BytesIO()
-            picture(shard * per_shard + number, side).save(buffer, kind, **options)
+            position = shard * per_shard + number
+            image = _marked(files[position % len(files)], position)
             if tar is None:
                 path = folder / f"prompt_{shard}" / f"{number}.png"
                 path.parent.mkdir(exist_ok=True)
-                path.write_bytes(buffer.getvalue())
+                path.write_bytes(image)
                 continue
-            for extension, data in (("jpg", buffer.getvalue()), ("txt", b"a prompt")):
+            for extension, data in (("jpg", image), ("txt", b"a prompt")):
                 member = tarfile.TarInfo(f"{number:06d}.{extension}")
                 member.size = len(data)
                 tar.addfile(member, io.BytesIO(data))
@@ -110,9 +135,22 @@ def make_weights(root: Path, model: str) -> Path:
 
 
 class Bench:
-    """The contenders over one archive. Each takes a shard's number and gives the number of images that it did."""
+    """The contenders over one archive. Each takes a round's number and gives the number of images that it did.
 
-    def __init__(self, archive: Path, weights: Path, root: Path, *, workers: int, batch: int) -> None:
+    Parameters
+    ----------
+    shards
+        Of a round.
+    loop_images
+        Images of a round that the loops of others do, which are slower by far on a GPU; None: all.
+    processes
+        That feed an encoder on a GPU, as `scoring.processes`.
+    """
+
+    def __init__(
+        self, archive: Path, weights: Path, root: Path, *, workers: int, batch: int,
+        shards: int = 1, loop_images: int | None = None, processes: int | None = None,
+    ) -> None:  # fmt: skip
         from allfour.pipeline.archives import ArchiveOptions, open_source
         from allfour.pipeline.config import ScoringConfig, load_attributes
 
@@ -120,8 +158,11 @@ class Bench:
         per_shard = sum(1 for _ in (archive / "prompt_0").iterdir()) if (archive / "prompt_0").exists() else 10_000
         self.source = open_source(str(archive), options=ArchiveOptions(shard_size=per_shard))
         self.shards = list(self.source.shards())
-        self.config = ScoringConfig(workers=workers, batch_size=batch)
+        self.config = ScoringConfig(workers=workers, batch_size=batch, processes=processes)
         self.attributes = load_attributes("configs/attributes/perceived.yaml")
+        self.per_round, self.loop_images = shards, loop_images
+        self.facts: dict[str, Any] = {}
+        self._feeders: Any = None
         self._classifier: Any = None
 
     @property
@@ -136,6 +177,19 @@ class Bench:
         made: Callable[[int], int] = getattr(self, f"_{name}")()
         return made
 
+    def close(self) -> None:
+        """End the processes that feed, if there are any."""
+        if self._feeders is not None:
+            self._feeders.__exit__()
+
+    def of_round(self, number: int) -> range:
+        """Numbers of a round's shards."""
+        return range(number * self.per_round, (number + 1) * self.per_round)
+
+    def files(self, number: int) -> Iterator[bytes]:
+        """Image files of a round."""
+        return itertools.chain.from_iterable(self.bytes_of(shard) for shard in self.of_round(number))
+
     def bytes_of(self, shard: int) -> Iterator[bytes]:
         """Image files of a shard, read as a plain loop would."""
         if (self.archive / "prompt_0").exists():
@@ -149,14 +203,22 @@ class Bench:
 
     def _ours(self) -> Callable[[int], int]:
         from allfour.pipeline.scoring.engines.base import ScoringJob, Worker
+        from allfour.pipeline.scoring.engines.feeders import Feeders, feeders_that_pay
 
         run = self.root / f"run-{self.archive.name}"
         job = ScoringJob(run=run, source=self.source, config=self.config, build=lambda: self.classifier)
         worker = Worker(job, self.classifier)
+        self.facts["processes"] = count = feeders_that_pay(self.classifier, self.config, self.per_round)
+        if count:
+            self._feeders = Feeders(job, self.classifier, count).__enter__()
 
-        def score(shard: int) -> int:
+        def score(number: int) -> int:
             shutil.rmtree(run, ignore_errors=True)  # embeddings that stand would be used again
-            return worker.score(self.shards[shard])
+            shards = [self.shards[shard] for shard in self.of_round(number)]
+            if self._feeders is not None:
+                done: int = self._feeders.score(shards, lambda count: None)
+                return done
+            return sum(worker.score(shard) for shard in shards)
 
         return score
 
@@ -195,7 +257,7 @@ class Bench:
             text = model.encode_text(open_clip.get_tokenizer(name)(list(TEXTS)).to(device))
             text /= text.norm(dim=-1, keepdim=True)
 
-        def score(shard: int) -> int:
+        def score(number: int) -> int:
             done = 0
             images: list[Any] = []
 
@@ -205,8 +267,8 @@ class Bench:
                 (100.0 * features @ text.T).softmax(dim=-1).cpu().numpy()
                 images.clear()
 
-            with torch.no_grad():
-                for data in self.bytes_of(shard):
+            with torch.no_grad(), torch.autocast(device, enabled=device == "cuda"):  # as its README has it
+                for data in itertools.islice(self.files(number), self.loop_images):
                     images.append(preprocess(Image.open(io.BytesIO(data)).convert("RGB")))
                     done += 1
                     if len(images) == batch:
@@ -256,8 +318,9 @@ class Bench:
             device=0 if torch.cuda.is_available() else -1,
         )
 
-        def score(shard: int) -> int:
-            images = (Image.open(io.BytesIO(data)).convert("RGB") for data in self.bytes_of(shard))
+        def score(number: int) -> int:
+            files = itertools.islice(self.files(number), self.loop_images)
+            images = (Image.open(io.BytesIO(data)).convert("RGB") for data in files)
             return sum(1 for image in images if pipe(image, candidate_labels=["a woman", "a man"]))
 
         return score
@@ -273,10 +336,14 @@ class Bench:
         group = np.repeat(one[None], min(GROUP, self.batch), axis=0)
         count = self.shard_images()
 
-        def score(shard: int) -> int:
+        def score(number: int) -> int:
             if not parallel:
-                results = [self.classifier.encode(whole) for _ in range(-(-count // self.batch))]
-                return sum(map(len, results))
+                done, flying = 0, self.classifier.encode_ahead(whole)
+                for _ in range(-(-count // self.batch) - 1):
+                    following = self.classifier.encode_ahead(whole)
+                    done += len(flying())
+                    flying = following
+                return done + len(flying())
             groups = -(-count // len(group))
             with ThreadPoolExecutor(self.workers) as pool:
                 return sum(map(len, pool.map(lambda _: self.classifier.encode_on_one_core(group), range(groups))))
@@ -286,16 +353,15 @@ class Bench:
     def _decoding(self) -> Callable[[int], int]:
         from allfour.pipeline.archives.decoding import decode
 
-        def score(shard: int) -> int:
+        def score(number: int) -> int:
+            files = itertools.islice(self.files(number), self.loop_images)
             with ThreadPoolExecutor(self.workers) as pool:
-                return sum(
-                    1 for _ in pool.map(lambda data: self.classifier.prepare(decode(data)), self.bytes_of(shard))
-                )
+                return sum(1 for _ in pool.map(lambda data: self.classifier.prepare(decode(data)), files))
 
         return score
 
     def shard_images(self) -> int:
-        return sum(1 for _ in self.bytes_of(0))
+        return sum(1 for _ in self.files(0))
 
 
 def measure(
@@ -304,22 +370,26 @@ def measure(
     """img/s of every contender by a clock: the median over rounds, after one that warms up."""
     runs = {name: bench.contender(name) for name in contenders}
     speeds: dict[str, list[float]] = {name: [] for name in contenders}
+    first: dict[str, float] = {}
     for number in range(rounds + 1):
         order = list(contenders) if number % 2 else list(reversed(contenders))
         for name in order:
             started = clock()
             images = runs[name](number)
-            speed = images / (clock() - started)
+            seconds = clock() - started
+            speed = images / seconds
+            first.setdefault(name, seconds)
             if number:
                 speeds[name].append(speed)
             print(f"{bench.archive.name} round {number} {name}: {speed:.2f} img/s", file=sys.stderr, flush=True)
     result: dict[str, Any] = {
-        name: {"img_per_s": float(np.median(values)), "min": min(values), "max": max(values)}
+        name: {"img_per_s": float(np.median(values)), "min": min(values), "max": max(values), "first_round_s": first[name]}
         for name, values in speeds.items()
     }
     middle = {name: result[name]["img_per_s"] for name in contenders}
     if {"ours", "encoder", "decoding"} <= middle.keys():
-        bound = 1 / (1 / middle["encoder"] + 1 / middle["decoding"])
+        parallel = bench.classifier.encodes_in_parallel
+        bound = 1 / (1 / middle["encoder"] + 1 / middle["decoding"]) if parallel else middle["encoder"]
         result["bound"] = {"img_per_s": bound}
         middle["bound"] = bound
     result["ours_over"] = {name: middle["ours"] / value for name, value in middle.items() if name != "ours"}
@@ -400,6 +470,13 @@ def processor() -> str:
     return names[0].partition(":")[2].strip() if names else platform.processor()
 
 
+def device_name() -> str:
+    """Of the GPU that encodes, or the processor's."""
+    import torch
+
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else processor()
+
+
 def main() -> None:
     from allfour.models.devices import granted_cores as cores
 
@@ -409,6 +486,14 @@ def main() -> None:
     parser.add_argument("--contenders", nargs="+", choices=CONTENDERS, default=list(CONTENDERS))
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--images", type=int, default=64, help="per round")
+    parser.add_argument("--shards", type=int, default=1, help="that a round's images lie in")
+    parser.add_argument(
+        "--distinct", type=int, help="so many different pictures, each in files of different bytes (JPEG)"
+    )
+    parser.add_argument(
+        "--loop-images", type=int, help="of a round that decoding alone and others' loops do; default: all"
+    )
+    parser.add_argument("--processes", type=int, help="scoring.processes; default: as the command decides")
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--workers", type=int, default=cores())
     parser.add_argument("--out", type=Path, help="also write the JSON here")
@@ -445,6 +530,7 @@ def main() -> None:
             **about,
             "model": options.model,
             "images_per_round": options.images,
+            "batch": options.batch,
             "rounds": options.rounds,
             "archives": {},
         }
@@ -452,14 +538,19 @@ def main() -> None:
             root = Path(folder)
             weights = make_weights(root, options.model)
             for name in options.archives:
-                archive = make_archive(root, name, shards=options.rounds + 1, per_shard=options.images)
-                bench = Bench(archive, weights, root, workers=options.workers, batch=options.batch)
-                result["archives"][name] = measure(
-                    bench,
-                    options.contenders,
-                    options.rounds,
-                    time.process_time if options.cpu_time else time.perf_counter,
-                )
+                archive = make_archive(
+                    root, name, shards=(options.rounds + 1) * options.shards,
+                    per_shard=options.images // options.shards, distinct=options.distinct,
+                )  # fmt: skip
+                bench = Bench(
+                    archive, weights, root, workers=options.workers, batch=options.batch, shards=options.shards,
+                    loop_images=options.loop_images, processes=options.processes,
+                )  # fmt: skip
+                clock = time.process_time if options.cpu_time else time.perf_counter
+                result["archives"][name] = measure(bench, options.contenders, options.rounds, clock)
+                result["archives"][name] |= bench.facts
+                result |= {"device": device_name(), "dtype": bench.classifier.encoder_identity()["dtype"]}
+                bench.close()
                 del bench
                 for contender in options.contenders if not options.no_peaks else ():
                     done = subprocess.run(

@@ -119,6 +119,29 @@ class AheadEncoder(Protocol):
 
 
 @runtime_checkable
+class LentEncoder(AheadEncoder, Protocol):
+    """An `AheadEncoder` that other processes may use: they have everything of it but the model. Default: one process scores."""
+
+    @property
+    def lendable(self) -> bool:
+        """Whether it sits on a device that several processes can keep busier than one, and nothing but the model stays here."""
+        ...
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """[H, W, 3] of what `prepare` gives."""
+        ...
+
+    def lend(self) -> LentEncoder:
+        """The same classifier without its model. Picklable; it cannot encode before `encodes_at`."""
+        ...
+
+    def encodes_at(self, encode_ahead: Callable[[ByteArray], Callable[[], FloatArray]]) -> None:
+        """Have batches encoded by another process, in the manner of `encode_ahead`."""
+        ...
+
+
+@runtime_checkable
 class Rewordable(Protocol):
     """An `EmbeddingClassifier` whose embeddings can be read under many wordings at once. Default: no sensitivity analysis."""
 

@@ -9,12 +9,13 @@ gate's two sentences fits is a probability of its own there, bias and all, and t
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import logging
 from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import numpy as np
 import torch
@@ -144,6 +145,8 @@ class ClipEncoder:
         self._lanes: list[_Lane] = []
         self._turn = 0
         self._texts: dict[str, torch.Tensor] = {}
+        self._elsewhere: Callable[[ByteArray], Callable[[], FloatArray]] | None = None
+        """Another process encodes, where this one has no model."""
 
     def to_device(self) -> None:
         """Move the image tower to its device and dtype. The text tower stays on the CPU in fp32, where it runs once."""
@@ -155,9 +158,29 @@ class ClipEncoder:
 
     @cached_property
     def embedding_dim(self) -> int:
+        return int(self.encode(np.zeros((1, *self.input_shape), dtype=np.uint8)).shape[1])
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """[H, W, 3] of what `prepare` gives."""
         size = self._preprocess["size"]
         height, width = (size, size) if isinstance(size, int) else size
-        return int(self.encode(np.zeros((1, height * self._views, width, 3), dtype=np.uint8)).shape[1])
+        return height * self._views, width, 3
+
+    @property
+    def on_gpu(self) -> bool:
+        return self._device.type == "cuda"
+
+    def without_model(self) -> ClipEncoder:
+        """Everything of it that another process can have: see `LentEncoder`."""
+        _ = self.identity, self.embedding_dim  # found out here, where the model is
+        twin = copy.copy(self)
+        twin.model, twin._mean, twin._std, twin._lanes = None, torch.empty(0), torch.empty(0), []
+        twin.__dict__.pop("_tokenizer", None)
+        return twin
+
+    def encodes_at(self, encode_ahead: Callable[[ByteArray], Callable[[], FloatArray]]) -> None:
+        self._elsewhere = encode_ahead
 
     @cached_property
     def identity(self) -> Mapping[str, Any]:
@@ -244,6 +267,8 @@ class ClipEncoder:
         A CUDA device is waited for once per batch: pinned memory takes the bytes over and the embeddings back, in two lanes that
         take turns.
         """
+        if self._elsewhere is not None:
+            return self._elsewhere(batch)
         if self._device.type != "cuda":
             features = self._features(torch.from_numpy(batch).to(self._device))
             return lambda: np.asarray(features.cpu().numpy(), dtype=np.float32)
@@ -408,6 +433,22 @@ class OverClip:
     @property
     def encodes_in_parallel(self) -> bool:
         return self._encoder.on_cpu
+
+    @property
+    def lendable(self) -> bool:
+        return self._encoder.on_gpu and self.people is None
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        return self._encoder.input_shape
+
+    def lend(self) -> Self:
+        twin = copy.copy(self)
+        twin._encoder = self._encoder.without_model()
+        return twin
+
+    def encodes_at(self, encode_ahead: Callable[[ByteArray], Callable[[], FloatArray]]) -> None:
+        self._encoder.encodes_at(encode_ahead)
 
     def encode_on_one_core(self, batch: ByteArray) -> FloatArray:
         if torch.get_num_threads() != 1:

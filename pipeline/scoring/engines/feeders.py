@@ -1,0 +1,311 @@
+"""Scoring with one encoder on a GPU and several processes that feed it.
+
+Reading, hashing, the Python part of decoding, and writing tables share one interpreter in one process, and a fast GPU waits for it.
+So each of several processes does all that for a shard, as `Worker` does anywhere, and has this process, which alone holds the model,
+encode its batches. Pixels go over and embeddings come back in memory that both see; a pipe says whose turn it is. Nothing is named,
+so nothing stays behind a kill: the memory ends with the processes, and a process whose pipe ends takes its attempt back and leaves.
+
+A shard that kills its process is tried again by a new one, and set aside as everywhere (`DEATHS`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import mmap
+import os
+import pickle
+import signal
+import socket
+import subprocess
+import sys
+from collections import Counter, deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from multiprocessing.connection import Connection, wait
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from allfour.errors import UsageError
+from allfour.models.classifiers.base import Classifier, FloatArray, LentEncoder
+from allfour.models.devices import granted_cores
+from allfour.pipeline.archives.base import Shard
+from allfour.pipeline.config import ScoringConfig
+from allfour.pipeline.scoring.engines.base import DEATHS, ScoringJob, Worker
+from allfour.signals import stops_on_signals
+
+THREADS_EACH = 2
+"""Decoding threads of a process: with more of them they wait for each other's Python."""
+SHARDS_THAT_PAY = 8
+"""Fewer are scored before the processes have started."""
+_SLOTS = 2
+"""Batches of a process that may be under way: one is filled while the other is encoded."""
+_PATIENCE = 0.005
+"""Seconds that the last batch under way is left alone while another may come."""
+_GOODBYE = 10.0
+"""Seconds that a process has to leave by itself."""
+
+
+def feeders_that_pay(classifier: Classifier, config: ScoringConfig, shards: int) -> int:
+    """How many processes are to feed an encoder; 0 where one process does everything."""
+    if not isinstance(classifier, LentEncoder) or not classifier.lendable or not hasattr(os, "memfd_create"):
+        return 0
+    if config.processes is not None:
+        return min(config.processes, shards) if config.processes > 1 else 0
+    workers = config.workers if config.workers is not None else granted_cores()
+    if workers < 2 * THREADS_EACH or shards < SHARDS_THAT_PAY:
+        return 0
+    return min(workers // THREADS_EACH, shards)
+
+
+# --- what both sides know --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """Where batches lie in the memory of a process."""
+
+    batch: int
+    shape: tuple[int, ...]
+    """Of one image as the encoder takes it."""
+    dim: int
+
+    def _sizes(self) -> tuple[int, int]:
+        return self.batch * int(np.prod(self.shape)), self.batch * self.dim * 4
+
+    def bytes(self) -> int:
+        return _SLOTS * sum(self._sizes())
+
+    def views(self, memory: mmap.mmap) -> list[tuple[NDArray[np.uint8], FloatArray]]:
+        """Pixels [batch, *shape] and embeddings [batch, dim] of every slot."""
+        pixels, vectors = self._sizes()
+        found = []
+        for slot in range(_SLOTS):
+            at = slot * pixels
+            seen = np.frombuffer(memory, np.uint8, pixels, offset=at).reshape(self.batch, *self.shape)
+            made = np.frombuffer(memory, np.float32, vectors // 4, offset=_SLOTS * pixels + slot * vectors)
+            found.append((seen, made.reshape(self.batch, self.dim)))
+        return found
+
+
+# --- the side of a process that feeds --------------------------------------------------------------------------------
+
+
+class _Line:
+    """To the process with the model: sends batches, gets embeddings, in the order in which they were sent."""
+
+    def __init__(self, connection: Connection[Any, Any], layout: _Layout, memory: mmap.mmap) -> None:
+        self._connection, self._layout = connection, layout
+        self._slots = layout.views(memory)
+        self._sent: deque[Callable[[], None]] = deque()
+        self._turn = 0
+        self._finished = 0
+
+    def advance(self, count: int) -> None:
+        self._finished += count
+
+    def news(self) -> int:
+        """Images finished since it was asked last."""
+        count, self._finished = self._finished, 0
+        return count
+
+    def encode_ahead(self, batch: NDArray[np.uint8]) -> Callable[[], FloatArray]:
+        """See `AheadEncoder`."""
+        slot = self._turn % _SLOTS
+        self._turn += 1
+        pixels, vectors = self._slots[slot]
+        pixels[...] = batch
+        self._connection.send(("batch", slot, self.news()))
+
+        def landed() -> FloatArray:
+            self._connection.recv()  # replies come in order: this slot's is the next
+            return np.array(vectors)
+
+        return landed
+
+
+def feed(connection: Connection[Any, Any], memory_number: int) -> None:
+    """Score the shards that come over the connection until it ends."""
+    layout, job, classifier = connection.recv()
+    if "torch" in sys.modules:
+        import torch
+
+        torch.set_num_threads(1)  # of the thread that calls: the others decode
+    line = _Line(connection, layout, mmap.mmap(memory_number, layout.bytes()))
+    classifier.encodes_at(line.encode_ahead)
+    worker = Worker(job, classifier)
+    while True:
+        shard = connection.recv()
+        try:
+            images = worker.score(shard, line.advance)
+        except (EOFError, ConnectionError):
+            raise
+        except Exception as error:
+            connection.send(("error", _carried(error), line.news()))
+        else:
+            connection.send(("done", images, line.news()))
+
+
+def _carried(error: Exception) -> Exception:
+    """The error, or what it says where it cannot travel."""
+    try:
+        pickle.loads(pickle.dumps(error))  # noqa: S301  (ours)
+    except Exception:
+        return RuntimeError(f"{type(error).__name__}: {error}")
+    return error
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Of a process that feeds; its arguments are the numbers of two open files."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process with the model gets it too, and ends the line
+    with stops_on_signals(), contextlib.suppress(EOFError, ConnectionError, KeyboardInterrupt):
+        feed(Connection(int(arguments[0])), int(arguments[1]))
+
+
+# --- the side with the model -----------------------------------------------------------------------------------------
+
+
+class _Feeder:
+    """A process that feeds, as the one with the model sees it."""
+
+    def __init__(self, layout: _Layout, told: bytes, environment: Mapping[str, str]) -> None:
+        here, there = socket.socketpair()
+        memory = os.memfd_create("allfour-batches")
+        os.ftruncate(memory, layout.bytes())
+        self._memory = mmap.mmap(memory, layout.bytes())
+        self.slots = layout.views(self._memory)
+        self.connection: Connection[Any, Any] = Connection(here.detach())
+        self.shard: Shard | None = None
+        numbers = (there.fileno(), memory)
+        command = [sys.executable, "-P", "-c", _START, *map(str, numbers)]
+        self._process = subprocess.Popen(command, pass_fds=numbers, env=dict(environment), stdin=subprocess.DEVNULL)
+        there.close()
+        os.close(memory)
+        with contextlib.suppress(ConnectionError):
+            self.connection.send_bytes(told)
+
+    def give(self, shard: Shard) -> None:
+        self.shard = shard
+        with contextlib.suppress(ConnectionError):  # that it died is read where its answer was to come
+            self.connection.send(shard)
+
+    def end(self, patience: float) -> None:
+        """Wait for a process whose connection is closed, and end it where it stays."""
+        for ask in (lambda: None, self._process.terminate, self._process.kill):
+            ask()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(patience)
+                return
+
+
+_START = "import sys; from allfour.pipeline.scoring.engines.feeders import main; main(sys.argv[1:])"
+
+
+class Feeders:
+    """So many processes that feed one encoder. They start once, and score any number of shards until the block ends."""
+
+    def __init__(self, job: ScoringJob, classifier: Any, count: int) -> None:
+        self._classifier = classifier
+        config = job.config.model_copy(update={"workers": self._threads(job.config, count)})
+        lent = classifier.lend()
+        self._layout = _Layout(job.config.batch_size, tuple(classifier.input_shape), classifier.embedding_dim)
+        self._told = pickle.dumps((self._layout, replace(job, config=config, build=_no_model), lent))
+        self._environment = {**os.environ, "OMP_NUM_THREADS": str(config.workers)}
+        self._feeders: list[_Feeder] = []
+        self._count = count
+
+    @staticmethod
+    def _threads(config: ScoringConfig, count: int) -> int:
+        workers = config.workers if config.workers is not None else granted_cores()
+        return max(1, round(workers / count))
+
+    def __enter__(self) -> Feeders:
+        self._feeders = [self._started() for _ in range(self._count)]
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for feeder in self._feeders:
+            feeder.connection.close()
+        for feeder in self._feeders:
+            feeder.end(_GOODBYE)
+
+    def _started(self) -> _Feeder:
+        return _Feeder(self._layout, self._told, self._environment)
+
+    def score(self, shards: Sequence[Shard], advance: Callable[[int], None]) -> int:
+        """Score and commit every shard; see `Engine.score`."""
+        waiting, tries, scored = deque(shards), Counter[str](), 0
+        flying: deque[tuple[_Feeder, int, Callable[[], FloatArray]]] = deque()
+
+        def give(feeder: _Feeder) -> None:
+            feeder.shard = None
+            if waiting:
+                shard = waiting.popleft()
+                tries[shard.id] += 1
+                feeder.give(shard)
+
+        def land() -> None:
+            feeder, slot, landed = flying.popleft()
+            feeder.slots[slot][1][...] = landed()
+            with contextlib.suppress(OSError):  # it died meanwhile
+                feeder.connection.send(slot)
+
+        for feeder in self._feeders:
+            give(feeder)
+        while busy := {feeder.connection: feeder for feeder in self._feeders if feeder.shard is not None}:
+            patience = (None, _PATIENCE, 0)[len(flying)]
+            ready = wait(list(busy), patience)
+            if not ready:
+                land()
+            for connection in ready:
+                feeder = busy[connection]  # type: ignore[index]
+                message = _read(feeder)
+                if message is None:
+                    give(self._replaced(feeder, waiting, tries))
+                    continue
+                kind, value, finished = message
+                advance(finished)
+                if kind == "batch":
+                    if len(flying) == _UNDER_WAY:
+                        land()
+                    flying.append((feeder, value, self._classifier.encode_ahead(feeder.slots[value][0])))
+                elif kind == "error":
+                    raise value
+                else:
+                    scored += value
+                    give(feeder)
+        return scored
+
+    def _replaced(self, dead: _Feeder, waiting: deque[Shard], tries: Counter[str]) -> _Feeder:
+        """A new process in place of one that died; its shard is the next to be scored. Raises UsageError where that goes on."""
+        shard = dead.shard
+        assert shard is not None
+        # DEATHS while it scored, one while it listed the images that are set aside: more are not the shard's doing
+        if tries[shard.id] > DEATHS + 1:
+            raise UsageError(
+                f"scoring.processes: {tries[shard.id]} processes died on shard {shard.id}, or before they began it. "
+                "Set scoring.processes=1"
+            )
+        waiting.appendleft(shard)
+        dead.connection.close()
+        dead.end(_GOODBYE)
+        new = self._started()
+        self._feeders[self._feeders.index(dead)] = new
+        return new
+
+
+_UNDER_WAY = 2
+"""Batches on the device, of all processes: what `AheadEncoder` allows."""
+
+
+def _read(feeder: _Feeder) -> Any:
+    """What a process says; None where it died."""
+    try:
+        return feeder.connection.recv()
+    except (EOFError, OSError):
+        return None
+
+
+def _no_model() -> Classifier:
+    raise AssertionError("a process that feeds has no model of its own")

@@ -1,0 +1,114 @@
+"""Processes that feed one encoder: the tables of one process, whatever becomes of a process."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from allfour.models.attributes import AttributeSet
+from allfour.pipeline.archives import ArchiveOptions, open_source
+from allfour.pipeline.config import ScoringConfig
+from allfour.pipeline.scoring.engines.base import DEATHS, SET_ASIDE, ScoringJob, part_store
+from allfour.pipeline.scoring.engines.feeders import SHARDS_THAT_PAY, feeders_that_pay
+from allfour.pipeline.scoring.engines.local import LocalEngine
+from tests.lent_classifier import DEADLY, FAULTY, Lent
+from tests.light_backends import picture
+from tests.places import REPOSITORY
+
+pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs memory without a name: Linux")
+
+ATTRIBUTES = AttributeSet.model_validate({"attributes": {"gender": {"labels": {"woman": ["w"], "man": ["m"]}}}})
+ONE = ScoringConfig(batch_size=2, workers=1, processes=1)
+TWO = ScoringConfig(batch_size=2, workers=2, processes=2)
+
+
+@pytest.fixture
+def images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """14 images in 5 shards: one broken, two the same."""
+    monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
+    folder = tmp_path / "images"
+    for number in range(14):
+        (folder / f"p{number % 3}").mkdir(parents=True, exist_ok=True)
+        data = picture(min(number, 12)) if number != 4 else b"no image"
+        (folder / f"p{number % 3}" / f"{number}.png").write_bytes(data)
+    return folder
+
+
+def score(images: Path, run: Path, config: ScoringConfig, classifier: Lent, advance: Any = lambda count: None) -> int:
+    source = open_source(str(images), options=ArchiveOptions(shard_size=3))
+    job = ScoringJob(run=run, source=source, config=config, build=lambda: classifier)
+    return LocalEngine().score(job, list(source.shards()), classifier=classifier, advance=advance)
+
+
+def tables(run: Path) -> list[Any]:
+    return [(path.name, pq.read_table(path).to_pylist()) for path in sorted(run.rglob("*.parquet"))]
+
+
+def test_tables_are_those_of_one_process_though_a_process_dies(images: Path, tmp_path: Path) -> None:
+    Image.new("RGB", DEADLY, (250, 0, 0)).save(images / "p1" / "1.png")
+    deaths, finished = tmp_path / "deaths", list[int]()
+    score(images, tmp_path / "whole", ONE, Lent(ATTRIBUTES))
+    here = Lent(ATTRIBUTES, deaths=deaths, times=1)
+    assert score(images, tmp_path / "run", TWO, here, finished.append) == 14
+    assert deaths.read_text() == "x"
+    assert set(here.batches) == {2}
+    assert sum(finished) >= 14
+    assert tables(tmp_path / "run") == tables(tmp_path / "whole")
+    embeddings = [p.relative_to(tmp_path / "whole") for p in (tmp_path / "whole").rglob("*.arrow")]
+    assert len(embeddings) == 5
+    for path in embeddings:
+        assert (tmp_path / "run" / path).read_bytes() == (tmp_path / "whole" / path).read_bytes()
+    assert not list((tmp_path / "run").rglob("*.attempts.json"))
+
+
+def test_a_shard_that_kills_every_process_is_set_aside(images: Path, tmp_path: Path) -> None:
+    Image.new("RGB", DEADLY, (250, 0, 0)).save(images / "p1" / "1.png")
+    assert score(images, tmp_path / "run", TWO, Lent(ATTRIBUTES, deaths=tmp_path / "deaths", times=99)) == 14
+    assert len((tmp_path / "deaths").read_text()) == DEATHS
+    errors = [row["error"] for name, rows in tables(tmp_path / "run") if "images" in name for row in rows]
+    assert errors.count(SET_ASIDE) == 3
+
+
+def test_an_end_is_no_death(images: Path, tmp_path: Path) -> None:
+    """What stands at Ctrl-C is kept, what was under way takes its attempt back, and the next command goes on."""
+    run = tmp_path / "run"
+
+    def stop(count: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        score(images, run, TWO, Lent(ATTRIBUTES), stop)
+    assert not list(run.rglob("*.attempts.json"))
+
+
+def test_a_fault_is_raised_where_the_command_runs(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Image.new("RGB", FAULTY).save(images / "p1" / "1.png")
+    with pytest.raises(RuntimeError, match="a fault"):
+        score(images, tmp_path / "run", TWO, Lent(ATTRIBUTES))
+    assert not list((tmp_path / "run").rglob("*.attempts.json"))
+
+
+def test_when_processes_pay() -> None:
+    lent = Lent(ATTRIBUTES)
+    many = ScoringConfig(workers=16)
+    assert feeders_that_pay(lent, many, SHARDS_THAT_PAY) == 8
+    assert feeders_that_pay(lent, many, 1000) == 8
+    assert feeders_that_pay(lent, many, SHARDS_THAT_PAY - 1) == 0
+    assert feeders_that_pay(lent, ScoringConfig(workers=2), 1000) == 0
+    assert feeders_that_pay(lent, ScoringConfig(workers=16, processes=1), 1000) == 0
+    lent.lendable = False
+    assert feeders_that_pay(lent, ScoringConfig(workers=16, processes=4), 1000) == 0
+
+
+def test_manifests_are_those_of_one_process(images: Path, tmp_path: Path) -> None:
+    store = part_store(tmp_path / "run", Lent(ATTRIBUTES), ONE)
+    assert store.scoring_fingerprint == part_store(tmp_path, Lent(ATTRIBUTES).lend(), TWO).scoring_fingerprint
+    assert json.dumps(Lent(ATTRIBUTES).lend().identity())
