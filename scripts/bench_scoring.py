@@ -383,7 +383,12 @@ def measure(
                 speeds[name].append(speed)
             print(f"{bench.archive.name} round {number} {name}: {speed:.2f} img/s", file=sys.stderr, flush=True)
     result: dict[str, Any] = {
-        name: {"img_per_s": float(np.median(values)), "min": min(values), "max": max(values), "first_round_s": first[name]}
+        name: {
+            "img_per_s": float(np.median(values)),
+            "min": min(values),
+            "max": max(values),
+            "first_round_s": first[name],
+        }
         for name, values in speeds.items()
     }
     middle = {name: result[name]["img_per_s"] for name in contenders}
