@@ -120,13 +120,16 @@ def memory_meter(device: str) -> str:
 
 
 def out_of_memory(device: str) -> str:
-    """A batch that does not fit is halved, by memory that is really taken."""
+    """A batch that does not fit is halved, by memory that is really taken: half of what the batch needs is left."""
     on_cuda(device)
     import torch
 
-    generator = sandbox(device, batch_size=64)
-    free = torch.cuda.mem_get_info(device)[0]
-    hold = torch.empty(max(0, free - 256 * 2**20), dtype=torch.uint8, device=device)
+    from allfour.models.generators._diffusion.memory import CudaMeter
+
+    generator, meter = sandbox(device, batch_size=64), CudaMeter(device)
+    with meter.peak() as peak:
+        made(list(generator.generate(requests(64))))
+    hold = torch.empty(max(0, meter.free() - peak.bytes // 2), dtype=torch.uint8, device=device)
     try:
         outcomes = list(generator.generate(requests(64)))
     finally:
@@ -134,7 +137,9 @@ def out_of_memory(device: str) -> str:
         torch.cuda.empty_cache()
     lost = sum(isinstance(o, Failed) for o in outcomes)
     assert len(outcomes) == 64 and not lost, f"{lost} of {len(outcomes)} images were lost"
-    return f"64 images in batches of {generator.facts()['batch_size']}"
+    size = int(generator.facts()["batch_size"])
+    assert size < 64, "memory for half a batch was left, and the batch was not halved"
+    return f"64 images in batches of {size} where half of a batch's {peak.bytes / 2**20:.0f} MiB are left"
 
 
 def copying_ahead(device: str) -> str:

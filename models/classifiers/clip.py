@@ -61,7 +61,7 @@ class _Lane:
     def __init__(self, shape: tuple[int, ...]) -> None:
         self.pixels = torch.empty(shape, dtype=torch.uint8, pin_memory=True)
         self._back: torch.Tensor | None = None
-        self._done: Any = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        self._done: Any = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]  # others need the core meanwhile
 
     def fly(self, features: torch.Tensor) -> Callable[[], FloatArray]:
         if self._back is None or self._back.shape != features.shape:

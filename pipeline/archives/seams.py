@@ -12,6 +12,8 @@ A picture is a grid where every place shows one of these. `scripts/validate_grid
 
 from __future__ import annotations
 
+import functools
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise, takewhile
@@ -90,8 +92,13 @@ def _equal_parts(size: tuple[int, int], rows: int, columns: int) -> tuple[Box, .
     return tuple((left, top, right, bottom) for top, bottom in pairwise(across) for left, right in pairwise(down))
 
 
-def _layouts(size: tuple[int, int]) -> Iterator[tuple[int, int]]:
+@functools.lru_cache(maxsize=1024)
+def _layouts(size: tuple[int, int]) -> tuple[tuple[int, int], ...]:
     """Rows and columns that a picture of this size may have, the finest first."""
+    return tuple(_possible(size))
+
+
+def _possible(size: tuple[int, int]) -> Iterator[tuple[int, int]]:
     width, height = size
     pairs = [(rows, columns) for rows in range(1, MAX_PARTS + 1) for columns in range(1, MAX_PARTS + 1)]
     for rows, columns in sorted(pairs, key=lambda pair: -pair[0] * pair[1]):
@@ -320,13 +327,14 @@ class _Looked:
         return pixels if axis == 0 else pixels.swapaxes(0, 1)
 
 
-def _middle_first(parts: int) -> list[int]:
+@functools.lru_cache(maxsize=256)
+def _middle_first(parts: int) -> tuple[int, ...]:
     """Numbers of the lines between parts, the middle first: it tells most pictures apart."""
-    return sorted(range(1, parts), key=lambda number: abs(2 * number - parts))
+    return tuple(sorted(range(1, parts), key=lambda number: abs(2 * number - parts)))
 
 
 def _reduced(number: int, parts: int) -> tuple[int, int]:
-    divisor = int(np.gcd(number, parts))
+    divisor = math.gcd(number, parts)
     return number // divisor, parts // divisor
 
 

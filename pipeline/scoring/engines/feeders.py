@@ -35,14 +35,16 @@ from allfour.pipeline.config import ScoringConfig
 from allfour.pipeline.scoring.engines.base import DEATHS, ScoringJob, Worker
 from allfour.signals import stops_on_signals
 
-THREADS_EACH = 2
-"""Decoding threads of a process: with more of them they wait for each other's Python."""
-SHARDS_THAT_PAY = 8
+MOST = 24
+"""Processes by default: as many as a fast GPU needs for pictures of 512 x 512 pixels and a large model."""
+SHARDS_THAT_PAY = 4
 """Fewer are scored before the processes have started."""
 _SLOTS = 2
 """Batches of a process that may be under way: one is filled while the other is encoded."""
 _PATIENCE = 0.005
 """Seconds that the last batch under way is left alone while another may come."""
+_NICE = 5
+"""So that the process with the model, which has little to do, is never the one that waits for a core."""
 _GOODBYE = 10.0
 """Seconds that a process has to leave by itself."""
 
@@ -54,9 +56,15 @@ def feeders_that_pay(classifier: Classifier, config: ScoringConfig, shards: int)
     if config.processes is not None:
         return min(config.processes, shards) if config.processes > 1 else 0
     workers = config.workers if config.workers is not None else granted_cores()
-    if workers < 2 * THREADS_EACH or shards < SHARDS_THAT_PAY:
+    if workers < 2 or shards < SHARDS_THAT_PAY:
         return 0
-    return min(workers // THREADS_EACH, shards)
+    return min(workers, shards, MOST)
+
+
+def threads_each(config: ScoringConfig, processes: int) -> int:
+    """Decoding threads of each process; 0, where each has one core at most: two threads would wait for each other's Python."""
+    workers = config.workers if config.workers is not None else granted_cores()
+    return workers // processes if workers >= 2 * processes else 0
 
 
 # --- what both sides know --------------------------------------------------------------------------------------------
@@ -159,6 +167,7 @@ def _carried(error: Exception) -> Exception:
 def main(arguments: Sequence[str]) -> None:
     """Of a process that feeds; its arguments are the numbers of two open files."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process with the model gets it too, and ends the line
+    os.nice(_NICE)
     with stops_on_signals(), contextlib.suppress(EOFError, ConnectionError, KeyboardInterrupt):
         feed(Connection(int(arguments[0])), int(arguments[1]))
 
@@ -207,18 +216,13 @@ class Feeders:
 
     def __init__(self, job: ScoringJob, classifier: Any, count: int) -> None:
         self._classifier = classifier
-        config = job.config.model_copy(update={"workers": self._threads(job.config, count)})
+        config = job.config.model_copy(update={"workers": threads_each(job.config, count)})
         lent = classifier.lend()
         self._layout = _Layout(job.config.batch_size, tuple(classifier.input_shape), classifier.embedding_dim)
         self._told = pickle.dumps((self._layout, replace(job, config=config, build=_no_model), lent))
-        self._environment = {**os.environ, "OMP_NUM_THREADS": str(config.workers)}
+        self._environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         self._feeders: list[_Feeder] = []
         self._count = count
-
-    @staticmethod
-    def _threads(config: ScoringConfig, count: int) -> int:
-        workers = config.workers if config.workers is not None else granted_cores()
-        return max(1, round(workers / count))
 
     def __enter__(self) -> Feeders:
         self._feeders = [self._started() for _ in range(self._count)]

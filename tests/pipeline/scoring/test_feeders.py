@@ -15,7 +15,7 @@ from allfour.models.attributes import AttributeSet
 from allfour.pipeline.archives import ArchiveOptions, open_source
 from allfour.pipeline.config import ScoringConfig
 from allfour.pipeline.scoring.engines.base import DEATHS, SET_ASIDE, ScoringJob, part_store
-from allfour.pipeline.scoring.engines.feeders import SHARDS_THAT_PAY, feeders_that_pay
+from allfour.pipeline.scoring.engines.feeders import SHARDS_THAT_PAY, feeders_that_pay, threads_each
 from allfour.pipeline.scoring.engines.local import LocalEngine
 from tests.lent_classifier import DEADLY, FAULTY, Lent
 from tests.light_backends import picture
@@ -99,11 +99,12 @@ def test_a_fault_is_raised_where_the_command_runs(
 def test_when_processes_pay() -> None:
     lent = Lent(ATTRIBUTES)
     many = ScoringConfig(workers=16)
-    assert feeders_that_pay(lent, many, SHARDS_THAT_PAY) == 8
-    assert feeders_that_pay(lent, many, 1000) == 8
+    assert feeders_that_pay(lent, many, SHARDS_THAT_PAY) == SHARDS_THAT_PAY
+    assert feeders_that_pay(lent, many, 1000) == 16
     assert feeders_that_pay(lent, many, SHARDS_THAT_PAY - 1) == 0
-    assert feeders_that_pay(lent, ScoringConfig(workers=2), 1000) == 0
+    assert feeders_that_pay(lent, ScoringConfig(workers=1), 1000) == 0
     assert feeders_that_pay(lent, ScoringConfig(workers=16, processes=1), 1000) == 0
+    assert [threads_each(many, count) for count in (4, 8, 12, 16)] == [4, 2, 0, 0]
     lent.lendable = False
     assert feeders_that_pay(lent, ScoringConfig(workers=16, processes=4), 1000) == 0
 
