@@ -132,9 +132,7 @@ class _Looked:
 
         One gutter at least has sharp edges; the others may lie beside pictures that are hardly brighter or darker.
         """
-        places = [(axis, number, parts) for axis, parts in ((0, rows), (1, columns)) for number in _middle_first(parts)]
-        # Of most pictures the middle of either direction says enough.
-        first = list({place[0]: place for place in reversed(places)}.values()) if min(rows, columns) > 1 else places
+        places, first = _places(rows, columns)
         sharp = next((found for place in first if (found := self._sharp_gutter(*place)) is not None), None)
         if sharp is None:
             return None
@@ -254,7 +252,7 @@ class _Looked:
 
     def by_seams(self, rows: int, columns: int, *, alone: bool = False) -> tuple[Box, ...] | None:
         """Equal parts that touch, where seams (`alone`), or seams and what repeats, show them; None where they do not."""
-        lines = [(axis, number, parts) for axis, parts in ((0, rows), (1, columns)) for number in _middle_first(parts)]
+        lines, _ = _places(rows, columns)
         fine = rows * columns > 4
         least, seam, _ = _SHOWN[0]
         if fine or alone:
@@ -333,6 +331,21 @@ def _middle_first(parts: int) -> tuple[int, ...]:
     return tuple(sorted(range(1, parts), key=lambda number: abs(2 * number - parts)))
 
 
+_Place = tuple[int, int, int]
+"""Axis, number of a line between parts, and number of parts."""
+
+
+@functools.lru_cache(maxsize=256)
+def _places(rows: int, columns: int) -> tuple[tuple[_Place, ...], tuple[_Place, ...]]:
+    """Every line between the pictures of a grid, and those that are looked at first: of most pictures the middle of either direction
+    says enough."""
+    places = tuple(
+        (axis, number, parts) for axis, parts in ((0, rows), (1, columns)) for number in _middle_first(parts)
+    )
+    middles = tuple({place[0]: place for place in reversed(places)}.values())
+    return places, middles if min(rows, columns) > 1 else places
+
+
 def _reduced(number: int, parts: int) -> tuple[int, int]:
     divisor = math.gcd(number, parts)
     return number // divisor, parts // divisor
@@ -341,7 +354,9 @@ def _reduced(number: int, parts: int) -> tuple[int, int]:
 def _blurred(pixels: NDArray[np.float32], radius: int) -> NDArray[np.floating]:
     """Means of the squares about every pixel."""
     side = 2 * radius + 1
-    summed = np.pad(np.pad(pixels, radius, mode="edge"), ((1, 0), (1, 0))).cumsum(axis=0).cumsum(axis=1)
+    rows, columns = (np.arange(-radius, length + radius).clip(0, length - 1) for length in pixels.shape)
+    summed = np.zeros((len(rows) + 1, len(columns) + 1), dtype=pixels.dtype)
+    pixels[rows[:, None], columns].cumsum(axis=0).cumsum(axis=1, out=summed[1:, 1:])
     return np.asarray(
         (summed[side:, side:] - summed[:-side, side:] - summed[side:, :-side] + summed[:-side, :-side]) / side**2
     )

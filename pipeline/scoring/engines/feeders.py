@@ -58,7 +58,9 @@ def feeders_that_pay(classifier: Classifier, config: ScoringConfig, shards: int)
     workers = config.workers if config.workers is not None else granted_cores()
     if workers < 2 or shards < SHARDS_THAT_PAY:
         return 0
-    return min(workers, shards, MOST)
+    return min(
+        workers + workers // 4, shards, MOST
+    )  # more than cores: at a shard's end a process waits for its last batch
 
 
 def threads_each(config: ScoringConfig, processes: int) -> int:
@@ -133,9 +135,10 @@ class _Line:
         return landed
 
 
-def feed(connection: Connection[Any, Any], memory_number: int) -> None:
+def feed(connection: Connection[Any, Any], memory_number: int, told_number: int) -> None:
     """Score the shards that come over the connection until it ends."""
-    layout, job, classifier = connection.recv()
+    told = os.pread(told_number, os.fstat(told_number).st_size, 0)
+    layout, job, classifier = pickle.loads(told)  # noqa: S301  (ours, from the process that started this one)
     if "torch" in sys.modules:
         import torch
 
@@ -165,20 +168,33 @@ def _carried(error: Exception) -> Exception:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Of a process that feeds; its arguments are the numbers of two open files."""
+    """Of a process that feeds; its arguments are the numbers of three open files."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process with the model gets it too, and ends the line
     os.nice(_NICE)
     with stops_on_signals(), contextlib.suppress(EOFError, ConnectionError, KeyboardInterrupt):
-        feed(Connection(int(arguments[0])), int(arguments[1]))
+        connection, memory, told = map(int, arguments)
+        feed(Connection(connection), memory, told)
 
 
 # --- the side with the model -----------------------------------------------------------------------------------------
 
 
+class _Told:
+    """What every process is told first, in memory that all of them read: through a pipe, each would start after the last has read."""
+
+    def __init__(self, data: bytes) -> None:
+        self.number = os.memfd_create("allfour-told")
+        with os.fdopen(os.dup(self.number), "wb") as file:
+            file.write(data)
+
+    def close(self) -> None:
+        os.close(self.number)
+
+
 class _Feeder:
     """A process that feeds, as the one with the model sees it."""
 
-    def __init__(self, layout: _Layout, told: bytes, environment: Mapping[str, str]) -> None:
+    def __init__(self, layout: _Layout, told: _Told, environment: Mapping[str, str]) -> None:
         here, there = socket.socketpair()
         memory = os.memfd_create("allfour-batches")
         os.ftruncate(memory, layout.bytes())
@@ -186,13 +202,11 @@ class _Feeder:
         self.slots = layout.views(self._memory)
         self.connection: Connection[Any, Any] = Connection(here.detach())
         self.shard: Shard | None = None
-        numbers = (there.fileno(), memory)
+        numbers = (there.fileno(), memory, told.number)
         command = [sys.executable, "-P", "-c", _START, *map(str, numbers)]
         self._process = subprocess.Popen(command, pass_fds=numbers, env=dict(environment), stdin=subprocess.DEVNULL)
         there.close()
         os.close(memory)
-        with contextlib.suppress(ConnectionError):
-            self.connection.send_bytes(told)
 
     def give(self, shard: Shard) -> None:
         self.shard = shard
@@ -219,7 +233,7 @@ class Feeders:
         config = job.config.model_copy(update={"workers": threads_each(job.config, count)})
         lent = classifier.lend()
         self._layout = _Layout(job.config.batch_size, tuple(classifier.input_shape), classifier.embedding_dim)
-        self._told = pickle.dumps((self._layout, replace(job, config=config, build=_no_model), lent))
+        self._told = _Told(pickle.dumps((self._layout, replace(job, config=config, build=_no_model), lent)))
         self._environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         self._feeders: list[_Feeder] = []
         self._count = count
@@ -233,6 +247,7 @@ class Feeders:
             feeder.connection.close()
         for feeder in self._feeders:
             feeder.end(_GOODBYE)
+        self._told.close()
 
     def _started(self) -> _Feeder:
         return _Feeder(self._layout, self._told, self._environment)
