@@ -100,7 +100,7 @@ def test_when_processes_pay() -> None:
     lent = Lent(ATTRIBUTES)
     many = ScoringConfig(workers=16)
     assert feeders_that_pay(lent, many, SHARDS_THAT_PAY) == SHARDS_THAT_PAY
-    assert feeders_that_pay(lent, many, 1000) == 16
+    assert feeders_that_pay(lent, many, 1000) == 20
     assert feeders_that_pay(lent, many, SHARDS_THAT_PAY - 1) == 0
     assert feeders_that_pay(lent, ScoringConfig(workers=1), 1000) == 0
     assert feeders_that_pay(lent, ScoringConfig(workers=16, processes=1), 1000) == 0
