@@ -66,11 +66,11 @@ class ScoringConfig(Block):
 
     batch_size: int = Field(default=32, ge=1, le=8192)
     workers: int | None = Field(default=None, ge=0)
-    """Decoding threads; by default one per core."""
+    """Decoding threads; by default one per core, and four where one process encodes on a GPU."""
     actors: int | None = Field(default=None, ge=1, le=10_000)
     """Workers of `--engine ray`; by default one per GPU, or one per machine where there is none."""
     processes: int | None = Field(default=None, ge=1, le=256)
-    """Processes that read and decode for an encoder on a GPU; by default one per two workers where eight shards or more are left."""
+    """Processes that read and decode for an encoder on a GPU; by default five per four workers where four shards or more are left."""
     max_pixels: int = Field(default=89_478_485, ge=1)
     """Larger images are unreadable: a guard against decompression bombs."""
 

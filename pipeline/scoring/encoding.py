@@ -32,6 +32,9 @@ Encode = Callable[[ByteArray], FloatArray]
 GROUP = 16
 """Images that one core encodes at once: larger batches are hardly faster there, and leave cores idle at a shard's end."""
 
+DEVICE_THREADS = 4
+"""Threads that decode for an encoder on a device, by default: more of them wait for each other's Python (docs/benchmarks.md)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Found:
@@ -90,6 +93,8 @@ def encoded(
     anew: list[Anew] = []
     count = 0
     parallel = isinstance(classifier, ParallelEncoder) and classifier.encodes_in_parallel
+    if not parallel and config.workers is None:
+        workers = min(workers, DEVICE_THREADS)
     stream = partial(by_groups, doubt=doubt) if parallel else by_batches
     for found in stream(items, rows, classifier=classifier, config=config, workers=workers, advance=advance):
         if isinstance(found, Anew):

@@ -32,6 +32,7 @@ from allfour.models.classifiers.base import Classifier, FloatArray, LentEncoder
 from allfour.models.devices import granted_cores
 from allfour.pipeline.archives.base import Shard
 from allfour.pipeline.config import ScoringConfig
+from allfour.pipeline.scoring.encoding import DEVICE_THREADS
 from allfour.pipeline.scoring.engines.base import DEATHS, ScoringJob, Worker
 from allfour.signals import stops_on_signals
 
@@ -58,15 +59,14 @@ def feeders_that_pay(classifier: Classifier, config: ScoringConfig, shards: int)
     workers = config.workers if config.workers is not None else granted_cores()
     if workers < 2 or shards < SHARDS_THAT_PAY:
         return 0
-    return min(
-        workers + workers // 4, shards, MOST
-    )  # more than cores: at a shard's end a process waits for its last batch
+    # more than cores: at a shard's end a process waits for its last batch
+    return min(workers + workers // 4, shards, MOST)
 
 
 def threads_each(config: ScoringConfig, processes: int) -> int:
     """Decoding threads of each process; 0, where each has one core at most: two threads would wait for each other's Python."""
     workers = config.workers if config.workers is not None else granted_cores()
-    return workers // processes if workers >= 2 * processes else 0
+    return min(workers // processes, DEVICE_THREADS) if workers >= 2 * processes else 0
 
 
 # --- what both sides know --------------------------------------------------------------------------------------------
@@ -215,7 +215,8 @@ class _Feeder:
 
     def end(self, patience: float) -> None:
         """Wait for a process whose connection is closed, and end it where it stays."""
-        for ask in (lambda: None, self._process.terminate, self._process.kill):
+        asks: list[Callable[[], None]] = [lambda: None, self._process.terminate, self._process.kill]
+        for ask in asks:
             ask()
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(patience)
