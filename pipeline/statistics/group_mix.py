@@ -72,7 +72,8 @@ def group_mix(run: npt.ArrayLike, groups: Sequence[npt.ArrayLike], *, seed: int 
         return None
     weights, rates = _fitted(table.sum(axis=0), (known + 0.5) / (known + 0.5).sum(axis=-1, keepdims=True))
     random = np.random.default_rng(seed)
-    again = table[random.integers(0, len(table), (_DRAWS, len(table)))].sum(axis=1)
+    even = np.full(len(table), 1 / len(table))
+    again = np.stack([random.multinomial(len(table), even) @ table for _ in range(_DRAWS)])
     gamma = random.standard_gamma(known + 0.5, size=(_DRAWS, *known.shape))
     drawn = _fitted(again, gamma / gamma.sum(axis=-1, keepdims=True))[1]
     variance = drawn.var(axis=0, ddof=1).sum(axis=1)

@@ -26,8 +26,9 @@ def rate_over_prompts(events: npt.ArrayLike, *, trials: npt.ArrayLike, confidenc
     Where fewer than `ENOUGH_OF_EITHER` prompts show the event, or something else, counts are taken as beta-binomial: a prompt's own rate
     is Beta distributed with mean m, and two images of one prompt have the correlation rho. The limits are quantiles of m after averaging
     over rho, with m from Jeffreys' Beta(1/2, 1/2) and rho uniform. Where nothing was seen of the one kind, nothing is known of rho
-    either, and the limit is that of prompts which have the event in all of their images or in none: Wilson's of so many prompts. With
-    more prompts of both kinds it is `mean_over_prompts`, which needs no such distribution.
+    either, and the limit is that of prompts which have the event in all of their images or in none: Wilson's of so many prompts. Where
+    prompts have different numbers of images the limits reach at least as far as those of `mean_over_prompts`. With more prompts of both
+    kinds they are those, which need no such distribution.
 
     Parameters
     ----------
@@ -68,6 +69,9 @@ def rate_over_prompts(events: npt.ArrayLike, *, trials: npt.ArrayLike, confidenc
         return wilson(len(asked) if with_event else 0, len(asked), confidence=confidence)
     value = float((seen / asked).mean())
     low, high = _posterior_limits(seen, asked, confidence)
+    if asked.min() < asked.max():  # rates may go with the number of images, which the model takes them not to
+        plain = mean_over_prompts(seen / asked, independent=float(asked.sum()), confidence=confidence)
+        low, high = min(low, plain.low), max(high, plain.high)
     return Interval(value, min(low, value), max(high, value), "beta-binomial")
 
 
@@ -75,7 +79,9 @@ def _posterior_limits(
     seen: npt.NDArray[np.int64], asked: npt.NDArray[np.int64], confidence: float
 ) -> tuple[float, float]:
     """Quantiles of the mean: over a coarse grid first, then over the part of it that holds the mass."""
-    rows, times = np.unique(np.column_stack([seen, asked]), axis=0, return_counts=True)
+    base = int(asked.max()) + 1
+    pairs, times = np.unique(seen * base + asked, return_counts=True)  # one number each, which sorts faster than rows
+    rows = np.column_stack(np.divmod(pairs, base))
     start, end = 0.0, 1.0
     for _ in range(3):
         edges = np.linspace(start, end, _MEANS + 1)

@@ -8,6 +8,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from allfour.models.attributes import AttributeSet
+from allfour.pipeline.analyses.calibration import Judged, attribute_entry
+from allfour.pipeline.analyses.labelled_images import LabelledImage, LabelledSet
 from allfour.pipeline.metrics.calibration import Calibration
 from allfour.pipeline.metrics.tallies import sure_counts
 from allfour.pipeline.run.columns import IMAGES_SCHEMA, SCORES_SCHEMA
@@ -49,3 +52,21 @@ def test_a_run_s_images_are_counted_from_each_edge_on(tmp_path: Path) -> None:
     write_table(run.scores_path, pa.Table.from_pylist(scores, schema=SCORES_SCHEMA))
     found = sure_counts(run, attribute="gender", edges=(1.5, 3.5))
     assert found == {"p": {"woman": (5, 2)}, "q": {"woman": (0, 0)}}
+
+
+def test_cells_of_groups_are_those_of_the_whole_dealt_out() -> None:
+    """As `allfour calibrate` writes them: by one set of edges, so that groups add up to everybody."""
+    random = np.random.default_rng(2)
+    truth = [LABELS[k % 2] for k in range(400)]
+    ages = ["grown" if k < 250 else "young" for k in range(400)]
+    first = np.clip(random.beta(4, 1.5, 400), 1e-3, 1 - 1e-3)
+    table = np.array([[p, 1 - p] if t == "woman" else [1 - p, p] for p, t in zip(first, truth, strict=True)])
+    decision = ["ambiguous" if abs(a - b) < 0.1 else LABELS[int(b > a)] for a, b in table]
+    images = tuple(LabelledImage(Path(str(k)), {"gender": truth[k], "age": ages[k]}) for k in range(400))
+    attributes = AttributeSet.model_validate({"attributes": {"gender": {"labels": {"woman": ["w"], "man": ["m"]}}}})
+    judged = Judged(truth, decision, table, list(range(400)))
+    entry = attribute_entry(judged, LabelledSet("", "csv", images), attributes, "gender", 0.95)
+    found = Calibration({"attributes": {"gender": entry}})
+    whole, groups = found.sure_cells("gender", LABELS), found.group_cells("gender", LABELS)
+    assert whole is not None and list(groups) == ["age"]  # by gender itself a group has one label alone
+    assert (sum(groups["age"].values()) == whole.counts).all() and whole.counts.sum() == 400

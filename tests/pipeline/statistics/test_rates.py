@@ -58,6 +58,11 @@ def test_a_narrow_mass_is_found_between_the_points_of_the_first_grid() -> None:
     )
 
 
+def test_a_rate_that_goes_with_the_number_of_images_is_within_its_limits() -> None:
+    found = rate_over_prompts([1, 1, 1, *[0] * 60], trials=[1, 1, 1, *[64] * 60])
+    assert found.low < found.value < found.high and found.value == pytest.approx(3 / 63)
+
+
 def test_prompts_without_an_image_are_left_out() -> None:
     assert rate_over_prompts([1, 0, 0], trials=[4, 4, 0]) == rate_over_prompts([1, 0], trials=[4, 4])
     nothing = rate_over_prompts([0], trials=[0])
