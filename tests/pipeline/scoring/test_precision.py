@@ -18,6 +18,8 @@ from allfour.models.attributes import AttributeSet
 from allfour.models.classifiers import clip as clip_module
 from allfour.models.classifiers.clip import ClipClassifier, pick_dtype
 from allfour.models.classifiers.clip_settings import ClipConfig
+from allfour.pipeline.commands import relabel as relabel_module
+from allfour.pipeline.commands import rescore as rescore_module
 from allfour.pipeline.commands.progress import Reporter
 from allfour.pipeline.commands.relabel import relabel
 from allfour.pipeline.commands.rescore import rescore, rescore_rank
@@ -96,6 +98,8 @@ def test_leads_are_differences_of_logits() -> None:
 def small() -> Iterator[None]:
     """bfloat16 whatever the processor, and measured on few images."""
     with pytest.MonkeyPatch.context() as patch:
+        for module in (rescore_module, relabel_module):
+            patch.setattr(module, "finish_run", lambda job, work: None)  # reports are shown elsewhere
         patch.setattr(clip_module, "has_bfloat16_units", lambda: True)
         patch.setattr(precision, "MEASURED", 24)
         patch.setattr(precision, "FEWEST", 48)
