@@ -312,6 +312,28 @@ def _longcat(folder: Path) -> Any:
     )
 
 
+def _krea2(folder: Path) -> Any:
+    import diffusers
+    from transformers import Qwen3VLConfig, Qwen3VLModel
+
+    words, count = tiny.qwen_tokenizer()
+    rope = {"mrope_section": [1, 1, 2], "rope_type": "default", "rope_theta": 1e6}
+    text = {**tiny.LAYERS, "head_dim": 8, "vocab_size": count, "max_position_embeddings": 1024, "rope_parameters": rope}
+    vision = {
+        "depth": 1, "hidden_size": 16, "intermediate_size": 16, "num_heads": 2, "out_hidden_size": 16, "deepstack_visual_indexes": [0],
+    }  # fmt: skip
+    network = diffusers.Krea2Transformer2DModel(
+        in_channels=16, num_layers=1, attention_head_dim=8, num_attention_heads=2, num_key_value_heads=2, intermediate_size=16,
+        timestep_embed_dim=8, text_hidden_dim=16, num_text_layers=1, text_num_attention_heads=2, text_num_key_value_heads=2,
+        text_intermediate_size=16, num_layerwise_text_blocks=1, num_refiner_text_blocks=1, axes_dims_rope=(4, 2, 2),
+    )  # fmt: skip
+    return diffusers.Krea2Pipeline(
+        scheduler=tiny.flow_scheduler(), vae=tiny.PIPELINES["QwenImagePipeline"][0](folder).vae, tokenizer=words,
+        text_encoder=Qwen3VLModel(Qwen3VLConfig(text_config=text, vision_config=vision)), transformer=network,
+        text_encoder_select_layers=[1],
+    )  # fmt: skip
+
+
 def _amused(folder: Path) -> Any:
     import diffusers
 
@@ -390,6 +412,7 @@ MORE: Mapping[str, tuple[Callable[[Path], Any], Mapping[str, Any]]] = {
     "IFPipeline": (_deep_floyd, _SMALL),
     "BriaPipeline": (_bria, _SMALL),
     "LongCatImagePipeline": (_longcat, {"pipeline_args": {"enable_prompt_rewrite": False}}),
+    "Krea2Pipeline": (_krea2, {"pipeline_args": {"max_sequence_length": 32}}),
     "AmusedPipeline": (_amused, _SMALL),
     "LDMTextToImagePipeline": (_latent_diffusion, _SMALL),
 }

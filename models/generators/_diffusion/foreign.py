@@ -81,18 +81,24 @@ def check_folder(folder: Path, diffusers: Any) -> None:
     pipeline = getattr(diffusers, name, None)
     if pipeline is None:
         raise _refused(folder / "model_index.json", "_class_name", name, "is no pipeline of this version of diffusers")
-    known = set(inspect.signature(pipeline.__init__).parameters) - {"self"}
+    takes = inspect.signature(pipeline.__init__).parameters
+    known = set(takes) - {"self"}
     for key, value in index.items():
         if key in {"_class_name", "_diffusers_version", "_name_or_path"} or (key.startswith("_") and value is None):
             continue
         if key not in known:
             raise _refused(folder / "model_index.json", key, value, f"is no part of a {name}")
-        if isinstance(value, list):
+        if isinstance(value, list) and not (takes[key].default is not inspect.Parameter.empty and _plain(value)):
             _check_component(folder, key, value, diffusers)
     if any((folder / name).exists() for name in ("adapter_config.json", "config.json")):
         raise BackendError(
             f"stable-diffusion: {folder}: a config beside model_index.json belongs to no part. Remove it"
         )
+
+
+def _plain(value: list[Any]) -> bool:
+    """Whether a list is a setting, such as the layers of a text encoder that are read, and names no class."""
+    return bool(value) and all(isinstance(item, int | float) for item in value)
 
 
 def _check_component(folder: Path, part: str, value: list[Any], diffusers: Any) -> None:

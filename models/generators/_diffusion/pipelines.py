@@ -29,12 +29,13 @@ TRIED = frozenset({
     "AmusedPipeline", "AuraFlowPipeline", "BriaPipeline", "ChromaPipeline", "CogView3PlusPipeline", "CogView4Pipeline",
     "Flux2KleinKVPipeline", "Flux2KleinPipeline", "Flux2Pipeline", "FluxPipeline", "HiDreamImagePipeline",
     "HunyuanDiTPAGPipeline", "HunyuanDiTPipeline", "HunyuanImagePipeline", "IFPipeline", "Kandinsky3Pipeline",
-    "Kandinsky5T2IPipeline", "LDMTextToImagePipeline", "LatentConsistencyModelPipeline", "LongCatImagePipeline",
-    "Lumina2Pipeline", "LuminaPipeline", "OvisImagePipeline", "PixArtAlphaPipeline", "PixArtSigmaPAGPipeline",
-    "PixArtSigmaPipeline", "QwenImagePipeline", "SanaPAGPipeline", "SanaPipeline", "SanaSprintPipeline",
-    "SemanticStableDiffusionPipeline", "StableDiffusion3PAGPipeline", "StableDiffusion3Pipeline", "StableDiffusionPAGPipeline",
-    "StableDiffusionPanoramaPipeline", "StableDiffusionParadigmsPipeline", "StableDiffusionPipeline",
-    "StableDiffusionSAGPipeline", "StableDiffusionXLPAGPipeline", "StableDiffusionXLPipeline", "ZImagePipeline",
+    "Kandinsky5T2IPipeline", "Krea2Pipeline", "LDMTextToImagePipeline", "LatentConsistencyModelPipeline",
+    "LongCatImagePipeline", "Lumina2Pipeline", "LuminaPipeline", "OvisImagePipeline", "PixArtAlphaPipeline",
+    "PixArtSigmaPAGPipeline", "PixArtSigmaPipeline", "QwenImagePipeline", "SanaPAGPipeline", "SanaPipeline",
+    "SanaSprintPipeline", "SemanticStableDiffusionPipeline", "StableDiffusion3PAGPipeline", "StableDiffusion3Pipeline",
+    "StableDiffusionPAGPipeline", "StableDiffusionPanoramaPipeline", "StableDiffusionParadigmsPipeline",
+    "StableDiffusionPipeline", "StableDiffusionSAGPipeline", "StableDiffusionXLPAGPipeline", "StableDiffusionXLPipeline",
+    "ZImagePipeline",
 })  # fmt: skip
 """Classes of which a small untrained pipeline has made images: tests/models/generators/test_diffusion_classes.py holds the list to it."""
 QUANTIZERS: Mapping[str, str] = {

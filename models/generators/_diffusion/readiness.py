@@ -112,7 +112,9 @@ def _contents(folder: Path, variant: str | None) -> tuple[str, int]:
         raise ValueError("model_index.json is no mapping")
     total = 0
     for part, kind in index.items():
-        if part.startswith("_") or not isinstance(kind, list) or not kind[0] or not _has_weights(str(kind[-1])):
+        if part.startswith("_") or not isinstance(kind, list) or not isinstance(kind[0], str):
+            continue  # a setting, or a part that is left out
+        if not _has_weights(str(kind[-1])):
             continue
         files = sorted((folder / part).glob("*.safetensors"))
         chosen = [f for f in files if variant and f".{variant}" in f.name] or [

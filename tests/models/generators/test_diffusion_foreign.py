@@ -68,6 +68,7 @@ def test_configs_of_older_versions_pass(folder: Path) -> None:
         ("model_index.json", "unet", ["diffusers", "OnnxRuntimeModel"]),
         ("model_index.json", "unet", ["transformers", "pipeline"]),
         ("model_index.json", "more", ["diffusers", "UNet2DConditionModel"]),
+        ("model_index.json", "unet", [1, 2]),
         ("text_encoder/config.json", "auto_map", {"AutoModel": "evil.Evil"}),
         ("text_encoder/config.json", "attn_implementation", "somebody/kernel"),
         ("text_encoder/config.json", "quantization_config", {"quant_method": "gptq"}),
