@@ -80,7 +80,7 @@ def check_models(client: Any, settings: Connection, scrub: Scrubber) -> Prefligh
     service = settings.service
     warning = (
         f"{settings.model!r} is not in the list of models, which here may hold other names than those that are taken: whether it is "
-        f"served will show with the first {service.order}. {found.mend}"
+        f"served will show with the first {service.order}. It lists: {', '.join(found.served_models[:_NAMED_AT_MOST])}"
     )
     return Preflight(True, f"{settings.base_url} answers.", None, found.served_models, (*found.warnings, warning))
 
