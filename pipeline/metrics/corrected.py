@@ -29,6 +29,11 @@ CURVE = (0.2, 0.4, 0.6, 0.8, 1.0)
 MATERIAL = 0.02
 """Move of a limit below which errors that differ by prompt need no note."""
 
+_DIFFERING_UNFIT = (
+    "A calibration also fails to fit where error rates differ by prompt: it is then that of some prompts and not of others. Whether it is that "
+    "or images of another kind, decisions do not tell; people's labels of a sample of sets do."
+)
+
 Surely = Mapping[str, Mapping[str, Mapping[str, tuple[int, ...]]]]
 """Attribute -> prompt id -> label -> images decided so with at least the lead of each edge of `SureCells`; see `tallies.sure_counts`."""
 
@@ -102,8 +107,9 @@ def correct(
             prompts, decisions, confusion=confusion, set_size=set_size, confidence=confidence
         )
         notes += [refusal] if refusal is not None else []
-        unfit = fit is not None and not fit.fits  # a range around a figure that is not to be quoted would be quoted
-        if not unfit and (spread := _error_spread(decisions, over_prompts, calibration, confusion=confusion, name=name, names=names, set_size=set_size)) is not None:  # fmt: skip
+        if fit is not None and not fit.fits:  # no range: one around a figure that is not to be quoted would be quoted
+            notes.append(Note(code="error_may_differ_by_prompt", text=_DIFFERING_UNFIT, about="unanimity_corrected"))
+        elif (spread := _error_spread(decisions, over_prompts, calibration, confusion=confusion, name=name, names=names, set_size=set_size)) is not None:  # fmt: skip
             over_prompts = over_prompts.model_copy(update={"error_spread": spread})
             notes += [note] if (note := _differing(over_prompts, spread)) is not None else []
         by_label = [

@@ -43,7 +43,7 @@ BECAUSE: Mapping[str, str] = {
     "no_calibration": "no calibration was given, so the classifier's errors are in it",
     "cannot_be_corrected": "the calibration cannot correct this attribute",
     "published_rates": "the calibration's rates are published ones, taken on other images",
-    "calibration_unlike_run": "the calibration does not fit this run",
+    "calibration_unlike_run": "the calibration does not fit this run: its images are of another kind, or errors differ by prompt",
     MAY_DIFFER: "error rates are taken to be the same for every prompt",
     "calibration_reweighted": "the calibration's groups were weighted to the mix that this run shows",
     "calibration_contradicted": "the images contradict the calibration",
