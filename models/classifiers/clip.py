@@ -14,6 +14,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from typing import Any, Self, TypeVar
 
@@ -89,10 +90,10 @@ def _built(weights: clip_weights.ClipWeights) -> tuple[Any, Any]:
     return model, transform
 
 
-def _content_sha256(model: torch.nn.Module) -> str:
+def _content_sha256(tensors: Mapping[str, Any]) -> str:
     """Over names, shapes and float32 values of a model's tensors: the same for one set of weights, however they were stored."""
     digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
+    for name, tensor in sorted(tensors.items()):
         digest.update(f"{name}\0{tuple(tensor.shape)}\n".encode())
         digest.update(tensor.detach().to("cpu", torch.float32).contiguous().reshape(-1).numpy().view(np.uint8))
     return digest.hexdigest()
@@ -131,7 +132,11 @@ class ClipEncoder:
         self.logit_scale = float(model.logit_scale.exp())
         bias = getattr(model, "logit_bias", None)
         self.logit_bias = None if bias is None else float(bias)
-        self._tensors_sha256 = _content_sha256(model)
+        tensors = dict(model.state_dict())  # as they were loaded, wherever the model is moved
+        pool = ThreadPoolExecutor(1, thread_name_prefix="sha256")
+        # beside what follows: hashing leaves the interpreter free
+        self._tensors_sha256 = pool.submit(_content_sha256, tensors)
+        pool.shutdown(wait=False)
         self._preprocess: Mapping[str, Any] = dict(model.visual.preprocess_cfg)
         # All steps of open_clip's transform before the tensor run on PIL images and leave uint8; normalisation is left to the
         # device. So the pixels that reach the tower are those of open_clip's own transform, bit for bit.
@@ -190,7 +195,7 @@ class ClipEncoder:
             "architecture": self._weights.architecture,
             "pretrained": self._weights.tag,
             "weights_sha256": self._weights.sha256(),
-            "tensors_sha256": self._tensors_sha256,
+            "tensors_sha256": self._tensors_sha256.result(),
             **({} if tokenizer is None else {"tokenizer_sha256": tokenizer}),
             "model_config_sha256": hashlib.sha256(repr(self.model.visual).encode()).hexdigest(),
             "preprocess": json.loads(config),

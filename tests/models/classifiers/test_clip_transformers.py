@@ -100,16 +100,21 @@ def ours(folder: str | Path, images: list[Image.Image], **named: Any) -> tuple[n
 
 
 def theirs(folder: Path, images: list[Image.Image], length: int, pad: int) -> np.ndarray:
-    """The softmax of transformers' own logits, through its own tokenizer and image processor."""
+    """The softmax of transformers' own logits."""
+    return np.asarray(their_logits(folder, images, list(TEXTS.values()), length, pad).softmax(dim=-1))
+
+
+def their_logits(folder: Path, images: list[Image.Image], texts: list[str], length: int, pad: int) -> torch.Tensor:
+    """transformers' own [images, texts], through its own tokenizer and image processor."""
     model = transformers.AutoModel.from_pretrained(folder).eval()
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
-    tokens = tokenizer(list(TEXTS.values()), padding="max_length", max_length=length, return_tensors="pt").input_ids
+    tokens = tokenizer(texts, padding="max_length", max_length=length, return_tensors="pt").input_ids
     assert tokens.shape[1] == length
     assert (tokens[0, -1] == pad).all()
     pixels = transformers.AutoImageProcessor.from_pretrained(folder, use_fast=False)(images=images, return_tensors="pt")
     with torch.no_grad():
-        logits = model(input_ids=tokens, pixel_values=pixels["pixel_values"]).logits_per_image
-    return logits.softmax(dim=-1).numpy()
+        logits: torch.Tensor = model(input_ids=tokens, pixel_values=pixels["pixel_values"]).logits_per_image
+    return logits
 
 
 def test_a_clip_gives_transformers_own_figures(clip: Path, images: list[Image.Image]) -> None:
@@ -147,6 +152,10 @@ def test_a_siglips_presence_gate_is_read_by_its_sigmoid(siglip: Path, images: li
     own = np.log(gate[:, 0] / gate[:, 1])
     assert (np.sign(own) == np.sign(difference)).all()
     assert (np.abs(own) < np.abs(difference)).all()
+    # transformers' logits have scale and bias in them: the gate is their sigmoids, each divided by their sum
+    fits = their_logits(siglip, images, ["a woman", "nobody at all"], 12, 1).sigmoid().numpy()
+    np.testing.assert_allclose(gate, fits / fits.sum(axis=1, keepdims=True), atol=1e-4)
+    assert np.abs(gate[:, 0] - softmax[:, 0]).max() > 1e-3  # which a softmax would not give
     again = model.reworded([gated])(model.encode(np.stack([model.prepare(image) for image in images])))
     np.testing.assert_allclose(again[0]["presence"], gate, atol=1e-6)
 
