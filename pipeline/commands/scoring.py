@@ -7,12 +7,17 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
 from allfour.models.classifiers.base import Classifier, EmbeddingClassifier, KeepsAccounts, encodes_in_half
 from allfour.pipeline.archives.base import ArchiveSource, Shard
 from allfour.pipeline.commands import build
 from allfour.pipeline.commands.job import Job
 from allfour.pipeline.commands.unchanged import backend_state, known_identity, remember
-from allfour.pipeline.run.folder import TABLE_STAGES, fingerprint
+from allfour.pipeline.run.columns import ImageStatus
+from allfour.pipeline.run.folder import IMAGES_STAGE, TABLE_STAGES, fingerprint, write_table
 from allfour.pipeline.scoring.engines import ScoringJob, engine
 from allfour.pipeline.scoring.engines.base import part_store
 from allfour.pipeline.scoring.parts import PartStore
@@ -40,6 +45,8 @@ def score(job: Job, source: ArchiveSource, *, own_images: bool, engine_name: str
         store = PartStore(run, scoring_fingerprint=str(scores.scoring if scores is not None else None))
         if run.stage_done("scores", fingerprint([(s.id, store.wanted(s.fingerprint)) for s in shards]), *tables):
             job.reporter.note("scores stand already: nothing to score")
+            if own_images:
+                _tell_reasons(job, store, [s.id for s in shards])
             return 0
     classifier = build.build_classifier(config, job.attributes)
     if isinstance(classifier, KeepsAccounts):
@@ -51,6 +58,8 @@ def score(job: Job, source: ArchiveSource, *, own_images: bool, engine_name: str
         run.update_header(classifier=identity)
         remember(run, classifier=state)
         job.reporter.note("scores stand already: nothing to score")
+        if own_images:
+            _tell_reasons(job, store, [s.id for s in shards])
         return 0
     run.forget_stages(*TABLE_STAGES, classifier=identity, account=None)
     ids = [s.id for s in shards]
@@ -61,6 +70,8 @@ def score(job: Job, source: ArchiveSource, *, own_images: bool, engine_name: str
     if not all(store.done(shard) for shard in shards):
         stage = fingerprint(stage, "images to be asked about again")
     listed, rows = store.merge(ids, images=not own_images)
+    if own_images:
+        _tell_reasons(job, store, ids)
     run.commit_stage(
         "scores",
         stage,
@@ -73,6 +84,26 @@ def score(job: Job, source: ArchiveSource, *, own_images: bool, engine_name: str
     )
     remember(run, classifier=state)
     return scored
+
+
+def _tell_reasons(job: Job, store: PartStore, ids: Sequence[str]) -> None:
+    """Write into the run's own table of images why those without a reading have none, in their column `error`."""
+    path = job.run.images_path
+    try:
+        told = store.errors(ids)
+    except (OSError, pa.ArrowException):
+        return  # scores that stand need no parts
+    images = pq.read_table(path, columns=["prompt_id", "index", "status", "error"])
+    made = pc.equal(images["status"], ImageStatus.GENERATED.value).to_pylist()
+    before = images["error"].to_pylist()
+    keys = zip(images["prompt_id"].to_pylist(), images["index"].to_pylist(), strict=True)
+    now = [told.get(key) if ours else old for key, ours, old in zip(keys, made, before, strict=True)]
+    if now == before:
+        return
+    table = pq.read_table(path)
+    place = table.schema.get_field_index("error")
+    write_table(path, table.set_column(place, table.schema.field(place), pa.array(now, pa.string())))
+    job.run.recommit(IMAGES_STAGE, path)
 
 
 def score_shards(

@@ -27,7 +27,7 @@ from allfour.files import read_regular
 from allfour.models.generators.base import GenerationRequest
 from allfour.pipeline.config import RunConfig
 from allfour.pipeline.generation.plan import Plan
-from allfour.pipeline.run.columns import IMAGES_SCHEMA, PEOPLE, SEVERAL
+from allfour.pipeline.run.columns import IMAGES_SCHEMA, PEOPLE, SEVERAL, ImageStatus
 from allfour.pipeline.run.folder import IMAGES_STAGE, TABLE_STAGES, RunFolder, fingerprint
 from allfour.pipeline.run.identities import differing
 from allfour.pipeline.run.journal import Journal
@@ -196,8 +196,11 @@ def _rows(run: RunFolder) -> list[Outcome]:
 def _outcome_of(row: Mapping[str, Any]) -> Outcome | None:
     extra = {key: value for key, value in row["extra"] or () if (key, value) != (PEOPLE, SEVERAL)}
     truth = dict(row["truth"]) if row["truth"] else None
+    error = (
+        None if row["status"] == ImageStatus.GENERATED.value else row["error"]
+    )  # else it is of the reading, not the making
     try:
-        return Outcome.model_validate({**row, "fingerprint": "", "truth": truth, "extra": extra})
+        return Outcome.model_validate({**row, "fingerprint": "", "truth": truth, "extra": extra, "error": error})
     except ValidationError:
         return None
 

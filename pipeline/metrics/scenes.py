@@ -1,7 +1,8 @@
 """Who is together in one image: scenes with several people, counted and compared within the image. docs/method.md has the formulas.
 
 A group scene is an image in which two or more people were found, or any image of a prompt that asks for several. People are found only
-where a detector was asked; without one a group is read as a whole, how many it shows is not known, and nothing is said of its inside.
+where a detector was asked, a judge named each of them, or records have a row for each; without that a group is read as a whole, how many
+it shows is not known, and nothing is said of its inside.
 """
 
 from __future__ import annotations
@@ -34,8 +35,13 @@ class SceneTally:
     compositions: Mapping[str, Mapping[Composition, int]] = field(default_factory=dict)
     """Prompt id -> composition -> images. Images in which nobody was found are not in it."""
 
+    @property
+    def several(self) -> bool:
+        """Whether any image has more than one person."""
+        return any(one[0] >= 2 for images in self.compositions.values() for one in images)
 
-def tally_scenes(run: RunFolder, *, headline: str, labels: Sequence[str]) -> SceneTally:
+
+def tally_scenes(run: RunFolder, *, headline: str, labels: Sequence[str], located: bool = True) -> SceneTally:
     """Count people per image over a run's tables.
 
     Parameters
@@ -44,7 +50,10 @@ def tally_scenes(run: RunFolder, *, headline: str, labels: Sequence[str]) -> Sce
         The attribute that people are compared by.
     labels
         Its labels.
+    located
+        Whether a person is a row with a box; else every row that is of somebody is one, as of a reader that names people and no places.
     """
+    place = "AND box IS NOT NULL " if located else ""
     counts = [f"c{number}" for number in range(len(labels))]
     decided = ", ".join(f"count(*) FILTER (decision = ?) AS {name}" for name in counts)
     with connect(run) as connection:
@@ -53,7 +62,7 @@ def tally_scenes(run: RunFolder, *, headline: str, labels: Sequence[str]) -> Sce
         ).fetchall()
         rows = connection.execute(
             f'WITH scenes AS (SELECT prompt_id, "index", count(*) AS people, {decided} FROM scores'  # noqa: S608 (names made here)
-            " WHERE attribute = ? AND box IS NOT NULL AND decision NOT IN (?, ?) GROUP BY ALL)"
+            f" WHERE attribute = ? {place}AND decision NOT IN (?, ?) GROUP BY ALL)"
             f" SELECT prompt_id, people, {', '.join(counts)}, count(*) AS images FROM scenes GROUP BY ALL ORDER BY ALL",
             [*labels, headline, NO_PERSON, UNREADABLE],
         ).fetchall()
@@ -67,20 +76,35 @@ def scenes_of_run(
     run: RunFolder, prompts: Sequence[PromptTally], *, headline: str, labels: Sequence[str], confidence: float
 ) -> GroupScenes | None:
     """`group_scenes` over a run's tables; the detector is the one that its header names."""
+    classifier = run.header().classifier or {}
+    detector = detector_of(classifier)
+    tally = tally_scenes(run, headline=headline, labels=labels)
+    if classifier.get("backend") in _NAMES_PEOPLE and not tally.several:
+        tally = tally_scenes(run, headline=headline, labels=labels, located=False)
+    if classifier.get("backend") == "recorded" and not tally.several:
+        detector = None  # records of whole images, as far as anybody can tell
     return group_scenes(
-        tally_scenes(run, headline=headline, labels=labels),
+        tally,
         [prompt for prompt in prompts if prompt.prompted],
         headline=headline,
         labels=labels,
-        detector=detector_of(run.header().classifier or {}),
+        detector=detector,
         confidence=confidence,
     )
 
 
+_NAMES_PEOPLE = {"judge": ("the judge", "model"), "recorded": ("the records of", "made_by")}
+"""Backends that give a row for each person without a detector: how they are called, and the key of their name in the identity."""
+
+
 def detector_of(classifier: Mapping[str, Any]) -> str | None:
-    """The detector of people in a classifier's identity; None where there is none."""
+    """Who tells people apart, by a classifier's identity: a detector, or a reader that names each of them; None where nobody does."""
+    if (named := _NAMES_PEOPLE.get(str(classifier.get("backend")))) is not None:
+        return f"{named[0]} {classifier.get(named[1]) or 'somebody'}"
     known = (classifier.get("encoder") or {}).get("people") or classifier
     detector = known.get("detector")
+    if isinstance(detector, Mapping):
+        detector = detector.get("detector")
     return str(detector) if detector else None
 
 
@@ -285,7 +309,7 @@ def scene_notes(found: GroupScenes | None) -> list[Note]:
     if found.detector is None:
         text = (
             f"{prompts} for several people, and nobody was counted: each image has one label, of the whole, even where the people in it "
-            "differ. Name a detector, such as classifier.people.detector: centerface."
+            "differ. Name a detector, such as classifier.people.detector: centerface, or a reader that has a row for each person."
         )
         return [Note(code="nobody_counted", text=text, about="group_scenes")]
     few = asked.one_person + asked.nobody

@@ -15,7 +15,7 @@ from allfour.pipeline.report import svg
 from allfour.pipeline.report.tables import ImageRecord, Key
 from allfour.pipeline.report.thumbnails import Thumbnail, make_thumbnails
 from allfour.pipeline.report.view import kinds_by_label
-from allfour.pipeline.run.columns import AMBIGUOUS, MIXED
+from allfour.pipeline.run.columns import AMBIGUOUS, MIXED, NO_PERSON, UNREADABLE
 from allfour.pipeline.run.metrics import GroupScenes, Metrics, Persons, Scenes
 from allfour.pipeline.run.record import Interval
 from allfour.pipeline.words import (
@@ -40,7 +40,8 @@ HOW_TO_COUNT = "classifier.people.detector: centerface"
 class Person:
     """Somebody who was found."""
 
-    box: tuple[int, int, int, int]
+    box: tuple[int, int, int, int] | None
+    """None where a reader named people and not their places."""
     decision: str
 
 
@@ -134,9 +135,9 @@ def _intro(found: GroupScenes) -> str:
             f"To count people and read each of them, score again with {HOW_TO_COUNT}."
         )
     return (
-        f"People were looked for by {clean(found.detector, 120)}. An image in which it found two or more is read person by person, from a "
-        "crop around each; it is given a label if all of them share it, and is mixed if two differ. People whom the detector "
-        "missed, such as those seen from the side or far away, are in no figure here."
+        f"People were told apart by {clean(found.detector, 120)}. An image in which two or more were found is read person by person; it is "
+        "given a label if all of them share it, and is mixed if two differ. People who were missed, such as those seen from the "
+        "side or far away, are in no figure here."
     )
 
 
@@ -236,16 +237,15 @@ def _people(run_dir: Path, found: GroupScenes, prompt_ids: Sequence[str]) -> dic
         return {}
     scores = ds.dataset(run_dir / "scores.parquet", format="parquet")
     chosen = pc.field("prompt_id").isin(prompt_ids) & (pc.field("attribute") == found.attribute)
+    somebody = ~pc.field("decision").isin([NO_PERSON, UNREADABLE])  # those who were named and not located have no box
     people: dict[Key, list[Person]] = defaultdict(list)
     several: dict[str, int] = defaultdict(int)
-    for batch in scores.to_batches(
-        columns=["prompt_id", "index", "decision", "box"], filter=chosen & pc.field("box").is_valid()
-    ):
+    for batch in scores.to_batches(columns=["prompt_id", "index", "decision", "box"], filter=chosen & somebody):
         for row in batch.to_pylist():
             key = row["prompt_id"], row["index"]
             if several[row["prompt_id"]] > IMAGES_PER_PROMPT and key not in people:
                 continue
-            people[key].append(Person(tuple(row["box"]), row["decision"]))
+            people[key].append(Person(tuple(row["box"]) if row["box"] else None, row["decision"]))
             several[row["prompt_id"]] += len(people[key]) == 2
     return people
 
@@ -286,13 +286,14 @@ def _image(
 
 def _frames(record: ImageRecord, people: Sequence[Person], kinds: dict[str, str]) -> Markup | None:
     """A frame around everybody, in the colour of the label, to be laid over the picture."""
-    if not people or not record.width or not record.height:
+    located = [(person, person.box) for person in people if person.box is not None]
+    if not located or not record.width or not record.height:
         return None
     shapes = []
-    for person in people:
-        left, top, right, bottom = person.box
+    for person, box in located:
+        left, top, right, bottom = box
         place = {"x": left, "y": top, "width": max(right - left, 1), "height": max(bottom - top, 1)}
         shapes.append(svg.el("rect", class_="halo", **place))
         shapes.append(svg.el("rect", class_=f"s-{kinds.get(person.decision, 'u')}", **place))
-    box = f"0 0 {record.width} {record.height}"
-    return svg.el("svg", *shapes, class_="frames", viewBox=box, preserveAspectRatio="none", aria_hidden="true")
+    whole = f"0 0 {record.width} {record.height}"
+    return svg.el("svg", *shapes, class_="frames", viewBox=whole, preserveAspectRatio="none", aria_hidden="true")

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from allfour.border import read_json
@@ -190,6 +191,15 @@ class PartStore:
         for shard_id in shard_ids:
             errors = pq.read_table(self.images_path(shard_id), columns=["error"])["error"]
             found.update(reason for reason in errors.to_pylist() if reason is not None)
+        return found
+
+    def errors(self, shard_ids: Iterable[str]) -> dict[tuple[str, int], str]:
+        """Prompt id and index of the images of these parts that have no scores -> why."""
+        found = {}
+        for shard_id in shard_ids:
+            rows = pq.read_table(self.images_path(shard_id), columns=["prompt_id", "index", "error"])
+            for row in rows.filter(pc.is_valid(rows["error"])).to_pylist():
+                found[row["prompt_id"], row["index"]] = row["error"]
         return found
 
     # --- the end -----------------------------------------------------------------------------------------------------

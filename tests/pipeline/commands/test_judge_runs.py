@@ -20,6 +20,7 @@ from typer.testing import CliRunner
 from allfour.errors import RunFolderError, UsageError
 from allfour.pipeline.analyses.comparison.comparability import load_runs
 from allfour.pipeline.cli import app
+from allfour.pipeline.commands import audit as auditing
 from allfour.pipeline.commands import doctor
 from allfour.pipeline.commands import rescore as rescoring
 from allfour.pipeline.commands.calibrate import run_calibration
@@ -175,6 +176,38 @@ def test_refusals_malformed_answers_and_outages_are_rows_with_their_reason(
     asked = len(server.asked)
     assert rescoring.rescore(settings, str(pictures), run, QUIET).missing == 2  # the outage alone is asked about again
     assert len(server.asked) == asked + 1
+
+
+def test_an_audit_tells_in_the_row_of_an_image_why_it_has_no_reading(
+    server: LoopbackChatServer, tmp_path: Path
+) -> None:
+    server.plan = lambda asked: Fault("moderation") if asked.number == 2 else None
+    server.reply = lambda asked, text: '{"people": [{"gender": "woman"}, {"gender": "man"}]}'
+    prompts = tmp_path / "prompts.yaml"
+    prompts.write_text("name: pairs\nprompts: [{id: pair, text: two nurses at work, people: several}]\n")
+    planted = str(REPOSITORY / "configs" / "references" / "sandbox-planted.yaml")
+    config = RunConfig.model_validate(
+        {
+            **config_of(server, tmp_path, concurrency=1).model_dump(exclude={"generator", "prompts"}),
+            "prompts": {"file": str(prompts), "images_per_prompt": 3, "set_size": 3},
+            "generator": {"backend": "portrait-renderer", "planted": planted, "size": 64},
+        }
+    )
+    run = RunFolder(tmp_path / "run")
+    assert auditing.audit(config, run, QUIET).missing == 1
+    before = pq.read_table(run.images_path)
+    assert [str(error)[:18] for error in before["error"].to_pylist() if error] == ["the judge declined"]
+    assert set(before["status"].to_pylist()) == {"generated"}
+    asked = len(server.asked)
+    again = auditing.audit(config, run, QUIET)
+    assert (pq.read_table(run.images_path), len(server.asked), again.missing) == (before, asked, 1)
+    # the judge named both people of every picture: they were counted, and no detector is wanted
+    scenes = again.metrics.group_scenes
+    assert scenes is not None
+    assert scenes.asked is not None
+    assert (scenes.detector, scenes.asked.counted, scenes.asked.counts["mixed"]) == (f"the judge {MODEL}", 2, 2)
+    assert "nobody_counted" not in {note.code for note in again.metrics.notes}
+    assert "1 woman and 1 man" in (run.path / "report.html").read_text()
 
 
 def test_everything_that_reads_a_run_reads_this_one(server: LoopbackChatServer, pictures: Path, tmp_path: Path) -> None:

@@ -8,8 +8,10 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
 from tests import light_processes
 from tests.light_backends import picture
@@ -95,6 +97,41 @@ def test_rescore(tmp_path: Path, config: Path) -> None:
             < 0
         )
         assert allfour("rescore", archive, "--config", config, "--run", run) == 3
+        assert tables(run) == tables(whole)
+
+
+def test_rescore_that_cuts_grids(tmp_path: Path, config: Path) -> None:
+    (tmp_path / "archive" / "a").mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for index in range(3):
+        tiles = rng.integers(0, 256, (2, 2, 3, 3, 3), dtype=np.uint8).repeat(16, axis=2).repeat(16, axis=3)
+        pixels = tiles.swapaxes(1, 2).reshape(96, 96, 3)
+        Image.fromarray(pixels if index < 2 else tiles[0, 0]).save(tmp_path / "archive" / "a" / f"{index}.png")
+    command = (
+        "rescore",
+        tmp_path / "archive",
+        "--config",
+        config,
+        "--set",
+        "archive.tiles=auto",
+        "--set",
+        "archive.shard_size=1",
+    )
+    whole = tmp_path / "whole"
+    assert allfour(*command, "--run", whole, fsyncs=tmp_path / "count") == 0
+    paths = pq.read_table(whole / "images.parquet")["path"].to_pylist()
+    assert [path.rpartition("::tile-")[2] for path in paths[:4]] == [
+        "0-0-48-48",
+        "48-0-96-48",
+        "0-48-48-96",
+        "48-48-96-96",
+    ]
+    assert len(paths) == 9
+    commits = int((tmp_path / "count").read_text())
+    for number in range(KILLS // 2):
+        run = tmp_path / f"run{number}"
+        assert allfour(*command, "--run", run, kill_at=3 + number * (commits - 4) // (KILLS // 2 - 1)) < 0
+        assert allfour(*command, "--run", run) == 0
         assert tables(run) == tables(whole)
 
 

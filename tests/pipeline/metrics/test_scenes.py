@@ -218,4 +218,6 @@ def test_the_detector_is_the_classifiers_own_or_its_encoders() -> None:
     assert detector_of({"backend": "face", "detector": "dlib"}) == "dlib"
     assert detector_of({"backend": "clip", "encoder": {"people": {"detector": "eyes"}}}) == "eyes"
     assert detector_of({"backend": "clip", "encoder": {"architecture": "ViT-L-14"}}) is None
+    assert detector_of({"backend": "face", "detector": {"detector": "CenterFace", "size": 448}}) == "CenterFace"
+    assert detector_of({"backend": "judge", "model": "m"}) == "the judge m"
     assert detector_of({}) is None
