@@ -3,8 +3,8 @@
 Looked at are a few lines about the places where the pictures of a grid of equal parts would meet:
 
 - a gutter is a band of one colour that crosses the whole picture there, with sharp edges;
-- where two pictures touch without one, most of the line between them is a step that none of the lines beside it has. In a single picture
-  edges lie anywhere, and hardly ever along an exact fraction of its side for the whole of its length, in both directions at once;
+- where two pictures touch without one, the line between them is a step that none of the lines beside it has, and hardly anything goes on
+  across it. In a single picture edges lie anywhere, and hardly ever along an exact fraction of its side, in both directions at once;
 - pictures of one prompt before one backdrop may touch without a step; then what they show repeats, from picture to picture.
 
 A picture is a grid where every place shows one of these. `scripts/validate_grids.py` measures how often that is right.
@@ -22,6 +22,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from allfour.pipeline.archives.seam_lines import BESIDE, SeamLine
+from allfour.pipeline.archives.seam_rules import is_square_of_four, is_strip_by_repeats, is_strip_by_seams
+
 Pixels = NDArray[np.int16]
 Box = tuple[int, int, int, int]
 """Left, top, right and bottom."""
@@ -34,17 +37,21 @@ _TILE_ASPECT = 2.0
 """Longest to shortest side of one picture of a grid."""
 _MAX_GUTTER = 0.12
 """Of a tile's side."""
-_NEAR, _FAR = 2, 8
-"""Distances of the lines that a seam is held against; those next to it are blurred by compression."""
-_STEP = 3
-"""Levels by which a seam must be steeper than every line beside it, to count at a place along it."""
 _SHOWN = ((0.22, 0.14, 0.42), (0.38, 0.06, 0.30))
 """What shows the lines of a grid of four: how much all of them show together, and each the share of the places along it at which it is a
 step of its own, or the correlation of the detail on its two sides. Both ways suffice; single photographs come near neither."""
+_TRACE = 0.05
+"""Share of the places along one line at least, before it is looked at more closely."""
+_CONTRADICTED = 0.2
+"""The least share of a line across which the picture goes on at more windows than it breaks off in."""
 _STRONG = 0.5
-"""Share of the places along a line of a strip of four, two of which suffice; or one of 0.8 in a strip of squares."""
+"""Share of the places along a line of a strip of four, two of which suffice; or one of 0.8 in a strip of a rare shape."""
+_RARE = (3.0, 5.6)
+"""Long to short side of strips of four squares, portraits or landscapes, which single pictures hardly ever have."""
 _ROUGH = 0.2
 """Correlation of roughly the same, below which nothing repeats."""
+_CONTENT, _STRIP_CONTENT = 8.0, 16.0
+"""Levels that the brightness of each part must vary by, for it to show something: of two rows of two, and of a strip."""
 _SEAM_FINE = 0.35
 """Share of the places along each line of a grid of more than four."""
 _UNEVEN = 14.0
@@ -122,7 +129,9 @@ class _Looked:
 
     def __init__(self, image: Image.Image) -> None:
         self._image = image
-        self._seams: dict[tuple[int, int, int], float] = {}
+        self._seams: dict[tuple[int, int, int], SeamLine] = {}
+        self._even: dict[tuple[int, int, int], bool] = {}
+        self._hints: dict[tuple[int, int, int], bool] = {}
         self._gutters: dict[tuple[int, int, int], _Gutter | None] = {}
 
     # --- gutters -----------------------------------------------------------------------------------------------------
@@ -133,11 +142,13 @@ class _Looked:
         One gutter at least has sharp edges; the others may lie beside pictures that are hardly brighter or darker.
         """
         places, first = _places(rows, columns)
+        if not all(self._plain(*place) for place in first):
+            return None
         sharp = next((found for place in first if (found := self._sharp_gutter(*place)) is not None), None)
         if sharp is None:
             return None
         middles = [axis for axis, parts in ((0, rows), (1, columns)) if parts % 2 == 0]
-        if sharp.stop - sharp.start > 2 and any(self._seam(axis, 1, 2) >= 0.1 for axis in middles):
+        if sharp.stop - sharp.start > 2 and any(self._seam(axis, 1, 2).steps >= 0.1 for axis in middles):
             return None  # two rims of one shade, and the pictures touch between them
         gutters: tuple[list[_Gutter], list[_Gutter]] = ([], [])
         for axis, number, parts in places:
@@ -165,6 +176,18 @@ class _Looked:
             round(_MAX_GUTTER * tile) + 1,
         )
 
+    def _plain(self, axis: int, number: int, parts: int) -> bool:
+        """Whether a line where a gutter may be is of one colour, roughly: in most pictures none is."""
+        number, parts = _reduced(number, parts)
+        key = (axis, number, parts)
+        if key not in self._even:
+            centre, moved, _ = self._reach(axis, number, parts)
+            middle = int(centre)
+            some = self._few(axis, max(0, middle - moved - 1), middle + moved + 2, places=48).astype(np.float32)
+            uneven = np.abs(some - some.mean(axis=1, keepdims=True)).mean(axis=(1, 2))
+            self._even[key] = bool(uneven.min() <= 2 * _UNEVEN)
+        return self._even[key]
+
     def _look_for_gutter(self, axis: int, number: int, parts: int) -> _Gutter | None:
         centre, moved, widest = self._reach(axis, number, parts)
         reach = widest // 2 + moved + 4
@@ -174,8 +197,6 @@ class _Looked:
         some = strip[:, :: max(1, strip.shape[1] // 48)]
         middle = int(centre) - first
         near = slice(max(0, middle - moved - 1), middle + moved + 2)
-        if np.abs(some[near] - some[near].mean(axis=1)[:, None, :]).mean(axis=(1, 2)).min() > 1.5 * _UNEVEN:
-            return None  # most pictures
         own = np.median(some[near], axis=1)  # [line, channel]
         uneven = np.abs(some[near] - own[:, None, :]).mean(axis=(1, 2))
         evenest = int(np.argmin(uneven))
@@ -229,7 +250,10 @@ class _Looked:
         (left, right), (top, bottom) = self._frame(1, colour), self._frame(0, colour)
         thin = min(left, right, top, bottom)  # a frame is as wide on all sides; pictures may begin in its colour
         gutter = min(each.stop - each.start for each in (*across, *down))
-        if thin > 0 and max(left, right, top, bottom) < 0.8 * gutter:  # the rims of pictures, half of a gutter each
+        rims = [side for side in (left, right, top, bottom) if side > 0]
+        if (
+            len(rims) >= 3 and min(rims) >= 0.3 * gutter and max(rims) <= gutter - max(2.0, 0.1 * gutter)
+        ):  # of pictures, half of a gutter each
             return _equal_parts(self._image.size, len(across) + 1, len(down) + 1)
         for l, t, r, b in dict.fromkeys([(thin,) * 4, (left, top, right, bottom), (0, 0, 0, 0)]):  # noqa: E741
             rows, columns = _spans(across, t, height - b), _spans(down, l, width - r)
@@ -256,8 +280,12 @@ class _Looked:
         fine = rows * columns > 4
         least, seam, _ = _SHOWN[0]
         if fine or alone:
+            if fine and not self._may_break(*lines[0]):
+                return None  # most pictures
             shares = list(
-                takewhile(lambda share: share >= (_SEAM_FINE if fine else seam), (self._seam(*line) for line in lines))
+                takewhile(
+                    lambda share: share >= (_SEAM_FINE if fine else seam), (self._seam(*line).steps for line in lines)
+                )
             )
             shown = len(shares) == len(lines) and sum(shares) >= least * len(shares)
         else:
@@ -265,39 +293,76 @@ class _Looked:
         return _equal_parts(self._image.size, rows, columns) if shown else None
 
     def _shown(self, rows: int, columns: int, lines: Sequence[tuple[int, int, int]]) -> bool:
-        shares = [self._seam(*line) for line in lines]
-        if min(rows, columns) == 1:  # a strip of four, of which pictures before plain ground may touch without a trace
-            strong = sum(share >= _STRONG for share in shares)
-            width, height = self._image.size
-            if strong >= 2 or (
-                strong == 1 and max(shares) >= 0.8 and abs(width * rows - height * columns) <= columns + rows
-            ):
-                return True
+        seen = [self._seam(*line) for line in lines]
+        shares = [line.steps for line in seen]
+        if min(rows, columns) == 1:
+            return self._strip_shown(rows, columns, seen)
+        if self._breaks_off(seen):
+            return self._filled(rows, columns, _CONTENT)
         if sum(shares) < 0.2 * len(lines) and min(self._repeats(rows, columns, rough=True).values()) < _ROUGH:
             return False  # most pictures
         repeats = self._repeats(rows, columns)
         pairs = [(share, repeats[axis, number]) for share, (axis, number, _) in zip(shares, lines, strict=True)]
         strength = sum(share + 0.6 * max(0.0, repeat - 0.2) for share, repeat in pairs) / len(pairs)
-        return any(
-            strength >= least and all(share >= seam or repeat >= like for share, repeat in pairs)
+        shown = any(
+            strength >= least
+            and all(
+                share >= (seam if line.windows.balance >= 0 else max(seam, _CONTRADICTED)) or repeat >= like
+                for (share, repeat), line in zip(pairs, seen, strict=True)
+            )
             for least, seam, like in _SHOWN
         )
+        return shown and self._filled(rows, columns, _CONTENT)
 
-    def _seam(self, axis: int, number: int, parts: int) -> float:
-        """Share of the places along a line at which it is a step of its own."""
+    def _may_break(self, axis: int, number: int, parts: int) -> bool:
+        """Whether a line of a fine grid is a step at some of a few places."""
+        number, parts = _reduced(number, parts)
+        key = (axis, number, parts)
+        if parts == 2:
+            return self._seam(*key).steps >= _SEAM_FINE  # which is looked at in any case
+        if key not in self._hints:
+            centre = self._image.size[1 - axis] * number / parts
+            lines = {int(centre), int(np.ceil(centre))}
+            few = [SeamLine(self._few(axis, line - BESIDE, line + BESIDE, places=64)).steps for line in lines]
+            self._hints[key] = max(few) >= _SEAM_FINE / 2
+        return self._hints[key]
+
+    def _breaks_off(self, seen: Sequence[SeamLine]) -> bool:
+        """Whether the picture breaks off along the lines, and hardly goes on across any of them."""
+        if max(line.steps for line in seen) < _TRACE:
+            return False  # most pictures
+        return is_square_of_four([line.windows for line in seen])
+
+    def _strip_shown(self, rows: int, columns: int, seen: Sequence[SeamLine]) -> bool:
+        """Whether a strip is of four pictures, which before plain ground may touch without a trace."""
+        strong = sum(line.steps >= _STRONG for line in seen)
+        width, height = self._image.size
+        rare = _RARE[0] <= max(width, height) / min(width, height) <= _RARE[1]
+        if strong >= 2 or (strong == 1 and rare and max(line.steps for line in seen) >= 0.8):
+            return True
+        if not self._filled(rows, columns, _STRIP_CONTENT):
+            return False
+        if is_strip_by_seams([line.windows for line in seen], rare=rare):
+            return True
+        return is_strip_by_repeats(list(self._repeats(rows, columns).values()), rare=rare)
+
+    def _filled(self, rows: int, columns: int, least: float) -> bool:
+        """Whether every part shows something: two plain halves are no four pictures."""
+        small = self._image.resize((_PATCH * columns, _PATCH * rows), Image.Resampling.NEAREST).convert("L")
+        parts = np.asarray(small, dtype=np.float32).reshape(rows, _PATCH, columns, _PATCH)
+        return bool(parts.std(axis=(1, 3)).min() >= least)
+
+    def _seam(self, axis: int, number: int, parts: int) -> SeamLine:
         number, parts = _reduced(number, parts)
         key = (axis, number, parts)
         if key not in self._seams:
             centre = self._image.size[1 - axis] * number / parts
-            self._seams[key] = max(self._steps(axis, line) for line in {int(centre), int(np.ceil(centre))})
+            seen = [
+                SeamLine(self._strip(axis, line - BESIDE, line + BESIDE))
+                for line in {int(centre), int(np.ceil(centre))}
+            ]
+            self._seams[key] = max(seen, key=lambda line: line.steps)
         return self._seams[key]
-
-    def _steps(self, axis: int, line: int) -> float:
-        strip = self._strip(axis, line - _FAR - 1, line + _FAR)
-        steps = np.abs(np.diff(strip, axis=0))
-        summed = steps[..., 0] + steps[..., 1] + steps[..., 2]  # [2 * _FAR, place], the line's own at _FAR
-        beside = np.maximum(summed[: _FAR - _NEAR + 1].max(axis=0), summed[_FAR + _NEAR :].max(axis=0))
-        return float((summed[_FAR] > beside + 3 * _STEP).mean())
 
     def _repeats(self, rows: int, columns: int, *, rough: bool = False) -> dict[tuple[int, int], float]:
         """By axis and number of a line: the mean correlation of the detail of parts on one side with those on the other."""
@@ -316,6 +381,16 @@ class _Looked:
         tiles = tiles - tiles.mean(axis=(2, 3), keepdims=True)
         length = np.sqrt((tiles**2).sum(axis=(2, 3), keepdims=True))
         return np.asarray(tiles / (length + 20))  # so that noise on plain ground repeats nothing
+
+    def _few(self, axis: int, start: int, stop: int, *, places: int) -> Pixels:
+        """As `_strip`, at a few places along the lines."""
+        width, height = self._image.size
+        lines = stop - start
+        size, box = (
+            ((places, lines), (0, start, width, stop)) if axis == 0 else ((lines, places), (start, 0, stop, height))
+        )
+        pixels = np.asarray(self._image.resize(size, Image.Resampling.NEAREST, box=box), dtype=np.int16)
+        return pixels if axis == 0 else pixels.swapaxes(0, 1)
 
     def _strip(self, axis: int, start: int, stop: int) -> Pixels:
         """Lines of the picture [line, place, channel]."""

@@ -1,0 +1,72 @@
+"""When lines on which a picture breaks off, goes on or shows nothing are those of a grid of four pictures that touch.
+
+The thresholds were chosen on grids of four sources and on 1,510 pieces cut at random from their pictures, of which none is taken for two
+rows of two. `scripts/validate_grids.py` measures them on grids and pictures that they were not chosen on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from allfour.pipeline.archives.seam_lines import Windows
+
+_LEAST = -0.3
+"""Balance of every line: across a seam the picture goes on at few places."""
+_BALANCE, _BROKEN = 0.24, 0.29
+"""Mean balance of the two lines of two rows of two, and the share of broken windows of one of them."""
+_BALANCE_UNCROSSED = 0.15
+"""Mean balance that suffices where both are broken somewhere, and the picture goes on across neither."""
+_STRIP_BALANCE, _STRIP_BROKEN = 0.2, 0.2
+"""Mean balance of the three lines of a strip, and the share of broken windows of two of them."""
+_CLEAR = 0.8
+"""Share of broken windows of a line that is a seam whatever the others are, at an exact quarter of a strip."""
+_QUIET = 0.13
+"""Share of windows in which the picture goes on, of lines that nothing crosses."""
+_QUIET_MEAN, _QUIET_MOST = 0.08, 0.25
+"""Mean and most of them, in a strip of a rare shape."""
+_ALIKE = 0.3
+"""Correlation of neighbours of which every part of a strip repeats the next."""
+_ALIKE_MEAN, _ALIKE_LEAST = 0.2, 0.08
+"""Mean and least of them, in a strip of a rare shape."""
+
+
+def is_square_of_four(lines: Sequence[Windows]) -> bool:
+    """Whether the two middle lines of a picture, of either direction, are seams: plain ground on one of them is none against it."""
+    balance = [line.balance for line in lines]
+    if max(line.broken for line in lines) < _BROKEN:
+        return False
+    if sum(balance) >= _BALANCE * len(lines) and min(balance) >= _LEAST:
+        return True
+    uncrossed = max(line.whole for line in lines) <= 0.05 <= min(line.broken for line in lines)
+    return uncrossed and sum(balance) >= _BALANCE_UNCROSSED * len(lines)
+
+
+def is_strip_by_seams(lines: Sequence[Windows], *, rare: bool) -> bool:
+    """Whether the three lines at the quarters of a strip are seams, or are crossed by nothing.
+
+    Parameters
+    ----------
+    rare
+        Whether the picture has a shape that single ones hardly ever have, about four times as wide as high: then lines which nothing
+        crosses are enough.
+    """
+    broken, whole = sorted(line.broken for line in lines), [line.whole for line in lines]
+    least = min(line.balance for line in lines)
+    if least < _LEAST:
+        return False
+    mean = sum(line.balance for line in lines) / len(lines)
+    if mean >= _STRIP_BALANCE and broken[-2] >= _STRIP_BROKEN:
+        return True
+    if not rare:
+        return False
+    if broken[-1] >= _CLEAR or (broken[-1] >= _STRIP_BROKEN and max(whole) <= _QUIET):
+        return True
+    traces = sum(broken) >= 0.1 and sum(whole) <= 0.45
+    return traces or (sum(whole) <= _QUIET_MEAN * len(lines) and max(whole) <= _QUIET_MOST)
+
+
+def is_strip_by_repeats(repeats: Sequence[float], *, rare: bool) -> bool:
+    """Whether every quarter of a strip shows what the next one shows; `repeats` are correlations of neighbours."""
+    if min(repeats) >= _ALIKE:
+        return True
+    return rare and min(repeats) >= _ALIKE_LEAST and sum(repeats) >= _ALIKE_MEAN * len(repeats)

@@ -1,0 +1,81 @@
+"""Lines between pictures: where a picture breaks off, where it goes on, and what that makes of it."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from allfour.pipeline.archives.seam_lines import BESIDE, SeamLine, Windows
+from allfour.pipeline.archives.seam_rules import is_square_of_four, is_strip_by_repeats, is_strip_by_seams
+from allfour.pipeline.archives.seams import find_grid
+
+SEAM, PLAIN, CROSSED = Windows(0.9, 0.0), Windows(0.0, 0.0), Windows(0.0, 0.7)
+
+
+def strip(kind: str) -> NDArray[np.int16]:
+    """[lines, places, 3] of noise about a line: two different halves, one that goes on, or plain ground."""
+    rng = np.random.default_rng(0)
+    shape = rng.normal(128, 40, (1, 96, 3)).repeat(2 * BESIDE, axis=0) + rng.normal(0, 1, (2 * BESIDE, 96, 3))
+    if kind == "seam":
+        shape[BESIDE:] = 255 - shape[BESIDE:]
+    return (shape if kind != "plain" else np.full_like(shape, 250)).clip(0, 255).astype(np.int16)
+
+
+def test_windows_tell_a_seam_from_what_goes_on_and_from_plain_ground() -> None:
+    seam, on, plain = (SeamLine(strip(kind)).windows for kind in ("seam", "on", "plain"))
+    assert seam.broken > 0.8 and seam.whole == 0
+    assert on.broken == 0 and on.whole > 0.8 and on.balance < -0.8
+    assert (plain.broken, plain.whole) == (0, 0)
+    assert SeamLine(strip("seam")).steps > 0.6 and SeamLine(strip("plain")).steps == 0
+
+
+@pytest.mark.parametrize(("lines", "is_grid"), [
+    ((SEAM, SEAM), True), ((SEAM, PLAIN), True), ((SEAM, CROSSED), False), ((PLAIN, PLAIN), False), ((CROSSED, CROSSED), False),
+])  # fmt: skip
+def test_two_rows_of_two(lines: tuple[Windows, Windows], is_grid: bool) -> None:
+    assert is_square_of_four(lines) is is_grid
+
+
+def test_strips() -> None:
+    assert is_strip_by_seams([SEAM, PLAIN, SEAM], rare=False)
+    assert is_strip_by_seams([SEAM, PLAIN, PLAIN], rare=True)
+    assert not is_strip_by_seams([SEAM, PLAIN, PLAIN], rare=False)  # an edge at a quarter of a wide picture
+    assert not is_strip_by_seams([SEAM, PLAIN, CROSSED], rare=True)
+    assert is_strip_by_seams([PLAIN] * 3, rare=True)
+    assert not is_strip_by_seams([PLAIN] * 3, rare=False)
+    assert is_strip_by_repeats([0.5, 0.4, 0.6], rare=False)
+    assert not is_strip_by_repeats([0.5, 0.4, 0.1], rare=False)
+    assert is_strip_by_repeats([0.5, 0.4, 0.1], rare=True)
+    assert not is_strip_by_repeats([0.5, 0.6, -0.1], rare=True)
+
+
+def figure(seed: int, *, ground: int = 255) -> Image.Image:
+    """Somebody cut off by the lower rim, before plain ground, as many services answer."""
+    rng = np.random.default_rng(seed)
+    pixels = np.full((128, 128, 3), ground, np.uint8)
+    shade = rng.integers(20, 200, 3)
+    left, top = rng.integers(24, 40, 2)
+    pixels[top:, left : left + 70] = shade + rng.integers(0, 30, (128 - top, 70, 3))
+    return Image.fromarray(pixels)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+def test_figures_before_white_that_touch_without_a_trace_between_them(kind: str) -> None:
+    whole = Image.new("RGB", (256, 256))
+    for n in range(4):
+        whole.paste(figure(n), (n % 2 * 128, n // 2 * 128))
+    buffer = io.BytesIO()
+    whole.save(buffer, kind, quality=80)
+    found = find_grid(Image.open(buffer).convert("RGB"))
+    assert found is not None and (found.rows, found.columns, found.boxes[3]) == (2, 2, (128, 128, 256, 256))
+    assert find_grid(figure(1)) is None
+
+
+def test_plain_halves_are_no_grid() -> None:
+    sea = Image.new("RGB", (256, 256), (120, 170, 230))
+    sea.paste((20, 60, 120), (0, 128, 256, 256))
+    assert find_grid(sea) is None
