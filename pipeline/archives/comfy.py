@@ -19,12 +19,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from allfour.border import read_json
+from allfour.pipeline.archives.comfy_drawn import graph_of_workflow, output_names
 from allfour.pipeline.archives.comfy_text import (
     Graph,
     Node,
     UnfollowedError,
     encoded_texts,
-    graph_of_workflow,
     joined,
     link_of,
     text_of,
@@ -63,7 +63,7 @@ def prompt_in_graph(text: str, workflow: str | None = None) -> str | None:
     if not is_graph(value):
         return None
     try:
-        return Follower(Graph.of(value, drawn)).prompt()
+        return Follower(Graph.of(value, output_names(drawn))).prompt()
     except (UnfollowedError, RecursionError):
         return None
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -48,13 +47,13 @@ class Graph:
     """Texts that were made already: a node's costs once, however many take it."""
 
     @classmethod
-    def of(cls, value: Mapping[str, Any], drawn: Any = None) -> Graph:
+    def of(cls, value: Mapping[str, Any], outputs: Mapping[str, list[str]] | None = None) -> Graph:
         nodes: dict[str, Node] = {}
         for key, node in value.items():
             if isinstance(node, dict) and isinstance(node.get("class_type"), str):
                 inputs = node.get("inputs")
                 nodes[str(key)] = Node(node["class_type"], inputs if isinstance(inputs, dict) else {})
-        return cls(nodes, _output_names(drawn), {id(node): key for key, node in nodes.items()})
+        return cls(nodes, dict(outputs or {}), {id(node): key for key, node in nodes.items()})
 
     def node(self, key: str) -> Node:
         """Raises UnfollowedError where a link leads nowhere."""
@@ -120,17 +119,6 @@ class Graph:
 
 _MODEL_FIRST = re.compile(r"instantid|loader|pulid", re.IGNORECASE)
 _TEXT_KIND = re.compile(r"string|text|prompt|primitive|literal|wildcard|styler|note|reroute|positive", re.IGNORECASE)
-
-
-def _output_names(drawn: Any) -> dict[str, list[str]]:
-    nodes = drawn.get("nodes") if isinstance(drawn, dict) else None
-    names: dict[str, list[str]] = {}
-    for node in nodes if isinstance(nodes, list) else ():
-        if isinstance(node, dict) and isinstance(node.get("outputs"), list):
-            names[str(node.get("id"))] = [
-                str(output.get("name", "")) if isinstance(output, dict) else "" for output in node["outputs"]
-            ]
-    return names
 
 
 def _switched(node: Node, linked: Sequence[str]) -> str | None:
@@ -418,78 +406,3 @@ _MAKERS: dict[str, Callable[[Graph, Node, int], str]] = {
     "stringtrim": _trimmed,
     "caseconverter": _recased,
 }
-
-
-# --- the editor's form -----------------------------------------------------------------------------------------------
-
-_WIDGETS = {
-    "CLIPTextEncode": ("text",),
-    "CLIPTextEncodeFlux": ("clip_l", "t5xxl", "guidance"),
-    "CLIPTextEncodeSDXLRefiner": ("ascore", "width", "height", "text"),
-    "CLIPTextEncodeSDXL": ("width", "height", "crop_w", "crop_h", "target_width", "target_height", "text_g", "text_l"),
-    "StringConcatenate": ("string_a", "string_b", "delimiter"),
-    "PrimitiveNode": ("value",),
-}
-_MUTED, _BYPASSED = 2, 4
-
-
-def graph_of_workflow(drawn: Mapping[str, Any]) -> dict[str, Any]:
-    """A graph as the server takes it, from the form in which the editor keeps it.
-
-    There the values of widgets stand in a row without their names; nodes whose names are neither said nor known here
-    keep their links alone, and cannot be followed through.
-    """
-    links: dict[Any, tuple[str, int, str]] = {}
-    for link in drawn["links"] if isinstance(drawn.get("links"), list) else ():
-        if isinstance(link, list) and len(link) >= 5 and isinstance(link[2], int):
-            links[link[0]] = (str(link[1]), link[2], str(link[5]) if len(link) > 5 else "")
-        elif isinstance(link, dict) and isinstance(link.get("origin_slot"), int):
-            links[link.get("id")] = (str(link.get("origin_id")), link["origin_slot"], str(link.get("type", "")))
-    nodes = [node for node in drawn["nodes"] if isinstance(node, dict) and node.get("mode") != _MUTED]
-    graph = {str(node.get("id")): _served(node, links) for node in nodes}
-    _connect_names(nodes, graph)
-    return graph
-
-
-def _served(node: Mapping[str, Any], links: Mapping[Any, tuple[str, int, str]]) -> dict[str, Any]:
-    kind = str(node.get("type", ""))
-    inputs: dict[str, Any] = {}
-    slots = [slot for slot in node.get("inputs") or () if isinstance(slot, dict)]
-    outputs = [output.get("type") for output in node.get("outputs") or () if isinstance(output, dict)]
-    for name, value in _widget_values(kind, slots, node.get("widgets_values")):
-        inputs[name] = value
-    for slot in slots:
-        link = links.get(slot.get("link")) if isinstance(slot.get("link"), str | int) else None
-        if link is not None and (node.get("mode") != _BYPASSED or link[2] in outputs[:1]):
-            inputs[str(slot.get("name", ""))] = [link[0], link[1]]
-    if node.get("mode") == _BYPASSED:
-        return {"class_type": "Bypassed", "inputs": {name: value for name, value in inputs.items() if link_of(value)}}
-    return {"class_type": kind, "inputs": inputs}
-
-
-def _widget_values(kind: str, slots: Sequence[Mapping[str, Any]], values: Any) -> list[tuple[str, Any]]:
-    if isinstance(values, dict):
-        return list(values.items())
-    if not isinstance(values, list):
-        return []
-    names = [str(slot["widget"].get("name")) for slot in slots if isinstance(slot.get("widget"), dict)]
-    known = _WIDGETS.get(kind) or (names if len(names) == len(values) else None)
-    if known is not None:
-        return list(zip(known, values, strict=False))
-    strings = [value for value in values if isinstance(value, str) and value.strip()]
-    return [("text", strings[0])] if len(strings) == len(values) == 1 else []
-
-
-def _connect_names(nodes: Sequence[Mapping[str, Any]], graph: Mapping[str, dict[str, Any]]) -> None:
-    """Links by name, from nodes that set a value to those that get it."""
-    sources: dict[str, Any] = {}
-    for node in nodes:
-        served = graph[str(node.get("id"))]
-        name = json.dumps(node.get("widgets_values"))[:1000]
-        if str(node.get("type")).endswith("SetNode"):
-            served["inputs"] = {key: value for key, value in served["inputs"].items() if link_of(value)}
-            sources[name] = [str(node.get("id")), 0]
-    for node in nodes:
-        if str(node.get("type")).endswith("GetNode"):
-            name = json.dumps(node.get("widgets_values"))[:1000]
-            graph[str(node.get("id"))]["inputs"] = {"value": sources[name]} if name in sources else {}

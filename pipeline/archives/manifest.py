@@ -73,6 +73,8 @@ class _Scan:
     doubles: int
     """Rows that name a file that an earlier one names."""
     kept: tuple[str, ...]
+    spelled: tuple[str, ...] = ()
+    """A word on prompts that are spelled in several ways."""
 
 
 class ManifestSource:
@@ -148,6 +150,7 @@ class ManifestSource:
             notes.append(f"further columns, kept as text: {', '.join(escape_name(name) for name in scan.kept[:20])}")
         if scan.cut:
             notes.append(cut_note(scan.cut))
+        notes += scan.spelled
         notes += self.doubts()
         per_prompt = Counter({key: count for key, count in scan.per_prompt.items() if key != NO_PROMPT_ID})
         return ArchiveSummary(
@@ -200,7 +203,7 @@ class ManifestSource:
         return self._scanned
 
     def _scan_rows(self) -> _Scan:
-        book = self._options.book()
+        book = self._options.spelling_book()
         size, stamp = stamp_of(self._file)
         salt = self._options.salt()
         if self._remote:  # the files themselves are not asked for their stamps, one by one
@@ -252,6 +255,7 @@ class ManifestSource:
             per_prompt=per_prompt,
             examples=tuple(examples),
             cut=len(cut),
+            spelled=tuple(book.notes()),
             missing=missing,
             doubles=len(named) - len(np.unique(np.frombuffer(named, dtype=np.uint64))),
             kept=tuple(name for name in names if name not in used),

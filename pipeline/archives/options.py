@@ -11,7 +11,7 @@ from typing import Literal
 from allfour.errors import ArchiveError
 from allfour.pipeline.archives.base import DEFAULT_SHARD_SIZE
 from allfour.pipeline.archives.naming import PathPattern
-from allfour.pipeline.archives.text import PromptBook
+from allfour.pipeline.archives.text import PromptBook, SpellingBook
 from allfour.pipeline.archives.tiles import ONE, layout_of
 
 Layout = Literal["auto", "folder", "manifest", "tar", "zip", "parquet", "run"]
@@ -59,6 +59,10 @@ class ArchiveOptions:
     def cuts(self) -> bool:
         """Whether grids are cut."""
         return self.tiles not in (None, ONE)
+
+    def spelling_book(self) -> SpellingBook:
+        """As `book`, for whoever sums up what the archive says."""
+        return SpellingBook(self.prompts)
 
     def book(self) -> PromptBook:
         return PromptBook(self.prompts)

@@ -42,7 +42,15 @@ from allfour.pipeline.archives.metadata import LACKING, find_prompt, prompt_in_i
 from allfour.pipeline.archives.options import ArchiveOptions
 from allfour.pipeline.archives.probing import PROBED
 from allfour.pipeline.archives.remote import address_path, open_binary, show_address, stamp_of
-from allfour.pipeline.archives.text import Prompt, clean_text, cut_note, escape_name, is_nothing, natural_key
+from allfour.pipeline.archives.text import (
+    Prompt,
+    PromptBook,
+    clean_text,
+    cut_note,
+    escape_name,
+    is_nothing,
+    natural_key,
+)
 from allfour.pipeline.archives.tree import broken_item, find_shard, metadata_note
 
 IMAGE_NAMES = (
@@ -167,6 +175,7 @@ class ParquetSource:
     def summary(self) -> ArchiveSummary:
         images = 0
         shards = 0
+        book = self._options.spelling_book()
         per_prompt: Counter[str] = Counter()
         counted, probed, known = True, False, True
         notes: list[str] = []
@@ -174,7 +183,7 @@ class ParquetSource:
         examples: list[str] = []
         for file in self._files:
             try:
-                with ParquetFile(file, self._options) as table:
+                with ParquetFile(file, self._options, book=book) as table:
                     rows = table.rows_of_groups()
                     per_row = table.images_per_row
                     known = known and per_row is not None
@@ -206,6 +215,7 @@ class ParquetSource:
             notes.append(f"{lacking:,} of {images:,} rows have an empty prompt: they are not scored")
         if cut:
             notes.append(cut_note(len(cut)))
+        notes += book.notes()
         return ArchiveSummary(
             layout="parquet",
             images=images if known else None,
@@ -227,11 +237,16 @@ class ParquetFile:
     """
 
     def __init__(
-        self, file: str, options: ArchiveOptions, *, open_file: Callable[[str], BinaryIO] = open_binary
+        self,
+        file: str,
+        options: ArchiveOptions,
+        *,
+        open_file: Callable[[str], BinaryIO] = open_binary,
+        book: PromptBook | None = None,
     ) -> None:
         self._shown = show_address(file)
         self._options = options
-        self._book = options.book()
+        self._book = options.book() if book is None else book
         self._stream = open_file(file)
         try:
             head = self._stream.read(len(FILE_MAGIC))

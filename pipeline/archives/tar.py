@@ -44,7 +44,7 @@ from allfour.pipeline.archives.remote import scheme_of, show_address, stamp_of
 from allfour.pipeline.archives.tar_names import caption_of, folder_of, keep_caption, key_of, stem_of
 from allfour.pipeline.archives.tar_opening import ToldError, open_tar, plain_and_here
 from allfour.pipeline.archives.tar_stream import BrokenTarError, TarMember, TarStream
-from allfour.pipeline.archives.text import Prompt, PromptBook, clean_text, cut_note, escape_name
+from allfour.pipeline.archives.text import Prompt, PromptBook, SpellingBook, clean_text, cut_note, escape_name
 from allfour.pipeline.archives.tree import metadata_note, prompt_in_path
 
 MAX_CAPTION_BYTES = 2**20
@@ -75,6 +75,7 @@ class _Key:
 class _Survey:
     """What the headers (and captions) of tars say."""
 
+    book: SpellingBook
     images: int = 0
     in_folders: int = 0
     by_stem: int = 0
@@ -165,7 +166,7 @@ class TarSource:
 
     def summary(self) -> ArchiveSummary:
         prompt_from = self.prompt_from()
-        survey = _Survey()
+        survey = _Survey(self._options.spelling_book())
         for file in self._files:
             self._survey(file, prompt_from, survey)
             if not survey.complete:
@@ -184,6 +185,7 @@ class TarSource:
             notes += self._probed_metadata()
         if survey.cut:
             notes.append(cut_note(len(survey.cut)))
+        notes += survey.book.notes()
         notes += [f"{count:,} {what}" for what, count in sorted(survey.notes.items())]
         if not survey.complete:
             notes.append(f"counted in the first members alone: {survey.images:,} images; reading goes through all")
@@ -357,7 +359,7 @@ class TarSource:
     # --- looking ahead -----------------------------------------------------------------------------------------------
 
     def _probe(self, chosen: str | None) -> str:
-        survey = _Survey()
+        survey = _Survey(self._options.spelling_book())
         for file in self._files[:_PROBED_TARS]:
             self._survey(file, "caption", survey, images=_PROBED_IMAGES)
             if survey.images:
@@ -391,7 +393,7 @@ class TarSource:
         """Add what a tar's headers and captions say; stop where the budget ends."""
         here = plain_and_here(file)
         budget = _SURVEYED_MEMBERS if here else _SURVEYED_REMOTE
-        book = self._options.book()
+        book = survey.book
         found: list[tuple[str, str | None]] = []
         waiting: list[str] = []
         captions: dict[str, bytes] = {}

@@ -143,6 +143,41 @@ class PromptBook:
         return self._by_text.get(identity_of(name))
 
 
+_SPELLINGS = 50_000
+"""Different texts whose spelling is remembered."""
+
+
+class SpellingBook(PromptBook):
+    """A book that notices texts which are one prompt and are spelled differently, for a summary."""
+
+    def __init__(self, known: Mapping[str, tuple[str, str | None]] | None = None) -> None:
+        super().__init__(known)
+        self._first: dict[str, str] = {}
+        self._others: dict[str, set[str]] = {}
+        self._seen: set[str] = set()
+
+    def from_name(self, name: str) -> Prompt:
+        self._notice(name)
+        return super().from_name(name)
+
+    def from_text(self, text: str) -> Prompt:
+        self._notice(text)
+        return super().from_text(text)
+
+    def notes(self) -> list[str]:
+        """A word on the spellings seen, where there are several of one prompt."""
+        note = spelled_note([self._first[key], *others] for key, others in self._others.items())
+        return [note] if note else []
+
+    def _notice(self, text: str) -> None:
+        if text in self._seen or len(self._seen) >= _SPELLINGS:
+            return
+        self._seen.add(text)
+        key = identity_of(text)
+        if self._first.setdefault(key, text) != text:
+            self._others.setdefault(key, set()).add(text)
+
+
 def identity_of(text: str) -> str:
     """What makes two texts one prompt: the same but for case, white space and Unicode form."""
     if text.isascii():

@@ -33,7 +33,7 @@ from allfour.pipeline.archives.metadata import LACKING, find_prompt
 from allfour.pipeline.archives.naming import PathPattern, is_download_name, names_no_prompt, prompt_in_name
 from allfour.pipeline.archives.options import ArchiveOptions, PromptFrom
 from allfour.pipeline.archives.probing import EXAMPLES, PROBED, Probe, spread
-from allfour.pipeline.archives.text import Prompt, alike_note, clean_text, escape_name, spelled_note
+from allfour.pipeline.archives.text import Prompt, PromptBook, alike_note, clean_text, escape_name, spelled_note
 from allfour.pipeline.words import quantity
 
 
@@ -171,7 +171,9 @@ class TreeSource:
         if by_folder:
             notes += filter(None, [alike_note(self._prompts(listing)), self._spelled(listing)])
         elif prompt_from == "table":
-            per_prompt = self._counted_by_table(listing)
+            book = self._options.spelling_book()
+            per_prompt = self._counted_by_table(listing, book)
+            notes += book.notes()
             notes.append(
                 f"prompts are taken from {', '.join(sorted(set(self._beside().tables)))[:200]} beside the images"
             )
@@ -274,8 +276,8 @@ class TreeSource:
                 names.setdefault(book.from_name(name).id, set()).add(name)
         return spelled_note(names.values())
 
-    def _counted_by_table(self, listing: Listing) -> Counter[str]:
-        book, beside = self._options.book(), self._beside()
+    def _counted_by_table(self, listing: Listing, book: PromptBook) -> Counter[str]:
+        beside = self._beside()
         counts: Counter[str] = Counter()
         for part in listing.directories:
             for name in part.names if not part.lacks else ():

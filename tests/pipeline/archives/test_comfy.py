@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from typing import Any
 
 import pytest
@@ -374,3 +375,118 @@ class TestHostile:
     )
     def test_no_graphs(self, text: str) -> None:
         assert prompt_in_graph(text) is None
+
+
+# --- the editor's form with subgraphs -----------------------------------------------------------------------------------
+
+
+def drawn_with_subgraph(instance: dict[str, Any], encoder: dict[str, Any], **more: Any) -> dict[str, Any]:
+    """An editor's graph whose encoder and sampler lie in a subgraph, and whose picture is saved outside."""
+
+    def link(id_: int, origin: int, slot: int, target: int, to: int, kind: str) -> dict[str, Any]:
+        return {
+            "id": id_,
+            "origin_id": origin,
+            "origin_slot": slot,
+            "target_id": target,
+            "target_slot": to,
+            "type": kind,
+        }
+
+    inner = {
+        "id": "0f0e",
+        "inputs": [{"name": "words", "type": "STRING", "linkIds": [1]}],
+        "outputs": [{"name": "IMAGE", "type": "IMAGE", "linkIds": [5]}],
+        "nodes": [
+            {"id": 1, "type": "CLIPTextEncode", **encoder},
+            {"id": 2, "type": "CLIPTextEncode", "inputs": [], "widgets_values": ["bad hands"]},
+            {"id": 3, "type": "EmptyLatentImage", "inputs": [], "widgets_values": [512, 512, 1]},
+            {"id": 4, "type": "KSampler", "inputs": [
+                {"name": "positive", "link": 2}, {"name": "negative", "link": 3}, {"name": "latent_image", "link": 4},
+            ], "widgets_values": [7, "fixed", 20, 8.0, "euler", "normal", 1.0]},
+            {"id": 6, "type": "VAEDecode", "inputs": [{"name": "samples", "link": 6}]},
+        ],
+        "links": [
+            link(1, -10, 0, 1, 1, "STRING"), link(2, 1, 0, 4, 1, "CONDITIONING"), link(3, 2, 0, 4, 2, "CONDITIONING"),
+            link(4, 3, 0, 4, 3, "LATENT"), link(5, 6, 0, -20, 0, "IMAGE"), link(6, 4, 0, 6, 0, "LATENT"),
+        ],
+    }  # fmt: skip
+    nodes = [
+        {"id": 10, "type": "0f0e", **instance},
+        {"id": 11, "type": "SaveImage", "inputs": [{"name": "images", "link": 20}]},
+        *more.get("nodes", []),
+    ]
+    links = [[20, 10, 0, 11, 0, "IMAGE"], *more.get("links", [])]
+    return {"nodes": nodes, "links": links, "definitions": {"subgraphs": [inner, *more.get("subgraphs", [])]}}
+
+
+WORDED = {
+    "inputs": [{"name": "text", "widget": {"name": "text"}, "link": 1}],
+    "widgets_values": ["what was there before"],
+}
+PLAIN = {"inputs": [], "widgets_values": ["a photo of a nurse"]}
+
+
+def test_a_subgraph_that_holds_its_words() -> None:
+    assert read(drawn_with_subgraph({"inputs": []}, PLAIN)) == "a photo of a nurse"
+
+
+def test_a_subgraph_whose_words_stand_on_its_node_or_come_from_another() -> None:
+    slot = {"name": "words", "type": "STRING", "widget": {"name": "words"}}
+    own = {"inputs": [slot | {"link": None}], "widgets_values": ["a photo of a pilot"]}
+    assert read(drawn_with_subgraph(own, WORDED)) == "a photo of a pilot"
+    linked = {"inputs": [slot | {"link": 21}], "widgets_values": ["a photo of a pilot"]}
+    primitive = {"id": 12, "type": "PrimitiveStringMultiline", "inputs": [], "widgets_values": ["a photo of a chef"]}
+    other = {"nodes": [primitive], "links": [[21, 12, 0, 10, 0, "STRING"]]}
+    assert read(drawn_with_subgraph(linked, WORDED, **other)) == "a photo of a chef"
+
+
+def test_widgets_of_a_subgraph_that_are_set_on_its_node() -> None:
+    instance = {"inputs": [], "properties": {"proxyWidgets": [["1", "text"]]}, "widgets_values": ["a photo of a judge"]}
+    assert read(drawn_with_subgraph(instance, PLAIN)) == "a photo of a judge"
+
+
+def test_a_subgraph_in_a_subgraph_and_one_without_a_definition() -> None:
+    inside = drawn_with_subgraph({"inputs": []}, PLAIN)
+    outer = {
+        "id": "0a0b", "inputs": [], "outputs": [{"name": "IMAGE"}], "nodes": [{"id": 1, "type": "0f0e", "inputs": []}],
+        "links": [{"id": 1, "origin_id": 1, "origin_slot": 0, "target_id": -20, "target_slot": 0, "type": "IMAGE"}],
+    }  # fmt: skip
+    inside["nodes"][0]["type"] = "0a0b"
+    inside["definitions"]["subgraphs"].append(outer)
+    assert read(inside) == "a photo of a nurse"
+    del inside["definitions"]
+    assert read(inside) is None
+
+
+def test_subgraphs_that_hold_themselves_end() -> None:
+    own = drawn_with_subgraph({"inputs": []}, PLAIN)
+    (inner,) = own["definitions"]["subgraphs"]
+    inner["nodes"] += [{"id": 100 + n, "type": "0f0e", "inputs": []} for n in range(4)]
+    assert read(own) == "a photo of a nurse"
+
+
+def test_graphs_of_the_editor_with_anything_anywhere() -> None:
+    """Whatever stands in place of a value, there is a prompt or none, and no error."""
+    rng = random.Random(0)
+    slot = {"name": "words", "type": "STRING", "widget": {"name": "words"}, "link": None}
+    instance = {
+        "inputs": [slot],
+        "properties": {"proxyWidgets": [["1", "text"]]},
+        "widgets_values": ["a photo of a pilot"],
+    }
+    hostile: list[Any] = [None, [], {}, [[]], {"a": [1]}, -1, 10**30, "x", True, 0.5, ["a", 0], [None], "\ud800"]
+
+    def places(value: Any) -> list[tuple[Any, Any]]:
+        keys = list(value) if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ()
+        return [(value, key) for key in keys] + [place for key in keys for place in places(value[key])]
+
+    for _ in range(400):
+        graph = json.loads(json.dumps(drawn_with_subgraph(instance, WORDED)))
+        for _ in range(rng.choice((1, 1, 2, 5))):
+            holder, key = rng.choice(places(graph))
+            holder[key] = rng.choice(hostile)
+            if not isinstance(graph.get("nodes"), list):
+                break
+        found = read(graph)
+        assert found is None or isinstance(found, str)
