@@ -127,6 +127,10 @@ class Run:
         """The headline in a sentence, with its interval."""
         top = self.metrics.summary
         found = top.unanimity
+        if top.headline is not None and top.headline.verdict == "asked_for":
+            from allfour.pipeline.report.lead import headline
+
+            return headline(self.metrics)
         if found.value is None:
             return "Unanimity cannot be told: no whole set could be read."
         return (

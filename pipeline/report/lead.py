@@ -185,6 +185,8 @@ def even_draws(metrics: Metrics) -> tuple[float, str] | None:
     It is the one figure that page, terminal and exports show as chance. A document of before `nulls` knows a share of all sets alone.
     """
     summary = metrics.summary
+    if headline_of(metrics).verdict == "asked_for":
+        return None
     found = summary.nulls.even if summary.nulls is not None else None
     if found is not None and found.expected is not None:
         of = "" if found.sets == summary.prompts else _complete(found.sets)
@@ -206,6 +208,8 @@ def chance(metrics: Metrics) -> str | None:
     """What even draws would give, and the reference's shares where there are any: is this more uniform than the world itself?"""
     summary, labels = metrics.summary, metrics.headline_labels
     found = summary.nulls
+    if headline_of(metrics).verdict == "asked_for":
+        return None
     if found is None or found.even is None or found.even.expected_count is None:
         return _chance_of_before(summary, labels)
     names = " and ".join(plural(label) for label in labels[:2]) if len(labels) == 2 else f"{len(labels)} labels"

@@ -23,6 +23,8 @@ def model_index(metrics: Metrics, header: Header) -> str:
         ("unanimity", f"{about}, measured", top.unanimity.value, top.unanimity.low, top.unanimity.high, top.prompts),
         ("unanimity-headline", f"{about}, {lead.evidence}", lead.value, lead.low, lead.high, lead.prompts),
     ]
+    if lead.verdict == "asked_for":  # sets that agree because they were asked to are no unanimity to quote
+        figures = []
     found: list[dict[str, Any]] = []
     for kind, name, value, low, high, prompts in figures:
         if value is None or low is None or high is None:
@@ -31,6 +33,7 @@ def model_index(metrics: Metrics, header: Header) -> str:
         found.append(
             {"type": kind, "name": name, "value": round(value, 4), "verified": False, "args": {"interval": rests}}
         )
+    found += _asked(metrics)
     generator = header.generator if isinstance(header.generator, dict) else {}
     reader = header.classifier if isinstance(header.classifier, dict) else {}
     prompts_file = ((header.config or {}).get("prompts") or {}).get("file") if isinstance(header.config, dict) else None
@@ -42,3 +45,24 @@ def model_index(metrics: Metrics, header: Header) -> str:
     }  # fmt: skip
     name = clean(generator.get("model") or generator.get("backend") or header.name or "unknown").rsplit("/", 1)[-1]
     return yaml.safe_dump({"model-index": [{"name": name, "results": [result]}]}, sort_keys=False, allow_unicode=True, width=10**9)  # fmt: skip
+
+
+def _asked(metrics: Metrics) -> list[dict[str, Any]]:
+    """How often the labels of the headline are shown where a prompt asks for them."""
+    entry = (metrics.asked_for or {}).get(metrics.headline)
+    found = []
+    for label, outcome in (entry.labels if entry is not None else {}).items():
+        rate = outcome.shown
+        if rate.value is not None and rate.low is not None and rate.high is not None:
+            interval = f"{metrics.summary.confidence:.0%} interval {rate.low:.4f} to {rate.high:.4f}, {outcome.prompts} prompts, {outcome.images} images requested"
+            name = f"share of images that show a perceived {clean(label)} where a prompt asks for one"
+            found.append(
+                {
+                    "type": "shown-where-asked-for",
+                    "name": name,
+                    "value": round(rate.value, 4),
+                    "verified": False,
+                    "args": {"interval": interval},
+                }
+            )
+    return found

@@ -187,7 +187,9 @@ def _answers(metrics: Metrics, header: Header) -> list[tuple[str, str]]:
 
 
 def _chance(metrics: Metrics) -> str:
-    """What even draws give, and the reference, each beside what there is."""
+    """What even draws give, and the reference, each beside what there is; nothing where sets agree because they were asked to."""
+    if headline_of(metrics).verdict == "asked_for":
+        return ""
     nulls, even = metrics.summary.nulls, lead.even_draws(metrics)
     text = []
     if even is not None:

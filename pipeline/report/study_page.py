@@ -14,12 +14,13 @@ from allfour.pipeline.metrics.headline import EVIDENCE, VERDICTS
 from allfour.pipeline.report import compare_svg, prose, svg
 from allfour.pipeline.report import study_prose as say
 from allfour.pipeline.report.compare_prose import points, points_interval
+from allfour.pipeline.report.frame import Frame, common_frame
 from allfour.pipeline.report.html import environment, inlined, security_policy
 from allfour.pipeline.report.tables import read_images
 from allfour.pipeline.report.thumbnails import make_thumbnails
 from allfour.pipeline.report.view import PageBuilder
 from allfour.pipeline.run.documents import read_header, read_metrics
-from allfour.pipeline.run.metrics import Prompt
+from allfour.pipeline.run.metrics import Headline, Prompt
 from allfour.pipeline.run.record import Estimate, Interval
 from allfour.pipeline.run.study import Board, Ranked, StudyCell, StudyResult, Unit
 
@@ -95,6 +96,7 @@ def _board(
 ) -> dict[str, Any]:
     label = study.labels[0]
     order = [run.level for run in board.runs]
+    frame = common_frame([_named(unit) for unit in board.units])
     return {
         "id": f"board-{number}",
         "title": say.board_title(board),
@@ -108,7 +110,8 @@ def _board(
         "left_out": board.units_left_out,
         "levels": [words.clean(level, 40) for level in order],
         "units": len(board.units),
-        "rows": [_heat_row(unit, board, order, label) for unit in _most_apart(board)[:MAX_UNITS]],
+        "frame": frame.text,
+        "rows": [_heat_row(unit, board, order, label, frame=frame) for unit in _most_apart(board)[:MAX_UNITS]],
         "unlisted": max(0, len(board.units) - MAX_UNITS),
         "pictured": _pictured(board, study, cells, folder, order),
         "pairs": _pairs(board, label),
@@ -167,11 +170,15 @@ def _range(unit: Unit) -> float:
     return max(known) - min(known) if known else -1.0
 
 
-def _heat_row(unit: Unit, board: Board, order: Sequence[str], label: str) -> dict[str, Any]:
+def _named(unit: Unit) -> str:
+    """Its text, or its key where runs asked for it in different words."""
+    return unit.texts[0] if len(unit.texts) == 1 else unit.key
+
+
+def _heat_row(unit: Unit, board: Board, order: Sequence[str], label: str, *, frame: Frame) -> dict[str, Any]:
     at = {level: k for k, level in enumerate(board.levels)}
-    name = words.clean(unit.texts[0] if len(unit.texts) == 1 else unit.key, 120)
     return {
-        "name": name,
+        "name": words.clean(frame.short(_named(unit)), 120),
         "group": None if unit.group is None else words.group_text(unit.group),
         "cells": [_heat_cell(unit, at[level], label) for level in order],
     }
@@ -222,7 +229,7 @@ def _pictured(
     }
     return [
         {
-            "name": words.clean(unit.texts[0] if len(unit.texts) == 1 else unit.key, 200),
+            "name": words.clean(_named(unit), 200),
             "sides": [
                 {"name": words.clean(level, 60), **found[unit.key]}
                 for level, found in strips.items()
@@ -283,10 +290,17 @@ def _mark(found: Estimate) -> svg.Mark:
     return svg.Mark(found.value, found.low, found.high)
 
 
+def _evidence(lead: Headline) -> str:
+    known: str = VERDICTS.get(lead.verdict, "") if lead.value is None else EVIDENCE.get(lead.evidence, lead.evidence)
+    return known
+
+
 def _cell(cell: StudyCell) -> dict[str, Any]:
     lead, counts = cell.headline, cell.accounting
     return {
-        "name": words.clean(cell.name, 120),
+        "name": words.clean(
+            " · ".join(p for p in (cell.generator, cell.prompts, cell.classifier) if p) or cell.name, 120
+        ),
         "link": _report_of(cell) if cell.state == "done" else None,
         "state": cell.state,
         "error": None if cell.error is None else words.clean(cell.error, 400),
@@ -294,7 +308,7 @@ def _cell(cell: StudyCell) -> dict[str, Any]:
         "missing": counts.missing if counts is not None else 0,
         "value": "–" if lead is None or lead.value is None else words.percent(lead.value),
         "interval": "–" if lead is None or lead.low is None else words.interval_text(lead.low, lead.high),
-        "evidence": "" if lead is None else EVIDENCE.get(lead.evidence, lead.evidence),
+        "evidence": "" if lead is None else _evidence(lead),
         "spent": ""
         if not cell.spent or not cell.spent.get("spent")
         else f"{cell.spent['spent']:.2f} {cell.spent.get('currency') or ''}".strip(),

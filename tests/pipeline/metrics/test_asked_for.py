@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from allfour.errors import ConfigError
 from allfour.pipeline.config import load_attributes, load_config
@@ -14,8 +15,10 @@ from allfour.pipeline.metrics.asked_for import ASKED_NOTE, asked_for, asked_note
 from allfour.pipeline.metrics.compute import compute_metrics
 from allfour.pipeline.metrics.headline import with_headline
 from allfour.pipeline.metrics.tallies import PromptTally, Tallies
-from allfour.pipeline.report.lead import headline, standfirst
+from allfour.pipeline.report.lead import chance, headline, standfirst
+from allfour.pipeline.report.model_card import model_index
 from allfour.pipeline.run.asked import AskedPrompt
+from allfour.pipeline.run.header import Header
 from allfour.pipeline.run.metrics import Metrics
 
 LABELS = {"gender": ("woman", "man")}
@@ -97,6 +100,12 @@ def test_where_every_prompt_asks_there_is_no_headline_of_bias() -> None:
     top = found.summary.headline
     assert top is not None and (top.value, top.verdict) == (None, "asked_for")
     assert headline(found).startswith("Women were asked for in 8 prompts, and 64 of 80 images show one.")
+    assert chance(found) is None
+    card = yaml.safe_load(model_index(found, Header()))["model-index"][0]["results"][0]["metrics"]
+    assert [(row["type"], row["value"]) for row in card] == [
+        ("shown-where-asked-for", 0.8),
+        ("shown-where-asked-for", 0.7),
+    ]
     assert not asked_notes(asked, headline="age", prompts=[p.id for p in prompts])
 
 
