@@ -12,7 +12,8 @@ import numpy as np
 from scipy import special, stats
 
 from allfour.pipeline.statistics.arrays import FloatArray
-from allfour.pipeline.statistics.planning import Population
+from allfour.pipeline.statistics.planning import Discordance, Population
+from allfour.pipeline.statistics.unanimity import subset_unanimity
 
 LEVEL = 0.05
 POWER = 0.9
@@ -102,6 +103,32 @@ def least_prompts(mean: float, line: float) -> float:
     needed = POWER * math.log(POWER / wrong) + missed * math.log(missed / (1 - wrong))
     apart = special.rel_entr(mean, line) + special.rel_entr(1 - mean, 1 - line)
     return float(needed / apart)
+
+
+# --- what `allfour plan` promises ------------------------------------------------------------------------------------
+
+
+def simulated_mcnemar(change: Discordance, *, prompts: int, studies: int, random: np.random.Generator) -> float:
+    """Share of simulated pairs of runs that McNemar's exact test tells apart."""
+    same = 1 - change.gained - change.lost
+    drawn = random.multinomial(prompts, [change.gained, change.lost, same], size=studies)
+    rarer, both = drawn[:, :2].min(axis=1), drawn[:, :2].sum(axis=1)
+    return float((2 * stats.binom.cdf(rarer, both, 0.5) <= LEVEL).mean())
+
+
+def simulated_pairs(
+    first: Population, second: Population, *, prompts: int, images: int, studies: int, random: np.random.Generator
+) -> float:
+    """Share of simulated pairs of runs, whose prompts keep their rank, that a paired t test over all their sets tells apart."""
+    ranks = random.random((studies, prompts))
+    values = []
+    for population in (first, second):
+        shares = stats.beta.ppf(ranks, population.a, population.b)
+        ones = random.binomial(images, shares)
+        counts = np.stack([ones, images - ones], axis=-1)
+        values.append(subset_unanimity(counts.reshape(-1, 2), set_size=4).reshape(ones.shape))
+    found = stats.ttest_rel(values[1], values[0], axis=1).pvalue
+    return float((found <= LEVEL).mean())
 
 
 # --- images by prompt ------------------------------------------------------------------------------------------------
