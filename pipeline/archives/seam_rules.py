@@ -16,6 +16,8 @@ _BALANCE, _BROKEN = 0.24, 0.29
 """Mean balance of the two lines of two rows of two, and the share of broken windows of one of them."""
 _BALANCE_UNCROSSED = 0.15
 """Mean balance that suffices where both are broken somewhere, and the picture goes on across neither."""
+_BROKEN_ALONE = 0.4
+"""Share of broken windows of one line that suffices where nothing at all crosses either."""
 _STRIP_BALANCE, _STRIP_BROKEN = 0.2, 0.2
 """Mean balance of the three lines of a strip, and the share of broken windows of two of them."""
 _CLEAR = 0.8
@@ -37,8 +39,10 @@ def is_square_of_four(lines: Sequence[Windows]) -> bool:
         return False
     if sum(balance) >= _BALANCE * len(lines) and min(balance) >= _LEAST:
         return True
-    uncrossed = max(line.whole for line in lines) <= 0.05 <= min(line.broken for line in lines)
-    return uncrossed and sum(balance) >= _BALANCE_UNCROSSED * len(lines)
+    crossed = max(line.whole for line in lines)
+    if crossed <= 0.05 <= min(line.broken for line in lines):
+        return sum(balance) >= _BALANCE_UNCROSSED * len(lines)
+    return crossed <= 0.02 and max(line.broken for line in lines) >= _BROKEN_ALONE
 
 
 def is_strip_by_seams(lines: Sequence[Windows], *, rare: bool) -> bool:

@@ -37,9 +37,9 @@ _TILE_ASPECT = 2.0
 """Longest to shortest side of one picture of a grid."""
 _MAX_GUTTER = 0.12
 """Of a tile's side."""
-_SHOWN = ((0.22, 0.14, 0.42), (0.38, 0.06, 0.30))
+_SHOWN = ((0.22, 0.14, 0.42), (0.38, 0.06, 0.30), (0.30, 1.1, 0.36))
 """What shows the lines of a grid of four: how much all of them show together, and each the share of the places along it at which it is a
-step of its own, or the correlation of the detail on its two sides. Both ways suffice; single photographs come near neither."""
+step of its own, or the correlation of the detail on its two sides. Each way suffices; single photographs come near none."""
 _TRACE = 0.05
 """Share of the places along one line at least, before it is looked at more closely."""
 _CONTRADICTED = 0.2
