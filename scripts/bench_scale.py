@@ -15,8 +15,9 @@ For each number of images, each stage in a process of its own, so that its peak 
 - metrics   metrics.json, by DuckDB
 - report    report.html
 
-`growth` says how many times as long each stage takes as at the size before, over how many times as many images there are: 1 is
-proportion, and what is far above 1 grows faster than the work.
+`growth` says how many times as much processor time each stage takes as at the size before, over how many times as many images there
+are: 1 is proportion, and what is far above 1 grows faster than the work. (Time by the clock is given too; where other processes run
+beside it, it says little.)
 """
 
 from __future__ import annotations
@@ -159,7 +160,7 @@ def measure(plane: Plane, *, listing: bool) -> dict[str, Any]:
         if before is not None:
             in_child(before)
         found[name] = in_child(work)
-        told = f"{found[name]['seconds']:.1f} s, peak {found[name]['peak_mib']:.0f} MiB"
+        told = f"{found[name]['seconds']:.1f} s, of cores {found[name]['cpu_seconds']:.1f} s, peak {found[name]['peak_mib']:.0f} MiB"
         print(f"{plane.images} images, {name}: {told}", file=sys.stderr, flush=True)
     return found
 
@@ -168,10 +169,10 @@ STAGES = ("listing", "commits", "resume", "merge", "metrics", "report")
 
 
 def growth(smaller: dict[str, Any], larger: dict[str, Any]) -> dict[str, float]:
-    """Stage -> times as long, over times as many images."""
+    """Stage -> times as much processor time, over times as many images."""
     images = larger["images"] / smaller["images"]
     both = [name for name in STAGES if name in smaller and name in larger]
-    return {name: larger[name]["seconds"] / smaller[name]["seconds"] / images for name in both}
+    return {name: larger[name]["cpu_seconds"] / smaller[name]["cpu_seconds"] / images for name in both}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
