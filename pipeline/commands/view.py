@@ -11,7 +11,7 @@ from pathlib import Path
 from urllib.parse import quote, urlsplit
 
 from allfour.errors import UsageError
-from allfour.pipeline.commands.view_live import progress_of
+from allfour.pipeline.commands.view_live import Progress, WatchedRun, stat_of
 from allfour.pipeline.report.index_page import (
     STUDY_FILE,
     STUDY_PAGE,
@@ -68,6 +68,7 @@ class IndexServer(ThreadingHTTPServer):
         _runs(folder)
         self.folder = folder
         self._lines: dict[Path, tuple[object, RunLine]] = {}
+        self._watched: dict[Path, WatchedRun] = {}
         try:
             super().__init__((LOOPBACK, port), _Handler)
         except OSError as error:
@@ -88,35 +89,32 @@ class IndexServer(ThreadingHTTPServer):
             page = render_index(lines, self.folder.resolve().name, live=True)
             return page.encode("utf-8", "replace"), "text/html"
         if (found := _LIVE.fullmatch(path)) and int(found[1]) < len(runs):
-            return _live(runs[int(found[1])]).encode("utf-8", "replace"), "text/html"
+            run = runs[int(found[1])]
+            return _live(run, self._look(run)).encode("utf-8", "replace"), "text/html"
         if (found := _PAGE.fullmatch(path)) and int(found[1]) < len(runs):
             return _file(runs[int(found[1])], found[2])
         if (found := _CELL.fullmatch(path)) and int(found[1]) < len(runs) and _is_study(runs[int(found[1])]):
             return _file(runs[int(found[1])] / found[2], found[3])
         return None
 
+    def _look(self, run: Path) -> Progress:
+        """How far a run is; what an earlier look has read is not read again."""
+        return self._watched.setdefault(run, WatchedRun(run)).look()
+
     def _line(self, number: int, run: Path) -> RunLine:
         """What the index says of a run, kept until one of its documents changes."""
-        state = tuple(_stat(run / name) for name in ("run.json", "metrics.json", "study.json", "report.html"))
+        state = tuple(stat_of(run / name) for name in ("run.json", "metrics.json", "study.json", "report.html"))
         known = self._lines.get(run)
         if known is not None and known[0] == (number, state) and known[1].finding:
             return known[1]
         if _is_study(run):
             line = read_study_line(run, f"run/{number}/{STUDY_PAGE}")
         else:
-            line = read_line(run, f"run/{number}/report.html")
+            line = read_line(run, f"run/{number}/report.html", count=lambda: self._look(run).done)
             if not line.finding and not line.link:
                 line = dataclasses.replace(line, link=f"run/{number}/live")
         self._lines[run] = ((number, state), line)
         return line
-
-
-def _stat(path: Path) -> tuple[int, int] | None:
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_mtime_ns, found.st_size
 
 
 def _file(run: Path, name: str) -> tuple[bytes, str] | None:
@@ -126,15 +124,14 @@ def _file(run: Path, name: str) -> tuple[bytes, str] | None:
     return file.read_bytes(), "text/html" if file.suffix == ".html" else "text/csv"
 
 
-def _live(run: Path) -> str:
+def _live(run: Path, now: Progress) -> str:
     """The page of a run that has no finding yet."""
-    now = progress_of(run)
-    line = read_line(run, "")
+    line = read_line(run, "", count=lambda: now.done)
     root = run.resolve()
     files = [(prompt, root / path) for prompt, path in now.pictures]
     return render_live(
         LiveRun(
-            name=line.name, subject=line.subject, notice=line.notice, working=now.working, done=now.done, total=now.total,
+            name=line.name, subject=line.subject, notice=line.notice, working=now.working, done=now.done, scored=now.scored, total=now.total,
             refused=now.counts.get("refused", 0), failed=now.counts.get("failed", 0), left=now.seconds_left, spent=now.spent,
             pictures=[(prompt, file) for prompt, file in files if file.is_relative_to(root) and file.resolve() == file and file.is_file()],
         )

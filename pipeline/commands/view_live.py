@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-from collections import Counter
+import threading
+from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from allfour.border import read_json
 from allfour.errors import AllfourError
-from allfour.pipeline.config import recorded_config
-from allfour.pipeline.generation.existing import read_outcomes
-from allfour.pipeline.generation.plan import make_plan
+from allfour.files import read_regular
+from allfour.pipeline.config import RunConfig, load_prompts, recorded_config
 from allfour.pipeline.report.index_page import works
 from allfour.pipeline.run.documents import read_header
 from allfour.pipeline.run.folder import RunFolder
@@ -29,6 +30,8 @@ class Progress:
 
     counts: dict[str, int] = field(default_factory=dict)
     """Outcomes by status: generated, refused, failed."""
+    scored: int = 0
+    """Images in the parts that were scored."""
     total: int | None = None
     """Images of the plan; None where it cannot be told."""
     seconds_left: float | None = None
@@ -39,48 +42,116 @@ class Progress:
 
     @property
     def done(self) -> int:
-        return sum(self.counts.values())
+        """Images that were made or asked for in vain; of a run that makes none, those that were read."""
+        return sum(self.counts.values()) or self.scored
 
 
-def progress_of(run_dir: Path) -> Progress:
-    """Look once. A run that is damaged, or of an archive, gives as much as can be told."""
-    run = RunFolder(run_dir)
+class WatchedRun:
+    """A run over many looks, from any thread: what was read at one look is not read again at the next."""
+
+    def __init__(self, run_dir: Path) -> None:
+        self._run_dir = run_dir
+        self._lock = threading.Lock()
+        self._forget()
+        self._parts: dict[str, tuple[tuple[int, int], int]] = {}
+        self._plan: tuple[object, tuple[RunConfig | None, int | None]] | None = None
+        self._ledger: tuple[object, str] | None = None
+
+    def _forget(self) -> None:
+        self._offsets: dict[str, int] = {}
+        self._status: dict[tuple[str, int], str] = {}
+        self._made: deque[tuple[str, str]] = deque(maxlen=_PACED)
+
+    def look(self) -> Progress:
+        """What is known now. A run that is damaged gives as much as can be told."""
+        with self._lock:
+            try:
+                self._read_on()
+            except (AllfourError, OSError):
+                return Progress()
+            counts = Counter(self._status.values())
+            config, total = self._planned()
+            scored = self._scored()
+            working = works(self._run_dir)
+            made = list(dict.fromkeys(reversed(self._made)))
+            left = None
+            if working and total is not None:
+                pace = _seconds_each(self._run_dir, [path for _, path in made])
+                left = None if pace is None else pace * max(0, total - sum(counts.values()))
+            return Progress(dict(counts), scored, total, left, self._spent(config), working, tuple(made[:PICTURED]))
+
+    def _read_on(self) -> None:
+        journals = RunFolder(self._run_dir).journals()
+        found = [(journal.name, *journal.read_on(self._offsets.get(journal.name, 0))) for journal in journals]
+        if any(
+            end < self._offsets.get(name, 0) for name, _, end in found
+        ):  # written anew: so is all that is known of it
+            self._forget()
+            found = [(journal.name, *journal.read_on(0)) for journal in journals]
+        for name, outcomes, end in found:
+            self._offsets[name] = end
+            for line in outcomes:
+                self._status[line.prompt_id, line.index] = str(line.status)
+                if line.status == "generated" and line.path:
+                    self._made.append((line.prompt or line.prompt_id, line.path))
+
+    def _scored(self) -> int:
+        """Images in the parts that stand."""
+        for path in (self._run_dir / "parts").glob("part-*.json"):
+            if path.name.endswith(".attempts.json") or (state := stat_of(path)) is None:
+                continue
+            if self._parts.get(path.name, (None, 0))[0] != state:
+                self._parts[path.name] = (state, _images_of(path))
+        return sum(images for _, images in self._parts.values())
+
+    def _planned(self) -> tuple[RunConfig | None, int | None]:
+        """The run's config and how many images it asks for, read again when run.json changes."""
+        state = stat_of(self._run_dir / "run.json")
+        if self._plan is None or self._plan[0] != state:
+            self._plan = (state, _plan(self._run_dir))
+        return self._plan[1]
+
+    def _spent(self, config: RunConfig | None) -> str:
+        """What it has cost, in words, read again when the ledger changes."""
+        price = config.generator.price() if config is not None and config.generator is not None else None
+        if config is None or config.generator is None or price is None:
+            return ""
+        ledger = RunFolder(self._run_dir).ledger_path
+        state = stat_of(ledger)
+        if self._ledger is None or self._ledger[0] != state:
+            try:
+                spent = config.generator.booked(ledger)
+            except (AllfourError, OSError):
+                return ""
+            self._ledger = (state, f"{spent:.2f}{f' {price[1]}' if price[1] else ''}")
+        return self._ledger[1]
+
+
+def _images_of(manifest: Path) -> int:
     try:
-        lines, _ = read_outcomes(run)
-    except (AllfourError, OSError):
-        return Progress()
-    newest = {(line.prompt_id, line.index): line for line in lines}
-    counts = Counter(str(line.status) for line in newest.values())
-    total, spent = _plan(run_dir)
-    working = works(run_dir)
-    made = [
-        (line.prompt or line.prompt_id, line.path)
-        for line in reversed(newest.values())
-        if line.status == "generated" and line.path
-    ]
-    left = None
-    if (
-        working
-        and total is not None
-        and (pace := _seconds_each(run_dir, [path for _, path in made[:_PACED]])) is not None
-    ):
-        left = pace * max(0, total - sum(counts.values()))
-    return Progress(dict(counts), total, left, spent, working, tuple(made[:PICTURED]))
+        count = read_json(read_regular(manifest)).get("images")
+    except (OSError, ValueError, AttributeError):
+        return 0
+    return count if isinstance(count, int) and count >= 0 else 0
 
 
-def _plan(run_dir: Path) -> tuple[int | None, str]:
-    """Images that the run asks for, and what it has cost, in words."""
+def _plan(run_dir: Path) -> tuple[RunConfig | None, int | None]:
     try:
-        header = read_header(run_dir)
-        config = recorded_config(header.config, where=str(run_dir / "run.json"))
-        total = len(make_plan(config).requests) if config.generator is not None else None
-        price = config.generator.price() if config.generator is not None else None
-        if config.generator is None or price is None:
-            return total, ""
-        spent = config.generator.booked(RunFolder(run_dir).ledger_path)
-        return total, f"{spent:.2f}{f' {price[1]}' if price[1] else ''}"
+        config = recorded_config(read_header(run_dir).config, where=str(run_dir / "run.json"))
+        if config.generator is None or config.prompts.file is None:
+            return config, None
+        return config, len(load_prompts(config.prompts.file).prompts) * config.prompts.images_per_prompt
     except (AllfourError, OSError):
-        return None, ""
+        return None, None
+
+
+def stat_of(path: Path) -> tuple[int, int] | None:
+    """When a file was changed and its size; None where there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size
 
 
 def _seconds_each(run_dir: Path, newest: Sequence[str]) -> float | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,8 +74,14 @@ def read_study_line(folder: Path, link: str) -> RunLine:
     )
 
 
-def read_line(run_dir: Path, link: str) -> RunLine:
-    """What the index says of a run; a run that works, or is damaged, has a line too."""
+def read_line(run_dir: Path, link: str, *, count: Callable[[], int] | None = None) -> RunLine:
+    """What the index says of a run; a run that works, or is damaged, has a line too.
+
+    Parameters
+    ----------
+    count
+        Says how many images of a run without a finding there are; without it they are counted in its log.
+    """
     name = words.clean(run_dir.name or str(run_dir), 120)
     try:
         header = read_header(run_dir)
@@ -86,21 +92,25 @@ def read_line(run_dir: Path, link: str) -> RunLine:
     try:
         metrics = read_outline(run_dir)
     except RunFolderError:
-        state, working = _progress(run_dir), works(run_dir)
+        state, working = _progress(_logged(run_dir) if count is None else count()), works(run_dir)
         return RunLine(name, link, what, day, state, "", -1.0, Markup(), banner(header) or "", working)
     at = headline_of(metrics).value
     value = -1.0 if at is None else at
     return RunLine(name, link, what, day, "", lead.one_line(metrics), value, _squares(metrics), banner(header) or "")
 
 
-def _progress(run_dir: Path) -> str:
-    """How far a run without a finding is, by the log that it writes as images come."""
+def _progress(done: int) -> str:
+    """How far a run without a finding is."""
+    return f"{words.quantity(done, 'image')} so far" if done else "no images yet"
+
+
+def _logged(run_dir: Path) -> int:
+    """Images in the log that a run writes as they come."""
     try:
         with open_regular(run_dir / "outcomes.jsonl") as log:
-            done = sum(1 for _ in log)
+            return sum(1 for _ in log)
     except OSError:
-        return "no images yet"
-    return f"{words.quantity(done, 'image')} so far"
+        return 0
 
 
 def works(run_dir: Path) -> bool:

@@ -30,6 +30,7 @@ class LiveRun:
     notice: str
     working: bool
     done: int
+    scored: int
     total: int | None
     refused: int
     failed: int
@@ -71,6 +72,8 @@ def _facts(run: LiveRun) -> list[str]:
         found.append(f"about {words.seconds_text(run.left)} left")
     if run.spent:
         found.append(f"{run.spent} spent")
+    if 0 < run.scored < run.done:
+        found.append(f"{words.grouped(run.scored)} read by the classifier")
     found += [f"{words.grouped(n)} {what}" for n, what in ((run.refused, "refused"), (run.failed, "failed")) if n]
     return found
 

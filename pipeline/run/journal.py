@@ -11,7 +11,7 @@ from typing import IO
 
 from allfour.border import read_json
 from allfour.errors import RunFolderError
-from allfour.files import read_regular
+from allfour.files import open_regular, read_regular
 from allfour.pipeline.run import locks
 from allfour.pipeline.run.outcome import Outcome
 
@@ -45,6 +45,19 @@ class Journal:
         lines = [_outcome_or_none(line) for line in data.split(b"\n")[:-1]]
         outcomes = [outcome for outcome in lines if outcome is not None]
         return outcomes, len(lines) - len(outcomes)
+
+    def read_on(self, offset: int) -> tuple[list[Outcome], int]:
+        """Whole lines from `offset` on, and where the next look begins; one that lies beyond the file begins anew, at 0."""
+        try:
+            with open_regular(self._path) as file:
+                offset = offset if offset <= file.seek(0, os.SEEK_END) else 0
+                file.seek(offset)
+                data = file.read()
+        except FileNotFoundError:
+            return [], 0
+        whole = data.rfind(b"\n") + 1
+        lines = [_outcome_or_none(line) for line in data[:whole].split(b"\n")[:-1]]
+        return [outcome for outcome in lines if outcome is not None], offset + whole
 
     def __enter__(self) -> Journal:
         self._path.parent.mkdir(parents=True, exist_ok=True)

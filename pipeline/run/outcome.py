@@ -7,6 +7,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+_EXTENSION = re.compile(r"[a-z0-9]+")
+
 Key = tuple[str, int]
 """Prompt id and index."""
 
@@ -53,4 +55,5 @@ class Outcome(BaseModel):
 
 def is_image_path(path: Any, key: Key) -> bool:
     """Whether it is images/PROMPT_ID/INDEX.EXT of this very image, and so leads nowhere else."""
-    return isinstance(path, str) and bool(re.fullmatch(rf"images/{re.escape(key[0])}/{key[1]}\.[a-z0-9]+", path))
+    stem = f"images/{key[0]}/{key[1]}."
+    return isinstance(path, str) and path.startswith(stem) and _EXTENSION.fullmatch(path, len(stem)) is not None

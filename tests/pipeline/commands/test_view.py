@@ -14,10 +14,25 @@ from PIL import EpsImagePlugin, Image
 
 from allfour.errors import UsageError
 from allfour.pipeline.commands.view import IndexServer, write_index
+from allfour.pipeline.commands.view_live import WatchedRun
 from allfour.pipeline.config import load_config
 from allfour.pipeline.report import write_report
 from allfour.pipeline.run.study import StudyCell, StudyResult
 from tests.pipeline.report.fixture_run import Options, build_run
+
+
+def outcome(**values: object) -> str:
+    """One line of a journal."""
+    line = {
+        "prompt_id": "a",
+        "index": 0,
+        "status": "generated",
+        "fingerprint": "x",
+        "seed": 1,
+        "sha256": "0" * 64,
+        "size": 9,
+    }
+    return json.dumps({**line, "path": f"images/a/{values.get('index', 0)}.png", **values}) + "\n"
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +42,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_report(build_run(folder / "done", Options(prompts=3, pictures=False)))
     (folder / "busy").mkdir()
     (folder / "busy" / "run.json").write_text('{"format": 1, "name": "busy"}')
-    (folder / "busy" / "outcomes.jsonl").write_text("{}\n{}\n")
+    (folder / "busy" / "outcomes.jsonl").write_text("".join(outcome(index=index) for index in range(2)))
     (folder / "<script>x").mkdir()
     (folder / "<script>x" / "run.json").write_text("{")
     (folder / "other").mkdir()
@@ -116,15 +131,12 @@ def working_run(folder: Path) -> Path:
         Image.new("RGB", (64, 64), (200, 30 * index, 0)).save(run / "images" / "a" / f"{index}.png")
     Image.new("RGB", (64, 64)).save(folder / "outside.png")
     lines = [
-        {"prompt_id": "a", "index": 0, "status": "generated", "prompt": "a <b>nurse", "path": "images/a/0.png"},
-        {"prompt_id": "a", "index": 1, "status": "generated", "prompt": "a nurse", "path": "images/a/1.png"},
-        {"prompt_id": "a", "index": 2, "status": "refused", "prompt": "a nurse", "error": "no"},
-        {"prompt_id": "a", "index": 3, "status": "generated", "prompt": "a nurse", "path": "../outside.png"},
+        {"index": 0, "prompt": "a <b>nurse"},
+        {"index": 1, "prompt": "a nurse"},
+        {"index": 2, "prompt": "a nurse", "status": "refused", "path": None, "error": "no"},
+        {"index": 3, "prompt": "a nurse", "path": "../outside.png"},
     ]
-    text = "".join(
-        json.dumps({"fingerprint": "x", "seed": 1, "sha256": "0" * 64, "size": 9, **line}) + "\n" for line in lines
-    )
-    (run / "outcomes.jsonl").write_text(text, encoding="utf-8")
+    (run / "outcomes.jsonl").write_text("".join(outcome(**line) for line in lines), encoding="utf-8")
     return run
 
 
@@ -151,6 +163,41 @@ def test_a_run_that_works_shows_counts_and_pictures_and_loads_itself_again(live_
     assert page.count("data:image/jpeg") == 2  # what leads out of the run is not read
     assert "a &lt;b&gt;nurse" in page
     assert get(live_server, "/run/1/live")[0] == 404
+
+
+def test_a_look_reads_on_where_the_last_one_ended(tmp_path: Path) -> None:
+    run = tmp_path / "r"
+    run.mkdir()
+    log = run / "outcomes.jsonl"
+    log.write_text(outcome(index=0) + outcome(index=1) + outcome(index=2)[:9], encoding="utf-8")
+    watched = WatchedRun(run)
+    assert watched.look().done == 2  # a torn line is none yet
+    first = log.read_text().splitlines(keepends=True)
+    log.write_text(
+        "x" * (len(first[0]) - 1) + "\n" + first[1] + outcome(index=2) + outcome(index=1, status="failed", path=None)
+    )
+    now = watched.look()
+    assert (now.done, now.counts) == (
+        3,
+        {"generated": 2, "failed": 1},
+    )  # the first line is not read again; the newest of an image counts
+    log.write_text(outcome(index=7))
+    assert watched.look().counts == {"generated": 1}  # written anew
+
+
+def test_a_run_of_an_archive_counts_the_parts_that_were_scored(tmp_path: Path) -> None:
+    run = tmp_path / "r"
+    (run / "parts").mkdir(parents=True)
+    for name, images in (("0", 40), ("1", 2)):
+        (run / "parts" / f"part-{name}.json").write_text(json.dumps({"images": images}))
+    (run / "parts" / "part-1.attempts.json").write_text('{"attempts": 1}')
+    (run / "run.json").write_text('{"format": 1, "name": "busy"}')
+    server = IndexServer(tmp_path)
+    try:
+        assert b"42 images so far" in (server.content("/run/0/live") or (b"", ""))[0]
+        assert b"42 images so far" in (server.content("/") or (b"", ""))[0]
+    finally:
+        server.server_close()
 
 
 def test_a_picture_that_only_a_program_could_draw_is_not_shown(
