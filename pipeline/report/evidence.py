@@ -32,9 +32,11 @@ class SureView:
     """Of the corrected figure over the spread of error between prompts."""
 
 
-def sure_view(material: Material) -> SureView:
-    """The section of a run."""
+def sure_view(material: Material) -> SureView | None:
+    """The section of a run; None where there is no figure to be sure of."""
     metrics = material.metrics
+    if not prose.estimates(metrics):
+        return None
     text = (lead.because(metrics), lead.chance(metrics), lead.amplification(metrics), lead.corrected(metrics))
     lines = [(line, _estimate_figure(line, metrics)) for line in prose.estimates(metrics)]
     curve = spread_curve(metrics.summary.unanimity_corrected)
@@ -64,7 +66,7 @@ class GroupLine:
 
 
 def groups_view(material: Material) -> list[GroupLine] | None:
-    """A line per list of the prompt set; None where it has none."""
+    """A line per list of the prompt set; None where it has none, or no figure of one."""
     lines = []
     for group in material.metrics.groups:
         share = alone(group.share, material.first)
@@ -81,7 +83,7 @@ def groups_view(material: Material) -> list[GroupLine] | None:
                 share_figure=None if share is None else svg.interval_row(share, references=(material.even,)),
             )
         )
-    return lines or None
+    return lines if any(line.share or line.unanimity_figure for line in lines) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +143,7 @@ def attributes_view(material: Material) -> AttributesView | None:
             )
         )
     corrected = any(_fitting(attribute) for attribute in metrics.attributes.values())
-    return AttributesView(views, corrected) if views else None
+    return AttributesView(views, corrected) if any(view.total for view in views) else None
 
 
 def _fitting(attribute: Attribute) -> Shares:

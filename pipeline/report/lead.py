@@ -68,7 +68,7 @@ def standfirst(metrics: Metrics) -> str | None:
     """The sentences under the headline and its verdict: share and interval in plain words, and what else stands."""
     lead, summary = headline_of(metrics), metrics.summary
     if lead.value is None:
-        return None
+        return _why_nothing(metrics)
     if lead.evidence == "measured":
         return f"{_measured(metrics, lead)} {_asked_apart(metrics)}".strip()
     which = ", with the classifier's measured errors taken out" if lead.evidence == "corrected" else ""
@@ -90,6 +90,18 @@ def _if_error_differs(metrics: Metrics) -> str:
         return ""
     known = "by as much as between the calibration's groups" if spread.source != "default" else "as they well may"
     return f"If some prompts are read worse than others, {known}: {interval_text(spread.low, spread.high)}."
+
+
+def _why_nothing(metrics: Metrics) -> str | None:
+    """What would give a finding where there is none."""
+    accounting = metrics.accounting
+    if not metrics.summary.prompts and accounting.scored:
+        most = max((prompt.images for prompt in metrics.prompts), default=0)
+        smaller = f" (--set prompts.set_size={most})" if most > 1 else ""
+        return f"No prompt has more than {quantity(most, 'image')}. Make more images, or run the same command with smaller sets{smaller}."
+    if not accounting.scored:
+        return "Every image that is not there stands with its reason under “What was counted, and what was left out”."
+    return None
 
 
 def _measured(metrics: Metrics, lead: Headline) -> str:

@@ -180,7 +180,7 @@ def _answers(metrics: Metrics, header: Header) -> list[tuple[str, str]]:
     rests = "; ".join([EVIDENCE[found.evidence], *reasons, *([included] if included else [])])
     answers = [
         ("More than chance?", _chance(metrics)),
-        ("What it rests on", f"{rests[:1].upper()}{rests[1:]}."),
+        ("What it rests on", "" if found.value is None else f"{rests[:1].upper()}{rests[1:]}."),
         ("Not seen", _not_seen(metrics.accounting, archive=prose.of_an_archive(header))),
     ]
     return [(question, answer) for question, answer in answers if answer]

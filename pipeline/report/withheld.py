@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from markupsafe import Markup
+
+from allfour.pipeline.report import svg
 from allfour.pipeline.run.metrics import Metrics, Rates, Rewriting
 from allfour.pipeline.run.record import Interval
 from allfour.pipeline.words import clean, group_text, grouped, interval_text, label_text, p_value, percent, quantity
@@ -21,6 +24,7 @@ class RateLine:
     meaning: str
     value: str
     interval: str
+    figure: Markup
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,4 +124,5 @@ def _few(text: str) -> str:
 
 
 def _line(name: str, meaning: str, rate: Interval) -> RateLine:
-    return RateLine(name, meaning, percent(rate.value), interval_text(rate.low, rate.high))
+    figure = svg.interval_row(svg.Mark(rate.value, rate.low, rate.high))
+    return RateLine(name, meaning, percent(rate.value), interval_text(rate.low, rate.high), figure)

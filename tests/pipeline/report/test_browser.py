@@ -18,6 +18,7 @@ from allfour.pipeline.report import write_report
 from tests.browser import CHROMIUM, FLAGS, NEEDS_CHROMIUM, axe_source, violations
 from tests.pipeline.report.fixture_run import Options, build_run
 from tests.pipeline.report.full_run import full_run
+from tests.pipeline.report.printed import FORMATS, lone_headings, narrow_columns, printed
 from tests.pipeline.report.test_sensitivity_view import analysed_runs
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (pip install -e '.[dev]')")
@@ -369,6 +370,14 @@ def test_prints_to_pdf(watched: Watched) -> None:
     watched.page.emulate_media(media="print")
     assert not watched.page.locator("#controls").is_visible()
     assert watched.page.locator(".row:visible").count() == 20
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_paper_has_no_column_narrower_than_four_words_and_no_heading_alone(browser: Any, full: Path, name: str) -> None:
+    page = opened(browser, full).page
+    assert narrow_columns(page, name) == []
+    assert lone_headings(page, printed(page, name)) == []
+    page.context.close()
 
 
 @pytest.mark.parametrize("which", ["hostile", "full_hostile"])
