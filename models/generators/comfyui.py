@@ -31,7 +31,6 @@ from allfour.models.settings import LocalPath, Readiness, on_disk
 _QUICK = 15.0
 _FORGOTTEN = 3
 """Looks at a queue that does not hold a job, nor a history that tells of it, before it counts as lost."""
-_NAMES = ("prompt", "seed", "negative_prompt", "width", "height")
 
 
 class ComfyUIConfig(GeneratorSettings):

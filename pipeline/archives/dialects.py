@@ -181,44 +181,6 @@ def _novelai(texts: Mapping[str, str]) -> Found:
 
 # --- JSON of a known writer ------------------------------------------------------------------------------------------
 
-_SETTING_KEYS = frozenset(
-    [
-        "steps",
-        "seed",
-        "sampler",
-        "sampler_name",
-        "cfg",
-        "cfg_scale",
-        "cfgscale",
-        "guidance_scale",
-        "guidance",
-        "scale",
-        "scheduler",
-        "negative_prompt",
-        "negativeprompt",
-        "negative",
-        "uc",
-        "model",
-        "base_model",
-        "model_name",
-        "model_hash",
-        "width",
-        "height",
-        "size",
-        "resolution",
-        "version",
-        "styles",
-        "loras",
-        "num_inference_steps",
-        "performance",
-        "denoising_strength",
-        "strength",
-        "generation_mode",
-        "app_version",
-        "clip_skip",
-    ]
-)
-
 
 def _keyed_json(texts: Mapping[str, str]) -> Found:
     """JSON under keys that several programs use, told by what it holds."""

@@ -72,8 +72,7 @@ def audit(
         remember(run, generator=None)  # until the table of images is of these requests
         started = time.monotonic()
         missing = [request for request in plan.requests if request.key not in kept]
-        if missing:
-            recount(run, generator)
+        recount(run, generator)  # also where nothing is missing: the header is written from the ledger below
         if missing and (cost := estimate_of(generator, missing)) is not None:
             reporter.note(cost)
         tell_progress(generator, reporter.note)

@@ -84,8 +84,7 @@ def audit_until(
         remember(run, generator=None)
         rounds = _rounds(plan, size)
         missing = [request for request in plan.requests if request.key not in kept]
-        if missing:
-            recount(run, generator)
+        recount(run, generator)
         if missing and (cost := estimate_of(generator, missing)) is not None:
             reporter.note(f"at the most, where no question is settled before: {cost}")
         del generator

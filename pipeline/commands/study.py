@@ -300,7 +300,7 @@ def _purse(study: Study, out: Path) -> Purse:
     return Purse(
         study.config.max_cost,
         makers(study),
-        spent=lambda cell: booked(cell, _folder(out, cell).ledger_path),
+        spent=lambda cell: booked(cell, _folder(out, cell)),
         needed=lambda cell: _images_left(cell, out) * _price(cell),
     )
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 
 from allfour.errors import ConfigError
 from allfour.pipeline.config.study import CellPlan
+from allfour.pipeline.run.folder import RunFolder
 
 
 class Purse:
@@ -105,6 +105,8 @@ def _check_prices(cells: Sequence[CellPlan], cap: float) -> None:
         raise ConfigError(f"max_cost is one sum, and prices are in {named}: give all generators one `currency`")
 
 
-def booked(cell: CellPlan, ledger: Path) -> float:
-    """What a cell has cost so far, by its own ledger."""
-    return cell.config.generator.booked(ledger) if cell.config.generator is not None else 0.0
+def booked(cell: CellPlan, run: RunFolder) -> float:
+    """What a cell has cost so far: by its own ledger, and by its header where a ledger was lost and tells of less."""
+    if cell.config.generator is None:
+        return 0.0
+    return max(cell.config.generator.booked(run.ledger_path), float((run.header().spent or {}).get("spent") or 0.0))

@@ -13,7 +13,6 @@ from allfour.pipeline.words import (
     clean,
     grouped,
     interval_text,
-    join_words,
     label_text,
     p_value,
     percent,
@@ -114,8 +113,3 @@ def _line(label: str, entry: AskedLabel) -> AskedLine:
         f"{grouped(entry.images)} images, {quantity(entry.prompts, 'prompt')}",
         [(percent(rate.value), interval_text(rate.low, rate.high)) for rate in rates],
     )
-
-
-def asked_gist(tables: Sequence[AskedTable]) -> str:
-    """One line about it."""
-    return join_words(table.caption for table in tables)

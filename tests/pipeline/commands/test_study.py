@@ -202,6 +202,12 @@ def test_one_cap_holds_over_all_cells_and_more_money_ends_the_study(
         assert server.total_billed == 16  # 12 of the first cell, 4 of the second
         assert "two--short" in first.failed
         assert "max_cost" in first.failed["two--short"]
+        ledgers = list((out / "cells" / "one--short").glob("ledger.sqlite*"))
+        assert ledgers
+        for lost in ledgers:
+            lost.unlink()
+        studies.run_study(load_study(hosted(study_file, server, cap=8)), out, Reporter(quiet=True))
+        assert server.total_billed == 16  # a lost ledger gives no money back
         second = studies.run_study(load_study(hosted(study_file, server, cap=12)), out, Reporter(quiet=True))
         assert server.total_billed == 24
     assert second.failed == {}
