@@ -213,7 +213,7 @@ def even_draws(metrics: Metrics) -> tuple[float, str] | None:
 
 
 def _complete(sets: int) -> str:
-    return f"the {quantity(sets, 'set')} in which every image has a label"
+    return f"the {'one set' if sets == 1 else quantity(sets, 'set')} in which every image has a label"
 
 
 def chance(metrics: Metrics) -> str | None:
