@@ -80,10 +80,10 @@ def test_chance_is_one_figure_with_one_denominator(light: Path) -> None:
     arguments = ("rescore", "archive", "--config", "light.yaml", "--run", "r")
     assert "chance alone would give 12.5%;" in run(*arguments).output
     (light / "archive" / "nurse" / "0.png").write_bytes(b"no image")
-    assert "chance alone would give 12.5% of the 1 set in which every image has a label;" in run(*arguments).output
+    assert "chance alone would give 12.5% of the one set in which every image has a label;" in run(*arguments).output
     page = (light / "r" / "report.html").read_text()
-    assert "Even draws would make 12.5% of the 1 set in which every image has a label alike" in page
-    assert "What even draws would give, of the 1 set in which every image has a label." in page
+    assert "Even draws would make 12.5% of the one set in which every image has a label alike" in page
+    assert "What even draws would give, of the one set in which every image has a label." in page
     assert "6.2%" not in page
 
 
@@ -140,7 +140,7 @@ def test_an_audit_of_which_nothing_could_be_made_says_so_and_passes_no_gate(ligh
     assert (light / "m.md").read_text().startswith(f"### {message}\n")
     page = (light / "a" / "report.html").read_text()
     assert f'<h1 id="headline">{message}</h1>' in page
-    assert "There is no share to correct" in page
+    assert "Every image that is not there stands with its reason" in page
     found = json.loads((light / "a" / "metrics.json").read_text())
     assert found["summary"]["unanimity"]["low"] is None
     assert run(*audit, "--fail-if", "scored_share < 95%").exit_code == 1
