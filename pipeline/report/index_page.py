@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -91,8 +92,12 @@ def read_line(run_dir: Path, link: str, *, count: Callable[[], int] | None = Non
     link = link if page_path(run_dir).is_file() else ""
     try:
         metrics = read_outline(run_dir)
-    except RunFolderError:
-        state, working = _progress(_logged(run_dir) if count is None else count()), works(run_dir)
+    except RunFolderError as error:
+        working = works(run_dir)
+        if not working and os.path.lexists(run_dir / "metrics.json"):  # its writing and the header's are a moment apart
+            state = words.clean(error, 200)
+        else:
+            state = _progress(_logged(run_dir) if count is None else count())
         return RunLine(name, link, what, day, state, "", -1.0, Markup(), banner(header) or "", working)
     at = headline_of(metrics).value
     value = -1.0 if at is None else at

@@ -17,6 +17,7 @@ from allfour.pipeline.commands.view import IndexServer, write_index
 from allfour.pipeline.commands.view_live import WatchedRun
 from allfour.pipeline.config import load_config
 from allfour.pipeline.report import write_report
+from allfour.pipeline.report.index_page import read_line
 from allfour.pipeline.run.study import StudyCell, StudyResult
 from tests.pipeline.report.fixture_run import Options, build_run
 
@@ -67,6 +68,14 @@ def get(server: IndexServer, path: str, host: str | None = None) -> tuple[int, s
     body = answer.read().decode()
     connection.close()
     return answer.status, body
+
+
+def test_a_run_whose_finding_is_damaged_says_so(tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text('{"format": 1, "name": "x"}')
+    (tmp_path / "metrics.json").write_text('{"format": 1, "summa')
+    line = read_line(tmp_path, "")
+    assert "metrics.json" in line.state and "not valid JSON" in line.state
+    assert not line.working
 
 
 def test_every_run_has_a_line_and_the_finished_one_a_link(server: IndexServer) -> None:
