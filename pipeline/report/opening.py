@@ -194,7 +194,7 @@ def _chance(metrics: Metrics) -> str:
     text = []
     if even is not None:
         p = nulls.even.p_value if nulls is not None and nulls.even is not None else None
-        odds = f" ({words.p_value(p)})" if p is not None else ""
+        odds = f" ({words.p_value(p)}{_of_classifier(metrics)})" if p is not None else ""
         share, of = even
         text.append(f"Even draws would make {words.percent_exact(share)} of {of or 'sets'} alike{odds}.")
     if nulls is not None and nulls.reference is not None and nulls.reference.expected is not None:
@@ -205,6 +205,11 @@ def _chance(metrics: Metrics) -> str:
     return " ".join(text)
 
 
+def _of_classifier(metrics: Metrics) -> str:
+    """The tests count what the classifier read, which a corrected or reviewed first line is not."""
+    return "" if headline_of(metrics).evidence == "measured" else ", as the classifier read them"
+
+
 def _not_seen(accounting: Accounting, *, archive: bool) -> str:
     if parts := unseen(accounting):
         return f"Of {words.quantity(accounting.requested, 'image')}: {words.join_words(parts)}."
@@ -213,12 +218,13 @@ def _not_seen(accounting: Accounting, *, archive: bool) -> str:
 
 
 def unseen(accounting: Accounting) -> list[str]:
-    """Images without a label, by what became of them: `2 unclear`."""
+    """Images without one label, by what became of them: `2 unclear`."""
     counts = {
         "refused": accounting.refused,
         "failed": accounting.failed,
         "unreadable": accounting.unreadable,
         "unclear": accounting.ambiguous,
+        "mixed": accounting.mixed,
         f"without a {words.sought()}": accounting.no_person,
     }
     return [f"{words.grouped(count)} {name}" for name, count in counts.items() if count]
