@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from scipy import stats
+from scipy import special
 
 
 def square_and_add(
@@ -30,5 +30,5 @@ def square_and_add(
     1693-1702.
     """
     level = (1 + confidence) / 2
-    reach = float(stats.norm.ppf(level) if degrees is None else stats.t.ppf(level, degrees)) * sd
+    reach = float(special.ndtri(level) if degrees is None else special.stdtrit(degrees, level)) * sd
     return max(value - math.hypot(value - low, reach), 0.0), min(value + math.hypot(high - value, reach), 1.0)

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import linalg, stats
 
 from allfour.pipeline.statistics.arrays import FloatArray, as_counts
 
@@ -60,6 +59,8 @@ def calibration_fit(run: npt.ArrayLike, calibration: npt.ArrayLike) -> Calibrati
     leaves possible: Lipton, Z. C., Wang, Y.-X., Smola, A. (2018). Detecting and correcting for label shift with black box predictors.
     ICML, PMLR 80, 3122-3130.
     """
+    from scipy import linalg, stats
+
     table, known = as_counts(run, name="run"), as_counts(calibration, name="calibration")
     if table.shape[1] != known.shape[1]:
         raise ValueError(f"run has {table.shape[1]} cells and calibration {known.shape[1]}; both need the same ones")

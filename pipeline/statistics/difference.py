@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import optimize, special, stats
+from scipy import special
 
 from allfour.pipeline.statistics.arrays import FloatArray, IntArray, as_counts, as_whole_numbers, check_confidence
 from allfour.pipeline.statistics.compositions import compositions, draws_within, set_probabilities, set_scores
@@ -204,11 +204,14 @@ def mean_difference(
         unknown = None if margin is None else 1.0
         return Difference(Interval(value, -1.0, 1.0, "paired"), 1.0, test, prompts, old, new, unknown)
     mean, error = _mean_and_error(two - one, least_step(np.concatenate([one, two])) if step is None else step)
-    half = float(stats.t.ppf((1 + confidence) / 2, prompts - 1)) * error
+    half = float(special.stdtrit(prompts - 1, (1 + confidence) / 2)) * error
     equal = None
     if margin is not None:
         equal = float(
-            max(stats.t.sf((mean + margin) / error, prompts - 1), stats.t.cdf((mean - margin) / error, prompts - 1))
+            max(
+                special.stdtr(prompts - 1, -(mean + margin) / error),
+                special.stdtr(prompts - 1, (mean - margin) / error),
+            )
         )
     interval = Interval(mean, max(mean - half, -1.0), min(mean + half, 1.0), "paired")
     return Difference(interval, p_value, test, prompts, float(one.mean()), float(two.mean()), equal)
@@ -316,7 +319,7 @@ def _bounds(one: ReadImages, two: ReadImages, set_size: int, *, confidence: floa
     (least, below), (most, above) = ends
     wide = imbens_manski(most - least, error=max(below, above), confidence=confidence)
     quantile = (1 + confidence) / 2
-    wide *= float(stats.t.ppf(quantile, prompts - 1) / special.ndtri(quantile))
+    wide *= float(special.stdtrit(prompts - 1, quantile) / special.ndtri(quantile))
     return DifferenceBounds(least, most, max(least - wide * below, -1.0), min(most + wide * above, 1.0))
 
 
@@ -364,7 +367,7 @@ def corrected_difference(
     if shared_calibration:
         rates[1] = rates[0]
     prompts = int(read.sum())
-    quantiles = stats.t.ppf((random.permutation(draws) + 0.5) / draws, prompts - 1)
+    quantiles = special.stdtrit(prompts - 1, (random.permutation(draws) + 0.5) / draws)
     points = [side.point for side in sides]
     step = 1 / float(np.median([run.images for run in runs])) if label is not None else _step(runs[0], runs[1], size)
     drawn: list[FloatArray] = []
@@ -418,6 +421,8 @@ def error_that_explains(first: ReadImages, second: ReadImages, *, set_size: int 
     means = [float(run.unanimity(set_size).mean()) for run in runs]
     if abs(means[0] - means[1]) < 1e-12:
         return None
+    from scipy import optimize
+
     more, target = (runs[0], means[1]) if means[0] > means[1] else (runs[1], means[0])
     table = _with_rest(more)
     labels = more.labels

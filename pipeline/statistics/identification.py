@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import optimize, special
+from scipy import special
 
 from allfour.pipeline.statistics.arrays import (
     FloatArray,
@@ -72,7 +72,11 @@ def imbens_manski(apart: float, *, error: float, confidence: float = 0.95) -> fl
         return float(special.ndtr(c + apart / error) - special.ndtr(-c)) - confidence
 
     one_sided = float(special.ndtri(confidence))
-    return one_sided if short_of(one_sided) >= 0 else float(optimize.brentq(short_of, one_sided, two_sided))
+    if short_of(one_sided) >= 0:
+        return one_sided
+    from scipy import optimize
+
+    return float(optimize.brentq(short_of, one_sided, two_sided))
 
 
 def identified_mean(

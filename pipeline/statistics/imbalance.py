@@ -16,9 +16,10 @@ from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
-from scipy import special, stats
+from scipy import special
 
 from allfour.pipeline.statistics.arrays import FloatArray, as_counts, check_confidence
+from allfour.pipeline.statistics.binomial import binom_pmf
 from allfour.pipeline.statistics.intervals import Interval, mean_over_prompts
 
 Measure = Literal["mean_absolute_deviation", "total_variation", "kl_divergence", "entropy_deficit"]
@@ -262,7 +263,7 @@ def _floor(images: int, measure: Measure, reference: tuple[float, ...]) -> float
     count = np.arange(images + 1)
     total = 0.0
     for share in np.unique(shares):
-        probability = stats.binom.pmf(count, images, share)
+        probability = binom_pmf(count, images, share)
         terms = _terms(count[:, np.newaxis] / images, np.array([share]), measure)[:, 0]
         total += float(probability @ terms) * int((shares == share).sum())
     return total * _scale(shares, measure)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import special, stats
+from scipy import special
 
 from allfour.pipeline.statistics.arrays import FloatArray, as_values, check_confidence
 
@@ -148,7 +148,7 @@ def effective_size(
     """
     mean, variance = np.asarray(mean, dtype=np.float64), np.asarray(variance, dtype=np.float64)
     tail = (1 + confidence) / 2
-    ratio = float(special.ndtri(tail) / stats.t.ppf(tail, prompts - 1)) if prompts > 1 else 0.0
+    ratio = float(special.ndtri(tail) / special.stdtrit(prompts - 1, tail)) if prompts > 1 else 0.0
     # Equal values leave a variance of rounding errors, far below what a single differing image would.
     same = variance <= 1e-12
     size = np.where(same, independent, mean * (1 - mean) * prompts / np.where(same, 1.0, variance))

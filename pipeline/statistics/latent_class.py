@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import linear_sum_assignment
 
 from allfour.pipeline.statistics.arrays import FloatArray, IntArray, check_confidence
 from allfour.pipeline.statistics.intervals import Interval, wilson_limit
@@ -142,6 +141,8 @@ def _starts(votes: FloatArray, starts: int, random: np.random.Generator) -> list
 
 def _fit(onehot: FloatArray, weights: FloatArray, posterior: FloatArray) -> _Fit:
     """EM from a posterior [patterns, labels]; labels in the order in which readers are right most."""
+    from scipy.optimize import linear_sum_assignment
+
     before = -np.inf
     fit = _maximised(onehot, weights, posterior)
     for _ in range(_STEPS):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
+from scipy import special
 
 from allfour.pipeline.statistics.intervals import Interval, wilson
 
@@ -47,7 +47,7 @@ def margin_for_error(
     order = np.argsort(-gap, kind="stable")
     gap, errors = gap[order], np.cumsum(error[order])
     kept = np.arange(1, len(gap) + 1)
-    z = float(stats.norm.ppf((1 + confidence) / 2))
+    z = float(special.ndtri((1 + confidence) / 2))
     rate = errors / kept
     upper = (rate + z**2 / (2 * kept) + z * np.sqrt(rate * (1 - rate) / kept + (z / (2 * kept)) ** 2)) / (
         1 + z**2 / kept

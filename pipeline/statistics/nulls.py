@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import special, stats
+from scipy import special
 
 from allfour.pipeline.statistics.arrays import FloatArray, as_whole_numbers, check_confidence, check_set_size
+from allfour.pipeline.statistics.binomial import binom_pmf, binom_sf
 from allfour.pipeline.statistics.intervals import Interval, mean_over_prompts
 from allfour.pipeline.statistics.unanimity import UnanimityNull, poisson_binomial
 
@@ -53,7 +54,7 @@ def at_least(observed: int, *, prompts: int, probability: float) -> float:
     It bounds the p-value of even draws whatever the images without a label show: a set that lacks a label counts as not unanimous,
     and can but lower the count.
     """
-    return float(stats.binom.sf(observed - 1, prompts, probability)) if observed else 1.0
+    return float(binom_sf(observed - 1, prompts, probability)) if observed else 1.0
 
 
 @dataclass(frozen=True)
@@ -203,4 +204,4 @@ def _excess(values: FloatArray, *, step: float, confidence: float) -> Interval:
 def _floor(images: int, share: float) -> float:
     """Return the expected absolute difference of a binomial share from its own expectation."""
     counts: FloatArray = np.arange(images + 1, dtype=np.float64)
-    return float(stats.binom.pmf(counts, images, share) @ np.abs(counts / images - share))
+    return float(binom_pmf(counts, images, share) @ np.abs(counts / images - share))

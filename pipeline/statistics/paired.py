@@ -10,9 +10,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
+from scipy import special
 
 from allfour.pipeline.statistics.arrays import FloatArray, as_counts, as_values, check_confidence
+from allfour.pipeline.statistics.binomial import binom_pmf, binom_test
 from allfour.pipeline.statistics.intervals import Interval
 from allfour.pipeline.statistics.unanimity import benjamini_hochberg
 
@@ -88,7 +89,7 @@ def paired_difference(
     step = least_step(np.concatenate([before, after])) if resolution is None else resolution
     value = float(difference.mean())
     variance = (float(((difference - value) ** 2).sum()) + 2 * step**2) / (prompts + 1)
-    margin = float(stats.t.ppf((1 + confidence) / 2, prompts - 1)) * float(np.sqrt(variance / prompts))
+    margin = float(special.stdtrit(prompts - 1, (1 + confidence) / 2)) * float(np.sqrt(variance / prompts))
     interval = Interval(value, max(value - margin, -1.0), min(value + margin, 1.0), "paired")
     return PairedDifference(interval, sign_flip_test(difference, draws=draws, seed=seed), prompts)
 
@@ -127,7 +128,7 @@ def sign_flip_test(differences: npt.ArrayLike, *, draws: int = 20_000, seed: int
         for group in groups:
             pluses = np.arange(len(group) + 1)
             sums = np.add.outer(sums, group[0] * (2 * pluses - len(group))).ravel()
-            chances = np.multiply.outer(chances, stats.binom.pmf(pluses, len(group), 0.5)).ravel()
+            chances = np.multiply.outer(chances, binom_pmf(pluses, len(group), 0.5)).ravel()
         return min(float(chances[np.abs(sums) >= extreme].sum()), 1.0)
     random = np.random.default_rng(seed)
     as_extreme = 0
@@ -162,7 +163,7 @@ def mcnemar(first: npt.ArrayLike, second: npt.ArrayLike) -> float:
     if before.shape != after.shape:
         raise ValueError(f"both runs need the same prompts, got {before.shape} and {after.shape}")
     gained, lost = int((after & ~before).sum()), int((before & ~after).sum())
-    return float(stats.binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0
+    return binom_test(gained, gained + lost) if gained + lost else 1.0
 
 
 def prompt_differences(first: npt.ArrayLike, second: npt.ArrayLike) -> tuple[FloatArray, FloatArray]:
@@ -186,6 +187,8 @@ def prompt_differences(first: npt.ArrayLike, second: npt.ArrayLike) -> tuple[Flo
     before, after = as_counts(first, name="first"), as_counts(second, name="second")
     if before.shape != after.shape or before.shape[1] != 2:
         raise ValueError(f"both runs need shape (prompts, 2), got {before.shape} and {after.shape}")
+    from scipy import stats  # takes a third of the start of every command, and none but two runs need it
+
     p_values = np.array(
         [
             float(stats.fisher_exact([old, new]).pvalue) if old.sum() and new.sum() else np.nan

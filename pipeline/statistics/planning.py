@@ -12,9 +12,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import optimize, special, stats
+from scipy import special
 
 from allfour.pipeline.statistics.arrays import FloatArray, check_confidence
+from allfour.pipeline.statistics.binomial import binom_cdf, binom_pmf
 from allfour.pipeline.statistics.intervals import effective_size, wilson_limit
 from allfour.pipeline.statistics.unanimity import subset_unanimity
 
@@ -35,6 +36,8 @@ class Population:
 
     def shares(self) -> FloatArray:
         """Shares at equally likely ranks, from the lowest: an average over them is a mean over the population."""
+        from scipy import stats
+
         ranks = (np.arange(_NODES) + 0.5) / _NODES
         found: FloatArray = np.clip(stats.beta.ppf(ranks, self.a, self.b), 1e-12, 1 - 1e-12)
         return found
@@ -48,6 +51,8 @@ class Population:
         ValueError
             No such population: even draws alone give 2 ** (1 - set_size).
         """
+        from scipy import optimize
+
         least = 2.0 ** (1 - set_size)
         if not least < unanimity < 1:
             raise ValueError(
@@ -147,7 +152,7 @@ def _given_rank(
         raise ValueError(f"unanimity of sets of {set_size} needs as many images per prompt, got {images}")
     counts = np.arange(images + 1)
     of_counts = subset_unanimity(np.column_stack([counts, images - counts]), set_size=set_size)
-    chances = stats.binom.pmf(counts[None, :], images, shares[:, None])
+    chances = binom_pmf(counts[None, :], images, shares[:, None])
     return chances @ of_counts, chances @ of_counts**2
 
 
@@ -246,13 +251,13 @@ def mcnemar_power(change: Discordance, *, prompts: int, level: float = 0.05) -> 
     if both == 0:
         return 0.0
     discordant = np.arange(prompts + 1)
-    chances = stats.binom.pmf(discordant, prompts, both)
+    chances = binom_pmf(discordant, prompts, both)
     # For every number of discordant prompts, the most of the rarer kind that is still significant.
     half = np.arange(prompts + 1)
-    p_values = 2 * stats.binom.cdf(half[None, :], discordant[:, None], 0.5)
+    p_values = 2 * binom_cdf(half[None, :], discordant[:, None], 0.5)
     most = (p_values <= level).sum(axis=1) - 1
     share = change.gained / both
-    found = stats.binom.cdf(most, discordant, share) + stats.binom.cdf(most, discordant, 1 - share)
+    found = binom_cdf(most, discordant, share) + binom_cdf(most, discordant, 1 - share)
     return float((chances * np.where(most >= 0, found, 0.0)).sum())
 
 
@@ -298,7 +303,9 @@ def paired_power(
     spread = math.sqrt(max(float(change.var() + within), 1e-12) / prompts)
     if prompts < 2:
         return 0.0
-    enough = float(stats.t.ppf(1 - level / 2, prompts - 1))
+    from scipy import stats
+
+    enough = float(special.stdtrit(prompts - 1, 1 - level / 2))
     apart = float(change.mean()) / spread
     return float(
         stats.nct.sf(enough, prompts - 1, apart) + stats.nct.cdf(-enough, prompts - 1, apart)
@@ -315,6 +322,8 @@ def shares_like(population: Population, unanimity: float, *, set_size: int = 4) 
     ValueError
         None has that mean and so little or so much unanimity.
     """
+    from scipy import optimize
+
     mean = population.mean
 
     def excess(log_size: float) -> float:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
+from scipy import special
 
 from allfour.pipeline.statistics.arrays import BoolArray, FloatArray, IntArray, as_counts, check_confidence
 from allfour.pipeline.statistics.intervals import Interval, wilson
@@ -219,6 +219,6 @@ def _variances(residual: FloatArray, stratum: IntArray, *, sampled: IntArray, un
 def _interval(value: float, variance: float, freedom: int, *, confidence: float, method: str) -> Interval:
     if freedom < 1:
         return Interval(value, 0.0, 1.0, method)
-    margin = float(stats.t.ppf((1 + confidence) / 2, freedom)) * float(np.sqrt(variance))
+    margin = float(special.stdtrit(freedom, (1 + confidence) / 2)) * float(np.sqrt(variance))
     value = min(max(value, 0.0), 1.0)
     return Interval(value, max(value - margin, 0.0), min(value + margin, 1.0), method)

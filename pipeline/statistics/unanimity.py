@@ -15,7 +15,6 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
 
 from allfour.pipeline.statistics.arrays import (
     BoolArray,
@@ -26,6 +25,7 @@ from allfour.pipeline.statistics.arrays import (
     check_confidence,
     check_set_size,
 )
+from allfour.pipeline.statistics.binomial import binom_pmf, binom_test
 from allfour.pipeline.statistics.intervals import Interval, mean_over_prompts
 
 Resolve = Literal["against", "for", "exclude"]
@@ -343,7 +343,7 @@ def poisson_binomial(probabilities: npt.ArrayLike) -> FloatArray:
     different, times = np.unique(np.where(given < 1e-300, 0.0, given), return_counts=True)
     distribution: FloatArray = np.ones(1)
     for probability, number in zip(different, times, strict=True):
-        binomial = stats.binom.pmf(np.arange(number + 1), number, probability)
+        binomial = binom_pmf(np.arange(number + 1), number, probability)
         distribution = np.convolve(distribution, binomial)
     return distribution
 
@@ -380,7 +380,7 @@ def share_tests(
     for row, key in enumerate(zip(hits.tolist(), total.tolist(), share.tolist(), strict=True)):
         if key[1] and not np.isnan(key[2]):
             if key not in cache:
-                cache[key] = float(stats.binomtest(key[0], key[1], key[2]).pvalue)
+                cache[key] = binom_test(*key)
             p_values[row] = cache[key]
     return p_values, benjamini_hochberg(p_values)
 
@@ -403,7 +403,14 @@ def benjamini_hochberg(p_values: npt.ArrayLike) -> FloatArray:
     adjusted = np.full(raw.shape, np.nan)
     known = np.isfinite(raw)
     if known.any():
-        adjusted[known] = stats.false_discovery_control(raw[known], method="bh")
+        tested = raw[known]
+        if not ((tested >= 0) & (tested <= 1)).all():
+            raise ValueError("p-values must lie within 0 to 1")
+        order = np.argsort(tested)
+        scaled = tested[order] * (len(tested) / np.arange(1.0, len(tested) + 1))
+        ordered = np.empty_like(tested)
+        ordered[order] = np.minimum.accumulate(scaled[::-1])[::-1]
+        adjusted[known] = np.clip(ordered, 0.0, 1.0)
     return adjusted
 
 

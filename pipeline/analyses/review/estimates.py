@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import brentq
 
 from allfour.pipeline.analyses.review.sample import Population, Strata, Units, make_units
 from allfour.pipeline.statistics import Interval, PoweredEstimate, mean_over_prompts, powered_mean, wilson
@@ -191,4 +190,6 @@ def _fixed_point(f: Callable[[float], Interval], part: str, low: float, high: fl
         return low
     if above(high) >= 0:
         return high
+    from scipy.optimize import brentq
+
     return float(brentq(above, low, high, xtol=1e-9))
