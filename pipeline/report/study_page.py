@@ -49,7 +49,7 @@ def render_study(study: StudyResult, folder: Path, *, pairs: str | None = None) 
         A table of a run is missing or not as expected.
     """
     css, css_hash = inlined("report.css", "compare.css", "study.css")
-    script, script_hash = inlined("common.js")
+    script, script_hash = inlined("common.js", "copy.js")
     cells = {cell.name: cell for cell in study.cells}
     context = {
         "css": css,
@@ -129,7 +129,9 @@ def _run(run: Ranked, cell: StudyCell, count: int) -> dict[str, Any]:
         "value": words.percent(run.unanimity.value),
         "interval": words.interval_text(run.unanimity.low, run.unanimity.high),
         "figure": _interval(run.unanimity),
+        "rank_ends": f"{run.rank_low} to {run.rank_high}",
         "share": words.percent(run.share.value),
+        "share_value": _number(run.share.value),
         "share_figure": _interval(run.share),
         "refused": words.percent(run.refused) if run.refused else "",
         "evidence": None
@@ -137,6 +139,11 @@ def _run(run: Ranked, cell: StudyCell, count: int) -> dict[str, Any]:
         else f"{words.percent(lead.value)} {EVIDENCE.get(lead.evidence, lead.evidence)}",
         "verdict": "" if lead is None else VERDICTS.get(lead.verdict, ""),
     }
+
+
+def _number(value: float | None) -> str:
+    """For a copied table: as computed, none where there is none."""
+    return "" if value is None else f"{value:.6g}"
 
 
 def _interval(found: Interval) -> Markup | None:
@@ -194,6 +201,7 @@ def _heat_cell(unit: Unit, place: int, label: str) -> dict[str, Any]:
             "strong": False,
             "kind": "u",
             "hint": "no label",
+            "value": "",
         }
     kind = "a" if share > 0.5 else "b"
     strength = abs(share - 0.5) * 2
@@ -211,6 +219,7 @@ def _heat_cell(unit: Unit, place: int, label: str) -> dict[str, Any]:
         "strong": strength > 0.55,
         "kind": kind,
         "hint": hint,
+        "value": _number(share),
     }
 
 
@@ -277,10 +286,12 @@ def _pairs(board: Board, label: str) -> dict[str, Any]:
                 "p": "–" if pair.p_value is None else words.p_value(pair.p_value),
                 "adjusted": "–" if pair.adjusted is None else words.p_value(pair.adjusted),
                 "apart": pair.apart,
+                "numbers": [_number(value) for value in (pair.p_value, pair.adjusted, moved, pair.share_adjusted)],
                 "share": points(pair.share.value),
                 "share_p": "–" if pair.share_adjusted is None else words.p_value(pair.share_adjusted),
             }
             for pair, mark in zip(shown, marks, strict=True)
+            for moved in [None if pair.share.value is None else 100 * pair.share.value]
         ],
         "label": words.plural(label),
     }
@@ -305,8 +316,10 @@ def _cell(cell: StudyCell) -> dict[str, Any]:
         "state": cell.state,
         "error": None if cell.error is None else words.clean(cell.error, 400),
         "images": "–" if counts is None else words.grouped(counts.scored),
+        "counted": "" if counts is None else counts.scored,
         "missing": counts.missing if counts is not None else 0,
         "value": "–" if lead is None or lead.value is None else words.percent(lead.value),
+        "number": "" if lead is None else _number(lead.value),
         "interval": "–" if lead is None or lead.low is None else words.interval_text(lead.low, lead.high),
         "evidence": "" if lead is None else _evidence(lead),
         "spent": ""

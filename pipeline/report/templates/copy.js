@@ -112,7 +112,7 @@
     const table = figure.querySelector("table");
     const heads = Array.from(table.tHead.rows[0].cells, cellText);
     const body = Array.from(table.tBodies).flatMap((part) => Array.from(part.rows));
-    if (!table.querySelector("svg[data-csv]")) return lined([heads, ...body.map((row) => Array.from(row.cells, (cell) => wholeNumber(cellText(cell)) ?? cellText(cell)))]);
+    if (!table.querySelector("[data-csv]")) return lined([heads, ...body.map((row) => Array.from(row.cells, (cell) => wholeNumber(cellText(cell)) ?? cellText(cell)))]);
     const names = Array.from(body[0].cells).flatMap((cell, place) => namesOf(cell, heads[place]));
     return lined([names, ...body.map((row) => Array.from(row.cells).flatMap(numbersOf))]);
   };

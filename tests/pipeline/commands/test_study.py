@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 import time
 from pathlib import Path
@@ -75,6 +76,9 @@ def test_every_cell_is_a_run_and_those_that_differ_in_the_classifier_share_image
     page = summary.page.read_text(encoding="utf-8")
     assert "cells/planted--short--light/report.html" in page
     assert "Drawn world" in page
+    targets = set(re.findall(r'data-copy="csv" data-target="([^"]+)"', page))
+    assert {"board-1-ranks", "board-1-prompts", "board-1-pairs", "table-cells"} <= targets
+    assert all(page.count(f'id="{target}"') == 1 for target in targets)
 
 
 def test_a_study_that_was_stopped_twice_goes_on_and_draws_nothing_again(

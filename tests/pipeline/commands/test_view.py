@@ -19,6 +19,7 @@ from allfour.pipeline.config import load_config
 from allfour.pipeline.report import write_report
 from allfour.pipeline.report.index_page import read_line
 from allfour.pipeline.run.study import StudyCell, StudyResult
+from tests.browser import CHROMIUM, FLAGS, NEEDS_CHROMIUM, axe_source, violations
 from tests.pipeline.report.fixture_run import Options, build_run
 
 
@@ -172,6 +173,28 @@ def test_a_run_that_works_shows_counts_and_pictures_and_loads_itself_again(live_
     assert page.count("data:image/jpeg") == 2  # what leads out of the run is not read
     assert "a &lt;b&gt;nurse" in page
     assert get(live_server, "/run/1/live")[0] == 404
+
+
+@pytest.mark.browser
+@NEEDS_CHROMIUM
+def test_axe_finds_nothing_but_the_reload_on_the_index_and_on_a_live_page(
+    server: IndexServer, live_server: IndexServer
+) -> None:
+    playwright = pytest.importorskip(
+        "playwright.sync_api", reason="playwright is not installed (pip install -e '.[dev]')"
+    )
+    axe = axe_source()
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        for scheme in ("light", "dark"):
+            page = browser.new_context(color_scheme=scheme, bypass_csp=True).new_page()
+            for port, path in ((server.server_address[1], "/"), (live_server.server_address[1], "/run/0/live")):
+                page.goto(f"http://127.0.0.1:{port}{path}")
+                page.evaluate(axe)
+                # a page of work in progress loads itself again, which axe-core holds against every page that does
+                found = [item for item in violations(page) if item[1] != "meta-refresh"]
+                assert found == [], (scheme, path)
+        browser.close()
 
 
 def test_a_look_reads_on_where_the_last_one_ended(tmp_path: Path) -> None:
