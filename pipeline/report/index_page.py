@@ -145,7 +145,7 @@ def _squares(metrics: Metrics) -> Markup:
 def render_index(lines: Sequence[RunLine], title: str, *, live: bool = False) -> str:
     """The page as text; `live`: it loads itself again while a run works."""
     css, css_hash = inlined("report.css", "index.css")
-    script, script_hash = inlined("common.js", "index.js")
+    script, script_hash = inlined("common.js", "index.js", "reload.js")
     page = environment().get_template("index.html.j2")
     return page.render(
         css=css,

@@ -1,4 +1,4 @@
-"""The page of a run that works: counts, pictures as they come, money, time left. It loads itself again every few seconds."""
+"""The page of a run that works: counts, pictures as they come, money, time left. It loads itself again every few seconds, until it is told to pause."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class LiveRun:
 def render_live(run: LiveRun) -> str:
     """The page as text."""
     css, css_hash = inlined("report.css", "index.css")
-    script, script_hash = inlined("common.js")
+    script, script_hash = inlined("common.js", "reload.js")
     share = run.done / run.total if run.total else None
     return environment().get_template("live.html.j2").render(
         css=css,
