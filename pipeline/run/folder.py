@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import errno
 import hashlib
 import importlib.metadata
 import json
@@ -16,6 +17,7 @@ import platform
 import re
 import secrets
 import shutil
+import stat
 import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -89,14 +91,31 @@ def _fsync_folder(path: Path) -> None:
         os.close(descriptor)
 
 
+def _check_place(path: Path) -> None:
+    """Raise OSError where a rename to `path` would put a file in the place of a device, a pipe or a socket."""
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        return
+    # /dev/stdout is a link, and may lead to a file
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)) or path.parent.resolve() == Path("/dev"):
+        raise OSError(errno.EINVAL, "a device, a pipe or a socket: name a file to write to", str(path))
+
+
 @contextlib.contextmanager
 def atomic_file(path: Path) -> Iterator[IO[bytes]]:
     """A binary file that appears at `path` whole or not at all.
 
     Costs two fsyncs; a temp file of a killed process stays behind under a name that nothing reads and that the next run of the
     same folder sweeps away.
+
+    Raises
+    ------
+    OSError
+        It cannot be written, or what stands at `path` is no file but a device, a pipe or a socket, which a rename would do away with.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    _check_place(path)
     temp = path.parent / f".tmp-{secrets.token_hex(6)}-{path.name[-80:]}"
     try:
         with temp.open("wb") as file, locks.at_work(temp):

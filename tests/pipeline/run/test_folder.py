@@ -55,6 +55,19 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
     assert [p.name for p in path.parent.iterdir()] == ["x"]
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with names here")
+def test_a_pipe_is_not_replaced_by_a_file(tmp_path: Path) -> None:
+    """As root a rename would also do away with /dev/null, for everybody on the machine."""
+    pipe, link = tmp_path / "pipe", tmp_path / "link"
+    os.mkfifo(pipe)
+    link.symlink_to(pipe)
+    for path in (pipe, link):
+        with pytest.raises(OSError, match="name a file to write to"), atomic_file(path) as file:
+            file.write(b"x")
+    assert pipe.is_fifo()
+    assert sorted(tmp_path.iterdir()) == [link, pipe]
+
+
 def test_leftovers_of_a_killed_process_are_swept(tmp_path: Path) -> None:
     half = tmp_path / "images" / "nurse" / ".tmp-0123456789ab-0.png"
     half.parent.mkdir(parents=True)
