@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
@@ -38,3 +39,15 @@ def violations(page: Any) -> list[tuple[str, str, Any]]:
     """What axe-core, which the page must have loaded, holds against it: impact, rule, first element."""
     result = page.evaluate("() => axe.run(document)")
     return [(item["impact"], item["id"], item["nodes"][0]["target"]) for item in result["violations"]]
+
+
+def wait_until(page: Any, condition: str, *, seconds: float = 10.0) -> None:
+    """Wait until an expression is true in a page.
+
+    playwright's own `wait_for_function` looks a second time with `eval`, which the pages' policy forbids: it fails where the first look came
+    too early.
+    """
+    deadline = time.monotonic() + seconds
+    while not page.evaluate(condition):
+        assert time.monotonic() < deadline, f"not within {seconds:g} s: {condition}"
+        time.sleep(0.02)

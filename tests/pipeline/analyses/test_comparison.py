@@ -35,7 +35,7 @@ from allfour.pipeline.run.columns import IMAGES_SCHEMA, SCORES_SCHEMA
 from allfour.pipeline.run.folder import RunFolder
 from allfour.pipeline.run.seal import sealed
 from allfour.pipeline.scoring.near_copies import near_copies
-from tests.browser import CHROMIUM, FLAGS, NEEDS_CHROMIUM, axe_source, violations
+from tests.browser import CHROMIUM, FLAGS, NEEDS_CHROMIUM, axe_source, violations, wait_until
 from tests.pipeline.report.fixture_run import Options, build_run
 from tests.places import REPOSITORY
 
@@ -576,7 +576,7 @@ def test_rows_of_a_comparison_filter_copy_and_open_as_those_of_a_report(tmp_path
         changed = moves["gained"] + moves["lost"] + moves["turned"]
         assert 0 < page.locator(".row:visible").count() == changed < 20
         page.click("[data-copy=csv][data-target=figure-pair-1-rows]")
-        page.wait_for_function("document.getElementById('toast').textContent !== ''")
+        wait_until(page, "document.getElementById('toast').textContent !== ''")
         rows = list(csv.DictReader(io.StringIO(page.evaluate("navigator.clipboard.readText()"))))
         assert len(rows) == changed
         assert all(row["unanimous_first"] != row["unanimous_second"] for row in rows)

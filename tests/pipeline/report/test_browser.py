@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from allfour.pipeline.report import write_report
-from tests.browser import CHROMIUM, FLAGS, NEEDS_CHROMIUM, axe_source, violations
+from tests.browser import CHROMIUM, FLAGS, NEEDS_CHROMIUM, axe_source, violations, wait_until
 from tests.pipeline.report.fixture_run import Options, build_run
 from tests.pipeline.report.full_run import full_run
 from tests.pipeline.report.printed import FORMATS, lone_headings, narrow_columns, printed
@@ -134,7 +134,7 @@ def test_filter_by_words_verdict_and_confidence(watched: Watched) -> None:
     page.fill("#find", "no such prompt")
     assert page.locator("#none").is_visible()
     page.click("#reset-empty")
-    page.wait_for_function("document.getElementById('shown').textContent === '20 of 20 prompts'")
+    wait_until(page, "document.getElementById('shown').textContent === '20 of 20 prompts'")
 
 
 def test_sort_by_text_confidence_and_parity(watched: Watched) -> None:
@@ -184,7 +184,7 @@ def test_detail_by_keyboard_and_focus_returns(watched: Watched) -> None:
     assert page.locator("#detail-place").inner_text() == "3 of 120"
     page.keyboard.press("Escape")
     # the dialog says that it has closed a moment after it has
-    page.wait_for_function("document.activeElement.dataset.n === '2'", timeout=5000)
+    wait_until(page, "document.activeElement.dataset.n === '2'")
 
 
 def test_everything_can_be_reached_with_tab_and_shows_its_focus(watched: Watched) -> None:
@@ -217,7 +217,7 @@ def test_figures_copy_as_whole_svg(browser: Any, full: Path, target: str) -> Non
     found = opened(browser, full, permissions=["clipboard-read", "clipboard-write"], color_scheme="dark")
     open_all(found.page)
     found.page.click(f"[data-copy=svg][data-target={target}]")
-    found.page.wait_for_function("document.getElementById('toast').textContent === 'Figure copied as SVG'")
+    wait_until(found.page, "document.getElementById('toast').textContent === 'Figure copied as SVG'")
     root = ET.fromstring(found.page.evaluate("navigator.clipboard.readText()"))
     assert root.tag == "{http://www.w3.org/2000/svg}svg"
     assert float(root.get("width", "0")) > 100
@@ -232,7 +232,7 @@ def test_figures_copy_as_whole_svg(browser: Any, full: Path, target: str) -> Non
 def test_tables_copy_as_csv(browser: Any, report: Path) -> None:
     found = opened(browser, report, permissions=["clipboard-read", "clipboard-write"])
     found.page.click("[data-copy=csv][data-target=figure-sure]")
-    found.page.wait_for_function("document.getElementById('toast').textContent !== ''")
+    wait_until(found.page, "document.getElementById('toast').textContent !== ''")
     lines = found.page.evaluate("navigator.clipboard.readText()").splitlines()
     assert lines[0] == "Share of prompts,value,low,high"
     summary = json.loads((report.parent / "metrics.json").read_text())["summary"]
@@ -241,7 +241,7 @@ def test_tables_copy_as_csv(browser: Any, report: Path) -> None:
     assert [float(number) for number in numbers] == [summary["unanimity"][key] for key in ("value", "low", "high")]
     found.page.select_option("#show", "all-b")
     found.page.click("[data-copy=csv][data-target=figure-prompts]")
-    found.page.wait_for_function("navigator.clipboard.readText().then((text) => text.startsWith('prompt_id'))")
+    wait_until(found.page, "navigator.clipboard.readText().then((text) => text.startsWith('prompt_id'))")
     rows = list(csv.DictReader(io.StringIO(found.page.evaluate("navigator.clipboard.readText()"))))
     assert rows
     assert {row["unanimous"] for row in rows} == {"man"}
@@ -354,7 +354,7 @@ def test_what_is_folded_is_printed_and_folded_again(browser: Any, full: Path) ->
     )
     page.pdf(format="A4")
     assert page.evaluate("window.printed") == [0, 0]
-    page.wait_for_function(f"{closed} === {before}")
+    wait_until(page, f"{closed} === {before}")
     found.quiet()
     page.context.close()
 
