@@ -160,8 +160,8 @@ def measure(plane: Plane, *, listing: bool) -> dict[str, Any]:
         if before is not None:
             in_child(before)
         found[name] = in_child(work)
-        told = f"{found[name]['seconds']:.1f} s, of cores {found[name]['cpu_seconds']:.1f} s, peak {found[name]['peak_mib']:.0f} MiB"
-        print(f"{plane.images} images, {name}: {told}", file=sys.stderr, flush=True)
+        reported = f"{found[name]['seconds']:.1f} s, of cores {found[name]['cpu_seconds']:.1f} s, peak {found[name]['peak_mib']:.0f} MiB"
+        print(f"{plane.images} images, {name}: {reported}", file=sys.stderr, flush=True)
     return found
 
 

@@ -62,9 +62,9 @@ def make_archive(folder: Path, images: int) -> Path:
 def seconds_of(arguments: Sequence[str], log: Path) -> float:
     """Wall time of `allfour ARGUMENTS`. Raises RuntimeError where it fails."""
     started = time.perf_counter()
-    with log.open("w") as said:
+    with log.open("w") as message:
         code = subprocess.run(  # noqa: PLW1510 (its code is looked at)
-            [sys.executable, "-m", "allfour", *arguments], stdout=said, stderr=said, cwd=ROOT
+            [sys.executable, "-m", "allfour", *arguments], stdout=message, stderr=message, cwd=ROOT
         ).returncode
     if code:
         raise RuntimeError(f"allfour {' '.join(arguments)}: exit code {code}\n{log.read_text()[-2000:]}")

@@ -38,7 +38,7 @@ class Line:
     name: str
     result: str
     seconds: float
-    told: str
+    details: str
 
 
 def requests(count: int) -> list[GenerationRequest]:
@@ -82,12 +82,12 @@ def device_and_versions(device: str) -> str:
 def every_dtype(device: str) -> str:
     from allfour.models.generators._diffusion.loading import pick_dtype
 
-    told = []
+    details = []
     for dtype in ("float32", "float16", "bfloat16") if device != "cpu" else ("float32",):
-        told.append(f"{dtype} {made(list(sandbox(device, dtype=dtype).generate(requests(4))))}")
+        details.append(f"{dtype} {made(list(sandbox(device, dtype=dtype).generate(requests(4))))}")
     import torch
 
-    return f"{', '.join(told)}; auto is {pick_dtype(torch, 'auto', device)}"
+    return f"{', '.join(details)}; auto is {pick_dtype(torch, 'auto', device)}"
 
 
 def batches_and_seeds(device: str) -> str:
@@ -188,7 +188,7 @@ def safety_checker(device: str) -> str:
     size = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
     config = CLIPConfig(vision_config={**size, "image_size": 16, "patch_size": 8}, projection_dim=8)
     pixels = torch.full((2, 3, 64, 64), 0.5, device=device)
-    told = []
+    details = []
     for threshold, kind in ((-2.0, "Refused"), (2.0, "Generated")):  # below and above every cosine
         model: Any = StableDiffusionSafetyChecker(config)
         model.to(device)
@@ -203,8 +203,8 @@ def safety_checker(device: str) -> str:
         )
         outcomes = [finish() for _, finish in ImageBatch(requests(2), pixels, None, SafetyChecker.of(pipe)).finishes()]
         assert [type(o).__name__ for o in outcomes] == [kind] * 2, str(outcomes)[:200]
-        told.append(kind.lower())
-    return " or ".join(told)
+        details.append(kind.lower())
+    return " or ".join(details)
 
 
 def compiled(device: str) -> str:
@@ -238,8 +238,8 @@ def several_gpus(device: str) -> str:
 def real_model(model: str) -> Callable[[str], str]:
     def check(device: str) -> str:
         generator = StableDiffusion(model=model, device=device, batch_size="auto")
-        told = made(list(generator.generate(requests(4))))
-        return f"{told} of {generator.identity()['pipeline']}, batches of {generator.facts()['batch_size']}"
+        details = made(list(generator.generate(requests(4))))
+        return f"{details} of {generator.identity()['pipeline']}, batches of {generator.facts()['batch_size']}"
 
     return check
 
@@ -266,20 +266,20 @@ def run(checks: dict[str, Callable[[str], str]], device: str) -> list[Line]:
     for name, check in checks.items():
         started = time.monotonic()
         try:
-            result, told = "pass", check(device)
+            result, details = "pass", check(device)
         except NothingToCheck as reason:
-            result, told = "-", str(reason)
+            result, details = "-", str(reason)
         except (AssertionError, BackendError) as error:
-            result, told = "FAILED", str(error)
+            result, details = "FAILED", str(error)
         except Exception as error:
-            result, told = "FAILED", f"{type(error).__name__}: {error}"
-        lines.append(Line(name, result, time.monotonic() - started, " ".join(told.split())[:160]))
+            result, details = "FAILED", f"{type(error).__name__}: {error}"
+        lines.append(Line(name, result, time.monotonic() - started, " ".join(details.split())[:160]))
         print(f"{lines[-1].result:7} {name}", file=sys.stderr, flush=True)
     return lines
 
 
 def table(lines: Sequence[Line]) -> str:
-    rows = [f"| {line.name} | {line.result} | {line.seconds:.1f} s | {line.told} |" for line in lines]
+    rows = [f"| {line.name} | {line.result} | {line.seconds:.1f} s | {line.details} |" for line in lines]
     return "\n".join(["| check | result | time | |", "|---|---|---|---|", *rows])
 
 

@@ -87,17 +87,17 @@ def width_rows(audits: int, random: np.random.Generator) -> list[str]:
     for kind in ("unanimity", "share"):
         for mean in (0.5, 0.85):
             values = prompt_values(kind, mean, (audits, LISTED), random)
-            held = dict.fromkeys(WIDTHS, 0)
+            covered = dict.fromkeys(WIDTHS, 0)
             made: dict[float, list[int]] = {width: [] for width in WIDTHS}
             for row in values:
                 found = betting_sequence(row)
                 for width in WIDTHS:
                     narrow = np.flatnonzero((found.high - found.low < width)[ROUND - 1 :: ROUND])
                     at = (int(narrow[0]) + 1) * ROUND - 1 if len(narrow) else LISTED - 1
-                    held[width] += bool(found.low[at] <= mean <= found.high[at])
+                    covered[width] += bool(found.low[at] <= mean <= found.high[at])
                     made[width].append(at + 1)
             rows += [
-                f"| {kind} | {mean:.0%} | {width:.0%} | {np.mean(made[width]):.0f} | {held[width] / audits:.3f} |"
+                f"| {kind} | {mean:.0%} | {width:.0%} | {np.mean(made[width]):.0f} | {covered[width] / audits:.3f} |"
                 for width in WIDTHS
             ]
     return rows

@@ -248,14 +248,14 @@ class Ledger:
         with self.transaction() as db:
             _keep(db, kept)
 
-    def recount(self, *, images: int, spent_nano: int, standing: int) -> tuple[int, int]:
+    def recount(self, *, images: int, spent_nano: int, existing: int) -> tuple[int, int]:
         """Book what the run's own documents say was spent and this ledger does not know, since it was lost or is an older copy.
 
         Parameters
         ----------
         images, spent_nano
             What the ledger held when a command last ended.
-        standing
+        existing
             Images that were paid for and stand. They say something where the ledger holds nothing at all: an older copy may lack
             some of them, and they may be of another run.
 
@@ -266,7 +266,7 @@ class Ledger:
         with self.transaction() as db:
             attempts, known = db.execute("SELECT count(*), coalesce(sum(billed), 0) FROM attempts").fetchone()
             if not attempts:
-                images, spent_nano = max(images, standing), max(spent_nano, standing * self._price)
+                images, spent_nano = max(images, existing), max(spent_nano, existing * self._price)
             lacking, money = max(0, images - known), max(0, spent_nano - _spent(db))
             if not lacking and not money:
                 return 0, 0

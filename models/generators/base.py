@@ -157,14 +157,14 @@ class HasLedger(Protocol):
 class Recounts(HasLedger, Protocol):
     """A generator whose account can be lost, and be told again from what else the run knows. Default: there is none to lose."""
 
-    def recount(self, earlier: Mapping[str, Any], *, standing: int) -> str | None:
+    def recount(self, earlier: Mapping[str, Any], *, existing: int) -> str | None:
         """Book what the account lacks.
 
         Parameters
         ----------
         earlier
             Totals that `spent` gave when a command last ended; empty where none did.
-        standing
+        existing
             Images of this generator that stand.
 
         Returns

@@ -287,15 +287,15 @@ class OpenAIImages:
         """
         return replace(read_totals(self._ledger_path), currency=self._settings.currency)
 
-    def recount(self, earlier: Mapping[str, Any], *, standing: int) -> str | None:
+    def recount(self, earlier: Mapping[str, Any], *, existing: int) -> str | None:
         """See `Recounts`. Raises BackendError where the ledger cannot be used."""
         images = sum(int(earlier.get(name) or 0) for name in ("answered_images", "uncertain_images"))
-        if self._ledger_path is None or not (images or standing):
+        if self._ledger_path is None or not (images or existing):
             return None
         ledger = Ledger(self._ledger_path, price_nano=self._settings.unit_nano, max_nano=None)
         try:
             booked, nano = ledger.recount(
-                images=images, spent_nano=to_nano(float(earlier.get("spent") or 0.0)), standing=standing
+                images=images, spent_nano=to_nano(float(earlier.get("spent") or 0.0)), existing=existing
             )
         finally:
             ledger.close()

@@ -42,7 +42,7 @@ from allfour.pipeline.archives.options import ArchiveOptions
 from allfour.pipeline.archives.probing import PROBED
 from allfour.pipeline.archives.remote import scheme_of, show_address, stamp_of
 from allfour.pipeline.archives.tar_names import caption_of, folder_of, keep_caption, key_of, stem_of
-from allfour.pipeline.archives.tar_opening import ToldError, open_tar, plain_and_here
+from allfour.pipeline.archives.tar_opening import ReportedError, open_tar, plain_and_here
 from allfour.pipeline.archives.tar_stream import BrokenTarError, TarMember, TarStream
 from allfour.pipeline.archives.text import Prompt, PromptBook, SpellingBook, clean_text, cut_note, escape_name
 from allfour.pipeline.archives.tree import metadata_note, prompt_in_path
@@ -335,7 +335,7 @@ class TarSource:
                 key.images.append((member.name, stream.read(), None))
             except BrokenTarError as error:
                 key.images.append((member.name, None, f"{error} inside this image; nothing behind it can be read"))
-                raise ToldError from None
+                raise ReportedError from None
         elif kind is Kind.UNKNOWN and 0 < member.size <= limit:
             data = stream.read()
             if sniff_format(data):

@@ -16,7 +16,7 @@ _BOMB_BYTES = 2**30
 _BOMB_RATIO = 200
 
 
-class ToldError(Exception):
+class ReportedError(Exception):
     """The stream is broken, and a row says so: no error of its own."""
 
 
@@ -44,7 +44,7 @@ def open_tar(
                 yield TarStream(cast(BinaryIO, _Gunzip(stream)), checked=True)
             else:
                 yield TarStream(stream, by_seek=by_seek)
-        except ToldError:
+        except ReportedError:
             return
         except OSError as error:
             raise BrokenTarError(f"the tar cannot be read on: {error.strerror or 'the storage breaks off'}") from error

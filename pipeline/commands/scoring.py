@@ -90,14 +90,14 @@ def _tell_reasons(job: Job, store: PartStore, ids: Sequence[str]) -> None:
     """Write into the run's own table of images why those without a reading have none, in their column `error`."""
     path = job.run.images_path
     try:
-        told = store.errors(ids)
+        reasons = store.errors(ids)
     except (OSError, pa.ArrowException):
         return  # scores that stand need no parts
     images = pq.read_table(path, columns=["prompt_id", "index", "status", "error"])
     made = pc.equal(images["status"], ImageStatus.GENERATED.value).to_pylist()
     before = images["error"].to_pylist()
     keys = zip(images["prompt_id"].to_pylist(), images["index"].to_pylist(), strict=True)
-    now = [told.get(key) if ours else old for key, ours, old in zip(keys, made, before, strict=True)]
+    now = [reasons.get(key) if ours else old for key, ours, old in zip(keys, made, before, strict=True)]
     if now == before:
         return
     table = pq.read_table(path)

@@ -88,8 +88,8 @@ class Purse:
 
     def _limit(self, cell: CellPlan) -> float:
         spent = {c.name: self._spent(c) for c in self._cells}
-        held = sum(max(0.0, limit - spent[name]) for name, limit in self._lent.items())
-        left = max(0.0, (self._cap or 0.0) - sum(spent.values()) - held)
+        reserved = sum(max(0.0, limit - spent[name]) for name, limit in self._lent.items())
+        left = max(0.0, (self._cap or 0.0) - sum(spent.values()) - reserved)
         own, others = self._needed(cell), sum(self._needed(c) for c in self._waiting.values())
         return spent[cell.name] + (left * own / (own + others) if others else left)
 

@@ -30,8 +30,8 @@ def recount(run: RunFolder, generator: Generator) -> None:
     made_by = [identity] + (
         [header.generator] if (header.generator or {}).get("backend") == identity.get("backend") else []
     )
-    standing = sum(_made_by(outcome, made_by) for outcome in read_outcomes(run)[0])
-    if (note := generator.recount(header.spent or {}, standing=standing)) is not None:
+    existing = sum(_made_by(outcome, made_by) for outcome in read_outcomes(run)[0])
+    if (note := generator.recount(header.spent or {}, existing=existing)) is not None:
         _LOG.warning("%s", note)  # also where progress is off
 
 

@@ -71,7 +71,7 @@ def asked_headline(metrics: Metrics) -> str:
     found = (metrics.asked_for or {}).get(metrics.headline)
     if found is None or not found.labels:
         return f"Every prompt asks for a perceived {label_text(metrics.headline)}."
-    if len(found.labels) > MAX_LABELS_TOLD:
+    if len(found.labels) > MAX_LABELS_SHOWN:
         shown, images = (
             sum(n) for n in zip(*((e.counts.get("shown", 0), e.images) for e in found.labels.values()), strict=True)
         )
@@ -79,7 +79,7 @@ def asked_headline(metrics: Metrics) -> str:
     return " ".join(_finding(label, entry) for label, entry in found.labels.items())
 
 
-MAX_LABELS_TOLD = 3
+MAX_LABELS_SHOWN = 3
 """In the first line."""
 
 

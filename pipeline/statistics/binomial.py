@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import _ufuncs
+from scipy import special
 
 _NEARLY = 1 + 1e-7
 """Outcomes that are this much likelier than what was seen are taken as equally likely: they differ by rounding alone."""
@@ -78,7 +78,7 @@ def _as_floats(*values: npt.ArrayLike) -> list[npt.NDArray[np.float64]]:
 
 
 def _law(name: str) -> Any:
-    found = getattr(_ufuncs, f"_binom_{name}", None)
+    found = getattr(getattr(special, "_ufuncs", None), f"_binom_{name}", None)
     if found is None:  # a scipy that keeps them elsewhere: the same numbers, by the long way
         from scipy import stats
 

@@ -167,10 +167,10 @@ def _row(
         now.append(_holds(top.headline, truth))
         assert top.headline is not None
         led.append(top.headline.evidence)
-        said = {*top.headline.because, *(top.headline.include or ())}
+        codes = {*top.headline.because, *(top.headline.include or ())}
         # errors that differ by prompt are named too where the limits hold them, or where no calibration of all prompts fits
         ways = {cause, "classifier", "calibration_unlike_run"} if cause == "error_may_differ_by_prompt" else {cause}
-        caused.append(bool(ways & said))
+        caused.append(bool(ways & codes))
     most = max(set(led), key=led.count)
     return Row(name, images, audits, truth, _mean(before), _mean(now), _mean(caused), most)
 

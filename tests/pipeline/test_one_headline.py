@@ -113,8 +113,8 @@ def test_every_place_says_the_same_first_line(
     assert EVIDENCE[evidence][1:].replace("'", "&#39;") in first_screen
 
     _print_headline(metrics)
-    said = capsys.readouterr().out.splitlines()[0]
-    assert f"{value:.1%}" in said and f"{low:.1%} to {high:.1%}" in said
+    shown = capsys.readouterr().out.splitlines()[0]
+    assert f"{value:.1%}" in shown and f"{low:.1%} to {high:.1%}" in shown
 
     line = read_line(run, "")
     assert line.value == at.value and f"{percent(value)} ({interval_text(low, high)}), {EVIDENCE[evidence]}" in str(

@@ -135,10 +135,10 @@ class _Line:
         return landed
 
 
-def feed(connection: Connection[Any, Any], memory_number: int, told_number: int) -> None:
+def feed(connection: Connection[Any, Any], memory_number: int, setup_number: int) -> None:
     """Score the shards that come over the connection until it ends."""
-    told = os.pread(told_number, os.fstat(told_number).st_size, 0)
-    layout, job, classifier = pickle.loads(told)  # noqa: S301  (ours, from the process that started this one)
+    setup = os.pread(setup_number, os.fstat(setup_number).st_size, 0)
+    layout, job, classifier = pickle.loads(setup)  # noqa: S301  (ours, from the process that started this one)
     if "torch" in sys.modules:
         import torch
 
@@ -172,18 +172,18 @@ def main(arguments: Sequence[str]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process with the model gets it too, and ends the line
     os.nice(_NICE)
     with stops_on_signals(), contextlib.suppress(EOFError, ConnectionError, KeyboardInterrupt):
-        connection, memory, told = map(int, arguments)
-        feed(Connection(connection), memory, told)
+        connection, memory, setup = map(int, arguments)
+        feed(Connection(connection), memory, setup)
 
 
 # --- the side with the model -----------------------------------------------------------------------------------------
 
 
-class _Told:
-    """What every process is told first, in memory that all of them read: through a pipe, each would start after the last has read."""
+class _Setup:
+    """What every process gets first, in memory that all of them read: through a pipe, each would start after the last has read."""
 
     def __init__(self, data: bytes) -> None:
-        self.number = os.memfd_create("allfour-told")
+        self.number = os.memfd_create("allfour-setup")
         with os.fdopen(os.dup(self.number), "wb") as file:
             file.write(data)
 
@@ -194,7 +194,7 @@ class _Told:
 class _Feeder:
     """A process that feeds, as the one with the model sees it."""
 
-    def __init__(self, layout: _Layout, told: _Told, environment: Mapping[str, str]) -> None:
+    def __init__(self, layout: _Layout, setup: _Setup, environment: Mapping[str, str]) -> None:
         here, there = socket.socketpair()
         memory = os.memfd_create("allfour-batches")
         os.ftruncate(memory, layout.bytes())
@@ -202,7 +202,7 @@ class _Feeder:
         self.slots = layout.views(self._memory)
         self.connection: Connection[Any, Any] = Connection(here.detach())
         self.shard: Shard | None = None
-        numbers = (there.fileno(), memory, told.number)
+        numbers = (there.fileno(), memory, setup.number)
         command = [sys.executable, "-P", "-c", _START, *map(str, numbers)]
         self._process = subprocess.Popen(command, pass_fds=numbers, env=dict(environment), stdin=subprocess.DEVNULL)
         there.close()
@@ -234,7 +234,7 @@ class Feeders:
         config = job.config.model_copy(update={"workers": threads_each(job.config, count)})
         lent = classifier.lend()
         self._layout = _Layout(job.config.batch_size, tuple(classifier.input_shape), classifier.embedding_dim)
-        self._told = _Told(pickle.dumps((self._layout, replace(job, config=config, build=_no_model), lent)))
+        self._setup = _Setup(pickle.dumps((self._layout, replace(job, config=config, build=_no_model), lent)))
         self._environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         self._feeders: list[_Feeder] = []
         self._count = count
@@ -248,10 +248,10 @@ class Feeders:
             feeder.connection.close()
         for feeder in self._feeders:
             feeder.end(_GOODBYE)
-        self._told.close()
+        self._setup.close()
 
     def _started(self) -> _Feeder:
-        return _Feeder(self._layout, self._told, self._environment)
+        return _Feeder(self._layout, self._setup, self._environment)
 
     def score(self, shards: Sequence[Shard], advance: Callable[[int], None]) -> int:
         """Score and commit every shard; see `Engine.score`."""

@@ -66,8 +66,8 @@ def test_the_configs_set_what_the_class_of_their_model_takes() -> None:
     for config, name in CONFIGS.items():
         settings: Any = load_config(REPOSITORY / "configs" / f"{config}.yaml", []).generator
         given = {n: getattr(settings, n) for n in ("guidance_scale", "height", "width", "negative_prompt")}
-        told = {n: value for n, value in given.items() if value is not None}
-        pipelines.check_arguments(getattr(diffusers, name), told, settings.pipeline_args or {})
+        message = {n: value for n, value in given.items() if value is not None}
+        pipelines.check_arguments(getattr(diffusers, name), message, settings.pipeline_args or {})
         assert name in pipelines.TRIED
 
 

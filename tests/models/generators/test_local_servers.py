@@ -268,9 +268,9 @@ def test_the_mend_names_a_field_as_the_config_does_and_keeps_its_other_values(
 ) -> None:
     values = {"Sampler.steps": 20, address: "missing.safetensors"}
     found = comfyui(server, values=values).check()
-    told = found.mend.removeprefix("Set it: --set 'generator.values=").removesuffix("'")
-    assert json.loads(told) == {"Sampler.steps": 20, address: "NAME"}
-    assert comfyui(server, values=json.loads(told.replace("NAME", "model.safetensors"))).check().ok
+    message = found.mend.removeprefix("Set it: --set 'generator.values=").removesuffix("'")
+    assert json.loads(message) == {"Sampler.steps": 20, address: "NAME"}
+    assert comfyui(server, values=json.loads(message.replace("NAME", "model.safetensors"))).check().ok
 
 
 def test_a_workflow_that_the_server_does_not_take_ends_the_run(server: LocalServers) -> None:

@@ -381,13 +381,13 @@ def test_what_a_ledger_lacks_is_booked_again_and_said_once(tmp_path: Path, loss:
         path.write_bytes(b"")
     if loss == "older copy":
         shutil.copy(older, path)
-    told = made.recount(earlier, standing=10)
-    assert (told is None) == (loss == "nothing")
-    if told is not None:
+    logged = made.recount(earlier, existing=10)
+    assert (logged is None) == (loss == "nothing")
+    if logged is not None:
         count = 7 if loss == "older copy" else 10
-        assert f"{count} images that it does not know are counted as spent ({0.02 * count:.2f})" in told
+        assert f"{count} images that it does not know are counted as spent ({0.02 * count:.2f})" in logged
     assert (made.spent().answered_images, made.spent().spent) == (10, 0.2)
-    assert made.recount(earlier, standing=10) is None
+    assert made.recount(earlier, existing=10) is None
 
 
 def test_what_was_spent_and_what_all_will_have_cost(tmp_path: Path) -> None:
@@ -408,13 +408,13 @@ def test_images_that_stand_are_counted_where_no_command_ended_and_an_older_price
         )
 
     first = paid("a.sqlite")
-    assert first.recount({}, standing=0) is None
-    assert first.recount({}, standing=5) is not None
+    assert first.recount({}, existing=0) is None
+    assert first.recount({}, existing=5) is not None
     assert first.spent().spent == 0.1
     dearer = paid("b.sqlite")
-    dearer.recount({"answered_images": 3, "uncertain_images": 1, "spent": 1.0}, standing=3)
+    dearer.recount({"answered_images": 3, "uncertain_images": 1, "spent": 1.0}, existing=3)
     assert (dearer.spent().answered_images, dearer.spent().spent) == (4, 1.0)
-    assert OpenAIImages(model="m", base_url="http://127.0.0.1:9/v1").recount({}, standing=5) is None  # in memory
+    assert OpenAIImages(model="m", base_url="http://127.0.0.1:9/v1").recount({}, existing=5) is None  # in memory
 
 
 # --- damage ----------------------------------------------------------------------------------------------------------

@@ -586,9 +586,9 @@ def test_rows_of_a_comparison_filter_copy_and_open_as_those_of_a_report(tmp_path
         )
         page.locator(".row:visible .unfold").first.click()
         page.locator(".row.open:visible .side").nth(1).locator(".thumb").first.click()
-        said = page.locator("#detail").inner_text()
-        assert "reads as" in said
-        assert "run5" in said
+        message = page.locator("#detail").inner_text()
+        assert "reads as" in message
+        assert "run5" in message
         page.keyboard.press("Escape")
         assert [seen for seen in watched.seen if not seen.startswith(("file:", "data:"))] == []
         browser.close()

@@ -155,8 +155,8 @@ def test_errors_that_differ_by_prompt_are_taken_into_a_corrected_figure_s_limits
     assert "If some prompts are read worse than others, as they well may: 41% to 70%." in (
         lead.standfirst(unheld) or ""
     )
-    held = corrected(**fits, unanimity_corrected={**CORRECTED, "error_spread": spread}).noted(noted)
-    assert pick(held).because == [] and "read worse" not in (lead.standfirst(held) or "")
+    covered = corrected(**fits, unanimity_corrected={**CORRECTED, "error_spread": spread}).noted(noted)
+    assert pick(covered).because == [] and "read worse" not in (lead.standfirst(covered) or "")
     wording = pick(corrected(calibration_fit={"fits": True, "p_value": 0.4}, include=["prompts", "wording"]))
     assert wording.because == ["wording_of_calibration"] and wording.low == CORRECTED["low"]
 
