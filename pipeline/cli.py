@@ -1,7 +1,8 @@
 """The `allfour` command.
 
-Exit codes: 0 done; 1 a --fail-if gate was hit; 2 wrong usage or config; 3 done with images missing (failed, refused or
-unreadable), which the summary names. A gate that is hit wins over missing images. 70 is a fault of allfour itself.
+Exit codes: 0 done; 1 a --fail-if gate was hit; 2 wrong usage or config, or standard output that takes nothing; 3 done with images
+missing (failed, refused or unreadable), which the summary names. A gate that is hit wins over missing images. 141 where the reader
+of a pipe has gone. 70 is a fault of allfour itself.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from allfour.pipeline.commands.options import (
     WorldSizeOption,
     default_run_folder,
 )
+from allfour.pipeline.commands.streams import EXIT_PIPE, OutputLostError, guarded_streams
 from allfour.signals import stops_on_signals
 
 if TYPE_CHECKING:
@@ -74,7 +76,13 @@ def main() -> None:
     # Threads that wait for each other must not spin: on a shared machine that takes the cores from whoever has work.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
-        app()
+        with guarded_streams():
+            app()
+    except OutputLostError as error:
+        if error.broken_pipe:  # as `| head` does: whoever reads has what it wanted
+            sys.exit(EXIT_PIPE)
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(output.EXIT_USAGE)
     except Exception:
         # Python itself would exit with 1, which is the code of a gate that was hit.
         traceback.print_exc()
@@ -401,7 +409,7 @@ def export(
         ),
     ],
     out: Annotated[
-        Path | None, typer.Option("--out", help="Where to write. Default: stdout; RUN-dataset for a data set.")
+        Path | None, typer.Option("--out", help="Where to write. Default, and `-`: stdout; RUN-dataset for a data set.")
     ] = None,
     fail_if: FailIfOption = None,
 ) -> None:
@@ -423,7 +431,7 @@ def export(
                 )
         else:
             data = exporting.text_export(run, kind, gates=results)
-            if out is None:
+            if out is None or out == Path("-"):
                 sys.stdout.buffer.write(data)
             else:
                 exporting.write_file(out, data)
