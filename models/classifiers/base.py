@@ -236,6 +236,22 @@ class KeepsAccounts(Protocol):
         """Keep accounts and answers in this file from now on."""
         ...
 
+    def recount(self, earlier: Mapping[str, Any], *, read: int) -> str | None:
+        """Book what the accounts lack, where their file was lost: else `max_cost` could be spent again.
+
+        Parameters
+        ----------
+        earlier
+            Totals that `account` gave when a command last ended; empty where none did.
+        read
+            Different pictures that this classifier has read for the run.
+
+        Returns
+        -------
+        What to tell the user; None where nothing was lacking.
+        """
+        ...
+
     def estimate(self, images: int) -> str:
         """What reading so many images would cost, in a sentence."""
         ...

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from allfour.errors import BackendError, ClassifierError
-from allfour.models._hosted.connection import DEFAULT_BASE_URL, NANO, money
+from allfour.models._hosted.connection import DEFAULT_BASE_URL, NANO, money, to_nano
 from allfour.models._hosted.ledger import Ledger, read_totals
 from allfour.models._hosted.session import open_session, preflight
 from allfour.models.attributes import AttributeSet
@@ -173,6 +173,28 @@ class JudgeClassifier:
 
     def keep_accounts(self, path: Path) -> None:
         self._ledger = path
+
+    def recount(self, earlier: Mapping[str, Any], *, read: int) -> str | None:
+        """See `KeepsAccounts`. Raises ClassifierError where the ledger cannot be used."""
+        answers, s = sum(int(earlier.get(name) or 0) for name in ("answers", "uncertain")), self._settings
+        if self._ledger is None or not (answers or read):
+            return None
+        try:
+            with contextlib.closing(Ledger(self._ledger, price_nano=s.unit_nano, max_nano=None)) as ledger:
+                booked, nano = ledger.recount(
+                    images=answers,
+                    spent_nano=to_nano(float(earlier.get("spent") or 0.0)),
+                    existing=read * self._config.repeats,
+                )
+        except BackendError as error:
+            raise ClassifierError(str(error)) from None
+        if not booked:
+            return None
+        return (
+            f"{self._ledger.name} is gone, empty or an older copy: {booked:,} answers that it does not know are counted as spent "
+            f"({money(nano / NANO, s.currency)}), by run.json and by the images that were read. The answers themselves are lost: "
+            "what needs them again is asked again"
+        )
 
     def estimate(self, images: int) -> str:
         s, answers = self._settings, images * self._config.repeats

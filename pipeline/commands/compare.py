@@ -13,7 +13,7 @@ from allfour.pipeline.analyses.comparison.compare import compare_paths
 from allfour.pipeline.analyses.study.result import PairBy, study_of_runs
 from allfour.pipeline.report.compare_page import render_comparison
 from allfour.pipeline.report.study_page import render_study
-from allfour.pipeline.run.folder import json_bytes, sweep_beside, write_together
+from allfour.pipeline.run.folder import json_bytes, write_together
 from allfour.pipeline.words import quantity
 
 
@@ -84,7 +84,6 @@ def run_comparison(
             files[pairs.name] = page.encode("utf-8", "replace")
             page = render_study(board, page_path.parent, pairs=pairs.name)
         files = {json_path.name: json_bytes(comparison), **files, page_path.name: page.encode("utf-8", "replace")}
-        sweep_beside(json_path)
         write_together(page_path.parent, files)
     except (PermissionError, NotADirectoryError, IsADirectoryError, FileExistsError) as error:
         raise UsageError(f"--out {target}: cannot be written: {error.strerror}. Name another file or folder") from None

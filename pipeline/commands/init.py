@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,7 +10,8 @@ from pathlib import Path
 
 from allfour import resources
 from allfour.errors import ConfigError
-from allfour.pipeline.run.folder import write_atomic
+from allfour.files import read_regular
+from allfour.pipeline.run.folder import sweep_beside, write_atomic
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,8 +121,12 @@ def _block(text: str, key: str) -> str:
 
 
 def write_config(path: Path, text: str) -> None:
-    """Write a config that did not stand there. Raises ConfigError."""
+    """Write a config that did not stand there, or stands as it would be written. Raises ConfigError."""
+    sweep_beside(path)
     if path.exists():
+        with contextlib.suppress(OSError):
+            if read_regular(path) == text.encode():
+                return
         raise ConfigError(f"{path}: stands already, and is not replaced. Name another file with --out")
     write_atomic(path, text.encode())
 

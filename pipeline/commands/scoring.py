@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Sequence
 from functools import partial
@@ -22,6 +23,8 @@ from allfour.pipeline.scoring.engines import ScoringJob, engine
 from allfour.pipeline.scoring.engines.base import part_store
 from allfour.pipeline.scoring.parts import PartStore
 from allfour.pipeline.scoring.precision import Measured, half_precision, measured_of, summed
+
+_LOG = logging.getLogger(__name__)
 
 _REASONS = 20
 """Different reasons why images have no reading that the header keeps."""
@@ -61,7 +64,12 @@ def score(job: Job, source: ArchiveSource, *, own_images: bool, engine_name: str
         if own_images:
             _tell_reasons(job, store, [s.id for s in shards])
         return 0
-    run.forget_stages(*TABLE_STAGES, classifier=identity, account=None)
+    if isinstance(classifier, KeepsAccounts):
+        if (note := classifier.recount(run.header().account or {}, read=store.pictures_read(shards))) is not None:
+            _LOG.warning("%s", note)  # also where progress is off
+        run.forget_stages(*TABLE_STAGES, classifier=identity)
+    else:
+        run.forget_stages(*TABLE_STAGES, classifier=identity, account=None)
     ids = [s.id for s in shards]
     scored = score_shards(job, source, shards, classifier=classifier, engine_name=engine_name)
     if isinstance(classifier, KeepsAccounts):

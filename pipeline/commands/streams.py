@@ -35,7 +35,7 @@ class OutputLostError(Exception):
 class _Loud(io.FileIO):
     """Standard output itself, below its buffers."""
 
-    def write(self, data: Any, /) -> int | None:
+    def write(self, data: Any, /) -> int:
         try:
             return super().write(data)
         except OSError as error:
@@ -46,7 +46,7 @@ class _Loud(io.FileIO):
 class _Quiet(io.FileIO):
     """Standard error itself, below its buffers."""
 
-    def write(self, data: Any, /) -> int | None:
+    def write(self, data: Any, /) -> int:
         try:
             return super().write(data)
         except OSError:

@@ -33,7 +33,7 @@ from allfour.pipeline.metrics.asked_for import asked_of
 from allfour.pipeline.metrics.calibration import check_calibration
 from allfour.pipeline.report.study_page import PAGE, render_study
 from allfour.pipeline.run.documents import read_header
-from allfour.pipeline.run.folder import RunFolder, write_atomic, write_json
+from allfour.pipeline.run.folder import RunFolder, sweep_beside, write_atomic, write_json
 from allfour.pipeline.run.study import StudyCell, StudyResult
 from allfour.pipeline.words import grouped, quantity, seconds_text
 
@@ -141,6 +141,8 @@ def write_study(study: Study, out: Path, failed: dict[str, str]) -> StudyResult:
     except ComparisonError as error:
         reasons = [f"{name}: {text}" for name, text in failed.items()] or [str(error)]
         raise ConfigError("\n".join(["no cell of the study could be done:", *(f"  - {r}" for r in reasons)])) from None
+    for name in (STUDY_FILE, PAGE):
+        sweep_beside(out / name)
     write_json(out / STUDY_FILE, result.document())
     write_atomic(out / PAGE, render_study(result, out).encode("utf-8", "replace"))
     return result
@@ -243,6 +245,7 @@ def _write_config(cell: CellPlan, out: Path) -> Path:
     path = out / CELLS / f"{cell.name}.yaml"
     path.parent.mkdir(parents=True, exist_ok=True)
     text = yaml.safe_dump(cell.config.model_dump(mode="json", exclude_none=True), sort_keys=False, allow_unicode=True)
+    sweep_beside(path)
     write_atomic(path, text.encode())
     return path
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from urllib.parse import quote, urlsplit
 
 from allfour.errors import UsageError
+from allfour.files import read_regular
 from allfour.pipeline.commands.view_live import Progress, WatchedRun, stat_of
 from allfour.pipeline.report.index_page import (
     STUDY_FILE,
@@ -121,7 +122,7 @@ def _file(run: Path, name: str) -> tuple[bytes, str] | None:
     file = run.resolve() / name
     if file.resolve() != file or not file.is_file():  # no link out of the run
         return None
-    return file.read_bytes(), "text/html" if file.suffix == ".html" else "text/csv"
+    return read_regular(file), "text/html" if file.suffix == ".html" else "text/csv"
 
 
 def _live(run: Path, now: Progress) -> str:

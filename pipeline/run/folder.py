@@ -173,8 +173,11 @@ def put_in_place(aside: Path, path: Path) -> None:
 def write_together(folder: Path, files: Mapping[str, bytes]) -> None:
     """Write several files that belong together: in a new folder all of them or none, and never a new one beside one of before.
 
-    Where the folder stands already, files of before make way only once the new ones are whole on the disk.
+    Where the folder stands already, files of before make way only once the new ones are whole on the disk. What killed processes left of
+    these files is removed.
     """
+    for place in (folder, *(folder / name for name in files)):
+        sweep_beside(place)
     if not folder.exists() or not any(folder.iterdir()):
         with whole_folder(folder) as aside:
             for name, content in files.items():

@@ -193,6 +193,15 @@ class PartStore:
             found.update(reason for reason in errors.to_pylist() if reason is not None)
         return found
 
+    def pictures_read(self, shards: Iterable[Shard]) -> int:
+        """How many different pictures, by their bytes, the parts that are done have a reading of."""
+        found: set[str] = set()
+        for shard in shards:
+            if self.done(shard):
+                rows = pq.read_table(self.images_path(shard.id), columns=["sha256", "error"])
+                found.update(rows.filter(pc.is_null(rows["error"]))["sha256"].drop_null().to_pylist())
+        return len(found)
+
     def errors(self, shard_ids: Iterable[str]) -> dict[tuple[str, int], str]:
         """Prompt id and index of the images of these parts that have no scores -> why."""
         found = {}

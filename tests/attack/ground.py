@@ -64,6 +64,10 @@ COMMANDS = (
     Attack("review", lambda w: [*_REVIEW[:1], w / "audited", *_REVIEW[1:], "--out", w / "page.html"], ("audited", "page.html")),
     Attack("review --import", lambda w: ["review", w / "audited", "--import", w / "answers.csv"], ("audited",)),
     Attack("compare", lambda w: ["compare", w / "audited", w / "second", "--out", w / "compared"], ("compared",)),
+    Attack("compare, three", lambda w: ["compare", w / "audited", w / "second", w / "third", "--out", w / "three"], ("three",)),
+    Attack("compare, among files", lambda w: ["compare", w / "audited", w / "second", "--out", w], ("comparison.json", "compare.html")),
+    Attack("study", lambda w: ["study", w / "study.yaml", "--out", w / "study"], ("study",)),
+    Attack("init", lambda w: ["init", "--out", w / "mine.yaml", "--images", "sandbox", "--reader", "sandbox", "--prompts", "experiment"], ("mine.yaml",)),
     Attack("export dataset", lambda w: _export(w, "dataset", "dataset"), ("dataset",)),
     Attack("export csv", lambda w: _export(w, "csv", "prompts.csv"), ("prompts.csv",)),
     Attack("view", lambda w: ["view", w, "--out", w / "index.html"], ("index.html",)),
@@ -99,6 +103,7 @@ class Ground:
         for arguments in (
             _audit(where, "audited"),
             _audit(where, "second", "--set", "seed=7"),
+            _audit(where, "third", "--set", "seed=8"),
             ["rescore", where / "archive", "--config", where / "config.yaml", "--run", where / "rescored"],
             [*_REVIEW[:1], where / "audited", *_REVIEW[1:], "--out", where / "page.html"],
         ):
@@ -175,6 +180,7 @@ def import_all(*, models: bool = False) -> None:
         rescore,
         review,
         review_draw,
+        study,
         view,
     )  # fmt: skip
 
@@ -193,6 +199,10 @@ def _write_inputs(where: Path, origin: str | None) -> None:
     (where / "hosted.yaml").write_text(
         f"{shared}generator: {{backend: openai-images, model: dall-e-2, base_url: '{origin}/v1', api_key_env: {KEY_ENV}, "
         "size: 256x256, response_format: b64_json, price_per_image: 0.016, concurrency: 4, timeout: 2, max_retries: 2}\n"
+    )
+    (where / "study.yaml").write_text(
+        f"name: s\nbase: {where}/config.yaml\nclassifiers:\n"
+        f"  one: {{attributes: {{file: {where}/attributes.yaml}}}}\n  two: {{attributes: {{file: {where}/other.yaml}}}}\n"
     )
     for prompt in ("a", "b"):
         (where / "archive" / prompt).mkdir(parents=True)

@@ -34,6 +34,8 @@ def test_the_config_is_written_and_the_next_commands_are_named(tmp_path: Path, m
     found = run.invoke(app, ["init", "--images", "archive", "--reader", "face", "--prompts", "experiment"])
     assert found.exit_code == 0
     assert "allfour rescore FOLDER --config allfour.yaml --dry-run" in found.stdout
+    same = ["init", "--images", "archive", "--reader", "face", "--prompts", "experiment"]
+    assert run.invoke(app, same).exit_code == 0  # as it would be written: a killed command is repeated
     again = run.invoke(app, ["init", "--images", "sandbox"])
     assert again.exit_code == 2
     assert "allfour.yaml: stands already" in again.stderr

@@ -152,6 +152,35 @@ def test_the_cost_limit_ends_with_code_3_and_the_same_command_goes_on(
     assert "max_cost" not in done.stdout
 
 
+def test_a_lost_ledger_gives_no_second_budget(
+    server: LoopbackChatServer, pictures: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = RunFolder(tmp_path / "run")
+    rescoring.rescore(config_of(server, tmp_path, price_per_answer=0.01, max_cost=0.2), str(pictures), run, QUIET)
+    assert server.total_billed == 15
+    run.answers_path.unlink()
+    other = config_of(server, tmp_path, price_per_answer=0.01, max_cost=0.2, instructions="Look well.")
+    rescoring.rescore(other, str(pictures), run, QUIET)
+    assert server.total_billed == 20  # what is left of 0.20 after the 0.15 that the first question took
+    assert "answers.sqlite is gone, empty or an older copy: 15 answers" in caplog.text
+    account = run.header().account or {}
+    assert (account["answers"], account["spent"]) == (20, 0.2)
+
+
+def test_a_lost_ledger_of_a_killed_command_is_counted_by_the_parts(
+    server: LoopbackChatServer, pictures: Path, tmp_path: Path
+) -> None:
+    run = RunFolder(tmp_path / "run")
+    settings = config_of(server, tmp_path, price_per_answer=0.01, max_cost=0.2)
+    rescoring.rescore(settings, str(pictures), run, QUIET)
+    run.update_header(account=None)  # as a kill before the command's end leaves it
+    run.forget_stages("scores")
+    run.answers_path.unlink()
+    rescoring.rescore(settings, str(pictures), run, QUIET)
+    assert server.total_billed == 15
+    assert (run.header().account or {})["spent"] == 0.15
+
+
 def test_refusals_malformed_answers_and_outages_are_rows_with_their_reason(
     server: LoopbackChatServer, pictures: Path, tmp_path: Path
 ) -> None:

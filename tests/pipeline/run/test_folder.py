@@ -216,6 +216,9 @@ def test_what_a_killed_process_left_of_a_file_is_swept_and_what_one_is_writing_i
 
 def test_files_that_belong_together_are_never_of_two_writings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "out"
+    killed = tmp_path / ".tmp-0123456789ab-out"  # by a process that was killed as it made the folder
+    killed.mkdir()
+    (killed / ".tmp-ba9876543210-a.json").write_bytes(b"ha")
     write_together(folder, {"a.json": b"1", "b.html": b"1"})
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == {"a.json": b"1", "b.html": b"1"}
     plain = Path.replace
@@ -229,6 +232,9 @@ def test_files_that_belong_together_are_never_of_two_writings(tmp_path: Path, mo
         patched.setattr(Path, "replace", stopped)
         write_together(folder, {"a.json": b"2", "b.html": b"2"})
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == {"a.json": b"2"}
+    (folder / ".tmp-0123456789ab-a.json").mkdir()
+    write_together(folder, {"a.json": b"3", "b.html": b"3"})
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == {"a.json": b"3", "b.html": b"3"}
     with monkeypatch.context() as patched, pytest.raises(OSError, match="full"):
         patched.setattr("allfour.pipeline.run.folder.write_atomic", lambda *_: (_ for _ in ()).throw(OSError("full")))
         write_together(tmp_path / "new", {"a.json": b"1"})
