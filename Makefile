@@ -39,7 +39,7 @@ check: $(STAMP)
 
 docs: $(STAMP)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[docs]'
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	@$(BIN)/zensical build --strict --clean
 
 bench: $(STAMP)
 	$(BIN)/python scripts/bench_scoring.py $(ARGS)
