@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import json
 import signal
 import sys
+import traceback
 from collections.abc import Iterator
 from typing import NoReturn
 
@@ -34,7 +34,9 @@ def clear_errors() -> Iterator[None]:
     except KeyboardInterrupt as stopped:
         print("\nstopped; what was finished is kept. Repeat the same command to go on.", file=sys.stderr)
         # the codes that a shell gives to a process that the signal has ended
-        raise typer.Exit(128 + (signal.SIGTERM if isinstance(stopped, Terminated) else signal.SIGINT)) from None
+        code = 128 + (signal.SIGTERM if isinstance(stopped, Terminated) else signal.SIGINT)
+        output.print_error("stopped by a signal; what was finished is kept. Repeat the same command to go on.", code)
+        raise typer.Exit(code) from None
     except OSError as error:
         if error.errno in _NO_ROOM:
             _stop(
@@ -48,6 +50,19 @@ def clear_errors() -> Iterator[None]:
 
 def _stop(message: str) -> NoReturn:
     print(f"error: {message}", file=sys.stderr)
-    if output.for_machines():
-        print(json.dumps({"error": message, "exit_code": output.EXIT_USAGE}, indent=1))
+    output.print_error(message, output.EXIT_USAGE)
     raise typer.Exit(output.EXIT_USAGE)
+
+
+def end_on(error: Exception) -> int:
+    """Tell what no command has caught, and the exit code for it: wrong usage, or a fault of ours."""
+    if hasattr(error, "format_message") and hasattr(error, "show"):  # the command line could not be parsed
+        error.show()
+        output.print_error(error.format_message(), output.EXIT_USAGE)
+        return output.EXIT_USAGE
+    # Python itself would exit with 1, which is the code of a gate that was hit.
+    traceback.print_exception(error)
+    message = "this is a fault of allfour, not of what it was given: please report it, with the lines above. What was finished is kept."
+    print(f"error: {message}", file=sys.stderr)
+    output.print_error(f"{type(error).__name__}: {error}"[:2000], output.EXIT_FAULT)
+    return output.EXIT_FAULT

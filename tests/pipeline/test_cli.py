@@ -15,8 +15,9 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from allfour.pipeline import cli
-from allfour.pipeline.commands.output import _describe_counts, conclude_rank
+from allfour.pipeline.commands.output import conclude_rank
 from allfour.pipeline.commands.rescore import RankSummary
+from allfour.pipeline.commands.summary import describe_counts
 from allfour.pipeline.run.metrics import Accounting
 from allfour.pipeline.run.seal import sealed
 from tests.light_backends import install, picture
@@ -202,8 +203,8 @@ def test_counts_that_are_printed_add_up() -> None:
         mixed=1,
     )
     message = "unreadable, 60 scored, 52 labelled (1 of them mixed), 8 no person"
-    assert _describe_counts(accounting, archive=True) == f"70 listed, 70 found, 10 {message}"
-    assert _describe_counts(accounting, archive=False) == f"70 requested, 70 generated, 10 {message}"
+    assert describe_counts(accounting, archive=True) == f"70 listed, 70 found, 10 {message}"
+    assert describe_counts(accounting, archive=False) == f"70 requested, 70 generated, 10 {message}"
 
 
 def test_audit_generates_scores_and_resumes(light: Path) -> None:

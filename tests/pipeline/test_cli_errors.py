@@ -39,6 +39,31 @@ def test_a_fault_of_ours_is_never_the_code_of_a_gate(monkeypatch: pytest.MonkeyP
     assert "a fault of allfour, not of what it was given" in message
 
 
+@pytest.mark.parametrize(
+    ("arguments", "code", "part"),
+    [
+        (["audit", "--nonsense"], 2, "No such option: --nonsense"),
+        (["compare"], 2, "Missing argument"),
+        (["plan", "--price", "x"], 2, "--price"),
+        (["nonsense"], 2, "No such command"),
+        (["audit"], 70, "ZeroDivisionError: a fault"),
+    ],
+)
+def test_with_json_an_error_is_json_also_where_no_command_came_to_run(
+    monkeypatch: pytest.MonkeyPatch, capsys: Any, arguments: list[str], code: int, part: str
+) -> None:
+    def fail(path: Path, overrides: Any) -> None:
+        raise ZeroDivisionError("a fault")
+
+    monkeypatch.setattr(cli, "load_config", fail)
+    monkeypatch.setattr("sys.argv", ["allfour", *arguments, "--json"])
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    found = json.loads(capsys.readouterr().out)
+    assert stopped.value.code == found["exit_code"] == code
+    assert part in found["error"]
+
+
 @pytest.mark.parametrize("table", ["images.parquet", "scores.parquet"])
 @pytest.mark.parametrize("content", [b"", b"PAR1 nonsense PAR1", None])
 def test_a_damaged_table_is_one_error_that_names_it(tmp_path: Path, table: str, content: bytes | None) -> None:

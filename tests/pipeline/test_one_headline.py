@@ -12,7 +12,7 @@ import yaml
 
 from allfour.pipeline.analyses.comparison.compare import compare_paths
 from allfour.pipeline.commands.export import evaluate_gates, text_export
-from allfour.pipeline.commands.output import _print_headline
+from allfour.pipeline.commands.summary import print_headline
 from allfour.pipeline.metrics.gate import metrics_gates
 from allfour.pipeline.metrics.headline import EVIDENCE, headline_of
 from allfour.pipeline.report import write_report
@@ -112,7 +112,7 @@ def test_every_place_says_the_same_first_line(
     assert all(part in first_screen for part in shown)
     assert EVIDENCE[evidence][1:].replace("'", "&#39;") in first_screen
 
-    _print_headline(metrics)
+    print_headline(metrics)
     shown = capsys.readouterr().out.splitlines()[0]
     assert f"{value:.1%}" in shown and f"{low:.1%} to {high:.1%}" in shown
 

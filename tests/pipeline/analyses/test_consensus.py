@@ -19,8 +19,8 @@ from allfour.pipeline.analyses.consensus import (
     source_of,
 )
 from allfour.pipeline.analyses.review.sample import Population, choose_scheme, draw_units, make_units, read_plan
-from allfour.pipeline.commands import output
 from allfour.pipeline.commands import rescore as rescoring
+from allfour.pipeline.commands import summary
 from allfour.pipeline.commands.progress import Reporter
 from allfour.pipeline.commands.report import report_again
 from allfour.pipeline.commands.review import import_review
@@ -106,7 +106,7 @@ def test_agreement_by_pair_list_and_attribute_and_errors_of_three(runs: dict[str
     # they never err on the same image, and by chance they would: 1 on women, 0.75 x 0.75 + 0.25 x 0.25 on men
     assert pairs[1, 2].expected == pytest.approx((1 + 0.625) / 2, abs=0.01)
     assert disputed_images(runs["one"]) == {(prompt, index) for prompt in ("p1", "p5") for index in range(IMAGES)}
-    line = output._describe_consensus(found)
+    line = summary.describe_consensus(found)
     assert line.startswith(
         "3 readers give different labels to 8 of 32 images; wrong labels, if they err independently of each other: "
     )
