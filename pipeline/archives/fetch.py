@@ -15,7 +15,7 @@ from allfour.pipeline.archives.arrow import FILE_MAGIC, STREAM_MAGIC
 from allfour.pipeline.archives.budget import Budget, open_stored
 from allfour.pipeline.archives.folder import read_file
 from allfour.pipeline.archives.options import ArchiveOptions
-from allfour.pipeline.archives.parquet import ParquetFile
+from allfour.pipeline.archives.parquet_file import ParquetFile
 from allfour.pipeline.archives.remote import address_path, filesystem, open_binary, scheme_of
 from allfour.pipeline.archives.seams import Box
 from allfour.pipeline.archives.tar_opening import open_tar

@@ -51,7 +51,7 @@ from allfour.pipeline.archives.naming import prompt_in_name
 from allfour.pipeline.archives.options import ArchiveOptions
 from allfour.pipeline.archives.remote import RemoteTree, address_path, open_binary, scheme_of, show_address, stamp_of
 from allfour.pipeline.archives.text import Prompt, PromptBook, clean_text, cut_note, escape_name, is_nothing
-from allfour.pipeline.archives.tree import find_shard, prompt_in_path
+from allfour.pipeline.archives.tree_reading import find_shard, prompt_in_path
 
 _JSON_LINES = (".jsonl", ".ndjson")
 _BY_PATH = ("folder", "name", "path")

@@ -45,7 +45,7 @@ from allfour.pipeline.archives.tar_names import caption_of, folder_of, keep_capt
 from allfour.pipeline.archives.tar_opening import ReportedError, open_tar, plain_and_here
 from allfour.pipeline.archives.tar_stream import BrokenTarError, TarMember, TarStream
 from allfour.pipeline.archives.text import Prompt, PromptBook, SpellingBook, clean_text, cut_note, escape_name
-from allfour.pipeline.archives.tree import metadata_note, prompt_in_path
+from allfour.pipeline.archives.tree_reading import metadata_note, prompt_in_path
 
 MAX_CAPTION_BYTES = 2**20
 MAX_KEY_IMAGES = 64

@@ -23,7 +23,8 @@ from allfour.pipeline.archives.listing import SNIFF_BYTES, FileEntry
 from allfour.pipeline.archives.options import ArchiveOptions, PromptFrom
 from allfour.pipeline.archives.remote import address_path, open_binary, show_address, stamp_of
 from allfour.pipeline.archives.text import escape_name
-from allfour.pipeline.archives.tree import TreeSource, broken_item, find_shard
+from allfour.pipeline.archives.tree import TreeSource
+from allfour.pipeline.archives.tree_reading import broken_item, find_shard
 
 SURVEYED = 100
 """Zips that a summary looks into."""

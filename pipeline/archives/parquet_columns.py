@@ -1,0 +1,138 @@
+"""Columns of a parquet or arrow file: which hold images, and which the prompts."""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Sequence
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from allfour.errors import ArchiveError
+from allfour.pipeline.archives.arrow import ArrowFile
+from allfour.pipeline.archives.columns import DOWNLOAD_FIRST, PATH_NAMES, PROMPT_NAMES, URL_NAMES, pick
+from allfour.pipeline.archives.decoding import sniff_format
+from allfour.pipeline.archives.options import ArchiveOptions
+from allfour.pipeline.archives.text import escape_name, natural_key
+
+IMAGE_NAMES = (
+    "image",
+    "img",
+    "jpg",
+    "jpeg",
+    "png",
+    "webp",
+    "image_bytes",
+    "bytes",
+    "picture",
+    "photo",
+    "content",
+    "data",
+)
+
+
+def _holds_bytes(kind: pa.DataType) -> bool:
+    if pa.types.is_struct(kind):
+        at = kind.get_field_index("bytes")
+        return at >= 0 and _holds_bytes(kind.field(at).type)
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
+
+
+def is_plain(kind: pa.DataType) -> bool:
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    return bool(
+        pa.types.is_string(kind)
+        or pa.types.is_large_string(kind)
+        or pa.types.is_integer(kind)
+        or pa.types.is_floating(kind)
+        or pa.types.is_boolean(kind)
+        or pa.types.is_temporal(kind)
+    )
+
+
+_NUMBERED = re.compile(r"(image|img|picture|photo|sample|output)s?[_ -]?\d{1,3}", re.IGNORECASE)
+_DATA_ADDRESS = re.compile(r"data:image/[\w.+-]{1,40};base64,")
+
+
+def bytes_in_text(text: str) -> bytes | None:
+    """An image as base64, with or without `data:image/png;base64,` before it; None for any other text."""
+    match = _DATA_ADDRESS.match(text)
+    text = text[match.end() :] if match else text
+    try:
+        data = base64.b64decode(text, validate=False)
+    except ValueError:
+        return None
+    return data if sniff_format(data) else None
+
+
+def _holds_images(kind: pa.DataType) -> bool:
+    return _holds_bytes(kind) or (
+        (pa.types.is_list(kind) or pa.types.is_large_list(kind)) and _holds_bytes(kind.value_type)
+    )
+
+
+def image_columns(
+    table: pq.ParquetFile | ArrowFile, schema: pa.Schema, options: ArchiveOptions, shown: str
+) -> list[str]:
+    able = [item.name for item in schema if _holds_images(item.type)]
+    able += _text_columns(table, schema)
+    found = pick(able, IMAGE_NAMES, options.image_column, what="image", where=shown, option="image_column")
+    numbered = [name for name in able if _NUMBERED.fullmatch(name)]
+    if found is None and len(numbered) > 1:
+        return sorted(numbered, key=natural_key)
+    if found is None and len(able) == 1:
+        found = able[0]
+    if found is not None:
+        return [found]
+    if able:
+        raise ArchiveError(
+            f"{shown}: several columns hold images ({_listed(able)}) and none is called as one customarily is. Set image_column to one of them"
+        )
+    if any(name.lower() in URL_NAMES for name in schema.names):
+        raise ArchiveError(f"{shown}: no column holds images, but one holds addresses of images. {DOWNLOAD_FIRST}")
+    if named := [item.name for item in schema if item.name.lower() in PATH_NAMES and pa.types.is_string(item.type)]:
+        raise ArchiveError(
+            f"{shown}: no column holds images; {escape_name(named[0])} names files, which are read by a manifest: write the table as .csv "
+            "where these paths hold"
+        )
+    raise ArchiveError(
+        f"{shown}: no column holds images (bytes, a struct with bytes, lists of them, or base64). Its columns: "
+        f"{_listed(schema.names)}. Set image_column if it is one of these"
+    )
+
+
+def _text_columns(table: pq.ParquetFile | ArrowFile, schema: pa.Schema) -> list[str]:
+    """Columns of an image's name whose first text is an image in base64."""
+    texts = (pa.types.is_string, pa.types.is_large_string)
+    names = [item.name for item in schema if any(test(item.type) for test in texts)]
+    names = [
+        name
+        for name in names
+        if name.lower() in IMAGE_NAMES or name.lower().endswith("base64") or _NUMBERED.fullmatch(name)
+    ]
+    if not names:
+        return []
+    for batch in table.iter_batches(1, columns=names, use_threads=False):
+        first = batch.to_pylist()[0]
+        return [name for name in names if isinstance(first[name], str) and bytes_in_text(first[name]) is not None]
+    return []
+
+
+def prompt_column(schema: pa.Schema, options: ArchiveOptions, shown: str) -> str | None:
+    if options.prompt_from == "metadata":
+        return None
+    able = [item.name for item in schema if is_plain(item.type)]
+    found = pick(able, PROMPT_NAMES, options.prompt_column, what="prompt", where=shown, option="prompt_column")
+    if found is None:
+        raise ArchiveError(
+            f"{shown}: no column of prompts ({', '.join(PROMPT_NAMES)}). Its columns: {_listed(schema.names)}. "
+            "Set prompt_column to one of these, or prompt_from: metadata"
+        )
+    return found
+
+
+def _listed(names: Sequence[str]) -> str:
+    shown = ", ".join(escape_name(name) for name in names[:20])
+    return f"{shown}, ..." if len(names) > 20 else shown or "none"
