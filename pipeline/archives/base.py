@@ -87,6 +87,8 @@ class ArchiveSummary:
     """Anything a user should know: files that were not taken for images, prompts that were guessed, and why."""
     images_per_prompt: Mapping[int, int] | None = None
     """Histogram: so many images -> so many prompts that have them; how many sets of any size there are."""
+    without_copies: Mapping[int, int] | None = None
+    """The same of images that differ; None where no copies were found."""
     probed: Mapping[str, int] = field(default_factory=dict)
     """What the images that were looked at are, in numbers: `images`, `with_prompt`, `distinct` prompts, `in_metadata` (hold a
     prompt inside), `copies` (of another one looked at), `likely_grids`, `missing` files."""

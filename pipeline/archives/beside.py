@@ -1,4 +1,4 @@
-"""Tables that lie beside images in a tree: imagefolder's metadata.csv and .jsonl, DiffusionDB's JSON, GenEval's metadata.jsonl.
+"""Tables that lie beside images in a tree: imagefolder's metadata.csv, .jsonl and .parquet, DiffusionDB's JSON, GenEval's metadata.jsonl.
 
 Only a table that is understood says anything: one that names files and prompts, or a single object with a prompt, which is
 that of all images in its folder and below.
@@ -10,20 +10,28 @@ import csv
 import io
 import re
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from allfour.border import read_json
 from allfour.pipeline.archives.captions import prompt_in_object
 from allfour.pipeline.archives.columns import PATH_NAMES, PROMPT_NAMES, pick
 from allfour.pipeline.archives.kinds import IMAGE_EXTENSIONS, extension
 from allfour.pipeline.archives.listing import Listing, Tree
-from allfour.pipeline.archives.text import is_nothing
+from allfour.pipeline.archives.text import escape_name, is_nothing
+from allfour.pipeline.words import quantity
 
 MAX_TABLES = 1_000
 MAX_TABLE_BYTES = 256 * 2**20
+MAX_PARQUET_BYTES = 32 * 2**20
+"""Larger ones hold more than names and prompts."""
 _CUSTOMARY = re.compile(
-    r"metadata\.(csv|tsv|jsonl?|ndjson)|part-\d+\.json|(captions|prompts)\.(csv|tsv|jsonl?)", re.IGNORECASE
+    r"metadata\.(csv|tsv|jsonl?|ndjson|parquet)|part-\d+\.json|(captions|prompts)\.(csv|tsv|jsonl?|parquet)",
+    re.IGNORECASE,
 )
 _FOR_A_FOLDER = re.compile(r"(metadata|info|prompt|config|params|settings)\.jsonl?", re.IGNORECASE)
 _FILE_NAMES = (*PATH_NAMES, "id", "key", "name")
@@ -31,28 +39,49 @@ _PROMPT_KEYS = ("p", *PROMPT_NAMES)
 
 
 class Beside:
-    """Prompts of a tree's images by the tables in it."""
+    """Prompts of images by the tables that lie beside them."""
 
-    def __init__(self, tree: Tree, listing: Listing) -> None:
+    def __init__(self) -> None:
         self._by_file: dict[str, str] = {}
         self._by_folder: dict[str, str] = {}
+        self._named: set[str] = set()
         self.tables: list[str] = []
         """Names of those that said something."""
         self.customary = False
         """Whether one of them has a name that such tables customarily have."""
-        tables = [(folder, entry) for folder, entry in listing.tables if entry.size <= MAX_TABLE_BYTES][:MAX_TABLES]
+        self.doubles = 0
+        """Rows that name a file which an earlier one names."""
+        self.downloads: Counter[str] = Counter()
+        """What img2dataset's accounts say: `count` of addresses, `failed` ones."""
+
+    @classmethod
+    def of_tree(cls, tree: Tree, listing: Listing) -> Beside:
+        """What the tables of a tree say."""
+        beside = cls()
+        tables = [(folder, entry) for folder, entry in listing.tables if entry.size <= _limit(entry.name)][:MAX_TABLES]
         paths = [(f"{folder}/{entry.name}" if folder else entry.name, entry.size) for folder, entry in tables]
         contents = tree.read_all(paths, limit=MAX_TABLE_BYTES) if paths else iter(())
         for (folder, entry), content in zip(tables, contents, strict=True):
-            if isinstance(content, bytes) and self._read(folder, entry.name, content):
-                self.tables.append(entry.name)
-                self.customary = self.customary or bool(_CUSTOMARY.fullmatch(entry.name))
+            if isinstance(content, bytes):
+                beside.take(folder, entry.name, content)
+        return beside
+
+    def take(self, folder: str, name: str, content: bytes) -> None:
+        """Take account of one table."""
+        if name.endswith("_stats.json") and (found := _downloads(content)):
+            self.downloads.update(found)
+        elif self._read(folder, name, content):
+            self.tables.append(name)
+            self.customary = self.customary or is_customary(name)
 
     def prompt(self, path: str) -> str | None:
         """The prompt of an image by its path in the tree."""
         if not self.tables:
             return None
-        found = self._by_file.get(_plain_path(path))
+        plain = _plain_path(path)
+        found = self._by_file.get(plain)
+        if found is None and self._by_file:
+            found = self._by_file.get(plain.rpartition(".")[0])  # a table that leaves the ending out
         folder = path
         while found is None and folder and self._by_folder:
             folder = folder.rpartition("/")[0]
@@ -66,19 +95,104 @@ class Beside:
         parts = (part for part in listing.directories if not part.lacks)
         return sum(self.prompt(part.join(name)) is not None for part in parts for name in part.names)
 
+    def notes(self, present: Iterable[str]) -> list[str]:
+        """What a user should know of them, given the paths of all images that are there."""
+        notes = []
+        if lacking := self.missing(present):
+            notes.append(missing_note(len(lacking), len(self._named), escape_name(lacking[0]), self._called()))
+        if self.doubles:
+            notes.append(
+                f"{quantity(self.doubles, 'row')} of {self._called()} {'names' if self.doubles == 1 else 'name'} a file that an earlier row "
+                "names: the first one counts"
+            )
+        return notes + self.failed()
+
+    def missing(self, present: Iterable[str]) -> list[str]:
+        """Files that they name and that are not among those that are there."""
+        return sorted(self._named - {_plain_path(path) for path in present}) if self._named else []
+
+    def failed(self) -> list[str]:
+        """A word on images that img2dataset could not download."""
+        if not self.downloads["failed"]:
+            return []
+        return [
+            f"{self.downloads['failed']:,} of {self.downloads['count']:,} images could not be downloaded, by img2dataset's accounts beside "
+            "them (_stats.json): they are not here"
+        ]
+
+    def _called(self) -> str:
+        return escape_name(", ".join(sorted(set(self.tables))))[:200]
+
     def _read(self, folder: str, name: str, content: bytes) -> bool:
         before = len(self._by_file) + len(self._by_folder)
         try:
-            text = content.decode("utf-8-sig")
-            rows = list(_csv_rows(text, name) if extension(name) in ("csv", "tsv") else _json_rows(text))
-        except (ValueError, RecursionError, csv.Error):
+            rows = list(_rows(name, content))
+        except (ValueError, RecursionError, csv.Error, pa.ArrowException, OSError):
             return False
+        if len(rows) == 1 and extension(rows[0][0] or "") not in IMAGE_EXTENSIONS:
+            rows = [(None, rows[0][1])]  # an object with an id of its own
         for file, prompt in rows:
             if file is not None and prompt:
-                self._by_file.setdefault(_plain_path(f"{folder}/{file}" if folder else file), prompt)
+                path = _plain_path(f"{folder}/{file}" if folder else file)
+                self.doubles += path in self._by_file
+                self._by_file.setdefault(path, prompt)
+                if extension(path) in IMAGE_EXTENSIONS:
+                    self._named.add(path)
         if len(rows) == 1 and rows[0][0] is None and rows[0][1] and _FOR_A_FOLDER.fullmatch(name):
             self._by_folder[folder] = rows[0][1]
         return len(self._by_file) + len(self._by_folder) > before
+
+
+def is_customary(name: str) -> bool:
+    """Whether tables of prompts beside images are customarily called so."""
+    return bool(_CUSTOMARY.fullmatch(name))
+
+
+def missing_note(missing: int, of: int, example: str, table: str) -> str:
+    """What a source says of files that a table names and that are not there."""
+    are = "is" if missing == 1 else "are"
+    return f"{quantity(missing, 'file')} of the {of:,} that {table} names, such as {example}, {are} missing: not there to be scored"
+
+
+def _limit(name: str) -> int:
+    return MAX_PARQUET_BYTES if extension(name) == "parquet" else MAX_TABLE_BYTES
+
+
+def _downloads(content: bytes) -> dict[str, int]:
+    try:
+        found = read_json(content.decode("utf-8-sig"))
+    except (ValueError, RecursionError):
+        return {}
+    if not isinstance(found, dict) or not isinstance(found.get("count"), int):
+        return {}
+    failed = [found.get(key) for key in ("failed_to_download", "failed_to_resize")]
+    return {"count": found["count"], "failed": sum(each for each in failed if isinstance(each, int))}
+
+
+def _rows(name: str, content: bytes) -> Iterator[tuple[str | None, str | None]]:
+    """File and prompt of every row of a table."""
+    ending = extension(name)
+    if ending == "parquet":
+        return _parquet_rows(content)
+    text = content.decode("utf-8-sig")
+    return _csv_rows(text, name) if ending in ("csv", "tsv") else _json_rows(text)
+
+
+def _parquet_rows(content: bytes) -> Iterator[tuple[str | None, str | None]]:
+    with pq.ParquetFile(pa.BufferReader(content)) as table:
+        texts = [
+            each.name
+            for each in table.schema_arrow
+            if pa.types.is_string(each.type) or pa.types.is_large_string(each.type)
+        ]
+        file = pick(texts, PATH_NAMES, None, what="", where="", option="")
+        prompt = pick(texts, PROMPT_NAMES, None, what="", where="", option="")
+        if file is None or prompt is None:
+            return
+        for batch in table.iter_batches(columns=[file, prompt], use_threads=False):
+            for row in batch.to_pylist():
+                if row[file]:
+                    yield row[file], _text_or_none(row[prompt] or "")
 
 
 def _plain_path(path: str) -> str:
@@ -89,7 +203,7 @@ def _plain_path(path: str) -> str:
 def _csv_rows(text: str, name: str) -> Iterator[tuple[str | None, str | None]]:
     rows = csv.reader(io.StringIO(text), delimiter="\t" if extension(name) == "tsv" else ",")
     names = next(rows, [])
-    file = pick(names, PATH_NAMES, None, what="", where="", option="")
+    file = pick(names, _FILE_NAMES, None, what="", where="", option="")
     prompt = pick(names, PROMPT_NAMES, None, what="", where="", option="")
     if file is None or prompt is None:
         return
@@ -111,8 +225,8 @@ def _json_rows(text: str) -> Iterator[tuple[str | None, str | None]]:
     for value in values if isinstance(values, list) else [values]:
         if isinstance(value, dict):
             lower = {str(key).lower(): field for key, field in value.items()}
-            file = next((lower[key] for key in _FILE_NAMES if isinstance(lower.get(key), str)), None)
-            yield (file if file and extension(file) in IMAGE_EXTENSIONS else None), _prompt_in(value)
+            file = next((lower[key] for key in _FILE_NAMES if isinstance(lower.get(key), str | int)), None)
+            yield (None if file is None or isinstance(file, bool) else str(file)), _prompt_in(value)
 
 
 def _prompt_in(value: Any) -> str | None:

@@ -22,6 +22,8 @@ MAX_CAPTION_BYTES = 2**20
 class LocalTree:
     """Files under a local folder. Links that lead out of it are not followed."""
 
+    at_hand = True
+
     def __init__(self, root: str | os.PathLike[str]) -> None:
         self._root = str(Path(root).resolve())
         self.root_name = os.path.basename(self._root) or "images"

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import zlib
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
@@ -44,6 +45,11 @@ class Tree(Protocol):
     @property
     def root_name(self) -> str:
         """Name of the root, the prompt of images that lie directly in it."""
+        ...
+
+    @property
+    def at_hand(self) -> bool:
+        """Whether a small file more costs nothing worth mentioning."""
         ...
 
     def show(self, path: str) -> str:
@@ -81,6 +87,8 @@ class Directory:
     """What these are that are no samples; empty for those that are. A folder with both stands in the listing twice."""
     nameless: bool = False
     """Whether the folder's name is no prompt unless it is asked for."""
+    captioned: int = 0
+    """How many of these have a caption file beside them."""
 
     def join(self, name: str) -> str:
         return f"{self.path}/{name}" if self.path else name
@@ -90,12 +98,20 @@ class Directory:
 class Listing:
     directories: list[Directory]
     images: int
-    captioned: int
-    """How many images have a caption file beside them."""
-    images_per_prompt: Counter[str]
     notes: list[str] = field(default_factory=list)
     tables: list[tuple[str, FileEntry]] = field(default_factory=list)
     """Files that may say which prompts images have, by the folder that they lie in."""
+    lone_captions: list[str] = field(default_factory=list)
+    """Caption files that no image lies beside, though images with captions do."""
+
+    @property
+    def captioned(self) -> int:
+        """How many samples have a caption file beside them."""
+        return sum(directory.captioned for directory in self.directories if not directory.lacks)
+
+    def paths(self) -> Iterator[str]:
+        """Every image's path in the tree."""
+        return (directory.join(name) for directory in self.directories for name in directory.names)
 
     @property
     def flat(self) -> bool:
@@ -147,25 +163,24 @@ def list_tree(tree: Tree, book: PromptBook, *, asked: bool = True, cut_grids: bo
     counts: Counter[str] = Counter()
     directories: list[Directory] = []
     tables: list[tuple[str, FileEntry]] = []
-    captioned = 0
+    lone: list[str] = []
     for path, entries in tree.walk(counts):
         images = _images_of(tree, path, entries, counts)
         tables += _tables_of(path, entries, images)
         if not images:
             continue
         images.sort(key=lambda entry: (natural_key(entry.name), entry.name))
-        captions = {entry.name for entry in entries if extension(entry.name) in CAPTION_EXTENSIONS}
-        if captions:
-            stems = {name.rpartition(".")[0] for name in captions}
-            captioned += sum(entry.name.rpartition(".")[0] in stems for entry in images)
+        captions = {entry.name.rpartition(".")[0]: entry.name for entry in entries
+                    if extension(entry.name) in CAPTION_EXTENSIONS}  # fmt: skip
+        lone += _lone(path, captions, images)
         lacking = no_samples(path, [entry.name for entry in images])
         if not lacking:
-            directories.append(_directory(path, images))
+            directories.append(_directory(path, images, captions))
             continue
         for what in dict.fromkeys(["", *lacking.values()]):
             part = [entry for entry in images if lacking.get(entry.name, "") == what]
             if part:
-                directories.append(_directory(path, part, what))
+                directories.append(_directory(path, part, captions, what))
     if cut_grids and not any(not each.lacks for each in directories):
         for directory in directories:
             directory.lacks = "" if directory.lacks == GRID_NAME else directory.lacks
@@ -174,20 +189,38 @@ def list_tree(tree: Tree, book: PromptBook, *, asked: bool = True, cut_grids: bo
         name = prompt_name(directory.path, tree.root_name)
         directory.nameless = not asked and names_no_prompt(name) and not book.knows(name)
     directories.sort(key=lambda directory: (path_key(directory.path), directory.path, directory.lacks))
-    per_prompt = _number(directories, tree.root_name, book)
+    _number(directories, tree.root_name, book)
     total = sum(len(directory.names) for directory in directories)
     notes = [f"{count:,} {what}" for what, count in sorted(counts.items())]
     without = Counter(part.lacks for part in directories for _ in part.names if part.lacks)
     notes += [f"{count:,} without a prompt, not scored: {what}" for what, count in sorted(without.items())]
-    return Listing(directories, total, captioned, per_prompt, notes, tables)
+    return Listing(directories, total, notes, tables, sorted(lone))
 
 
-def _directory(path: str, images: list[FileEntry], lacks: str = "") -> Directory:
+def _lone(path: str, captions: Mapping[str, str], images: list[FileEntry]) -> list[str]:
+    """Captions of a folder whose images are not there, where others have theirs."""
+    stems = {entry.name.rpartition(".")[0] for entry in images}
+    if stems.isdisjoint(captions):
+        return []
+    lone = [name for stem, name in captions.items() if stem not in stems and not _NO_CAPTION.fullmatch(stem)]
+    return [f"{path}/{name}" if path else name for name in lone]
+
+
+_NO_CAPTION = re.compile(
+    r"read[-_ ]?me.*|licen[cs]e.*|.*metadata|prompts?|captions?|notes?|log.*|.*(args|config|settings|params|stats|info|summary|state|scores?|results?)|"
+    r"requirements|index|tags|classes|labels|urls?|part-\d+|about",
+    re.IGNORECASE,
+)
+"""Text files that lie beside images and are the caption of none."""
+
+
+def _directory(path: str, images: list[FileEntry], captions: Mapping[str, str], lacks: str = "") -> Directory:
     stamps: Sequence[Any] = [entry.stamp for entry in images]
     if all(isinstance(stamp, int) for stamp in stamps):
         stamps = array("q", stamps)
     sizes = array("q", [entry.size for entry in images])
-    return Directory(path, [entry.name for entry in images], sizes, stamps, lacks=lacks)
+    captioned = sum(entry.name.rpartition(".")[0] in captions for entry in images) if captions else 0
+    return Directory(path, [entry.name for entry in images], sizes, stamps, lacks=lacks, captioned=captioned)
 
 
 def _set_aside(directories: list[Directory]) -> None:
@@ -198,12 +231,12 @@ def _set_aside(directories: list[Directory]) -> None:
             part.lacks = part.lacks or derived.get(id(part), "")
 
 
-_TABLES = ("csv", "tsv", "jsonl", "ndjson", "json")
+_TABLES = ("csv", "tsv", "jsonl", "ndjson", "json", "parquet")
 
 
 def _tables_of(path: str, entries: list[FileEntry], images: list[FileEntry]) -> list[tuple[str, FileEntry]]:
     """Files of a folder that may be tables, captions of single images not among them."""
-    found = [entry for entry in entries if extension(entry.name) in _TABLES and kind_of(entry.name) is Kind.OTHER]
+    found = [entry for entry in entries if extension(entry.name) in _TABLES and kind_of(entry.name) is not Kind.HIDDEN]
     if not found:
         return []
     stems = {entry.name.rpartition(".")[0] for entry in images}
@@ -221,7 +254,7 @@ def _images_of(tree: Tree, path: str, entries: list[FileEntry], counts: Counter[
             unknown.append(entry)
         elif kind is Kind.HIDDEN:
             counts["hidden or system files, not taken for images"] += 1
-        elif kind is Kind.CONTAINER:
+        elif kind is Kind.CONTAINER and entry.name.lower() != "metadata.parquet":
             counts[f".{extension(entry.name)} archives inside the tree, not opened: rescore them by themselves"] += 1
         else:
             counts[f".{extension(entry.name)} files, not taken for images"] += 1
@@ -238,17 +271,13 @@ def _images_of(tree: Tree, path: str, entries: list[FileEntry], counts: Counter[
     return images
 
 
-def _number(directories: list[Directory], root_name: str, book: PromptBook) -> Counter[str]:
-    """Give every image its index: the number in its name where all names of a prompt are rising numbers, else counted.
-
-    Returns how many images each prompt id has.
-    """
+def _number(directories: list[Directory], root_name: str, book: PromptBook) -> None:
+    """Give every image its index: the number in its name where all names of a prompt are rising numbers, else counted."""
     by_prompt: dict[str, list[Directory]] = {}
     for directory in directories:
         lacking = directory.lacks or directory.nameless
         id_ = NO_PROMPT_ID if lacking else book.from_name(prompt_name(directory.path, root_name)).id
         by_prompt.setdefault(id_, []).append(directory)
-    totals: Counter[str] = Counter()
     for prompt_id, parts in by_prompt.items():
         numbers = _rising_numbers(parts) if prompt_id != NO_PROMPT_ID else None
         start = 0
@@ -256,9 +285,6 @@ def _number(directories: list[Directory], root_name: str, book: PromptBook) -> C
             stop = start + len(part.names)
             part.indexes = range(start, stop) if numbers is None else numbers[start:stop]
             start = stop
-        if prompt_id != NO_PROMPT_ID:
-            totals[prompt_id] = start
-    return totals
 
 
 def _rising_numbers(parts: list[Directory]) -> array[int] | None:

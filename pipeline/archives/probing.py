@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from allfour.pipeline.archives.decoding import UnreadableImage, decode
 from allfour.pipeline.archives.metadata import find_prompt
 from allfour.pipeline.archives.seams import find_grid
-from allfour.pipeline.archives.text import PromptBook, clean_text
+from allfour.pipeline.archives.text import PromptBook, clean_text, escape_name
+from allfour.pipeline.words import quantity
 
 PROBED = 20
 """Images that are looked at."""
@@ -82,8 +83,8 @@ class Probe:
         chosen = list(first.items()) + [pair for pair in self.found if first[pair[0]] != pair[1]]
         return tuple(f"{text} <- {path}" for text, path in chosen[:EXAMPLES])
 
-    def numbers(self, with_prompt: int) -> dict[str, int]:
-        """For a summary."""
+    def numbers(self, with_prompt: int, missing: int | None = None) -> dict[str, int]:
+        """For a summary; `missing` is how many files are not there of the whole archive, where that is known."""
         return {
             "images": self.images,
             "with_prompt": with_prompt,
@@ -91,7 +92,7 @@ class Probe:
             "in_metadata": self.in_metadata,
             "copies": self.copies,
             "likely_grids": self.likely_grids,
-            "missing": self.missing,
+            "missing": self.missing if missing is None else missing,
         }
 
     def notes(self) -> list[str]:
@@ -110,6 +111,14 @@ def _is_grid(data: bytes) -> bool:
         return find_grid(decode(data, reduce_to=_REDUCED)) is not None
     except UnreadableImage:
         return False
+
+
+def lone_note(count: int, example: str) -> str:
+    """What a source says of captions whose images are missing."""
+    has = "has no image beside it" if count == 1 else "have no image beside them"
+    return (
+        f"{quantity(count, 'caption file')} {has}, such as {escape_name(example)}: what it was written for is missing"
+    )
 
 
 def reach_note(what: str, count: str, example: str | None, taken: str, option: str) -> str:

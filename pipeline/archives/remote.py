@@ -290,6 +290,8 @@ def _stamp(info: Mapping[str, Any]) -> str:
 class RemoteTree:
     """Files under a prefix of a storage. Several are fetched at a time, the next ones while the last are in use."""
 
+    at_hand = False
+
     def __init__(self, location: str) -> None:
         self._location = location.rstrip("/")
         self.root_name = address_path(self._location).rpartition("/")[2] or "images"

@@ -101,15 +101,18 @@ class TiledSource:
         layout = layout_of(str(self.tiles))
         if layout is None:
             note = "pictures that are grids by their seams are cut into images, which are counted when they are read"
-            return replace(summary, notes=(*summary.notes, note), images=None, images_per_prompt=None)
+            return replace(
+                summary, notes=(*summary.notes, note), images=None, images_per_prompt=None, without_copies=None
+            )
         count = layout[0] * layout[1]
         note = f"every picture is cut into {layout[0]} x {layout[1]} images, which these counts are of"
-        per_prompt = summary.images_per_prompt
+        per_prompt, without = summary.images_per_prompt, summary.without_copies
         return replace(
             summary,
             notes=(*summary.notes, note),
             images=None if summary.images is None else summary.images * count,
             images_per_prompt=None if per_prompt is None else {n * count: found for n, found in per_prompt.items()},
+            without_copies=None if without is None else {n * count: found for n, found in without.items()},
         )
 
     def doubts(self) -> list[str]:

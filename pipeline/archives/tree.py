@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -15,6 +14,7 @@ from allfour.pipeline.archives.base import (
     Shard,
 )
 from allfour.pipeline.archives.beside import Beside
+from allfour.pipeline.archives.counting import MAX_CAPTIONS, Counted, copies_note
 from allfour.pipeline.archives.listing import (
     Listing,
     Tree,
@@ -27,7 +27,15 @@ from allfour.pipeline.archives.listing import (
 from allfour.pipeline.archives.naming import is_download_name, names_no_prompt
 from allfour.pipeline.archives.options import ArchiveOptions, PromptFrom
 from allfour.pipeline.archives.probing import EXAMPLES, PROBED, Probe, spread
-from allfour.pipeline.archives.text import Prompt, PromptBook, alike_note, clean_text, escape_name, spelled_note
+from allfour.pipeline.archives.text import (
+    Prompt,
+    PromptBook,
+    SpellingBook,
+    alike_note,
+    clean_text,
+    cut_note,
+    escape_name,
+)
 from allfour.pipeline.archives.tree_reading import find_shard, metadata_note, read_chunk, read_prompt, shard_id
 from allfour.pipeline.words import quantity
 
@@ -43,8 +51,9 @@ class TreeSource:
         location: str,
         layout: str = "folder",
         resolved: PromptFrom | None = None,
+        book: SpellingBook | None = None,
     ) -> None:
-        """`resolved` is what auto stands for, where that is decided already."""
+        """`resolved` is what auto stands for, where that is decided already; `book` one that several trees share."""
         if options.prompt_from == "column":
             raise ArchiveError(f"{location}: files have no columns; take prompt_from: folder, caption or metadata")
         self._tree = tree
@@ -52,18 +61,20 @@ class TreeSource:
         self._location = location
         self._layout = layout
         self._resolved = resolved
+        self._shared_book = book
         self._forget()
 
     def _forget(self) -> None:
         self._listing: Listing | None = None
         self._tables: Beside | None = None
         self._probed: Probe | None = None
+        self._counted: Counted | None = None
         self._looked_at: list[tuple[str, int]] = []
         self._texts: list[str | None] = []
 
     def __getstate__(self) -> dict[str, Any]:
-        forgotten: dict[str, Any] = {"_listing": None, "_tables": None, "_probed": None, "_looked_at": [], "_texts": []}
-        return self.__dict__ | forgotten
+        forgotten = dict.fromkeys(("_listing", "_tables", "_probed", "_counted"))
+        return self.__dict__ | forgotten | {"_looked_at": [], "_texts": []}
 
     def identity(self) -> Mapping[str, str]:
         return {"layout": self._layout, "location": self._location, **self._options.identity()}
@@ -132,7 +143,7 @@ class TreeSource:
     def _beside(self) -> Beside:
         """The tables beside the images, read once per process."""
         if self._tables is None:
-            self._tables = Beside(self._tree, self.listing())
+            self._tables = Beside.of_tree(self._tree, self.listing())
         return self._tables
 
     def shards(self) -> Iterator[Shard]:
@@ -159,42 +170,82 @@ class TreeSource:
     def summary(self) -> ArchiveSummary:
         listing = self.listing()
         prompt_from = self.prompt_from()
-        notes = list(listing.notes)
-        by_folder = prompt_from == "folder"
-        probe = self._probe()
-        per_prompt: Counter[str] | None = listing.images_per_prompt if by_folder else None
-        if by_folder:
-            notes += filter(None, [alike_note(self._prompts(listing)), self._spelled(listing)])
-        elif prompt_from == "table":
-            book = self._options.spelling_book()
-            per_prompt = self._counted_by_table(listing, book)
-            notes += book.notes()
-            notes.append(
-                f"prompts are taken from {', '.join(sorted(set(self._beside().tables)))[:200]} beside the images"
-            )
-        elif prompt_from == "metadata":
-            notes.append(
-                f"prompts are taken from each image's metadata, and counted when it is read; {probe.in_metadata} of the "
-                f"{probe.images} images looked at hold one"
-            )
-        else:
-            what = {"name": "file name", "path": "path"}.get(prompt_from, prompt_from)
-            notes.append(f"prompts are taken from each image's {what}, and counted when it is read")
+        probe, counted = self._probe(), self.counted()
         with_prompt = self._taken(probe, prompt_from)
+        notes = list(listing.notes)
+        if prompt_from == "folder":
+            notes += filter(None, [alike_note(self._prompts(listing))])
+        else:
+            notes.append(self._taken_from(prompt_from, probe))
+        if self._shared_book is None:
+            notes += counted.book.notes()
+        if counted.cut:
+            notes.append(cut_note(len(counted.cut)))
+        if prompt_from == "caption" and (empty := counted.lacking - (listing.samples - listing.captioned)) > 0:
+            notes.append(f"{quantity(empty, 'caption file')} of images {'holds' if empty == 1 else 'hold'} no prompt")
         notes += self.doubts()
         if prompt_from == "metadata":
             notes += metadata_note(probe.images - probe.in_metadata, probe.images)
-        notes += probe.notes()
+        notes += copies_note(counted.copies) or probe.notes()
         return ArchiveSummary(
             layout=self._layout,
             images=listing.images,
-            prompts=None if per_prompt is None else len(per_prompt),
+            prompts=len(counted.per_prompt) if counted.known else None,
             shards=-(-listing.images // self._options.shard_size),
-            examples=tuple(self._examples(listing)) if by_folder else probe.examples,
+            examples=tuple(self._examples(listing)) if prompt_from == "folder" else probe.examples,
             notes=tuple(notes),
-            images_per_prompt=None if per_prompt is None else Counter(per_prompt.values()),
-            probed=probe.numbers(with_prompt),
+            images_per_prompt=counted.images_per_prompt,
+            without_copies=counted.without_copies,
+            probed=probe.numbers(with_prompt, self._missing(listing, prompt_from)),
         )
+
+    def _taken_from(self, prompt_from: str, probe: Probe) -> str:
+        """A word on where prompts are taken from, other than the folders' names."""
+        if prompt_from == "table":
+            return f"prompts are taken from {', '.join(sorted(set(self._beside().tables)))[:200]} beside the images"
+        what = {"name": "file name"}.get(prompt_from, prompt_from)
+        note = f"prompts are taken from each image's {what}"
+        if not self.counted().known:
+            note += ", and counted when it is read"
+        if prompt_from == "metadata":
+            note += f"; {probe.in_metadata} of the {probe.images} images looked at hold one"
+        return note
+
+    def counted(self) -> Counted:
+        """The prompts of all images, where they are known before these are read; made once per process."""
+        if self._counted is None:
+            self._counted = self._count(self.listing(), self.prompt_from())
+        return self._counted
+
+    def _count(self, listing: Listing, prompt_from: PromptFrom) -> Counted:
+        found = Counted(self._shared_book or self._options.spelling_book())
+        if prompt_from == "metadata":
+            found.known = False
+        if prompt_from == "caption":
+            found.known = self._tree.at_hand and listing.captioned <= MAX_CAPTIONS
+        for part in listing.directories if found.known else ():
+            if part.lacks:
+                continue
+            images = [(part.join(name), size) for name, size in zip(part.names, part.sizes, strict=True)]
+            if prompt_from == "folder":
+                name = prompt_name(part.path, self._tree.root_name)
+                found.add(None if part.nameless else found.book.from_name(name), images)
+                continue
+            for image in images:
+                text = self._text(image[0], prompt_from)
+                named = prompt_from in ("name", "path")
+                found.add(
+                    (text and (found.book.from_name(text) if named else found.book.from_text(text))) or None, [image]
+                )
+        if self._tree.at_hand:
+            found.look_for_copies(lambda files: self._tree.read_all(files, limit=self._options.max_image_bytes))
+        return found
+
+    def _text(self, path: str, prompt_from: str) -> str | None:
+        """The prompt of an image as its table, caption, name or path gives it."""
+        if prompt_from == "table":
+            return self._beside().prompt(path)
+        return read_prompt(self._tree, path, None, prompt_from, self._options)[0]
 
     def doubts(self) -> list[str]:
         """What a user should know before a run: prompts in reach that are not taken, images without any, names under several parents."""
@@ -212,13 +263,28 @@ class TreeSource:
             notes.append(
                 f"{lacking:,} of {listing.images:,} images have no caption file beside them: rows without a prompt, which are not scored"
             )
+        if prompt_from == "caption" and (lone := listing.lone_captions):
+            what = "1 caption file has" if len(lone) == 1 else f"{len(lone):,} caption files have"
+            notes.append(
+                f"{what} no image beside {'it' if len(lone) == 1 else 'them'}, such as {escape_name(lone[0])}: the image is missing"
+            )
         if prompt_from == "table" and (lacking := listing.samples - self._beside().covered(listing)):
             notes.append(
                 f"{lacking:,} of {listing.images:,} images are in no table beside them: rows without a prompt, which are not scored"
             )
+        if prompt_from == "table":
+            notes += self._beside().notes(listing.paths())
+        else:
+            notes += self._beside().failed()
         if prompt_from in ("folder", "caption", "table", "name") and (parents := self._several_parents(listing)):
             notes.append(parents)
         return notes
+
+    def _missing(self, listing: Listing, prompt_from: str) -> int:
+        """How many images are named by what says the prompts, and are not there."""
+        if prompt_from == "table":
+            return len(self._beside().missing(listing.paths()))
+        return len(listing.lone_captions) if prompt_from == "caption" else 0
 
     def _in_reach(self, listing: Listing) -> list[str]:
         """Prompts beside and in the images, where folders' names are taken."""
@@ -261,25 +327,6 @@ class TreeSource:
             "path_pattern: '{model}/{prompt}/{index}' to have the parents in a column"
         )
 
-    def _spelled(self, listing: Listing) -> str | None:
-        """A word on folders that are one prompt though they are spelled in different ways."""
-        book = self._options.book()
-        names: dict[str, set[str]] = {}
-        for part in listing.directories:
-            if not part.lacks and not part.nameless:
-                name = prompt_name(part.path, self._tree.root_name)
-                names.setdefault(book.from_name(name).id, set()).add(name)
-        return spelled_note(names.values())
-
-    def _counted_by_table(self, listing: Listing, book: PromptBook) -> Counter[str]:
-        beside = self._beside()
-        counts: Counter[str] = Counter()
-        for part in listing.directories:
-            for name in part.names if not part.lacks else ():
-                if (text := beside.prompt(part.join(name))) is not None:
-                    counts[book.from_text(text).id] += 1
-        return counts
-
     def _prompts(self, listing: Listing) -> Iterator[Prompt]:
         book = self._options.book()
         parts = [part for part in listing.directories if not part.lacks and not part.nameless]
@@ -313,7 +360,9 @@ class TreeSource:
 
     def _taken(self, probe: Probe, prompt_from: str) -> int:
         """Give the probe the prompts of its images as they are read; returns how many have one."""
-        book, count = self._options.book(), 0
+        counted = self.counted()
+        book: PromptBook = self._options.book() if counted.known else counted.book
+        count = 0
         for (path, _), inside in zip(self._looked_at, self._texts, strict=True):
             folder = prompt_name(path.rpartition("/")[0], self._tree.root_name)
             text: str | None
@@ -322,10 +371,8 @@ class TreeSource:
                 text = None if unnamed else folder
             elif prompt_from == "metadata":
                 text = inside
-            elif prompt_from == "table":
-                text = self._beside().prompt(path)
             else:
-                text = read_prompt(self._tree, path, None, prompt_from, self._options)[0]
+                text = self._text(path, prompt_from)
             probe.take(text, self._tree.show(path), book, is_name=prompt_from in ("folder", "name", "path"))
             count += text is not None
         return count

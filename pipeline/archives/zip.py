@@ -17,12 +17,13 @@ from typing import BinaryIO
 
 from allfour.errors import ArchiveError
 from allfour.pipeline.archives.base import INDEX_STRIDE, ArchiveItem, ArchiveSummary, NoImagesError, Shard
+from allfour.pipeline.archives.counting import Counted
 from allfour.pipeline.archives.folder import MAX_CAPTION_BYTES
 from allfour.pipeline.archives.kinds import is_hidden
 from allfour.pipeline.archives.listing import SNIFF_BYTES, FileEntry
 from allfour.pipeline.archives.options import ArchiveOptions, PromptFrom
-from allfour.pipeline.archives.remote import address_path, open_binary, show_address, stamp_of
-from allfour.pipeline.archives.text import escape_name
+from allfour.pipeline.archives.remote import address_path, open_binary, scheme_of, show_address, stamp_of
+from allfour.pipeline.archives.text import SpellingBook, escape_name
 from allfour.pipeline.archives.tree import TreeSource
 from allfour.pipeline.archives.tree_reading import broken_item, find_shard
 
@@ -41,6 +42,7 @@ class ZipTree:
         self._file = file
         self._open_file = open_file
         self.root_name = address_path(file).rpartition("/")[2].rpartition(".")[0] or "zip"
+        self.at_hand = scheme_of(file) is None
         self._opened: tuple[zipfile.ZipFile, dict[str, zipfile.ZipInfo], set[str]] | None = None
 
     def close(self) -> None:
@@ -226,14 +228,15 @@ class ZipSource:
 
     def summary(self) -> ArchiveSummary:
         summaries: list[ArchiveSummary] = []
-        per_prompt: Counter[str] = Counter()
+        found = Counted(self._options.spelling_book())
         notes: list[str] = []
         empty = 0
         for file in self._files[:SURVEYED]:
             try:
-                with self._tree(file) as tree:
+                with self._tree(file, book=found.book) as tree:
                     summaries.append(tree.summary())
-                    per_prompt.update(tree.listing().images_per_prompt)
+                    found.per_prompt.update(tree.counted().per_prompt)
+                    found.copies.update(tree.counted().copies)
                     notes += summaries[-1].notes
             except ArchiveError as error:
                 if len(self._files) == 1:
@@ -243,17 +246,19 @@ class ZipSource:
         if empty == len(self._files):
             raise self._no_images()
         complete = len(self._files) <= SURVEYED
-        counted = complete and all(summary.prompts is not None for summary in summaries)
+        found.known = complete and all(summary.prompts is not None for summary in summaries)
+        notes += found.book.notes()
         if not complete:
             notes.append(f"counted in the first {SURVEYED} zips alone; reading goes through all {len(self._files):,}")
         return ArchiveSummary(
             layout="zip",
             images=sum(summary.images or 0 for summary in summaries) if complete else None,
-            prompts=len(per_prompt) if counted else None,
+            prompts=len(found.per_prompt) if found.known else None,
             shards=max(len(self._files), sum(summary.shards for summary in summaries)),
             examples=tuple(example for summary in summaries for example in summary.examples)[:5],
             notes=tuple(dict.fromkeys(notes)),
-            images_per_prompt=Counter(per_prompt.values()) if counted else None,
+            images_per_prompt=found.images_per_prompt,
+            without_copies=found.without_copies,
             probed=dict(sum((Counter(summary.probed) for summary in summaries), Counter())),
         )
 
@@ -266,7 +271,11 @@ class ZipSource:
         return list(dict.fromkeys(notes))
 
     @contextlib.contextmanager
-    def _tree(self, file: str, resolved: PromptFrom | None = None) -> Iterator[TreeSource]:
+    def _tree(
+        self, file: str, resolved: PromptFrom | None = None, book: SpellingBook | None = None
+    ) -> Iterator[TreeSource]:
         """One zip as a tree, closed and forgotten after use: there may be thousands."""
         with contextlib.closing(ZipTree(file)) as tree:
-            yield TreeSource(tree, self._options, location=show_address(file), layout="zip", resolved=resolved)
+            yield TreeSource(
+                tree, self._options, location=show_address(file), layout="zip", resolved=resolved, book=book
+            )

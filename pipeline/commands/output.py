@@ -160,6 +160,14 @@ def _describe_probe(probed: Mapping[str, int]) -> str:
     return "; ".join(parts)
 
 
+def _of_copies(found: ArchiveSummary, whole: int, set_size: int) -> str:
+    """How many of the whole sets are whole by copies alone."""
+    if found.without_copies is None:
+        return ""
+    filled = whole - sum(count for images, count in found.without_copies.items() if images >= set_size)
+    return f", {filled} of them only by copies" if filled else ""
+
+
 def print_archive(found: ArchiveSummary, *, set_size: int, as_json: bool) -> None:
     """Print what an archive holds, as `rescore --dry-run` does."""
     if as_json:
@@ -172,6 +180,7 @@ def print_archive(found: ArchiveSummary, *, set_size: int, as_json: bool) -> Non
                         "images",
                         "prompts",
                         "images_per_prompt",
+                        "without_copies",
                         "shards",
                         "examples",
                         "notes",
@@ -191,7 +200,9 @@ def print_archive(found: ArchiveSummary, *, set_size: int, as_json: bool) -> Non
     if found.images_per_prompt is not None:
         whole = sum(count for images, count in found.images_per_prompt.items() if images >= set_size)
         have = "has" if whole == 1 else "have"
-        print(f"sets:    {quantity(whole, 'prompt')} {have} a whole set of {set_size} images")
+        print(
+            f"sets:    {quantity(whole, 'prompt')} {have} a whole set of {set_size} images{_of_copies(found, whole, set_size)}"
+        )
     print(f"shards:  {found.shards}")
     if found.probed.get("images"):
         print(f"probe:   {_describe_probe(found.probed)}")
