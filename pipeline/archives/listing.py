@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 import zlib
 from array import array
 from collections import Counter
@@ -20,7 +19,14 @@ from allfour.pipeline.archives.base import NO_PROMPT_ID, Shard
 from allfour.pipeline.archives.captions import CAPTION_EXTENSIONS
 from allfour.pipeline.archives.decoding import sniff_format
 from allfour.pipeline.archives.kinds import Kind, extension, kind_of
-from allfour.pipeline.archives.naming import GRID_NAME, NAMELESS, derived_folder, names_no_prompt, no_samples
+from allfour.pipeline.archives.naming import (
+    GRID_NAME,
+    NAMELESS,
+    derived_folder,
+    may_be_caption,
+    names_no_prompt,
+    no_samples,
+)
 from allfour.pipeline.archives.text import PromptBook, escape_name, natural_key, path_key
 
 SNIFF_BYTES = 256
@@ -202,16 +208,8 @@ def _lone(path: str, captions: Mapping[str, str], images: list[FileEntry]) -> li
     stems = {entry.name.rpartition(".")[0] for entry in images}
     if stems.isdisjoint(captions):
         return []
-    lone = [name for stem, name in captions.items() if stem not in stems and not _NO_CAPTION.fullmatch(stem)]
+    lone = [name for stem, name in captions.items() if stem not in stems and may_be_caption(name)]
     return [f"{path}/{name}" if path else name for name in lone]
-
-
-_NO_CAPTION = re.compile(
-    r"read[-_ ]?me.*|licen[cs]e.*|.*metadata|prompts?|captions?|notes?|log.*|.*(args|config|settings|params|stats|info|summary|state|scores?|results?)|"
-    r"requirements|index|tags|classes|labels|urls?|part-\d+|about",
-    re.IGNORECASE,
-)
-"""Text files that lie beside images and are the caption of none."""
 
 
 def _directory(path: str, images: list[FileEntry], captions: Mapping[str, str], lacks: str = "") -> Directory:

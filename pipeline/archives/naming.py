@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 
 from allfour.errors import ArchiveError
 
@@ -54,28 +55,47 @@ def no_samples(folder: str, names: Iterable[str]) -> dict[str, str]:
     A mask, a depth map or a thumbnail is one only beside the picture that it was made of.
     """
     names = list(names)
-    stems = {_stem(name).casefold() for name in names}
-    in_grids = bool(_GRID_FOLDER.fullmatch(folder.rpartition("/")[2]))
-    found: dict[str, str] = {}
-    for name in names:
-        stem = _stem(name)
-        if stem.isdecimal() and not in_grids:  # most names of most archives
-            continue
-        if (in_grids and folder) or _GRID.fullmatch(stem):
-            found[name] = GRID_NAME
-            continue
-        match = _SUFFIXED.fullmatch(stem)
-        of, what = (match[1], match[2]) if match else ("", "")
-        if not match and (match := _PREFIXED.fullmatch(stem)):
-            of, what = match[2], match[1]
-        if of and of.casefold() in stems:
-            found[name] = f"not a sample: by its name the {what.lower()} of another picture beside it"
-    return found
+    stems = {without_ending(name).casefold() for name in names}
+    found = ((name, no_sample(folder, name, stems)) for name in names)
+    return {name: what for name, what in found if what is not None}
+
+
+def no_sample(folder: str, name: str, stems: Container[str]) -> str | None:
+    """What a picture is that was not made for its prompt, by its name; None for any other.
+
+    Parameters
+    ----------
+    folder, name
+        Where it lies, and its file's name.
+    stems
+        Names in that folder, without their endings and in lower case.
+    """
+    stem = without_ending(name)
+    in_grids = bool(folder) and is_grid_folder(folder)
+    if stem.isdecimal() and not in_grids:  # most names of most archives
+        return None
+    if in_grids or _GRID.fullmatch(stem):
+        return GRID_NAME
+    match = _SUFFIXED.fullmatch(stem)
+    of, what = (match[1], match[2]) if match else ("", "")
+    if not match and (match := _PREFIXED.fullmatch(stem)):
+        of, what = match[2], match[1]
+    return (
+        f"not a sample: by its name the {what.lower()} of another picture beside it"
+        if of and of.casefold() in stems
+        else None
+    )
+
+
+@functools.lru_cache(maxsize=16)
+def is_grid_folder(folder: str) -> bool:
+    """Whether a folder's name says that grids lie in it."""
+    return bool(_GRID_FOLDER.fullmatch(folder.rpartition("/")[2]))
 
 
 def is_derived(name: str) -> bool:
     """Whether a file's name may be that of a mask, a depth map or the like, which another picture has beside it."""
-    stem = _stem(name)
+    stem = without_ending(name)
     return bool(_SUFFIXED.fullmatch(stem) or _PREFIXED.fullmatch(stem))
 
 
@@ -85,8 +105,21 @@ def derived_folder(folder: str) -> str | None:
     return f"not a sample: in a folder named {name!r}" if folder and _DERIVED_FOLDER.fullmatch(name) else None
 
 
-def _stem(name: str) -> str:
+def without_ending(name: str) -> str:
+    """A file's name without its ending."""
     return name.rpartition(".")[0] or name
+
+
+_NO_CAPTION = re.compile(
+    r"read[-_ ]?me.*|licen[cs]e.*|.*metadata|prompts?|captions?|notes?|log.*|requirements|index|tags|classes|labels|urls?|part-\d+|about|"
+    r".*(args|config|settings|params|stats|info|summary|state|scores?|results?)",
+    re.IGNORECASE,
+)
+
+
+def may_be_caption(name: str) -> bool:
+    """Whether a text file may be the caption of one image; others that lie beside images are known by their names."""
+    return not _NO_CAPTION.fullmatch(without_ending(name))
 
 
 # --- prompts in names ------------------------------------------------------------------------------------------------
@@ -107,7 +140,7 @@ _NAMELESS = re.compile(
 
 def is_download_name(name: str) -> bool:
     """Whether a file is named as DALL-E's site names downloads: `DALL·E 2022-12-05 10.15.30 - PROMPT.png`."""
-    return bool(_DALLE.fullmatch(unicodedata.normalize("NFC", _stem(name))))
+    return bool(_DALLE.fullmatch(unicodedata.normalize("NFC", without_ending(name))))
 
 
 def prompt_in_name(name: str) -> str | None:
@@ -117,7 +150,7 @@ def prompt_in_name(name: str) -> str | None:
     >>> [prompt_in_name(name) for name in ("a_nurse_03.png", "0001.png", "Firefly a photo of a nurse 51243.jpg")]
     ['a_nurse', None, 'a photo of a nurse']
     """
-    stem = unicodedata.normalize("NFC", _stem(name))
+    stem = unicodedata.normalize("NFC", without_ending(name))
     if match := _DALLE.fullmatch(stem):
         return match[1].strip() or None
     if _NAMELESS.fullmatch(stem) or names_no_prompt(stem):
@@ -154,7 +187,7 @@ class PathPattern:
     def fields(self, path: str) -> Mapping[str, str] | None:
         """What a path says by field; None where it does not match."""
         folder, slash, name = unicodedata.normalize("NFC", path).rpartition("/")
-        match = self._expression.fullmatch(f"{folder}{slash}{_stem(name)}")
+        match = self._expression.fullmatch(f"{folder}{slash}{without_ending(name)}")
         return match.groupdict() if match else None
 
 

@@ -5,7 +5,7 @@ Folders and zips look at images spread over their listing themselves; see `tree`
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 
@@ -17,8 +17,9 @@ from allfour.pipeline.archives.base import (
     HasDoubts,
     Shard,
 )
-from allfour.pipeline.archives.probing import PROBED, Probe, reach_note
+from allfour.pipeline.archives.probing import EXAMPLES, PROBED, Probe, reach_note
 from allfour.pipeline.archives.tar import TarSource
+from allfour.pipeline.archives.text import PromptBook, SpellingBook
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +39,19 @@ class ProbedSource:
 
     def summary(self) -> ArchiveSummary:
         summary = self.source.summary()
-        probe, with_prompt = self._look()
-        notes = [*summary.notes, *self._in_reach(probe), *probe.notes()]
+        book = SpellingBook()
+        probe, with_prompt = self._look(book)
+        notes = [*summary.notes, *self._in_reach(probe)]
+        if summary.prompts is None:  # which else says so of all
+            notes += book.notes()
+        if summary.without_copies is None:
+            notes += probe.notes()
+        missing = max(probe.missing, summary.probed.get("missing", 0))
         return replace(
             summary,
-            examples=probe.examples or summary.examples,
+            examples=_examples(probe.examples, summary.examples),
             notes=tuple(dict.fromkeys(notes)),
-            probed=probe.numbers(with_prompt),
+            probed=probe.numbers(with_prompt, missing),
         )
 
     def doubts(self) -> list[str]:
@@ -55,11 +62,16 @@ class ProbedSource:
         """Whether prompts are the names of folders inside."""
         return isinstance(self.source, TarSource) and self.source.prompt_from() == "folder"
 
-    def _look(self) -> tuple[Probe, int]:
-        """Images of the first part and of one in the middle, as they are read, and how many of them have a prompt."""
+    def _look(self, book: SpellingBook | None = None) -> tuple[Probe, int]:
+        """Images of the first part and of one in the middle, as they are read, and how many of them have a prompt.
+
+        `book` notices how the prompts that they hold are spelled, where they are read with these.
+        """
         probe, with_prompt = Probe(), 0
         for item in self._some():
-            probe.look(item.data, missing=item.error == "the file is missing")
+            text = probe.look(item.data, missing=item.error == "the file is missing")
+            if text and book is not None and PromptBook().from_text(text).id == item.image.prompt_id:
+                book.from_text(text)
             if item.image.prompt_id != NO_PROMPT_ID:
                 probe.take_prompt(item.image.prompt_id, item.image.prompt, item.image.path)
                 with_prompt += 1
@@ -83,3 +95,12 @@ class ProbedSource:
                 "prompt_from: metadata takes them from the images",
             )
         ]
+
+
+def _examples(looked_at: Sequence[str], counted: Sequence[str]) -> tuple[str, ...]:
+    """Prompts with their files, different prompts first: of images that were looked at, then of those that were counted."""
+    chosen: dict[str, str] = {}
+    for example in (*looked_at, *counted):
+        chosen.setdefault(example.partition(" <- ")[0], example)
+    rest = [example for example in looked_at if example not in chosen.values()]
+    return tuple([*chosen.values(), *rest][:EXAMPLES])

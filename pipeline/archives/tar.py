@@ -26,36 +26,31 @@ from allfour.pipeline.archives.base import (
     NoImagesError,
     Shard,
 )
+from allfour.pipeline.archives.beside import Beside
 from allfour.pipeline.archives.captions import CAPTION_EXTENSIONS
+from allfour.pipeline.archives.counting import copies_note
 from allfour.pipeline.archives.decoding import sniff_format
+from allfour.pipeline.archives.folder import read_file
 from allfour.pipeline.archives.kinds import Kind, extension, kind_of
 from allfour.pipeline.archives.metadata import LACKING, find_prompt, prompt_in_image
-from allfour.pipeline.archives.naming import (
-    GRID_NAME,
-    is_derived,
-    is_download_name,
-    names_no_prompt,
-    no_samples,
-    prompt_in_name,
-)
+from allfour.pipeline.archives.naming import names_no_prompt, prompt_in_name
 from allfour.pipeline.archives.options import ArchiveOptions
-from allfour.pipeline.archives.probing import PROBED
+from allfour.pipeline.archives.probing import PROBED, lone_note
 from allfour.pipeline.archives.remote import scheme_of, show_address, stamp_of
+from allfour.pipeline.archives.tar_aside import Aside, tables_inside
 from allfour.pipeline.archives.tar_names import caption_of, folder_of, keep_caption, key_of, stem_of
 from allfour.pipeline.archives.tar_opening import ReportedError, open_tar, plain_and_here
 from allfour.pipeline.archives.tar_stream import BrokenTarError, TarMember, TarStream
-from allfour.pipeline.archives.text import Prompt, PromptBook, SpellingBook, clean_text, cut_note, escape_name
+from allfour.pipeline.archives.tar_survey import MAX_CAPTION_BYTES, Seen, Survey
+from allfour.pipeline.archives.text import Prompt, PromptBook, clean_text, cut_note, escape_name
 from allfour.pipeline.archives.tree_reading import metadata_note, prompt_in_path
 
-MAX_CAPTION_BYTES = 2**20
 MAX_KEY_IMAGES = 64
 MAX_KEY_BYTES = 2**29
 """Images of one key that are held while its caption is awaited; a caption behind more than these is not theirs."""
 
 _PROBED_TARS = 3
 _PROBED_IMAGES = 50
-_SURVEYED_MEMBERS = 100_000
-_SURVEYED_REMOTE = 1_000
 
 
 @dataclass(slots=True)
@@ -71,48 +66,26 @@ class _Key:
         return sum(len(data) for _, data, _ in self.images if data is not None)
 
 
-@dataclass(slots=True)
-class _Survey:
-    """What the headers (and captions) of tars say."""
-
-    book: SpellingBook
-    images: int = 0
-    in_folders: int = 0
-    by_stem: int = 0
-    """Images whose prompt is the tar's own name."""
-    captioned: int = 0
-    complete: bool = True
-    damaged: int = 0
-    """Tars that could not be read on."""
-    prompts: Counter[str] = field(default_factory=Counter)
-    cut: set[str] = field(default_factory=set)
-    """Ids of prompts that are too long for the tables."""
-    examples: list[str] = field(default_factory=list)
-    notes: Counter[str] = field(default_factory=Counter)
-    aside: int = 0
-    """Images that are no samples."""
-    downloads: int = 0
-    """Images named as DALL-E's site names downloads."""
-
-
 class TarSource:
     """`ArchiveSource` over tars (.tar, .tar.gz), here or at addresses."""
 
     def __init__(self, files: Sequence[str], options: ArchiveOptions, *, location: str) -> None:
-        if options.prompt_from in ("column", "table"):
+        if options.prompt_from == "column" or (options.prompt_from == "table" and scheme_of(files[0]) is not None):
+            where = "tars" if options.prompt_from == "column" else "tars at an address: fetch them first"
             raise ArchiveError(
-                f"{show_address(location)}: prompt_from: {options.prompt_from} is not for tars; take caption, folder, metadata, name or path"
+                f"{show_address(location)}: prompt_from: {options.prompt_from} is not for {where}; take caption, folder, metadata, name or path"
             )
         self._files = list(files)
         self._options = options
         self._location = show_address(location)
         self._prompt_from: str | None = None
-        self._derived: bool | None = None
+        self._aside = Aside(self._files, cuts=options.cuts)
+        self._tables: tuple[str, Beside] | None = None
         self._surveyed: dict[str, dict[str, bytes]] = {}
         """Captions of tars that a summary went through, for whoever reads them next."""
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_surveyed": {}}
+        return self.__dict__ | {"_surveyed": {}, "_tables": None}
 
     def identity(self) -> Mapping[str, str]:
         return {"layout": "tar", "location": self._location, **self._options.identity()}
@@ -166,39 +139,87 @@ class TarSource:
 
     def summary(self) -> ArchiveSummary:
         prompt_from = self.prompt_from()
-        survey = _Survey(self._options.spelling_book())
+        survey = Survey(self._options.spelling_book(), self._options.max_image_bytes)
         for file in self._files:
             self._survey(file, prompt_from, survey)
             if not survey.complete:
                 break
-        notes = [f"prompts are taken from each image's {'file name' if prompt_from == 'name' else prompt_from}"]
+        counted = survey.counted
+        counted.known = survey.complete and prompt_from != "metadata"
+        survey.look_for_copies(self._options.max_image_bytes)
+        what = {"name": "file name", "table": "row in the tables inside"}.get(prompt_from, prompt_from)
+        notes = [f"prompts are taken from each image's {what}", *self._lacking(survey, prompt_from)]
+        if prompt_from == "metadata":
+            notes += self._probed_metadata()
+        if counted.cut:
+            notes.append(cut_note(len(counted.cut)))
+        notes += counted.book.notes()
+        notes += [f"{count:,} {what}" for what, count in sorted(survey.notes.items())]
+        notes += copies_note(counted.copies)
+        if not survey.complete:
+            notes.append(f"counted in the first members alone: {survey.images:,} images; reading goes through all")
+        missing = self._missing(survey, prompt_from)
+        return ArchiveSummary(
+            layout="tar",
+            images=survey.images if survey.complete else None,
+            prompts=len(counted.per_prompt) if counted.known else None,
+            shards=len(self._files),
+            examples=tuple(survey.examples),
+            notes=(*notes, *self.doubts()),
+            images_per_prompt=counted.images_per_prompt,
+            without_copies=counted.without_copies,
+            probed={"missing": missing} if missing else {},
+        )
+
+    def doubts(self) -> list[str]:
+        """What a user should know before a run: images that img2dataset could not download."""
+        accounts = Beside()
+        for file in self._files:
+            if scheme_of(file) is None and file.endswith(".tar"):
+                content = read_file(f"{file.removesuffix('.tar')}_stats.json", limit=MAX_CAPTION_BYTES)
+                accounts.take("", "_stats.json", content if isinstance(content, bytes) else b"")
+        return accounts.failed()
+
+    def _lacking(self, survey: Survey, prompt_from: str) -> list[str]:
+        """Images without a prompt, captions without an image, and tables that are not taken."""
+        notes = []
         if prompt_from == "caption" and (lacking := survey.images - survey.aside - survey.captioned):
             notes.append(
                 f"{lacking:,} of {survey.images:,} images have no caption of their key: rows without a prompt, which are not scored"
             )
+        if prompt_from == "caption" and (lone := survey.lone_captions):
+            notes.append(lone_note(len(lone), lone[0]))
         if survey.by_stem:
             notes.append(
                 f"nothing inside says what {survey.by_stem:,} images were made for: the tar's own name is taken for their prompt; numbers of "
                 "classes (.cls) are no prompts"
             )
-        if prompt_from == "metadata":
-            notes += self._probed_metadata()
-        if survey.cut:
-            notes.append(cut_note(len(survey.cut)))
-        notes += survey.book.notes()
-        notes += [f"{count:,} {what}" for what, count in sorted(survey.notes.items())]
-        if not survey.complete:
-            notes.append(f"counted in the first members alone: {survey.images:,} images; reading goes through all")
-        prompts_known = survey.complete and prompt_from != "metadata"
-        return ArchiveSummary(
-            layout="tar",
-            images=survey.images if survey.complete else None,
-            prompts=len(survey.prompts) if prompts_known else None,
-            shards=len(self._files),
-            examples=tuple(survey.examples),
-            notes=tuple(notes),
-            images_per_prompt=Counter(survey.prompts.values()) if prompts_known else None,
-        )
+        if prompt_from == "table":
+            if lacking := survey.counted.lacking:
+                notes.append(
+                    f"{lacking:,} of {survey.images:,} images are in no table inside: rows without a prompt, which are not scored"
+                )
+            for file in self._files[:_PROBED_TARS]:
+                notes += self._beside(file).notes(survey.names.get(file, ()))
+        elif survey.tables:
+            here = scheme_of(self._files[0]) is None
+            how = "prompt_from: table takes them" if here else "fetch the tar, and prompt_from: table takes them"
+            notes.append(
+                f"{escape_name(survey.tables[0])} inside may say the prompts of images; they are taken from elsewhere. {how}"
+            )
+        return notes
+
+    def _missing(self, survey: Survey, prompt_from: str) -> int:
+        """How many images are named by what says the prompts, and are not there."""
+        if prompt_from == "table":
+            return sum(len(self._beside(file).missing(names)) for file, names in survey.names.items())
+        return len(survey.lone_captions) if prompt_from == "caption" else 0
+
+    def _beside(self, file: str) -> Beside:
+        """The tables in a tar; those of the last one asked for are kept."""
+        if self._tables is None or self._tables[0] != file:
+            self._tables = (file, tables_inside(file))
+        return self._tables[1]
 
     def _probed_metadata(self) -> list[str]:
         """What the metadata of the first tar's first images say."""
@@ -216,11 +237,11 @@ class TarSource:
         """Every image of a tar: name, bytes or reason, prompt, further fields."""
         book = self._options.book()
         captions = self._captions_anywhere(file) if prompt_from == "caption" else {}
-        aside = self._set_aside(file)
+        judge = self._aside.judge(file)
         for key in self._keys(file, hold=prompt_from == "caption" and captions is None):
             for name, data, error in key.images:
-                if name and name in aside:
-                    yield name, None, error or f"no prompt: {aside[name]}", Prompt(NO_PROMPT_ID, ""), {}
+                if name and (what := judge(name)) is not None:
+                    yield name, None, error or f"no prompt: {what}", Prompt(NO_PROMPT_ID, ""), {}
                     continue
                 found, extra, lacks = self._prompt(
                     book, (name, data), prompt_from, file, key.captions if captions is None else captions
@@ -258,38 +279,9 @@ class TarSource:
             text, lacks = seen.text, seen.lacks or lacks
         elif prompt_from == "caption":
             text, extra = caption_of(name, captions)
+        elif prompt_from == "table":
+            text = self._beside(file).prompt(name)
         return (book.from_text(text) if text else None), extra, lacks
-
-    def _set_aside(self, file: str) -> dict[str, str]:
-        """Pictures of a plain tar on this machine that are no samples, by their names; looked for where the first ones show some."""
-        if self._derived is None:
-            self._derived = any(self._holds_derived(each) for each in self._files[:_PROBED_TARS])
-        if not self._derived or not plain_and_here(file):
-            return {}
-        folders: dict[str, list[str]] = {}
-        with contextlib.suppress(BrokenTarError), open_tar(file, by_seek=True) as stream:
-            for member in stream:
-                if member.regular and kind_of(member.name.rpartition("/")[2]) is Kind.IMAGE:
-                    folder, _, base = member.name.rpartition("/")
-                    folders.setdefault(folder, []).append(base)
-        found = {
-            f"{folder}/{base}" if folder else base: what
-            for folder, names in folders.items()
-            for base, what in no_samples(folder, names).items()
-        }
-        grids = {name for name, what in found.items() if what == GRID_NAME}
-        if self._options.cuts and len(found) == sum(map(len, folders.values())):  # grids alone, to be cut
-            return {name: what for name, what in found.items() if name not in grids}
-        return found
-
-    def _holds_derived(self, file: str) -> bool:
-        """Whether a name among the first members is that of a mask, a grid or the like."""
-        with contextlib.suppress(BrokenTarError, ArchiveError), open_tar(file, by_seek=plain_and_here(file)) as stream:
-            for member in itertools.islice(stream, 4 * _PROBED_IMAGES):
-                folder, _, base = member.name.rpartition("/")
-                if kind_of(base) is Kind.IMAGE and (is_derived(base) or no_samples(folder, [base])):
-                    return True
-        return False
 
     def _named(self, book: PromptBook, name: str, file: str) -> Prompt | None:
         """The prompt that a member's folder names, or the tar itself; None for names that are none, unless they were asked for."""
@@ -359,7 +351,7 @@ class TarSource:
     # --- looking ahead -----------------------------------------------------------------------------------------------
 
     def _probe(self, chosen: str | None) -> str:
-        survey = _Survey(self._options.spelling_book())
+        survey = Survey(self._options.spelling_book(), self._options.max_image_bytes)
         for file in self._files[:_PROBED_TARS]:
             self._survey(file, "caption", survey, images=_PROBED_IMAGES)
             if survey.images:
@@ -371,6 +363,11 @@ class TarSource:
             seen = "; ".join(f"{count:,} {what}" for what, count in survey.notes.items()) or "empty"
             where = self._location if len(self._files) <= _PROBED_TARS else f"the first tars of {self._location}"
             raise NoImagesError(f"no images in {where} ({seen})")
+        if survey.tables and scheme_of(file) is None and 2 * survey.captioned < survey.images:
+            beside = self._beside(file)
+            names = survey.names[file][:_PROBED_IMAGES]
+            if 2 * sum(beside.prompt(name) is not None for name in names) >= len(names):
+                return "table"
         if survey.captioned and (2 * survey.captioned >= survey.images or 2 * survey.in_folders < survey.images):
             return "caption"
         if 2 * survey.downloads > survey.images:
@@ -389,79 +386,27 @@ class TarSource:
             "metadata. Set prompt_from: folder to take each tar's own name"
         )
 
-    def _survey(self, file: str, prompt_from: str, survey: _Survey, *, images: int | None = None) -> None:
-        """Add what a tar's headers and captions say; stop where the budget ends."""
-        here = plain_and_here(file)
-        budget = _SURVEYED_MEMBERS if here else _SURVEYED_REMOTE
-        book = survey.book
-        found: list[tuple[str, str | None]] = []
-        waiting: list[str] = []
-        captions: dict[str, bytes] = {}
-        key = ""
+    def _survey(self, file: str, prompt_from: str, survey: Survey, *, images: int | None = None) -> None:
+        """Add what a tar's headers and captions say; `images` alone are judged for a probe."""
+        found = survey.look(file, images=images)
+        if images is not None or prompt_from == "table":
+            survey.names[file] = [each.name for each in found]
+        if images is not None:
+            survey.judge(file, found[:images], lambda name: None, lambda each: None)
+            return
+        if file == self._files[0]:
+            self._surveyed = {file: survey.captions} if survey.captions else {}
+        judge = self._aside.judge(file)
 
-        def settle() -> None:
-            found.extend((name, caption_of(name, captions)[0]) for name in waiting)
-            waiting.clear()
-            if here and images is None:
-                self._surveyed = {file: dict(captions)} if file == self._files[0] else self._surveyed
-            captions.clear()
+        def prompt(each: Seen) -> Prompt | None:
+            if prompt_from == "metadata":
+                return None
+            if prompt_from == "caption":
+                return survey.book.from_text(each.caption) if each.caption else None
+            survey.by_stem += prompt_from == "folder" and not folder_of(each.name)
+            return self._prompt(survey.book, (each.name, None), prompt_from, file, {})[0]
 
-        try:
-            with open_tar(file, by_seek=here) as stream:
-                for seen, member in enumerate(stream):
-                    if seen >= budget or (images is not None and not here and len(found) > images):
-                        survey.complete = False
-                        break
-                    if not here and key_of(member.name) != key:
-                        key = key_of(member.name)
-                        settle()
-                    base = member.name.rpartition("/")[2]
-                    kind = kind_of(base)
-                    if kind is Kind.IMAGE and not member.name.endswith("/"):
-                        waiting.append(member.name)
-                    elif kind is Kind.UNKNOWN and member.regular and member.size:
-                        if sniff_format(stream.read() if member.size <= self._options.max_image_bytes else b""):
-                            waiting.append(member.name)
-                    elif extension(base) in CAPTION_EXTENSIONS and member.size <= MAX_CAPTION_BYTES:
-                        keep_caption(captions, member.name, stream.read())
-                    elif member.regular:
-                        survey.notes[f".{escape_name(extension(base))[:20]} files, not taken for images"] += 1
-        except BrokenTarError as error:
-            survey.damaged += 1
-            survey.notes[f"tars that are damaged, such as {show_address(file)} ({error})"] += 1
-        settle()
-        keys = Counter(key_of(name) for name in {name for name, _ in found})
-        if several := sum(count for count in keys.values() if count > 1):
-            survey.notes["images share their key (the name up to its first dot) with others: all of them are read"] += (
-                several
-            )
-        if doubles := len(found) - len({name for name, _ in found}):
-            survey.notes["images of a name that an earlier one in the tar has: both are read"] += doubles
-        aside = self._set_aside(file) if images is None else {}
-        for what, count in sorted(Counter(aside.values()).items()):
-            survey.notes[f"without a prompt, not scored: {what}"] += count
-        for name, text in found[:images]:
-            survey.images += 1
-            if name in aside:
-                survey.aside += 1
-                continue
-            survey.captioned += text is not None
-            survey.downloads += is_download_name(name.rpartition("/")[2])
-            survey.in_folders += bool(folder_of(name)) and not names_no_prompt(folder_of(name))
-            prompt: Prompt | None = None
-            if prompt_from == "folder":
-                prompt = self._named(book, name, file)
-                survey.by_stem += not folder_of(name)
-            elif prompt_from == "caption" and text:
-                prompt = book.from_text(text)
-            elif prompt_from in ("name", "path"):
-                prompt = self._prompt(book, (name, None), prompt_from, file, {})[0]
-            if prompt is not None:
-                if prompt.id not in survey.prompts and len(survey.examples) < 5:
-                    survey.examples.append(f"{prompt.text} <- {show_address(file)}::{escape_name(name)}")
-                survey.prompts[prompt.id] += 1
-                if prompt.cut_from is not None:
-                    survey.cut.add(prompt.id)
+        survey.judge(file, found, judge, prompt)
 
 
 _MISSING = {
@@ -469,4 +414,5 @@ _MISSING = {
     "caption": "no caption (.txt, .caption or .json) of its key",
     "metadata": LACKING,
     "name": "its name holds none",
+    "table": "no table inside has its prompt",
 }

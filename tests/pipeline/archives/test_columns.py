@@ -9,6 +9,7 @@ from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 
+import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -233,7 +234,7 @@ class TestSavedDatasets:
 
 
 class TestTars:
-    def read(self, path: Path) -> tuple[list[ArchiveItem], str]:
+    def read(self, path: Path | str) -> tuple[list[ArchiveItem], str]:
         source = open_source(path)
         return items_of(source), "\n".join(source.summary().notes)
 
@@ -279,8 +280,20 @@ class TestTars:
             (n, "x", {"model": "sd2"}) for n in range(2)
         ]
         assert str(items[-1].error).startswith("no prompt: its path does not match")
-        with pytest.raises(ArchiveError, match="prompt_from: table is not for tars"):
-            open_source(path, options=ArchiveOptions(prompt_from="table"))
+        with pytest.raises(ArchiveError, match="prompt_from: table is not for tars at an address"):
+            open_source("memory://x.tar", options=ArchiveOptions(prompt_from="table"))
+
+    @pytest.mark.parametrize("mode", ["w", "w:gz"])
+    def test_a_table_inside(self, tmp_path: Path, mode: str) -> None:
+        """A packed imagefolder: its table says the prompts, wherever in the tar it stands."""
+        lines = [json.dumps({"file_name": f"{i}.png", "text": f"a nurse {i % 2}"}) for i in (0, 1, 2, 3, 9)]
+        members = [(f"train/{i}.png", PICTURES[i]) for i in range(5)]
+        members.insert(3, ("train/metadata.jsonl", "\n".join(lines).encode()))
+        items, notes = self.read(write_tar(tmp_path / "x.tar", members, mode=mode))
+        assert prompts([item for item in items if item.data]) == {"a nurse 0": 2, "a nurse 1": 2}
+        assert [item.error for item in items if item.error] == ["no prompt: no table inside has its prompt"]
+        assert "1 file of the 5 that metadata.jsonl names, such as train/9.png, is missing" in notes
+        assert "1 of 5 images are in no table inside" in notes
 
     def test_prompts_in_names(self, tmp_path: Path) -> None:
         members = [(f"x/DALL·E 2022-12-05 10.15.3{i} - a photo of a nurse.png", PICTURES[i]) for i in range(4)]
@@ -297,10 +310,16 @@ class TestTars:
         assert prompts(items) == {"a nurse": 4}
         assert "4 images share their key" in notes
 
-    def test_no_samples(self, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("where", ["plain", "gzipped", "at an address"])
+    def test_no_samples(self, tmp_path: Path, where: str) -> None:
         """Masks beside their pictures and grids are in no set."""
         members = [(f"a maid/{i}{what}.png", PICTURES[i]) for i in range(4) for what in ("", "_mask")]
-        items, notes = self.read(write_tar(tmp_path / "x.tar", [*members, ("a maid/grid-0001.png", PICTURES[5])]))
+        members.append(("a maid/grid-0001.png", PICTURES[5]))
+        path: Path | str = write_tar(tmp_path / "x.tar", members, mode="w:gz" if where == "gzipped" else "w")
+        if where == "at an address":
+            fsspec.filesystem("memory").pipe("/aside/x.tar", Path(path).read_bytes())
+            path = "memory://aside/x.tar"
+        items, notes = self.read(path)
         assert prompts(items) == {"a maid": 4} and len(items) == 9
         assert (
             "4 without a prompt, not scored: not a sample: by its name the mask of another picture beside it" in notes
