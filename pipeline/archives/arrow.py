@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 FILE_MAGIC = b"ARROW1"
 STREAM_MAGIC = b"\xff\xff\xff\xff"
@@ -76,10 +77,24 @@ class ArrowFile:
         del use_threads
         wanted = set(range(len(self._rows)) if row_groups is None else row_groups)
         for batch in self._batches(wanted):
-            chosen = batch.select(list(columns))
+            chosen = batch.select(
+                [name.partition(".")[0] if name not in batch.schema.names else name for name in columns]
+            )
             chosen.validate(full=True)
             for start in range(0, chosen.num_rows, batch_size):
                 yield chosen.slice(start, batch_size)
+
+    def nulls(self, name: str) -> int:
+        """How many values of a column of images hold no bytes."""
+        count = 0
+        for batch in self.iter_batches(65_536, columns=[name]):
+            column = batch.column(0)
+            count += (pc.struct_field(column, "bytes") if pa.types.is_struct(column.type) else column).null_count
+        return count
+
+    def bytes_of(self, names: Sequence[str]) -> int:
+        """Bytes that columns take."""
+        return sum(batch.select(list(names)).nbytes for batch in self._batches(set(range(len(self._rows)))))
 
     def _batches(self, wanted: set[int]) -> Iterator[pa.RecordBatch]:
         if self._file is not None:

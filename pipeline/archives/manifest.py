@@ -7,7 +7,6 @@ error that names the line. A file that is missing is an image with an error.
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
 import os
@@ -16,12 +15,11 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import numpy as np
 
-from allfour.border import read_json
 from allfour.errors import ArchiveError
 from allfour.pipeline.archives.base import INDEX_STRIDE, NO_PROMPT_ID, ArchivedImage, ArchiveItem, ArchiveSummary, Shard
 from allfour.pipeline.archives.columns import (
@@ -34,8 +32,9 @@ from allfour.pipeline.archives.columns import (
     suggestion,
     whole_number,
 )
+from allfour.pipeline.archives.counting import Counted, copies_note
 from allfour.pipeline.archives.folder import read_file
-from allfour.pipeline.archives.manifest_lines import Lines, flattened, objects_in
+from allfour.pipeline.archives.manifest_reading import ManifestReader
 from allfour.pipeline.archives.manifest_rows import (
     MISSING,
     OTHERS,
@@ -47,13 +46,15 @@ from allfour.pipeline.archives.manifest_rows import (
     is_inside,
     key_of,
 )
-from allfour.pipeline.archives.naming import prompt_in_name
+from allfour.pipeline.archives.naming import may_be_no_sample, no_sample_notes, prompt_in_name
 from allfour.pipeline.archives.options import ArchiveOptions
-from allfour.pipeline.archives.remote import RemoteTree, address_path, open_binary, scheme_of, show_address, stamp_of
+from allfour.pipeline.archives.probing import spread
+from allfour.pipeline.archives.remote import RemoteTree, address_path, scheme_of, show_address, stamp_of
 from allfour.pipeline.archives.text import Prompt, PromptBook, clean_text, cut_note, escape_name, is_nothing
 from allfour.pipeline.archives.tree_reading import find_shard, prompt_in_path
 
-_JSON_LINES = (".jsonl", ".ndjson")
+MAX_ASKED = 256
+"""Files at an address that a summary asks for."""
 _BY_PATH = ("folder", "name", "path")
 
 
@@ -64,17 +65,17 @@ class _Scan:
     columns: Columns
     shards: tuple[Shard, ...]
     images: int
-    per_prompt: Counter[str]
+    counted: Counted
     examples: tuple[str, ...]
-    cut: int
-    """Prompts that are too long for the tables."""
     missing: int
     """Rows whose file is not there."""
+    addresses: int
+    """Rows that name addresses, which are not fetched."""
     doubles: int
     """Rows that name a file that an earlier one names."""
+    derived: int
+    """Rows whose file's name may be that of a grid, a mask or the like."""
     kept: tuple[str, ...]
-    spelled: tuple[str, ...] = ()
-    """A word on prompts that are spelled in several ways."""
 
 
 class ManifestSource:
@@ -90,13 +91,12 @@ class ManifestSource:
         self._remote = scheme_of(file) is not None
         self._file = file if self._remote else str(Path(file).resolve())
         self._shown = show_address(self._file)
-        self._json = address_path(file).lower().endswith(_JSON_LINES)
-        self._whole = address_path(file).lower().endswith(".json")
+        self._reader = ManifestReader(self._file)
         self._scanned: _Scan | None = None
-        self._comma: str | None = None
+        self._asked: tuple[int, int] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_scanned": None}
+        return self.__dict__ | {"_scanned": None, "_asked": None}
 
     def identity(self) -> Mapping[str, str]:
         return {"layout": "manifest", "location": self._shown, **self._options.identity()}
@@ -112,7 +112,7 @@ class ManifestSource:
         book = self._options.book()
         counted: Counter[str] = Counter()
         pending: list[tuple[ArchivedImage, str]] = []
-        rows = self._rows(start["names"], offset=start["offset"], line=start["line"])
+        rows = self._reader.rows(start["names"], offset=start["offset"], line=start["line"])
         for _, row in zip(range(start["rows"]), rows, strict=False):
             prompt, index, group, seed = self._parsed(row, columns, book)
             if index is None or prompt.id == NO_PROMPT_ID:
@@ -148,37 +148,67 @@ class ManifestSource:
             notes.append("no column index: images are counted within their prompt, in the order of the rows")
         if scan.kept:
             notes.append(f"further columns, kept as text: {', '.join(escape_name(name) for name in scan.kept[:20])}")
-        if scan.cut:
-            notes.append(cut_note(scan.cut))
-        notes += scan.spelled
-        notes += self.doubts()
-        per_prompt = Counter({key: count for key, count in scan.per_prompt.items() if key != NO_PROMPT_ID})
+        if scan.counted.cut:
+            notes.append(cut_note(len(scan.counted.cut)))
+        notes += scan.counted.book.notes()
+        if not self._remote:
+            scan.counted.look_for_copies(self._contents)
+        missing, tried = self._missing(scan)
+        if missing and tried < scan.images - scan.addresses:
+            notes.append(f"{missing:,} of {tried:,} files that were asked for are not there: they cannot be scored")
+        notes += [*self.doubts(), *self._no_samples(scan), *copies_note(scan.counted.copies)]
         return ArchiveSummary(
             layout="manifest",
             images=scan.images,
-            prompts=len(per_prompt),
+            prompts=len(scan.counted.per_prompt),
             shards=len(scan.shards),
             examples=scan.examples,
-            notes=tuple(notes),
-            images_per_prompt=Counter(per_prompt.values()),
+            notes=tuple(dict.fromkeys(notes)),
+            images_per_prompt=scan.counted.images_per_prompt,
+            without_copies=scan.counted.without_copies,
+            probed={"missing": missing},
         )
 
     def doubts(self) -> list[str]:
         """What a user should know before a run: files that are not there or named twice, words for nothing as prompts."""
         scan = self._scan()
         notes = []
-        if scan.missing:
+        missing, tried = self._missing(scan)
+        if missing and tried >= scan.images - scan.addresses:
+            notes.append(f"{missing:,} of {scan.images:,} rows name files that are not there: they cannot be scored")
+        if scan.addresses:
             notes.append(
-                f"{scan.missing:,} of {scan.images:,} rows name files that are not there: they cannot be scored"
+                f"{scan.addresses:,} of {scan.images:,} rows name addresses, from which images are not fetched: they cannot be scored. Download them first, as "
+                "img2dataset does"
             )
         if scan.doubles:
             notes.append(
                 f"{scan.doubles:,} of {scan.images:,} rows name a file that an earlier row names: copies fill sets without saying more "
                 "than one image does"
             )
-        if lacking := scan.per_prompt[NO_PROMPT_ID]:
+        if lacking := scan.counted.lacking:
             notes.append(f"{lacking:,} of {scan.images:,} rows have no prompt: {self._lacks()}; they are not scored")
         return notes
+
+    def _missing(self, scan: _Scan) -> tuple[int, int]:
+        """How many files are not there, and how many were looked for: all on this machine, some of many at an address."""
+        if not self._remote:
+            return scan.missing, scan.images - scan.addresses
+        if self._asked is None:
+            wanted = set(spread(scan.images, MAX_ASKED))
+            rows = (row.values[scan.columns.path] for at, row in enumerate(self._reader.rows()) if at in wanted)
+            named = [path for path in rows if is_inside(path)]
+            self._asked = RemoteTree(self._file.rpartition("/")[0]).missing(named), len(named)
+        return self._asked
+
+    def _contents(self, files: Sequence[tuple[str, int]]) -> Iterator[bytes | str]:
+        return (read_file(path, limit=self._options.max_image_bytes) for path, _ in files)
+
+    def _no_samples(self, scan: _Scan) -> list[str]:
+        """A word on files that by their names are no samples: they are read, since the manifest names them."""
+        if not scan.derived:
+            return []
+        return no_sample_notes((row.values[scan.columns.path] for row in self._reader.rows()), scan.images)
 
     def _lacks(self) -> str:
         """Why rows of this manifest have no prompt."""
@@ -212,24 +242,21 @@ class ManifestSource:
         names: list[str] = []
         shards: list[Shard] = []
         keys = array("Q")
-        per_prompt: Counter[str] = Counter()
+        found = Counted(book)
         examples: list[str] = []
-        cut: set[str] = set()
         piece = Piece(hashlib.sha256(salt.encode()))
         named = array("Q")
-        missing, last = 0, -1
-        for row in self._rows():
+        missing, addresses, derived, last = 0, 0, 0, -1
+        for row in self._reader.rows():
             if columns is None:
                 names = list(row.values)
                 columns = self._columns(names)
             prompt, index, _, _ = self._parsed(row, columns, book)
+            path = row.values[columns.path]
             if index is not None and prompt.id != NO_PROMPT_ID:
                 keys.append(key_of(prompt.id, index))
-            if prompt.id not in per_prompt and prompt.id != NO_PROMPT_ID and len(examples) < 5:
-                examples.append(f"{prompt.text} <- {self._show(row.values[columns.path])}")
-            per_prompt[prompt.id] += 1
-            if prompt.cut_from is not None:
-                cut.add(prompt.id)
+            if prompt.id not in found.per_prompt and prompt.id != NO_PROMPT_ID and len(examples) < 5:
+                examples.append(f"{prompt.text} <- {self._show(path)}")
             if piece.rows >= self._options.shard_size and row.offset != last:  # the images of one line stay together
                 shards.append(piece.shard(len(shards), columns, names))
                 piece = Piece(hashlib.sha256(salt.encode()))
@@ -237,13 +264,24 @@ class ManifestSource:
             piece.first = piece.first or row
             piece.rows += 1
             piece.digest.update(json.dumps(list(row.values.items())).encode())
-            named.append(key_of(row.values[columns.path], 0))
-            if not self._remote:
-                stamped = file_stamp(self._local_path(row.values[columns.path]))
+            named.append(key_of(path, 0))
+            derived += may_be_no_sample(path)
+            size, local = -1, path
+            if scheme_of(path) not in (None, "file"):
+                addresses += 1
+                piece.digest.update(MISSING)
+            elif not self._remote:
+                local = self._local_path(path)
+                size, stamped = file_stamp(local)
                 missing += stamped == MISSING
                 piece.digest.update(stamped)
+            found.add(None if prompt.id == NO_PROMPT_ID else prompt, [(local, size)])
         if columns is None:
             raise ArchiveError(f"{self._shown} has no rows")
+        if addresses == len(named):
+            raise ArchiveError(
+                f"{self._shown}: column {escape_name(columns.path)} holds addresses alone. {self._addressed(local)}"
+            )
         if piece.rows:
             shards.append(piece.shard(len(shards), columns, names))
         self._check_unique(keys, columns, book)
@@ -251,15 +289,22 @@ class ManifestSource:
         return _Scan(
             columns=columns,
             shards=tuple(shards),
-            images=sum(per_prompt.values()),
-            per_prompt=per_prompt,
+            images=len(named),
+            counted=found,
             examples=tuple(examples),
-            cut=len(cut),
-            spelled=tuple(book.notes()),
             missing=missing,
+            addresses=addresses,
             doubles=len(named) - len(np.unique(np.frombuffer(named, dtype=np.uint64))),
+            derived=derived,
             kept=tuple(name for name in names if name not in used),
         )
+
+    def _addressed(self, example: str) -> str:
+        """What to do about a manifest that names addresses alone."""
+        if scheme_of(example) in ("http", "https"):
+            return DOWNLOAD_FIRST
+        above = show_address(example).rpartition("/")[0]
+        return f"Put the manifest beside the images, with paths relative to it, and give its own address: {above}/..."
 
     def _check_unique(self, keys: array[int], columns: Columns, book: PromptBook) -> None:
         if not keys:
@@ -269,14 +314,14 @@ class ManifestSource:
             return
         doubles = set(values[1:][values[1:] == values[:-1]].tolist())
         seen: dict[tuple[str, int], int] = {}
-        for row in self._rows():
+        for row in self._reader.rows():
             prompt, index, _, _ = self._parsed(row, columns, book)
             assert index is not None
             if key_of(prompt.id, index) not in doubles:
                 continue
             earlier = seen.setdefault((prompt.id, index), row.line)
             if earlier != row.line:
-                raise self._error(
+                raise self._reader.error(
                     row.line,
                     f"is image {index} of the prompt {prompt.text!r}, and so is line {earlier}. Give each image its "
                     f"own {columns.index}, or leave that column out: images are then counted in the order of the rows",
@@ -316,7 +361,7 @@ class ManifestSource:
         values = row.values
         path = values.get(columns.path, "")
         if not path.strip():
-            raise self._error(row.line, f"has no {columns.path}")
+            raise self._reader.error(row.line, f"has no {columns.path}")
         named = values.get(columns.prompt_id or "", "").strip()
         text = values.get(columns.prompt or "", "").strip()
         fields: Mapping[str, str] = {}
@@ -327,10 +372,10 @@ class ManifestSource:
             prompt = book.from_name(
                 folder or address_path(self._file).rpartition("/")[0].rpartition("/")[2] or "images"
             )
-        elif text and not named and (is_nothing(text) or is_data(text)):
+        elif (text or self._reader.has_nulls) and not named and (is_nothing(text) or is_data(text)):
             prompt = Prompt(NO_PROMPT_ID, "")
         elif not text and not named:
-            raise self._error(row.line, f"has no {columns.prompt}")
+            raise self._reader.error(row.line, f"has no {columns.prompt}")
         elif named:
             known = book.from_name(named)
             found = book.from_text(text) if text else known
@@ -342,13 +387,13 @@ class ManifestSource:
             index = whole_number(values.get(columns.index, ""))
             if index is None or index < 0:
                 shown = escape_name(values.get(columns.index, ""))[:40]
-                raise self._error(row.line, f"has {columns.index} '{shown}': expected a whole number from 0 on")
+                raise self._reader.error(row.line, f"has {columns.index} '{shown}': expected a whole number from 0 on")
         seed: int | None = None
         if columns.seed is not None and values.get(columns.seed, "").strip():
             seed = whole_number(values[columns.seed])
             if seed is None:
                 shown = escape_name(values[columns.seed])[:40]
-                raise self._error(row.line, f"has {columns.seed} '{shown}': expected a whole number, or nothing")
+                raise self._reader.error(row.line, f"has {columns.seed} '{shown}': expected a whole number, or nothing")
         seed = whole_number(fields.get("seed")) if seed is None else seed
         group = values.get(columns.group or "", "").strip() or fields.get("group", "")
         return prompt, index, clean_text(group) or None, seed
@@ -370,80 +415,6 @@ class ManifestSource:
         else:
             text, fields, _ = prompt_in_path(path, self._options.path_pattern or "")
         return (book.from_name(text) if text else Prompt(NO_PROMPT_ID, "")), fields
-
-    # --- rows from bytes ---------------------------------------------------------------------------------------------
-
-    def _rows(self, names: Sequence[str] = (), *, offset: int = 0, line: int = 1) -> Iterator[Row]:
-        """Rows from the start, or from a row's offset and line with the header's names."""
-        with open_binary(self._file) as stream:
-            if self._whole:
-                yield from self._listed_rows(stream, offset)
-                return
-            lines = Lines(stream, self._shown, offset=offset, line=line)
-            yield from self._json_rows(lines) if self._json else self._csv_rows(lines, list(names))
-
-    def _listed_rows(self, stream: BinaryIO, first: int) -> Iterator[Row]:
-        """Rows of a list of objects in one .json, from one of them on; where others have lines, these are numbered from 1."""
-        for number, value in enumerate(objects_in(stream, self._shown)):
-            if number < first:
-                continue
-            if not isinstance(value, dict):
-                raise self._error(number + 1, 'is no JSON object such as {"path": ..., "prompt": ...}')
-            for values in flattened(value):
-                yield Row(number + 1, number, values)
-
-    def _json_rows(self, lines: Lines) -> Iterator[Row]:
-        for text in lines:
-            if not text.strip():
-                continue
-            try:
-                value = read_json(text.strip().removesuffix(","))
-            except (ValueError, RecursionError) as error:
-                raise self._error(lines.last_line, f"is no JSON ({error})") from None
-            if not isinstance(value, dict):
-                raise self._error(lines.last_line, 'is no JSON object such as {"path": ..., "prompt": ...}')
-            for values in flattened(value):
-                yield Row(lines.last_line, lines.last_offset, values)
-
-    def _csv_rows(self, lines: Lines, names: list[str]) -> Iterator[Row]:
-        rows = csv.reader(lines, delimiter=self._separator(), strict=True)
-        while True:
-            line, offset = lines.line, lines.offset
-            try:
-                fields = next(rows, None)
-            except csv.Error as error:
-                raise self._error(line, f"is no valid CSV ({error})") from None
-            if fields is None:
-                return
-            if not fields:
-                continue  # an empty line
-            if not names:
-                if line == 1 and fields[0].startswith("sep="):
-                    continue  # what Excel begins with
-                names = [name.strip() for name in fields]
-                names = [name or f"column {at + 1}" for at, name in enumerate(names)]  # as pandas writes its index
-                if len(set(names)) < len(names):
-                    double = next(name for name in names if names.count(name) > 1)
-                    raise self._error(line, f"names the column '{escape_name(double)}' twice")
-                if len(names) == 1 and any(mark in names[0] for mark in ";\t|"):
-                    raise self._error(line, "has one column; separate columns by commas (or tabs, in a .tsv)")
-                continue
-            if len(fields) != len(names):
-                raise self._error(line, f"has {len(fields)} fields, and the header {len(names)} columns")
-            yield Row(line, offset, dict(zip(names, fields, strict=True)))
-
-    def _separator(self) -> str:
-        """Tabs in a .tsv, and in any other file whose header has tabs and no comma; else commas."""
-        if address_path(self._file).lower().endswith(".tsv"):
-            return "\t"
-        if self._comma is None:
-            with open_binary(self._file) as stream:
-                header = stream.read(4096).partition(b"\n")[0]
-            self._comma = "\t" if b"\t" in header and b"," not in header else ","
-        return self._comma
-
-    def _error(self, line: int, what: str) -> ArchiveError:
-        return ArchiveError(f"{self._shown}: {'entry' if self._whole else 'line'} {line} {what}")
 
     # --- files -------------------------------------------------------------------------------------------------------
 

@@ -125,13 +125,14 @@ def flattened(value: dict[str, Any]) -> Iterator[dict[str, str]]:
         (key for key, field in value.items() if key.lower() in PATH_NAMES and isinstance(field, list) and field), None
     )
     if several is None or not all(isinstance(file, str) for file in value[several]):
-        yield {key: _as_text(field) for key, field in value.items()}
+        yield {key: as_text(field) for key, field in value.items()}
         return
     for file in value[several]:
-        yield {key: _as_text(file if key == several else field) for key, field in value.items()}
+        yield {key: as_text(file if key == several else field) for key, field in value.items()}
 
 
-def _as_text(value: Any) -> str:
+def as_text(value: Any) -> str:
+    """A value as a column of text has it."""
     if value is None:
         return ""
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)

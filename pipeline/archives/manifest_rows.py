@@ -54,12 +54,13 @@ def key_of(prompt_id: str, index: int) -> int:
 MISSING = b"missing"
 
 
-def file_stamp(path: str) -> bytes:
+def file_stamp(path: str) -> tuple[int, bytes]:
+    """Size of a file, and what changes with its content; -1 and MISSING where there is none."""
     try:
         status = os.stat(path)  # noqa: PTH116  (a path may be no valid one)
     except (OSError, ValueError):
-        return MISSING
-    return f"{status.st_size} {status.st_mtime_ns}".encode()
+        return -1, MISSING
+    return status.st_size, f"{status.st_size} {status.st_mtime_ns}".encode()
 
 
 def is_inside(named: str) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Container, Iterable, Mapping
 
 from allfour.errors import ArchiveError
@@ -93,10 +94,32 @@ def is_grid_folder(folder: str) -> bool:
     return bool(_GRID_FOLDER.fullmatch(folder.rpartition("/")[2]))
 
 
+def no_sample_notes(paths: Iterable[str], of: int) -> list[str]:
+    """A word on images whose names are those of grids, masks and the like, though a row says their prompt: they are read."""
+    folders: dict[str, list[str]] = {}
+    for path in paths:
+        folder, _, name = path.replace("\\", "/").rpartition("/")
+        folders.setdefault(folder, []).append(name)
+    found = Counter(what for folder, names in folders.items() for what in no_samples(folder, names).values())
+    return [
+        f"{count:,} of {of:,} rows name a picture that is {what}; it is read, as the row says"
+        for what, count in sorted(found.items())
+    ]
+
+
 def is_derived(name: str) -> bool:
     """Whether a file's name may be that of a mask, a depth map or the like, which another picture has beside it."""
     stem = without_ending(name)
     return bool(_SUFFIXED.fullmatch(stem) or _PREFIXED.fullmatch(stem))
+
+
+def may_be_no_sample(path: str) -> bool:
+    """Whether a path may be that of a grid, a mask or the like."""
+    folder, _, name = path.replace("\\", "/").rpartition("/")
+    stem = without_ending(name)
+    if stem.isdecimal() and not folder:
+        return False
+    return bool(_GRID.fullmatch(stem)) or is_derived(name) or (bool(folder) and is_grid_folder(folder))
 
 
 def derived_folder(folder: str) -> str | None:

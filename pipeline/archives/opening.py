@@ -16,6 +16,7 @@ from allfour.pipeline.archives.listing import Tree
 from allfour.pipeline.archives.manifest import ManifestSource
 from allfour.pipeline.archives.options import ArchiveOptions
 from allfour.pipeline.archives.parquet import ParquetSource
+from allfour.pipeline.archives.parquet_columns import names_files
 from allfour.pipeline.archives.probed import ProbedSource
 from allfour.pipeline.archives.remote import RemoteTree, address_path, expand, scheme_of, show_address
 from allfour.pipeline.archives.run_images import RunImages, is_run_folder
@@ -31,7 +32,7 @@ def open_source(location: str | os.PathLike[str], *, options: ArchiveOptions | N
     options = options or ArchiveOptions()
     source = open_plain(location, options)
     if isinstance(source, RunImages):
-        return source
+        return ProbedSource(source)  # a generator made its images, one by one
     looks_itself = isinstance(source, TreeSource | ZipSource)
     return TiledSource(source if looks_itself else ProbedSource(source), options.tiles)
 
@@ -76,6 +77,8 @@ def open_plain(location: str | os.PathLike[str], options: ArchiveOptions) -> Arc
         return ManifestSource(files[0], options)
     if layout == "tar":
         return TarSource(files, options, location=text)
+    if layout == "parquet" and len(files) == 1 and names_files(files[0], options):
+        return ManifestSource(files[0], options)
     return (ZipSource if layout == "zip" else ParquetSource)(files, options, location=text)
 
 

@@ -23,8 +23,11 @@ from allfour.pipeline.archives.base import (
     Shard,
 )
 from allfour.pipeline.archives.columns import whole_number
+from allfour.pipeline.archives.counting import Counted, copies_note
+from allfour.pipeline.archives.naming import no_sample_notes
 from allfour.pipeline.archives.options import ArchiveOptions
 from allfour.pipeline.archives.parquet_file import ParquetFile
+from allfour.pipeline.archives.probing import EXAMPLES
 from allfour.pipeline.archives.remote import show_address, stamp_of
 from allfour.pipeline.archives.text import cut_note
 from allfour.pipeline.archives.tree_reading import broken_item, find_shard
@@ -134,37 +137,33 @@ class ParquetSource:
                 yield ArchiveItem(image, None, reason)
 
     def summary(self) -> ArchiveSummary:
-        images = 0
-        shards = 0
-        book = self._options.spelling_book()
-        per_prompt: Counter[str] = Counter()
-        counted, probed, known = True, False, True
+        images = shards = no_bytes = 0
+        found = Counted(self._options.spelling_book())
+        probed, known = False, True
         notes: list[str] = []
-        cut: set[str] = set()
+        names: list[str] = []
         examples: list[str] = []
         for file in self._files:
             try:
-                with ParquetFile(file, self._options, book=book) as table:
+                with ParquetFile(file, self._options, book=found.book) as table:
                     rows = table.rows_of_groups()
                     per_row = table.images_per_row
                     known = known and per_row is not None
                     images += sum(rows) * (per_row or 1)
                     shards += sum(count > 0 for *_, count in _pieces(rows, self._options.shard_size))
                     notes += table.notes()
+                    if images <= _SUMMARY_ROWS:
+                        no_bytes += table.without_bytes()
+                        names += table.names()
                     if table.prompt_column is None and not probed:
                         probed = True
                         notes += table.probed()
                     if table.prompt_column is None or per_row is None or images > _SUMMARY_ROWS:
-                        counted = False
+                        found.known = False
                         if per_row is None:
                             examples += [f"{text} <- {show_address(file)}" for text in table.first_prompts()]
                         continue
-                    for row, prompt in enumerate(table.prompts()):
-                        if prompt.id not in per_prompt and prompt.id != NO_PROMPT_ID and len(examples) < 5:
-                            examples.append(f"{prompt.text} <- {show_address(file)}::{row}")
-                        per_prompt[prompt.id] += per_row
-                        if prompt.cut_from is not None:
-                            cut.add(prompt.id)
+                    _count(table, show_address(file), found, examples)
             except ArchiveError as error:
                 if len(self._files) == 1:
                     raise
@@ -172,20 +171,38 @@ class ParquetSource:
                 shards += 1
         if not shards:
             raise self._no_rows()
-        if lacking := per_prompt[NO_PROMPT_ID]:
-            notes.append(f"{lacking:,} of {images:,} rows have an empty prompt: they are not scored")
-        if cut:
-            notes.append(cut_note(len(cut)))
-        notes += book.notes()
+        if found.lacking:
+            notes.append(f"{found.lacking:,} of {images:,} rows have an empty prompt: they are not scored")
+        if no_bytes:
+            notes.append(
+                f"{no_bytes:,} of {images:,} rows hold no image (a path at most, or nothing): they cannot be scored; embed the images, or "
+                "write their paths as a manifest"
+            )
+        if found.cut:
+            notes.append(cut_note(len(found.cut)))
+        notes += [*found.book.notes(), *no_sample_notes(names, images), *copies_note(found.copies)]
         return ArchiveSummary(
             layout="parquet",
             images=images if known else None,
-            prompts=len(per_prompt) if counted else None,
+            prompts=len(found.per_prompt) if found.known else None,
             shards=shards,
             examples=tuple(examples),
             notes=tuple(dict.fromkeys(notes)),
-            images_per_prompt=Counter(per_prompt.values()) if counted else None,
+            images_per_prompt=found.images_per_prompt,
+            without_copies=found.without_copies,
+            probed={"missing": no_bytes},
         )
+
+
+def _count(table: ParquetFile, shown: str, found: Counted, examples: list[str]) -> None:
+    """Count the prompts of a file; and the copies among its images, where these are soon read."""
+    for row, (prompt, digests) in enumerate(table.prompts()):
+        none = prompt.id == NO_PROMPT_ID
+        if prompt.id not in found.per_prompt and not none and len(examples) < EXAMPLES:
+            examples.append(f"{prompt.text} <- {shown}::{row}")
+        found.add(None if none else prompt, [("", -1)] * (table.images_per_row or 1))
+        for digest in digests if not none else ():
+            found.compare(prompt, digest)
 
 
 def _pieces(rows: Sequence[int], size: int) -> Iterator[tuple[int, int, int]]:

@@ -14,6 +14,7 @@ from allfour.pipeline.archives.arrow import ArrowFile
 from allfour.pipeline.archives.columns import DOWNLOAD_FIRST, PATH_NAMES, PROMPT_NAMES, URL_NAMES, pick
 from allfour.pipeline.archives.decoding import sniff_format
 from allfour.pipeline.archives.options import ArchiveOptions
+from allfour.pipeline.archives.remote import address_path, open_binary
 from allfour.pipeline.archives.text import escape_name, natural_key
 
 IMAGE_NAMES = (
@@ -40,6 +41,7 @@ def _holds_bytes(kind: pa.DataType) -> bool:
 
 
 def is_plain(kind: pa.DataType) -> bool:
+    """Whether a column holds texts, numbers or dates."""
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
     return bool(
@@ -90,6 +92,12 @@ def image_columns(
         raise ArchiveError(
             f"{shown}: several columns hold images ({_listed(able)}) and none is called as one customarily is. Set image_column to one of them"
         )
+    if empty := [
+        item.name for item in schema if pa.types.is_struct(item.type) and item.type.get_field_index("path") >= 0
+    ]:
+        raise ArchiveError(
+            f"{shown}: column {escape_name(empty[0])} holds paths and not the images' bytes: embed the images, or write the paths as a manifest"
+        )
     if any(name.lower() in URL_NAMES for name in schema.names):
         raise ArchiveError(f"{shown}: no column holds images, but one holds addresses of images. {DOWNLOAD_FIRST}")
     if named := [item.name for item in schema if item.name.lower() in PATH_NAMES and pa.types.is_string(item.type)]:
@@ -101,6 +109,37 @@ def image_columns(
         f"{shown}: no column holds images (bytes, a struct with bytes, lists of them, or base64). Its columns: "
         f"{_listed(schema.names)}. Set image_column if it is one of these"
     )
+
+
+def nulls_of(table: pq.ParquetFile, name: str) -> int:
+    """How many values of a column of images hold no bytes, by the statistics that the file keeps; 0 where it keeps none."""
+    count = 0
+    for number in range(table.metadata.num_row_groups):
+        group = table.metadata.row_group(number)
+        for at in range(group.num_columns):
+            column = group.column(at)
+            if column.path_in_schema in (name, f"{name}.bytes") and column.statistics is not None:
+                count += column.statistics.null_count or 0
+    return count
+
+
+def names_files(file: str, options: ArchiveOptions) -> bool:
+    """Whether a parquet file holds no images but names files, and so is a manifest. One that cannot be read is none."""
+    if not address_path(file).lower().endswith(".parquet"):
+        return False
+    try:
+        with open_binary(file) as stream, pq.ParquetFile(stream, memory_map=False, pre_buffer=False) as table:
+            schema = table.schema_arrow
+            if any(_holds_images(each.type) for each in schema) or _text_columns(table, schema):
+                return False
+            texts = [
+                each.name for each in schema if pa.types.is_string(each.type) or pa.types.is_large_string(each.type)
+            ]
+    except (pa.ArrowException, OSError, ValueError):
+        return False
+    named = options.image_column in texts or any(name.lower() in PATH_NAMES for name in texts)
+    prompted = options.prompt_column in texts or any(name.lower() in PROMPT_NAMES for name in texts)
+    return named and prompted
 
 
 def _text_columns(table: pq.ParquetFile | ArrowFile, schema: pa.Schema) -> list[str]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, BinaryIO
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from allfour.errors import ArchiveError
@@ -15,13 +17,15 @@ from allfour.pipeline.archives.base import NO_PROMPT_ID
 from allfour.pipeline.archives.columns import is_data
 from allfour.pipeline.archives.metadata import LACKING, find_prompt, prompt_in_image
 from allfour.pipeline.archives.options import ArchiveOptions
-from allfour.pipeline.archives.parquet_columns import bytes_in_text, image_columns, is_plain, prompt_column
+from allfour.pipeline.archives.parquet_columns import bytes_in_text, image_columns, is_plain, nulls_of, prompt_column
 from allfour.pipeline.archives.probing import PROBED
 from allfour.pipeline.archives.remote import address_path, open_binary, show_address
 from allfour.pipeline.archives.text import Prompt, PromptBook, clean_text, escape_name, is_nothing
 from allfour.pipeline.archives.tree_reading import metadata_note
 
 BATCH_ROWS = 16
+_SMALL_BYTES = 64 * 2**20
+"""Images of one file that are read to find copies among them."""
 
 
 class ParquetFile:
@@ -90,10 +94,45 @@ class ParquetFile:
         columns = [name for name in (*self.image_columns, self.prompt_column, *self._kept) if name is not None]
         yield from self._table.iter_batches(BATCH_ROWS, row_groups=list(groups), columns=columns, use_threads=False)
 
-    def prompts(self) -> Iterator[Prompt]:
-        for batch in self._table.iter_batches(65_536, columns=[str(self.prompt_column)], use_threads=False):
-            for value in batch.column(0).to_pylist():
-                yield self._prompt(value)[0]
+    def prompts(self) -> Iterator[tuple[Prompt, list[bytes]]]:
+        """Every row's prompt, and digests of its images where these are few enough to be read for that."""
+        small = self._bytes_of_images() <= _SMALL_BYTES
+        columns = [*(self.image_columns if small else ()), str(self.prompt_column)]
+        for batch in self._table.iter_batches(BATCH_ROWS if small else 65_536, columns=columns, use_threads=False):
+            for values in batch.to_pylist():
+                found = [data for data, _ in self.images(values) if data is not None] if small else []
+                yield self._prompt(values[self.prompt_column])[0], [hashlib.sha256(data).digest() for data in found]
+
+    def without_bytes(self) -> int:
+        """How many images have no bytes by the file's own account; 0 where it keeps none."""
+        return sum(self._table.nulls(name) if isinstance(self._table, ArrowFile) else nulls_of(self._table, name)
+                   for name in self.image_columns)  # fmt: skip
+
+    def names(self) -> list[str]:
+        """The names of images that rows keep beside their bytes; none where they keep none."""
+        found: list[str] = []
+        for name in self.image_columns:
+            kind = self._table.schema_arrow.field(name).type
+            if not pa.types.is_struct(kind) or kind.get_field_index("path") < 0:
+                continue
+            for batch in self._table.iter_batches(65_536, columns=[f"{name}.path"], use_threads=False):
+                found += [
+                    value for value in pc.struct_field(batch.column(0), "path").to_pylist() if isinstance(value, str)
+                ]
+        return found
+
+    def _bytes_of_images(self) -> int:
+        """Bytes that the images take in the file."""
+        if isinstance(self._table, ArrowFile):
+            return self._table.bytes_of(self.image_columns)
+        metadata = self._table.metadata
+        groups = (metadata.row_group(at) for at in range(metadata.num_row_groups))
+        columns = (group.column(at) for group in groups for at in range(group.num_columns))
+        return sum(
+            column.total_uncompressed_size
+            for column in columns
+            if column.path_in_schema.partition(".")[0] in self.image_columns
+        )
 
     def first_prompts(self) -> list[str]:
         """The prompts of the first rows, each once."""

@@ -37,6 +37,8 @@ MAX_EXPANDED = 1_000_000
 _BATCH_FILES = 32
 _BATCH_BYTES = 64 * 2**20
 _BLOCK = 8 * 2**20
+_AT_ONCE = 16
+"""Files that are asked for at a time."""
 
 
 def scheme_of(location: str) -> str | None:
@@ -392,6 +394,12 @@ class RemoteTree:
                 contents[path] = bytes(content)
         return [contents[path] for path, _ in files]
 
+    def missing(self, paths: Sequence[str]) -> int:
+        """How many files are not there, asked for one by one."""
+        fs, root = self._open()
+        with ThreadPoolExecutor(max_workers=_AT_ONCE, thread_name_prefix="ask") as pool:
+            return sum(pool.map(lambda path: _is_missing(fs, f"{root}/{path}"), paths))
+
     def read_small(self, path: str) -> bytes | None:
         fs, root = self._open()
         try:
@@ -404,6 +412,17 @@ class RemoteTree:
     def _open(self) -> tuple[Any, str]:
         fs, root = filesystem(self._location)
         return fs, root.rstrip("/")
+
+
+def _is_missing(fs: Any, path: str) -> bool:
+    """Whether a storage says that a file is not there; whatever else it says is no such word."""
+    try:
+        fs.info(path)
+    except FileNotFoundError as error:
+        return _behind(error) is error
+    except Exception:
+        return False
+    return False
 
 
 def _is_empty(fs: Any, path: str) -> bool:

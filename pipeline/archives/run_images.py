@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,9 +16,10 @@ from allfour.border import read_json
 from allfour.errors import ArchiveError
 from allfour.files import open_regular, read_regular
 from allfour.pipeline.archives.base import DEFAULT_SHARD_SIZE, ArchivedImage, ArchiveItem, ArchiveSummary, Shard
+from allfour.pipeline.archives.counting import Counted, copies_note
 from allfour.pipeline.archives.folder import read_file
 from allfour.pipeline.archives.options import DEFAULT_MAX_IMAGE_BYTES
-from allfour.pipeline.archives.text import escape_name
+from allfour.pipeline.archives.text import Prompt, SpellingBook, escape_name, identity_of
 from allfour.pipeline.run.columns import IMAGES_SCHEMA, ImageStatus
 from allfour.pipeline.run.folder import RunFolder
 
@@ -111,18 +111,54 @@ class RunImages:
 
     def summary(self) -> ArchiveSummary:
         rows = self._table()
-        ids: list[str] = rows["prompt_id"].to_pylist()
-        per_prompt = Counter(ids)
-        first = {id_: i for i, id_ in reversed(list(enumerate(ids)))}
-        examples = [rows.slice(i, 1).to_pylist()[0] for i in sorted(first.values())[:5]]
+        found = Counted(SpellingBook())
+        first: dict[str, int] = {}
+        for at, (id_, digest) in enumerate(zip(rows["prompt_id"].to_pylist(), rows["sha256"].to_pylist(), strict=True)):
+            prompt = Prompt(id_, "")
+            first.setdefault(id_, at)
+            found.add(prompt, [("", -1)])
+            if digest:
+                found.compare(prompt, digest.encode())
+        examples = [rows.slice(at, 1).to_pylist()[0] for at in sorted(first.values())[:5]]
+        notes = [*self.doubts(), *self._spelled(), *copies_note(found.copies)]
         return ArchiveSummary(
             layout="run",
             images=rows.num_rows,
-            prompts=len(per_prompt),
+            prompts=len(found.per_prompt),
             shards=-(-rows.num_rows // self._shard_size),
             examples=tuple(f"{row['prompt']} <- {row['path']}" for row in examples),
-            images_per_prompt=Counter(per_prompt.values()),
+            notes=tuple(notes),
+            images_per_prompt=found.images_per_prompt,
+            without_copies=found.without_copies,
+            probed={"missing": self._missing()},
         )
+
+    def doubts(self) -> list[str]:
+        """What a user should know before the images are scored: files of the table that are not there."""
+        if not (missing := self._missing()):
+            return []
+        return [
+            f"{missing:,} of {self._table().num_rows:,} images of {TABLE} are not there any more: they cannot be scored"
+        ]
+
+    def _missing(self) -> int:
+        paths = self._table()["path"].to_pylist()
+        return sum(not (path and (self._run_dir / path).is_file()) for path in paths)
+
+    def _spelled(self) -> list[str]:
+        """A word on prompts of the run that differ in spelling alone, and are prompts of their own there."""
+        rows = self._table()
+        alike: dict[str, dict[str, str]] = {}
+        for id_, text in zip(rows["prompt_id"].to_pylist(), rows["prompt"].to_pylist(), strict=True):
+            alike.setdefault(identity_of(text), {}).setdefault(id_, text)
+        several = [texts for texts in alike.values() if len(texts) > 1]
+        if not several:
+            return []
+        shown = " and ".join(repr(escape_name(text)[:80]) for text in list(several[0].values())[:3])
+        return [
+            f"{sum(map(len, several)):,} prompts of the run are spelled as another one is but for case, white space or Unicode form, such as "
+            f"{shown}, and are counted apart, as the run has them"
+        ]
 
     def _table(self) -> pa.Table:
         """The rows with an image.

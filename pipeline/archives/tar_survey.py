@@ -186,9 +186,10 @@ def _contents(images: Sequence[tuple[str, int]], limit: int) -> Iterator[bytes |
         if not plain_and_here(file):
             continue
         with contextlib.suppress(BrokenTarError), open_tar(file, by_seek=True) as stream:
-            for number, member in enumerate(stream):
-                if number in numbers and member.regular:
-                    read[f"{number} {file}"] = stream.read()
-                if number >= max(numbers):
+            last = max(numbers)
+            for at, member in enumerate(stream):
+                if at in numbers and member.regular:
+                    read[f"{at} {file}"] = stream.read()
+                if at >= last:
                     break
     return (read.get(place, "not read") for place, _ in images)

@@ -57,7 +57,7 @@ def check_contract(source: ArchiveSource) -> list[ArchiveItem]:
     assert summary.shards >= len(shards)
     if summary.images_per_prompt is not None:
         assert sum(images * prompts for images, prompts in summary.images_per_prompt.items()) == len(
-            [item for item in items if item.image.prompt_id != NO_PROMPT_ID or item.error == EMPTY]
+            [item for item in items if item.image.prompt_id != NO_PROMPT_ID]
         )
         assert summary.prompts == sum(summary.images_per_prompt.values())
     return items

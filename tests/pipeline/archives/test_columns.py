@@ -180,8 +180,17 @@ class TestParquet:
         path = self.write(tmp_path, {"image": list(PICTURES[:1]), "prompt": ["a"]})
         with pytest.raises(ArchiveError, match="folder is for files and folders"):
             open_source(path, options=ArchiveOptions(prompt_from="folder"))
-        with pytest.raises(ArchiveError, match="file_name names files"):
-            open_source(self.write(tmp_path, {"file_name": ["a.png"], "prompt": ["a"]})).summary()
+        with pytest.raises(ArchiveError, match="holds paths and not the images' bytes"):
+            open_source(self.write(tmp_path, {"image": [{"bytes": None, "path": "0.png"}], "prompt": ["a"]})).summary()
+
+    def test_a_table_of_paths_is_a_manifest(self, tmp_path: Path) -> None:
+        write_tree(tmp_path, {f"{i}.png": PICTURES[i] for i in range(4)})
+        names = {"file_name": [f"{i}.png" for i in range(5)], "prompt": ["a", "a", None, "A", "b"], "seed": range(5)}
+        items = check_contract(source := open_source(self.write(tmp_path, names), options=ArchiveOptions(shard_size=2)))
+        assert prompts(items) == {"a": 2, "A": 1}
+        assert [item.image.seed for item in items] == [0, 1, 2, 3, 4]
+        notes = "\n".join(source.summary().notes)
+        assert "1 of 5 rows name files that are not there" in notes and "1 prompt is spelled in several ways" in notes
 
 
 class TestSavedDatasets:

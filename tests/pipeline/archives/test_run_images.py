@@ -13,7 +13,9 @@ import pytest
 
 from allfour.errors import RunFolderError
 from allfour.pipeline.archives import ArchiveError, ArchiveOptions, RunImages, open_source
+from allfour.pipeline.archives.base import HasDoubts
 from allfour.pipeline.run.columns import IMAGES_SCHEMA
+from allfour.pipeline.run.folder import write_json
 from tests.hostile_images import good_file
 from tests.pipeline.archives.helpers import check_contract
 
@@ -83,6 +85,20 @@ def test_opened_as_an_archive(tmp_path: Path) -> None:
     assert open_source(tmp_path, options=ArchiveOptions(layout="run")).identity()["layout"] == "run"
     (tmp_path / "run.json").write_text('{"format": 1}')
     assert open_source(tmp_path).summary().layout == "run"
+
+
+def test_what_is_said_beforehand(tmp_path: Path) -> None:
+    rows = [row(0), row(1), row(2, prompt_id="nurse-2", prompt="A nurse"), row(3, prompt_id="pilot", prompt="a pilot")]
+    write_json(run_folder(tmp_path, rows) / "run.json", {"format": 1})
+    (tmp_path / "images/nurse/3.png").unlink()
+    source = open_source(tmp_path)
+    summary = source.summary()
+    assert (summary.probed["missing"], summary.probed["copies"], summary.without_copies) == (1, 2, {1: 3})
+    shown = "\n".join(summary.notes)
+    assert "1 of 4 images of images.parquet are not there any more" in shown
+    assert "2 prompts of the run are spelled as another one is" in shown
+    assert "1 image is a byte for byte copy" in shown
+    assert isinstance(source, HasDoubts) and source.doubts() == [summary.notes[0]]
 
 
 def test_a_run_without_an_image(tmp_path: Path) -> None:
