@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
+import functools
 import math
 import typing
 from pathlib import Path
@@ -17,6 +19,8 @@ _MERGE = "tag:yaml.org,2002:merge"
 _MAX_VALUES = 1_000_000
 """Values of one file, each alias counted for all that it stands for."""
 _MAX_BYTES = 64 * 2**20
+_KEPT = 4 * 2**20
+"""Characters of a file that is kept once it is parsed."""
 _SHOWN = 60
 """Characters of a value that an error shows."""
 
@@ -57,7 +61,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from None
     try:
-        data = yaml.load(text, Loader=_UniqueKeyLoader)  # noqa: S506 (a SafeLoader)
+        data = copy.deepcopy(_parsed(text)) if len(text) <= _KEPT else _parsed.__wrapped__(text)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
@@ -66,6 +70,12 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: must hold a mapping at the top level, found {type(data).__name__}")
     check_values(data, where=str(path))
     return data
+
+
+@functools.lru_cache(maxsize=8)
+def _parsed(text: str) -> Any:
+    """What a text says. A command reads its prompts and words several times, which takes a parser in Python much longer than a copy."""
+    return yaml.load(text, Loader=_UniqueKeyLoader)  # noqa: S506 (a SafeLoader)
 
 
 def check_values(data: Any, *, where: str) -> None:

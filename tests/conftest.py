@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 from collections.abc import Callable
@@ -9,11 +10,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import typer.testing
 from PIL import Image
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.fsync = os.fstat  # type: ignore[assignment]  # no test cuts the power, so nothing waits for a disk; a closed descriptor stays an error
+
+typer.testing._get_command = functools.cache(typer.testing._get_command)  # type: ignore[attr-defined]  # an app is the same in every test
 
 SHARED = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
 

@@ -23,7 +23,7 @@ from tests.places import REPOSITORY
 PRELOADED = [
     "__main__",
     "tests.light_processes",
-    "tests.compiled_templates",
+    "tests.warmed",
     "allfour.pipeline.cli",
     "allfour.pipeline.commands.audit_ranks",
     "allfour.pipeline.commands.output",
@@ -67,17 +67,29 @@ class Running:
         return Done(code, out, err)
 
 
+def _allfour() -> None:
+    from allfour.pipeline.cli import main
+
+    main()
+
+
 def start(
-    *arguments: Any, before: Callable[[], None] = light_backends.install_from_environment, **environment: Any
+    *arguments: Any,
+    before: Callable[[], None] = light_backends.install_from_environment,
+    main: Callable[[], None] = _allfour,
+    **environment: Any,
 ) -> Running:
-    """`allfour ARGUMENTS` with these environment variables beside the present ones; `before` runs first, in the process itself."""
+    """`allfour ARGUMENTS`, or another `main`, with these environment variables beside the present ones.
+
+    `before` runs first, in the process itself.
+    """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOADED)
     with contextlib.chdir(REPOSITORY):
         multiprocessing.forkserver.ensure_running()
     folder = Path(tempfile.mkdtemp(prefix="allfour-process-"))
     merged = dict(os.environ) | {key: str(value) for key, value in environment.items()}
-    process = context.Process(target=_command, args=(list(map(str, arguments)), merged, folder, before))
+    process = context.Process(target=_command, args=(list(map(str, arguments)), merged, folder, before, main))
     process.start()
     return Running(process, folder)
 
@@ -85,11 +97,17 @@ def start(
 def run(
     *arguments: Any, before: Callable[[], None] = light_backends.install_from_environment, **environment: Any
 ) -> Done:
-    """The same, to its end."""
+    """`allfour ARGUMENTS` to its end."""
     return start(*arguments, before=before, **environment).wait()
 
 
-def _command(arguments: Sequence[str], environment: dict[str, str], folder: Path, before: Callable[[], None]) -> None:
+def _command(
+    arguments: Sequence[str],
+    environment: dict[str, str],
+    folder: Path,
+    before: Callable[[], None],
+    main: Callable[[], None],
+) -> None:
     for number, name in ((1, "stdout"), (2, "stderr")):
         os.dup2(os.open(folder / name, os.O_WRONLY | os.O_CREAT, 0o600), number)
     sys.stdout, sys.stderr = os.fdopen(1, "w", closefd=False), os.fdopen(2, "w", closefd=False)
@@ -98,8 +116,6 @@ def _command(arguments: Sequence[str], environment: dict[str, str], folder: Path
     os.environ.update(environment)
     sys.argv = ["allfour", *arguments]
     before()
-    from allfour.pipeline.cli import main
-
     try:
         main()
     finally:

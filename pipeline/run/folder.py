@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import errno
+import functools
 import hashlib
 import importlib.metadata
 import json
@@ -261,6 +262,11 @@ def sweep_temp_files(folder: Path) -> None:
 
 def package_versions() -> dict[str, str]:
     """Versions of Python and of the packages that results can depend on."""
+    return dict(_versions())
+
+
+@functools.cache
+def _versions() -> Mapping[str, str]:
     versions = {"python": platform.python_version()}
     for name in _PACKAGES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):

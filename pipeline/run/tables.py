@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from allfour.errors import RunFolderError
 from allfour.files import open_regular
 from allfour.models.attributes import PRESENCE
+from allfour.pipeline.run.database import database, quoted
 from allfour.pipeline.run.folder import RunFolder
 from allfour.pipeline.run.labels import IMAGE_LABEL_SQL
 
@@ -62,10 +63,7 @@ def connect(run: RunFolder, *, memory: str = MEMORY_LIMIT) -> Iterator[duckdb.Du
     spill = run.path / SPILL
     shutil.rmtree(spill, ignore_errors=True)  # of a process that was killed
     try:
-        with duckdb.connect() as connection:
-            connection.execute(f"SET temp_directory = {_quoted(spill, pattern=False)}")
-            connection.execute(f"SET memory_limit = {_quoted(memory)}")
-            connection.execute("SET preserve_insertion_order = false")  # every order that matters is asked for
+        with database(spill=spill, memory=memory) as connection:
             add_views(connection, run)
             connection.execute(_RANKED)
             _add_asking(connection, run.header().asking)
@@ -104,7 +102,7 @@ def add_views(connection: duckdb.DuckDBPyConnection, run: RunFolder, prefix: str
     for path in (run.images_path, run.scores_path):
         _check_table(path)
     run.check_tables(run.images_path, run.scores_path)
-    images, scores = _quoted(run.images_path), _quoted(run.scores_path)  # a view takes no parameters
+    images, scores = _literal(run.images_path), _literal(run.scores_path)  # a view takes no parameters
     connection.execute(
         f"CREATE TEMP VIEW {prefix}images AS SELECT *, {_PROMPTED} AS prompted FROM read_parquet({images}, file_row_number = true)"  # noqa: S608
     )
@@ -138,12 +136,9 @@ def _check_table(path: Path) -> None:
 SPILL = ".allfour-spill"
 
 
-def _quoted(text: str | Path, *, pattern: bool = True) -> str:
-    """Text as an SQL string; a path so that DuckDB takes it literally where it expects a `pattern`, in which `[` or `*` mean more."""
-    value = str(text)
-    if pattern and isinstance(text, Path) and any(mark in value for mark in "*?["):
-        value = "".join(f"[{c}]" if c in "*?[" else c for c in value)
-    return "'" + value.replace("'", "''") + "'"
+def _literal(path: Path) -> str:
+    """A path as an SQL string that DuckDB takes literally where it expects a pattern, in which `[` or `*` mean more."""
+    return quoted("".join(f"[{c}]" if c in "*?[" else c for c in str(path)))
 
 
 def scalar(connection: duckdb.DuckDBPyConnection, query: str) -> int:

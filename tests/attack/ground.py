@@ -183,6 +183,7 @@ def import_all(*, models: bool = False) -> None:
         study,
         view,
     )  # fmt: skip
+    from tests import warmed  # noqa: F401
 
 
 def _write_inputs(where: Path, origin: str | None) -> None:
