@@ -4,10 +4,7 @@ The light generator and classifier stand in place of the configured ones (`tests
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import multiprocessing
-import multiprocessing.forkserver
 import os
 import shutil
 import signal
@@ -18,22 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from tests import light_backends
+from tests.forking import context
 from tests.places import REPOSITORY
-
-PRELOADED = [
-    "__main__",
-    "tests.light_processes",
-    "tests.warmed",
-    "allfour.pipeline.cli",
-    "allfour.pipeline.commands.audit_ranks",
-    "allfour.pipeline.commands.output",
-    "allfour.pipeline.commands.rescore",
-    "allfour.pipeline.metrics.gate",
-    "allfour.pipeline.report.html",
-    "allfour.pipeline.scoring.engines.local",
-    "joblib",
-]
-"""What a command imports where it is used."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,13 +66,9 @@ def start(
 
     `before` runs first, in the process itself.
     """
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(PRELOADED)
-    with contextlib.chdir(REPOSITORY):
-        multiprocessing.forkserver.ensure_running()
     folder = Path(tempfile.mkdtemp(prefix="allfour-process-"))
     merged = dict(os.environ) | {key: str(value) for key, value in environment.items()}
-    process = context.Process(target=_command, args=(list(map(str, arguments)), merged, folder, before, main))
+    process = context().Process(target=_command, args=(list(map(str, arguments)), merged, folder, before, main))
     process.start()
     return Running(process, folder)
 

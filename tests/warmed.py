@@ -1,6 +1,6 @@
-"""What every command does first and always alike, done once: a process that is forked from one with this module does it no more.
+"""What commands do first and always alike, done once: a process that is forked from one with this module does it no more.
 
-Templates are compiled, the command line is built, versions of packages are read, and what is imported late is imported.
+What is imported late is imported, templates are compiled, the command line is built, and versions of packages are read.
 """
 
 from __future__ import annotations
@@ -9,9 +9,21 @@ import atexit
 import functools
 import gc
 
+import joblib  # noqa: F401
+import openai._base_client
 import scipy.optimize  # noqa: F401
 import typer.main
 
+import allfour.models.generators._openai.asking
+import allfour.models.generators._openai.ordering
+import allfour.models.generators.comfyui
+import allfour.models.generators.images_batch
+import allfour.models.generators.web_ui
+import allfour.pipeline.commands.audit_ranks
+import allfour.pipeline.commands.output
+import allfour.pipeline.commands.rescore
+import allfour.pipeline.metrics.gate
+import allfour.pipeline.scoring.engines.local  # noqa: F401
 from allfour.pipeline import cli
 from allfour.pipeline.report.html import environment
 from allfour.pipeline.run.folder import package_versions

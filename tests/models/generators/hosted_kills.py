@@ -1,20 +1,16 @@
-"""A caller in a process of its own that commits every outcome to a journal, to be killed at any moment.
-
-Processes are forked off one that has imported everything, so that a start costs no time.
-"""
+"""A caller in a process of its own that commits every outcome to a journal, to be killed at any moment."""
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
 import time
 from collections.abc import Callable, Mapping
-from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+from tests.forking import context
 from tests.models.generators import hosted_journal
 
 
@@ -38,19 +34,6 @@ def _work(
     }  # fmt: skip
     generator = kinds[backend](backend=backend, **settings).build(ledger=folder / "ledger.sqlite")
     hosted_journal.commit_all(folder, generator, requests(*size))
-
-
-def _context() -> ForkServerContext:
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(
-        [
-            "tests.models.generators.hosted_kills",
-            "allfour.models.generators.images_batch",
-            "allfour.models.generators._openai.asking",
-            "allfour.models.generators._openai.ordering",
-        ]
-    )
-    return context
 
 
 class Caller:
@@ -77,7 +60,7 @@ class Caller:
 
     def run(self, seconds: float = 30.0) -> int | None:
         """Start a caller, and wait for its end. Its exit code: -9 where it was killed."""
-        self._process = _context().Process(target=_work, args=self._arguments, daemon=True)
+        self._process = context().Process(target=_work, args=self._arguments, daemon=True)
         self._process.start()
         self._process.join(seconds)
         return self._process.exitcode
