@@ -18,7 +18,7 @@ from allfour.models.classifiers.base import FloatArray, HalfArray
 from allfour.pipeline import statistics as st
 from allfour.pipeline.analyses.base import KeptAnalysis
 from allfour.pipeline.analyses.sensitivity_grid import FACTORS, WORDING_FACTORS, Plan, Setting
-from allfour.pipeline.metrics.compute import mean_shares
+from allfour.pipeline.metrics.breakdowns import mean_shares
 from allfour.pipeline.run.folder import RunFolder
 from allfour.pipeline.run.labels import AMBIGUOUS_CODE, MIXED_CODE, NO_PERSON_CODE, image_codes
 from allfour.pipeline.run.metrics import Sensitivity

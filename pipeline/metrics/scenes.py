@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from allfour.pipeline import statistics as st
-from allfour.pipeline.metrics.compute import AccountingError
+from allfour.pipeline.metrics.accounting import AccountingError
 from allfour.pipeline.metrics.tallies import PromptTally
 from allfour.pipeline.run.columns import AMBIGUOUS, MIXED, NO_PERSON, PEOPLE, SEVERAL, UNREADABLE
 from allfour.pipeline.run.folder import RunFolder

@@ -16,8 +16,9 @@ from allfour.pipeline.analyses.review.sample import read_population
 from allfour.pipeline.analyses.sensitivity import read_prompts
 from allfour.pipeline.archives.base import NO_PROMPT_ID
 from allfour.pipeline.config import Reference
+from allfour.pipeline.metrics.accounting import AccountingError, check_accounting
 from allfour.pipeline.metrics.calibration import Calibration
-from allfour.pipeline.metrics.compute import AccountingError, check_accounting, compute_metrics
+from allfour.pipeline.metrics.compute import compute_metrics
 from allfour.pipeline.metrics.gate import evaluate, parse_gate
 from allfour.pipeline.metrics.tallies import copy_counts, tally
 from allfour.pipeline.report.view import PageBuilder

@@ -11,7 +11,8 @@ import pytest
 
 from allfour.pipeline import statistics as st
 from allfour.pipeline.archives.base import NO_PROMPT_ID
-from allfour.pipeline.metrics.compute import AccountingError, compute_metrics
+from allfour.pipeline.metrics.accounting import AccountingError
+from allfour.pipeline.metrics.compute import compute_metrics
 from allfour.pipeline.metrics.scenes import (
     detector_of,
     group_scenes,
