@@ -9,6 +9,7 @@ from pathlib import Path
 from allfour.pipeline.analyses.against import write_against
 from allfour.pipeline.analyses.consensus import write_consensus
 from allfour.pipeline.analyses.listing import with_analyses
+from allfour.pipeline.analyses.review.labelled import labelled_images
 from allfour.pipeline.analyses.second_opinion import check_second_opinion, write_second_opinion
 from allfour.pipeline.commands.job import Job, RunSummary
 from allfour.pipeline.commands.progress import Reporter
@@ -112,6 +113,7 @@ def measure(job: Job) -> Metrics:
         calibration=known,
         surely=_surely(run, known, {name: attributes.labels(name) for name in names}, several=counted.persons > 0),
         copies=copy_counts(run, attribute=attributes.headline, images=copies.images, set_size=config.prompts.set_size),
+        labelled=labelled_images(run) if known is not None else None,
     )
     metrics = with_intersections(metrics, run, counted.prompts, chosen(config.intersections, attributes))
     scenes = scenes_of_run(
@@ -170,7 +172,8 @@ def render(run: RunFolder, metrics: Metrics) -> Path:
 def refresh(run: RunFolder, *, work: Mapping[str, int]) -> RunSummary:
     """Put what stands beside the tables, such as sensitivity.json, into metrics.json, and write the report again.
 
-    The other metrics stay as they are.
+    The other metrics stay as they are. Where the tables have to be read again for them, as labels of people in a run with a calibration
+    do, that is `finish_run`.
     """
     if not run.unchanged(run.metrics_path):  # killed between metrics.json and the header, or damaged: made again
         return finish_run(Job.of_run(run, Reporter(quiet=True), None), work=work)

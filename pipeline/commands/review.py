@@ -9,7 +9,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from allfour.pipeline.analyses.review.results import forget_raters, import_answers
-from allfour.pipeline.commands.report import refresh
+from allfour.pipeline.commands.job import Job
+from allfour.pipeline.commands.progress import Reporter
+from allfour.pipeline.commands.report import finish_run, refresh
+from allfour.pipeline.metrics.calibration import KEPT
 from allfour.pipeline.run.documents import read_metrics
 from allfour.pipeline.run.folder import RunFolder, sweep_temp_files
 from allfour.pipeline.words import clean, quantity
@@ -30,7 +33,7 @@ class ImportedReview:
 def import_review(run: RunFolder, files: Sequence[Path]) -> ImportedReview:
     """Read raters' files into RUN/review.json and `review` of metrics.json, and write report.html again.
 
-    The other metrics stay as they are.
+    The other metrics stay as they are, but for what labels tell of a calibration's errors, where the run has one.
 
     Raises
     ------
@@ -85,4 +88,12 @@ def _and_report(run: RunFolder, change: Callable[[], T]) -> tuple[T, Path | None
         if measured:
             read_metrics(run.path)  # before anything is written
         result = change()
-        return result, refresh(run, work={}).report if measured else None
+        if not measured:
+            return result, None
+        corrected = (
+            run.path / KEPT
+        ).exists()  # labels tell how much the errors of a calibration differ between prompts
+        summary = (
+            finish_run(Job.of_run(run, Reporter(quiet=True), None), work={}) if corrected else refresh(run, work={})
+        )
+        return result, summary.report

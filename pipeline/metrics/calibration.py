@@ -82,19 +82,23 @@ class Calibration:
                 result[by] = cells
         return result
 
-    def error_spread(self, attribute: str, labels: Sequence[str]) -> float | None:
-        """How much the error of a label differs between groups, on the logit; the most over groupings and labels, None without groups."""
-        found = []
-        for members in self.data["attributes"].get(attribute, {}).get("groups", {}).values():
+    def error_spread(self, attribute: str, labels: Sequence[str]) -> tuple[str, NDArray[np.float64]] | None:
+        """How much the error of a label differs between groups, on the logit: a grouping and draws of the standard deviation.
+
+        Of every grouping and label the one by which it differs most; None without groups.
+        """
+        found: list[tuple[float, str, NDArray[np.float64]]] = []
+        for by, members in self.data["attributes"].get(attribute, {}).get("groups", {}).items():
             for label in labels:
                 rows = [g["confusion"].get(label, {}) for g in members.values() if "confusion" in g]
                 decided = [sum(row.get(d, 0) for d in labels) for row in rows]
                 large = [
                     (n - row.get(label, 0), n) for row, n in zip(rows, decided, strict=True) if n >= SMALLEST_GROUP
                 ]
-                if len(large) > 1:
-                    found.append(st.spread_between_groups([e for e, _ in large], [n for _, n in large]))
-        return max(found, default=None)
+                drawn = st.group_spread([e for e, _ in large], [n for _, n in large])
+                if drawn is not None:
+                    found.append((float(drawn.mean()), by, drawn))
+        return max(found, key=lambda entry: entry[0])[1:] if found else None
 
     def summary(self) -> CalibrationNote:
         """What metrics.json and the report say of it."""

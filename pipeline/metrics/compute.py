@@ -26,6 +26,7 @@ from allfour.pipeline.metrics.breakdowns import (
 from allfour.pipeline.metrics.calibration import Calibration
 from allfour.pipeline.metrics.chance import amplification, nulls, reference_difference
 from allfour.pipeline.metrics.corrected import Correction, Surely, correct
+from allfour.pipeline.metrics.error_spread import Labelled
 from allfour.pipeline.metrics.headline import with_headline
 from allfour.pipeline.metrics.notes import run_notes
 from allfour.pipeline.metrics.prompt_entries import prompt_entries
@@ -44,7 +45,7 @@ from allfour.pipeline.run.metrics import (
 )
 from allfour.pipeline.run.record import FORMAT, Note
 
-METRICS_VERSION = 7
+METRICS_VERSION = 8
 """Raise it when the same tables would give other numbers: it is part of the stage's fingerprint."""
 
 
@@ -61,6 +62,7 @@ def compute_metrics(
     copies: Copies | None = None,
     include: Sequence[str] = ("prompts",),
     asked: Asked | None = None,
+    labelled: Labelled | None = None,
 ) -> Metrics:
     """metrics.json of one run.
 
@@ -89,6 +91,8 @@ def compute_metrics(
         What the headline's limits are to hold, of `prompts`, `wording` and `classifier`; see `included.with_included`.
     asked
         What prompts ask for in so many words. Those that ask for a label of an attribute are in none of its figures, unless all do.
+    labelled
+        Images that people labelled, by prompt: with a calibration they tell how much its errors differ from prompt to prompt.
 
     Raises
     ------
@@ -150,6 +154,7 @@ def compute_metrics(
             confidence=confidence,
             surely=surely,
             asked=asked,
+            labelled=labelled,
         )
         attributes = _with_corrected_shares(attributes, correction)
         if correction.prompts:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
 
 import numpy as np
 
@@ -12,9 +11,10 @@ from allfour.pipeline import statistics as st
 from allfour.pipeline.metrics.asked_for import Asked, unasked
 from allfour.pipeline.metrics.calibration import Calibration
 from allfour.pipeline.metrics.calibration_doubt import doubt
+from allfour.pipeline.metrics.error_spread import Labelled, with_error_spread
 from allfour.pipeline.metrics.tallies import PromptTally
 from allfour.pipeline.run.columns import AMBIGUOUS
-from allfour.pipeline.run.metrics import CalibrationFit, Corrected, ErrorSpread, Shares, SpreadPoint
+from allfour.pipeline.run.metrics import CalibrationFit, Corrected, Shares
 from allfour.pipeline.run.record import Interval, Note
 from allfour.pipeline.statistics.arrays import IntArray
 from allfour.pipeline.statistics.compositions import draws_within
@@ -24,10 +24,6 @@ LEAST_PART = 0.5
 """Of the sets, that must be readable in full for a corrected figure to be given."""
 LEVEL = 0.05
 """Of the test whether the calibration fits."""
-CURVE = (0.2, 0.4, 0.6, 0.8, 1.0)
-"""Spreads of error between prompts, on the logit, that metrics.json has the corrected figure for."""
-MATERIAL = 0.02
-"""Move of a limit below which errors that differ by prompt need no note."""
 
 _DIFFERING_UNFIT = (
     "A calibration also fails to fit where error rates differ by prompt: it is then that of some prompts and not of others. Whether it is that "
@@ -64,10 +60,12 @@ def correct(
     confidence: float,
     surely: Surely | None = None,
     asked: Asked | None = None,
+    labelled: Labelled | None = None,
 ) -> tuple[Correction, list[Note]]:
     """Corrected figures of every attribute that the calibration knows, and what to know of them.
 
-    Prompts that ask for a label of an attribute are in none of its figures; see `asked_for.unasked`.
+    Prompts that ask for a label of an attribute are in none of its figures; see `asked_for.unasked`. `labelled` images tell how much errors
+    of the headline's attribute differ between prompts.
     """
     every = prompts
     notes: list[Note] = []
@@ -103,15 +101,18 @@ def correct(
         }
         if name != headline:
             continue
-        over_prompts, interval, refusal = _unanimity(
+        over_prompts, interval, widened, refusal = _unanimity(
             prompts, decisions, confusion=confusion, set_size=set_size, confidence=confidence
         )
         notes += [refusal] if refusal is not None else []
         if fit is not None and not fit.fits:  # no range: one around a figure that is not to be quoted would be quoted
             notes.append(Note(code="error_may_differ_by_prompt", text=_DIFFERING_UNFIT, about="unanimity_corrected"))
-        elif (spread := _error_spread(decisions, over_prompts, calibration, confusion=confusion, name=name, names=names, set_size=set_size)) is not None:  # fmt: skip
-            over_prompts = over_prompts.model_copy(update={"error_spread": spread})
-            notes += [note] if (note := _differing(over_prompts, spread)) is not None else []
+        else:
+            over_prompts, more = with_error_spread(
+                over_prompts, calibration, prompts=prompts, decisions=decisions, confusion=confusion, name=name, names=names,
+                set_size=set_size, confidence=confidence, labelled=labelled or {}, widened=widened,
+            )  # fmt: skip
+            notes += more
         by_label = [
             st.corrected_prompt_shares(decisions, confusion=confusion, label=i, confidence=confidence)
             for i in range(len(names))
@@ -148,7 +149,7 @@ def _unclear_beyond(name: str, decisions: IntArray, confusion: st.Confusion) -> 
 
 def _unanimity(
     prompts: Sequence[PromptTally], decisions: IntArray, *, confusion: st.Confusion, set_size: int, confidence: float
-) -> tuple[Corrected, st.Interval | None, Note | None]:
+) -> tuple[Corrected, st.Interval | None, Callable[[st.Interval], tuple[float, float]], Note | None]:
     """Corrected unanimity for all prompts with a whole set: sets with an image that no error rate covers may be either.
 
     With w the probability that no image of a random set lacks a decision, a prompt's truth is within 1 - w of what its other images
@@ -162,73 +163,26 @@ def _unanimity(
     found = st.corrected_unanimity(decisions[whole], confusion=confusion, set_size=set_size, confidence=confidence)
     rests = {"prompts": found.prompts, "prompts_of": evaluated, "sets_read": read}
     images = int(decisions[whole][within > 0].sum())
+    part = found.prompts / evaluated if evaluated else 0.0
+    lacking = 1 - float(within[within > 0].mean()) if (within > 0).any() else 0.0
+
+    def widened(at: st.Interval) -> tuple[float, float]:
+        low, high = part * max(at.low - lacking, 0.0), part * min(at.high + lacking, 1.0) + (1 - part)
+        return (low, high) if at.value is None else (min(low, at.value), max(high, at.value))
+
     nothing = Corrected(value=None, low=None, high=None, method=found.interval.method, images=images, **rests)
     if evaluated and found.interval.value is not None and read < LEAST_PART:
         text = (
             f"Unanimity is not corrected: in {percent(1 - read)} of the sets an image has no decision that the calibration knows, so "
             f"abstentions and not labels would choose the {quantity(found.prompts, 'prompt')} of {evaluated:,} that are left."
         )
-        return nothing, None, Note(code="corrected_refused", text=text)
+        return nothing, None, widened, Note(code="corrected_refused", text=text)
     interval = found.interval
     if interval.value is None:
-        return nothing, interval, None
-    part = found.prompts / evaluated
-    lacking = 1 - float(within[within > 0].mean())
-    low = part * max(interval.low - lacking, 0.0)
-    high = part * min(interval.high + lacking, 1.0) + (1 - part)
-    document = Corrected(
-        value=interval.value, low=min(low, interval.value), high=max(high, interval.value), method=interval.method,
-        images=images, **rests,
-    )  # fmt: skip
-    return document, interval, None
-
-
-def _error_spread(
-    decisions: IntArray,
-    found: Corrected,
-    calibration: Calibration,
-    *,
-    confusion: st.Confusion,
-    name: str,
-    names: Sequence[str],
-    set_size: int,
-) -> ErrorSpread | None:
-    """What the corrected figure would be if error rates differed by prompt; None for more than two labels."""
-    value, low, high = found.value, found.low, found.high
-    if value is None or low is None or high is None:
-        return None
-    between = calibration.error_spread(name, names)
-    spread = st.DEFAULT_SPREAD if between is None else between
-    effects = st.spread_effects(
-        decisions, confusion=confusion, value=value, spreads=(spread, *CURVE), set_size=set_size
-    )
-    if not effects:
-        return None
-    points = [
-        SpreadPoint(
-            spread=at.spread,
-            value=at.value,
-            low=max(low - (value - at.least), 0.0),
-            high=min(high + (at.most - value), 1.0),
-        )
-        for at in effects
-    ]
-    source: Literal["default", "calibration groups"] = "default" if between is None else "calibration groups"
-    return ErrorSpread(**points[0].document(), source=source, curve=points[1:])
-
-
-def _differing(found: Corrected, spread: ErrorSpread) -> Note | None:
-    """A note where errors that differ by prompt would move the limits."""
-    ends = (found.low, found.high, spread.low, spread.high)
-    low, high, least, most = (0.0 if end is None else end for end in ends)
-    if max(low - least, most - high) < MATERIAL:
-        return None
-    known = "as it does between groups of the calibration" if spread.source != "default" else "an assumption"
-    text = (
-        f"The correction takes error rates to be the same for every prompt. If they differ (standard deviation {spread.spread:.2g} on the "
-        f"logit, {known}), the corrected figure lies between {percent(least)} and {percent(most)}."
-    )
-    return Note(code="error_may_differ_by_prompt", text=text, about="unanimity_corrected")
+        return nothing, interval, widened, None
+    low, high = widened(interval)
+    document = Corrected(value=interval.value, low=low, high=high, method=interval.method, images=images, **rests)
+    return document, interval, widened, None
 
 
 def _cells(

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from allfour.pipeline import statistics as st
+from allfour.pipeline.metrics.error_spread import ABOVE_CHANCE, contradicted, measured_spread
+from allfour.pipeline.metrics.error_spread import CONTRADICTED as LABELS_CONTRADICT
 from allfour.pipeline.metrics.included import MAY_DIFFER, with_included
 from allfour.pipeline.run.metrics import Headline, Metrics, PoweredUnanimity, ReviewSample, Summary
 from allfour.pipeline.statistics.coverage import least_unanimity
@@ -20,7 +22,9 @@ FEWEST_REVIEWED = 10
 WIDE = 0.1
 """Share of prompts between the two bounds above which images without a label are named as a cause."""
 
-UNFIT = frozenset({"calibration_unlike_run", "calibration_contradicted"})
+MEASURED_SPREAD = "error_spread_measured"
+"""The reason that stands where a corrected figure holds how much error differs by prompt, as people's labels show it."""
+UNFIT = frozenset({"calibration_unlike_run", "calibration_contradicted", LABELS_CONTRADICT})
 """Reasons by which the classifier is known to err on these images otherwise than where it was tested: how far its reading can be trusted is
 then not known, and it is no ground for a verdict."""
 
@@ -45,6 +49,8 @@ BECAUSE: Mapping[str, str] = {
     "published_rates": "the calibration's rates are published ones, taken on other images",
     "calibration_unlike_run": "the calibration does not fit this run: its images are of another kind, or errors differ by prompt",
     MAY_DIFFER: "error rates are taken to be the same for every prompt",
+    MEASURED_SPREAD: "how much error differs by prompt was measured on images that people labelled, and the limits hold it",
+    LABELS_CONTRADICT: "people's labels of this run contradict the calibration",
     "calibration_reweighted": "the calibration's groups were weighted to the mix that this run shows",
     "calibration_contradicted": "the images contradict the calibration",
     "corrected_refused": "too few sets could be read in full for a correction",
@@ -157,26 +163,30 @@ def doubts_of_correction(metrics: Metrics) -> list[str]:
         doubts.append("calibration_unlike_run")
     if found.method == st.CONTRADICTED:
         doubts.append("calibration_contradicted")
+    if contradicted(found):
+        doubts.append(LABELS_CONTRADICT)
     return doubts
 
 
 def _corrected(summary: Summary, *, chance: float, because: list[str]) -> Headline:
     found = summary.unanimity_corrected
     assert found is not None and found.value is not None
-    low, high = found.low or 0.0, 1.0 if found.high is None else found.high
+    spread = measured_spread(found)
+    at = found if spread is None else spread
+    because = because if spread is None else [*because, MEASURED_SPREAD]
+    low, high = at.low or 0.0, 1.0 if at.high is None else at.high
     prompts = found.prompts or 0
     hidden = 1 - found.sets_read if found.sets_read is not None else 0.0
     if summary.calibration_fit is not None and summary.calibration_fit.by is not None:
         because = [*because, "calibration_reweighted"]
     return Headline(
         evidence="corrected",
-        value=found.value,
+        value=at.value,
         low=low,
         high=high,
         prompts=prompts,
         images=found.images,
-        # the least that is possible is where chance is, so the limit has to lie beyond it
-        verdict=_verdict(low, low_at_best=min(low + hidden, 1.0), chance=chance * 1.02, prompts=prompts),
+        verdict=_verdict(low, low_at_best=min(low + hidden, 1.0), chance=chance * ABOVE_CHANCE, prompts=prompts),
         because=[*because, "images_without_label"] if hidden > WIDE else because,
     )
 

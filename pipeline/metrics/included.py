@@ -7,6 +7,7 @@ asked for and is not there is said, and adds nothing.
 from __future__ import annotations
 
 from allfour.pipeline import statistics as st
+from allfour.pipeline.metrics.error_spread import measured_spread
 from allfour.pipeline.run.metrics import Headline, Metrics
 
 MAY_DIFFER = "error_may_differ_by_prompt"
@@ -54,6 +55,8 @@ def _by_classifier(at: Headline, metrics: Metrics) -> Headline | None:
     if at.evidence == "corrected":
         corrected = metrics.summary.unanimity_corrected
         spread = corrected.error_spread if corrected is not None else None
+        if corrected is not None and measured_spread(corrected) is not None:
+            return at  # its limits hold it already
         if spread is None or spread.low is None or spread.high is None or at.low is None or at.high is None:
             return None
         return at.model_copy(update={"low": min(at.low, spread.low), "high": max(at.high, spread.high)})

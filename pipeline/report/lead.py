@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from allfour.pipeline.metrics.error_spread import contradicted, measured_spread
 from allfour.pipeline.metrics.headline import BECAUSE, EVIDENCE, VERDICTS, headline_of
 from allfour.pipeline.metrics.included import MAY_DIFFER
 from allfour.pipeline.report.asked import asked_headline
@@ -71,7 +72,11 @@ def standfirst(metrics: Metrics) -> str | None:
         return _why_nothing(metrics)
     if lead.evidence == "measured":
         return f"{_measured(metrics, lead)} {_asked_apart(metrics)}".strip()
-    which = ", with the classifier's measured errors taken out" if lead.evidence == "corrected" else ""
+    which = (
+        f", with the classifier's measured errors taken out{_prompt_by_prompt(metrics)}"
+        if lead.evidence == "corrected"
+        else ""
+    )
     text = f"That is from {rests_on(lead.prompts, lead.images)}{which}."
     if lead.low is not None and lead.high is not None:
         text += (
@@ -79,6 +84,17 @@ def standfirst(metrics: Metrics) -> str | None:
         )
     return " ".join(
         part for part in (text, _if_error_differs(metrics), measured_beside(metrics), _asked_apart(metrics)) if part
+    )
+
+
+def _prompt_by_prompt(metrics: Metrics) -> str:
+    """Where people's labels told how much error differs by prompt."""
+    corrected = metrics.summary.unanimity_corrected
+    spread = measured_spread(corrected) if corrected is not None else None
+    return (
+        ""
+        if spread is None
+        else f", prompt by prompt as {quantity(spread.images or 0, 'image')} that people labelled show them"
     )
 
 
@@ -305,7 +321,10 @@ def corrected(metrics: Metrics) -> str:
             f"The calibration does not fit this run ({p_value(fit.p_value or 0.0)} over {rests_on(fit.prompts, fit.images)}): the corrected "
             f"figure, {percent(value.value)}{interval}{rests}, is not to be quoted."
         )
-    text = f"Corrected for the classifier's measured errors: {percent(value.value)}{interval}{rests}."
+    if contradicted(value):
+        return f"People's labels of this run contradict the calibration: the corrected figure, {percent(value.value)}{interval}{rests}, is not to be quoted."
+    alike = ", were they alike in every prompt" if measured_spread(value) is not None else ""
+    text = f"Corrected for the classifier's measured errors{alike}: {percent(value.value)}{interval}{rests}."
     note = metrics.calibration
     if note is not None and note.binding == "published":
         text += " The error rates are published ones, taken on other images: a guide, no measurement on these."

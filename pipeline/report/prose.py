@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from allfour.pipeline.metrics.error_spread import contradicted, spread_in_words
 from allfour.pipeline.metrics.headline import headline_of
 from allfour.pipeline.report.lead import even_draws, rests_on
 from allfour.pipeline.run.header import Header
@@ -65,7 +66,7 @@ def estimates(metrics: Metrics) -> list[Estimate]:
     )
     corrected = summary.unanimity_corrected
     if corrected is not None:
-        unlike = summary.calibration_fit is not None and not summary.calibration_fit.fits
+        unlike = (summary.calibration_fit is not None and not summary.calibration_fit.fits) or contradicted(corrected)
         of = f" of {grouped(corrected.prompts_of)}" if corrected.prompts_of not in (None, corrected.prompts) else ""
         rests = f"{quantity(corrected.prompts or 0, 'prompt')}{of}"
         add(
@@ -74,16 +75,17 @@ def estimates(metrics: Metrics) -> list[Estimate]:
             f"Any set of {size}, with the classifier's measured errors taken out: {rests}."
             + (" The calibration is not one of images like these." if unlike else ""),
         )
-        if (spread := corrected.error_spread) is not None and spread.low is not None and spread.high is not None:
+        spread = corrected.error_spread
+        if spread is not None and spread.low is not None and spread.high is not None and not contradicted(corrected):
+            measured = spread.source == "labelled images"
             lines.append(
                 Estimate(
-                    "If error differs by prompt",
-                    "",
+                    "Corrected, prompt by prompt" if measured else "If error differs by prompt",
+                    percent(spread.value) if measured else "",
                     interval_text(spread.low, spread.high),
-                    f"Corrected, with a standard deviation of {spread.spread:.2g} on the logit between prompts"
-                    + (": assumed." if spread.source == "default" else ": that of the calibration's groups."),
-                    Interval(low=spread.low, high=spread.high),
-                    "range",
+                    f"Corrected, error differing between prompts by a {spread_in_words(spread)}.",
+                    Interval(value=spread.value if measured else None, low=spread.low, high=spread.high),
+                    "point" if measured else "range",
                 )
             )
     if any(prompt.images > summary.set_size for prompt in metrics.prompts):

@@ -48,10 +48,29 @@ class SpreadPoint(Record):
 
 
 class ErrorSpread(SpreadPoint):
-    """What a corrected figure would be if error rates differed by prompt: a sensitivity analysis, no part of the interval."""
+    """What a corrected figure is if error rates differ by prompt.
 
-    source: Literal["default", "calibration groups"] = "default"
-    """Where the spread comes from: assumed, or how much error differs between groups of the calibration."""
+    A sensitivity analysis beside the interval where the spread is assumed or that of a calibration's groups; the figure that leads where the
+    spread was measured on images of the run that people labelled.
+    """
+
+    source: Literal["default", "calibration groups", "labelled images"] = "default"
+    """Where the spread comes from: assumed, how much error differs between groups of the calibration, or people's labels of this run."""
+    spread_low: Number = None
+    spread_high: Number = None
+    """What the spread may be; none where it is assumed."""
+    by: str | None = None
+    """The grouping of the calibration."""
+    images: Count | None = None
+    """That people labelled."""
+    prompts: Count | None = None
+    """That these are of."""
+    lean: Number = None
+    """Mean pull on the logit towards the label that a prompt has most of, as labels show it: error that follows a stereotype cue."""
+    lean_low: Number = None
+    lean_high: Number = None
+    agrees: Share = None
+    """p-value that people's labels go with the calibration's error rates, however much these differ by prompt."""
     curve: list[SpreadPoint] = Field(default_factory=list)
 
 

@@ -50,6 +50,7 @@ from allfour.pipeline.statistics.intervals import (
     mean_over_prompts,
     wilson,
 )
+from allfour.pipeline.statistics.labelled_error import MeasuredError, measured_error
 from allfour.pipeline.statistics.margins import MarginChoice, margin_for_error
 from allfour.pipeline.statistics.nulls import (
     Amplification,
@@ -89,7 +90,8 @@ from allfour.pipeline.statistics.unanimity import (
 from allfour.pipeline.statistics.varying_error import (
     DEFAULT_SPREAD,
     SpreadEffect,
-    spread_between_groups,
+    group_spread,
+    spread_biases,
     spread_effects,
 )
 
@@ -112,6 +114,7 @@ __all__ = [
     "Interval",
     "MarginChoice",
     "Measure",
+    "MeasuredError",
     "PairedDifference",
     "PoweredEstimate",
     "RankInterval",
@@ -141,6 +144,7 @@ __all__ = [
     "error_that_explains",
     "group_homogeneity",
     "group_mix",
+    "group_spread",
     "holm",
     "identified_mean",
     "identified_share",
@@ -153,6 +157,7 @@ __all__ = [
     "mean_difference",
     "mean_over_prompts",
     "mean_share",
+    "measured_error",
     "null_of_shares",
     "paired_difference",
     "powered_mean",
@@ -163,7 +168,7 @@ __all__ = [
     "setwise_unanimity",
     "share_tests",
     "sign_flip_test",
-    "spread_between_groups",
+    "spread_biases",
     "spread_effects",
     "square_and_add",
     "subset_unanimity",

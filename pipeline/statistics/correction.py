@@ -85,6 +85,8 @@ def corrected_unanimity(
     confidence: float = 0.95,
     draws: int = 4000,
     seed: int = 0,
+    bias: npt.ArrayLike = 0.0,
+    rates: FloatArray | None = None,
 ) -> UnanimityEstimate:
     """Return mean unanimity over prompts with the classifier's errors taken out.
 
@@ -105,6 +107,10 @@ def corrected_unanimity(
         Number of draws of the error rates.
     seed
         Seed of the draws; the same seed gives the same limits.
+    bias
+        What the estimate is expected to be off by where error rates differ between prompts, one value or one per draw; taken from it.
+    rates
+        Draws of the error rates, shape (draws, labels, decisions), in place of those from the calibration's posterior.
 
     Returns
     -------
@@ -126,6 +132,8 @@ def corrected_unanimity(
         confidence=confidence,
         draws=draws,
         seed=seed,
+        bias=np.asarray(bias, dtype=np.float64),
+        rates=rates,
     )
 
 
@@ -270,6 +278,8 @@ def _corrected(
     confidence: float,
     draws: int,
     seed: int,
+    bias: FloatArray | None = None,
+    rates: FloatArray | None = None,
 ) -> UnanimityEstimate:
     """Estimate the mean of sum over labels of share^set_size, or of one label's share."""
     table = as_decisions(decisions, confusion)
@@ -291,7 +301,9 @@ def _corrected(
     value = float(times @ (probabilities @ point)) / prompts
 
     random = np.random.default_rng(seed)
-    rates, z = confusion.draw_rates(draws, random), normal_draws(draws, random)
+    rates = confusion.draw_rates(draws, random) if rates is None else rates
+    draws = len(rates)
+    z = normal_draws(draws, random)
     parts: list[tuple[FloatArray, ...]] = []
     step = max(1, _CELLS // max(len(reach) + len(rows), len(ways) * confusion.labels))
     for start in range(0, draws, step):
@@ -304,6 +316,7 @@ def _corrected(
         value,
         z=z,
         floor=floor,
+        bias=bias,
         prompts=prompts,
         independent=float(images.sum()) / set_size,
         # A share of two decisions moves in steps of an image, so prompts cannot agree by chance as closely as elsewhere.
@@ -332,6 +345,7 @@ class _Estimates:
         independent: float,
         most: float = np.inf,
         confidence: float,
+        bias: FloatArray | None = None,
     ) -> Interval:
         """Return the interval between quantiles of the confidence distribution, within `floor` and 1."""
         tail = (1 - confidence) / 2
@@ -346,6 +360,8 @@ class _Estimates:
             most=most,
             confidence=confidence,
         )
+        if bias is not None:
+            draws, value = draws - bias, value - float(bias.mean())
         low, high = np.quantile(draws, [tail, 1 - tail]).tolist()
         method = CONTRADICTED if low > 1 or high < floor else CORRECTED
         doubt = least_doubt(prompts=prompts, independent=independent, confidence=confidence) * (1 - floor)

@@ -8,6 +8,7 @@ analysis: the spread is assumed, or taken from how much error differs between th
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +19,9 @@ from allfour.pipeline.statistics.confusion import Confusion, as_decisions, decis
 
 DEFAULT_SPREAD = 0.6
 """Standard deviation of the pull, on the logit, where nothing is known of it: the error of 10% is then 5% to 18% in two prompts of three."""
+PRIOR_SPREAD = 0.7
+"""Standard deviation of the half-normal that the spread between a calibration's groups has before anything is seen; its median is 0.47."""
+_MOST_SPREAD = 2.5
 _GRID = 61
 _STEPS = 200
 _NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(9)
@@ -40,31 +44,54 @@ def spread_effects(
 ) -> list[SpreadEffect]:
     """Return what a corrected unanimity becomes for each spread of error between prompts; for two labels.
 
-    The expectation of the estimate, less the truth, over the distribution of shares that fits the decisions best when pulled (found by EM
-    on a grid: Laird, N. (1978). JASA 73, 805-811), is taken from the value.
-
     Parameters
     ----------
-    decisions, confusion, set_size
-        See `corrected_unanimity`.
+    decisions, confusion, spreads, set_size
+        See `spread_biases`.
     value
-        Its estimate.
-    spreads
-        Standard deviations of the pull, on the logit, 0 or more.
+        The estimate of `corrected_unanimity`.
 
     Returns
     -------
     One per spread; nothing for more than two labels.
     """
+    lowest = 0.5 ** (set_size - 1)
+    found = []
+    biases = spread_biases(decisions, confusion=confusion, spreads=spreads, set_size=set_size)
+    for spread, apart in zip(spreads, biases, strict=False):
+        at = [min(max(value - bias, lowest), 1.0) for bias in (0.0, *apart.tolist())]
+        found.append(SpreadEffect(spread, at[1], min(at), max(at)))
+    return found
+
+
+def spread_biases(
+    decisions: npt.ArrayLike, *, confusion: Confusion, spreads: Sequence[float], set_size: int = 4
+) -> FloatArray:
+    """Return what a corrected unanimity is expected to be off by for each spread of error between prompts.
+
+    The expectation of the estimate, less the truth, is over the distribution of shares that fits the decisions best when pulled (found by
+    EM on a grid: Laird, N. (1978). JASA 73, 805-811).
+
+    Parameters
+    ----------
+    decisions, confusion, set_size
+        See `corrected_unanimity`.
+    spreads
+        Standard deviations of the pull, on the logit, 0 or more.
+
+    Returns
+    -------
+    Shape (spreads, 3): with pulls that have nothing to do with the shares, that go with the label that a prompt has most of, and against
+    it. No row for more than two labels, or without a prompt that has a set.
+    """
     table = as_decisions(decisions, confusion)
     table = table[table.sum(axis=1) >= set_size]
     if confusion.labels != 2 or not len(table):
-        return []
+        return np.empty((0, 3))
     scores = decision_scores(confusion.rates, weights=1 / np.maximum(table.sum(axis=0) / table.sum(), 0.05))
     share = np.linspace(0, 1, _GRID)
     truth = share**set_size + (1 - share) ** set_size
     lead = np.sign(share - 0.5)
-    lowest = 0.5 ** (set_size - 1)
 
     def expected(pull: FloatArray) -> FloatArray:
         """Of the estimate, per share of the grid, for pulls of shape (grid, pulls)."""
@@ -79,32 +106,51 @@ def spread_effects(
         prior = _fitted(table, _mixed(confusion.rates, share, random), weight)
         apart = [float(prior @ (expected(random) @ weight - truth))]
         apart += [float(prior @ (expected((sign * spread * lead)[:, np.newaxis])[:, 0] - truth)) for sign in (1, -1)]
-        at = [min(max(value - bias, lowest), 1.0) for bias in (0.0, *apart)]
-        found.append(SpreadEffect(spread, at[1], min(at), max(at)))
-    return found
+        found.append(apart)
+    return np.array(found)
 
 
-def spread_between_groups(errors: npt.ArrayLike, images: npt.ArrayLike) -> float:
-    """Return the standard deviation between groups of the logit of an error rate, less what their sizes explain.
+def group_spread(
+    errors: npt.ArrayLike, images: npt.ArrayLike, *, draws: int = 4000, seed: int = 0
+) -> FloatArray | None:
+    """Return draws of the standard deviation between groups of the logit of an error rate.
+
+    Errors of a group are binomial, with a rate whose logit is normal; the mean has a flat prior and the standard deviation a half-normal one
+    with `PRIOR_SPREAD`. Few groups leave it nearly as open as it was, many that are alike make it small.
 
     Parameters
     ----------
     errors, images
-        Wrong decisions and decided images of each group, shape (groups,).
+        Wrong decisions and decided images of each group, shape (groups,); groups without an image are left out.
+    draws, seed
+        Of the posterior.
+
+    Returns
+    -------
+    Standard deviations on the logit, shape (draws,); None with fewer than two groups.
 
     References
     ----------
-    The moment estimate of DerSimonian, R., Laird, N. (1986). Meta-analysis in clinical trials. Controlled Clinical Trials 7, 177-188.
+    Chu, H., Cole, S. R. (2006). Bivariate meta-analysis of sensitivity and specificity with sparse data: a generalized linear mixed model
+    approach. J. Clin. Epidemiol. 59, 1331-1332. The prior: Gelman, A. (2006). Bayesian Analysis 1, 515-534.
     """
-    wrong, total = np.asarray(errors, dtype=np.float64) + 0.5, np.asarray(images, dtype=np.float64) + 1
+    wrong, total = np.asarray(errors, dtype=np.float64), np.asarray(images, dtype=np.float64)
+    wrong, total = wrong[total > 0], total[total > 0]
     if len(wrong) < 2:
-        return 0.0
-    logit = np.log(wrong / (total - wrong))
-    weight = 1 / (1 / wrong + 1 / (total - wrong))
-    mean = float((weight * logit).sum() / weight.sum())
-    excess = float((weight * (logit - mean) ** 2).sum()) - (len(wrong) - 1)
-    scale = float(weight.sum() - (weight**2).sum() / weight.sum())
-    return float(np.sqrt(max(excess, 0.0) / scale)) if scale > 0 else 0.0
+        return None
+    pooled = (wrong.sum() + 0.5) / (total.sum() + 1)
+    spreads, around = np.linspace(0, _MOST_SPREAD, 51), np.linspace(-2, 2, 41)
+    centre = np.log(pooled / (1 - pooled)) + around
+    logit = centre[:, np.newaxis, np.newaxis] + spreads[:, np.newaxis] * _NODES
+    right, false = -np.logaddexp(0, logit), -np.logaddexp(0, -logit)
+    likely = np.zeros(logit.shape[:2])
+    for events, trials in zip(wrong, total, strict=True):
+        logs = events * false + (trials - events) * right
+        most = logs.max()
+        likely += np.log(np.maximum(np.exp(logs - most) @ (_WEIGHTS / _WEIGHTS.sum()), 1e-300)) + most
+    mass = np.exp(likely - likely.max()).sum(axis=0) * np.exp(-0.5 * (spreads / PRIOR_SPREAD) ** 2)
+    drawn: FloatArray = np.random.default_rng(seed).choice(spreads, size=draws, p=mass / mass.sum())
+    return drawn
 
 
 def _mixed(rates: FloatArray, share: FloatArray, pull: FloatArray) -> FloatArray:

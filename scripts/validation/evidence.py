@@ -13,6 +13,7 @@ import numpy as np
 
 from allfour.pipeline.metrics.calibration import Calibration
 from allfour.pipeline.metrics.compute import compute_metrics
+from allfour.pipeline.metrics.error_spread import Labelled
 from allfour.pipeline.metrics.tallies import Copies, PromptTally, Tallies
 from allfour.pipeline.run.metrics import Metrics
 from allfour.pipeline.statistics import wilson
@@ -68,6 +69,22 @@ def rows(audits: int, random: np.random.Generator) -> Iterator[Row]:
     yield _row(
         "the same, with the classifier in the limits", 16, audits, random, rates=ADULTS, spread=0.6, cue=True, prompts=100,
         cause="error_may_differ_by_prompt", include=("prompts", "classifier"),
+    )  # fmt: skip
+    for spread, cue, prompts in (
+        (0.6, False, PROMPTS),
+        (1.0, False, PROMPTS),
+        (0.6, True, PROMPTS),
+        (0.6, True, 100),
+        (1.0, True, 100),
+    ):
+        for images, part in ((4, 0.25), (16, 0.1), (16, 0.25)):
+            kind = "follows a cue" if cue else "differs by prompt"
+            yield _row(
+                f"error {kind}, sd {spread}, {prompts} prompts, {part:.0%} labelled by people", images, audits, random,
+                rates=ADULTS, spread=spread, cue=cue, prompts=prompts, cause="error_spread_measured", labelled=part,
+            )  # fmt: skip
+    yield _row(
+        "matched calibration, 10% labelled by people", 16, audits, random, rates=ADULTS, labelled=0.1, cause="error_spread_measured"
     )  # fmt: skip
     yield _copied(audits, random)
 
@@ -143,6 +160,7 @@ def _row(
     cause: str = "",
     include: tuple[str, ...] = ("prompts",),
     groups: tuple[FloatArray, ...] = (),
+    labelled: float = 0.0,
 ) -> Row:
     """A run whose decisions follow `rates`, under a calibration of adults, or of these groups."""
     before, now, caused, led = [], [], [], []
@@ -152,7 +170,7 @@ def _row(
         women = random.random((prompts, images)) < share[:, np.newaxis]
         pull = random.normal(0, spread, size=prompts)
         pull = np.abs(pull) * np.sign(share - 0.5) if cue else pull
-        cells = _drawn(women, rates, pull, random)
+        cells = drawn_cells(women, rates, pull, random)
         tables = [
             np.stack([random.multinomial(calibrated, row) for row in own]).astype(np.int64)
             for own in groups or (ADULTS,)
@@ -160,7 +178,8 @@ def _row(
         members = {str(number): table for number, table in enumerate(tables)} if groups else None
         calibration = calibration_of(np.sum(tables, axis=0), members)
         read, leads = np.array([0, 1, 0, 1, 2])[cells], np.where((cells == 2) | (cells == 3), 9.0, 0.5)
-        top = measured(read, calibration=calibration, leads=leads, include=include).summary
+        seen = labels_of(women, read, labelled, random)
+        top = measured(read, calibration=calibration, leads=leads, include=include, labelled=seen).summary
         whole = calibration_of(np.sum(tables, axis=0))
         pooled = measured(read, calibration=whole, leads=leads).summary if groups else top
         before.append(_holds(pooled.unanimity_corrected, truth))
@@ -169,13 +188,14 @@ def _row(
         led.append(top.headline.evidence)
         codes = {*top.headline.because, *(top.headline.include or ())}
         # errors that differ by prompt are named too where the limits hold them, or where no calibration of all prompts fits
-        ways = {cause, "classifier", "calibration_unlike_run"} if cause == "error_may_differ_by_prompt" else {cause}
+        differs = cause in ("error_may_differ_by_prompt", "error_spread_measured")
+        ways = {cause, "classifier", "calibration_unlike_run", "labels_contradict_calibration"} if differs else {cause}
         caused.append(bool(ways & codes))
     most = max(set(led), key=led.count)
     return Row(name, images, audits, truth, _mean(before), _mean(now), _mean(caused), most)
 
 
-def _drawn(women: Any, rates: FloatArray, pull: FloatArray, random: np.random.Generator) -> IntArray:
+def drawn_cells(women: Any, rates: FloatArray, pull: FloatArray, random: np.random.Generator) -> IntArray:
     """Draw the cell of every image; a pull multiplies the odds of being decided as the first label."""
     tilt = np.exp(np.outer(pull, [1, 0, 1, 0, 0]))
     pulled = rates[np.newaxis] * tilt[:, np.newaxis]
@@ -192,6 +212,7 @@ def measured(
     leads: FloatArray | None = None,
     copies: Copies | None = None,
     include: tuple[str, ...] = ("prompts",),
+    labelled: Labelled | None = None,
 ) -> Metrics:
     """Return the metrics of a run whose images were read so, shape (prompts, images), positions in DECISIONS.
 
@@ -236,7 +257,22 @@ def measured(
         surely=surely,
         copies=copies,
         include=include,
+        labelled=labelled,
     )
+
+
+def labels_of(women: Any, read: IntArray, part: float, random: np.random.Generator) -> Labelled | None:
+    """Return what people say of a random part of the images beside what was read; None where nobody is asked."""
+    if not part:
+        return None
+    chosen = random.choice(women.size, size=round(part * women.size), replace=False)
+    found: dict[str, dict[tuple[str, str], int]] = {}
+    for place in chosen.tolist():
+        prompt, image = divmod(place, women.shape[1])
+        pair = LABELS[0 if women[prompt, image] else 1], DECISIONS[read[prompt, image]]
+        cells = found.setdefault(str(prompt), {})
+        cells[pair] = cells.get(pair, 0) + 1
+    return found
 
 
 def calibration_of(cells: IntArray, groups: Mapping[str, IntArray] | None = None) -> Calibration:

@@ -136,7 +136,7 @@ class _Review:
         samples = _read_document(run)["samples"]
         if not samples:
             return None, None
-        current = [s for s in samples if s["scores"] == scores_fingerprint(run)]
+        current = current_samples(run)
         shown = [{key: value for key, value in sample.items() if key != "answers"} for sample in current]
         return Review.model_validate(
             {"format": FORMAT, "samples": shown, "outdated": len(samples) - len(current)}
@@ -144,6 +144,13 @@ class _Review:
 
 
 REVIEW = _Review()
+
+
+def current_samples(run: RunFolder) -> list[dict[str, Any]]:
+    """Samples of the scores that the run has, with every answer. Raises RunFolderError where review.json is damaged."""
+    samples = _read_document(run)["samples"]
+    now = scores_fingerprint(run) if samples else None
+    return [sample for sample in samples if sample["scores"] == now]
 
 
 def _read_document(run: RunFolder) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from typer.testing import CliRunner
 from allfour.errors import InputError, RunFolderError
 from allfour.pipeline import cli
 from allfour.pipeline.analyses.review.estimates import Sample, at_least_binomial, by_unit, powered_ratio, powered_share
+from allfour.pipeline.analyses.review.labelled import labelled_images
 from allfour.pipeline.analyses.review.results import REVIEW, describe_result, import_answers
 from allfour.pipeline.analyses.review.sample import (
     Population,
@@ -48,6 +49,17 @@ CATEGORIES = ("woman", "man", AMBIGUOUS, NO_PERSON, MIXED)
 ATTRIBUTES = {
     "attributes": {"gender": {"labels": {"woman": ["woman"], "man": ["man"]}, "margin": 0.1}},
     "headline": "gender",
+}
+
+
+_SEEN = {"woman": {"woman": 180, "man": 20, "ambiguous": 0}, "man": {"woman": 20, "man": 180, "ambiguous": 0}}
+CALIBRATION = {
+    "format": 1,
+    "created": "",
+    "dataset": {},
+    "confidence": 0.95,
+    "binding": {"kind": "exact", "classifier": {"backend": "face"}, "margins": {"gender": 0.1}},
+    "attributes": {"gender": {"labels": ["woman", "man"], "confusion": _SEEN, "images": 400}},
 }
 
 
@@ -588,6 +600,35 @@ def test_an_import_writes_the_report_again_and_no_other_metric(run: RunFolder, t
     bo = export(run, drawn.id, tmp_path / "bo.csv", lambda *_: "woman", "Bo")
     assert json.loads(call("review", run.path, "--import", bo, "--json").stdout)["report"] == str(page)
     assert re.search(r"2\s+people labelled", page.read_text())
+
+
+def test_labels_tell_how_much_a_calibration_s_errors_differ_by_prompt(tmp_path: Path) -> None:
+    random = np.random.default_rng(3)
+    women = np.arange(20)[:, None] % 2 == np.zeros((1, 8), dtype=int)
+    wrong = random.random(women.shape) < 0.1
+    reads = {f"p{n}": ["woman" if w else "man" for w in row] for n, row in enumerate(women ^ wrong)}
+    run = make_run(tmp_path / "run", reads)
+    (tmp_path / "run" / "calibration.json").write_text(json.dumps(sealed(CALIBRATION)))
+    report_again(run)
+    before = json.loads(run.metrics_path.read_text())
+    assert before["summary"]["headline"]["because"] == ["error_may_differ_by_prompt"]
+    drawn = draw(run, sample=60)
+    said = export(
+        run, drawn.id, tmp_path / "ada.csv", lambda prompt, index: "woman" if women[int(prompt[1:]), index] else "man"
+    )
+    import_review(run, [said])
+    top = json.loads(run.metrics_path.read_text())["summary"]
+    spread = top["unanimity_corrected"]["error_spread"]
+    assert (spread["source"], spread["images"], spread["prompts"]) == (
+        "labelled images",
+        60,
+        len({e["prompt_id"] for e in plan_of(run, drawn.id)["images"]}),
+    )
+    assert top["headline"]["because"] == ["review_of_images", "error_spread_measured"]
+    assert top["headline"]["low"] == spread["low"] < top["unanimity_corrected"]["low"] + 0.05
+    assert labelled_images(run)["p0"][("man" if not women[0, 0] else "woman", "woman")] >= 1
+    forget(run, ["Ada"])  # and it is as it was
+    assert json.loads(run.metrics_path.read_text())["summary"] == before["summary"]
 
 
 def test_an_import_that_could_not_be_reported_writes_nothing(run: RunFolder, tmp_path: Path) -> None:

@@ -161,6 +161,33 @@ def test_errors_that_differ_by_prompt_are_taken_into_a_corrected_figure_s_limits
     assert wording.because == ["wording_of_calibration"] and wording.low == CORRECTED["low"]
 
 
+def test_a_spread_that_people_s_labels_measured_leads_and_one_that_they_contradict_does_not() -> None:
+    spread = {
+        "spread": 0.5,
+        "spread_low": 0.1,
+        "spread_high": 0.9,
+        "source": "labelled images",
+        "images": 90,
+        "prompts": 30,
+    }
+    figures = {"value": 0.5, "low": 0.35, "high": 0.66, "agrees": 0.4}
+    alone: dict[str, Any] = {"calibration_fit": {"fits": True, "p_value": 0.4}}
+    found = corrected(**alone, unanimity_corrected={**CORRECTED, "error_spread": spread | figures})
+    top = pick(found)
+    assert (top.evidence, top.value, top.low, top.high) == ("corrected", 0.5, 0.35, 0.66)
+    assert top.because == ["error_spread_measured"]
+    assert "prompt by prompt as 90 images that people labelled show them" in (lead.standfirst(found) or "")
+    asked = corrected(
+        **alone, include=["prompts", "classifier"], unanimity_corrected={**CORRECTED, "error_spread": spread | figures}
+    )
+    assert (pick(asked).low, pick(asked).include) == (0.35, ["prompts", "classifier"])  # held already
+    against = corrected(
+        **alone, unanimity_corrected={**CORRECTED, "error_spread": spread | figures | {"agrees": 0.001}}
+    )
+    assert pick(against).evidence == "measured" and pick(against).verdict == "errors_unknown"
+    assert pick(against).because == ["labels_contradict_calibration"] and "not to be quoted" in lead.corrected(against)
+
+
 def test_limits_that_reach_chance_take_the_verdict_back() -> None:
     grid = {"wordings": 4, "wording_sd": 0.3}
     found = pick(metrics(sensitivity=grid, summary={"include": ["prompts", "wording"]}))

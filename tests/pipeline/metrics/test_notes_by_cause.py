@@ -23,7 +23,7 @@ from allfour.pipeline.metrics.tallies import PromptTally, Tallies
 from allfour.pipeline.run.asked import AskedPrompt
 from allfour.pipeline.run.metrics import GroupScenes, Metrics, Scenes
 from allfour.pipeline.run.record import Note
-from scripts.validation.evidence import ADULTS, CHILDREN, LABELS, calibration_of
+from scripts.validation.evidence import ADULTS, CHILDREN, LABELS, calibration_of, drawn_cells, labels_of, measured
 
 PIPELINE = Path(__file__).resolve().parents[3] / "pipeline"
 ELSEWHERE = {
@@ -133,6 +133,15 @@ def calibrated(rates: Any, by: Any, *, images: int = 200) -> Metrics:
     return run(rows, first=sets, calibration=known(by, images), surely=surely)
 
 
+def looked_at(rates: Any, by: Any) -> Metrics:
+    """A calibrated run of which people labelled half of the images, as they were drawn."""
+    random = np.random.default_rng(8)
+    women = random.random((60, 24)) < random.beta(0.3, 0.3, size=(60, 1))
+    cells = drawn_cells(women, np.asarray(rates), np.zeros(60), random)
+    read, leads = np.array([0, 1, 0, 1, 2])[cells], np.where((cells == 2) | (cells == 3), 9.0, 0.5)
+    return measured(read, calibration=known(by), leads=leads, labelled=labels_of(women, read, 0.5, random))
+
+
 def of_groups(rates: Any) -> Metrics:
     rows, sets, surely = read_with(rates)
     groups = {"grown": np.round(ADULTS * 800).astype(int), "young": np.round(CHILDREN * 800).astype(int)}
@@ -144,6 +153,7 @@ GUESSING = np.array([[0.2, 0.2, 0.29, 0.27, 0.04], [0.2, 0.2, 0.27, 0.29, 0.04]]
 WEAK = np.array([[0.1, 0.15, 0.66, 0.05, 0.04], [0.15, 0.1, 0.05, 0.66, 0.04]])
 WEAK_BUT_NEVER_UNCLEAR = np.array([[0.1, 0.15, 0.66, 0.09, 0.0], [0.15, 0.1, 0.09, 0.66, 0.0]])
 NEVER_UNCLEAR = np.array([[0.04, 0.03, 0.88, 0.05, 0.0], [0.03, 0.05, 0.02, 0.9, 0.0]])
+BOTH_WORSE = np.array([[0.05, 0.02, 0.68, 0.21, 0.04], [0.02, 0.06, 0.16, 0.72, 0.04]])
 SPREAD = "error_may_differ_by_prompt"
 """Stands wherever equal error rates are assumed and would matter, or are one of the ways in which a calibration does not fit."""
 
@@ -168,6 +178,8 @@ RUNS: dict[str, tuple[Callable[[], Metrics], set[str]]] = {
     "a calibration of others": (lambda: calibrated(CHILDREN, ADULTS), {SPREAD, "calibration_unlike_run", "images_without_label"}),
     "a mix of a calibration's groups": (lambda: of_groups(CHILDREN), {SPREAD, "calibration_reweighted", "images_without_label", "weak-classifier"}),
     "a calibration of groups that fits": (lambda: of_groups((ADULTS + CHILDREN) / 2), {SPREAD, "images_without_label", "weak-classifier"}),
+    "people labelled half of it": (lambda: looked_at(ADULTS, ADULTS), set()),
+    "people say that it errs more": (lambda: looked_at(BOTH_WORSE, ADULTS), {"labels_contradict_calibration", "near-chance"}),
     "a small calibration": (lambda: calibrated(ADULTS, ADULTS, images=40), {SPREAD, "small-calibration"}),
     "a weak classifier": (lambda: calibrated(WEAK, WEAK), {SPREAD, "weak-classifier"}),
     "a classifier that guesses": (lambda: calibrated(ADULTS, GUESSING), {"labels_not_told_apart"}),

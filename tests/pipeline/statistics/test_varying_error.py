@@ -38,11 +38,17 @@ def test_no_spread_is_no_effect() -> None:
     assert (at.value, at.least, at.most) == pytest.approx((0.9, 0.9, 0.9), abs=1e-6)
 
 
-def test_the_spread_between_groups_is_what_their_sizes_do_not_explain() -> None:
+def test_the_spread_between_groups_is_told_by_many_and_left_open_by_few() -> None:
     random = np.random.default_rng(2)
-    same = [st.spread_between_groups(random.binomial(400, 0.1, size=20), [400] * 20) for _ in range(50)]
-    assert np.mean(same) < 0.12
-    logit = np.log(0.1 / 0.9) + random.normal(0, 0.8, size=(50, 20))
-    apart = [st.spread_between_groups(random.binomial(400, 1 / (1 + np.exp(-row))), [400] * 20) for row in logit]
-    assert np.mean(apart) == pytest.approx(0.8, abs=0.12)
-    assert st.spread_between_groups([1], [10]) == 0.0
+
+    def limits(groups: int, spread: float) -> list[float]:
+        logit = np.log(0.1 / 0.9) + random.normal(0, spread, size=groups)
+        drawn = st.group_spread(random.binomial(400, 1 / (1 + np.exp(-logit))), [400] * groups)
+        assert drawn is not None
+        return np.quantile(drawn, [0.025, 0.5, 0.975]).tolist()
+
+    alike, apart = limits(40, 0.0), limits(40, 0.8)
+    assert alike[0] == 0 and alike[2] < 0.25
+    assert 0.5 < apart[0] < apart[2] < 1.2
+    assert limits(2, 0.0)[2] > 0.8  # two that are alike say little
+    assert st.group_spread([1], [10]) is None
