@@ -177,9 +177,11 @@ def _score(
     writing: Future[None] | None = None
     with (
         reporter.task("relabelling", sum(part.manifest.get("images", 0) for part in parts)) as task,
-        ThreadPoolExecutor(1) as pool,
         atomic_file(out.scores_path) as file,
         scores_writer(file) as writer,
+        ThreadPoolExecutor(
+            1
+        ) as pool,  # innermost: what is being written ends before the writer is closed, also by an error
     ):
         for part in parts:
             listed, embeddings = read_part(part, classifier.embedding_dim)

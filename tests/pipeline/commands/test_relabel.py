@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from allfour.errors import RunFolderError, UsageError
 from allfour.models.classifiers.clip import ClipEncoder
 from allfour.pipeline.analyses.sensitivity_grid import load_grid
 from allfour.pipeline.cli import app
+from allfour.pipeline.commands import relabel as relabelling
 from allfour.pipeline.commands import rescore as rescore_module
 from allfour.pipeline.commands.progress import Reporter
 from allfour.pipeline.commands.relabel import relabel
@@ -197,6 +200,34 @@ def test_the_command(scored: tuple[Path, Path, RunConfig], tmp_path: Path) -> No
     done = CliRunner().invoke(app, ["relabel", str(tmp_path / "run"), "--attributes", config.attributes.file, "--json"])
     assert done.exit_code == 3  # two files are unreadable, here as there
     assert json.loads(done.stdout)["run"] == str(tmp_path / "run-relabelled")
+
+
+def test_a_disk_that_is_full_closes_no_table_that_is_being_written(
+    scored: tuple[Path, Path, RunConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events: list[str] = []
+
+    class Writer:
+        def __enter__(self) -> Writer:
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            events.append("closed")
+
+        def write_table(self, table: Any) -> None:
+            events.append("writes")
+            time.sleep(0.1)
+            events.append("wrote")
+
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(relabelling, "scores_writer", lambda file: Writer())
+    monkeypatch.setattr(relabelling, "_keep", full)
+    other = wording(tmp_path / "other.yaml", woman=["a lady"])
+    with pytest.raises(OSError, match="No space"):
+        relabel(RunFolder(scored[0]), other, RunFolder(tmp_path / "new"), QUIET)
+    assert events == ["writes", "wrote", "closed"]  # Arrow's writer, closed under a write, ends the process
 
 
 def test_a_run_of_an_earlier_version_is_relabelled(scored: tuple[Path, Path, RunConfig], tmp_path: Path) -> None:
