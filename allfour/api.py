@@ -208,6 +208,8 @@ def audit(
     overrides: Mapping[str, Any] | None = None,
     calibration: Paths | None = None,
     until: str | None = None,
+    each: str | None = None,
+    up_to: int | None = None,
     overwrite: bool = False,
     quiet: bool = False,
 ) -> Run:
@@ -225,6 +227,11 @@ def audit(
         calibration.json of this very classifier.
     until
         Make prompts in rounds, and stop where this holds, as in `"headline.width < 0.2"`.
+    each
+        After the run's images, make more for every prompt of which this is open, as in
+        `"share.woman.low > 0.5 or share.woman.high < 0.5"`. They are in no figure but `metrics.each`.
+    up_to
+        Images that a prompt may have with `each`; 32 where nothing is said.
     overwrite
         Replace images that were made for other requests.
     quiet
@@ -238,7 +245,12 @@ def audit(
     settings = _settings(config, overrides)
     folder = RunFolder(_folder(settings, run))
     given = Path(calibration) if calibration is not None else None
-    if until is not None:
+    from allfour.pipeline.commands import each_options
+
+    if each_options.wanted(each, up_to, False):
+        each_options.check_alone(until=until)
+        each_options.run(settings, folder, _reporter(quiet), given, each=str(each), up_to=up_to, overwrite=overwrite)
+    elif until is not None:
         from allfour.pipeline.commands.audit_until import audit_until
         from allfour.pipeline.metrics.stopping import parse_rule
 

@@ -33,3 +33,7 @@ class ClassifierError(AllfourError, RuntimeError):
 
 class BackendError(AllfourError, RuntimeError):
     """A generator cannot be built or used."""
+
+
+class MaxCostError(BackendError):
+    """`max_cost` leaves no room for another image; every outcome that was paid for came before."""

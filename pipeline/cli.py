@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from allfour.errors import UsageError
-from allfour.pipeline.commands import output, result_options, study_options
+from allfour.pipeline.commands import each_options, output, result_options, study_options
 from allfour.pipeline.commands.errors import clear_errors, end_on
 from allfour.pipeline.commands.options import (
     CalibrationOption,
@@ -150,6 +150,9 @@ def audit(
     ] = False,
     until: UntilOption = None,
     round_prompts: RoundOption = None,
+    each: each_options.EachOption = None,
+    up_to: each_options.UpToOption = None,
+    dry_run: each_options.DryRunOption = False,
 ) -> None:
     """Generate images for every prompt, score them, and report."""
     with clear_errors():
@@ -162,6 +165,16 @@ def audit(
         if limit is not None and (rank is not None or world_size is not None or until is not None):
             raise UsageError("--limit is for a first look by one process: leave out --rank, --world-size and --until")
         folder = RunFolder(_run_folder(settings, run, limit))
+        if each_options.wanted(each, up_to, dry_run):
+            each_options.check_alone(until=until, limit=limit, rank=rank, world_size=world_size)
+            found = each_options.run(
+                settings, folder, _reporter(as_json), calibration,
+                each=str(each), up_to=up_to, dry_run=dry_run, overwrite=overwrite,
+            )  # fmt: skip
+            if isinstance(found, each_options.EachEstimate):
+                output.print_estimate(found, as_json)
+                return
+            output.conclude(found, parsed, as_json, junit=junit, markdown=markdown)
         if until is not None:
             if rank is not None or world_size is not None:
                 raise UsageError("--until looks after every round, which ranks do not share: leave --rank out")

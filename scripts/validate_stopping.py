@@ -1,4 +1,4 @@
-"""Does `audit --until` keep its word? Audits with a look after every round, against a known truth.
+"""Do `audit --until` and `--each` keep their word? Audits with a look after every round, against a known truth.
 
 Writes docs/validation-stopping.md; two minutes of a free core:
 
@@ -22,6 +22,8 @@ from allfour.pipeline.statistics.planning import (
     shares_like,
 )
 from allfour.pipeline.statistics.sequential import betting_sequence, log_capital
+from scripts.validation.each_designs import error_rows as error_rows_of_each
+from scripts.validation.each_designs import saving_rows
 from scripts.validation.stopping_designs import (
     LEVEL,
     POWER,
@@ -209,10 +211,37 @@ def decided_text() -> str:
     return ", ".join(parts[:-1]) + f" and {parts[-1]}"
 
 
+def each_section(audits: int, random: np.random.Generator) -> list[str]:
+    return [
+        "## A question of each prompt",
+        "",
+        "Where the question is which prompts lean, and not how many do, more images of a prompt do settle something: `audit --each",
+        "'share.a.low > 0.5 or share.a.high < 0.5'`. Every prompt has 4 images, and gets 4 more as long as its question is open, up to a most;",
+        "one that even the most could not settle is given up. Limits are those of a beta-binomial mixture at 5% divided by the number of prompts.",
+        "",
+        f"**Is any prompt called wrongly?** {audits:,} simulated audits per row, up to 32 images of a prompt. `wrong`: audits in which any prompt, at any",
+        "look, is put on a side on which it is not; `limits`: in which those of any prompt at the end leave its share out; at most 0.05 of either is",
+        "promised. `settled`: prompts that are; `images`: of a prompt, on average.",
+        "",
+        "| prompts | truth | wrong | limits | settled | images |",
+        "|---|---|---|---|---|---|",
+        *error_rows_of_each(audits, random),
+        "",
+        "**What is saved**, with 20 prompts of an even population: beside `fixed` images of every prompt, with which exact binomial tests (Bonferroni",
+        "over prompts) put as many prompts on their side; and beside giving every prompt the most. The less prompts lean, and the higher the most, the",
+        "more goes into prompts that are near the line: then a fixed number that settles as many takes no more, and a lower `--up-to` is the better buy.",
+        "",
+        "| unanimity | up to | settled rightly | images | fixed | saved | saved beside the most |",
+        "|---|---|---|---|---|---|---|",
+        *saving_rows(audits, random),
+        "",
+    ]
+
+
 def page(audits: int, seed: int = 0) -> str:
     random = np.random.default_rng(seed)
     lines = [
-        "# Validation: does `audit --until` keep its word?",
+        "# Validation: do `audit --until` and `--each` keep their word?",
         "",
         f"Written by `python -m scripts.validate_stopping`. Lists of {LISTED} prompts, a look after every round of {ROUND}; the question is on",
         "which side of a line the mean lies, `headline.low > LINE or headline.high < LINE`, at 5%.",
@@ -268,8 +297,9 @@ def page(audits: int, seed: int = 0) -> str:
         "For the headline it gives nothing at all: of a set whose first images differ it is known that it is not unanimous. For the same reason",
         f"its last images could be left out, which would save {decided_text()}; but the shares of its",
         "prompts, the correction of the classifier's errors and the null distributions would then rest on images that stopped because of what they",
-        "showed. So every visited prompt is given its whole set, and what is allocated is prompts.",
+        "showed. So every visited prompt is given its whole set, and what `--until` allocates is prompts.",
         "",
+        *each_section(audits, random),
         *plan_section(audits),
     ]
     return "\n".join(lines)

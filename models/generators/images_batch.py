@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from allfour.errors import BackendError
+from allfour.errors import BackendError, MaxCostError
 from allfour.models._hosted.connection import NANO, SettingsError, to_nano
 from allfour.models._hosted.groups import Group
 from allfour.models._hosted.ledger import BudgetReachedError, Ledger
@@ -203,7 +203,8 @@ class ImagesBatch(OpenAIImages):
             self._surplus += reader.surplus
             session.client.close()
         if ordering.reasons:
-            raise BackendError(f"{ordering.reasons[0]} {RESUME_HINT}")
+            kind = MaxCostError if ordering.out_of_money and len(ordering.reasons) == 1 else BackendError
+            raise kind(f"{ordering.reasons[0]} {RESUME_HINT}")
 
     def _order(
         self,
@@ -223,6 +224,7 @@ class ImagesBatch(OpenAIImages):
                     raise BudgetReachedError
                 order = ordering.orders.write(part, print_of)
             except BudgetReachedError:
+                ordering.out_of_money = True
                 ordering.reasons.append(budget_reached(ledger, self._settings))
                 return
             if ordering.place(order, again=False):

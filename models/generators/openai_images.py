@@ -21,7 +21,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field
 
-from allfour.errors import BackendError
+from allfour.errors import BackendError, MaxCostError
 from allfour.models._hosted.connection import DEFAULT_BASE_URL, NANO, SettingsError, money, to_nano
 from allfour.models._hosted.ledger import Ledger, LedgerTotals, read_totals
 from allfour.models._hosted.preflight import Preflight
@@ -384,7 +384,7 @@ class OpenAIImages:
         try:
             yield from dispatch(asker, group_requests(todo, s.images_per_request), ledger=ledger, stop=stop, settings=s)
         except NoFurtherError as error:
-            raise BackendError(f"{error} {RESUME_HINT}") from error
+            raise (MaxCostError if error.budget else BackendError)(f"{error} {RESUME_HINT}") from error
         finally:
             self._surplus += reader.surplus
             if not asker.calls:  # a call that was left behind still uses it

@@ -70,24 +70,32 @@ def _is_table(path: Path) -> bool:
 class RunImages:
     """`ArchiveSource` over the rows of RUN/images.parquet with status `generated`, in the table's order.
 
-    The files must lie under the run folder and must still have the sha256 of the table; one that does not is an item
-    with an error. Rows that were refused or failed have no image, and are no items.
+    Paths go from `root`, where the table lies apart from the images, else from the run folder. The files must lie under it and
+    must still have the sha256 of the table; one that does not is an item with an error. Rows that were refused or failed have no
+    image, and are no items.
     """
 
     def __init__(
         self,
         run_dir: str | os.PathLike[str],
         *,
+        root: str | os.PathLike[str] | None = None,
         shard_size: int = DEFAULT_SHARD_SIZE,
         max_image_bytes: int = DEFAULT_MAX_IMAGE_BYTES,
     ) -> None:
         self._run_dir = Path(run_dir).resolve()
+        self._root = self._run_dir if root is None else Path(root).resolve()
         self._shard_size = shard_size
         self._max_image_bytes = max_image_bytes
         self._rows: pa.Table | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_rows": None}
+
+    @property
+    def why_no_run(self) -> str | None:
+        """Why no figure is made of these images; None of a run."""
+        return RunFolder(self._run_dir).header().why_no_run
 
     def identity(self) -> Mapping[str, str]:
         return {"layout": "run", "location": escape_name(str(self._run_dir)), "shard_size": str(self._shard_size)}
@@ -200,8 +208,8 @@ class RunImages:
         )
         if not row["path"]:
             return ArchiveItem(image, None, "the table names no file")
-        path = os.path.realpath(self._run_dir / row["path"])
-        if not Path(path).is_relative_to(self._run_dir):
+        path = os.path.realpath(self._root / row["path"])
+        if not Path(path).is_relative_to(self._root):
             return ArchiveItem(image, None, "the path leads out of the run folder")
         content = read_file(path, limit=self._max_image_bytes)
         if isinstance(content, str):

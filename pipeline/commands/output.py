@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from allfour.pipeline.commands.audit_ranks import GenerationRankSummary
     from allfour.pipeline.commands.compare import WrittenComparison
     from allfour.pipeline.commands.doctor import Check
+    from allfour.pipeline.commands.each_options import EachEstimate
     from allfour.pipeline.commands.job import RunSummary
     from allfour.pipeline.commands.rescore import RankSummary
     from allfour.pipeline.commands.review import ImportedReview
@@ -89,6 +90,7 @@ def conclude(
                     "summary": document["summary"],
                     "accounting": document["accounting"],
                     "sensitivity": document.get("sensitivity"),
+                    **({"each": document["each"]} if document.get("each") else {}),
                     "warnings": document["warnings"],
                     "notes": document["notes"],
                     "gates": _gate_entries(results),
@@ -166,6 +168,11 @@ def _of_copies(found: ArchiveSummary, whole: int, set_size: int) -> str:
         return ""
     filled = whole - sum(count for images, count in found.without_copies.items() if images >= set_size)
     return f", {filled} of them only by copies" if filled else ""
+
+
+def print_estimate(found: EachEstimate, as_json: bool) -> None:
+    """What `audit --each --dry-run` says."""
+    print(json.dumps(asdict(found), indent=1) if as_json else found.describe())
 
 
 def print_archive(found: ArchiveSummary, *, set_size: int, as_json: bool) -> None:

@@ -228,7 +228,8 @@ def _from_pilot(question: PlanQuestion, pilot: Path) -> tuple[PlanQuestion, plan
     if quality is not None and quality.accuracy is not None and quality.accuracy.value:
         found |= {"sensitivity": quality.accuracy.value, "specificity": quality.accuracy.value}
     if question.price is None and header.spent and header.spent.get("spent") and metrics.accounting.generated:
-        found["price"] = float(header.spent["spent"]) / metrics.accounting.generated
+        more = metrics.each.more - metrics.each.missing if metrics.each else 0
+        found["price"] = float(header.spent["spent"]) / (metrics.accounting.generated + more)
     taken = [header.stages[name].seconds for name in ("images", "scores") if name in header.stages]
     if question.seconds is None and all(taken) and metrics.accounting.requested:
         found["seconds"] = math.fsum(s for s in taken if s) / metrics.accounting.requested

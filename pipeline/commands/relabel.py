@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,9 @@ import pyarrow.parquet as pq
 
 from allfour.errors import ConfigError, RunFolderError, UsageError
 from allfour.models.classifiers.base import EmbeddingClassifier
+from allfour.pipeline.analyses.each import FILE, asked_of_each, more_of
 from allfour.pipeline.commands import build
+from allfour.pipeline.commands.each_tables import has_more
 from allfour.pipeline.commands.job import Job, RunSummary
 from allfour.pipeline.commands.progress import Reporter
 from allfour.pipeline.commands.report import finish_run
@@ -43,7 +45,7 @@ from allfour.pipeline.run.folder import (
     sweep_temp_files,
     write_json,
 )
-from allfour.pipeline.run.header import Header
+from allfour.pipeline.run.header import PICKED_KIND, Header
 from allfour.pipeline.run.seal import sealed
 from allfour.pipeline.scoring.parts import PRECISION, PartStore, read_embeddings
 from allfour.pipeline.scoring.people import reading_scores
@@ -119,14 +121,46 @@ def relabel(
         else:
             out.forget_stages(*TABLE_STAGES, classifier=identity)
             started = time.monotonic()
-            _copy_images(run, out, own=header.kind == "audit")
+            _copy_images(run, out, own=header.kind == "audit", base=run.path)
             scored, rows = _score(parts, out, classifier, reporter)
             out.commit_stage(
                 "scores", stage, out.scores_path, out.images_path,
                 seconds=time.monotonic() - started, images=scored, rows=rows, **_doubtful(run, parts, classifier, reporter),
             )  # fmt: skip
         job = Job(out, config, attributes, reporter, calibration)
+        scored += _relabel_more(run, job, encoder, classifier, identity)
         return finish_run(job, work={"relabelled": scored})
+
+
+def _relabel_more(
+    run: RunFolder, job: Job, encoder: Mapping[str, Any], classifier: EmbeddingClassifier, identity: Mapping[str, Any]
+) -> int:
+    """The same of images that were made beyond those of the run, for single prompts; returns how many were relabelled."""
+    asked = asked_of_each(run)
+    if asked is None or not has_more(run, job):
+        (job.run.path / FILE).unlink(missing_ok=True)
+        return 0
+    scored, more, out, header = 0, more_of(run), more_of(job.run), run.header()
+    if more.images_path.exists():
+        started = time.monotonic()
+        parts = stored_parts(more, more.header(), encoder, job.config)
+        start_run(out, job.config, job.attributes, kind=PICKED_KIND, generator=job.run.header().generator)
+        sweep_temp_files(out.path)
+        out.forget_stages(*TABLE_STAGES, classifier=dict(identity))
+        _copy_images(more, out, own=header.kind == "audit", base=run.path)
+        scored, rows = _score(parts, out, classifier, job.reporter)
+        stage = fingerprint(SCORING_VERSION, identity, [p.manifest for p in parts])
+        out.commit_stage(
+            "scores",
+            stage,
+            out.scores_path,
+            out.images_path,
+            seconds=time.monotonic() - started,
+            images=scored,
+            rows=rows,
+        )
+    asked.keep(job.run)
+    return scored
 
 
 def _config(header: Header, overrides: Sequence[str], attributes_file: str, *, where: str) -> RunConfig:
@@ -147,9 +181,8 @@ def without_detector(config: RunConfig) -> RunConfig:
     return config.model_copy(update={"classifier": config.classifier.without_detector()})
 
 
-def _copy_images(run: RunFolder, out: RunFolder, *, own: bool) -> None:
-    """The same rows; where the run made the images its paths are relative to it, and become absolute."""
-    base = str(run.path.resolve())
+def _copy_images(run: RunFolder, out: RunFolder, *, own: bool, base: Path) -> None:
+    """The same rows; where the run made the images its paths are relative to `base`, and become absolute."""
     place = IMAGES_SCHEMA.get_field_index("path")
     with (
         reading_table(run.images_path),
@@ -160,7 +193,7 @@ def _copy_images(run: RunFolder, out: RunFolder, *, own: bool) -> None:
         for batch in source.iter_batches(batch_size=100_000):
             table = pa.Table.from_batches([batch]).cast(IMAGES_SCHEMA)
             if own:
-                absolute = pc.binary_join_element_wise(base, table["path"], os.sep)  # null stays null
+                absolute = pc.binary_join_element_wise(str(base.resolve()), table["path"], os.sep)  # null stays null
                 table = table.set_column(place, IMAGES_SCHEMA.field(place), absolute)
             writer.write_table(table)
 

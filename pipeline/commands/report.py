@@ -179,7 +179,7 @@ def refresh(run: RunFolder, *, work: Mapping[str, int]) -> RunSummary:
         return finish_run(Job.of_run(run, Reporter(quiet=True), None), work=work)
     run.check_measured()
     metrics = with_headline(with_analyses(read_metrics(run.path), run))
-    write_json(run.metrics_path, metrics.document())
+    _write(run, metrics)
     run.recommit("metrics", run.metrics_path)
     return _summary(run, metrics, work)
 

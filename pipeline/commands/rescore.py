@@ -13,6 +13,7 @@ from allfour.pipeline.archives.limited import LimitedSource
 from allfour.pipeline.archives.marked import MarkedSource
 from allfour.pipeline.archives.options import ArchiveOptions
 from allfour.pipeline.commands import build
+from allfour.pipeline.commands.each_tables import rescore_more
 from allfour.pipeline.commands.job import Job, RunSummary
 from allfour.pipeline.commands.progress import Reporter
 from allfour.pipeline.commands.report import finish_run
@@ -81,6 +82,7 @@ def rescore(
             for doubt in source.doubts():
                 reporter.note(doubt)
         scored = score(job, source, own_images=False, engine_name=engine_name)
+        scored += rescore_more(job, source, location, whole=limit is None, engine_name=engine_name)
         return finish_run(job, work={"scored": scored})
 
 

@@ -18,7 +18,7 @@ from allfour.pipeline.archives.base import ArchiveSource
 from allfour.pipeline.archives.remote import expand, scheme_of
 from allfour.pipeline.config import RunConfig
 from allfour.pipeline.run.folder import IMAGES_STAGE, TABLE_STAGES, RunFolder, git_state, package_versions
-from allfour.pipeline.run.header import Header
+from allfour.pipeline.run.header import PICKED_KIND, Header
 
 _NOT_OF_THE_TABLES = frozenset({"name", "notice", "statistics", "reference", "scoring", "generator"})
 """Blocks of a config that no table depends on, but for `scoring.max_pixels` and what is in the generator's identity."""
@@ -29,6 +29,8 @@ _MADE_FROM = ("kind", "attributes", "generator", "source", "relabelled_from")
 def check_kind(run: RunFolder, kind: str) -> None:
     """Raises RunFolderError where the folder is of another kind of run."""
     found = run.header().kind
+    if (why := run.header().why_no_run) is not None and kind != PICKED_KIND:
+        raise RunFolderError(f"{run.path}: no run, but {why}")
     if found not in (None, kind):
         raise RunFolderError(f"{run.path} is a run of `allfour {found}`: choose another folder with --run")
 

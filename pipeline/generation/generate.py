@@ -68,6 +68,7 @@ def generate_images(
     generator: Generator,
     *,
     rank: int | None = None,
+    table: Path | None = None,
     advance: Callable[[int], None] = lambda count: None,
     skip: Callable[[int], None] = lambda count: None,
 ) -> GenerationResult:
@@ -79,6 +80,8 @@ def generate_images(
         The run's, or a rank's share of it.
     rank
         Of many, each with a journal of its own; images.parquet is left to `merge_outcomes`.
+    table
+        Where the table goes; None: RUN/images.parquet. Paths in it are those in the run folder all the same.
 
     Raises
     ------
@@ -109,7 +112,7 @@ def generate_images(
             ):  # a generator that stops early breaks its protocol; the image is not lost in silence
                 book.commit(Failed(request=request, error="the generator gave no outcome"))
     if rank is None:
-        write_table(run.images_path, _images_table(plan, valid | book.made))
+        write_table(table or run.images_path, _images_table(plan, valid | book.made))
     return GenerationResult(made=len(book.made), kept=len(valid))
 
 

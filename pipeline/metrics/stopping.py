@@ -1,4 +1,4 @@
-"""`--until`: when a question is settled, by limits that hold at every look."""
+"""`--until` and `--each`: when a question is settled, by limits that hold at every look."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from allfour.pipeline.statistics.sequential import betting_sequence
 from allfour.pipeline.statistics.unanimity import subset_unanimity
 
 HEADLINE, ALL_IMAGES, SHARE = "headline", "unanimity_all_images", "share."
+UNTIL_OPTION, EACH_OPTION = "--until", "--each"
 _TERM = re.compile(
     r"\s*(headline|unanimity|unanimity_all_images|share\.[\w\-+ ]+?)\.(low|high|width)\s*(>=|<=|>|<)\s*(\d*\.?\d+)(%?)\s*"
 )
@@ -24,6 +25,7 @@ _HELP = (
     "write it as 'headline.width < 0.2', or 'headline.low > 0.5 or headline.high < 0.5'. Figures: headline (the first set of a prompt), "
     "unanimity_all_images, share.LABEL; each has low, high and width"
 )
+_EACH_HELP = "write it as 'share.woman.low > 0.5 or share.woman.high < 0.5', or 'share.woman.width < 0.4': share.LABEL has low, high and width"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,8 @@ class Term:
     part: str
     comparison: str
     threshold: float
+    text: str = ""
+    """As it was written."""
 
     def holds(self, found: Interval) -> bool:
         """Whether it holds of a figure's limits."""
@@ -48,25 +52,37 @@ class StopRule:
 
     text: str
     ways: tuple[tuple[Term, ...], ...]
+    option: str = UNTIL_OPTION
 
     @property
     def figures(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(term.figure for way in self.ways for term in way))
 
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Those whose shares are asked about."""
+        return tuple(figure.removeprefix(SHARE) for figure in self.figures if figure.startswith(SHARE))
+
     def settled(self, figures: Mapping[str, Interval]) -> bool:
         """Whether the question is settled by these limits."""
-        return any(all(term.holds(figures[term.figure]) for term in way) for way in self.ways)
+        return self.way(figures) is not None
+
+    def way(self, figures: Mapping[str, Interval]) -> str | None:
+        """The first of its ways that holds of these limits, as it was written; None where the question is open."""
+        for way in self.ways:
+            if all(term.holds(figures[term.figure]) for term in way):
+                return " and ".join(term.text for term in way)
+        return None
 
     def check_labels(self, labels: Sequence[str]) -> None:
         """Raises UsageError where a share is of a label that the headline does not have."""
-        for figure in self.figures:
-            label = figure.removeprefix(SHARE)
-            if figure.startswith(SHARE) and label not in labels:
-                raise UsageError(f"--until {self.text!r}: no label {label!r}. There: {', '.join(labels)}")
+        for label in self.labels:
+            if label not in labels:
+                raise UsageError(f"{self.option} {self.text!r}: no label {label!r}. There: {', '.join(labels)}")
 
 
-def parse_rule(text: str) -> StopRule:
-    """`A < 1 and B > 2 or C < 3`.
+def parse_rule(text: str, *, option: str = UNTIL_OPTION) -> StopRule:
+    """`A < 1 and B > 2 or C < 3`, as `option` was given it.
 
     Raises
     ------
@@ -79,19 +95,20 @@ def parse_rule(text: str) -> StopRule:
         for part in re.split(r"\band\b", way):
             match = _TERM.fullmatch(part)
             if match is None:
-                raise UsageError(f"--until {text!r}: {part.strip()!r} is no comparison; {_HELP}")
+                help_text = _EACH_HELP if option == EACH_OPTION else _HELP
+                raise UsageError(f"{option} {text!r}: {part.strip()!r} is no comparison; {help_text}")
             figure = HEADLINE if match[1] == "unanimity" else match[1]
             threshold = float(match[4]) / (100 if match[5] else 1)
             if not 0 < threshold < 1:
-                raise UsageError(f"--until {text!r}: {threshold:g} does not lie between 0 and 1; write 0.2 or 20%")
+                raise UsageError(f"{option} {text!r}: {threshold:g} does not lie between 0 and 1; write 0.2 or 20%")
             if (match[2], match[3][0]) in {("low", "<"), ("high", ">"), ("width", ">")}:
                 raise UsageError(
-                    f"--until {text!r}: {part.strip()!r} holds before anything is known. Stop where low is above a line, high below "
+                    f"{option} {text!r}: {part.strip()!r} holds before anything is known. Stop where low is above a line, high below "
                     "one, or width below one"
                 )
-            terms.append(Term(figure, match[2], match[3], threshold))
+            terms.append(Term(figure, match[2], match[3], threshold, part.strip()))
         ways.append(tuple(terms))
-    return StopRule(text.strip(), tuple(ways))
+    return StopRule(text.strip(), tuple(ways), option)
 
 
 def looks(

@@ -81,8 +81,9 @@ def prompts_table(metrics: Metrics, prompts: Sequence[Prompt]) -> tuple[list[str
 
     Columns: `prompt_id, prompt, group, images, evaluated, unanimous, unanimity_possible`, a count per decision, then
     `share_LABEL, share_LABEL_low, share_LABEL_high` per label of the headline attribute, `p_value, q_value`, a
-    reference share per label where the run has one, for every other attribute `ATTRIBUTE_LABEL` counts, and `near_copies`. A name
-    that labels bring about a second time ends in `_2`.
+    reference share per label where the run has one, for every other attribute `ATTRIBUTE_LABEL` counts, and `near_copies`; and of a
+    run that asked each prompt a question, `each_images, each_state, each_settled` and `each_LABEL, each_LABEL_low, each_LABEL_high`,
+    which rest on further images too. A name that labels bring about a second time ends in `_2`.
     """
     labels = metrics.headline_labels
     others = {name: metrics.labels[name] for name in metrics.labels if name != metrics.headline}
@@ -95,6 +96,11 @@ def prompts_table(metrics: Metrics, prompts: Sequence[Prompt]) -> tuple[list[str
     header += [f"reference_{label}" for label in labels] if has_reference else []
     header += [f"{name}_{label}" for name, names in others.items() for label in names]
     header += ["near_copies"]
+    each = {} if metrics.each is None else {prompt.id: prompt for prompt in metrics.each.prompts}
+    figures = list(next(iter(each.values())).figures) if each else []
+    if each:
+        header += ["each_images", "each_state", "each_settled"]
+        header += [f"each_{name.removeprefix('share.')}{part}" for name in figures for part in ("", "_low", "_high")]
     rows = []
     for prompt in prompts:
         row: list[object] = [
@@ -115,6 +121,11 @@ def prompts_table(metrics: Metrics, prompts: Sequence[Prompt]) -> tuple[list[str
             found = prompt.attributes.get(name)
             row += [found.counts.get(label, 0) if found else None for label in names]
         row += [prompt.near_copies]
+        if each:
+            own = each.get(prompt.id)
+            row += [None] * 3 if own is None else [own.images, own.state, own.settled]
+            for name in figures:
+                row += _interval_cells(None if own is None else own.figures.get(name))
         rows.append(row)
     return _distinct(header), rows
 

@@ -13,6 +13,7 @@ from typing import Any
 from allfour.pipeline.report import evidence, folded
 from allfour.pipeline.report.asked import asked_view
 from allfour.pipeline.report.consensus_view import consensus_gist, consensus_view
+from allfour.pipeline.report.each_view import each_view
 from allfour.pipeline.report.listing import prompts_view
 from allfour.pipeline.report.material import Material
 from allfour.pipeline.report.reviewed import reviewed_view
@@ -42,6 +43,7 @@ class Section:
 
 SECTIONS: tuple[Section, ...] = (
     Section("prompts", "Prompts, ranked", prompts_view, nav="Prompts", copies="svg csv"),
+    Section("each", "Each prompt's own question", lambda m: each_view(m.metrics), nav="Each prompt", copies="csv"),
     Section("sure", "How sure is this?", evidence.sure_view, nav="How sure", copies="svg csv"),
     Section("groups", "By list", evidence.groups_view, nav="Lists", copies="svg csv"),
     Section("reviewed", "What people said", lambda m: reviewed_view(m.metrics), nav="Review"),

@@ -11,6 +11,7 @@ from markupsafe import Markup
 
 from allfour.models.attributes import PRESENCE
 from allfour.pipeline.report import prose, svg
+from allfour.pipeline.report.each_view import each_note
 from allfour.pipeline.report.frame import common_frame
 from allfour.pipeline.report.tables import ImageRecord, Key
 from allfour.pipeline.report.thumbnails import Thumbnail
@@ -191,6 +192,8 @@ class PageBuilder:
             notes.append(
                 f"{quantity(prompt.near_copies, 'image')} of it near-copies of another, which are no draws of their own"
             )
+        if (beyond := each_note(self.metrics.each, prompt.id)) is not None:
+            notes.append(beyond)
         other = self._against(prompt)
         if other is not None and self.metrics.against is not None:
             name = clean(self.metrics.against.name, 40)

@@ -419,6 +419,7 @@ class RunFolder:
             It is no scored run, one that is being made anew, or one whose tables or header are damaged.
         """
         header = self.header()
+        self._check_a_run(header)
         if not (self.header_path.exists() and self.scores_path.exists() and self.images_path.exists()):
             raise RunFolderError(
                 f"{self.path}: no scored run: run.json, images.parquet and scores.parquet must stand there. Score it first: "
@@ -471,9 +472,14 @@ class RunFolder:
     def check_measured(self) -> None:
         """Raise RunFolderError where metrics.json is not of what the header says: the run is being made anew."""
         header = self.header()
+        self._check_a_run(header)
         self._check_not_forgotten(header, "scores")
         self._check_not_forgotten(header, "metrics")
         self.check_tables(self.metrics_path)
+
+    def _check_a_run(self, header: Header) -> None:
+        if (why := header.why_no_run) is not None:
+            raise RunFolderError(f"{self.path}: no run, but {why}")
 
     def _check_not_forgotten(self, header: Header, stage: str) -> None:
         if "stages" in header.model_fields_set and stage not in header.stages:  # without any, none was taken back

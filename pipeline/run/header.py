@@ -9,6 +9,9 @@ from pydantic import Field
 from allfour.pipeline.run.asked import AskedPrompt
 from allfour.pipeline.run.record import FORMAT, Record
 
+PICKED_KIND = "each"
+"""Of RUN/each, whose images were made for prompts that were picked by what they had shown."""
+
 
 class Stage(Record):
     """A stage that is done: its table stands, made from inputs and a config of this fingerprint."""
@@ -72,6 +75,16 @@ class Header(Record):
         """Whether the images were drawn by the embedded renderer, so that nothing is found about a real model."""
         made_by = self.generator or {}
         return bool(made_by.get("drawn_world")) or made_by.get("backend") == "portrait-renderer"
+
+    @property
+    def why_no_run(self) -> str | None:
+        """Why no figure is made of these tables; None of a run."""
+        if self.kind != PICKED_KIND:
+            return None
+        return (
+            "images that `audit --each` made for prompts whose question was open. A figure of them alone would be of prompts picked by what "
+            "they had shown: name the run that this folder lies in"
+        )
 
     def fingerprint_of(self, stage: str) -> str | None:
         """What a stage that is done was made from; None where it is not done."""

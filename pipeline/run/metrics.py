@@ -30,6 +30,7 @@ from allfour.pipeline.run.breakdown import (
     Shares,
 )
 from allfour.pipeline.run.consensus import Consensus
+from allfour.pipeline.run.each import Each
 from allfour.pipeline.run.record import Count, Interval, Kappa, Note, Record, Share, always_written
 from allfour.pipeline.run.reviewed import (
     Agreement,
@@ -347,6 +348,8 @@ class Metrics(Record):
     against: Against | None = None
     until: Until | None = None
     """Of a run made in rounds."""
+    each: Each | None = None
+    """Of a run that asked each prompt a question of its own."""
 
     @model_validator(mode="before")
     @classmethod

@@ -6,7 +6,7 @@ one prompt.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,10 +42,16 @@ class NearCopies:
     """1 - cosine below which two images are near-copies; None where equal bytes alone were looked for."""
 
 
-def near_copies(run: RunFolder) -> NearCopies:
-    """Find images with the bytes, or nearly the embedding, of an earlier image of the same prompt."""
-    found = set(_same_bytes(run))
-    by_prompt = _embeddings(run)
+def near_copies(*runs: RunFolder) -> NearCopies:
+    """Find images with the bytes, or nearly the embedding, of an earlier image of the same prompt.
+
+    Parameters
+    ----------
+    runs
+        Of one generator and classifier, which together hold an image no more than once.
+    """
+    found = set(_same_bytes(runs))
+    by_prompt = _embeddings(runs)
     distances = {key: _distances(vectors) for key, (_, vectors) in by_prompt.items()}
     pairs = [d[np.tril_indices(len(d), -1)] for d in distances.values() if len(d) > 1]
     apart = np.concatenate(pairs) if pairs else np.zeros(0, dtype=np.float32)
@@ -65,9 +71,12 @@ def _threshold(apart: NDArray[np.float32]) -> float:
     return min(ceiling, float(np.quantile(different, NEAREST_PART)) / BELOW)
 
 
-def _same_bytes(run: RunFolder) -> Iterator[tuple[str, int]]:
-    with reading_table(run.images_path):
-        table = pq.read_table(run.images_path, columns=["prompt_id", "index", "sha256"])
+def _same_bytes(runs: Sequence[RunFolder]) -> Iterator[tuple[str, int]]:
+    tables = []
+    for run in runs:
+        with reading_table(run.images_path):
+            tables.append(pq.read_table(run.images_path, columns=["prompt_id", "index", "sha256"]))
+    table = pa.concat_tables(tables)
     seen: set[tuple[str, str]] = set()
     rows = zip(*(table[name].to_pylist() for name in ("prompt_id", "index", "sha256")), strict=True)
     for prompt, index, digest in sorted(rows, key=lambda row: row[1]):
@@ -78,12 +87,14 @@ def _same_bytes(run: RunFolder) -> Iterator[tuple[str, int]]:
         seen.add((prompt, digest))
 
 
-def _embeddings(run: RunFolder) -> dict[str, tuple[NDArray[np.int64], NDArray[np.float32]]]:
+def _embeddings(runs: Sequence[RunFolder]) -> dict[str, tuple[NDArray[np.int64], NDArray[np.float32]]]:
     """Prompt -> its images' indices, ascending, and unit vectors; nothing where none are kept, or too many."""
-    tables, store = [], PartStore(run, scoring_fingerprint="")
-    for path in sorted(run.embeddings_folder.glob("part-*.arrow")):
+    tables = []
+    parts = [(run, path) for run in runs for path in sorted(run.embeddings_folder.glob("part-*.arrow"))]
+    for run, path in parts:
         if path.name.endswith(".people.arrow"):
             continue
+        store = PartStore(run, scoring_fingerprint="")
         part = path.name.removeprefix("part-").removesuffix(".arrow")
         manifest = store.manifest(part)
         if manifest is not None and not unchanged(manifest, path):

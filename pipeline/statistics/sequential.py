@@ -12,11 +12,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from scipy import special
 
 from allfour.pipeline.statistics.arrays import FloatArray, as_values, check_confidence
 
 _BETS = 96
 _GRID = 1001
+_HALVINGS = 50
 _KEPT = 64
 
 
@@ -96,6 +98,63 @@ def betting_sequence(values: npt.ArrayLike, *, confidence: float = 0.95) -> Conf
         low[place] = 0.0 if first == 0 else inner[first] - step
         high[place] = 1.0 if last == len(inner) - 1 else inner[last] + step
     return ConfidenceSequence(low, high)
+
+
+def binomial_limits(
+    hits: npt.ArrayLike, trials: npt.ArrayLike, *, confidence: float = 0.95
+) -> tuple[FloatArray, FloatArray]:
+    """Return limits for a share that hold whenever one looks, from counts alone.
+
+    Of values that are 0 or 1 the capital of `betting_sequence` against a share m, after k hits in n trials, is
+    B(k + 1/2, n - k + 1/2) / B(1/2, 1/2) / (m^k (1 - m)^(n - k)), whatever the order in which they came. The limits enclose
+    every m against which it is below 1 / (1 - confidence) now; unlike those of `betting_sequence` they forget earlier looks,
+    and so may widen.
+
+    Parameters
+    ----------
+    hits, trials
+        Of one shape, with 0 <= hits <= trials. Trials are independent with one share.
+    confidence
+        Probability that the share lies within the limits at every number of trials.
+
+    Returns
+    -------
+    low, high
+        Of that shape.
+
+    Raises
+    ------
+    ValueError
+        If hits are not between 0 and trials, or confidence is out of range.
+
+    References
+    ----------
+    See `betting_sequence`. As a mixture of likelihood ratios: Robbins, H. (1970). Statistical methods related to the law of the
+    iterated logarithm. Ann. Math. Stat. 41, 1397-1409.
+
+    Examples
+    --------
+    >>> low, high = binomial_limits([4, 12], [4, 12])
+    >>> low.round(3).tolist(), high.tolist()
+    ([0.342, 0.669], [1.0, 1.0])
+    """
+    check_confidence(confidence)
+    k, n = np.broadcast_arrays(np.asarray(hits, dtype=np.float64), np.asarray(trials, dtype=np.float64))
+    if (k < 0).any() or (k > n).any():
+        raise ValueError("hits must lie between 0 and trials")
+    return _lower_limit(k, n, confidence), 1 - _lower_limit(n - k, n, confidence)
+
+
+def _lower_limit(k: FloatArray, n: FloatArray, confidence: float) -> FloatArray:
+    """The share below k / n against which the capital is just enough; 0 where k is."""
+    mixed = special.betaln(k + 0.5, n - k + 0.5) - special.betaln(0.5, 0.5) + np.log1p(-confidence)
+    below, above = np.zeros(k.shape), np.divide(k, n, out=np.zeros(k.shape), where=n > 0)
+    for _ in range(_HALVINGS):  # the capital falls in m up to k / n
+        middle = (below + above) / 2
+        enough = mixed >= special.xlogy(k, middle) + special.xlog1py(n - k, -middle)
+        below, above = np.where(enough, middle, below), np.where(enough, above, middle)
+    found: FloatArray = np.where(k > 0, below, 0.0)
+    return found
 
 
 def log_capital(values: npt.ArrayLike, mean: npt.ArrayLike) -> Iterator[FloatArray]:

@@ -55,6 +55,8 @@ class Ordering:
     ) -> None:
         self.orders, self.stop = orders, stop
         self.reasons: list[str] = []
+        self.out_of_money = False
+        """Whether `max_cost` left no room for another order."""
         self.blind = False
         """Whether looking has come to nothing too often."""
         self._desk, self._collector = desk, collector

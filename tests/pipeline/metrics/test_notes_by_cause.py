@@ -30,6 +30,7 @@ ELSEWHERE = {
     "calibration_does_not_fit": "metrics/test_calibration.py",
     "outdated": "analyses/test_sensitivity.py, test_second_opinion.py, test_against.py",
     "made_in_rounds": "commands/test_until.py",
+    "images_of_some_prompts": "commands/test_each.py",
     "not_comparable": "analyses/test_study_boards.py",
     "few_units": "analyses/test_study_boards.py",
     "cells_missing": "commands/test_study.py",
