@@ -216,7 +216,7 @@ def _from_pilot(question: PlanQuestion, pilot: Path) -> tuple[PlanQuestion, plan
     metrics, header = read_metrics(pilot), read_header(pilot)
     label = metrics.headline_labels[0]
     counts = []
-    for prompt in metrics.prompts:
+    for prompt in metrics.headline_prompts:
         labelled = sum(prompt.counts.get(name, 0) for name in metrics.headline_labels)
         counts.append([prompt.counts.get(label, 0), labelled - prompt.counts.get(label, 0)])
     spread = planning.Population.of_pilot(np.array(counts).reshape(-1, 2))

@@ -6,6 +6,7 @@ here: shares of women and of each group may be even while no image shows a woman
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from itertools import product
 
@@ -14,6 +15,7 @@ import numpy as np
 from allfour.errors import ConfigError
 from allfour.models.attributes import AttributeSet
 from allfour.pipeline import statistics as st
+from allfour.pipeline.metrics.asked_for import unasked
 from allfour.pipeline.metrics.tallies import PromptTally
 from allfour.pipeline.run.folder import RunFolder
 from allfour.pipeline.run.metrics import Cell, Imbalance, Intersection, Metrics, NeverTogether, Null, OverPrompts
@@ -58,13 +60,16 @@ def chosen(named: Sequence[Sequence[str]] | None, attributes: AttributeSet) -> l
 def with_intersections(
     metrics: Metrics, run: RunFolder, prompts: Sequence[PromptTally], crossed: Sequence[tuple[str, ...]]
 ) -> Metrics:
-    """The same metrics with the figures of these intersections; joint counts of other pairs stay."""
+    """The same metrics with the figures of these intersections; joint counts of other pairs stay.
+
+    A prompt that asks for a label of one of the attributes is in none of its intersections, by the rule of `unasked`.
+    """
     size, confidence = metrics.summary.set_size, metrics.summary.confidence
-    known = [p for p in prompts if p.prompted]
+    known = tuple(p for p in prompts if p.prompted)
     found = [
         crossed_figures(
             joint_counts(run, names, set_size=size),
-            known,
+            functools.reduce(lambda left, name: unasked(left, run.header().asked or {}, name), names, known),
             labels={name: metrics.labels[name] for name in names},
             set_size=size,
             confidence=confidence,

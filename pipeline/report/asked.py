@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from allfour.pipeline.report.compare_prose import points, points_interval
-from allfour.pipeline.run.asked import AskedDifference, AskedFor, AskedLabel
+from allfour.pipeline.run.asked import AskedDifference, AskedFor, AskedInRuns, AskedLabel
 from allfour.pipeline.run.metrics import Metrics
 from allfour.pipeline.run.record import Interval
 from allfour.pipeline.words import (
@@ -45,6 +45,54 @@ def asked_view(metrics: Metrics) -> list[AskedTable] | None:
     if not metrics.asked_for:
         return None
     return [_table(name, found) for name, found in metrics.asked_for.items()]
+
+
+MAX_PROMPTS = 240
+"""That ask for a label, listed on a page over several runs."""
+
+
+@dataclass(frozen=True, slots=True)
+class AskedInRunsLine:
+    """A prompt that asks, and what each run shows of it."""
+
+    text: str
+    label: str
+    cells: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class AskedInRunsView:
+    """All such prompts of a comparison or a study."""
+
+    runs: Sequence[str]
+    lines: Sequence[AskedInRunsLine]
+    totals: Sequence[str]
+    hidden: int
+
+
+def asked_in_runs(listed: Sequence[AskedInRuns]) -> AskedInRunsView | None:
+    """The table of prompts that ask for a label; None where none does."""
+    if not listed:
+        return None
+    names = list(dict.fromkeys(side.run for prompt in listed for side in prompt.sides))
+    sums = dict.fromkeys(names, (0, 0))
+    lines = []
+    for prompt in listed:
+        sides = {side.run: side for side in prompt.sides}
+        for name, side in sides.items():
+            sums[name] = sums[name][0] + side.shown, sums[name][1] + side.images
+        cells = [_of(sides[name].shown, sides[name].images) if name in sides else "–" for name in names]
+        lines.append(AskedInRunsLine(clean(prompt.text, 200), clean(label_text(prompt.label), 60), cells))
+    return AskedInRunsView(
+        [clean(name, 60) for name in names],
+        lines[:MAX_PROMPTS],
+        [_of(*sums[name]) for name in names],
+        max(0, len(lines) - MAX_PROMPTS),
+    )
+
+
+def _of(shown: int, images: int) -> str:
+    return f"{grouped(shown)} of {grouped(images)}"
 
 
 def _table(attribute: str, found: AskedFor) -> AskedTable:

@@ -9,12 +9,14 @@ from typing import Any
 from allfour.pipeline import words
 from allfour.pipeline.report import compare_prose as say
 from allfour.pipeline.report import compare_svg, lead, prose, svg
+from allfour.pipeline.report.asked import asked_in_runs
 from allfour.pipeline.report.compare_pair import RunOnPage, mark, pair_view
 from allfour.pipeline.report.html import environment, inlined, script_json, security_policy
 from allfour.pipeline.report.opening import unseen
 from allfour.pipeline.report.page import SCRIPTS
 from allfour.pipeline.report.view import flatten
 from allfour.pipeline.report.withheld import withheld_facts
+from allfour.pipeline.run.asked import AskedInRuns
 from allfour.pipeline.run.record import Interval
 from allfour.pipeline.statistics import wilson
 
@@ -70,6 +72,7 @@ def render_comparison(comparison: Mapping[str, Any], paths: Sequence[Path]) -> s
         "pairs": pairs,
         "reference": _references(comparison),
         "held": _same_in_all(runs) if pairs else [],
+        "asked": asked_in_runs([AskedInRuns.model_validate(entry) for entry in comparison.get("asked_for", ())]),
         "method": say.METHOD,
         "page_data": script_json(
             {"images": images, "tables": {f"figure-{pair['id']}-rows": pair["numbers"] for pair in pairs}}

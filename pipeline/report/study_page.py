@@ -13,6 +13,7 @@ from allfour.pipeline import words
 from allfour.pipeline.metrics.headline import EVIDENCE, VERDICTS
 from allfour.pipeline.report import compare_svg, prose, svg
 from allfour.pipeline.report import study_prose as say
+from allfour.pipeline.report.asked import asked_in_runs
 from allfour.pipeline.report.compare_prose import points, points_interval
 from allfour.pipeline.report.frame import Frame, common_frame
 from allfour.pipeline.report.html import environment, inlined, security_policy
@@ -67,6 +68,7 @@ def render_study(study: StudyResult, folder: Path, *, pairs: str | None = None) 
         "notes": [words.clean(note.text, 600) for note in study.notes],
         "boards": [_board(board, study, cells, folder, number) for number, board in enumerate(study.boards, 1)],
         "cells": [_cell(cell) for cell in study.cells],
+        "asked": asked_in_runs(study.asked_for),
         "method": say.METHOD,
         "pairs_page": None if pairs is None else quote(pairs),
     }

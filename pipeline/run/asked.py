@@ -14,6 +14,26 @@ class AskedPrompt(Record):
     expect: dict[str, str] = Field(default_factory=dict)
 
 
+class AskedSide(Record):
+    """What one run shows of a label that a prompt asks for."""
+
+    run: str
+    shown: Count = 0
+    images: Count = 0
+    """Requested."""
+
+
+class AskedInRuns(Record):
+    """A prompt that asks for a label of the headline's attribute, and so is in no figure of a comparison."""
+
+    id: str
+    text: str = ""
+    label: str
+    """What it asks for."""
+    sides: list[AskedSide] = Field(default_factory=list)
+    """Of the runs that have it."""
+
+
 class AskedLabel(Record):
     """Images of the prompts that ask for one label. The five rates are means over prompts of shares of all requested images, and add
     up to 1."""

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
+from allfour.pipeline.run.asked import AskedInRuns
 from allfour.pipeline.run.metrics import Accounting, Counts, Shares, Summary, Withheld
 from allfour.pipeline.run.record import Count, Estimate, Interval, Number, Record, Share, always_written, finite
 
@@ -291,3 +292,5 @@ class Comparison(Record):
     runs: list[RunNote] = Field(default_factory=list)
     comparisons: list[Pair] = Field(default_factory=list)
     references: list[AgainstReference] = Field(default_factory=list)
+    asked_for: list[AskedInRuns] = Field(default_factory=list)
+    """Prompts that ask for a label of the headline's attribute: in no figure."""

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from allfour.pipeline.run.asked import AskedInRuns
 from allfour.pipeline.run.metrics import Accounting, Headline
 from allfour.pipeline.run.record import Count, Estimate, Interval, Note, Number, Record, Share
 
@@ -114,4 +115,6 @@ class StudyResult(Record):
     boards: list[Board] = Field(default_factory=list)
     tests: Count = 0
     """Pairs that were tested together."""
+    asked_for: list[AskedInRuns] = Field(default_factory=list)
+    """Prompts that ask for a label of the headline's attribute: on no board."""
     notes: list[Note] = Field(default_factory=list)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from allfour.errors import UsageError
+from allfour.pipeline.analyses.comparison.asked import all_ask, asked_note, without_asking
 from allfour.pipeline.analyses.comparison.comparability import ComparisonError, LoadedRun, check_comparable, load_runs
 from allfour.pipeline.analyses.comparison.evidence import Evidence, gather, with_sets_of
 from allfour.pipeline.analyses.comparison.figures import Matched, other_attributes, summary_of
@@ -69,6 +70,9 @@ def compare(
         )
     if equivalent is not None and not 0 < equivalent < 1:
         raise UsageError(f"--equivalent {equivalent:g}: a difference of shares, such as 0.05 for five points")
+    runs, asked = without_asking(runs)
+    if none_left := [run for run in runs if not run.metrics.prompts and asked]:
+        raise ComparisonError(all_ask(none_left, asked, runs[0].metrics.headline))
     sizes = [run.metrics.summary.set_size for run in runs]
     given = [*calibrations, *([None] * (len(runs) - len(calibrations)))]
     sides = [gather(with_sets_of(run, min(sizes)), calibration) for run, calibration in zip(runs, given, strict=True)]
@@ -81,6 +85,9 @@ def compare(
         Matched.of(first, other, confidence=confidence, margin=equivalent, pair_by=pair_by) for other in sides[1:]
     ]
     pairs = [_pair(runs_, sizes=(sizes[0], sizes[n])) for n, runs_ in enumerate(matched, 1)]
+    if asked:
+        note = asked_note(asked, runs[0].metrics.headline)
+        pairs = [pair.model_copy(update={"warnings": [note, *pair.warnings]}) for pair in pairs]
     pairs = with_verdicts(pairs, matched)
     references = [against_reference(side.run, reference, confidence) for side in sides] if reference is not None else []
     summary = ComparisonSummary.model_validate(pairs[0].summary.document()) if pairs else ComparisonSummary()
@@ -99,6 +106,7 @@ def compare(
         runs=[_run(side) for side in sides],
         comparisons=pairs,
         references=references,
+        asked_for=asked,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -125,6 +126,7 @@ def _doubts(run: LoadedRun, calibration: Calibration) -> list[str]:
         set_size=metrics.summary.set_size,
         confidence=metrics.summary.confidence,
         surely=surely,
+        asked=run.header.asked,
     )
     fit = correction.fits.get(metrics.headline)
     if fit is not None and fit.by is not None:  # the pair's correction knows the calibration as a whole alone
@@ -174,6 +176,11 @@ def with_sets_of(run: LoadedRun, set_size: int) -> LoadedRun:
         set_size=set_size,
         confidence=metrics.summary.confidence,
         copies=copy_counts(folder, attribute=metrics.headline, images=images, set_size=set_size),
+        asked=run.header.asked,
     )
-    kept = {"withheld": metrics.withheld} if metrics.withheld is not None else {}
+    said = {prompt.id: {"subject": prompt.subject, "expect": prompt.expect} for prompt in metrics.prompts}
+    kept: dict[str, Any] = {
+        "prompts": [p.model_copy(update=said[p.id]) for p in again.prompts if p.id in said],
+        **({"withheld": metrics.withheld} if metrics.withheld is not None else {}),
+    }
     return replace(run, metrics=again.model_copy(update=kept))

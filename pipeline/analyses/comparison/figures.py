@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -53,6 +53,15 @@ class Matched:
     def read(self, attribute: str, labels: Sequence[str]) -> tuple[st.ReadImages, st.ReadImages]:
         """What was read in either run."""
         return self.first.read(self.before, attribute, labels), self.second.read(self.after, attribute, labels)
+
+    def unasked(self, attribute: str) -> Matched:
+        """Without prompts that ask for a label of an attribute; those of the headline's are in no comparison to begin with."""
+        pairs = [
+            pair
+            for pair in zip(self.before, self.after, strict=True)
+            if not any(attribute in prompt.expect for prompt in pair)
+        ]
+        return replace(self, before=[old for old, _ in pairs], after=[new for _, new in pairs])
 
     @property
     def headline(self) -> str:
@@ -269,7 +278,7 @@ def other_attributes(matched: Matched) -> dict[str, dict[str, Difference]]:
     for name, labels in one.labels.items():
         if name == matched.headline or set(labels) != set(two.labels.get(name, ())):
             continue
-        sides = matched.read(name, labels)
+        sides = matched.unasked(name).read(name, labels)
         counts = sides[0].decisions[:, : len(labels)], sides[1].decisions[:, : len(labels)]
         found[name] = share_differences(counts, labels, matched.confidence)
     return _adjusted(found)

@@ -7,8 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
+from allfour.pipeline.analyses.comparison.asked import all_ask, asked_note, without_asking
 from allfour.pipeline.analyses.comparison.comparability import ComparisonError, LoadedRun, load_runs
 from allfour.pipeline.analyses.study.boards import AXES, Placed, boards_of
+from allfour.pipeline.metrics.asked_for import ASKED_NOTE
 from allfour.pipeline.run.folder import utc_now
 from allfour.pipeline.run.record import Note
 from allfour.pipeline.run.study import StudyCell, StudyResult
@@ -48,15 +50,21 @@ def study_result(
     done = [(cell, path) for cell, path in cells if cell.state == "done"]
     if not done:
         raise ComparisonError("no cell of the study is done: nothing can be set side by side")
-    runs = load_runs([path for _, path in done])
+    runs, asked = without_asking(load_runs([path for _, path in done]))
     placed = [
         Placed(cell.name, {axis: getattr(cell, axis) for axis in AXES}, run)
         for (cell, _), run in zip(done, runs, strict=True)
+        if run.metrics.prompts or not asked
     ]
     first = runs[0].metrics
     boards, notes, tests = boards_of(placed, pair_by=pair_by, confidence=first.summary.confidence)
     known = {cell.name: run for (cell, _), run in zip(done, runs, strict=True)}
     full = [_filled(cell, path, known.get(cell.name), beside) for cell, path in cells]
+    if asked:
+        notes.append(Note(code=ASKED_NOTE, text=asked_note(asked, first.headline), about=first.headline))
+    if none_left := [run for run in runs if asked and not run.metrics.prompts]:
+        text = f"On no board: {all_ask(none_left, asked, first.headline)}."
+        notes.append(Note(code=ASKED_NOTE, text=text, about=first.headline))
     missing = [cell.name for cell in full if cell.state != "done"]
     if missing:
         notes.append(Note(code="cells_missing", text=f"Not done, and in no figure: {', '.join(missing)}."))
@@ -72,6 +80,7 @@ def study_result(
         cells=full,
         boards=boards,
         tests=tests,
+        asked_for=asked,
         notes=notes,
     )
 

@@ -57,6 +57,18 @@ def test_shares_are_means_over_prompts(metrics: Metrics) -> None:
     assert cells["man", two].images == 5
 
 
+def test_a_prompt_that_asks_for_a_label_of_either_attribute_is_in_none(tmp_path: Path) -> None:
+    one, two = CROSSED["race"][:2]
+    run = build(tmp_path, {"nurse": [f"woman/{one}"] * 4, "cook": [f"man/{two}"] * 4, "a woman": [f"woman/{two}"] * 4})
+    counted = tally(run, attributes=list(LABELS), set_size=4)
+    found = compute_metrics(counted, labels=LABELS, headline="gender", set_size=4)
+    for attribute, label in (("gender", "woman"), ("race", two)):
+        run.update_header(asked={"a woman": {"expect": {attribute: label}}})
+        (crossed, *_) = with_intersections(found, run, counted.prompts, [("gender", "race")]).intersections
+        assert (crossed.images, crossed.prompts, crossed.evaluated) == (8, 2, 2)
+        assert [cell.images for cell in crossed.counts if cell.labels == ["woman", two]] == [0]
+
+
 def test_unanimity_has_the_floor_of_so_many_combinations(metrics: Metrics) -> None:
     found = metrics.intersections[0]
     combinations = len(found.counts)
