@@ -10,7 +10,7 @@ import functools
 import gc
 
 import joblib  # noqa: F401
-import openai._base_client
+import openai._base_client  # noqa: F401
 import scipy.optimize  # noqa: F401
 import typer.main
 

@@ -55,6 +55,7 @@ COMMANDS = (
     Attack("audit ahead", lambda w: _audit(w, "new", "--set", "prompts.images_per_prompt=8"), ("new",), ahead=True),
     Attack("audit --rank", lambda w: _audit(w, "new", "--rank", 0, "--world-size", 1), ("new",)),
     Attack("audit --until", lambda w: _audit(w, "new", "--until", "headline.width < 0.9", "--round", 1), ("new",)),
+    Attack("audit --each", lambda w: _audit(w, "new", "--each", "share.woman.width < 0.7", "--up-to", 8), ("new",)),
     Attack("rescore", lambda w: ["rescore", w / "archive", "--config", w / "config.yaml", "--run", w / "new"], ("new",)),
     Attack("relabel", lambda w: ["relabel", w / "rescored", "--attributes", w / "other.yaml", "--run", w / "new"], ("new",)),
     Attack("relabel --grid", lambda w: ["relabel", w / "rescored", "--grid", w / "grid.yaml"], ("rescored",)),
@@ -167,6 +168,7 @@ def import_all(*, models: bool = False) -> None:
     from allfour.models.generators._openai import asking  # noqa: F401
     from allfour.pipeline.commands import (  # noqa: F401
         audit,
+        audit_each,
         audit_ranks,
         audit_until,
         calibrate,
