@@ -14,7 +14,6 @@ from allfour.pipeline.analyses.comparison.compare import compare
 from allfour.pipeline.analyses.study import result as study_module
 from allfour.pipeline.report.asked import asked_in_runs
 from allfour.pipeline.run.metrics import Prompt
-from allfour.pipeline.run.study import StudyCell
 from tests.pipeline.analyses.test_study_boards import run
 
 
