@@ -15,7 +15,7 @@ have different texts, there is no prompt.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from allfour.border import read_json
@@ -33,6 +33,7 @@ from allfour.pipeline.archives.comfy_text import (
 MAX_GRAPH_CHARS = 4 * 2**20
 MAX_DEPTH = 150
 MAX_VISITS = 20_000
+_MAX_STAGE_HOPS = 8
 
 UNFOLLOWED = "a ComfyUI graph whose prompt could not be followed"
 
@@ -58,14 +59,26 @@ def prompt_in_graph(text: str, workflow: str | None = None) -> str | None:
         The editor's form of the same graph, which names the outputs of nodes, where it is at hand.
     """
     value, drawn = _loaded(text), _loaded(workflow)
-    if is_workflow(value):
+    by_editor = is_workflow(value)
+    if by_editor:
         value, drawn = graph_of_workflow(value), value
     if not is_graph(value):
         return None
     try:
-        return Follower(Graph.of(value, output_names(drawn))).prompt()
+        found = Follower(Graph.of(value, output_names(drawn))).prompt()
     except (UnfollowedError, RecursionError):
         return None
+    return _sent(found) if by_editor else found
+
+
+_REMARK = re.compile(r"/\*.*?\*/|//[^\n]*", re.DOTALL)
+_DRAWN_BY_CHANCE = re.compile(r"\{[^{}]*\|[^{}]*\}")
+
+
+def _sent(text: str) -> str | None:
+    """What the editor makes of a text when it sends it off: remarks go, and of choices one is drawn, which nobody knows."""
+    text = _REMARK.sub("", text).strip()
+    return None if not text or _DRAWN_BY_CHANCE.search(text) else text
 
 
 def _loaded(text: str | None) -> Any:
@@ -139,7 +152,7 @@ class Follower:
         if not saving:
             makers = dict.fromkeys(self._makers_without_an_end())
         if not makers and not any(self._is_sampler(node) for node in graph.nodes.values()):
-            yield self._lone_encoder()
+            yield self._lone_encoder(saving)
             return
         for key in makers:
             yield self._text_of_maker(graph.nodes[key])
@@ -174,11 +187,25 @@ class Follower:
             node = self._graph.nodes[key]
             makes = key != skipped and (self._is_sampler(node) or self._is_service(node))
             before = [link[0] for link in self._picture_links(node)]
+            if makes and (stage := self._stage_before(node)) is not None:
+                before.append(stage)
             if makes and not any(self._leads_to_maker(link, set(seen)) for link in before):
                 found[key] = None
             else:
                 pending += [(link, None) for link in before]
         return list(found)
+
+    def _stage_before(self, node: Node) -> str | None:
+        """Where the conditioning of a second stage has the latent of the first one from, which was told what to show."""
+        link = link_of(node.inputs.get("positive"))
+        for _ in range(_MAX_STAGE_HOPS):
+            if link is None or link[0] not in self._graph.nodes:
+                return None
+            inputs = self._graph.nodes[link[0]].inputs
+            if (stage := link_of(inputs.get("stage_c"))) is not None:
+                return stage[0]
+            link = link_of(inputs.get("conditioning", inputs.get("positive")))
+        return None
 
     def _leads_to_maker(self, key: str, seen: set[str]) -> bool:
         pending = [key]
@@ -217,19 +244,36 @@ class Follower:
             return False
         return bool(_SERVICE.search(node.kind)) or not self._graph.feeds_text(node)
 
-    def _lone_encoder(self) -> str:
-        """In a graph without samplers: the only text encoder that is nobody's negative."""
+    def _lone_encoder(self, saving: Sequence[str]) -> str:
+        """In a graph without samplers: the only text encoder that is nobody's negative, and that what is saved depends on."""
+        reached = self._behind(saving) if saving else set(self._graph.nodes)
         negative = {
             link[0] for node in self._graph.nodes.values() if (link := link_of(node.inputs.get("negative"))) is not None
         }
         encoders = [
             (key, node)
             for key, node in self._graph.nodes.items()
-            if key not in negative and "encode" in node.kind.lower() and any(True for _ in node.strings())
+            if key in reached
+            and key not in negative
+            and "encode" in node.kind.lower()
+            and any(True for _ in node.strings())
         ]
         if len(encoders) != 1:
             raise UnfollowedError("no sampler")
         return joined(encoded_texts(self._graph, encoders[0][1]))
+
+    def _behind(self, keys: Sequence[str]) -> set[str]:
+        """Nodes that some depend on, whatever the links carry."""
+        found: set[str] = set()
+        pending = list(keys)
+        while pending:
+            key = pending.pop()
+            if key not in found and key in self._graph.nodes:
+                found.add(key)
+                self._count()
+                links = (link_of(value) for value in self._graph.nodes[key].inputs.values())
+                pending += [link[0] for link in links if link is not None]
+        return found
 
     # --- its conditioning --------------------------------------------------------------------------------------------
 
@@ -283,7 +327,12 @@ class Follower:
             return self._texts_behind(chosen, depth - 1)
         side = self._graph.side(node, slot)
         if side is not None and (link := link_of(inputs.get(side))) is not None and self._is_conditioning(link):
-            return self._texts_behind(link, depth - 1)
+            more = [link_of(value) for name, value in inputs.items() if _MORE.fullmatch(name.removeprefix(side))]
+            links = [link, *(each for each in more if each is not None)]
+            return tuple(dict.fromkeys(text for each in links for text in self._texts_behind(each, depth - 1)))
+        carried = next((link for name in _PIPES if (link := link_of(inputs.get(name))) is not None), None)
+        if carried is not None and not any(_WORDED.search(name) for name, _ in node.strings()):
+            return self._texts_behind(carried, depth - 1)
         links = [link for name in inputs if _is_conditioning_name(name) and (link := link_of(inputs[name])) is not None]
         if "average" in kind and (only := self._of_average(inputs)) is not None:
             links = [only]
@@ -316,7 +365,15 @@ _SERVICE = re.compile(
     re.IGNORECASE,
 )
 
-_CONDITIONING_NAME = re.compile(r"^(conditioning|cond|positive_cond)(_?(\d+|[a-z]|to|from|in|opt))?$", re.IGNORECASE)
+_CONDITIONING_NAME = re.compile(
+    r"^(conditioning|cond|positive_cond|positive(?=_[AB]$))(_?(\d+|[a-z]|to|from|in|opt|new|default))?$", re.IGNORECASE
+)
+_MORE = re.compile(r"_(new|default|[a-z])", re.IGNORECASE)
+"""What names of conditionings end in that are added to one of the plain name."""
+_WORDED = re.compile(r"positive|prompt|text", re.IGNORECASE)
+"""Names of inputs whose words take the place of what a pipe carries."""
+_PIPES = ("pos", "basic_pipe", "pipe", "base_ctx", "ctx", "context", "bus", "detailer_pipe", "pipe_opt")
+"""Inputs that carry model, conditionings and more together, after the one that takes the place of what they carry."""
 
 
 def _is_conditioning_name(name: str) -> bool:

@@ -7,11 +7,12 @@ them. Links that come in from outside end at the node -10 of a definition, and t
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from allfour.pipeline.archives.comfy_text import link_of
+from allfour.pipeline.archives.comfy_text import UNNAMED, link_of
 
 _WIDGETS = {
     "CLIPTextEncode": ("text",),
@@ -191,7 +192,9 @@ def _served(node: Mapping[str, Any], scope: _Scope) -> dict[str, Any]:
     inputs: dict[str, Any] = {}
     listed = node.get("outputs")
     outputs = [output.get("type") for output in listed if isinstance(output, dict)] if isinstance(listed, list) else []
-    for name, value in _widget_values(kind, _slots(node), node.get("widgets_values")):
+    values = node.get("widgets_values")
+    named = _widget_values(kind, _slots(node), values)
+    for name, value in named:
         inputs[name] = value
     for slot in _slots(node):
         found = scope.source(slot.get("link"))
@@ -199,7 +202,7 @@ def _served(node: Mapping[str, Any], scope: _Scope) -> dict[str, Any]:
             inputs[str(slot.get("name", ""))] = found[0]
     if node.get("mode") == _BYPASSED:
         return {"class_type": "Bypassed", "inputs": {name: value for name, value in inputs.items() if link_of(value)}}
-    return {"class_type": kind, "inputs": inputs}
+    return {"class_type": kind, "inputs": inputs, UNNAMED: bool(values) and not named}
 
 
 def _widget_values(kind: str, slots: Sequence[Mapping[str, Any]], values: Any) -> list[tuple[str, Any]]:
@@ -208,11 +211,30 @@ def _widget_values(kind: str, slots: Sequence[Mapping[str, Any]], values: Any) -
     if not isinstance(values, list):
         return []
     names = [str(slot["widget"].get("name")) for slot in slots if isinstance(slot.get("widget"), dict)]
-    known = _WIDGETS.get(kind) or (names if len(names) == len(values) else None)
-    if known is not None:
+    for found in (values, _without_control(names, values)):
+        if names and len(names) == len(found):
+            return list(zip(names, found, strict=True))
+    if (known := _WIDGETS.get(kind)) and len(values) >= len(known):
         return list(zip(known, values, strict=False))
     strings = [value for value in values if isinstance(value, str) and value.strip()]
-    return [("text", strings[0])] if len(strings) == len(values) == 1 else []
+    if len(strings) == len(values) == 1 and not _CHOOSES.search(kind):
+        return [("text", strings[0])]
+    return []
+
+
+_CHOOSES = re.compile(r"styl|select|load|file|choice|preset|pick|switch|template|wildcard", re.IGNORECASE)
+"""Nodes whose one text may be the name of something."""
+_CONTROL = frozenset({"fixed", "increment", "decrement", "randomize"})
+
+
+def _without_control(names: Sequence[str], values: Sequence[Any]) -> list[Any]:
+    """Values of widgets without those that say what becomes of a seed, which the editor keeps beside it under no name."""
+    kept: list[Any] = []
+    for value in values:
+        after_seed = kept and len(kept) <= len(names) and "seed" in names[len(kept) - 1]
+        if not (after_seed and isinstance(value, str) and value in _CONTROL):
+            kept.append(value)
+    return kept
 
 
 def _connect_names(nodes: Mapping[str, Mapping[str, Any]], graph: Mapping[str, dict[str, Any]]) -> None:

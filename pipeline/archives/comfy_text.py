@@ -12,6 +12,8 @@ from allfour.pipeline.archives.text import natural_key
 MAX_TEXT_CHARS = 200_000
 """A text put together of parts may double at every node."""
 _MAX_TEXT_DEPTH = 100
+UNNAMED = "unnamed values"
+"""Mark of a node of the editor's form whose values have no names there."""
 
 
 class UnfollowedError(Exception):
@@ -31,6 +33,8 @@ class Node:
 
     kind: str
     inputs: Mapping[str, Any]
+    unnamed: bool = False
+    """Whether it has values of which is not known what they are."""
 
     def strings(self) -> Iterator[tuple[str, str]]:
         return ((name, value) for name, value in self.inputs.items() if isinstance(value, str) and value.strip())
@@ -52,7 +56,8 @@ class Graph:
         for key, node in value.items():
             if isinstance(node, dict) and isinstance(node.get("class_type"), str):
                 inputs = node.get("inputs")
-                nodes[str(key)] = Node(node["class_type"], inputs if isinstance(inputs, dict) else {})
+                unnamed = bool(node.get(UNNAMED))
+                nodes[str(key)] = Node(node["class_type"], inputs if isinstance(inputs, dict) else {}, unnamed)
         return cls(nodes, dict(outputs or {}), {id(node): key for key, node in nodes.items()})
 
     def node(self, key: str) -> Node:
@@ -168,6 +173,12 @@ def encoded_texts(graph: Graph, node: Node, *, negative: bool = False) -> list[s
         raise UnfollowedError(node.kind)
     inputs = node.inputs
     names = [name for name in _PARALLEL if name in inputs]
+    if (
+        len(names) > 1
+        and inputs.get("text")
+        and (inputs.get("with_SDXL") is False or not any(inputs[name] for name in names))
+    ):
+        names = []  # those of another mode of the node
     if negative:
         names = [name for name in _NEGATIVE if name in inputs][:1]
     elif len(names) < 2:
@@ -178,9 +189,15 @@ def encoded_texts(graph: Graph, node: Node, *, negative: bool = False) -> list[s
         return [_populated(graph, node, 0)]
     texts: list[str] = []
     for text in (text_of(graph, inputs[name]).strip() for name in names):
+        if _SCHEDULE.match(text):
+            raise UnfollowedError("a text for every frame")
         if text and not any(text.casefold() in other.casefold() for other in texts):
             texts = [other for other in texts if other.casefold() not in text.casefold()] + [text]
     return texts
+
+
+_SCHEDULE = re.compile(r"\s*([\"'])?\d+\1?\s*:\s*[\"'(]")
+"""How texts begin that change from frame to frame."""
 
 
 def _is_foreign(graph: Graph, value: Any) -> bool:
@@ -235,7 +252,7 @@ _PLAIN_INPUTS = (
 
 _OPAQUE = re.compile(
     r"llm|gpt|ollama|gemini|claude|openai|florence|caption|tagger|interrogat|describ|blip|llava|vlm|vision|qwen|moondream|"
-    r"translat|enhanc|upsampl|expan|generat|random|load|file|csv|(?<!multi)line|list|regex|split|extract|iterat|increment|"
+    r"translat|enhanc|upsampl|expan|generat|random|load|file|csv|reader|saver|(?<!multi)line|list|regex|split|extract|iterat|increment|"
     r"batch|schedul|loop|chat|magic|queue|travel|convert|parse|json|dict|count|compare|format|math|seed|image|cycle|shuffle",
     re.IGNORECASE,
 )
@@ -275,6 +292,8 @@ def text_of(graph: Graph, value: Any, depth: int = _MAX_TEXT_DEPTH) -> str:
 
 def _made(graph: Graph, node: Node, slot: int, depth: int) -> str:
     kind = node.kind.lower()
+    if node.unnamed and not _SHOWS.search(kind):
+        raise UnfollowedError(node.kind)
     if _RANDOM.search(kind):
         return _populated(graph, node, depth)
     if "styler" in kind or kind.endswith("styles") or ("style" in kind and "text_positive" in node.inputs):
@@ -290,6 +309,10 @@ def _made(graph: Graph, node: Node, slot: int, depth: int) -> str:
     return _plain(graph, node, slot, depth)
 
 
+_CHOICE = re.compile(
+    r"styl|file|name|mode|path|key|type|preset|model|templat|categor|option|select|choice|folder|index", re.IGNORECASE
+)
+"""Names of inputs that say which text is meant, and are none."""
 _SHOWS = re.compile(r"show|display|preview|constant|^any|value|multiline", re.IGNORECASE)
 
 
@@ -306,8 +329,17 @@ def _plain(graph: Graph, node: Node, slot: int, depth: int) -> str:
     )
     if not names:
         names = [name for name, _ in node.strings()]
-        if len(names) != 1:
+        if len(names) != 1 or _CHOICE.search(names[0]):
             raise UnfollowedError(node.kind)
+    linked = [name for name in names if link_of(inputs[name])]
+    if (
+        linked
+        and len(names) > len(linked)
+        and any(isinstance(inputs[name], str) and inputs[name].strip() for name in names)
+    ):
+        if not _SHOWS.search(node.kind):  # who knows what becomes of the two
+            raise UnfollowedError(node.kind)
+        names = linked  # what stands there was shown the last time
     text = text_of(graph, inputs[names[0]], depth)
     if node.kind == "Text Multiline":  # whose lines that begin so are comments
         text = "\n".join(line for line in text.split("\n") if not line.strip().startswith("#"))

@@ -86,6 +86,8 @@ class TestTexts:
             ({"n20": node("ImpactSwitch", select=1, input1=["21", 0], input2=["22", 0]),
               "n21": node("PrimitiveString", value=NURSE), "n22": node("PrimitiveString", value="a dog")}, NURSE),
             ({"n20": node("Any Switch (rgthree)", any_01=["21", 0]), "n21": node("PrimitiveString", value=NURSE)}, NURSE),
+            ({"n20": node("easy showAnything", text="of an earlier run", anything=["21", 0]),
+              "n21": node("PrimitiveString", value=NURSE)}, NURSE),
         ],
     )  # fmt: skip
     def test_followed(self, nodes: dict[str, Any], prompt: str) -> None:
@@ -104,6 +106,9 @@ class TestTexts:
             node("Text Random Line", text="a nurse\na dog", seed=1),
             node("ImpactSwitch", select=["30", 0], input1="a nurse", input2="a dog"),
             node("SomethingNew", alpha="a nurse", beta="a dog"),
+            node("Prompt Styles Selector", style="a nurse"),
+            node("SDPromptReader", image="nurse.png"),
+            node("Prompt Builder", text="a nurse", prompt=["6", 0]),
         ],
     )
     def test_not_followed(self, maker: dict[str, Any]) -> None:
@@ -145,6 +150,16 @@ class TestConditioning:
             ({"n10": node("TextEncodeQwenImageEdit", prompt=NURSE, clip=["4", 1])}, NURSE),
             ({"n10": node("CLIPTextEncodeLumina2", system_prompt="superior", user_prompt=NURSE, clip=["4", 1])}, NURSE),
             ({"n10": node("ImpactWildcardEncode", wildcard_text="a __x__", populated_text=NURSE, clip=["4", 1])}, NURSE),
+            ({"n10": node("smZ CLIPTextEncode", text=NURSE, with_SDXL=False, text_g="", text_l="", clip=["4", 1])}, NURSE),
+            ({"n10": node("ConditioningSetDefaultAndCombine", cond=["6", 0], cond_DEFAULT=["11", 0]), "n11": encoder("a room")},
+             f"{NURSE}, a room"),
+            ({"n10": node("PairConditioningSetPropertiesAndCombine", positive=["6", 0], negative=["7", 0], positive_NEW=["11", 0],
+                          negative_NEW=["7", 0]), "n11": encoder("a room")}, f"{NURSE}, a room"),
+            ({"n10": node("PairConditioningCombine", positive_A=["6", 0], negative_A=["7", 0], positive_B=["11", 0], negative_B=["7", 0]),
+              "n11": encoder("a room")}, f"{NURSE}, a room"),
+            ({"n10": node("FromBasicPipe", basic_pipe=["11", 0]), "n11": node("ToBasicPipe", positive=["6", 0], negative=["7", 0])}, NURSE),
+            ({"n10": node("Context Big (rgthree)", base_ctx=["11", 0]),
+              "n11": node("Context (rgthree)", positive=["6", 0], negative=["7", 0])}, NURSE),
         ],
     )  # fmt: skip
     def test_followed(self, nodes: dict[str, Any], prompt: str) -> None:
@@ -165,6 +180,10 @@ class TestConditioning:
         assert read(desk(("10", 0), n10=node("ConditioningZeroOut", conditioning=["6", 0]))) is None
         parts = {"n10": node("ConditioningCombine", conditioning_1=["11", 0], conditioning_2=["6", 0])}
         assert read(desk(("10", 0), **parts, n11=node("ConditioningZeroOut", conditioning=["7", 0]))) == NURSE
+
+    def test_words_of_every_frame_are_no_prompt(self) -> None:
+        schedule = node("BatchPromptSchedule", text='"0": "spring", "12": "winter"', clip=["4", 1])
+        assert read(desk(("10", 0), n10=schedule)) is None
 
     def test_a_part_that_cannot_be_followed(self) -> None:
         parts = {"n10": node("ConditioningCombine", conditioning_1=["11", 0], conditioning_2=["6", 0])}
@@ -216,6 +235,29 @@ class TestSamplers:
         assert read(graph) == NURSE
         graph["10"] = node("SaveImage", images=["8", 0])  # both passes are saved
         assert read(graph) == NURSE
+
+    @pytest.mark.parametrize("conditioning", ["6", "11"])
+    def test_two_stages(self, conditioning: str) -> None:
+        """The second one has the first one's latent from its conditioning."""
+        first = desk()["3"]
+        second = node("KSampler", steps=10, seed=1, positive=["10", 0], negative=["11", 0], latent_image=["5", 1])
+        stage = node("StableCascade_StageB_Conditioning", conditioning=[conditioning, 0], stage_c=["12", 0])
+        zero = node("ConditioningZeroOut", conditioning=["6", 0])
+        assert read(desk(n3=second, n10=stage, n11=zero, n12=first)) == NURSE
+
+    def test_a_pipe_from_node_to_node(self) -> None:
+        graph = {
+            "1": node("easy fullLoader", ckpt_name="m", positive="a dog", negative=NEGATIVE),
+            "2": node("easy pipeIn", pipe=["1", 0], pos=["6", 0]), "3": node("easy preSampling", pipe=["2", 0], steps=20, seed=1),
+            "4": node("easy kSampler", pipe=["3", 0], image_output="Preview"), "5": node("SaveImage", images=["4", 1]),
+            "6": encoder(NURSE),
+        }  # fmt: skip
+        assert read(graph) == NURSE
+        assert read(graph | {"2": node("easy pipeEdit", pipe=["1", 0], optional_positive="a cat")}) is None
+
+    def test_a_loaded_picture_that_no_encoder_had_a_part_in(self) -> None:
+        loaded = {"1": node("LoadImage", image="x.png"), "2": node("SaveImage", images=["1", 0]), "3": encoder(NURSE)}
+        assert read(loaded) is None
 
     def test_the_second_pass_over_pixels(self) -> None:
         graph = desk(
@@ -324,6 +366,42 @@ class TestEditorsForm:
 
     def test_without_links_none_is_known(self) -> None:
         assert read(self.drawn(links=[])) is None
+
+    def test_names_beside_values_of_which_a_seed_has_two(self) -> None:
+        drawn = self.drawn()
+        drawn["nodes"][2] = {
+            "id": 6, "type": "IdeogramV3", "widgets_values": [7, "randomize", NURSE],
+            "inputs": [{"name": name, "widget": {"name": name}, "link": None} for name in ("seed", "prompt")],
+        }  # fmt: skip
+        drawn["links"] = [[5, 6, 0, 9, 0, "IMAGE"]]
+        assert read(drawn) == NURSE
+
+    @pytest.mark.parametrize(
+        "maker",
+        [
+            {"type": "Text Concatenate", "widgets_values": [", ", "true"]},
+            {"type": "Prompt Styles Selector", "widgets_values": ["a nurse"]},
+        ],
+    )
+    def test_values_without_names_make_no_text(self, maker: dict[str, Any]) -> None:
+        drawn = self.drawn()
+        linked = [{"name": "text_a", "link": 20}, {"name": "text_b", "link": 21}]
+        drawn["nodes"].append({"id": 20, "inputs": linked, **maker})
+        drawn["nodes"] += [{"id": at, "type": "PrimitiveString", "widgets_values": [NURSE]} for at in (21, 22)]
+        drawn["nodes"][2] = {
+            "id": 6,
+            "type": "CLIPTextEncode",
+            "inputs": [{"name": "text", "link": 6}],
+            "widgets_values": [""],
+        }
+        drawn["links"] += [[6, 20, 0, 6, 0, "STRING"], [20, 21, 0, 20, 0, "STRING"], [21, 22, 0, 20, 1, "STRING"]]
+        assert read(drawn) is None
+
+    def test_what_the_editor_makes_of_a_text(self) -> None:
+        drawn = self.drawn()
+        for text, prompt in ((f"{NURSE} // a remark\n/* more\n*/", NURSE), ("a {nurse|pilot}", None)):
+            drawn["nodes"][2] = {"id": 6, "type": "CLIPTextEncode", "widgets_values": [text]}
+            assert read(drawn) == prompt
 
     def test_muted_and_bypassed(self) -> None:
         drawn = self.drawn()
