@@ -35,7 +35,7 @@ class Carried:
     program: str = ""
     """EXIF Software, PNG Software and XMP CreatorTool."""
     by_camera: bool = False
-    """Whether EXIF says how the picture was exposed."""
+    """Whether EXIF says how the picture was exposed, or whose it is."""
     xmp_description: str | None = None
     xmp_comment: str | None = None
 
@@ -168,7 +168,8 @@ _EXIF_IFD = 0x8769
 _USER_COMMENT = 0x9286
 _IMAGE_DESCRIPTION = 0x010E
 _SOFTWARE = 0x0131
-_DESCRIPTIVE = (0x010D, _IMAGE_DESCRIPTION, 0x010F, 0x0110, _SOFTWARE, 0x013B, 0x013C, 0x8298)
+_COPYRIGHT = 0x8298
+_DESCRIPTIVE = (0x010D, _IMAGE_DESCRIPTION, 0x010F, 0x0110, _SOFTWARE, 0x013B, 0x013C, _COPYRIGHT)
 """Document name, description, make, model, software, artist, host, copyright: where programs that have a graph to keep
 put it, since every reader shows these."""
 _WINDOWS = (0x9C9C, 0x9C9F)
@@ -200,6 +201,8 @@ def _take_exif(exif: bytes, carried: Carried) -> None:
             carried.texts.setdefault(f"exif-{tag}", text)
         elif tag == _IMAGE_DESCRIPTION:
             carried.description = text
+        elif tag == _COPYRIGHT:
+            carried.by_camera = carried.by_camera or bool(text)
         elif tag == _SOFTWARE:
             carried.program = f"{carried.program} {text}".strip()
     for tag in _WINDOWS:

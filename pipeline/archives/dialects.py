@@ -44,6 +44,7 @@ def prompt_in_texts(carried: Carried) -> Found:
         _draw_things(carried),
         _easy_diffusion(texts),
         _described(carried),
+        _settings_anywhere(texts),
     ):
         if found.text or found.lacks:
             return found
@@ -58,7 +59,7 @@ _INLINE_SETTINGS = re.compile(
     r"[ \t]{0,4}:"
 )
 _PAIR = re.compile(r",[ \t]{0,4}[A-Z][\w .+-]{0,40}:[ \t]{0,4}\S", re.IGNORECASE)
-_NEGATIVE_LINE = re.compile(r"^[ \t]*Negative prompt:", re.IGNORECASE | re.MULTILINE)
+_NEGATIVE_LINE = re.compile(r"^[ \t]*Negative(?:[ \t]prompt)?:", re.IGNORECASE | re.MULTILINE)
 _NEGATIVE = re.compile(r"(?<!\S)Negative prompt:", re.IGNORECASE)
 
 
@@ -102,6 +103,14 @@ def _web_ui(texts: Mapping[str, str]) -> Found:
     if _is_json(text):
         return _of_json(text)
     return Found(_plain(prompt_in_parameters(text) or ""))
+
+
+def _settings_anywhere(texts: Mapping[str, str]) -> Found:
+    """The prompt of a text that ends in a web UI's settings, under whatever key a program put it."""
+    for key in sorted(texts):
+        if not _is_json(texts[key]) and _settings_start(texts[key]) < len(texts[key]):
+            return Found(_plain(prompt_in_parameters(texts[key]) or ""))
+    return NOTHING
 
 
 # --- ComfyUI ---------------------------------------------------------------------------------------------------------
@@ -203,6 +212,10 @@ def _of_json(text: str) -> Found:
         return Found(found) if found else Found(lacks=UNFOLLOWED)
     if not isinstance(value, dict):
         return NOTHING
+    if isinstance(value.get("Comment"), str):  # NovelAI's texts, in a file that has no place for them one by one
+        found = _novelai({key: field for key, field in value.items() if isinstance(field, str)})
+        if found.text:
+            return found
     for key in ("prompt", "workflow"):  # a graph inside an object, as objects or as text
         inner = value.get(key)
         inner = _loaded(inner) if isinstance(inner, str) and inner.lstrip().startswith("{") else inner
@@ -216,7 +229,7 @@ def _prompt_of(value: Mapping[str, Any]) -> str | None:
     for holder in (value.get("sui_image_params"), value, value.get("image"), value.get("meta")):
         if not isinstance(holder, Mapping):
             continue
-        for key in ("positive_prompt", "prompt", "Prompt"):
+        for key in ("positive_prompt", "prompt", "Prompt", "positive_conditioning", "PositivePrompt"):
             found = holder.get(key)
             if isinstance(found, list) and found and isinstance(found[0], Mapping):  # InvokeAI 2
                 parts = [part.get("prompt") for part in found if isinstance(part, Mapping)]
@@ -313,6 +326,8 @@ _BOILERPLATE = re.compile(
     | screen\s?shot\b.{0,60} | .{0,40}\bdigital\scamera\b.{0,20} | dcim\b.{0,40} | exif_?jpeg\b.{0,40} | sony\sdsc
     | (?:ai|novelai)[- ]generated\s(?:image|picture) | creator:.{0,120} | (?:copyright|\(c\)|©).{0,200} | lead\stechnologies.{0,80}
     | cr[eé]+ateur:.{0,80} | apple\s?mark.{0,20} | intel\(r\)\sjpeg.{0,60} | file\swritten\sby.{0,80} | charset\s?=.{0,60}
+    | (?:bing\s)?image\screator\b.{0,60} | (?:ai|artificial\sintelligence)\b.{0,20}\b(?:generated|art|image|artwork)\s*
+    | (?:digital\s)?(?:art|artwork|photo|image|picture|photograph)\s(?:by|from|credit|courtesy)\b.{0,120} | stability\sai
     | (?:https?|ftp|file)://\S* | www\.\S* | \S{1,120}\.(?:psd|png|jpe?g|webp|gif|tiff?|xcf|ai|svg|bmp|heic|raw|dng|cr2|nef)
     | (?:untitled|unnamed|default|image|picture|photo|description|caption|title|none|null|nan|n/?a|unknown|test|img|user\scomment)
     | (?:img|dsc|dscn|dscf|pict|p|pxl|mvimg|vid)_?\d[\w~-]{2,40}
