@@ -18,10 +18,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from allfour.border import read_json
-from allfour.pipeline.archives.captions import prompt_in_object
+from allfour.pipeline.archives.captions import caption_in_file, prompt_in_object
 from allfour.pipeline.archives.columns import PATH_NAMES, PROMPT_NAMES, pick
 from allfour.pipeline.archives.kinds import IMAGE_EXTENSIONS, extension
 from allfour.pipeline.archives.listing import Listing, Tree
+from allfour.pipeline.archives.naming import without_ending
 from allfour.pipeline.archives.text import escape_name, is_nothing
 from allfour.pipeline.words import quantity
 
@@ -30,10 +31,13 @@ MAX_TABLE_BYTES = 256 * 2**20
 MAX_PARQUET_BYTES = 32 * 2**20
 """Larger ones hold more than names and prompts."""
 _CUSTOMARY = re.compile(
-    r"metadata\.(csv|tsv|jsonl?|ndjson|parquet)|part-\d+\.json|(captions|prompts)\.(csv|tsv|jsonl?|parquet)",
+    r"metadata\.(csv|tsv|jsonl?|ndjson|parquet)|part-\d+\.json|captions_\w{1,20}\.json|(captions|prompts)\.(csv|tsv|jsonl?|parquet)",
     re.IGNORECASE,
 )
-_FOR_A_FOLDER = re.compile(r"(metadata|info|prompt|config|params|settings)\.jsonl?", re.IGNORECASE)
+_FOR_A_FOLDER = re.compile(
+    r"(metadata|info|prompt|config|params|settings)\.jsonl?|(prompt|caption|text|description)\.txt", re.IGNORECASE
+)
+_MAX_DIGITS = 18
 _FILE_NAMES = (*PATH_NAMES, "id", "key", "name")
 _PROMPT_KEYS = ("p", *PROMPT_NAMES)
 
@@ -45,6 +49,8 @@ class Beside:
         self._by_file: dict[str, str] = {}
         self._by_folder: dict[str, str] = {}
         self._named: set[str] = set()
+        self._found_by: dict[str, str | None] = {}
+        """What images are called that no table names as they lie: their path by a key of a table; None for a key of several."""
         self.tables: list[str] = []
         """Names of those that said something."""
         self.customary = False
@@ -64,7 +70,34 @@ class Beside:
         for (folder, entry), content in zip(tables, contents, strict=True):
             if isinstance(content, bytes):
                 beside.take(folder, entry.name, content)
+        beside.look_for(listing.paths())
         return beside
+
+    def look_for(self, paths: Iterable[str]) -> None:
+        """Find images that a table names without the folder that they lie in, or by a number: where only one can be meant."""
+        if not self._by_file:
+            return
+        for path in paths:
+            plain = _plain_path(path)
+            if plain in self._by_file or without_ending(plain) in self._by_file:
+                continue
+            for key in self._short(plain):
+                self._found_by[key] = plain if self._found_by.get(key, plain) == plain else None
+
+    def _short(self, plain: str) -> Iterator[str]:
+        """Keys of tables that may stand for an image."""
+        folder, _, name = plain.rpartition("/")
+        stem = without_ending(name)
+        number = [str(int(stem))] if stem.isdecimal() and len(stem) <= _MAX_DIGITS else []
+        names = list(dict.fromkeys([name, stem, *number]))
+        while True:
+            for each in names:
+                key = f"{folder}/{each}" if folder else each
+                if key in self._by_file:
+                    yield key
+            if not folder:
+                return
+            folder = folder.rpartition("/")[0]
 
     def take(self, folder: str, name: str, content: bytes) -> None:
         """Take account of one table."""
@@ -81,7 +114,10 @@ class Beside:
         plain = _plain_path(path)
         found = self._by_file.get(plain)
         if found is None and self._by_file:
-            found = self._by_file.get(plain.rpartition(".")[0])  # a table that leaves the ending out
+            found = self._by_file.get(without_ending(plain))  # a table that leaves the ending out
+        if found is None and self._found_by:
+            key = next((key for key in self._short(plain) if self._found_by.get(key) == plain), None)
+            found = None if key is None else self._by_file[key]
         folder = path
         while found is None and folder and self._by_folder:
             folder = folder.rpartition("/")[0]
@@ -109,7 +145,10 @@ class Beside:
 
     def missing(self, present: Iterable[str]) -> list[str]:
         """Files that they name and that are not among those that are there."""
-        return sorted(self._named - {_plain_path(path) for path in present}) if self._named else []
+        if not self._named:
+            return []
+        elsewhere = {key for key, path in self._found_by.items() if path is not None}
+        return sorted(self._named - elsewhere - {_plain_path(path) for path in present})
 
     def failed(self) -> list[str]:
         """A word on images that img2dataset could not download."""
@@ -138,6 +177,8 @@ class Beside:
                 self._by_file.setdefault(path, prompt)
                 if extension(path) in IMAGE_EXTENSIONS:
                     self._named.add(path)
+                elif file.isdecimal() and len(file) <= _MAX_DIGITS:
+                    self._by_file.setdefault(_plain_path(f"{folder}/{int(file)}"), prompt)
         if len(rows) == 1 and rows[0][0] is None and rows[0][1] and _FOR_A_FOLDER.fullmatch(name):
             self._by_folder[folder] = rows[0][1]
         return len(self._by_file) + len(self._by_folder) > before
@@ -172,6 +213,9 @@ def _downloads(content: bytes) -> dict[str, int]:
 def _rows(name: str, content: bytes) -> Iterator[tuple[str | None, str | None]]:
     """File and prompt of every row of a table."""
     ending = extension(name)
+    if ending == "txt":
+        text = caption_in_file(name, content)[0]
+        return iter([(None, text)] if text and "\n" not in text else [])
     if ending == "parquet":
         return _parquet_rows(content)
     text = content.decode("utf-8-sig")
@@ -218,6 +262,13 @@ def _json_rows(text: str) -> Iterator[tuple[str | None, str | None]]:
         values = read_json(text)
     except ValueError:
         values = [read_json(line) for line in text.splitlines() if line.strip()]
+    if (
+        isinstance(values, dict)
+        and isinstance(values.get("annotations"), list)
+        and isinstance(values.get("images"), list)
+    ):
+        yield from _coco_rows(values["images"], values["annotations"])
+        return
     if isinstance(values, dict) and any(extension(str(key)) in IMAGE_EXTENSIONS for key in values):
         for key, value in values.items():
             yield str(key), _prompt_in(value)
@@ -227,6 +278,17 @@ def _json_rows(text: str) -> Iterator[tuple[str | None, str | None]]:
             lower = {str(key).lower(): field for key, field in value.items()}
             file = next((lower[key] for key in _FILE_NAMES if isinstance(lower.get(key), str | int)), None)
             yield (None if file is None or isinstance(file, bool) else str(file)), _prompt_in(value)
+
+
+def _coco_rows(images: list[Any], annotations: list[Any]) -> Iterator[tuple[str | None, str | None]]:
+    """Files and their first captions, of the form that the data set COCO has."""
+    captions: dict[str, str] = {}
+    for each in annotations:
+        if isinstance(each, dict) and isinstance(each.get("caption"), str):
+            captions.setdefault(str(each.get("image_id")), each["caption"])
+    for each in images:
+        if isinstance(each, dict) and isinstance(each.get("file_name"), str):
+            yield each["file_name"], _text_or_none(captions.get(str(each.get("id")), ""))
 
 
 def _prompt_in(value: Any) -> str | None:

@@ -23,10 +23,9 @@ def caption_in_file(name: str, data: bytes) -> tuple[str | None, dict[str, str]]
 
     Returns
     -------
-    (None, {}) where the file holds no caption; bytes that are not UTF-8 are kept as replacement characters.
+    (None, {}) where the file holds no caption; bytes that are no text are kept as replacement characters.
     """
-    encoding = "utf-16" if data.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig"
-    text = data.decode(encoding, "replace").strip()
+    text = _decoded(data).strip()
     value = _loaded(text)
     if not name.endswith(".json") and not isinstance(value, dict | list):
         if has_settings(text):
@@ -45,6 +44,16 @@ def caption_in_file(name: str, data: bytes) -> tuple[str | None, dict[str, str]]
         if name != key and isinstance(field, str | int | float | bool)
     }
     return found, dict(list(extra.items())[:_MAX_EXTRA_FIELDS])
+
+
+def _decoded(data: bytes) -> str:
+    """Text in UTF-8 or UTF-16, or else as Windows writes it in Western languages."""
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return data.decode("utf-16", "replace")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return data.decode("cp1252", "replace")
 
 
 def prompt_in_object(value: Mapping[str, Any]) -> tuple[str | None, str | None]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 from collections.abc import Sequence
 
 from allfour.errors import ArchiveError
@@ -30,7 +31,27 @@ def is_data(text: str) -> bool:
     try:
         return isinstance(json.loads(text), dict | list)
     except (ValueError, RecursionError):
-        return False
+        return listed(text) is not None or _PAIR.match(text) is not None
+
+
+_PAIR = re.compile(r"\{\s*(['\"])[^'\"]{1,200}\1\s*:")
+"""How an object begins as Python writes it."""
+_ITEM = re.compile(r"\s*(?:'((?:[^'\\]|\\.)*)'|\"((?:[^\"\\]|\\.)*)\")\s*(,|\Z)")
+
+
+def listed(text: str) -> list[str] | None:
+    """The texts of a list, as JSON or Python writes it; None for anything else."""
+    text = text.strip()
+    if (text[:1], text[-1:]) != ("[", "]"):
+        return None
+    inner, at, found = text[1:-1], 0, []
+    while at < len(inner):
+        match = _ITEM.match(inner, at)
+        if match is None:
+            return None
+        found.append(re.sub(r"\\(.)", r"\1", match[1] if match[1] is not None else match[2]))
+        at = match.end()
+    return found or None
 
 
 def pick(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import zlib
 from array import array
 from collections import Counter
@@ -109,6 +110,8 @@ class Listing:
     """Files that may say which prompts images have, by the folder that they lie in."""
     lone_captions: list[str] = field(default_factory=list)
     """Caption files that no image lies beside, though images with captions do."""
+    may_tell: list[str] = field(default_factory=list)
+    """Files that may hold prompts, by their names, in whatever form."""
 
     @property
     def captioned(self) -> int:
@@ -170,9 +173,11 @@ def list_tree(tree: Tree, book: PromptBook, *, asked: bool = True, cut_grids: bo
     directories: list[Directory] = []
     tables: list[tuple[str, FileEntry]] = []
     lone: list[str] = []
+    told: list[str] = []
     for path, entries in tree.walk(counts):
         images = _images_of(tree, path, entries, counts)
         tables += _tables_of(path, entries, images)
+        told += [f"{path}/{entry.name}" if path else entry.name for entry in entries if _MAY_TELL.fullmatch(entry.name)]
         if not images:
             continue
         images.sort(key=lambda entry: (natural_key(entry.name), entry.name))
@@ -200,12 +205,12 @@ def list_tree(tree: Tree, book: PromptBook, *, asked: bool = True, cut_grids: bo
     notes = [f"{count:,} {what}" for what, count in sorted(counts.items())]
     without = Counter(part.lacks for part in directories for _ in part.names if part.lacks)
     notes += [f"{count:,} without a prompt, not scored: {what}" for what, count in sorted(without.items())]
-    return Listing(directories, total, notes, tables, sorted(lone))
+    return Listing(directories, total, notes, tables, sorted(lone), sorted(told))
 
 
 def _lone(path: str, captions: Mapping[str, str], images: list[FileEntry]) -> list[str]:
     """Captions of a folder whose images are not there, where others have theirs."""
-    stems = {entry.name.rpartition(".")[0] for entry in images}
+    stems = {stem for entry in images for stem in (entry.name.rpartition(".")[0], entry.name)}
     if stems.isdisjoint(captions):
         return []
     lone = [name for stem, name in captions.items() if stem not in stems and may_be_caption(name)]
@@ -217,7 +222,9 @@ def _directory(path: str, images: list[FileEntry], captions: Mapping[str, str], 
     if all(isinstance(stamp, int) for stamp in stamps):
         stamps = array("q", stamps)
     sizes = array("q", [entry.size for entry in images])
-    captioned = sum(entry.name.rpartition(".")[0] in captions for entry in images) if captions else 0
+    captioned = (
+        sum(entry.name.rpartition(".")[0] in captions or entry.name in captions for entry in images) if captions else 0
+    )
     return Directory(path, [entry.name for entry in images], sizes, stamps, lacks=lacks, captioned=captioned)
 
 
@@ -229,12 +236,16 @@ def _set_aside(directories: list[Directory]) -> None:
             part.lacks = part.lacks or derived.get(id(part), "")
 
 
+_ONE_PROMPT = re.compile(r"(prompt|caption|text|description)\.txt", re.IGNORECASE)
+"""Texts that may be the prompt of all images of a folder."""
+_MAY_TELL = re.compile(r".*(?:prompt|caption)[^/]*\.(?:txt|md|ya?ml|xlsx?|html?|log|toml|docx?)", re.IGNORECASE)
 _TABLES = ("csv", "tsv", "jsonl", "ndjson", "json", "parquet")
 
 
 def _tables_of(path: str, entries: list[FileEntry], images: list[FileEntry]) -> list[tuple[str, FileEntry]]:
     """Files of a folder that may be tables, captions of single images not among them."""
-    found = [entry for entry in entries if extension(entry.name) in _TABLES and kind_of(entry.name) is not Kind.HIDDEN]
+    found = [entry for entry in entries if (extension(entry.name) in _TABLES and kind_of(entry.name) is not Kind.HIDDEN)
+             or _ONE_PROMPT.fullmatch(entry.name)]  # fmt: skip
     if not found:
         return []
     stems = {entry.name.rpartition(".")[0] for entry in images}

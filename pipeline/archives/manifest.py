@@ -48,6 +48,7 @@ from allfour.pipeline.archives.manifest_rows import (
 )
 from allfour.pipeline.archives.naming import may_be_no_sample, no_sample_notes, prompt_in_name
 from allfour.pipeline.archives.options import ArchiveOptions
+from allfour.pipeline.archives.parquet_columns import bytes_in_text
 from allfour.pipeline.archives.probing import spread
 from allfour.pipeline.archives.remote import RemoteTree, address_path, scheme_of, show_address, stamp_of
 from allfour.pipeline.archives.text import Prompt, PromptBook, clean_text, cut_note, escape_name, is_nothing
@@ -55,6 +56,8 @@ from allfour.pipeline.archives.tree_reading import find_shard, prompt_in_path
 
 MAX_ASKED = 256
 """Files at an address that a summary asks for."""
+_LONGEST_PATH = 60
+"""Characters of a path that cannot be an image as text."""
 _BY_PATH = ("folder", "name", "path")
 
 
@@ -362,6 +365,12 @@ class ManifestSource:
         path = values.get(columns.path, "")
         if not path.strip():
             raise self._reader.error(row.line, f"has no {columns.path}")
+        if len(path) > _LONGEST_PATH and bytes_in_text(path) is not None:
+            raise self._reader.error(
+                row.line,
+                f"has an image itself, as text, in {columns.path}: a manifest names files. Write the table as a parquet, whose columns of "
+                "base64 and data: texts are read",
+            )
         named = values.get(columns.prompt_id or "", "").strip()
         text = values.get(columns.prompt or "", "").strip()
         fields: Mapping[str, str] = {}

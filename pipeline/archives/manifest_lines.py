@@ -9,7 +9,7 @@ from typing import Any, BinaryIO
 from allfour.border import read_json
 from allfour.errors import ArchiveError
 from allfour.pipeline.archives.captions import prompt_in_object
-from allfour.pipeline.archives.columns import PATH_NAMES, PROMPT_NAMES
+from allfour.pipeline.archives.columns import PATH_NAMES, PROMPT_NAMES, listed
 from allfour.pipeline.archives.kinds import IMAGE_EXTENSIONS, extension
 
 MAX_LINE_BYTES = 2**20
@@ -124,11 +124,24 @@ def flattened(value: dict[str, Any]) -> Iterator[dict[str, str]]:
     several = next(
         (key for key, field in value.items() if key.lower() in PATH_NAMES and isinstance(field, list) and field), None
     )
-    if several is None or not all(isinstance(file, str) for file in value[several]):
-        yield {key: as_text(field) for key, field in value.items()}
-        return
-    for file in value[several]:
-        yield {key: as_text(file if key == several else field) for key, field in value.items()}
+    images = value.pop(several) if several is not None else []
+    if several is not None and all(isinstance(image, str) for image in images):
+        for image in images:
+            yield {**{key: as_text(field) for key, field in value.items()}, several: image}
+    elif several is not None and all(isinstance(image, dict) for image in images):
+        for image in images:
+            yield from flattened({**value, **image})
+    else:
+        yield {key: as_text(field) for key, field in (value | ({several: images} if several else {})).items()}
+
+
+def spread_out(values: dict[str, str]) -> Iterator[dict[str, str]]:
+    """A row of a table as rows: one for each image where a text lists them."""
+    for key, text in values.items():
+        if key.lower() in PATH_NAMES and text.startswith("[") and (images := listed(text)) is not None:
+            yield from ({**values, key: image} for image in images)
+            return
+    yield values
 
 
 def as_text(value: Any) -> str:

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from allfour.border import read_json
 from allfour.errors import ArchiveError
-from allfour.pipeline.archives.manifest_lines import Lines, as_text, flattened, objects_in
+from allfour.pipeline.archives.manifest_lines import Lines, as_text, flattened, objects_in, spread_out
 from allfour.pipeline.archives.manifest_rows import Row
 from allfour.pipeline.archives.parquet_columns import is_plain
 from allfour.pipeline.archives.remote import address_path, open_binary, show_address
@@ -19,6 +19,7 @@ from allfour.pipeline.archives.text import escape_name
 
 _JSON_LINES = (".jsonl", ".ndjson")
 _BATCH_ROWS = 1_024
+_TOO_LONG = ". A manifest names files; images that stand in a table as text are read from a parquet"
 
 
 class ManifestReader:
@@ -97,7 +98,9 @@ class ManifestReader:
             try:
                 fields = next(rows, None)
             except csv.Error as error:
-                raise self.error(line, f"is no valid CSV ({error})") from None
+                raise self.error(
+                    line, f"is no valid CSV ({error}){_TOO_LONG if 'limit' in str(error) else ''}"
+                ) from None
             if fields is None:
                 return
             if not fields:
@@ -115,7 +118,8 @@ class ManifestReader:
                 continue
             if len(fields) != len(names):
                 raise self.error(line, f"has {len(fields)} fields, and the header {len(names)} columns")
-            yield Row(line, offset, dict(zip(names, fields, strict=True)))
+            for values in spread_out(dict(zip(names, fields, strict=True))):
+                yield Row(line, offset, values)
 
     def _separator(self) -> str:
         """Tabs in a .tsv, and in any other file whose header has tabs and no comma; else commas."""

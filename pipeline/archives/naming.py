@@ -10,15 +10,25 @@ from collections.abc import Container, Iterable, Mapping
 
 from allfour.errors import ArchiveError
 
+_KIND_WORDS = (
+    r"samples? | train(?:ing)? | test(?:ing)? | val(?:id(?:ation)?)? | dev | eval(?:uation)? | inference | images? | imgs? | pictures? | "
+    r"pics? | photos? | outputs? | out | results? | data(?:set)? | datasets | generated | generations? | gen | grids? | all | default | "
+    r"misc | other | final | real | fake | baseline | ours | saved? | raw | png | jpe?g | webp | downloads? | uploads? | exports? | "
+    r"archives? | assets? | media | static | public | screenshots? | tmp | temp | masks? | depths? | thumbnails? | thumbs? | previews? | "
+    r"originals? | upscaled | txt2img | img2img | extras | text2img | t2i | i2i | stable[-_ ]?diffusion | sdxl | "
+    r"sd(?:[-_ ]?(?:1[._]?[45]|2(?:[._]?[01])?|3(?:[._]?5)?))? | dall[-_ .·]?e(?:[-_ ]?[23])? | "
+    r"midjourney | flux | imagen | kandinsky | pixart"
+)
+"""Words of folders that say what kind of files lie there, or what made them."""
 _NO_PROMPT = re.compile(
-    r"""(?:
+    rf"""(?:
       \d+ | (?:19|20)\d\d[-_. ]?\d\d(?:[-_. ]?\d\d)?(?:[-_ T.]\d\d[-_.:h]?\d\d(?:[-_.:m]?\d\d)?)?
-    | (?:part|shard|batch|seed|run|split|chunk|fold|epoch|step|iter|version|v|set|group|data|job|grid|samples?|images?)[-_ .]?\d+
-    | samples? | train(?:ing)? | test(?:ing)? | val(?:id(?:ation)?)? | dev | eval | images? | imgs? | pictures? | pics? | photos?
-    | outputs? | results? | data(?:set)? | datasets | generated | generations? | gen | grids? | all | default | misc | other
-    | (?:txt2img|img2img|extras|text2img|t2i|i2i)(?:[-_ ](?:images?|grids?|samples?))? | saved? | raw | png | jpe?g | webp
-    | new\ folder(?:\ \(\d+\))? | downloads? | tmp | temp | masks? | depths? | thumbnails? | thumbs? | previews? | originals?
-    | [0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12} | [0-9a-f]{32,64}
+    | (?:part|shard|batch|seeds?|run|split|chunk|fold|epoch|steps?|iter|version|v|set|group|data|job|grid|samples?|images?|checkpoint|ckpt|
+         class|cfg|scale|guidance|rank|gpu|node|worker|process|exp|trial|round|size|res)[-_ .=]?\d+(?:[-_.]\d+)?
+    | \d+\s?x\s?\d+ | \d+\s?-\s?\d+
+    | (?:{_KIND_WORDS}) (?:[-_ ](?:{_KIND_WORDS}|\d+))*
+    | (?:new|untitled)\ folder(?:\ \(?\d+\)?)? | neuer\ ordner | nouveau\ dossier | nueva\ carpeta
+    | [0-9a-f]{{8}}-[0-9a-f]{{4}}-[0-9a-f]{{4}}-[0-9a-f]{{4}}-[0-9a-f]{{12}} | [0-9a-f]{{32,64}}
     )""",
     re.IGNORECASE | re.VERBOSE,
 )
@@ -37,11 +47,13 @@ def names_no_prompt(name: str) -> bool:
 
 # --- pictures that are no samples ------------------------------------------------------------------------------------
 
-_GRID = re.compile(r"grid(?:[-_ .]?\d[-\d_ ]*)?|.{0,60}[-_ ]grid(?:[-_ .]?\d{1,6})?", re.IGNORECASE)
+_GRID = re.compile(
+    r"(?:.{0,60}[-_ ])?(?:grid|contact[-_ ]?sheet|collage|montage)(?:[-_ .]?\d[-\d_ ]{0,40})?", re.IGNORECASE
+)
 _GRID_FOLDER = re.compile(r"(?:.{0,40}[-_ ])?grids?", re.IGNORECASE)
 _DERIVED = (
     "masks?|depth(?:[-_ ]?map)?|seg(?:mentation)?|alpha|matte|canny|edges?|normals?|pose|openpose|thumb(?:nail)?s?|preview|"
-    "heat[-_ ]?map|saliency|small"
+    "heat[-_ ]?map|saliency|small|upscaled?|[2348]x|x[2348]|before[-_ ](?:face[-_ ]restoration|hi(?:gh)?res[-_ ]fix|colou?r[-_ ]correction)"
 )
 _SUFFIXED = re.compile(rf"(.+)[-_. ]({_DERIVED})", re.IGNORECASE)
 _PREFIXED = re.compile(rf"({_DERIVED})[-_. ](.+)", re.IGNORECASE)

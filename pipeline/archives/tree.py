@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -24,9 +25,9 @@ from allfour.pipeline.archives.listing import (
     prompt_name,
     shard_of,
 )
-from allfour.pipeline.archives.naming import is_download_name, names_no_prompt
+from allfour.pipeline.archives.naming import is_download_name, names_no_prompt, prompt_in_name
 from allfour.pipeline.archives.options import ArchiveOptions, PromptFrom
-from allfour.pipeline.archives.probing import EXAMPLES, PROBED, Probe, spread
+from allfour.pipeline.archives.probing import EXAMPLES, PROBED, Probe, lone_note, spread
 from allfour.pipeline.archives.text import (
     Prompt,
     PromptBook,
@@ -38,6 +39,10 @@ from allfour.pipeline.archives.text import (
 )
 from allfour.pipeline.archives.tree_reading import find_shard, metadata_note, read_chunk, read_prompt, shard_id
 from allfour.pipeline.words import quantity
+
+_WORDS = re.compile(r"[^\W\d_]+")
+_WORDS_OF_A_PROMPT = 3
+"""Words that a file's name has at least, to be said to hold a prompt."""
 
 
 class TreeSource:
@@ -130,10 +135,13 @@ class TreeSource:
             return "metadata"
         if listing.captioned:
             return "caption"
+        name = self._telling_name(listing)
+        how = f", name to take them from files' names such as {escape_name(name)[:120]!r}" if name else ""
         raise ArchiveError(
             f"nothing in {self._location} says which prompt an image was made for: its folders have names such as "
-            f"{self._a_name(listing)!r}, there are no captions or tables of prompts, and the images looked at hold none. Name the folders "
-            "as prompts, or set archive.prompt_from: folder to take their names as they are, or path with archive.path_pattern"
+            f"{self._a_name(listing)!r}, there are no captions or tables of prompts that are understood, and the images looked at hold none. "
+            f"Name the folders as prompts, or set archive.prompt_from: folder to take their names as they are{how}, or path with "
+            "archive.path_pattern"
         )
 
     def _a_name(self, listing: Listing) -> str:
@@ -264,10 +272,7 @@ class TreeSource:
                 f"{lacking:,} of {listing.images:,} images have no caption file beside them: rows without a prompt, which are not scored"
             )
         if prompt_from == "caption" and (lone := listing.lone_captions):
-            what = "1 caption file has" if len(lone) == 1 else f"{len(lone):,} caption files have"
-            notes.append(
-                f"{what} no image beside {'it' if len(lone) == 1 else 'them'}, such as {escape_name(lone[0])}: the image is missing"
-            )
+            notes.append(lone_note(len(lone), lone[0]))
         if prompt_from == "table" and (lacking := listing.samples - self._beside().covered(listing)):
             notes.append(
                 f"{lacking:,} of {listing.images:,} images are in no table beside them: rows without a prompt, which are not scored"
@@ -300,6 +305,16 @@ class TreeSource:
                 f"{table} beside the images has prompts for {covered:,} of them; prompts are taken from the folders. "
                 "prompt_from: table takes them from it"
             )
+        if (told := listing.may_tell) and not listing.captioned and not self._beside().tables:
+            notes.append(
+                f"{escape_name(told[0])} may hold prompts, in a form that says of no image which is its own; prompts are taken from the "
+                "folders. A metadata.csv beside the images, with the columns file_name and text, would say"
+            )
+        if name := self._telling_name(listing):
+            notes.append(
+                f"the files' names, such as {escape_name(name)[:120]!r}, may hold prompts; these are taken from the folders. "
+                "prompt_from: name takes them from the names"
+            )
         probe = self._probe()
         if probe.in_metadata:
             such = f", such as {probe.example[:80]!r}" if probe.example else ""
@@ -308,6 +323,12 @@ class TreeSource:
                 "the folders. prompt_from: metadata takes them from the images"
             )
         return notes
+
+    def _telling_name(self, listing: Listing) -> str | None:
+        """A file's name, where most of the first ones read as prompts."""
+        first = [name for part in listing.directories if not part.lacks for name in part.names[:PROBED]][:PROBED]
+        telling = [name for name in first if len(_WORDS.findall(prompt_in_name(name) or "")) >= _WORDS_OF_A_PROMPT]
+        return telling[0] if 2 * len(telling) > len(first) else None
 
     def _several_parents(self, listing: Listing) -> str | None:
         """A word on folders of one name under several parents, whose images become one prompt."""

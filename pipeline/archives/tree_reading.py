@@ -119,13 +119,13 @@ def read_prompt(
         return prompt_in_name(path.rpartition("/")[2]), {}, "its name holds none"
     if prompt_from == "path":
         return prompt_in_path(path, options.path_pattern or "")
-    stem = path.rpartition(".")[0]
-    for ext in CAPTION_EXTENSIONS:
-        caption = tree.read_small(f"{stem}.{ext}")
-        if caption is not None:
-            text, extra = caption_in_file(f"{stem}.{ext}", caption)
-            if text is not None:
-                return text, extra, None
+    for stem in (path.rpartition(".")[0], path):  # 0.txt, and 0.png.txt
+        for ext in CAPTION_EXTENSIONS:
+            caption = tree.read_small(f"{stem}.{ext}")
+            if caption is not None:
+                text, extra = caption_in_file(f"{stem}.{ext}", caption)
+                if text is not None:
+                    return text, extra, None
     return None, {}, _NO_CAPTION
 
 

@@ -58,6 +58,11 @@ class TestManifests:
                 "a.json",
                 json.dumps({"version": 1, "images": [{"path": f"im/{i}.png", "prompt": "a nurse"} for i in range(4)]}),
             ),
+            ("a.csv", f'images,prompt\n"{[f"im/{i}.png" for i in range(4)]}",a nurse\n'),
+            (
+                "a.jsonl",
+                json.dumps({"prompt": "a nurse", "images": [{"path": f"im/{i}.png", "seed": i} for i in range(4)]}),
+            ),
             ("a.json", json.dumps({f"im/{i}.png": {"p": "a nurse", "se": i} for i in range(4)})),
             ("a.json", json.dumps({f"im/{i}.png": "a nurse" for i in range(4)})),
             ("a.jsonl", json.dumps({"images": [f"im/{i}.png" for i in range(4)], "prompt": "a nurse"})),
@@ -68,6 +73,26 @@ class TestManifests:
         assert prompts(items) == {"a nurse": 4}
         assert [item.data for item in items] == PICTURES[:4]
         assert "not there" not in notes
+
+    @pytest.mark.parametrize("words", ["['a', 'b']", "{'a': 'b'}", '{"a": 1}', "[\"a's\", 'b']"])
+    def test_lists_and_objects_are_no_prompts(self, tmp_path: Path, words: str) -> None:
+        items, notes = manifest(
+            tmp_path,
+            "a.tsv",
+            f"path\tprompt\nim/0.png\ta nurse\nim/1.png\t'{words}'\n".replace("'" + words + "'", words),
+        )
+        assert prompts(items) == {"a nurse": 1}
+        assert "1 of 2 rows have no prompt" in notes
+
+    @pytest.mark.parametrize("words", ["[nurse], {smiling}", "(a nurse:1.2), [blurry]", "{nurse|doctor}"])
+    def test_brackets_stand_in_prompts(self, tmp_path: Path, words: str) -> None:
+        assert prompts(manifest(tmp_path, "a.tsv", f"path\tprompt\nim/0.png\t{words}\n")[0]) == {words: 1}
+
+    def test_images_that_stand_there_as_text(self, tmp_path: Path) -> None:
+        text = base64.b64encode(PICTURES[0]).decode()
+        for column in (text, f"data:image/png;base64,{text}"):
+            with pytest.raises(ArchiveError, match="line 2 has an image itself, as text, in image"):
+                manifest(tmp_path, "a.csv", f'image,prompt\n"{column}",a nurse\n')
 
     def test_file_addresses(self, tmp_path: Path) -> None:
         here = tmp_path.as_uri()

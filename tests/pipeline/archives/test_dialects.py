@@ -86,6 +86,9 @@ def test_user_comments(kind: str, comment: Callable[[str], bytes], text: str) ->
         ({"Description": f"{NURSE} --ar 1:1 --v 6.0 {JOB}", "Author": "someone"}, f"{NURSE} --ar 1:1 --v 6.0"),
         ({"prompt": GRAPH, "workflow": "{}"}, NURSE),
         ({"prompt": NURSE, "negative_prompt": "ugly", "seed": "1"}, NURSE),
+        ({"invokeai_metadata": json.dumps({"positive_conditioning": NURSE, "negative_conditioning": "ugly"})}, NURSE),
+        ({"Note": WEB_UI}, NURSE),
+        ({"parameters": f"{NURSE}\nNegative: ugly\nSteps: 20, Sampler: Euler, Seed: 1"}, NURSE),
         ({"parameters": "Negative prompt: ugly\nSteps: 20, Sampler: Euler, Seed: 1"}, None),
         ({"parameters": '{"settings": {"a": 1}}'}, None),
         ({"Description": '{"nodes": 1}'}, None),
@@ -109,6 +112,8 @@ def test_png_texts(texts: dict[str, str], prompt: str | None) -> None:
         ({0x010E: f"{NURSE} {JOB}"}, NURSE),
         ({0x010E: WEB_UI}, NURSE),
         ({0x010E: "OLYMPUS DIGITAL CAMERA"}, None),
+        ({0x010E: "a nurse at work", 0x8298: "2019, an agency"}, None),
+        ({0x010E: "Image Creator from Microsoft Designer"}, None),
         ({0x010E: "DCIM\\100MEDIA\\DJI_0001.JPG"}, None),
         ({0x010E: "a ward", 0x0131: "Adobe Lightroom 6.0"}, None),
     ],
@@ -156,8 +161,15 @@ class TestXmp:
         assert prompt_in_image(encoded(picture(0), "webp", xmp=xmp(NURSE).decode().encode("utf-16-le"))) == NURSE
 
 
+@pytest.mark.parametrize("kind", ["jpeg", "webp"])
+def test_novelai_where_there_are_no_keys(kind: str) -> None:
+    comment = json.dumps({"prompt": NURSE, "uc": "ugly", "steps": 28})
+    text = json.dumps({"Software": "NovelAI", "Description": "of an earlier one", "Comment": comment})
+    assert prompt_in_image(in_exif(kind, COMMENTS["utf-16 be"])(text)) == NURSE
+
+
 def test_jpeg_comment() -> None:
-    assert prompt_in_image(jpeg_comment(FOOOCUS)) == NURSE
+    assert prompt_in_image(jpeg_comment(FOOOCUS)) == prompt_in_image(jpeg_comment(WEB_UI)) == NURSE
     assert prompt_in_image(jpeg_comment("CREATOR: gd-jpeg v1.0")) is None
 
 

@@ -7,6 +7,8 @@ import unicodedata
 from collections import Counter
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from allfour.pipeline.archives import NO_PROMPT_ID, ArchiveError, ArchiveItem, ArchiveOptions, open_source
@@ -35,12 +37,26 @@ class TestNames:
     @pytest.mark.parametrize(
         "name",
         ["2023-05-01", "20230501", "2023-05-01_10-15-30", "00012", "7", "samples", "train", "images", "txt2img-images",
-         "part-000001", "seed_3", "outputs", "New folder (2)", "5f0c1a2b-0000-4000-8000-000000000000"],
+         "part-000001", "seed_3", "outputs", "New folder (2)", "5f0c1a2b-0000-4000-8000-000000000000", "validation_images", "sdxl_outputs",
+         "checkpoint-1000", "cfg7.5", "512x512", "0-99", "rank0", "dall-e 2", "epoch=3"],
     )  # fmt: skip
     def test_none(self, name: str) -> None:
         assert names_no_prompt(name)
 
-    @pytest.mark.parametrize("name", ["a_nurse", "nurse", "train driver", "sample nurse", "image of a doctor", "p0"])
+    @pytest.mark.parametrize(
+        "name",
+        [
+            "a_nurse",
+            "nurse",
+            "train driver",
+            "sample nurse",
+            "image of a doctor",
+            "p0",
+            "test pilot",
+            "real estate agent",
+            "media worker",
+        ],
+    )
     def test_some(self, name: str) -> None:
         assert not names_no_prompt(name)
 
@@ -126,8 +142,10 @@ class TestNames:
 
 class TestNoSamples:
     @pytest.mark.parametrize(
-        "name", ["0_mask.png", "0-depth.png", "mask_0.png", "0_thumb.jpg", "grid-0000.png", "grid.png", "grid_12.png"]
-    )
+        "name",
+        ["0_mask.png", "0-depth.png", "mask_0.png", "0_thumb.jpg", "grid-0000.png", "grid.png", "grid_12.png", "0_upscaled.png",
+         "0-before-face-restoration.png", "contact_sheet.png", "nurse_collage.png"],
+    )  # fmt: skip
     def test_by_name(self, name: str) -> None:
         assert list(no_samples("a_nurse", ["0.jpg", "1.jpg", name])) == [name]
 
@@ -160,6 +178,10 @@ class TestBeside:
             ("part-000001/metadata.jsonl", "".join(json.dumps({"file_name": f"{i}.png", "text": "ab"[i // 2]}) + "\n" for i in range(4))),
             ("metadata.csv", "file_name,prompt\n" + "".join(f"part-000001\\{i}.png,{'ab'[i // 2]}\n" for i in range(4))),
             ("captions.json", json.dumps({f"part-000001/{i}.png": "ab"[i // 2] for i in range(4)})),
+            ("metadata.jsonl", "".join(json.dumps({"file_name": f"{i}.png", "text": "ab"[i // 2]}) + "\n" for i in range(4))),
+            ("prompts.csv", "id,prompt\n" + "".join(f"000{i},{'ab'[i // 2]}\n" for i in range(4))),
+            ("captions_val.json", json.dumps({"images": [{"id": i, "file_name": f"{i}.png"} for i in range(4)],
+                                              "annotations": [{"image_id": i, "caption": "ab"[i // 2]} for i in range(4)]})),
             ("list.json", json.dumps([{"image": f"part-000001/{i}.png", "caption": "ab"[i // 2]} for i in range(4)])),
         ],
     )  # fmt: skip
@@ -176,6 +198,23 @@ class TestBeside:
         }
         items, _ = tree(tmp_path, files)
         assert prompts(items) == {"a": 4, "b": 4, "": 2}
+
+    def test_a_table_of_names_that_several_images_have_says_nothing_of_them(self, tmp_path: Path) -> None:
+        files = {f"{folder}/{i}.png": PICTURES[i] for folder in ("a", "b") for i in range(2)}
+        items, _ = tree(tmp_path, {**files, "metadata.csv": b"file_name,text\n0.png,a nurse\n1.png,a nurse\n"})
+        assert prompts(items) == {"a": 2, "b": 2}
+
+    def test_a_table_in_parquet(self, tmp_path: Path) -> None:
+        write_tree(tmp_path, self.both())
+        names = [f"part-000001/{i}.png" for i in range(4)]
+        pq.write_table(pa.table({"file_name": names, "text": ["a", "a", "b", "b"]}), tmp_path / "metadata.parquet")
+        assert prompts(tree(tmp_path, {})[0]) == {"a": 2, "b": 2}
+
+    def test_one_text_for_a_folder(self, tmp_path: Path) -> None:
+        files = {f"000{n}/{i}.png": PICTURES[i] for n in range(2) for i in range(2)}
+        assert prompts(tree(tmp_path, {**files, "0000/prompt.txt": b"a nurse", "0001/prompt.txt": b"a pilot"})[0]) == {
+            "a nurse": 2, "a pilot": 2,
+        }  # fmt: skip
 
     def test_images_in_no_table(self, tmp_path: Path) -> None:
         items, notes = tree(tmp_path, {**self.both(), "metadata.csv": b"file_name,text\npart-000001/0.png,a\npart-000001/1.png,nan\n"
@@ -198,6 +237,27 @@ class TestBeside:
 
 
 class TestCaptions:
+    def test_behind_the_whole_name(self, tmp_path: Path) -> None:
+        files = {
+            f"out/{i}.png{ending}": PICTURES[i] if not ending else b"a nurse"
+            for i in range(2)
+            for ending in ("", ".txt")
+        }
+        assert prompts(tree(tmp_path, files)[0]) == {"a nurse": 2}
+
+    def test_texts_and_names_that_may_hold_prompts_are_said(self, tmp_path: Path) -> None:
+        """Where folders' names are taken."""
+        files = {
+            f"{who}_{i:04}.png": PICTURES[i] for who in ("a_photo_of_a_nurse", "a_photo_of_a_pilot") for i in range(2)
+        }
+        _, notes = tree(tmp_path, {**files, "all_prompts.txt": b"a photo of a nurse\na photo of a pilot\n"})
+        assert "all_prompts.txt may hold prompts" in notes
+        assert "the files' names, such as 'a_photo_of_a_nurse_0000.png', may hold prompts" in notes
+        _, notes = tree(tmp_path / "b", {f"a nurse/{i:04}.png": PICTURES[i] for i in range(2)})
+        assert "may hold prompts" not in notes
+        with pytest.raises(ArchiveError, match="name to take them from files' names such as 'a_photo"):
+            tree(tmp_path / "c", {f"samples/{name}": data for name, data in files.items()})
+
     def test_a_majority(self, tmp_path: Path) -> None:
         files = {f"A_{i}.png": PICTURES[i] for i in range(8)} | {f"A_{i}.txt": b"a nurse" for i in range(7)}
         items, notes = tree(tmp_path, files)
