@@ -213,9 +213,9 @@ def _of_json(text: str) -> Found:
     if not isinstance(value, dict):
         return NOTHING
     if isinstance(value.get("Comment"), str):  # NovelAI's texts, in a file that has no place for them one by one
-        found = _novelai({key: field for key, field in value.items() if isinstance(field, str)})
-        if found.text:
-            return found
+        keyed = _novelai({key: field for key, field in value.items() if isinstance(field, str)})
+        if keyed.text:
+            return keyed
     for key in ("prompt", "workflow"):  # a graph inside an object, as objects or as text
         inner = value.get(key)
         inner = _loaded(inner) if isinstance(inner, str) and inner.lstrip().startswith("{") else inner

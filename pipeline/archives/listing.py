@@ -175,14 +175,15 @@ def list_tree(tree: Tree, book: PromptBook, *, asked: bool = True, cut_grids: bo
     lone: list[str] = []
     told: list[str] = []
     for path, entries in tree.walk(counts):
-        images = _images_of(tree, path, entries, counts)
-        tables += _tables_of(path, entries, images)
-        told += [f"{path}/{entry.name}" if path else entry.name for entry in entries if _MAY_TELL.fullmatch(entry.name)]
+        images, others = _images_of(tree, path, entries, counts)
+        tables += _tables_of(path, others, images)
+        told += [f"{path}/{entry.name}" if path else entry.name for entry in others if _MAY_TELL.fullmatch(entry.name)]
         if not images:
             continue
         images.sort(key=lambda entry: (natural_key(entry.name), entry.name))
-        captions = {entry.name.rpartition(".")[0]: entry.name for entry in entries
-                    if extension(entry.name) in CAPTION_EXTENSIONS}  # fmt: skip
+        captions = {
+            entry.name.rpartition(".")[0]: entry.name for entry in others if extension(entry.name) in CAPTION_EXTENSIONS
+        }
         lone += _lone(path, captions, images)
         lacking = no_samples(path, [entry.name for entry in images])
         if not lacking:
@@ -242,19 +243,22 @@ _MAY_TELL = re.compile(r".*(?:prompt|caption)[^/]*\.(?:txt|md|ya?ml|xlsx?|html?|
 _TABLES = ("csv", "tsv", "jsonl", "ndjson", "json", "parquet")
 
 
-def _tables_of(path: str, entries: list[FileEntry], images: list[FileEntry]) -> list[tuple[str, FileEntry]]:
+def _tables_of(path: str, others: list[FileEntry], images: list[FileEntry]) -> list[tuple[str, FileEntry]]:
     """Files of a folder that may be tables, captions of single images not among them."""
-    found = [entry for entry in entries if (extension(entry.name) in _TABLES and kind_of(entry.name) is not Kind.HIDDEN)
-             or _ONE_PROMPT.fullmatch(entry.name)]  # fmt: skip
+    found = [entry for entry in others if extension(entry.name) in _TABLES or _ONE_PROMPT.fullmatch(entry.name)]
     if not found:
         return []
     stems = {entry.name.rpartition(".")[0] for entry in images}
     return [(path, entry) for entry in found if entry.name.rpartition(".")[0] not in stems]
 
 
-def _images_of(tree: Tree, path: str, entries: list[FileEntry], counts: Counter[str]) -> list[FileEntry]:
+def _images_of(
+    tree: Tree, path: str, entries: list[FileEntry], counts: Counter[str]
+) -> tuple[list[FileEntry], list[FileEntry]]:
+    """The images of a folder, and what is known to be none."""
     images = []
     unknown = []
+    others = []
     for entry in entries:
         kind = kind_of(entry.name)
         if kind is Kind.IMAGE:
@@ -265,8 +269,10 @@ def _images_of(tree: Tree, path: str, entries: list[FileEntry], counts: Counter[
             counts["hidden or system files, not taken for images"] += 1
         elif kind is Kind.CONTAINER and entry.name.lower() != "metadata.parquet":
             counts[f".{extension(entry.name)} archives inside the tree, not opened: rescore them by themselves"] += 1
+            others.append(entry)
         else:
             counts[f".{extension(entry.name)} files, not taken for images"] += 1
+            others.append(entry)
     paths = [f"{path}/{entry.name}" if path else entry.name for entry in unknown]
     for entry, head in zip(unknown, tree.heads(paths), strict=True):
         ext = escape_name(extension(entry.name))[:20]
@@ -277,7 +283,7 @@ def _images_of(tree: Tree, path: str, entries: list[FileEntry], counts: Counter[
         else:
             counts[f"{named}, taken for images: their content is {found}"] += 1
             images.append(entry)
-    return images
+    return images, others
 
 
 def _number(directories: list[Directory], root_name: str, book: PromptBook) -> None:
