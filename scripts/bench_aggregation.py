@@ -35,7 +35,7 @@ from allfour.pipeline.run.columns import IMAGES_SCHEMA, embeddings_schema  # noq
 from allfour.pipeline.run.documents import read_metrics  # noqa: E402
 from allfour.pipeline.run.folder import RunFolder, fingerprint  # noqa: E402
 from allfour.pipeline.scoring.parts import PartStore, ShardTables  # noqa: E402
-from allfour.pipeline.scoring.score_tables import coded_scores, plain_scores  # noqa: E402
+from allfour.pipeline.scoring.score_tables import coded_scores  # noqa: E402
 from allfour.pipeline.scoring.scorer import SCORING_VERSION  # noqa: E402
 
 DIM = 512
@@ -91,7 +91,7 @@ def make_run(
                  pa.FixedSizeListArray.from_arrays(pa.array(vectors.astype(np.float16).ravel()), DIM)],
                 schema=embeddings_schema(DIM),
             )  # fmt: skip
-        store.commit(shard, ShardTables(listed, plain_scores(coded_scores(listed, tables, attributes)), embeddings))
+        store.commit(shard, ShardTables(listed, coded_scores(listed, tables, attributes), embeddings))
     listed_rows, rows = store.merge([s.id for s in shards], images=True)
     run.update_header(
         kind="rescore",

@@ -47,7 +47,7 @@ from allfour.pipeline.config import load_attributes  # noqa: E402
 from allfour.pipeline.run.documents import read_metrics  # noqa: E402
 from allfour.pipeline.run.folder import RunFolder  # noqa: E402
 from allfour.pipeline.scoring.parts import PartStore, ShardTables  # noqa: E402
-from allfour.pipeline.scoring.score_tables import coded_scores, plain_scores  # noqa: E402
+from allfour.pipeline.scoring.score_tables import coded_scores  # noqa: E402
 from scripts.bench_aggregation import CONFIG, images_of, in_child  # noqa: E402
 from scripts.bench_scoring import processor  # noqa: E402
 
@@ -96,7 +96,7 @@ class Plane:
             if question == "presence":
                 drawn[:, 0] += 2  # nearly all show somebody
             tables[question] = drawn / drawn.sum(axis=1, keepdims=True)
-        return ShardTables(listed, plain_scores(coded_scores(listed, tables, self.attributes)), None)
+        return ShardTables(listed, coded_scores(listed, tables, self.attributes), None)
 
     def commits(self) -> dict[str, Any]:
         """All shards."""

@@ -46,6 +46,7 @@ from allfour.pipeline.run.folder import (
     write_json,
 )
 from allfour.pipeline.run.header import PICKED_KIND, Header
+from allfour.pipeline.run.parquet import table_writer
 from allfour.pipeline.run.seal import sealed
 from allfour.pipeline.scoring.parts import PRECISION, PartStore, read_embeddings
 from allfour.pipeline.scoring.people import reading_scores
@@ -61,9 +62,6 @@ from allfour.pipeline.scoring.stored_embeddings import (
     stored_encoder,
     stored_parts,
 )
-
-_ENCODED_COLUMNS = ["prompt_id", "attribute", "decision", "probabilities.key_value.key"]
-"""Columns in which few values repeat; a dictionary of probabilities would be as long as the column."""
 
 
 def relabel(
@@ -188,7 +186,7 @@ def _copy_images(run: RunFolder, out: RunFolder, *, own: bool, base: Path) -> No
         reading_table(run.images_path),
         pq.ParquetFile(run.images_path) as source,
         atomic_file(out.images_path) as file,
-        pq.ParquetWriter(file, IMAGES_SCHEMA, compression="zstd") as writer,
+        table_writer(file, IMAGES_SCHEMA) as writer,
     ):
         for batch in source.iter_batches(batch_size=100_000):
             table = pa.Table.from_batches([batch]).cast(IMAGES_SCHEMA)
@@ -211,7 +209,7 @@ def _score(
     with (
         reporter.task("relabelling", sum(part.manifest.get("images", 0) for part in parts)) as task,
         atomic_file(out.scores_path) as file,
-        scores_writer(file) as writer,
+        table_writer(file, CODED_SCHEMA) as writer,
         ThreadPoolExecutor(
             1
         ) as pool,  # innermost: what is being written ends before the writer is closed, also by an error
@@ -255,13 +253,6 @@ def _doubtful(
         "margin of this wording that float32 might decide otherwise; `allfour rescore` looks at the images again"
     )
     return {"precision": found}
-
-
-def scores_writer(file: Any) -> pq.ParquetWriter:
-    """A writer of coded scores. Without the arrow schema in the file, its columns are read as plain strings again."""
-    return pq.ParquetWriter(
-        file, CODED_SCHEMA, compression="zstd", compression_level=1, use_dictionary=_ENCODED_COLUMNS, store_schema=False
-    )
 
 
 def _measures(part: StoredPart, store: PartStore) -> list[tuple[Path, Path]]:

@@ -10,6 +10,7 @@ import pyarrow as pa
 from allfour.pipeline.run.columns import ImageStatus
 from allfour.pipeline.run.folder import RunFolder
 from allfour.pipeline.run.labels import SET_LABEL_SQL
+from allfour.pipeline.run.repeats import repeated_rows
 from allfour.pipeline.run.tables import MEMORY_LIMIT, connect, scalar
 
 _SETS = f"""
@@ -110,12 +111,13 @@ def tally(run: RunFolder, *, attributes: list[str], set_size: int, memory: str =
                 [attributes[0], other],
             ).fetchall()
             joint[attributes[0], other] = {(a, b): n for a, b, n in rows}
+        connection.register("repeated", repeated_rows([run.images_path]))
         groups = connection.execute(
-            'SELECT list({"p": prompt_id, "i": "index"} ORDER BY file_row_number), count(*) FROM images WHERE sha256 IS NOT NULL'
+            'SELECT list({"p": prompt_id, "i": "index"} ORDER BY file_row_number), count(*) FROM repeated'
             " GROUP BY sha256 HAVING count(*) > 1 ORDER BY min(file_row_number) LIMIT ?",
             [MAX_DUPLICATE_GROUPS],
         ).fetchall()
-        duplicate_images = scalar(connection, "SELECT count(sha256) - count(DISTINCT sha256) FROM images")
+        duplicate_images = scalar(connection, "SELECT count(sha256) - count(DISTINCT sha256) FROM repeated")
         persons = scalar(
             connection, 'SELECT count(*) FROM (SELECT DISTINCT prompt_id, "index" FROM scores WHERE person > 0)'
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from allfour.pipeline.run.columns import AMBIGUOUS, MIXED, NO_PERSON, UNREADABLE, ImageStatus
 from allfour.pipeline.run.documents import ReportError
+from allfour.pipeline.run.folder import reading_table
 
 Key = tuple[str, int]
 """prompt_id and index: what names an image."""
@@ -80,6 +81,7 @@ class ImageRecord:
         return min(found, default=None)
 
 
+IMAGES, SCORES = "images.parquet", "scores.parquet"
 _IMAGE_COLUMNS = [
     "prompt_id", "prompt", "index", "seed", "status", "path", "sha256", "size", "width", "height", "revised_prompt",
     "code", "error", "truth",
@@ -109,29 +111,38 @@ MAX_IMAGES = 400
 def read_images(run_dir: Path, prompt_ids: Sequence[str], limit: int = MAX_IMAGES) -> dict[str, list[ImageRecord]]:
     """The first images of the given prompts, at most `limit` of each, by prompt id, ordered by index, with their scores."""
     wanted = pa.array(prompt_ids, pa.string())
-    images, scores = _dataset(run_dir / "images.parquet"), _dataset(run_dir / "scores.parquet")
+    images, scores = _dataset(run_dir / IMAGES), _dataset(run_dir / SCORES)
     chosen = pc.field("prompt_id").isin(wanted)
-    last = _last_indexes(images, wanted, chosen, min(limit, MAX_IMAGES))
+    with reading_table(run_dir / IMAGES):
+        last = _last_indexes(images, wanted, chosen, min(limit, MAX_IMAGES))
+    chosen &= pc.field("index") <= int(last.max(initial=-1))  # row groups beyond it are not read
     by_image: dict[Key, list[Score]] = defaultdict(list)
-    for batch in scores.to_batches(columns=_SCORE_COLUMNS, filter=chosen):
-        for row in _first(batch, wanted, last).to_pylist():
-            by_image[row["prompt_id"], row["index"]].append(
-                Score(
-                    attribute=row["attribute"],
-                    person=row["person"],
-                    decision=row["decision"],
-                    probability=row["probability"],
-                    probabilities=_pairs(row["probabilities"]),
-                    box=tuple(row["box"]) if row["box"] else None,
-                )
+    for row in _rows(run_dir / SCORES, scores.to_batches(columns=_SCORE_COLUMNS, filter=chosen), wanted, last):
+        by_image[row["prompt_id"], row["index"]].append(
+            Score(
+                attribute=row["attribute"],
+                person=row["person"],
+                decision=row["decision"],
+                probability=row["probability"],
+                probabilities=_pairs(row["probabilities"]),
+                box=tuple(row["box"]) if row["box"] else None,
             )
+        )
     found: dict[str, list[ImageRecord]] = {prompt_id: [] for prompt_id in prompt_ids}
-    for batch in images.to_batches(columns=_IMAGE_COLUMNS, filter=chosen):
-        for row in _first(batch, wanted, last).to_pylist():
-            found[row["prompt_id"]].append(_record(row, by_image))
+    for row in _rows(run_dir / IMAGES, images.to_batches(columns=_IMAGE_COLUMNS, filter=chosen), wanted, last):
+        found[row["prompt_id"]].append(_record(row, by_image))
     for records in found.values():
         records.sort(key=lambda record: record.index)
     return found
+
+
+def _rows(
+    path: Path, batches: Iterable[pa.RecordBatch], wanted: pa.Array, last: NDArray[np.int64]
+) -> Iterator[dict[str, Any]]:
+    """Rows of the images that are read. RunFolderError where the table turns out to be damaged."""
+    with reading_table(path):
+        for batch in batches:
+            yield from _first(batch, wanted, last).to_pylist()
 
 
 def _last_indexes(images: Any, wanted: pa.Array, chosen: Any, limit: int) -> NDArray[np.int64]:
@@ -163,7 +174,13 @@ def read_missing(run_dir: Path, attribute: str, limit: int) -> tuple[list[ImageR
 
     An image that was whole when it was made and is unreadable to the scoring stage is among them.
     """
-    images, scores = _dataset(run_dir / "images.parquet"), _dataset(run_dir / "scores.parquet")
+    images, scores = _dataset(run_dir / IMAGES), _dataset(run_dir / SCORES)
+    with reading_table(run_dir / SCORES):
+        rows, total = _missing(images, scores, attribute, limit)
+    return [_record(row, {}) for row in rows[:limit]], total
+
+
+def _missing(images: Any, scores: Any, attribute: str, limit: int) -> tuple[list[dict[str, Any]], int]:
     absent = pc.field("status") != ImageStatus.GENERATED.value
     total = images.count_rows(filter=absent)
     rows = images.head(limit, columns=_IMAGE_COLUMNS, filter=absent).to_pylist()
@@ -183,4 +200,4 @@ def read_missing(run_dir: Path, attribute: str, limit: int) -> tuple[list[ImageR
             if (row["prompt_id"], row["index"]) in keys
         ]
         total += damaged
-    return [_record(row, {}) for row in rows[:limit]], total
+    return rows, total

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from allfour.errors import RunFolderError
 from allfour.pipeline.run.columns import EMBEDDING_COLUMN
-from allfour.pipeline.run.folder import RunFolder, reading_table
+from allfour.pipeline.run.folder import RunFolder
+from allfour.pipeline.run.repeats import repeated_rows
 from allfour.pipeline.scoring.parts import PartStore, read_embeddings, unchanged
 
 NEARER = 40
@@ -72,16 +72,10 @@ def _threshold(apart: NDArray[np.float32]) -> float:
 
 
 def _same_bytes(runs: Sequence[RunFolder]) -> Iterator[tuple[str, int]]:
-    tables = []
-    for run in runs:
-        with reading_table(run.images_path):
-            tables.append(pq.read_table(run.images_path, columns=["prompt_id", "index", "sha256"]))
-    table = pa.concat_tables(tables)
+    table = repeated_rows([run.images_path for run in runs])
     seen: set[tuple[str, str]] = set()
     rows = zip(*(table[name].to_pylist() for name in ("prompt_id", "index", "sha256")), strict=True)
     for prompt, index, digest in sorted(rows, key=lambda row: row[1]):
-        if digest is None:
-            continue
         if (prompt, digest) in seen:
             yield prompt, index
         seen.add((prompt, digest))

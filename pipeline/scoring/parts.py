@@ -26,7 +26,8 @@ from allfour.border import read_json
 from allfour.files import open_regular, read_regular, sha256_of
 from allfour.pipeline.archives.base import Shard
 from allfour.pipeline.run.columns import IMAGES_SCHEMA, SCORES_SCHEMA
-from allfour.pipeline.run.folder import RunFolder, atomic_file, fingerprint, write_json, write_table
+from allfour.pipeline.run.folder import RunFolder, atomic_file, fingerprint, write_json
+from allfour.pipeline.run.parquet import concatenate, table_writer
 from allfour.pipeline.run.seal import sealed, unsealed
 
 
@@ -37,7 +38,7 @@ class ShardTables:
     images: pa.Table
     """IMAGES_SCHEMA."""
     scores: pa.Table
-    """SCORES_SCHEMA."""
+    """SCORES_SCHEMA, or CODED_SCHEMA: in the file they are the same."""
     embeddings: pa.Table | None
     """embeddings_schema(D), where the classifier has embeddings."""
     people: pa.Table | None = None
@@ -143,7 +144,7 @@ class PartStore:
             write_json(manifest, sealed({"fingerprint": None, **known, TABLES: _hashes(kept)}))
         else:
             manifest.unlink(missing_ok=True)
-            write_table(self.images_path(shard.id), tables.images)
+            self._write(self.images_path(shard.id), tables.images)
             for path, table in (
                 (self.embeddings_path(shard.id), tables.embeddings),
                 (self.people_path(shard.id), tables.people),
@@ -152,7 +153,7 @@ class PartStore:
                     write_embeddings(path, table)
                 else:
                     path.unlink(missing_ok=True)
-        write_table(self._path(shard.id, "scores.parquet"), tables.scores)
+        self._write(self._path(shard.id, "scores.parquet"), tables.scores)
         facts = {"images": tables.images.num_rows, "scores": tables.scores.num_rows} | (
             {"set_aside": True} if set_aside else {}
         )
@@ -235,14 +236,14 @@ class PartStore:
                     path.unlink(missing_ok=True)
         return listed, scored
 
+    @staticmethod
+    def _write(path: Path, table: pa.Table) -> None:
+        with atomic_file(path) as file, table_writer(file, table.schema) as writer:
+            writer.write_table(table)
+
     def _concatenate(self, ids: list[str], kind: str, target: Path, schema: pa.Schema) -> int:
-        rows = 0
-        with atomic_file(target) as file, pq.ParquetWriter(file, schema, compression="zstd") as writer:
-            for shard_id in ids:
-                table = pq.read_table(self._path(shard_id, kind), schema=schema)
-                writer.write_table(table)
-                rows += table.num_rows
-        return rows
+        with atomic_file(target) as file:
+            return concatenate([self._path(shard_id, kind) for shard_id in ids], file, schema)
 
 
 PRECISION = "precision"

@@ -49,7 +49,7 @@ from allfour.pipeline.scoring.people import People, belong, people_table, readin
 from allfour.pipeline.scoring.persons import person_rows, plain_row
 from allfour.pipeline.scoring.precision import Doubt
 from allfour.pipeline.scoring.rows import Row, settle
-from allfour.pipeline.scoring.score_tables import plain_scores, readable_rows
+from allfour.pipeline.scoring.score_tables import readable_rows
 
 SCORING_VERSION = 3
 """Raise it when scoring the same image would give another row: it is part of every fingerprint."""
@@ -164,7 +164,7 @@ def _embedded_tables(
 ) -> ShardTables:
     return ShardTables(
         images=images,
-        scores=plain_scores(reading_scores(images, vectors, people, classifier)),
+        scores=reading_scores(images, vectors, people, classifier),
         embeddings=embeddings,
         people=None if people is None else people.table,
     )
