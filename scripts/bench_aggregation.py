@@ -23,6 +23,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -35,7 +36,7 @@ from allfour.pipeline.run.columns import IMAGES_SCHEMA, embeddings_schema  # noq
 from allfour.pipeline.run.documents import read_metrics  # noqa: E402
 from allfour.pipeline.run.folder import RunFolder, fingerprint  # noqa: E402
 from allfour.pipeline.scoring.parts import PartStore, ShardTables  # noqa: E402
-from allfour.pipeline.scoring.score_tables import coded_scores  # noqa: E402
+from allfour.pipeline.scoring.score_tables import coded_scores, readable_rows  # noqa: E402
 from allfour.pipeline.scoring.scorer import SCORING_VERSION  # noqa: E402
 
 DIM = 512
@@ -46,16 +47,18 @@ def images_of(first: int, count: int, prompts: int) -> pa.Table:
     """Rows of images that were never made: one in a thousand is unreadable."""
     numbers = np.arange(first, first + count)
     unreadable = numbers % 1000 == 7
-    names = [f"prompt-{n % prompts}" for n in numbers]
+    which = pa.array(numbers % prompts, pa.int32())
+    bad = pa.array(unreadable)
+    text = pa.array(numbers).cast(pa.string())
     columns: dict[str, Any] = {
-        "prompt_id": names,
-        "prompt": [f"a photo of occupation {n % prompts}" for n in numbers],
+        "prompt_id": pa.array([f"prompt-{n}" for n in range(prompts)]).take(which),
+        "prompt": pa.array([f"a photo of occupation {n}" for n in range(prompts)]).take(which),
         "index": numbers // prompts,
-        "status": np.where(unreadable, "unreadable", "generated"),
-        "path": [f"/nowhere/{n}.jpg" for n in numbers],
-        "sha256": [f"{n:064x}" for n in numbers],
+        "status": pc.if_else(bad, "unreadable", "generated"),
+        "path": pc.binary_join_element_wise("/nowhere/", text, ".jpg", ""),
+        "sha256": pc.utf8_lpad(text, 64, "0"),
         "size": numbers,
-        "error": [("damaged" if bad else None) for bad in unreadable],
+        "error": pc.if_else(bad, "damaged", pa.scalar(None, pa.string())),
     }
     return pa.table(
         [pa.array(columns[f.name], f.type) if f.name in columns else pa.nulls(count, f.type) for f in IMAGES_SCHEMA],
@@ -74,7 +77,7 @@ def make_run(
     for shard in shards:
         count = min(PER_PART, images - shard.ordinal * PER_PART)
         listed = images_of(shard.ordinal * PER_PART, count, prompts)
-        read = int(np.sum(np.asarray(listed["status"].to_pylist()) == "generated"))
+        read = int(readable_rows(listed).sum())
         tables = {}
         for question in attributes.questions:
             drawn = random.random((read, len(attributes.labels(question))), dtype=np.float32) ** 4
@@ -85,7 +88,7 @@ def make_run(
         if encoder is not None:
             vectors = random.standard_normal((read, DIM), dtype=np.float32)
             vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-            kept = listed.filter(pa.compute.equal(listed["status"], "generated"))
+            kept = listed.filter(pc.equal(listed["status"], "generated"))
             embeddings = pa.table(
                 [kept["prompt_id"], kept["index"], kept["sha256"],
                  pa.FixedSizeListArray.from_arrays(pa.array(vectors.astype(np.float16).ravel()), DIM)],

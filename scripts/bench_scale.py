@@ -1,7 +1,7 @@
 """How the control plane grows: time and memory of everything but images and models, from a million images to a hundred million.
 
     python scripts/bench_scale.py --images 1000000 10000000 --out scale.json
-    python scripts/bench_scale.py --images 100000000 --folder DISK         some 60 GB there
+    python scripts/bench_scale.py --images 100000000 --folder DISK         some 25 GB there
     python scripts/bench_scale.py --images 20000 80000 --per-shard 2000    a check of this script
 
 For each number of images, each stage in a process of its own, so that its peak memory is its own:
@@ -47,7 +47,7 @@ from allfour.pipeline.config import load_attributes  # noqa: E402
 from allfour.pipeline.run.documents import read_metrics  # noqa: E402
 from allfour.pipeline.run.folder import RunFolder  # noqa: E402
 from allfour.pipeline.scoring.parts import PartStore, ShardTables  # noqa: E402
-from allfour.pipeline.scoring.score_tables import coded_scores  # noqa: E402
+from allfour.pipeline.scoring.score_tables import coded_scores, readable_rows  # noqa: E402
 from scripts.bench_aggregation import CONFIG, images_of, in_child  # noqa: E402
 from scripts.bench_scoring import processor  # noqa: E402
 
@@ -79,6 +79,14 @@ class Plane:
         source = open_source(str(self.folder / "manifest.csv"), options=ArchiveOptions(shard_size=self.per_shard))
         return {"shards": sum(1 for _ in source.shards())}
 
+    def drop_manifest(self) -> None:
+        """What no later stage reads makes room on the disk."""
+        (self.folder / "manifest.csv").unlink(missing_ok=True)
+
+    def drop_parts(self) -> None:
+        """As above."""
+        shutil.rmtree(self.run.parts_folder)
+
     def commit(self, shard: Shard) -> None:
         """One shard as `Worker.score` commits it."""
         self.store.deaths(shard)
@@ -89,7 +97,7 @@ class Plane:
         random = np.random.default_rng(shard.ordinal)
         first = shard.ordinal * self.per_shard
         listed = images_of(first, min(self.per_shard, self.images - first), self.prompts)
-        read = int(np.sum(np.asarray(listed["status"].to_pylist()) == "generated"))
+        read = int(readable_rows(listed).sum())
         tables = {}
         for question in self.attributes.questions:
             drawn = random.random((read, len(self.attributes.labels(question))), dtype=np.float32) ** 4
@@ -148,10 +156,10 @@ def measure(plane: Plane, *, listing: bool) -> dict[str, Any]:
     """Stage -> seconds, peak memory, and what the stage says."""
     found: dict[str, Any] = {"images": plane.images, "shards": len(plane.shards)}
     stages: list[tuple[str, Callable[[], None] | None, Callable[[], dict[str, Any]]]] = [
-        ("commits", None, plane.commits),
+        ("commits", plane.drop_manifest, plane.commits),
         ("resume", plane.kill, plane.resume),
         ("merge", None, plane.merge),
-        ("metrics", None, plane.metrics),
+        ("metrics", plane.drop_parts, plane.metrics),
         ("report", None, plane.report),
     ]
     if listing:

@@ -19,6 +19,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import numpy as np
+from numpy.typing import NDArray
 
 from allfour.errors import ArchiveError
 from allfour.pipeline.archives.base import INDEX_STRIDE, NO_PROMPT_ID, ArchivedImage, ArchiveItem, ArchiveSummary, Shard
@@ -41,6 +42,7 @@ from allfour.pipeline.archives.manifest_rows import (
     Columns,
     Piece,
     Row,
+    as_json,
     extra_of,
     file_stamp,
     is_inside,
@@ -59,6 +61,13 @@ MAX_ASKED = 256
 _LONGEST_PATH = 60
 """Characters of a path that cannot be an image as text."""
 _BY_PATH = ("folder", "name", "path")
+
+
+def _twice(keys: array[int]) -> NDArray[np.uint64]:
+    """Keys that an earlier one equals, each as often as it does. They are sorted in place: a manifest may have a hundred million rows."""
+    values = np.frombuffer(keys, dtype=np.uint64)
+    values.sort()
+    return values[1:][values[1:] == values[:-1]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +103,7 @@ class ManifestSource:
         self._remote = scheme_of(file) is not None
         self._file = file if self._remote else str(Path(file).resolve())
         self._shown = show_address(self._file)
+        self._folder = os.path.join(os.path.dirname(self._file), "")  # noqa: PTH118, PTH120
         self._reader = ManifestReader(self._file)
         self._scanned: _Scan | None = None
         self._asked: tuple[int, int] | None = None
@@ -266,18 +276,19 @@ class ManifestSource:
             last = row.offset
             piece.first = piece.first or row
             piece.rows += 1
-            piece.digest.update(json.dumps(list(row.values.items())).encode())
-            named.append(key_of(path, 0))
+            read = as_json(row.values).encode()
+            named.append(key_of(path))
             derived += may_be_no_sample(path)
             size, local = -1, path
-            if scheme_of(path) not in (None, "file"):
+            if "://" in path and scheme_of(path) not in (None, "file"):
                 addresses += 1
-                piece.digest.update(MISSING)
+                read += MISSING
             elif not self._remote:
                 local = self._local_path(path)
                 size, stamped = file_stamp(local)
                 missing += stamped == MISSING
-                piece.digest.update(stamped)
+                read += stamped
+            piece.digest.update(read)
             found.add(None if prompt.id == NO_PROMPT_ID else prompt, [(local, size)])
         if columns is None:
             raise ArchiveError(f"{self._shown} has no rows")
@@ -297,7 +308,7 @@ class ManifestSource:
             examples=tuple(examples),
             missing=missing,
             addresses=addresses,
-            doubles=len(named) - len(np.unique(np.frombuffer(named, dtype=np.uint64))),
+            doubles=len(_twice(named)),
             derived=derived,
             kept=tuple(name for name in names if name not in used),
         )
@@ -312,10 +323,9 @@ class ManifestSource:
     def _check_unique(self, keys: array[int], columns: Columns, book: PromptBook) -> None:
         if not keys:
             return
-        values = np.sort(np.frombuffer(keys, dtype=np.uint64))
-        if not (values[1:] == values[:-1]).any():
+        doubles = set(_twice(keys).tolist())
+        if not doubles:
             return
-        doubles = set(values[1:][values[1:] == values[:-1]].tolist())
         seen: dict[tuple[str, int], int] = {}
         for row in self._reader.rows():
             prompt, index, _, _ = self._parsed(row, columns, book)
@@ -403,9 +413,11 @@ class ManifestSource:
             if seed is None:
                 shown = escape_name(values[columns.seed])[:40]
                 raise self._reader.error(row.line, f"has {columns.seed} '{shown}': expected a whole number, or nothing")
-        seed = whole_number(fields.get("seed")) if seed is None else seed
-        group = values.get(columns.group or "", "").strip() or fields.get("group", "")
-        return prompt, index, clean_text(group) or None, seed
+        group = values.get(columns.group or "", "").strip()
+        if fields:
+            seed = whole_number(fields.get("seed")) if seed is None else seed
+            group = group or fields.get("group", "")
+        return prompt, index, (clean_text(group) or None) if group else None, seed
 
     def _fields(self, path: str) -> dict[str, str]:
         """What the path says besides the prompt, with prompt_from: path."""
@@ -448,11 +460,11 @@ class ManifestSource:
             yield ArchiveItem(image, data, error)
 
     def _local_path(self, named: str) -> str:
-        if scheme_of(named) == "file":
+        if "://" in named and scheme_of(named) == "file":
             named = unquote(urlsplit(named).path)
-        path = os.path.join(os.path.dirname(self._file), named)  # noqa: PTH118, PTH120  (kept as it is written)
+        path = named if named.startswith("/") else self._folder + named  # kept as it is written
         if "\\" in named and not os.path.lexists(path):  # as Windows writes it
-            path = os.path.join(os.path.dirname(self._file), named.replace("\\", "/"))  # noqa: PTH118, PTH120
+            path = os.path.join(self._folder, named.replace("\\", "/"))  # noqa: PTH118
         return path
 
     def _show(self, named: str) -> str:

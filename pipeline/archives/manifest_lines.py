@@ -23,7 +23,7 @@ class Lines:
         self._shown = shown
         self.offset = self.last_offset = offset
         self.line = self.last_line = line
-        self._buffer = b""
+        self._buffer, self._start = b"", 0
         if offset:
             stream.seek(offset)
 
@@ -37,33 +37,34 @@ class Lines:
         self.last_line, self.last_offset = self.line, self.offset
         self.line += 1
         self.offset += len(raw)
-        where = f"{self._shown}: line {self.last_line}"
         if len(raw) > MAX_LINE_BYTES:
-            raise ArchiveError(f"{where} is longer than {MAX_LINE_BYTES:,} bytes; is this a manifest?")
+            raise self._error(f"is longer than {MAX_LINE_BYTES:,} bytes; is this a manifest?")
         if self.last_line == 1 and raw.startswith((b"\xff\xfe", b"\xfe\xff")):
-            raise ArchiveError(f"{where}: the file is UTF-16; save it as UTF-8")
+            raise ArchiveError(f"{self._shown}: line 1: the file is UTF-16; save it as UTF-8")
         if b"\0" in raw:
-            raise ArchiveError(f"{where} holds a zero byte; is this a text file?")
+            raise self._error("holds a zero byte; is this a text file?")
         try:
             text = raw.decode("utf-8")
         except UnicodeDecodeError as error:
-            raise ArchiveError(
-                f"{where} is not UTF-8 (byte {error.start + 1} of it is {raw[error.start]:#04x}); save it as UTF-8"
+            raise self._error(
+                f"is not UTF-8 (byte {error.start + 1} of it is {raw[error.start]:#04x}); save it as UTF-8"
             ) from None
         return text.removeprefix("\ufeff") if self.last_line == 1 else text
 
+    def _error(self, what: str) -> ArchiveError:
+        return ArchiveError(f"{self._shown}: line {self.last_line} {what}")
+
     def _next_line(self) -> bytes:
-        at = self._buffer.find(b"\n")
-        while at < 0 and len(self._buffer) <= MAX_LINE_BYTES:
+        stop = self._buffer.find(b"\n", self._start) + 1
+        while not stop and len(self._buffer) - self._start <= MAX_LINE_BYTES:
             more = self._stream.read(2**18)
+            held = len(self._buffer) - self._start
+            self._buffer, self._start = self._buffer[self._start :] + more, 0
             if not more:
-                line, self._buffer = self._buffer, b""
-                return line
-            at = more.find(b"\n")
-            at = at + len(self._buffer) if at >= 0 else -1
-            self._buffer += more
-        stop = at + 1 if at >= 0 else len(self._buffer)
-        line, self._buffer = self._buffer[:stop], self._buffer[stop:]
+                break
+            stop = self._buffer.find(b"\n", held) + 1
+        stop = stop or len(self._buffer)
+        line, self._start = self._buffer[self._start : stop], stop
         return line
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import lru_cache
+from json.encoder import encode_basestring_ascii
+from typing import Any, NamedTuple
 
 from allfour.pipeline.archives.base import Shard
 from allfour.pipeline.archives.remote import scheme_of
@@ -16,8 +17,7 @@ from allfour.pipeline.archives.text import clean_text
 OTHERS = ("index", "group", "seed", "prompt_id")
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(NamedTuple):
     """One row of a manifest."""
 
     line: int
@@ -45,10 +45,23 @@ def extra_of(row: Row, columns: Columns) -> dict[str, str]:
     return {clean_text(name): clean_text(value) for name, value in row.values.items() if name not in used and value}
 
 
-def key_of(prompt_id: str, index: int) -> int:
-    return int.from_bytes(
-        hashlib.blake2b(f"{index}\n{prompt_id}".encode("utf-8", "surrogatepass"), digest_size=8).digest(), "big"
-    )
+_WORD = 2**64 - 1
+
+
+def key_of(*parts: str | int) -> int:
+    """A number for what tells rows apart, within this process."""
+    return hash(parts) & _WORD
+
+
+def as_json(values: Mapping[str, str]) -> str:
+    """`json.dumps` of a row's (name, value) pairs, sooner."""
+    return _pairs(tuple(values)) % tuple(map(encode_basestring_ascii, values.values()))
+
+
+@lru_cache(maxsize=64)
+def _pairs(names: tuple[str, ...]) -> str:
+    escaped = [encode_basestring_ascii(name).replace("%", "%%") for name in names]
+    return f"[{', '.join(f'[{name}, %s]' for name in escaped)}]"
 
 
 MISSING = b"missing"

@@ -65,11 +65,13 @@ def clean_text(text: str) -> str:
 _NOTHINGS = frozenset(
     {"", "nan", "none", "null", "n/a", "na", "<na>", "nat", "undefined", "nil", "#n/a", "-", "[]", "{}"}
 )
+_LONGEST_NOTHING = max(map(len, _NOTHINGS))
 
 
 def is_nothing(text: str) -> bool:
     """Whether a text is a word that tables have for "nothing", which is no prompt."""
-    return text.strip().casefold() in _NOTHINGS
+    text = text.strip()
+    return len(text) <= _LONGEST_NOTHING and text.casefold() in _NOTHINGS  # folding makes no text shorter
 
 
 _DIGITS = re.compile(r"[0-9]+")
@@ -113,12 +115,17 @@ class Prompt:
         return {**extra} if self.cut_from is None else {**extra, CUT: str(self.cut_from)}
 
 
+_KEPT, _KEPT_CHARS = 50_000, 1000
+"""Texts whose prompts a book keeps, since they come again and again, and how long they may be."""
+
+
 class PromptBook:
     """Turns what an archive says into prompts: those of a known set by id or by text, all others by themselves."""
 
     def __init__(self, known: Mapping[str, tuple[str, str | None]] | None = None) -> None:
         self._by_id = {id_: Prompt(id_, text, group) for id_, (text, group) in (known or {}).items()}
         self._by_text = {identity_of(prompt.text): prompt for prompt in self._by_id.values()}
+        self._met: dict[str, Prompt] = {}
 
     def knows(self, name: str) -> bool:
         """Whether a folder's name stands for a prompt of the known set."""
@@ -132,6 +139,14 @@ class PromptBook:
 
     def from_text(self, text: str) -> Prompt:
         """The prompt of a caption, a column or an image's metadata."""
+        prompt = self._met.get(text)
+        if prompt is None:
+            prompt = self._made_of(text)
+            if len(self._met) < _KEPT and len(text) <= _KEPT_CHARS:
+                self._met[text] = prompt
+        return prompt
+
+    def _made_of(self, text: str) -> Prompt:
         known = self._by_id.get(text) or self._by_text.get(identity_of(text))
         text = unicodedata.normalize("NFC", text)
         return known or Prompt(prompt_id_for(identity_of(text)), clean_text(text), cut_from=_cut_from(text))
