@@ -56,7 +56,7 @@ Phrases = Annotated[tuple[Annotated[str, Field(min_length=1, max_length=300)], .
 
 
 class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
 
 _LATER = {"margin_logit": None, "max_error": None, "temperature": None, "stability": False, "source": "wording"}

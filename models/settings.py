@@ -25,7 +25,7 @@ BESIDE = "beside"
 class Block(BaseModel):
     """A block of a config: frozen, and an unknown key in it is a mistake."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), defer_build=True)
 
 
 class BackendSettings(Block):

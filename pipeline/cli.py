@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from allfour.errors import UsageError
+from allfour.frames import leave_out_pandas
 from allfour.pipeline.commands import each_options, output, result_options, study_options
 from allfour.pipeline.commands.errors import clear_errors, end_on
 from allfour.pipeline.commands.options import (
@@ -120,6 +121,13 @@ def load_config(path: Path, overrides: list[str] | None = None) -> RunConfig:
     return load(path, overrides)
 
 
+def _leave_out_pandas(config: RunConfig) -> None:
+    """Where no backend is somebody else's, who may make data frames."""
+    blocks = (config.generator, config.classifier)
+    if all(block is None or type(block).__module__.startswith("allfour.") for block in blocks):
+        leave_out_pandas()
+
+
 def _metrics_gates(texts: list[str] | None) -> list[Gate]:
     from allfour.pipeline.metrics.gate import metrics_gates
 
@@ -158,6 +166,7 @@ def audit(
     with clear_errors():
         parsed = _metrics_gates(fail_if)
         settings = load_config(config, overrides)
+        _leave_out_pandas(settings)
         from allfour.pipeline.commands.audit import audit as run_audit
         from allfour.pipeline.commands.job import RunSummary
         from allfour.pipeline.run.folder import RunFolder
@@ -236,6 +245,7 @@ def rescore(
         if not source.strip():
             raise UsageError("SOURCE is empty: name a folder or an archive of images")
         settings = load_config(config, overrides)
+        _leave_out_pandas(settings)
         from allfour.pipeline.commands.job import RunSummary
         from allfour.pipeline.commands.rescore import archive_options, rescore_rank
         from allfour.pipeline.commands.rescore import rescore as run_rescore
@@ -345,6 +355,7 @@ def report(
 ) -> None:
     """Compute metrics and the report again from the tables of a run."""
     with clear_errors():
+        leave_out_pandas()
         parsed = _metrics_gates(fail_if)
         from allfour.pipeline.commands.report import report_again
         from allfour.pipeline.run.folder import RunFolder

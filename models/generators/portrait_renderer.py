@@ -25,12 +25,11 @@ from pydantic import Field
 
 from allfour.errors import BackendError, ConfigError
 from allfour.models.generators._portrait.attributes import PortraitAttributes
-from allfour.models.generators._portrait.draw import render, render_empty
 from allfour.models.generators._portrait.prompts import PlantedTable, read_prompt, sample_attributes
 from allfour.models.generators.base import Failed, Generated, GenerationRequest, GeneratorSettings, Outcome
 from allfour.models.settings import LocalPath, named_files, on_disk
 
-__all__ = ["PortraitAttributes", "PortraitRenderer", "render", "render_empty"]
+__all__ = ["PortraitAttributes", "PortraitRenderer"]
 
 DRAWING_VERSION = 1
 """Raised whenever the same request would give other pixels."""
@@ -103,6 +102,8 @@ class PortraitRenderer:
                 yield Failed(request, error=f"{type(error).__name__}: {error}")
 
     def _draw(self, request: GenerationRequest) -> Generated:
+        from allfour.models.generators._portrait.draw import render, render_empty  # settings are read without it
+
         reading = read_prompt(request.prompt)
         if reading.empty:
             image = render_empty(seed=request.seed, scene=reading.scene, style=reading.style, size=self._size)

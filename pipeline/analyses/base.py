@@ -19,6 +19,10 @@ BASIS_VERSION = 1
 """Raise it when the same scores would give other analyses."""
 OUTDATED = "outdated"
 """Code of the note that an analysis belongs to scores that the run no longer has."""
+STOPPED = "made_in_rounds"
+"""Code of the note that says why a run in rounds stopped, and that its other intervals are of one look."""
+BEYOND = "images_of_some_prompts"
+"""Code of the note that says which images, made for single prompts, are in no other figure."""
 
 
 def basis(run: RunFolder) -> str:

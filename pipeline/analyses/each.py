@@ -17,7 +17,7 @@ from allfour.border import read_json
 from allfour.errors import RunFolderError, UsageError
 from allfour.files import read_regular
 from allfour.models.attributes import AttributeSet
-from allfour.pipeline.analyses.base import OUTDATED
+from allfour.pipeline.analyses.base import BEYOND, OUTDATED
 from allfour.pipeline.config import validate
 from allfour.pipeline.metrics.each_prompt import EachQuestion, parse_question
 from allfour.pipeline.run.columns import UNREADABLE, ImageStatus
@@ -34,8 +34,6 @@ FOLDER = "each"
 """Under the run folder."""
 FILE = "each.json"
 FORMAT = 1
-BEYOND = "images_of_some_prompts"
-"""Code of the note that says which images are in no other figure."""
 
 
 @dataclass(frozen=True, slots=True)

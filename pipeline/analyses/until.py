@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from allfour.pipeline.analyses.base import KeptAnalysis
+from allfour.pipeline.analyses.base import STOPPED, KeptAnalysis
 from allfour.pipeline.run.folder import RunFolder
 from allfour.pipeline.run.record import Note
 from allfour.pipeline.run.until import Until
-
-STOPPED = "made_in_rounds"
-"""Code of the note that says why the run stopped, and that its other intervals are of one look."""
 
 
 class _UntilAnalysis:

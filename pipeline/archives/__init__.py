@@ -1,21 +1,29 @@
-"""Images that exist already, whatever they lie in: `open_source(location)` gives an `ArchiveSource`."""
+"""Images that exist already, whatever they lie in: `open_source(location)` gives an `ArchiveSource`.
 
-from allfour.errors import ArchiveError
-from allfour.pipeline.archives.base import (
-    INDEX_STRIDE,
-    NO_PROMPT_ID,
-    ArchivedImage,
-    ArchiveItem,
-    ArchiveSource,
-    ArchiveSummary,
-    Shard,
-)
-from allfour.pipeline.archives.budget import Budget
-from allfour.pipeline.archives.fetch import fetch
-from allfour.pipeline.archives.opening import open_source
-from allfour.pipeline.archives.options import ArchiveOptions
-from allfour.pipeline.archives.run_images import RunImages
-from allfour.pipeline.config.ids import prompt_id_for
+A name is imported when it is first used: whoever needs to know what a shard is need not load every reader.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from allfour.errors import ArchiveError
+    from allfour.pipeline.archives.base import (
+        INDEX_STRIDE,
+        NO_PROMPT_ID,
+        ArchivedImage,
+        ArchiveItem,
+        ArchiveSource,
+        ArchiveSummary,
+        Shard,
+    )
+    from allfour.pipeline.archives.budget import Budget
+    from allfour.pipeline.archives.opening import open_source
+    from allfour.pipeline.archives.options import ArchiveOptions
+    from allfour.pipeline.archives.run_images import RunImages
+    from allfour.pipeline.config.ids import prompt_id_for
 
 __all__ = [
     "INDEX_STRIDE",
@@ -29,7 +37,23 @@ __all__ = [
     "Budget",
     "RunImages",
     "Shard",
-    "fetch",
     "open_source",
     "prompt_id_for",
 ]
+
+_HOMES = {
+    "ArchiveError": "allfour.errors",
+    "Budget": "allfour.pipeline.archives.budget",
+    "open_source": "allfour.pipeline.archives.opening",
+    "ArchiveOptions": "allfour.pipeline.archives.options",
+    "RunImages": "allfour.pipeline.archives.run_images",
+    "prompt_id_for": "allfour.pipeline.config.ids",
+}
+"""Where a name is defined that is not of `allfour.pipeline.archives.base`."""
+
+
+def __getattr__(name: str) -> Any:
+    """A name of this package, imported when it is first used (PEP 562)."""
+    if name in __all__:
+        return getattr(importlib.import_module(_HOMES.get(name, "allfour.pipeline.archives.base")), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

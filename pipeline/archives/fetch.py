@@ -11,17 +11,13 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
-from allfour.pipeline.archives.arrow import FILE_MAGIC, STREAM_MAGIC
 from allfour.pipeline.archives.budget import Budget, open_stored
 from allfour.pipeline.archives.folder import read_file
 from allfour.pipeline.archives.options import ArchiveOptions
-from allfour.pipeline.archives.parquet_file import ParquetFile
 from allfour.pipeline.archives.remote import address_path, filesystem, open_binary, scheme_of
 from allfour.pipeline.archives.seams import Box
-from allfour.pipeline.archives.tar_opening import open_tar
 from allfour.pipeline.archives.text import escape_name, unescape_name
 from allfour.pipeline.archives.tiles import cut_again, split_tile, tile_path
-from allfour.pipeline.archives.zip import ZipTree
 
 DEFAULT_LIMIT = 64 * 2**20
 
@@ -166,6 +162,8 @@ def _read_addresses(paths: Sequence[str], limit: int) -> list[bytes | BaseExcept
 def _members(  # noqa: PLR0917
     container: str, stream: BinaryIO, names: Sequence[str], limit: int, options: ArchiveOptions, budget: Budget
 ) -> Iterator[tuple[str, bytes]]:
+    from allfour.pipeline.archives.arrow import FILE_MAGIC, STREAM_MAGIC  # a run's own files lie in no container
+
     head = stream.read(4)
     stream.seek(0)
     if head == b"PK\x03\x04":
@@ -187,6 +185,8 @@ def _opened(container: str, base: str | os.PathLike[str], options: ArchiveOption
 
 
 def _zip_members(container: str, stream: BinaryIO, names: Sequence[str], limit: int) -> Iterator[tuple[str, bytes]]:
+    from allfour.pipeline.archives.zip import ZipTree
+
     with closing(ZipTree(container, open_file=lambda _: stream)) as tree:
         for name in names:
             content = next(tree.read_all([(unescape_name(name), -1)], limit=limit))
@@ -197,6 +197,8 @@ def _zip_members(container: str, stream: BinaryIO, names: Sequence[str], limit: 
 def _tar_members(
     container: str, stream: BinaryIO, names: Sequence[str], limit: int, budget: Budget
 ) -> Iterator[tuple[str, bytes]]:
+    from allfour.pipeline.archives.tar_opening import open_tar
+
     missing = set(names)
     with open_tar(container, by_seek=True, open_file=lambda _: stream) as tar:
         for member in tar:
@@ -212,6 +214,8 @@ def _tar_members(
 def _parquet_rows(
     container: str, stream: BinaryIO, names: Sequence[str], limit: int, options: ArchiveOptions
 ) -> Iterator[tuple[str, bytes]]:
+    from allfour.pipeline.archives.parquet_file import ParquetFile
+
     wanted: dict[int, list[tuple[str, int]]] = {}
     for name in names:
         row_name, _, which = name.partition(".")

@@ -12,8 +12,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from allfour.errors import ArchiveError
+from allfour.pipeline.archives.entries import SNIFF_BYTES, FileEntry
 from allfour.pipeline.archives.kinds import is_hidden
-from allfour.pipeline.archives.listing import SNIFF_BYTES, FileEntry
 from allfour.pipeline.archives.text import escape_name
 
 MAX_CAPTION_BYTES = 2**20

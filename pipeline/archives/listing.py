@@ -19,6 +19,7 @@ from allfour.errors import ArchiveError
 from allfour.pipeline.archives.base import NO_PROMPT_ID, Shard
 from allfour.pipeline.archives.captions import CAPTION_EXTENSIONS
 from allfour.pipeline.archives.decoding import sniff_format
+from allfour.pipeline.archives.entries import FileEntry
 from allfour.pipeline.archives.kinds import Kind, extension, kind_of
 from allfour.pipeline.archives.naming import (
     GRID_NAME,
@@ -30,20 +31,8 @@ from allfour.pipeline.archives.naming import (
 )
 from allfour.pipeline.archives.text import PromptBook, escape_name, natural_key, path_key
 
-SNIFF_BYTES = 256
 MAX_INDEX_DIGITS = 9
 """Longer numbers, such as times, are no positions; it also keeps indexes of one container below INDEX_STRIDE."""
-
-
-class FileEntry(NamedTuple):
-    """A file as its folder lists it."""
-
-    name: str
-    """Last path component."""
-    size: int
-    """Bytes; -1 where unknown."""
-    stamp: int | str
-    """Changes with the content: modification time in ns, an etag, a checksum."""
 
 
 class Tree(Protocol):

@@ -18,9 +18,9 @@ from typing import Any, BinaryIO, cast
 from urllib.parse import urlsplit, urlunsplit
 
 from allfour.errors import ArchiveError
+from allfour.pipeline.archives.entries import SNIFF_BYTES, FileEntry
 from allfour.pipeline.archives.folder import MAX_CAPTION_BYTES
 from allfour.pipeline.archives.kinds import is_hidden
-from allfour.pipeline.archives.listing import SNIFF_BYTES, FileEntry
 from allfour.pipeline.archives.text import escape_name, natural_key
 
 SCHEMES: Mapping[str, str] = {

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset as ds
+import pyarrow.parquet as pq
 
 LACKS_PROMPT = "no prompt: "
 """How the error of such an image begins; what it lacks follows."""
@@ -22,20 +25,23 @@ def lacking_prompts(table: Path) -> dict[str, int]:
     table
         Images.parquet of a run. One that cannot be read says nothing.
     """
-    return _counted(table, pc.field("prompt") == "", LACKS_PROMPT)
+    return _counted(table, pc.equal, LACKS_PROMPT)
 
 
 def seen_as_grids(table: Path) -> dict[str, int]:
     """What images are that are in no set for being several pictures each, and how many are; as `lacking_prompts`."""
-    return _counted(table, pc.field("prompt") != "", NOT_ONE)
+    return _counted(table, pc.not_equal, NOT_ONE)
 
 
-def _counted(table: Path, which: pc.Expression, beginning: str) -> dict[str, int]:
-    rows = which & pc.starts_with(pc.field("error"), beginning)
+def _counted(table: Path, which: Callable[..., Any], beginning: str) -> dict[str, int]:
+    """Errors with this beginning, without it, of rows whose prompt is (or is not) the empty one."""
+    counts: Counter[str] = Counter()
     try:
-        errors = ds.dataset(table, format="parquet").to_table(["error"], filter=rows)["error"]
-    except (pa.ArrowException, OSError):
+        with pq.ParquetFile(table) as file:
+            for batch in file.iter_batches(columns=["prompt", "error"]):
+                rows = pc.and_(which(batch["prompt"], ""), pc.starts_with(batch["error"], beginning))
+                counts.update(batch["error"].filter(rows).to_pylist())
+    except (pa.ArrowException, OSError, KeyError):
         return {}
-    counts = {entry["values"]: entry["counts"] for entry in errors.value_counts().to_pylist()}
     ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     return {error.removeprefix(beginning): count for error, count in ordered}

@@ -18,9 +18,9 @@ from typing import BinaryIO
 from allfour.errors import ArchiveError
 from allfour.pipeline.archives.base import INDEX_STRIDE, ArchiveItem, ArchiveSummary, NoImagesError, Shard
 from allfour.pipeline.archives.counting import Counted
+from allfour.pipeline.archives.entries import SNIFF_BYTES, FileEntry
 from allfour.pipeline.archives.folder import MAX_CAPTION_BYTES
 from allfour.pipeline.archives.kinds import is_hidden
-from allfour.pipeline.archives.listing import SNIFF_BYTES, FileEntry
 from allfour.pipeline.archives.options import ArchiveOptions, PromptFrom
 from allfour.pipeline.archives.remote import address_path, open_binary, scheme_of, show_address, stamp_of
 from allfour.pipeline.archives.text import SpellingBook, escape_name

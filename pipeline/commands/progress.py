@@ -3,16 +3,37 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+if TYPE_CHECKING:  # imported where there is a terminal to draw on
+    from rich.console import Console
+    from rich.progress import Progress
 
 _LINE_SECONDS = 10.0
 _MONEY_SECONDS = 2.0
+_CONTROLS = dict.fromkeys((7, 8, 11, 12, 13))
+"""Control codes that are left out of a line; rich leaves them out too."""
+
+
+def _markup(text: str) -> str:
+    """Text as a bar's description, in which nothing is markup."""
+    from rich.markup import escape
+
+    return escape(text)
+
+
+def _terminal() -> Console | None:
+    """The terminal that errors go to; None where they go to a file or a pipe."""
+    if not (sys.stderr.isatty() or "FORCE_COLOR" in os.environ or "TTY_COMPATIBLE" in os.environ):
+        return None
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    return console if console.is_terminal else None
 
 
 class Task:
@@ -25,7 +46,7 @@ class Task:
         self._done = 0
         self._started = self._shown_at = time.monotonic()
         self._money_text = ""
-        self._id = bar.add_task(escape(name), total=total) if bar else None
+        self._id = bar.add_task(_markup(name), total=total) if bar else None
 
     def skip(self, count: int) -> None:
         """Work that stood already: part of the count, not of the speed."""
@@ -51,7 +72,7 @@ class Task:
         if self.money is not None and now - self._shown_at >= _MONEY_SECONDS:
             self._shown_at = now
             self._money_text = self.money(self._left) or ""
-        return escape(f"{self._name} ({self._money_text})" if self._money_text else self._name)
+        return _markup(f"{self._name} ({self._money_text})" if self._money_text else self._name)
 
     def _say(self) -> None:
         self._shown_at = time.monotonic()
@@ -74,23 +95,27 @@ class Reporter:
 
     def __init__(self, *, quiet: bool = False) -> None:
         self._quiet = quiet
-        self._console = Console(stderr=True)
-        self._live = self._console.is_terminal and not quiet
+        self._console = None if quiet else _terminal()
 
     def note(self, text: str) -> None:
         """One line for the user; data in it is no markup."""
-        if not self._quiet:
+        if self._console is not None:
             self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+        elif not self._quiet:
+            print(text.translate(_CONTROLS), file=sys.stderr, flush=True)
 
     @contextlib.contextmanager
     def task(self, name: str, total: int | None) -> Iterator[Task]:
-        if not self._live:
+        if self._console is None:
             task = Task(name, total, bar=None, quiet=self._quiet)
             yield task
             task.finish()
             return
-        with Progress(
-            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn(),
-            console=self._console,
-        ) as bar:  # fmt: skip
+        from rich import progress
+
+        columns = (
+            progress.TextColumn("{task.description}"), progress.BarColumn(), progress.MofNCompleteColumn(),
+            progress.TimeElapsedColumn(), progress.TimeRemainingColumn(),
+        )  # fmt: skip
+        with progress.Progress(*columns, console=self._console) as bar:
             yield Task(name, total, bar=bar, quiet=False)

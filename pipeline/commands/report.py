@@ -5,12 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from allfour.pipeline.analyses.against import write_against
-from allfour.pipeline.analyses.consensus import write_consensus
 from allfour.pipeline.analyses.listing import with_analyses
-from allfour.pipeline.analyses.review.labelled import labelled_images
-from allfour.pipeline.analyses.second_opinion import check_second_opinion, write_second_opinion
 from allfour.pipeline.commands.job import Job, RunSummary
 from allfour.pipeline.commands.progress import Reporter
 from allfour.pipeline.config import load_reference, load_word_lists
@@ -30,6 +27,9 @@ from allfour.pipeline.run.documents import read_metrics
 from allfour.pipeline.run.folder import RunFolder, fingerprint, sweep_temp_files, utc_now, write_json
 from allfour.pipeline.run.metrics import Metrics
 from allfour.pipeline.scoring.near_copies import near_copies
+
+if TYPE_CHECKING:
+    from allfour.pipeline.analyses.review.labelled import LabelledImages
 
 
 def report_again(
@@ -59,6 +59,8 @@ def report_again(
         write_opinions(run, second_opinions)
         if against is None:
             return finish_run(job, work={})
+        from allfour.pipeline.analyses.against import write_against
+
         measure(job)
         write_against(run, against)
         return refresh(run, work={})
@@ -72,11 +74,15 @@ def write_opinions(run: RunFolder, others: Sequence[RunFolder]) -> None:
     RunFolderError
         See `write_second_opinion`: any of them is fit for none. Nothing is written then.
     """
+    if not others:
+        return
+    from allfour.pipeline.analyses.consensus import write_consensus
+    from allfour.pipeline.analyses.second_opinion import check_second_opinion, write_second_opinion
+
     for other in others:
         check_second_opinion(run, other)
-    if others:
-        write_second_opinion(run, others[0])
-        write_consensus(run, others)
+    write_second_opinion(run, others[0])
+    write_consensus(run, others)
 
 
 def finish_run(job: Job, *, work: Mapping[str, int]) -> RunSummary:
@@ -113,7 +119,7 @@ def measure(job: Job) -> Metrics:
         calibration=known,
         surely=_surely(run, known, {name: attributes.labels(name) for name in names}, several=counted.persons > 0),
         copies=copy_counts(run, attribute=attributes.headline, images=copies.images, set_size=config.prompts.set_size),
-        labelled=labelled_images(run) if known is not None else None,
+        labelled=_labelled(run) if known is not None else None,
     )
     metrics = with_intersections(metrics, run, counted.prompts, chosen(config.intersections, attributes))
     scenes = scenes_of_run(
@@ -139,6 +145,12 @@ def measure(job: Job) -> Metrics:
     stage = fingerprint(METRICS_VERSION, header.fingerprint_of("scores"))
     run.commit_stage("metrics", stage, run.metrics_path, seconds=time.monotonic() - started)
     return metrics
+
+
+def _labelled(run: RunFolder) -> LabelledImages:
+    from allfour.pipeline.analyses.review.labelled import labelled_images  # only beside a calibration
+
+    return labelled_images(run)
 
 
 def _surely(

@@ -26,8 +26,10 @@ from pydantic import ValidationError
 
 from allfour.border import read_json
 from allfour.files import read_regular
-from allfour.pipeline.archives import ArchiveOptions, Budget, fetch
+from allfour.pipeline.archives.budget import Budget
 from allfour.pipeline.archives.decoding import UnreadableImage, decode
+from allfour.pipeline.archives.fetch import fetch
+from allfour.pipeline.archives.options import ArchiveOptions
 from allfour.pipeline.archives.remote import scheme_of
 from allfour.pipeline.archives.text import unescape_name
 from allfour.pipeline.config import ArchiveConfig

@@ -16,7 +16,7 @@ Key = tuple[str, int]
 class Outcome(BaseModel):
     """What became of one request: a line of a journal. A run folder may come from anywhere, so every line is checked as it is read."""
 
-    model_config = ConfigDict(frozen=True, strict=True)
+    model_config = ConfigDict(frozen=True, strict=True, defer_build=True)
 
     prompt_id: str = Field(pattern=r"^[a-z0-9][a-z0-9_\-]{0,63}$")
     index: int = Field(ge=0, lt=2**63)

@@ -34,7 +34,7 @@ Count = Annotated[int, WithJsonSchema({"type": "integer", "minimum": 0})]
 class Record(BaseModel):
     """A part of a document: frozen, typed, and open for keys of later versions."""
 
-    model_config = ConfigDict(frozen=True, extra="allow")
+    model_config = ConfigDict(frozen=True, extra="allow", defer_build=True)
 
     def document(self) -> dict[str, Any]:
         """As it is written: plain JSON values, without the fields that nobody set."""

@@ -23,6 +23,7 @@ from allfour.pipeline.statistics.correction import SMALLEST_DISCRIMINATION, deci
 from allfour.pipeline.statistics.identification import imbens_manski
 from allfour.pipeline.statistics.intervals import Interval
 from allfour.pipeline.statistics.paired import least_step, sign_flip_test
+from allfour.pipeline.statistics.roots import root_between
 from allfour.pipeline.statistics.unanimity import subset_unanimity
 
 _CELLS = 4_000_000
@@ -421,8 +422,6 @@ def error_that_explains(first: ReadImages, second: ReadImages, *, set_size: int 
     means = [float(run.unanimity(set_size).mean()) for run in runs]
     if abs(means[0] - means[1]) < 1e-12:
         return None
-    from scipy import optimize
-
     more, target = (runs[0], means[1]) if means[0] > means[1] else (runs[1], means[0])
     table = _with_rest(more)
     labels = more.labels
@@ -437,7 +436,7 @@ def error_that_explains(first: ReadImages, second: ReadImages, *, set_size: int 
         return float(weight @ set_scores(read, ways)) - target
 
     most = 1 - 1 / labels
-    return None if short_of(most) > 0 else float(optimize.brentq(short_of, 0.0, most, xtol=1e-6))
+    return None if short_of(most) > 0 else root_between(short_of, 0.0, most, xtol=1e-6)
 
 
 class _Scored:

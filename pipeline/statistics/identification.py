@@ -23,6 +23,7 @@ from allfour.pipeline.statistics.arrays import (
     check_set_size,
 )
 from allfour.pipeline.statistics.intervals import effective_size, wilson_limit
+from allfour.pipeline.statistics.roots import root_between
 from allfour.pipeline.statistics.unanimity import subset_unanimity
 
 
@@ -74,9 +75,7 @@ def imbens_manski(apart: float, *, error: float, confidence: float = 0.95) -> fl
     one_sided = float(special.ndtri(confidence))
     if short_of(one_sided) >= 0:
         return one_sided
-    from scipy import optimize
-
-    return float(optimize.brentq(short_of, one_sided, two_sided))
+    return root_between(short_of, one_sided, two_sided)
 
 
 def identified_mean(

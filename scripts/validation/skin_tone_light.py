@@ -17,9 +17,9 @@ from PIL import Image
 
 from allfour.models import skin_tone
 from allfour.models.detectors.base import Detection
-from allfour.models.generators._portrait.attributes import SKIN_TONES
+from allfour.models.generators._portrait.attributes import SKIN_TONES, PortraitAttributes
+from allfour.models.generators._portrait.draw import render
 from allfour.models.generators._portrait.person import Figure, sample_figure
-from allfour.models.generators.portrait_renderer import PortraitAttributes, render
 
 STOPS = (-1.0, -0.5, 0.0, 0.5, 1.0)
 CASTS = {"neutral": (1.0, 1.0, 1.0), "warm": (1.15, 1.0, 0.85), "cool": (0.87, 1.0, 1.15)}

@@ -12,8 +12,8 @@ from pydantic import ValidationError
 from allfour.models import skin_tone
 from allfour.models.attributes import AttributeSet
 from allfour.models.detectors.base import Detection
-from allfour.models.generators._portrait.attributes import SKIN_TONES
-from allfour.models.generators.portrait_renderer import PortraitAttributes, render
+from allfour.models.generators._portrait.attributes import SKIN_TONES, PortraitAttributes
+from allfour.models.generators._portrait.draw import render
 from scripts.validation import skin_tone_light as light
 
 MONK = {step: [step] for step in skin_tone.MONK}

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from allfour.pipeline.analyses.review.sample import Population, Strata, Units, make_units
 from allfour.pipeline.statistics import Interval, PoweredEstimate, mean_over_prompts, powered_mean, wilson
+from allfour.pipeline.statistics.roots import root_between
 
 Floats = NDArray[np.float64]
 
@@ -190,6 +191,4 @@ def _fixed_point(f: Callable[[float], Interval], part: str, low: float, high: fl
         return low
     if above(high) >= 0:
         return high
-    from scipy.optimize import brentq
-
-    return float(brentq(above, low, high, xtol=1e-9))
+    return root_between(above, low, high, xtol=1e-9)

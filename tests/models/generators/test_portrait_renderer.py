@@ -18,10 +18,11 @@ from PIL import Image
 
 from allfour.errors import BackendError
 from allfour.models.generators._portrait.attributes import AGES, GENDERS, OCCUPATIONS, SKIN_TONES
+from allfour.models.generators._portrait.draw import render, render_empty
 from allfour.models.generators._portrait.person import sample_figure
 from allfour.models.generators._portrait.prompts import PlantedTable, read_prompt
 from allfour.models.generators.base import Generated, GenerationRequest, Generator, image_seed
-from allfour.models.generators.portrait_renderer import PortraitAttributes, PortraitRenderer, render, render_empty
+from allfour.models.generators.portrait_renderer import PortraitAttributes, PortraitRenderer
 
 PLANTED = Path(__file__).parents[3] / "configs" / "references" / "sandbox-planted.yaml"
 

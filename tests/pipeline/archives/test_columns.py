@@ -15,8 +15,9 @@ import pyarrow.parquet as pq
 import pytest
 from PIL.PngImagePlugin import PngInfo
 
-from allfour.pipeline.archives import ArchiveError, ArchiveItem, ArchiveOptions, fetch, open_source
+from allfour.pipeline.archives import ArchiveError, ArchiveItem, ArchiveOptions, open_source
 from allfour.pipeline.archives.base import HasDoubts
+from allfour.pipeline.archives.fetch import fetch
 from tests.hostile_images import encoded, picture
 from tests.pipeline.archives.helpers import check_contract, items_of, write_tar, write_tree
 

@@ -13,7 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from allfour.pipeline.archives import Budget, fetch, open_source
+from allfour.pipeline.archives import Budget, open_source
+from allfour.pipeline.archives.fetch import fetch
 from tests.hostile_images import good_file, write_hostile_names
 from tests.pipeline.archives.helpers import items_of, write_tar, write_tree
 from tests.pipeline.archives.test_parquet import struct_of

@@ -311,8 +311,8 @@ def test_listing_holds_little_per_file(tmp_path: Path, monkeypatch: pytest.Monke
     """Ten million files must list in a few gigabytes: files are stood for by their names and two numbers."""
     import tracemalloc
 
+    from allfour.pipeline.archives.entries import FileEntry
     from allfour.pipeline.archives.folder import LocalTree
-    from allfour.pipeline.archives.listing import FileEntry
 
     def walk(self: LocalTree, notes: Counter[str]) -> object:
         for folder in range(20):

@@ -20,7 +20,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from allfour.pipeline.archives import ArchiveError, ArchiveOptions, fetch, open_source
+from allfour.pipeline.archives import ArchiveError, ArchiveOptions, open_source
+from allfour.pipeline.archives.fetch import fetch
 from allfour.pipeline.archives.remote import RemoteTree, expand, show_address, unreachable
 from tests.hostile_images import good_file
 from tests.pipeline.archives.helpers import check_contract, items_of, rows, write_tar, write_tree

@@ -13,8 +13,9 @@ import pytest
 from PIL import Image
 
 from allfour.errors import ArchiveError
-from allfour.pipeline.archives import ArchiveOptions, fetch, open_source
+from allfour.pipeline.archives import ArchiveOptions, open_source
 from allfour.pipeline.archives.decoding import decode
+from allfour.pipeline.archives.fetch import fetch
 from allfour.pipeline.archives.seams import find_grid
 from allfour.pipeline.archives.tiles import png_of
 from tests.conftest import shared_data

@@ -26,7 +26,8 @@ from typer.testing import CliRunner
 
 from allfour.errors import RunFolderError
 from allfour.pipeline import cli
-from allfour.pipeline.archives import Budget, fetch
+from allfour.pipeline.archives import Budget
+from allfour.pipeline.archives.fetch import fetch
 from allfour.pipeline.commands import audit as audit_module
 from allfour.pipeline.commands import build as build_module
 from allfour.pipeline.commands import rescore as rescore_module

@@ -17,7 +17,8 @@ from allfour.models.classifiers.base import PersonScores
 from allfour.models.classifiers.clip import ClipClassifier
 from allfour.models.classifiers.face import FaceClassifier
 from allfour.models.detectors.base import Detection, PeopleFinder
-from allfour.models.generators.portrait_renderer import PortraitAttributes, render
+from allfour.models.generators._portrait.attributes import PortraitAttributes
+from allfour.models.generators._portrait.draw import render
 from allfour.pipeline.archives.base import ArchivedImage, ArchiveItem
 from allfour.pipeline.config import RunConfig, ScoringConfig, load_attributes
 from allfour.pipeline.scoring.scorer import encoding_fingerprint, score_shard, stored_tables
