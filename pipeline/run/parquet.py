@@ -45,11 +45,12 @@ def read_coded(path: Path, schema: pa.Schema) -> pa.Table:
 
     Raises OSError, pa.ArrowException.
     """
-    with pq.ParquetFile(path, read_dictionary=repeating_columns(schema)) as file:
-        table = file.read()
-    if _plain(table.schema).equals(schema):
-        return table
-    return pq.read_table(path, schema=schema)
+    try:
+        with pq.ParquetFile(path, read_dictionary=repeating_columns(schema)) as file:
+            table = file.read()
+    except KeyError:  # a column that an earlier version did not have
+        return pq.read_table(path, schema=schema)
+    return table if _plain(table.schema).equals(schema) else pq.read_table(path, schema=schema)
 
 
 def _plain(schema: pa.Schema) -> pa.Schema:

@@ -103,8 +103,3 @@ def _decided_by(
 
 def _coded(codes: NDArray[np.int32], names: list[str]) -> pa.DictionaryArray:
     return pa.DictionaryArray.from_arrays(pa.array(codes), pa.array(names, pa.string()))
-
-
-def plain_scores(coded: pa.Table) -> pa.Table:
-    """The same rows under SCORES_SCHEMA."""
-    return coded.cast(SCORES_SCHEMA)

@@ -32,9 +32,9 @@ from allfour.pipeline.commands.relabel import relabel
 from allfour.pipeline.config import RunConfig, ScoringConfig, load_attributes, load_prompts
 from allfour.pipeline.generation.generate import generate_images
 from allfour.pipeline.generation.plan import make_plan
-from allfour.pipeline.run.columns import SCORES_SCHEMA
 from allfour.pipeline.run.folder import RunFolder
 from allfour.pipeline.scoring.people import belong
+from allfour.pipeline.scoring.score_tables import CODED_SCHEMA
 from allfour.pipeline.scoring.scorer import encoding_fingerprint, fits, score_shard, scoring_fingerprint, stored_tables
 from tests.conftest import shared_data
 from tests.light_backends import LightGenerator
@@ -132,7 +132,7 @@ def gender_rows(scores: pa.Table) -> list[dict[str, Any]]:
 def test_people_have_rows_with_boxes_and_the_readings_of_their_crops(tiny_clip: Path) -> None:
     clip = build(tiny_clip)
     tables = score_shard(SHARD, classifier=clip, config=CONFIG)
-    assert tables.scores.schema == SCORES_SCHEMA
+    assert tables.scores.schema == CODED_SCHEMA
     assert tables.images["status"].to_pylist() == ["generated"] * 3 + ["unreadable"] + ["generated"] * 3
     rows = gender_rows(tables.scores)
     assert [(row["index"], row["person"]) for row in rows] == [

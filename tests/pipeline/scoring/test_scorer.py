@@ -18,8 +18,9 @@ from allfour.models.classifiers.base import PersonScores
 from allfour.models.classifiers.clip import ClipClassifier
 from allfour.pipeline.archives.base import ArchivedImage, ArchiveItem
 from allfour.pipeline.config import ScoringConfig
-from allfour.pipeline.run.columns import IMAGES_SCHEMA, SCORES_SCHEMA
+from allfour.pipeline.run.columns import IMAGES_SCHEMA
 from allfour.pipeline.scoring.rows import Row, decode_row
+from allfour.pipeline.scoring.score_tables import CODED_SCHEMA
 from allfour.pipeline.scoring.scorer import score_shard, scoring_fingerprint, stored_tables
 
 ATTRIBUTES = AttributeSet.model_validate(
@@ -84,7 +85,7 @@ def test_bad_images_are_rows_and_leave_the_good_ones_as_they_were(
              item(2, good[2]), item(13, b"<html>"), item(3, good[3]), item(4, good[4])]  # fmt: skip
     tables = score_shard(mixed, classifier=clip, config=ScoringConfig(batch_size=2))
     assert tables.images.schema == IMAGES_SCHEMA
-    assert tables.scores.schema == SCORES_SCHEMA
+    assert tables.scores.schema == CODED_SCHEMA
     status = dict(zip(tables.images["index"].to_pylist(), tables.images["status"].to_pylist(), strict=True))
     assert {k for k, v in status.items() if v == "unreadable"} == {10, 11, 12, 13}
     assert all(
