@@ -213,6 +213,7 @@ class _EachAnalysis:
     """As a kept analysis; only what was asked is kept, and the rest is read from the tables."""
 
     name = "each"
+    file = FILE
 
     def summary(self, run: RunFolder) -> tuple[Each | None, Note | None]:
         """See `Analysis`."""

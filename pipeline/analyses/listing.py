@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from allfour.pipeline.analyses.base import BEYOND, OUTDATED, STOPPED, Analysis
 from allfour.pipeline.run.folder import RunFolder
 from allfour.pipeline.run.metrics import Metrics
+from allfour.pipeline.run.record import Record
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +47,7 @@ ANALYSES = (
 def with_analyses(metrics: Metrics, run: RunFolder) -> Metrics:
     """The same metrics with what stands in the run folder beside its tables, where it is of the scores that stand."""
     notes = [note for note in metrics.notes if note.code not in (OUTDATED, STOPPED, BEYOND)]
-    found = {}
+    found: dict[str, Record | None] = {}
     for listed in ANALYSES:
         found[listed.name] = None
         if os.path.lexists(

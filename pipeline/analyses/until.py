@@ -14,11 +14,12 @@ class _UntilAnalysis:
     """As a kept analysis, with a note: whoever quotes another interval of this run must know."""
 
     name = "until"
+    file = "until.json"
 
     def __init__(self) -> None:
         self.kept = KeptAnalysis(
             name=self.name,
-            file="until.json",
+            file=self.file,
             format=1,
             record=_record,
             what="an account of rounds",

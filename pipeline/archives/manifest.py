@@ -65,9 +65,10 @@ _BY_PATH = ("folder", "name", "path")
 
 def _twice(keys: array[int]) -> NDArray[np.uint64]:
     """Keys that an earlier one equals, each as often as it does. They are sorted in place: a manifest may have a hundred million rows."""
-    values = np.frombuffer(keys, dtype=np.uint64)
+    values: NDArray[np.uint64] = np.frombuffer(keys, dtype=np.uint64)
     values.sort()
-    return values[1:][values[1:] == values[:-1]]
+    twice: NDArray[np.uint64] = values[1:][values[1:] == values[:-1]]
+    return twice
 
 
 @dataclass(frozen=True, slots=True)

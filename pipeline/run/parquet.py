@@ -31,7 +31,7 @@ def repeating_columns(schema: pa.Schema) -> list[str]:
 
 
 def _is_text(type_: pa.DataType) -> bool:
-    return pa.types.is_string(type_) or (pa.types.is_dictionary(type_) and pa.types.is_string(type_.value_type))
+    return bool(pa.types.is_string(type_) or (pa.types.is_dictionary(type_) and pa.types.is_string(type_.value_type)))
 
 
 def table_writer(file: IO[bytes], schema: pa.Schema) -> pq.ParquetWriter:

@@ -76,9 +76,16 @@ def test_every_image_whose_bytes_come_twice_is_told(tmp_path: Path, group: int) 
     rows = [("a", 0, hexes[3]), ("a", 1, None), ("b", 0, hexes[1]), ("b", 1, "short"), ("b", 2, hexes[3]), ("c", 0, last), ("c", 1, "short"),
             ("c", 2, hexes[5])]  # fmt: skip
     pq.write_table(images(rows), tmp_path / "images.parquet", row_group_size=group)
-    found = repeated_rows(tmp_path / "images.parquet")
+    found = repeated_rows([tmp_path / "images.parquet"])
     assert [(r["prompt_id"], r["index"], r["file_row_number"]) for r in found.to_pylist()] == [
         ("a", 0, 0), ("b", 1, 3), ("b", 2, 4), ("c", 1, 6)
     ]  # fmt: skip
     pq.write_table(images(rows[:4]), tmp_path / "images.parquet")
-    assert repeated_rows(tmp_path / "images.parquet").num_rows == 0
+    assert repeated_rows([tmp_path / "images.parquet"]).num_rows == 0
+
+
+def test_runs_that_are_counted_together_have_their_copies_told_across_them(tmp_path: Path) -> None:
+    for name, prompt in (("one", "a"), ("two", "b")):
+        pq.write_table(images([(prompt, 0, f"{0:064x}"), (prompt, 1, f"{ord(prompt):064x}")]), tmp_path / name)
+    found = repeated_rows([tmp_path / "one", tmp_path / "two"])
+    assert [(r["prompt_id"], r["file_row_number"]) for r in found.to_pylist()] == [("a", 0), ("b", 2)]
