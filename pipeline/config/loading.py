@@ -70,11 +70,14 @@ def _not_of(tag: Any, block: list[str], keys: set[str]) -> set[str]:
     return keys - known if known else set()
 
 
-def find_config(path: Path) -> Path:
-    """The file of a config. Raises ConfigError where there is none; the message lists where it was looked for."""
+def find_config(path: Path, folder: str = "configs") -> Path:
+    """The file of a config, or of a study. Raises ConfigError where there is none; the message lists where it was looked for.
+
+    `folder` is where the packaged ones lie that go by their bare name.
+    """
     places = resources.candidates(path)
     if path.suffix == "" and len(path.parts) == 1:  # a packaged config goes by its name too
-        named = resources.packaged(Path("configs") / f"{path.name}.yaml")
+        named = resources.packaged(Path(folder) / f"{path.name}.yaml")
         places += [named] if named is not None and named.is_file() else []
     for place in places:
         if place.is_file():

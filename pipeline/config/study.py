@@ -12,7 +12,7 @@ from allfour.checked_yaml import read_yaml
 from allfour.errors import ConfigError
 from allfour.models.settings import BESIDE, Block, LocalPath
 from allfour.pipeline.config.blocks import RunConfig
-from allfour.pipeline.config.loading import apply_overrides, load_config
+from allfour.pipeline.config.loading import apply_overrides, find_config, load_config
 from allfour.pipeline.config.validation import validate
 
 MAX_CELLS = 10_000
@@ -115,11 +115,17 @@ class Study:
 def load_study(path: Path, overrides: list[str] | None = None) -> Study:
     """Read and check a study, and the config of every cell.
 
+    Parameters
+    ----------
+    path
+        A file, here or among the packaged ones, or the bare name of a packaged one, such as `sandbox`.
+
     Raises
     ------
     ConfigError
-        It is no study, a config that it names is none, or a cell has no generator or prompt set.
+        It stands nowhere, it is no study, a config that it names is none, or a cell has no generator or prompt set.
     """
+    path = find_config(path, "configs/studies")
     data = read_yaml(path)
     if overrides:
         data = apply_overrides(data, overrides)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,8 @@ _REFRESH = 5
 """Seconds."""
 _STILL = 120.0
 """Seconds without news after which a run is taken for stopped."""
+_MOMENT = 10.0
+"""Seconds between the documents that a run writes as it ends, at most."""
 MAX_SQUARES = 60
 """Prompts with a square of their own in a line."""
 
@@ -69,10 +72,17 @@ def read_study_line(folder: Path, link: str) -> RunLine:
     done = sum(cell.state == "done" for cell in found.cells)
     what = f"study of {words.quantity(len(found.cells), 'run')}{'' if done == len(found.cells) else f', {done} done'}"
     link = link if (folder / STUDY_PAGE).is_file() else ""
-    notice = words.clean(found.notice, 200) if found.notice else ""
-    return RunLine(
-        name, link, what, (found.created or "")[:10], "", study_prose.headline(found), -1.0, Markup(), notice
-    )
+    day, finding = (found.created or "")[:10], study_prose.headline(found)
+    return RunLine(name, link, what, day, "", finding, -1.0, Markup(), _study_notice(found, folder))
+
+
+def _study_notice(study: StudyResult, folder: Path) -> str:
+    """Its own notice and those of its runs, each once: that a world is drawn is never left out."""
+    own = words.clean(study.notice, 200) if study.notice else None
+    try:
+        return " ".join(study_prose.banners([own, *study_prose.notices(study, folder)]))
+    except RunFolderError as error:
+        return f"{own or ''} {words.clean(error, 200)}".strip()
 
 
 def read_line(run_dir: Path, link: str, *, count: Callable[[], int] | None = None) -> RunLine:
@@ -94,7 +104,7 @@ def read_line(run_dir: Path, link: str, *, count: Callable[[], int] | None = Non
         metrics = read_outline(run_dir)
     except RunFolderError as error:
         working = works(run_dir)
-        if not working and os.path.lexists(run_dir / "metrics.json"):  # its writing and the header's are a moment apart
+        if _should_have_finding(run_dir):
             state = words.clean(error, 200)
         else:
             state = _progress(_logged(run_dir) if count is None else count())
@@ -120,10 +130,24 @@ def _logged(run_dir: Path) -> int:
 
 def works(run_dir: Path) -> bool:
     """Whether an image was made or a part was scored a moment ago."""
-    times = [
-        path.stat().st_mtime for pattern in ("outcomes*.jsonl", "parts/part-*.json") for path in run_dir.glob(pattern)
-    ]
-    return bool(times) and time.time() - max(times) < _STILL
+    return time.time() - _last_news(run_dir) < _STILL
+
+
+def _last_news(run_dir: Path) -> float:
+    """When the last image was made or part was scored; 0.0 where none was."""
+    patterns = ("outcomes*.jsonl", "parts/part-*.json")
+    return max((path.stat().st_mtime for pattern in patterns for path in run_dir.glob(pattern)), default=0.0)
+
+
+def _should_have_finding(run_dir: Path) -> bool:
+    """Whether metrics.json was written after all that a run has made, and not just now: its writing and the header's are a moment apart."""
+    try:
+        written = os.lstat(run_dir / "metrics.json").st_mtime
+    except OSError:
+        return False
+    if not (news := _last_news(run_dir)):
+        return True
+    return time.time() - max(written, news) > (_MOMENT if written >= news else _STILL)
 
 
 def _squares(metrics: Metrics) -> Markup:
@@ -142,6 +166,15 @@ def _squares(metrics: Metrics) -> Markup:
     return svg.el("svg", *shapes, class_="few", width="220", height=height, role="img", aria_label=text)
 
 
+def notices_of(lines: Sequence[RunLine]) -> dict[str, str]:
+    """Notices that several lines share -> the tag by which each of these refers to it: said once, and never left out."""
+    counts = Counter(line.notice for line in lines if line.notice)
+    shared = [notice for notice, count in counts.items() if count > 1]
+    drawn = [notice for notice in shared if notice.casefold().startswith("drawn world")]
+    tags = {notice: f"Note {number}" for number, notice in enumerate(shared, 1)}
+    return {**tags, drawn[0]: "Drawn world"} if len(drawn) == 1 else tags
+
+
 def render_index(lines: Sequence[RunLine], title: str, *, live: bool = False) -> str:
     """The page as text; `live`: it loads itself again while a run works."""
     css, css_hash = inlined("report.css", "index.css")
@@ -153,5 +186,6 @@ def render_index(lines: Sequence[RunLine], title: str, *, live: bool = False) ->
         policy=security_policy(css_hash, script_hash),
         title=words.clean(title, 120),
         lines=lines,
+        notices=notices_of(lines),
         refresh=_REFRESH if live and any(line.working for line in lines) else None,
     )

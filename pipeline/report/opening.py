@@ -44,10 +44,14 @@ class Opening:
     subject: str
     facts: Sequence[str]
     """Prompt set, prompts, images, date: what stands beside the subject."""
+    seen: str
+    """What became of the images in three words, for a screen that is too small for `answers`."""
     headline: str
     verdict: str
     standfirst: str | None
     lists: Sequence[TileList]
+    cells: str
+    """Whose reading the squares show, where the headline rests on another."""
     frame: str
     histogram: Markup | None
     answers: Sequence[tuple[str, str]]
@@ -62,10 +66,12 @@ def opening_of(material: Material) -> Opening:
         banner=banner(header),
         subject=subject(header),
         facts=_facts(header, metrics),
+        seen=words.join_words(unseen(metrics.accounting)) or ("all read" if metrics.accounting.requested else ""),
         headline=lead.headline(metrics),
         verdict=lead.verdict(metrics) if lead.has_unanimity(metrics.summary) else "",
         standfirst=lead.standfirst(metrics),
         lists=[] if many else _lists(material),
+        cells="" if headline_of(metrics).evidence == "measured" else f", {EVIDENCE['measured']}",
         frame=material.builder.frame.text,
         histogram=_histogram(metrics) if many else None,
         answers=[*_answers(metrics, header)],

@@ -226,7 +226,7 @@ def tally(counts: dict[str, int], labels: tuple[str, ...], missing: int) -> str:
     """`3 women, 1 man, 1 unclear`."""
     parts = [f"{grouped(counts[label])} {plural(label) if counts[label] != 1 else label_text(label)}"
              for label in labels if counts.get(label)]  # fmt: skip
-    others = {"ambiguous": "unclear", "mixed": "with several people who differ", "no_person": f"without a {sought()}",
+    others = {"ambiguous": "unclear", "mixed": "mixed", "no_person": f"without a {sought()}",
               "unreadable": "unreadable", "refused": "refused", "failed": "failed"}  # fmt: skip
     parts += [f"{grouped(counts[key])} {name}" for key, name in others.items() if counts.get(key)]
     if missing:

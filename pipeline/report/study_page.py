@@ -20,7 +20,7 @@ from allfour.pipeline.report.html import environment, inlined, security_policy
 from allfour.pipeline.report.tables import read_images
 from allfour.pipeline.report.thumbnails import make_thumbnails
 from allfour.pipeline.report.view import PageBuilder
-from allfour.pipeline.run.documents import read_header, read_metrics
+from allfour.pipeline.run.documents import read_metrics
 from allfour.pipeline.run.metrics import Headline, Prompt
 from allfour.pipeline.run.record import Estimate, Interval
 from allfour.pipeline.run.study import Board, Ranked, StudyCell, StudyResult, Unit
@@ -58,7 +58,7 @@ def render_study(study: StudyResult, folder: Path, *, pairs: str | None = None) 
         "policy": security_policy(css_hash, script_hash),
         "title": f"allfour: {words.clean(study.name, 120)}",
         "name": words.clean(study.name, 120),
-        "banners": say.banners([study.notice, *_notices(study, folder)]),
+        "banners": say.banners([study.notice, *say.notices(study, folder)]),
         "headline": say.headline(study),
         "standfirst": say.standfirst(study),
         "perceived": prose.PERCEIVED,
@@ -73,21 +73,6 @@ def render_study(study: StudyResult, folder: Path, *, pairs: str | None = None) 
         "pairs_page": None if pairs is None else quote(pairs),
     }
     return environment().get_template("study.html.j2").render(context)
-
-
-def _notices(study: StudyResult, folder: Path) -> list[str | None]:
-    found: list[str | None] = []
-    text: set[tuple[str, str]] = set()
-    for cell in study.cells:
-        if (
-            cell.state == "done" and (cell.generator, cell.prompts) not in text
-        ):  # the first made the images, others read them
-            text.add((cell.generator, cell.prompts))
-            header = read_header(folder / cell.path)
-            found.append(
-                prose.DRAWN_WORLD if header.drawn_world else words.clean(header.notice) if header.notice else None
-            )
-    return found
 
 
 # --- boards ----------------------------------------------------------------------------------------------------------

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from allfour.pipeline.report.compare_prose import points, points_interval
+from allfour.pipeline.report.prose import DRAWN_WORLD
+from allfour.pipeline.run.documents import read_header
 from allfour.pipeline.run.study import Board, PairOfRuns, Ranked, StudyResult
 from allfour.pipeline.words import clean, join_words, label_text, p_value, percent, quantity
 
@@ -104,6 +107,18 @@ def standfirst(study: StudyResult) -> str:
     if study.tests:
         text += f"{quantity(study.tests, 'pair')} of runs tested together, adjusted for how many."
     return text
+
+
+def notices(study: StudyResult, folder: Path) -> list[str | None]:
+    """What the runs that made the images say of their world. Raises RunFolderError where a run is damaged."""
+    found: list[str | None] = []
+    seen: set[tuple[str, str]] = set()
+    for cell in study.cells:  # the first made the images, others read them
+        if cell.state == "done" and (cell.generator, cell.prompts) not in seen:
+            seen.add((cell.generator, cell.prompts))
+            header = read_header(folder / cell.path)
+            found.append(DRAWN_WORLD if header.drawn_world else clean(header.notice) if header.notice else None)
+    return found
 
 
 def banners(notices: Sequence[str | None]) -> list[str]:

@@ -288,3 +288,8 @@ def test_whoever_stops_a_study_stops_what_is_ordered(
 def test_two_processes_do_not_work_on_one_study(study_file: Path, tmp_path: Path) -> None:
     with RunFolder(tmp_path / "out").lock(), pytest.raises(RunFolderError, match="another allfour process"):
         studies.run_study(load_study(study_file), tmp_path / "out", Reporter(quiet=True))
+
+
+def test_a_packaged_study_goes_by_its_name_wherever_one_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert len(load_study(Path("sandbox")).cells) == len(load_study(Path("configs/studies/sandbox.yaml")).cells) == 12

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import http.client
 import json
 import os
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,7 +19,7 @@ from allfour.pipeline.commands.view import IndexServer, write_index
 from allfour.pipeline.commands.view_live import WatchedRun
 from allfour.pipeline.config import load_config
 from allfour.pipeline.report import write_report
-from allfour.pipeline.report.index_page import read_line
+from allfour.pipeline.report.index_page import notices_of, read_line, render_index
 from allfour.pipeline.run.study import StudyCell, StudyResult
 from tests.browser import CHROMIUM, FLAGS, NEEDS_CHROMIUM, axe_source, violations
 from tests.pipeline.report.fixture_run import Options, build_run
@@ -77,6 +79,34 @@ def test_a_run_whose_finding_is_damaged_says_so(tmp_path: Path) -> None:
     line = read_line(tmp_path, "")
     assert "metrics.json" in line.state and "not valid JSON" in line.state
     assert not line.working
+
+
+@pytest.mark.parametrize(
+    ("made", "written", "damaged"),
+    [(60, 30, True), (60, 2, False), (30, 60, False), (200, 300, True)],
+    ids=["after the last image", "this moment", "before a rerun's images", "a rerun that stopped"],
+)
+def test_a_damaged_finding_is_told_from_one_that_is_being_written(
+    tmp_path: Path, made: float, written: float, damaged: bool
+) -> None:
+    (tmp_path / "run.json").write_text('{"format": 1, "name": "x"}')
+    for name, text, age in (("outcomes.jsonl", outcome(), made), ("metrics.json", '{"format": 1, "summa', written)):
+        (tmp_path / name).write_text(text)
+        os.utime(tmp_path / name, (time.time() - age,) * 2)
+    state = read_line(tmp_path, "").state
+    assert ("not valid JSON" in state) is damaged
+    assert ("1 image so far" in state) is not damaged
+
+
+def test_a_notice_of_several_runs_is_said_once(tmp_path: Path) -> None:
+    line = read_line(tmp_path, "")
+    shared = [
+        dataclasses.replace(line, notice=notice) for notice in ("Drawn world, x", "Drawn world, x", "own", "y", "y")
+    ]
+    page = render_index(shared, "runs")
+    assert notices_of(shared) == {"Drawn world, x": "Drawn world", "y": "Note 2"}
+    assert page.count("Drawn world, x") == page.count("<bdi>own</bdi>") == 1
+    assert page.count("Drawn world</small>") == page.count("Note 2</small>") == 2
 
 
 def test_every_run_has_a_line_and_the_finished_one_a_link(server: IndexServer) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import io
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -95,16 +94,8 @@ def lone_headings(page: Any, document: bytes) -> list[str]:
 
 def _lowest_line(sheet: Any) -> str:
     """The text that stands lowest on a sheet, whatever was drawn last."""
-    pieces: dict[int, list[tuple[float, str]]] = {}
-
-    def seen(text: str, outer: Sequence[float], inner: Sequence[float], *_: object) -> None:
-        if text.strip():
-            x = outer[0] * inner[4] + outer[2] * inner[5] + outer[4]
-            y = outer[1] * inner[4] + outer[3] * inner[5] + outer[5]
-            pieces.setdefault(round(y / 3), []).append((x, text))
-
-    sheet.extract_text(visitor_text=seen)
-    return _squeezed("".join(text for _, text in sorted(pieces[min(pieces)]))) if pieces else ""
+    lines = sheet.extract_text(extraction_mode="layout").splitlines()
+    return next((squeezed for line in reversed(lines) if (squeezed := _squeezed(line))), "")
 
 
 def _squeezed(text: str) -> str:
