@@ -73,14 +73,18 @@ def own_config(images: str, reader: str, prompts: str) -> str:
     if source.config:
         given = _text(source.config)
         lines += ["seed: 0                # another seed, other images", _prompts_block(listed), ""]
-        lines += [*_head(given), _block(given, "generator"), ""]
+        lines += [*_head(given), *filter(None, [_block(given, "notice")]), _block(given, "generator"), ""]
     else:
         lines += [
             f"prompts: {{file: {listed}, set_size: 4}}  # gives folders and captions that it knows their text and group",
             "",
         ]
     reading = _text(read.config)
-    lines += [*_head(reading), _block(reading, "classifier"), _block(reading, "attributes")]
+    lines += [
+        *([] if read.config == source.config else _head(reading)),
+        _block(reading, "classifier"),
+        _block(reading, "attributes"),
+    ]
     return "\n".join(line for line in lines if line is not None) + "\n"
 
 

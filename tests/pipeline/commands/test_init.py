@@ -17,7 +17,9 @@ run = CliRunner()
 
 
 def test_every_combination_of_answers_is_a_config_that_says_its_keys_in_words(tmp_path: Path) -> None:
-    for images, reader, prompts in itertools.product(IMAGES, READERS, PROMPTS):
+    some = next(iter(PROMPTS))  # prompts stand in a block of their own
+    answers = [*itertools.product(IMAGES, READERS, [some]), *itertools.product(["hosted"], ["face"], PROMPTS)]
+    for images, reader, prompts in answers:
         path = tmp_path / "own.yaml"
         path.write_text(own_config(images, reader, prompts), encoding="utf-8")
         config = load_config(path)
@@ -27,6 +29,7 @@ def test_every_combination_of_answers_is_a_config_that_says_its_keys_in_words(tm
         )
         assert load_prompts(config.prompts.file or "").prompts
         assert path.read_text().count("#") > 3
+        assert ("Drawn world" in (config.notice or "")) == (images == "sandbox")
 
 
 def test_the_config_is_written_and_the_next_commands_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -94,7 +94,7 @@ def lone_headings(page: Any, document: bytes) -> list[str]:
 
 def _lowest_line(sheet: Any) -> str:
     """The text that stands lowest on a sheet, whatever was drawn last."""
-    lines = sheet.extract_text(extraction_mode="layout").splitlines()
+    lines = sheet.extract_text(extraction_mode="layout", layout_mode_strip_rotated=False).splitlines()
     return next((squeezed for line in reversed(lines) if (squeezed := _squeezed(line))), "")
 
 
