@@ -244,13 +244,12 @@ def reweighted(
     if best is None:
         return None
     found, by, members = best
-    bands = found.counts[:, :-1].reshape(len(names), -1, len(names)).sum(axis=1)
     mix = {
         label: {group: float(share) for group, share in zip(members, row, strict=True)}
         for label, row in zip(names, found.weights, strict=True)
     }
     fit = _as_fit(found.fit).model_copy(update={"by": by, "mix": mix})
-    return st.Confusion(np.column_stack([bands, found.counts[:, -1]])), fit
+    return found.confusion(), fit
 
 
 def _reweighted_note(name: str, fit: CalibrationFit) -> Note:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,6 +25,8 @@ class Confusion:
     counts: IntArray
     """Calibration images, shape (labels, decisions). The first decisions are the labels, in the same order; further
     ones are other outcomes, such as ambiguous."""
+    drawn: FloatArray | None = None
+    """Rates as they may be, shape (any, labels, decisions), where these are no multinomial counts but were estimated otherwise."""
 
     def __post_init__(self) -> None:
         """Check the shape, and that every label was seen."""
@@ -97,8 +100,14 @@ class Confusion:
         value = self.discrimination
         return Interval(value, min(low, value), max(high, value), "posterior")
 
+    def reordered(self, order: Sequence[int]) -> Confusion:
+        """Return the same with labels in this order, and other outcomes where they are."""
+        columns = [*order, *range(self.labels, self.counts.shape[1])]
+        drawn = None if self.drawn is None else self.drawn[:, list(order)][:, :, columns]
+        return Confusion(self.counts[list(order)][:, columns], drawn)
+
     def draw_rates(self, draws: int, random: np.random.Generator) -> FloatArray:
-        """Return rates drawn from their Jeffreys posterior, each row a Dirichlet of its counts plus one half.
+        """Return rates drawn from their Jeffreys posterior, each row a Dirichlet of its counts plus one half; from `drawn` where there are any.
 
         Parameters
         ----------
@@ -111,6 +120,8 @@ class Confusion:
         -------
         Shape (draws, labels, decisions); every row sums to 1.
         """
+        if self.drawn is not None:
+            return self.drawn[random.integers(len(self.drawn), size=draws)]
         shape = self.counts.astype(np.float64) + 0.5
         gamma = random.standard_gamma(shape, size=(draws, *self.counts.shape))
         rates: FloatArray = gamma / gamma.sum(axis=-1, keepdims=True)

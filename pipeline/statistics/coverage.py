@@ -150,6 +150,7 @@ def comparison_coverage_warnings(
     other_images: Sequence[int | None],
     set_size: int = 4,
     labels: int = 2,
+    discriminations: Sequence[float] = (),
 ) -> list[CoverageWarning]:
     """Return what to warn about beside the differences of two runs.
 
@@ -161,6 +162,8 @@ def comparison_coverage_warnings(
         Of each run, as in `coverage_warnings`; None where none is labelled, whose unanimity of 0 then says nothing.
     set_size, labels
         As in `unanimity`.
+    discriminations
+        Youden's J of the classifiers whose errors are taken out.
 
     Raises
     ------
@@ -184,6 +187,14 @@ def comparison_coverage_warnings(
                 "rare-label",
                 f"Images with another label than the commonest, in the run that has fewer: {min(few)}. With fewer than "
                 f"{FEW_OTHER_IMAGES} counts are coarse, and the limits of a difference may cover less often than stated.",
+            )
+        )
+    if discriminations and min(discriminations) < WEAK_DISCRIMINATION:
+        found.append(
+            CoverageWarning(
+                "weak-classifier",
+                f"One of the classifiers tells labels apart poorly (J = {min(discriminations):.2f}): limits of a corrected difference are wide, "
+                "skewed, and may cover less often than stated.",
             )
         )
     return found

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from allfour.pipeline.statistics.arrays import FloatArray, IntArray, as_counts
 from allfour.pipeline.statistics.calibration_fit import CalibrationFit, calibration_fit
+from allfour.pipeline.statistics.confusion import Confusion
 
 FEWEST_LEFT_OVER = 2
 """Directions that no mix of groups can move, below which the mix is not tested and so not used."""
@@ -33,6 +34,18 @@ class GroupMix:
     """Images per true label and cell, shape (labels, cells): the run's rates, times the number of images that they are worth."""
     fit: CalibrationFit
     """Whether the run's cells are such a mixture."""
+    draws: FloatArray
+    """Rates as they may be, shape (draws, labels, cells): where the mix is another, those of all labels move together."""
+
+    def confusion(self) -> Confusion:
+        """Return the rates of decisions, however surely they were taken: cells are every label in each band of leads, and one for none."""
+        labels = len(self.counts)
+
+        def merged(cells: FloatArray | IntArray) -> FloatArray | IntArray:
+            bands = cells[..., :-1].reshape(*cells.shape[:-1], -1, labels).sum(axis=-2)
+            return np.concatenate([bands, cells[..., -1:]], axis=-1)
+
+        return Confusion(merged(self.counts).astype(np.int64), merged(self.draws).astype(np.float64))
 
 
 def group_mix(run: npt.ArrayLike, groups: Sequence[npt.ArrayLike], *, seed: int = 0) -> GroupMix | None:
@@ -53,7 +66,7 @@ def group_mix(run: npt.ArrayLike, groups: Sequence[npt.ArrayLike], *, seed: int 
 
     Returns
     -------
-    None where the mix is not identified: fewer than `FEWEST_LEFT_OVER` cells more than groups times labels, or rates of a label that
+    None where the mix is not identified: fewer than `FEWEST_LEFT_OVER` cells with an image more than groups times labels, or rates of a label that
     are worth fewer than `FEWEST_IMAGES` images.
 
     References
@@ -65,7 +78,8 @@ def group_mix(run: npt.ArrayLike, groups: Sequence[npt.ArrayLike], *, seed: int 
     known = np.stack([as_counts(group, name="groups") for group in groups])
     number, labels, cells = known.shape
     table = table[table.sum(axis=1) > 0]
-    if number < 2 or cells - number * labels < FEWEST_LEFT_OVER:
+    seen = int(((table.sum(axis=0) + known.sum(axis=(0, 1))) > 0).sum())
+    if number < 2 or seen - number * labels < FEWEST_LEFT_OVER:
         return None
     fit = calibration_fit(table, known.reshape(number * labels, cells))
     if fit is None:
@@ -82,7 +96,7 @@ def group_mix(run: npt.ArrayLike, groups: Sequence[npt.ArrayLike], *, seed: int 
     if worth.min() < FEWEST_IMAGES:
         return None
     counts: IntArray = np.round(rates * worth[:, np.newaxis]).astype(np.int64)
-    return GroupMix(weights, counts, fit)
+    return GroupMix(weights, counts, fit, drawn)
 
 
 def _fitted(total: IntArray, rates: FloatArray) -> tuple[FloatArray, FloatArray]:

@@ -18,6 +18,7 @@ from allfour.pipeline.statistics import (
     Interval,
     ReadImages,
     corrected_difference,
+    group_mix,
     holm,
     mcnemar,
     mean_difference,
@@ -26,6 +27,7 @@ from allfour.pipeline.statistics import (
     unanimity_difference,
 )
 from allfour.pipeline.statistics.arrays import FloatArray, IntArray
+from scripts.validation.evidence import GROWN, YOUNG, drawn_cells
 from scripts.validation.settings import POPULATIONS, SET_SIZE
 
 CALIBRATED = 200
@@ -69,6 +71,8 @@ def rows(pairs: int, random: np.random.Generator) -> Iterator[Row]:
     yield judged("5% more error, shares halfway to even", 40, lambda p, r: _error(p, r, good, worse, halfway=True))
     yield judged("5% more error and 20% unclear, no difference", 40, lambda p, r: _error(p, r, good, unclear))
     yield judged("one calibration for both, no difference", 40, lambda p, r: _error(p, r, worse, worse, shared=True))
+    mixes = "grown people against four young in five, one calibration of both, no difference"
+    yield _judged(mixes, [_groups(40, random) for _ in range(max(pairs // 5, 10))], 40)
     for population in ("near 0", "near 0.5", "mixed (U)"):
         for prompts in (20, 100):
             yield judged(f"4 against 16 images, {population}", prompts, partial(_unequal, population=population))
@@ -142,6 +146,40 @@ def _error(
     assert found is not None
     truth = _HALFWAY if halfway else 0.0
     return truth, plain.interval, found.interval, plain.p_value, found.p_value
+
+
+def _groups(prompts: int, random: np.random.Generator) -> Judged:
+    """Runs of grown people, and of four young in five, corrected before by a calibration of both, now by it weighted to either run's mix.
+
+    Pairs in which a mix is not told, which `allfour compare` leads with as they were read, are drawn again.
+    """
+    while True:
+        share = random.beta(*POPULATIONS["mixed (U)"], size=prompts)
+        tables = [np.stack([random.multinomial(2 * CALIBRATED, row) for row in rates]) for rates in (GROWN, YOUNG)]
+        whole = Confusion(_without_leads(np.sum(tables, axis=0)))
+        before, now = [], []
+        for rates in (GROWN, 0.2 * GROWN + 0.8 * YOUNG):
+            women = random.random((prompts, 16)) < share[:, np.newaxis]
+            cells = drawn_cells(women, rates, np.zeros(prompts), random)
+            table = np.stack([np.bincount(row, minlength=rates.shape[1]) for row in cells])
+            decisions = _without_leads(table)
+            before.append(ReadImages(decisions, 2, 0, whole))
+            mix = group_mix(table, tables, seed=_seed(random))
+            if mix is not None and mix.fit.p_value >= 0.05:
+                now.append(ReadImages(decisions, 2, 0, mix.confusion()))
+        if len(now) < 2:
+            continue
+        seed = _seed(random)
+        plain = corrected_difference(*before, draws=DRAWS, shared_calibration=True, seed=seed)
+        found = corrected_difference(*now, draws=DRAWS, seed=seed)
+        assert plain is not None and found is not None
+        return 0.0, plain.interval, found.interval, plain.p_value, found.p_value
+
+
+def _without_leads(cells: IntArray) -> IntArray:
+    """All leads of one decision together."""
+    table: IntArray = np.stack([cells[:, :-1:2].sum(axis=1), cells[:, 1:-1:2].sum(axis=1), cells[:, -1]], axis=1)
+    return table
 
 
 _HALFWAY = _mean_of("mixed (U)", lambda p: unanimous((p + 0.5) / 2)) - _mean_of("mixed (U)", unanimous)

@@ -26,6 +26,9 @@ ADULTS = np.array([[0.04, 0.03, 0.84, 0.05, 0.04], [0.02, 0.05, 0.02, 0.87, 0.04
 """Decisions with a small and with a large lead, and none, by true label: about nine in ten right, one in 25 unclear."""
 CHILDREN = np.array([[0.13, 0.17, 0.35, 0.15, 0.20], [0.10, 0.18, 0.08, 0.45, 0.19]])
 """The planted age-dependent error: read less surely, more often wrong, unclear in one image of five."""
+GROWN = np.array([[0.04, 0.03, 0.03, 0.02, 0.81, 0.03, 0.04], [0.02, 0.05, 0.02, 0.04, 0.02, 0.81, 0.04]])
+YOUNG = np.array([[0.12, 0.17, 0.11, 0.06, 0.24, 0.10, 0.20], [0.10, 0.17, 0.05, 0.17, 0.04, 0.28, 0.19]])
+"""The same with a middle lead too, which it takes to tell a mix of the two apart from what is neither."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,7 @@ def rows(audits: int, random: np.random.Generator) -> Iterator[Row]:
     yield _row("matched calibration", 16, audits * 20 // 3, random, rates=ADULTS)  # 1,000 of 150: what must not be lost
     yield _row("adults, then children", 16, audits, random, rates=CHILDREN, cause="calibration_unlike_run")
     yield _row(
-        "adults and children, then children", 16, audits, random, rates=CHILDREN, groups=(ADULTS, CHILDREN),
+        "adults and children, then children", 16, audits, random, rates=YOUNG, groups=(GROWN, YOUNG),
         cause="calibration_reweighted",
     )  # fmt: skip
     for spread in (0.6, 1.0):
@@ -177,7 +180,7 @@ def _row(
         ]
         members = {str(number): table for number, table in enumerate(tables)} if groups else None
         calibration = calibration_of(np.sum(tables, axis=0), members)
-        read, leads = np.array([0, 1, 0, 1, 2])[cells], np.where((cells == 2) | (cells == 3), 9.0, 0.5)
+        read, leads = read_of(cells, rates.shape[1])
         seen = labels_of(women, read, labelled, random)
         top = measured(read, calibration=calibration, leads=leads, include=include, labelled=seen).summary
         whole = calibration_of(np.sum(tables, axis=0))
@@ -197,12 +200,20 @@ def _row(
 
 def drawn_cells(women: Any, rates: FloatArray, pull: FloatArray, random: np.random.Generator) -> IntArray:
     """Draw the cell of every image; a pull multiplies the odds of being decided as the first label."""
-    tilt = np.exp(np.outer(pull, [1, 0, 1, 0, 0]))
+    tilt = np.exp(np.outer(pull, [*[1, 0] * (rates.shape[1] // 2), 0]))
     pulled = rates[np.newaxis] * tilt[:, np.newaxis]
     pulled /= pulled.sum(axis=-1, keepdims=True)
     by_image = pulled[np.arange(len(women))[:, np.newaxis], np.where(women, 0, 1)]
     cells: IntArray = (random.random(women.shape)[..., np.newaxis] > by_image.cumsum(axis=-1)).sum(axis=-1)
     return np.minimum(cells, rates.shape[1] - 1)
+
+
+def read_of(cells: IntArray, number: int) -> tuple[IntArray, FloatArray]:
+    """Return what was decided, as positions in DECISIONS, and with how large a lead, of images that fell into these of so many cells."""
+    leads = np.array([0.5, 9.0] if number == 5 else [0.5, 1.5, 9.0])
+    unclear = cells == number - 1
+    read: IntArray = np.where(unclear, 2, cells % 2)
+    return read, leads[np.where(unclear, 0, cells // 2)]
 
 
 def measured(
@@ -276,7 +287,7 @@ def labels_of(women: Any, read: IntArray, part: float, random: np.random.Generat
 
 
 def calibration_of(cells: IntArray, groups: Mapping[str, IntArray] | None = None) -> Calibration:
-    """Return a calibration whose images fell so, shape (labels, 5); `groups` of the same shape each, by age."""
+    """Return a calibration whose images fell so, shape (labels, 5) or (labels, 7); `groups` of the same shape each, by age."""
     confusion, leads = _entry(cells)
     entry: dict[str, Any] = {
         "labels": list(LABELS),
@@ -302,9 +313,12 @@ def _entry(cells: IntArray) -> tuple[dict[str, dict[str, int]], dict[str, Any]]:
     confusion = {}
     leads: dict[str, Any] = {"counts": {}, "unclear": {}}
     for label, row in zip(LABELS, cells.tolist(), strict=True):
-        confusion[label] = {"woman": row[0] + row[2], "man": row[1] + row[3], "ambiguous": row[4]}
-        leads["counts"][label] = {"woman": [row[0], 0, 0, row[2]], "man": [row[1], 0, 0, row[3]]}
-        leads["unclear"][label] = row[4]
+        women, men, unclear = row[:-1:2], row[1:-1:2], row[-1]
+        confusion[label] = {"woman": sum(women), "man": sum(men), "ambiguous": unclear}
+        leads["counts"][label] = {
+            name: [own[0], own[1] if len(own) > 2 else 0, 0, own[-1]] for name, own in (("woman", women), ("man", men))
+        }
+        leads["unclear"][label] = unclear
     return confusion, leads
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from allfour.errors import InputError
 from allfour.pipeline import statistics as st
 from allfour.pipeline.analyses.comparison.comparability import ComparisonError, LoadedRun
+from allfour.pipeline.analyses.review.labelled import labelled_images
 from allfour.pipeline.metrics.calibration import KEPT, UNFIT, Calibration, load_calibration
 from allfour.pipeline.metrics.calibration_doubt import doubt
 from allfour.pipeline.metrics.compute import compute_metrics
@@ -33,6 +34,8 @@ class Evidence:
     calibration: Calibration | None = None
     doubts: tuple[str, ...] = ("no_calibration",)
     """Codes: why figures corrected by it lead nowhere; none where they may."""
+    reweighted: st.Confusion | None = None
+    """Error rates of the headline's attribute in the run's own mix of the calibration's groups, where as a whole it does not fit."""
     copies: Mapping[str, Copies] = field(default_factory=dict)
     """Attribute -> near-copies of an earlier image of their prompt."""
 
@@ -62,10 +65,12 @@ class Evidence:
         """Error rates with the labels in the order asked for; None where they are not known, or tell no labels apart."""
         own = self.run.metrics.labels.get(attribute, list(labels))
         found = self.calibration.confusion(attribute, own) if self.calibration is not None else None
+        if self.reweighted is not None and attribute == self.run.metrics.headline:
+            found = self.reweighted
         if found is None or doubt(attribute, found, confidence=self.run.metrics.summary.confidence) is not None:
             return None
         order = [own.index(label) for label in labels]
-        return found if order == sorted(order) else st.Confusion(found.counts[order][:, [*order, len(own)]])
+        return found if order == sorted(order) else found.reordered(order)
 
 
 def _counts(prompt: Prompt, attribute: str) -> Mapping[str, int]:
@@ -98,17 +103,20 @@ def gather(run: LoadedRun, given: Path | None = None) -> Evidence:
         if given is not None:
             raise
         return replace(found, doubts=(UNFIT,))
-    return replace(found, calibration=calibration, doubts=tuple(_doubts(run, calibration)))
+    doubts, reweighted = _checked(run, calibration)
+    return replace(found, calibration=calibration, doubts=tuple(doubts), reweighted=reweighted)
 
 
 def same_calibration(first: Evidence, second: Evidence) -> bool:
-    """Whether both runs are corrected by one calibration, so that its error is the same on both sides."""
+    """Whether both runs are corrected by one calibration, so that its error is the same on both sides; two mixes of its groups are not."""
     one, two = first.calibration, second.calibration
+    if first.reweighted is not None or second.reweighted is not None:
+        return False
     return one is not None and two is not None and one.data == two.data
 
 
-def _doubts(run: LoadedRun, calibration: Calibration) -> list[str]:
-    """The checks that a corrected headline has to pass, made on this run's tables."""
+def _checked(run: LoadedRun, calibration: Calibration) -> tuple[list[str], st.Confusion | None]:
+    """The checks that a corrected headline has to pass, made on this run's tables, and the rates of its own mix of groups if it took one."""
     folder, metrics = RunFolder(run.path), run.metrics
     labels = {metrics.headline: list(metrics.headline_labels)}
     counted = tally(folder, attributes=list(labels), set_size=metrics.summary.set_size)
@@ -127,10 +135,9 @@ def _doubts(run: LoadedRun, calibration: Calibration) -> list[str]:
         confidence=metrics.summary.confidence,
         surely=surely,
         asked=run.header.asked,
+        labelled=labelled_images(folder),
     )
     fit = correction.fits.get(metrics.headline)
-    if fit is not None and fit.by is not None:  # the pair's correction knows the calibration as a whole alone
-        return ["calibration_unlike_run"]
     beside = {
         "unanimity_corrected": correction.over_prompts,
         "calibration_fit": fit,
@@ -138,7 +145,7 @@ def _doubts(run: LoadedRun, calibration: Calibration) -> list[str]:
     checked = metrics.model_copy(
         update={"calibration": calibration.summary(), "summary": metrics.summary.model_copy(update=beside)}
     ).with_notes(notes)
-    return doubts_of_correction(checked)
+    return doubts_of_correction(checked), correction.confusion if fit is not None and fit.by is not None else None
 
 
 def _copies(run: LoadedRun) -> dict[str, Copies]:

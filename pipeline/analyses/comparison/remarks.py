@@ -119,6 +119,7 @@ def _of_coverage(matched: Matched, summary: PairSummary) -> Iterator[str]:
         other_images=[int(t.sum() - t.max()) if t.sum() else None for t in totals],
         set_size=matched.set_size,
         labels=labels,
+        discriminations=[side.confusion.discrimination for side in sides if side.confusion is not None],
     )
     yield from (warning.message for warning in found)
 

@@ -24,6 +24,7 @@ VERDICTS: Mapping[str, str] = {
 """Verdict -> words."""
 BECAUSE: Mapping[str, str] = {
     **OF_A_RUN,
+    "calibration_reweighted": "a calibration's groups were weighted to the mix that its run shows",
     "no_calibration": "no calibration says how often either classifier errs, and a run that is read worse seems less unanimous",
     "one_calibration": "only one of the runs has a calibration, and a run that is read worse seems less unanimous",
     UNFIT: "the calibration kept with a run is not of its classifier any more",
@@ -109,7 +110,8 @@ def _headline(evidence: str, figure: str, entry: Difference, because: list[str])
 
 
 def _causes(summary: PairSummary, matched: Matched) -> list[str]:
-    return ["near_copies"] if summary.near_copies else []
+    mixed = any(side.reweighted is not None for side in (matched.first, matched.second))
+    return [*(["calibration_reweighted"] if mixed else []), *(["near_copies"] if summary.near_copies else [])]
 
 
 def _unequal(summary: PairSummary, matched: Matched) -> list[str]:

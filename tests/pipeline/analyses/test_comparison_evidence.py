@@ -9,6 +9,9 @@ from typing import Any
 
 import jsonschema
 import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from allfour.errors import AllfourError
@@ -19,10 +22,12 @@ from allfour.pipeline.analyses.comparison.verdict import BECAUSE, VERDICTS
 from allfour.pipeline.commands.compare import calibrations_of, run_comparison, summary_lines
 from allfour.pipeline.run.comparison import Comparison
 from allfour.pipeline.run.schema import comparison_schema, comparison_schema_text
+from scripts.validation.evidence import GROWN, YOUNG, calibration_of, drawn_cells, read_of
 from tests.pipeline.analyses.test_comparison import ATTRIBUTES, CLASSIFIER, SIX, command, compared, make_run
 from tests.places import REPOSITORY
 
 OTHER = {"backend": "clip", "encoder": {"weights_sha256": "cd" * 32, "dtype": "float32"}}
+MOSTLY_YOUNG = 0.2 * GROWN + 0.8 * YOUNG
 GOOD, WORSE = (0.96, 0.02), (0.87, 0.02)
 """Share right of what is decided, and share unclear."""
 
@@ -157,6 +162,42 @@ def test_a_calibration_that_does_not_fit_leads_nowhere(
     assert (lead["evidence"], lead["because"][0]) == ("measured", "calibration_unlike_run")
     assert "other_classifiers" in lead["because"]
     assert document["runs"][0]["doubts"] == ["calibration_unlike_run"]
+
+
+def of_people(folder: Path, rates: npt.NDArray[np.float64], random: np.random.Generator, *, prompts: int = 40) -> Path:
+    """A run of one generator's people, read with these rates of (woman, man) x (small, middle, large lead) and unclear."""
+    shares = np.random.default_rng(7).beta(0.3, 0.3, size=prompts)
+    women = random.random((prompts, 16)) < shares[:, np.newaxis]
+    cells = drawn_cells(women, rates, np.zeros(prompts), random)
+    run = make_run(folder, {f"p{n}": "".join("WMWMWMA"[cell] for cell in row) for n, row in enumerate(cells)})
+    first = 1 / (1 + np.exp(-read_of(cells, 7)[1].ravel()))
+    scores = pq.read_table(run / "scores.parquet")
+    pairs = [[("woman", high), ("man", 1 - high)] for high in first.tolist()]
+    place = scores.schema.get_field_index("probabilities")
+    column = pa.array(pairs, scores.schema.field("probabilities").type)
+    pq.write_table(scores.set_column(place, scores.schema.field("probabilities"), column), run / "scores.parquet")
+    return run
+
+
+def test_either_run_takes_its_own_mix_of_a_calibration_s_groups(tmp_path: Path) -> None:
+    random = np.random.default_rng(2)
+    runs = of_people(tmp_path / "grown", GROWN, random), of_people(tmp_path / "young", MOSTLY_YOUNG, random)
+    groups = {name: np.round(rates * 400).astype(int) for name, rates in (("grown", GROWN), ("young", YOUNG))}
+    path = calibration(tmp_path / "both.json", GOOD)
+    document = json.loads(path.read_text())
+    document["attributes"] = dict(calibration_of(groups["grown"] + groups["young"], groups).data["attributes"])
+    path.write_text(json.dumps(document))
+    found = compared(runs, calibrations=[path, path])
+    lead, differing = found["summary"]["headline"], found["summary"]["unanimity_all_images_difference"]
+    assert [run["doubts"] for run in found["runs"]] == [[], []]
+    assert (lead["evidence"], lead["because"]) == ("corrected", ["calibration_reweighted"])
+    assert differing["high"] < 0  # as read, the young seem less unanimous
+    assert lead["low"] < 0 < lead["high"] and lead["verdict"] == "no_difference_shown"
+    assert any("tells labels apart poorly" in note for note in found["comparisons"][0]["warnings"])
+    whole = dict(document["attributes"]["gender"])
+    del whole["groups"]
+    path.write_text(json.dumps({**document, "attributes": {"gender": whole}}))
+    assert compared(runs, calibrations=[path, path])["summary"]["headline"]["evidence"] == "measured"
 
 
 def test_other_classifiers_are_refused_without_calibrations(unequal: tuple[Path, Path], files: list[Path]) -> None:

@@ -5,6 +5,7 @@ A run without any cause has no note; every other run differs from it in one caus
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -14,28 +15,37 @@ import numpy as np
 import pytest
 
 from allfour.models.attributes import AttributeSet
+from allfour.pipeline.analyses.each import EACH, Asked
+from allfour.pipeline.analyses.study.result import study_result
+from allfour.pipeline.analyses.until import UNTIL
 from allfour.pipeline.metrics.asked_for import asked_notes
+from allfour.pipeline.metrics.calibration import run_calibration_of
 from allfour.pipeline.metrics.compute import compute_metrics
 from allfour.pipeline.metrics.notes import asked_notes as unread_notes
 from allfour.pipeline.metrics.notes import wording_notes
 from allfour.pipeline.metrics.scenes import scene_notes
 from allfour.pipeline.metrics.tallies import PromptTally, Tallies
 from allfour.pipeline.run.asked import AskedPrompt
+from allfour.pipeline.run.folder import RunFolder
 from allfour.pipeline.run.metrics import GroupScenes, Metrics, Scenes
 from allfour.pipeline.run.record import Note
-from scripts.validation.evidence import ADULTS, CHILDREN, LABELS, calibration_of, drawn_cells, labels_of, measured
+from allfour.pipeline.run.seal import sealed
+from allfour.pipeline.run.study import StudyCell
+from scripts.validation.evidence import (
+    ADULTS,
+    CHILDREN,
+    GROWN,
+    LABELS,
+    YOUNG,
+    calibration_of,
+    drawn_cells,
+    labels_of,
+    measured,
+    read_of,
+)
+from tests.pipeline.analyses.test_comparison import CLASSIFIER, make_run
 
 PIPELINE = Path(__file__).resolve().parents[3] / "pipeline"
-ELSEWHERE = {
-    "calibration_does_not_fit": "metrics/test_calibration.py",
-    "outdated": "analyses/test_sensitivity.py, test_second_opinion.py, test_against.py",
-    "made_in_rounds": "commands/test_until.py",
-    "images_of_some_prompts": "commands/test_each.py",
-    "not_comparable": "analyses/test_study_boards.py",
-    "few_units": "analyses/test_study_boards.py",
-    "cells_missing": "commands/test_study.py",
-}
-"""Codes of what is laid beside a run, or of studies, and where they are tested with their cause and without."""
 
 Row = dict[str, int]
 
@@ -139,14 +149,17 @@ def looked_at(rates: Any, by: Any) -> Metrics:
     random = np.random.default_rng(8)
     women = random.random((60, 24)) < random.beta(0.3, 0.3, size=(60, 1))
     cells = drawn_cells(women, np.asarray(rates), np.zeros(60), random)
-    read, leads = np.array([0, 1, 0, 1, 2])[cells], np.where((cells == 2) | (cells == 3), 9.0, 0.5)
+    read, leads = read_of(cells, 5)
     return measured(read, calibration=known(by), leads=leads, labelled=labels_of(women, read, 0.5, random))
 
 
 def of_groups(rates: Any) -> Metrics:
-    rows, sets, surely = read_with(rates)
-    groups = {"grown": np.round(ADULTS * 800).astype(int), "young": np.round(CHILDREN * 800).astype(int)}
-    return run(rows, first=sets, calibration=calibration_of(groups["grown"] + groups["young"], groups), surely=surely)
+    """A run of these people, and a calibration of grown and of young ones."""
+    random = np.random.default_rng(3)
+    women = random.random((40, 16)) < random.beta(0.3, 0.3, size=(40, 1))
+    read, leads = read_of(drawn_cells(women, np.asarray(rates), np.zeros(40), random), 7)
+    groups = {"grown": np.round(GROWN * 800).astype(int), "young": np.round(YOUNG * 800).astype(int)}
+    return measured(read, leads=leads, calibration=calibration_of(groups["grown"] + groups["young"], groups))
 
 
 PERFECT = np.array([[0.0, 0.0, 1.0, 0.0, 0.0], [0.0, 0.0, 0.0, 1.0, 0.0]])
@@ -177,8 +190,8 @@ RUNS: dict[str, tuple[Callable[[], Metrics], set[str]]] = {
     "a calibration without an error": (lambda: calibrated(PERFECT, PERFECT), set()),
     "a calibration that fits": (lambda: calibrated(ADULTS, ADULTS), {SPREAD}),
     "a calibration of others": (lambda: calibrated(CHILDREN, ADULTS), {SPREAD, "calibration_unlike_run", "images_without_label"}),
-    "a mix of a calibration's groups": (lambda: of_groups(CHILDREN), {SPREAD, "calibration_reweighted", "images_without_label", "weak-classifier"}),
-    "a calibration of groups that fits": (lambda: of_groups((ADULTS + CHILDREN) / 2), {SPREAD, "images_without_label", "weak-classifier"}),
+    "a mix of a calibration's groups": (lambda: of_groups(YOUNG), {SPREAD, "calibration_reweighted", "images_without_label", "weak-classifier"}),
+    "a calibration of groups that fits": (lambda: of_groups((GROWN + YOUNG) / 2), {SPREAD, "images_without_label", "weak-classifier"}),
     "people labelled half of it": (lambda: looked_at(ADULTS, ADULTS), set()),
     "people say that it errs more": (lambda: looked_at(BOTH_WORSE, ADULTS), {"labels_contradict_calibration", "near-chance"}),
     "a small calibration": (lambda: calibrated(ADULTS, ADULTS, images=40), {SPREAD, "small-calibration"}),
@@ -242,6 +255,75 @@ def test_a_part_of_a_run_has_its_note_where_its_cause_is(code: str) -> None:
     assert codes(present) == {code} and absent == []
 
 
+# Of what is laid beside a run, or of several runs: each needs a folder.
+
+FOLDERS = (
+    "images_of_some_prompts",
+    "calibration_does_not_fit",
+    "made_in_rounds",
+    "outdated",
+    "few_units",
+    "not_comparable",
+    "cells_missing",
+)
+
+
+def study_of(folder: Path, *, prompts: int, others: dict[str, Any] | None = None, states: tuple[str, ...] = ("done", "done")) -> set[str]:  # fmt: skip
+    """Codes of a study of two runs, of which the second has other ways and both may stand otherwise."""
+    letters = {f"p{n}": "WWWM" if n % 3 else "MMMM" for n in range(prompts)}
+    runs = make_run(folder / "a", letters), make_run(folder / "b", letters, **(others or {}))
+    cells = [
+        (StudyCell.model_validate({"name": run.name, "path": "", "generator": run.name, "state": state}), run)
+        for run, state in zip(runs, states, strict=True)
+    ]
+    axes = {"generator": ["a", "b"]}
+    found = study_result(cells, name="s", pair_by="id", axes=axes, beside=folder)
+    return codes([*found.notes, *(note for board in found.boards for note in board.notes)])
+
+
+def test_a_study_has_its_notes_where_their_causes_are(tmp_path: Path) -> None:
+    assert study_of(tmp_path / "whole", prompts=6) == set()
+    assert study_of(tmp_path / "few", prompts=5) == {"few_units"}
+    assert study_of(tmp_path / "lacking", prompts=6, states=("done", "failed")) == {"cells_missing"}
+    another = {"classifier": {**CLASSIFIER, "backend": "face"}}
+    assert study_of(tmp_path / "apart", prompts=6, others=another) == {"not_comparable"}
+
+
+def test_a_kept_calibration_has_its_note_where_it_is_not_of_the_run_s_classifier(tmp_path: Path) -> None:
+    asked = worded(woman=["a"], man=["b"])
+    bound = {"kind": "exact", "classifier": {"backend": "face"}, "margins": {}}
+    kept = {"format": 1, "created": "", "dataset": {}, "binding": bound, "attributes": {}}
+    (tmp_path / "calibration.json").write_text(json.dumps(sealed(kept)))
+    assert run_calibration_of(tmp_path, None, {"backend": "face"}, asked)[1] is None
+    found = run_calibration_of(tmp_path, None, {"backend": "clip"}, asked)
+    assert found[0] is None and found[1] is not None and found[1].code == "calibration_does_not_fit"
+
+
+def test_a_question_asked_of_each_prompt_has_its_note(tmp_path: Path) -> None:
+    run = RunFolder(make_run(tmp_path / "r", {"a": "WWWW", "b": "WMWM"}))
+    assert EACH.summary(run) == (None, None)
+    Asked("share.woman.low > 0.5 or share.woman.high < 0.5", up_to=8, prompts=2).keep(run)
+    note = EACH.summary(run)[1]
+    assert note is not None and note.code == "images_of_some_prompts"
+
+
+def test_an_account_of_rounds_has_its_note_and_one_of_earlier_scores_another(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+
+    def scored_as(fingerprint: str) -> None:
+        stages = {"scores": {"fingerprint": fingerprint}}
+        run.header_path.write_text(json.dumps(sealed({"format": 1, "name": "r", "stages": stages})))
+
+    scored_as("a")
+    assert UNTIL.summary(run)[1] is None
+    UNTIL.kept.write(run, {"expression": "unanimity > 0.5", "because": "Settled."})
+    note = UNTIL.summary(run)[1]
+    assert note is not None and note.code == "made_in_rounds"
+    scored_as("b")
+    note = UNTIL.summary(run)[1]
+    assert note is not None and note.code == "outdated"
+
+
 def test_every_code_there_is_has_a_case() -> None:
     """A note that is added later needs a run with its cause, and one without."""
     found = set()
@@ -252,7 +334,5 @@ def test_every_code_there_is_has_a_case() -> None:
             found.add(code.strip('"') if code.startswith('"') else constants.get(code, code))
         found |= set(re.findall(r'\bwarn\(\s*"([\w-]+)"', text))
     found -= {"OUTDATED", "doubt.code", "reader.code"}  # taken from elsewhere
-    cases = set().union(*(expected for _, expected in RUNS.values())) | {*PARTS} | {*ELSEWHERE}
+    cases = set().union(*(expected for _, expected in RUNS.values())) | {*PARTS} | {*FOLDERS}
     assert found == cases
-    for where in ELSEWHERE.values():
-        assert (PIPELINE.parent / "tests" / "pipeline" / where.split(",")[0]).exists()
