@@ -8,16 +8,16 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from allfour.pipeline.metrics.each_prompt import parse_question
-from allfour.pipeline.metrics.stopping import SHARE
+from allfour.pipeline.metrics.stopping import SHARE, StopRule, Term
 from allfour.pipeline.report import svg
 from allfour.pipeline.run.each import Each, EachPrompt
 from allfour.pipeline.run.metrics import Metrics
-from allfour.pipeline.words import clean, interval_text, percent, plural, quantity
+from allfour.pipeline.words import clean, interval_text, join_words, percent, plural, quantity
 
 MAX_LINES = 240
 _UNSETTLED = {
     "most": "not settled",
-    "out_of_reach": "not settled: {up_to} images cannot",
+    "out_of_reach": "not settled, nor by {up_to} images",
     "open": "open",
 }
 
@@ -85,7 +85,9 @@ def _line(
     found = prompt.figures.get(figure)
     known = found is not None and found.value is not None
     mark = svg.Mark(found.value, found.low, found.high) if found is not None and known else None
-    verdict = prompt.settled or _UNSETTLED.get(prompt.state, "not settled").format(up_to=each.up_to)
+    verdict = _settled(prompt, parse_question(each.expression)) or _UNSETTLED.get(prompt.state, "not settled").format(
+        up_to=each.up_to
+    )
     labelled = sum(prompt.counts.values())
     return EachLine(
         text=clean(texts.get(prompt.id, prompt.id), 200),
@@ -101,13 +103,29 @@ def _line(
     )
 
 
+def _settled(prompt: EachPrompt, rule: StopRule) -> str | None:
+    """What is settled, in words: `more than 50% women`; None where nothing is."""
+    way = next(
+        (way for way in rule.ways if prompt.settled and all(term.holds(prompt.figures[term.figure]) for term in way)),
+        None,
+    )
+    return None if way is None else join_words(_in_words(term) for term in way)
+
+
+def _in_words(term: Term) -> str:
+    who, line = plural(term.figure.removeprefix(SHARE)), percent(term.threshold)
+    if term.part == "width":
+        return f"share of {who} known to {round(100 * term.threshold)} points"
+    return f"{'more' if term.part == 'low' else 'fewer'} than {line} {who}"
+
+
 def each_note(each: Each | None, prompt_id: str) -> str | None:
     """What the row of a prompt says of it, where it has images beyond the run's; None where it has none."""
     found = next((p for p in each.prompts if p.id == prompt_id), None) if each is not None else None
-    if found is None or not found.more:
+    if each is None or found is None or not found.more:
         return None
     figures = ", ".join(
         f"{percent(at.value)} {plural(name.removeprefix(SHARE))} ({interval_text(at.low, at.high)} at every look)"
         for name, at in list(found.figures.items())[:1]
     )
-    return f"with {quantity(found.more, 'image')} more that are in no other figure: {figures}, {found.settled or 'not settled'}"
+    return f"with {quantity(found.more, 'image')} more that are in no other figure: {figures}, {_settled(found, parse_question(each.expression)) or 'not settled'}"
