@@ -22,8 +22,10 @@ from allfour.models.generators.base import Generated, GenerationRequest, Outcome
 from allfour.pipeline import cli
 from allfour.pipeline.commands import build as build_module
 from tests.light_backends import LightClassifier, LightEncoder
+from tests.loopback_image_server import KEY, LoopbackImageServer
 
 RULE = "share.woman.low > 0.5 or share.woman.high < 0.5"
+CONFIGURED = build_module.build_generator
 LEANING = {"w": 250, "m": 5}
 UNASKED = ("summary", "accounting", "attributes", "groups", "prompts")
 """What no image beyond the run's own may move."""
@@ -45,6 +47,7 @@ class Drawer:
     left: int | None = None
     error: Exception = KeyboardInterrupt()  # type: ignore[assignment]
     same = False
+    folder = Path()
 
     def __init__(self) -> None:
         self.made = []
@@ -161,6 +164,23 @@ def test_a_cap_ends_it_with_what_was_paid_for_and_more_money_goes_on(drawer: Dra
     assert metrics()["each"]["settled"] == 3
     assert metrics()["each"].get("stopped") is None
     assert len(drawer.made) == len(set(drawer.made))
+
+
+def test_a_hosted_api_is_paid_from_one_ledger_up_to_its_cap(drawer: Drawer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(build_module, "build_generator", CONFIGURED)
+    monkeypatch.setenv("ALLFOUR_TEST_KEY", KEY)
+    with LoopbackImageServer(models=["dall-e-2"]) as server:
+        hosted = (
+            f"{{backend: openai-images, model: dall-e-2, base_url: '{server.base_url}', api_key_env: ALLFOUR_TEST_KEY, size: 256x256, "
+            "response_format: b64_json, price_per_image: 0.01, max_cost: 0.17}"
+        )
+        before = audit("--each", RULE, "--up-to", 14, "--set", f"generator={hosted}", "--dry-run")
+        assert "at the most 58 more images (0.58), expected about 39 (0.39)" in before.output, before.output
+        done = audit("--each", RULE, "--up-to", 14, "--set", f"generator={hosted}")
+        assert done.exit_code == 0, done.output
+        assert "generator.max_cost is spent); 7 images beyond" in done.output
+        assert server.total_billed == 17
+        assert json.loads(Path("r/run.json").read_text())["spent"]["spent"] == pytest.approx(0.17)
 
 
 def test_copies_of_one_picture_settle_nothing(drawer: Drawer) -> None:
