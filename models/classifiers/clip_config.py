@@ -8,6 +8,8 @@ listed, or a value of another kind, and the model is built from the checked copy
 from __future__ import annotations
 
 import copy
+import functools
+import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -197,12 +199,18 @@ class FolderConfig:
 
     def tokenizer(self) -> Any:
         """The tokenizer: CLIP's own, or one of the folder's files. Raises ClassifierError where those cannot be used."""
-        import open_clip
-
         text = self.model["text_cfg"]
         options = dict(text.get("tokenizer_kwargs") or {})
         length = text.get("context_length", 77)
         if not text.get("hf_tokenizer_name"):
             options.pop("strip_sep_token", None)
-            return open_clip.SimpleTokenizer(context_length=length, **options)
+            return _own_tokenizer(length, json.dumps(options))
         return tokenizers.load(self._folder, context_length=length, mode=text.get("tokenizer_mode"), options=options)
+
+
+@functools.lru_cache(maxsize=4)
+def _own_tokenizer(length: int, options: str) -> Any:
+    """CLIP's own tokenizer, with options as JSON: its 49,000 merges take long to read, and are the same for every model."""
+    import open_clip
+
+    return open_clip.SimpleTokenizer(context_length=length, **json.loads(options))
