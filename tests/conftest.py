@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import functools
+import gc
 import json
 import os
 from collections.abc import Callable
@@ -53,6 +55,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(
         key=lambda item: next((n for n, at in enumerate(SLOW_FIRST) if item.nodeid.startswith(at)), len(SLOW_FIRST))
     )
+
+
+def pytest_collection_finish() -> None:
+    """What was imported stays: no search for garbage goes through it again."""
+    gc.freeze()
+    atexit.register(gc.unfreeze)  # a package may look at the end whether all of it was taken down
 
 
 def shared_data(name: str) -> Path:
