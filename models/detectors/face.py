@@ -54,6 +54,9 @@ class FaceDetector:
         dlib is not installed.
     """
 
+    _of_thread = threading.local()
+    """dlib's detector keeps the pyramid of its image: one to a thread. It takes long to make, and its settings are ours, not its own."""
+
     def __init__(self, *, size: int = 1280, min_confidence: float = 0.2) -> None:
         try:
             import dlib
@@ -64,7 +67,6 @@ class FaceDetector:
             ) from None
         self._dlib: Any = dlib
         self._size, self._min_confidence = size, min_confidence
-        self._of_thread = threading.local()  # a detector keeps the pyramid of its image: one to a thread
 
     def _detector(self) -> Any:
         if not hasattr(self._of_thread, "detector"):

@@ -73,15 +73,22 @@ def planted_config(folder: Path, *, clip: Path, seed: int) -> RunConfig:
     return load_config(folder / "config.yaml")
 
 
-def audited(folder: Path, *, clip: Path, seed: int) -> dict[str, Any]:
-    """Calibrate the classifier on other renders, audit with that calibration: the summary of metrics.json."""
+def audited(
+    folder: Path, *, clip: Path, labelled: Path, seed: int, drawn: Path | None = None
+) -> tuple[dict[str, Any], dict[str, int]]:
+    """Calibrate the classifier on other renders, audit with that calibration: the summary of metrics.json, and what was done.
+
+    `drawn` is a run whose images are those that are asked for.
+    """
     config = planted_config(folder, clip=clip, seed=seed)
     calibration = folder / "calibration.json"
-    run_calibration(config, labelled_renders(folder / "labelled", images=500, seed=seed + 1), calibration, None, QUIET)
+    run_calibration(config, labelled, calibration, None, QUIET)
     run = RunFolder(folder / "run")
-    audit(config, run, QUIET, calibration)
+    if drawn is not None:
+        shutil.copytree(drawn, run.path)
+    work = audit(config, run, QUIET, calibration).work
     summary: dict[str, Any] = json.loads((folder / "run" / "metrics.json").read_text())["summary"]
-    return summary
+    return summary, dict(work)
 
 
 def holds(interval: Mapping[str, float], value: float) -> bool:
@@ -89,10 +96,15 @@ def holds(interval: Mapping[str, float], value: float) -> bool:
 
 
 def test_only_the_corrected_unanimity_holds_the_planted_value_of_a_blurred_classifier(tmp_path: Path) -> None:
-    sharp = audited(tmp_path / "sharp", clip=SANDBOX_CLIP, seed=0)
+    labelled = labelled_renders(tmp_path / "labelled", images=500, seed=1)
+    sharp, work = audited(tmp_path / "sharp", clip=SANDBOX_CLIP, labelled=labelled, seed=0)
+    assert work == {"generated": 384, "scored": 384}
     assert holds(sharp["unanimity_all_images"], PLANTED)
 
-    blurred = audited(tmp_path / "blurred", clip=blurred_clip(tmp_path / "clip"), seed=0)
+    blurred, work = audited(
+        tmp_path / "blurred", clip=blurred_clip(tmp_path / "clip"), labelled=labelled, seed=0, drawn=tmp_path / "sharp" / "run"
+    )  # fmt: skip
+    assert work == {"generated": 0, "scored": 384}
     assert blurred["unanimity_all_images"]["high"] < PLANTED - 0.1
     assert holds(blurred["unanimity_corrected"], PLANTED)
     # It says something: an interval that leaves out what the classifier reads, plain
