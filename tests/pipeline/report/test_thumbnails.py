@@ -48,11 +48,11 @@ from tests.pipeline.archives.test_zip import write_zip
 s3, web = test_remote.s3, test_remote.web
 
 FILES = {
-    f"{prompt}/{index}.png": encoded(picture(10 * number + index, width=480, height=360))
+    f"{prompt}/{index}.png": encoded(picture(10 * number + index, width=352, height=264))
     for number, prompt in enumerate(("nurse", "captain"))
     for index in range(4)
 }
-OTHER = encoded(picture(99, width=480, height=360))
+OTHER = encoded(picture(99, width=352, height=264))
 CONTAINERS = ("a.zip", "a.tar", "a.tar.gz", "a.parquet", "other.parquet")
 PICTURE = re.compile(r'<img src="data:image/jpeg;base64,([^"]+)"')
 
@@ -103,6 +103,29 @@ def rescored(config: Path, source: Any, run: Path) -> Path:
     return run
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where `scored` keeps what it gives."""
+    return tmp_path_factory.mktemp("scored")
+
+
+@pytest.fixture
+def scored(config: Path, made: Path) -> Callable[[str], tuple[Path, Path]]:
+    """An archive of a kind and its run, as they were when it was scored: at the same place in each test, and whole again."""
+
+    def give(name: str) -> tuple[Path, Path]:
+        place, kept = made / "place", made / "kept" / name
+        shutil.rmtree(place, ignore_errors=True)
+        if kept.is_dir():
+            shutil.copytree(kept, place)
+        else:
+            rescored(config, write_archive(place / "archive", name), place / "run")
+            shutil.copytree(place, kept)
+        return place / "archive" / name, place / "run"
+
+    return give
+
+
 def cli_config(config: Path, source: Any) -> dict[str, Any]:
     settings: dict[str, Any] = {"classifier": {"backend": "face"}}
     settings["attributes"] = {"file": str(config.parent / "attributes.yaml")}
@@ -147,9 +170,8 @@ def remove(path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", CONTAINERS)
-def test_pictures_out_of_a_container_outlive_it(config: Path, tmp_path: Path, name: str) -> None:
-    archive = write_archive(tmp_path / "archive", name)
-    run = rescored(config, archive, tmp_path / "run")
+def test_pictures_out_of_a_container_outlive_it(scored: Callable[[str], tuple[Path, Path]], name: str) -> None:
+    archive, run = scored(name)
     check_pictures(run)
     first = page_of(run)
     remove(archive)
@@ -160,12 +182,11 @@ def test_pictures_out_of_a_container_outlive_it(config: Path, tmp_path: Path, na
 
 
 @pytest.mark.parametrize("name", ["folder", "m.csv"])
-def test_files_are_read_each_time(config: Path, tmp_path: Path, name: str) -> None:
-    archive = write_archive(tmp_path / "archive", name)
-    run = rescored(config, archive, tmp_path / "run")
+def test_files_are_read_each_time(scored: Callable[[str], tuple[Path, Path]], name: str) -> None:
+    archive, run = scored(name)
     check_pictures(run)
     assert not (run / KEPT).exists()
-    remove(tmp_path / "archive")
+    remove(archive.parent)
     html = page_of(run)
     assert not PICTURE.findall(html)
     assert "8 of the 8 shown images could not be read again from the archive." in html
@@ -186,11 +207,12 @@ def test_a_run_and_the_run_that_scored_it_again(config: Path, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("name", ["folder", *CONTAINERS])
-def test_an_image_that_changed_is_not_shown_as_the_one_that_was_scored(config: Path, tmp_path: Path, name: str) -> None:
-    archive = write_archive(tmp_path / "archive", name)
-    run = rescored(config, archive, tmp_path / "run")
+def test_an_image_that_changed_is_not_shown_as_the_one_that_was_scored(
+    scored: Callable[[str], tuple[Path, Path]], name: str
+) -> None:
+    archive, run = scored(name)
     (run / KEPT).unlink(missing_ok=True)
-    write_archive(tmp_path / "archive", name, FILES | {"nurse/2.png": OTHER})
+    write_archive(archive.parent, name, FILES | {"nurse/2.png": OTHER})
     records = records_of(run)
     shown = make_thumbnails(run, records)
     assert {record.key for record in records} - shown.keys() == {("nurse", _index(records, "nurse", 2))}
@@ -202,11 +224,10 @@ def _index(records: list[ImageRecord], prompt: str, place: int) -> int:
     return [record.index for record in records if record.prompt_id == prompt][place]
 
 
-def test_a_kept_picture_is_not_shown_for_other_bytes(config: Path, tmp_path: Path) -> None:
-    archive = write_archive(tmp_path / "archive", "a.zip")
-    run = rescored(config, archive, tmp_path / "run")
+def test_a_kept_picture_is_not_shown_for_other_bytes(config: Path, scored: Callable[[str], tuple[Path, Path]]) -> None:
+    archive, run = scored("a.zip")
     changed = FILES | {"nurse/2.png": OTHER}
-    write_archive(tmp_path / "archive", "a.zip", changed)
+    write_archive(archive.parent, "a.zip", changed)
     rescored(config, archive, run)
     check_pictures(run, changed)
     assert pq.read_metadata(run / KEPT).num_rows == 8
@@ -219,9 +240,10 @@ def test_a_kept_picture_is_not_shown_for_other_bytes(config: Path, tmp_path: Pat
 
 @pytest.mark.parametrize("name", CONTAINERS)
 @pytest.mark.parametrize("left", [0, 3, 0.5])
-def test_a_broken_container_costs_pictures_alone(config: Path, tmp_path: Path, name: str, left: float) -> None:
-    archive = write_archive(tmp_path / "archive", name)
-    run = rescored(config, archive, tmp_path / "run")
+def test_a_broken_container_costs_pictures_alone(
+    scored: Callable[[str], tuple[Path, Path]], name: str, left: float
+) -> None:
+    archive, run = scored(name)
     (run / KEPT).unlink()
     data = archive.read_bytes()
     archive.write_bytes(data[: left if isinstance(left, int) else int(len(data) * left)])
@@ -233,8 +255,10 @@ def test_a_broken_container_costs_pictures_alone(config: Path, tmp_path: Path, n
 
 
 @pytest.mark.parametrize("damage", [b"", b"no parquet", None])
-def test_kept_pictures_that_cannot_be_read_or_written(config: Path, tmp_path: Path, damage: bytes | None) -> None:
-    run = rescored(config, write_archive(tmp_path / "archive", "a.zip"), tmp_path / "run")
+def test_kept_pictures_that_cannot_be_read_or_written(
+    scored: Callable[[str], tuple[Path, Path]], damage: bytes | None
+) -> None:
+    _, run = scored("a.zip")
     (run / KEPT).unlink()
     if damage is None:
         (run / KEPT).mkdir()  # root may write everywhere, but not replace a folder by a file
@@ -245,8 +269,8 @@ def test_kept_pictures_that_cannot_be_read_or_written(config: Path, tmp_path: Pa
     assert not list(run.glob(".tmp-*"))
 
 
-def test_kept_pictures_are_bounded(config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run = rescored(config, write_archive(tmp_path / "archive", "a.zip"), tmp_path / "run")
+def test_kept_pictures_are_bounded(scored: Callable[[str], tuple[Path, Path]], monkeypatch: pytest.MonkeyPatch) -> None:
+    _, run = scored("a.zip")
     stale = pq.read_table(run / KEPT)
     old = stale.set_column(0, stale.schema.field(0), pa.array([f"gone-{i}" for i in range(8)]))
     for bound, rows in ((10**9, 16), (1000, 8)):
@@ -256,8 +280,10 @@ def test_kept_pictures_are_bounded(config: Path, tmp_path: Path, monkeypatch: py
         assert pq.read_metadata(run / KEPT).num_rows == rows
 
 
-def test_the_page_s_room_goes_to_the_first(config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run = rescored(config, write_archive(tmp_path / "archive", "a.zip"), tmp_path / "run")
+def test_the_page_s_room_goes_to_the_first(
+    scored: Callable[[str], tuple[Path, Path]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, run = scored("a.zip")
     records = records_of(run)[::-1]
     all_of_them = make_thumbnails(run, records)
     sizes = [len(base64.b64decode(all_of_them[record.key].uri.partition(",")[2])) for record in records]
@@ -403,13 +429,13 @@ def test_a_row_of_a_local_archive_leads_to_no_address(config: Path, web: tuple[P
 
 
 @pytest.mark.parametrize("name", CONTAINERS)
-def test_raters_see_the_images_of_a_container_in_full(config: Path, tmp_path: Path, name: str) -> None:
-    archive = write_archive(tmp_path / "archive", name)
-    run = RunFolder(rescored(config, archive, tmp_path / "run"))
+def test_raters_see_the_images_of_a_container_in_full(scored: Callable[[str], tuple[Path, Path]], name: str) -> None:
+    archive, folder = scored(name)
+    run = RunFolder(folder)
     first = pictures_to_label(draw(run, sample=8).page)
     assert first.keys() == pictures_to_label(draw(run, sample=8).page).keys()
     assert {Image.open(io.BytesIO(jpeg)).size for jpeg in first.values()} == {
-        (480, 360)
+        (352, 264)
     }  # kept for the report: 320 x 240
     remove(archive)
     assert pictures_to_label(draw(run, sample=8).page) == first
@@ -435,11 +461,11 @@ def test_raters_see_the_images_of_a_store(s3: Any, config: Path, tmp_path: Path)
     assert pictures_to_label(draw(run, sample=8).page) == first
 
 
-def test_raters_are_shown_no_image_that_changed(config: Path, tmp_path: Path) -> None:
-    archive = write_archive(tmp_path / "archive", "a.zip")
-    run = RunFolder(rescored(config, archive, tmp_path / "run"))
+def test_raters_are_shown_no_image_that_changed(scored: Callable[[str], tuple[Path, Path]]) -> None:
+    archive, folder = scored("a.zip")
+    run = RunFolder(folder)
     (run.path / KEPT).unlink()
-    write_archive(tmp_path / "archive", "a.zip", FILES | {"nurse/2.png": OTHER})
+    write_archive(archive.parent, "a.zip", FILES | {"nurse/2.png": OTHER})
     with pytest.raises(
         RunFolderError, match=r"1 of 8 sampled images cannot be read here \(1 because the bytes changed since scoring\)"
     ):
