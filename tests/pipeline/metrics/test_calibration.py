@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +15,9 @@ from typer.testing import CliRunner
 
 from allfour.errors import ClassifierError, InputError
 from allfour.models.attributes import AttributeSet
-from allfour.models.classifiers.clip import ClipClassifier
 from allfour.models.classifiers.linear_probe import LinearProbeClassifier, Probe
 from allfour.pipeline.analyses.calibration import calibrate
 from allfour.pipeline.analyses.labelled_images import open_labelled
-from allfour.pipeline.analyses.probe_fitting import fit_probe
 from allfour.pipeline.cli import app
 from allfour.pipeline.commands import report as report_module
 from allfour.pipeline.commands.start import start_run
@@ -28,7 +25,6 @@ from allfour.pipeline.config import RunConfig, ScoringConfig, load_attributes
 from allfour.pipeline.metrics.calibration import UNFIT, Calibration, check_calibration, load_calibration
 from allfour.pipeline.run.seal import sealed
 from allfour.pipeline.scoring.scorer import score_shard
-from tests.conftest import shared_data
 from tests.light_backends import LightClassifier
 from tests.pipeline.metrics.test_compute import build, metrics_of
 from tests.places import REPOSITORY
@@ -326,58 +322,6 @@ def test_what_is_no_calibration_is_refused_in_words(tmp_path: Path, text: str) -
     with pytest.raises(InputError, match=r"c\.json: not a calibration of format 1 \(.*\)\. Make one with") as refused:
         check_calibration(tmp_path / "c.json", ATTRIBUTES)
     assert "Error(" not in str(refused.value)
-
-
-@pytest.fixture(scope="module")
-def utkface() -> Mapping[str, Any]:
-    """photo-clip on every second photograph of utkface-1000."""
-    attributes = load_attributes("configs/attributes/utkface.yaml")
-    classifier = ClipClassifier(attributes=attributes, model=None, pretrained=str(shared_data("photo-clip")))
-    dataset = open_labelled(shared_data("utkface-1000"), attributes)
-    tables = score_shard(dataset.items(), classifier=classifier, config=ScoringConfig(batch_size=64))
-    return {"attributes": attributes, "classifier": classifier, "dataset": dataset, "tables": tables}
-
-
-def test_utkface_groups_against_a_count_by_hand(utkface: Mapping[str, Any]) -> None:
-    result = calibrate(utkface["dataset"], utkface["tables"], utkface["classifier"])
-    paths = utkface["tables"].images["path"].to_pylist()
-    by_hand: Counter[tuple[str, bool]] = Counter()
-    for row in utkface["tables"].scores.to_pylist():
-        if row["attribute"] == "gender" and row["decision"] != "ambiguous":
-            name = Path(paths[row["index"]]).name.split("_")
-            by_hand[name[2], row["decision"] == ("man", "woman")[int(name[1])]] += 1
-    groups = result["attributes"]["gender"]["groups"]["race"]
-    for number, race in enumerate(("White", "Black", "Asian", "Indian", "other")):
-        right, wrong = by_hand[str(number), True], by_hand[str(number), False]
-        assert groups[race]["accuracy"]["value"] == pytest.approx(right / (right + wrong))
-    assert (
-        result["attributes"]["gender"]["temperature"]["log_loss"]
-        <= result["attributes"]["gender"]["temperature"]["log_loss_at_1"]
-    )
-    for wanted in result["attributes"]["gender"]["margins"]:
-        assert wanted["margin"] is None or wanted["error_then"] <= wanted["error"]
-
-
-def test_the_probe_is_no_worse_on_gender_and_better_on_race_and_age(utkface: Mapping[str, Any], tmp_path: Path) -> None:
-    fitted = fit_probe(utkface["dataset"], utkface["tables"], utkface["classifier"])
-    report = fitted.report
-    assert report["gender"]["probe"]["value"] >= report["gender"]["zero_shot"]["value"]
-    for name in ("race", "age"):
-        assert report[name]["probe"]["value"] > report[name]["zero_shot"]["value"]
-
-    path = tmp_path / "probe.safetensors"
-    fitted.probe.save(path)
-    options: dict[str, Any] = {
-        "attributes": utkface["attributes"], "probe": str(path), "model": None,
-    }  # fmt: skip
-    classifier = LinearProbeClassifier(pretrained=str(shared_data("photo-clip")), **options)
-    vectors = np.random.default_rng(0).normal(size=(5, 128)).astype(np.float32)
-    for name, table in classifier.probabilities(vectors).items():
-        assert np.allclose(table.sum(axis=1), 1, atol=1e-5)
-        expected = fitted.probe.probabilities(vectors)[name]
-        order = [fitted.probe.labels[name].index(label) for label in utkface["attributes"].labels(name)]
-        assert np.allclose(table, expected[:, order])
-    assert classifier.identity()["probe_sha256"] == Probe.load(path).sha256()
 
 
 def test_a_probe_belongs_to_its_encoder(tiny_clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
