@@ -200,33 +200,31 @@ def test_everything_can_be_reached_with_tab_and_shows_its_focus(watched: Watched
     assert {"find", "show", "sure-below", "sort", "thumb", "theme"} <= reached
 
 
-@pytest.mark.parametrize(
-    "target",
-    [
-        "figure-sets",
-        "figure-sure",
-        "figure-attribute-2",
-        "figure-prompts",
-        "figure-planted",
-        "figure-opinion",
-        "figure-scenes-1",
-        "figure-reviewed-2",
-    ],
-)
-def test_figures_copy_as_whole_svg(browser: Any, full: Path, target: str) -> None:
+FIGURES = (
+    "figure-sets", "figure-sure", "figure-attribute-2", "figure-prompts", "figure-planted", "figure-opinion", "figure-scenes-1",
+    "figure-reviewed-2",
+)  # fmt: skip
+
+
+def test_figures_copy_as_whole_svg(browser: Any, full: Path) -> None:
     found = opened(browser, full, permissions=["clipboard-read", "clipboard-write"], color_scheme="dark")
-    open_all(found.page)
-    found.page.click(f"[data-copy=svg][data-target={target}]")
-    wait_until(found.page, "document.getElementById('toast').textContent === 'Figure copied as SVG'")
-    root = ET.fromstring(found.page.evaluate("navigator.clipboard.readText()"))
-    assert root.tag == "{http://www.w3.org/2000/svg}svg"
-    assert float(root.get("width", "0")) > 100
-    assert float(root.get("height", "0")) > 20
-    assert not [node for node in root.iter() if node.get("class")]
-    assert root.findall(".//{http://www.w3.org/2000/svg}text")
-    assert found.page.evaluate("document.documentElement.dataset.theme") is None
+    page = found.page
+    open_all(page)
+    for target in FIGURES:
+        page.evaluate(
+            "navigator.clipboard.writeText('').then(() => { document.getElementById('toast').textContent = ''; })"
+        )
+        page.click(f"[data-copy=svg][data-target={target}]")
+        wait_until(page, "document.getElementById('toast').textContent === 'Figure copied as SVG'")
+        root = ET.fromstring(page.evaluate("navigator.clipboard.readText()"))
+        assert root.tag == "{http://www.w3.org/2000/svg}svg", target
+        assert float(root.get("width", "0")) > 100, target
+        assert float(root.get("height", "0")) > 20, target
+        assert not [node for node in root.iter() if node.get("class")], target
+        assert root.findall(".//{http://www.w3.org/2000/svg}text"), target
+        assert page.evaluate("document.documentElement.dataset.theme") is None, target
     found.quiet()
-    found.page.context.close()
+    page.context.close()
 
 
 def test_tables_copy_as_csv(browser: Any, report: Path) -> None:
@@ -320,14 +318,15 @@ def test_theme_follows_the_system_and_the_button(browser: Any, report: Path) -> 
     found.page.context.close()
 
 
-@pytest.mark.parametrize("width", [1440, 768, 390, 320])
-def test_nothing_runs_over_the_side(
-    browser: Any, report: Path, hostile: Path, full: Path, full_hostile: Path, width: int
-) -> None:
-    for path in (report, hostile, full, full_hostile):
-        found = opened(browser, path, viewport={"width": width, "height": 800})
-        assert found.page.evaluate("document.documentElement.scrollWidth") <= width
-        found.page.context.close()
+@pytest.mark.parametrize("which", ["report", "hostile", "full", "full_hostile"])
+def test_nothing_runs_over_the_side(browser: Any, which: str, request: pytest.FixtureRequest) -> None:
+    path = request.getfixturevalue(which)
+    page = opened(browser, path).page
+    for width in (1440, 768, 390, 320):
+        page.set_viewport_size({"width": width, "height": 800})
+        page.goto(path.resolve().as_uri())
+        assert page.evaluate("document.documentElement.scrollWidth") <= width, width
+    page.context.close()
 
 
 def test_readable_without_script(browser: Any, report: Path) -> None:
