@@ -223,8 +223,16 @@ def _read(study: Study, out: Path, reporter: Reporter, failed: dict[str, str], *
         with _noted(cell, failed):
             config = cell.config.model_copy(update={"generator": None})
             _write_config(CellPlan(cell.generator, cell.prompts, cell.classifier, config, cell.calibration), out)
-            place = str(_folder(out, source).path)
-            rescore(config, place, _folder(out, cell), reporter, cell.calibration, overwrite=overwrite)
+            place, run = str(_folder(out, source).path), _folder(out, cell)
+            rescore(
+                config, place, run, reporter, cell.calibration, overwrite=overwrite or _read_before_move(run, source)
+            )
+
+
+def _read_before_move(run: RunFolder, source: CellPlan) -> bool:
+    """Whether a run was read from this very cell: its result is no other's, though the study's folder lies elsewhere by now."""
+    before = (run.header().source or {}).get("location")
+    return isinstance(before, str) and Path(before).parts[-2:] == (CELLS, source.name)
 
 
 @contextlib.contextmanager

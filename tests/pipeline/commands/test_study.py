@@ -109,6 +109,16 @@ def test_a_study_that_was_stopped_twice_goes_on_and_draws_nothing_again(
     assert [board.document() for board in again.boards] == stopped["boards"]
 
 
+def test_a_study_that_was_moved_goes_on(study_file: Path, tmp_path: Path) -> None:
+    whole = load_study(study_file)
+    studies.run_study(whole, tmp_path / "out", Reporter(quiet=True))
+    before = read_metrics(tmp_path / "out/cells/even--short--other")
+    (tmp_path / "out").rename(tmp_path / "elsewhere")
+    summary = studies.run_study(whole, tmp_path / "elsewhere", Reporter(quiet=True))
+    assert not summary.failed
+    assert read_metrics(tmp_path / "elsewhere/cells/even--short--other") == before
+
+
 def test_a_dry_run_says_what_is_left_and_makes_nothing(study_file: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     found = CliRunner().invoke(app, ["study", str(study_file), "--out", str(out), "--dry-run"])
