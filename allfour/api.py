@@ -77,8 +77,12 @@ class Run:
     @cached_property
     def prompts(self) -> pa.Table:
         """A row per prompt: `id`, `text`, `group`, `images`, `unanimous` (a label or null), and for every label of the headline its
-        `LABEL` (images), `LABEL_share`, `LABEL_low` and `LABEL_high`."""
+        `LABEL` (images), `LABEL_share`, `LABEL_low` and `LABEL_high`. Where each prompt was asked a question (`audit(each=...)`),
+        also `each_images`, `each_state`, `each_settled`, and of every share that it names `each_LABEL_low` and `each_LABEL_high`."""
         import pyarrow as pa
+
+        each = {} if self.metrics.each is None else {prompt.id: prompt for prompt in self.metrics.each.prompts}
+        named = list(next(iter(each.values())).figures) if each else []
 
         rows = []
         for prompt in self.metrics.prompts:
@@ -91,11 +95,20 @@ class Run:
                 row[label] = prompt.counts.get(label, 0)
                 for key, part in (("share", "value"), ("low", "low"), ("high", "high")):
                     row[f"{label}_{key}"] = getattr(share, part) if share is not None and share.known else None
+            if (own := each.get(prompt.id)) is not None:
+                row |= {"each_images": own.images, "each_state": own.state, "each_settled": own.settled}
+                for figure, at in own.figures.items():
+                    row |= {f"each_{figure.removeprefix('share.')}_{key}": getattr(at, key) for key in ("low", "high")}
             rows.append(row)
         number = pa.float64()
         fields = [("id", pa.string()), ("text", pa.string()), ("group", pa.string()), ("images", pa.int64()), ("unanimous", pa.string())]  # fmt: skip
         for label in self.metrics.headline_labels:
             fields += [(label, pa.int64()), *((f"{label}_{key}", number) for key in ("share", "low", "high"))]
+        if each:
+            fields += [("each_images", pa.int64()), ("each_state", pa.string()), ("each_settled", pa.string())]
+            fields += [
+                (f"each_{name.removeprefix('share.')}_{key}", number) for name in named for key in ("low", "high")
+            ]
         return pa.Table.from_pylist(rows, schema=pa.schema(fields))
 
     @property

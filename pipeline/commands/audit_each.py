@@ -137,6 +137,11 @@ def question_of(job: Job, base: Plan, *, rule: StopRule, up_to: int) -> EachQues
             f"{EACH_OPTION} {rule.text!r}: with {quantity(len(prompts), 'prompt')} asked at once, {up_to} images (--up-to) do not settle it "
             f"for a prompt even if all of them show one label: {enough}"
         )
+    if not question.some_outcome_settles():
+        raise UsageError(
+            f"{EACH_OPTION} {rule.text!r}: with {quantity(len(prompts), 'prompt')} asked at once, no outcome of {up_to} images (--up-to) settles it "
+            "for a prompt. Raise --up-to, or ask for less: its comparisons may contradict each other"
+        )
     return question
 
 

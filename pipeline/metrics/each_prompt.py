@@ -91,6 +91,12 @@ class EachQuestion:
             return "most"
         return "open" if self.in_reach(counts, self.up_to - requested) else "out_of_reach"
 
+    def some_outcome_settles(self) -> bool:
+        """Whether any outcome of `up_to` images would; True where that cannot be told from one count."""
+        if self.of_one_share is None:
+            return True
+        return any(self.settled(self._counts(hits, self.up_to)) is not None for hits in range(self.up_to + 1))
+
     def fewest(self, most: int = 10_000) -> int | None:
         """Images that could settle it if they all spoke for one side; None beyond `most`."""
         low, high = 0, 1

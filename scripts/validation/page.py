@@ -55,7 +55,7 @@ def report(results: list[Result], extra: dict[str, Any], *, audits: int, draws: 
         "# Validation: do the intervals cover?",
         "",
         "Written by `python -m scripts.validate_statistics`; the numbers are in `validation.json`. Formulas are in",
-        "[method.md](method.md); limits of runs that stop early are in [validation-stopping.md](validation-stopping.md), those of refusals and",
+        "[method.md](method.md); limits of runs that stop early, or give some prompts more images, are in [validation-stopping.md](validation-stopping.md), those of refusals and",
         "rewriting in [validation-withheld.md](validation-withheld.md).",
         "",
         f"{audits:,} simulated audits per setting, {draws} draws of the error rates each. Prompts' shares come from",

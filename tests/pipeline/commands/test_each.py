@@ -17,6 +17,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from allfour import open_run
 from allfour.errors import MaxCostError
 from allfour.models.generators.base import Generated, GenerationRequest, Outcome
 from allfour.pipeline import cli
@@ -136,6 +137,9 @@ def test_further_sets_go_to_prompts_that_are_open_and_into_no_other_figure(finis
     row = dict(zip(head.split(","), rows[0].split(","), strict=True))
     assert (row["images"], row["each_images"], row["each_state"]) == ("2", "10", "settled")
     assert float(row["each_woman_low"]) > 0.5 > float(row["share_woman_low"])
+    table = open_run(finished / "r").prompts.to_pylist()[0]
+    assert (table["each_images"], table["each_settled"]) == (10, "share.woman.low > 0.5")
+    assert table["each_woman_low"] == float(row["each_woman_low"])
 
 
 def test_a_run_that_was_stopped_thrice_goes_on_and_pays_for_no_image_twice(finished: Path, drawer: Drawer) -> None:
@@ -164,6 +168,14 @@ def test_a_cap_ends_it_with_what_was_paid_for_and_more_money_goes_on(drawer: Dra
     assert metrics()["each"]["settled"] == 3
     assert metrics()["each"].get("stopped") is None
     assert len(drawer.made) == len(set(drawer.made))
+
+
+def test_a_cap_that_the_first_images_reach_leaves_a_whole_run(drawer: Drawer) -> None:
+    drawer.left, drawer.error = 10, MaxCostError("generator.max_cost leaves no room")
+    done = audit("--each", RULE, "--up-to", 14)
+    assert done.exit_code == 0, done.output
+    assert "4 open (generator.max_cost is spent); 0 images beyond" in done.output
+    assert CliRunner().invoke(cli.app, ["report", "r"]).exit_code == 0
 
 
 def test_a_hosted_api_is_paid_from_one_ledger_up_to_its_cap(drawer: Drawer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -241,6 +253,7 @@ def test_tables_of_picked_prompts_are_no_run(asked: Drawer) -> None:
         (("--each", RULE, "--rank", 0, "--world-size", 2), "leave out --rank"),
         (("--each", RULE, "--up-to", 2), "name more than that"),
         (("--each", RULE, "--up-to", 8), "name 9 or more"),
+        (("--each", "share.woman.low > 0.6 and share.woman.high < 0.4"), "no outcome of 32 images"),
         (("--up-to", 8), "belong to --each"),
     ],
 )
