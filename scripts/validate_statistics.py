@@ -28,6 +28,7 @@ from scripts.validation.audits import check_corrected, check_raw
 from scripts.validation.cleam import check_cleam
 from scripts.validation.differences import rows as check_differences
 from scripts.validation.evidence import rows as check_evidence
+from scripts.validation.faults import rows as check_faults
 from scripts.validation.further import (
     abstention_settings,
     check_abstention,
@@ -46,6 +47,7 @@ from scripts.validation.settings import CALIBRATIONS, ERRORS, IMAGES, POPULATION
 ROOT = Path(__file__).resolve().parents[1]
 EVIDENCE_AUDITS = 150
 IMAGE_AUDITS = 1000
+FAULT_AUDITS = 500
 DIFFERENCE_PAIRS = 1000
 DONE = ROOT / "build" / "validation.jsonl"
 
@@ -86,6 +88,8 @@ def run_task(task: Task) -> list[dict[str, Any]]:
                 return check_cleam(task.audits, random)
             case "evidence":
                 return [asdict(row) for row in check_evidence(task.audits, random)]
+            case "faults":
+                return [asdict(row) for row in check_faults(task.audits, random)]
             case "differences":
                 return [asdict(row) for row in check_differences(task.audits, random)]
             case _:
@@ -128,6 +132,7 @@ def tasks(*, quick: bool, seed: int) -> list[Task]:
         "seven_labels": 200,
         "evidence": EVIDENCE_AUDITS,
         "cleam": 1000,
+        "faults": FAULT_AUDITS,
         "differences": DIFFERENCE_PAIRS,
     }
     if quick:
@@ -138,6 +143,7 @@ def tasks(*, quick: bool, seed: int) -> list[Task]:
             "seven_labels": 10,
             "evidence": 3,
             "cleam": 20,
+            "faults": 3,
             "differences": 10,
         }
     return found + [Task(name, None, number, 40 if quick else 100, seed) for name, number in extra.items()]
@@ -263,7 +269,7 @@ def _images_alone(folders: list[Path], out: Path, audits: int, seed: int) -> Non
 def _put(out: Path, **new: list[dict[str, Any]]) -> None:
     """Put rows into the page and the numbers that stand, and print the parts of the page that are made of such rows."""
     page, numbers = out / "validation.md", out / "validation.json"
-    known = {key: new.get(key, _kept(numbers, key)) for key in ("evidence", "cleam", "images", "differences")}
+    known = {key: new.get(key, _kept(numbers, key)) for key in ("evidence", "faults", "cleam", "images", "differences")}
     pairs = known.pop("differences")
     text = with_evidence(page.read_text(encoding="utf-8") if page.exists() else "", **known)
     text = with_differences(text, pairs) if pairs else text
@@ -285,7 +291,12 @@ def _evidence_alone(out: Path, audits: int, seed: int) -> None:
     """Simulate the settings in which plain figures mislead, print them, and put them into the page and the numbers."""
     found = run_task(Task("evidence", None, audits, 100, seed))
     beside = run_task(Task("cleam", None, max(20, min(1000, audits * 7)), 100, seed))
-    _put(out, evidence=found, cleam=beside)
+    _put(
+        out,
+        evidence=found,
+        cleam=beside,
+        faults=run_task(Task("faults", None, max(3, min(FAULT_AUDITS, audits * 4)), 100, seed)),
+    )
 
 
 if __name__ == "__main__":

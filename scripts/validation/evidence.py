@@ -5,12 +5,13 @@ Every audit goes through `compute_metrics`, so that what is checked is the tool'
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from allfour.pipeline.config import Reference
 from allfour.pipeline.metrics.calibration import Calibration
 from allfour.pipeline.metrics.compute import compute_metrics
 from allfour.pipeline.metrics.error_spread import Labelled
@@ -224,10 +225,12 @@ def measured(
     copies: Copies | None = None,
     include: tuple[str, ...] = ("prompts",),
     labelled: Labelled | None = None,
+    ids: Sequence[str] | None = None,
+    reference: Reference | None = None,
 ) -> Metrics:
     """Return the metrics of a run whose images were read so, shape (prompts, images), positions in DECISIONS.
 
-    `leads`: of the same shape, how surely each was decided.
+    `leads`: of the same shape, how surely each was decided; `ids`: of the prompts, numbers by default.
     """
 
     def counts(row: IntArray) -> dict[str, int]:
@@ -235,10 +238,11 @@ def measured(
             name: int(n) for name, n in zip(DECISIONS, np.bincount(row, minlength=len(DECISIONS)), strict=True) if n
         }
 
+    named = ids or [str(number) for number in range(len(read))]
     prompts = tuple(
         PromptTally(
-            id=str(number),
-            text=str(number),
+            id=named[number],
+            text=named[number],
             group=None,
             statuses={"generated": len(row)},
             labels={"gender": counts(row)},
@@ -269,6 +273,7 @@ def measured(
         copies=copies,
         include=include,
         labelled=labelled,
+        reference=reference,
     )
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from scripts.validation.evidence import LABELS, calibration_of
+from scripts.validation.evidence import LABELS, calibration_of, read_of
+from scripts.validation.faults import rows as faults
 
 
 def test_the_simulated_calibration_has_the_bands_of_the_simulated_runs() -> None:
@@ -12,3 +13,17 @@ def test_the_simulated_calibration_has_the_bands_of_the_simulated_runs() -> None
     found = calibration_of(np.array([[4, 3, 84, 5, 4], [2, 5, 2, 87, 4]])).sure_cells("gender", LABELS)
     assert found is not None and 0.5 < found.edges[0] < found.edges[1] < 9.0
     assert found.counts.tolist() == [[4, 3, 0, 0, 84, 5, 4], [2, 5, 0, 0, 2, 87, 4]]
+
+
+def test_seven_cells_have_three_leads() -> None:
+    read, leads = read_of(np.arange(7), 7)
+    assert read.tolist() == [0, 1, 0, 1, 0, 1, 2]
+    assert leads[:6].tolist() == [0.5, 0.5, 1.5, 1.5, 9.0, 9.0]
+    found = calibration_of(np.arange(14).reshape(2, 7)).sure_cells("gender", LABELS)
+    assert found is not None and found.counts.tolist() == np.arange(14).reshape(2, 7).tolist()
+
+
+def test_faults_are_those_of_before_and_are_right_now() -> None:
+    people, few, labour = faults(6, np.random.default_rng(2))
+    assert people.right_before < 0.7 < people.right and few.right == 1.0
+    assert labour.right_before == 0.0 and labour.right >= 0.8
