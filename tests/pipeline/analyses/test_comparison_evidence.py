@@ -23,7 +23,7 @@ from allfour.pipeline.commands.compare import calibrations_of, run_comparison, s
 from allfour.pipeline.run.comparison import Comparison
 from allfour.pipeline.run.schema import comparison_schema, comparison_schema_text
 from scripts.validation.evidence import GROWN, YOUNG, calibration_of, drawn_cells, read_of
-from tests.pipeline.analyses.test_comparison import ATTRIBUTES, CLASSIFIER, SIX, command, compared, make_run
+from tests.pipeline.analyses.comparison_runs import ATTRIBUTES, CLASSIFIER, SIX, command, compared, make_run
 from tests.places import REPOSITORY
 
 OTHER = {"backend": "clip", "encoder": {"weights_sha256": "cd" * 32, "dtype": "float32"}}

@@ -21,7 +21,7 @@ from allfour.pipeline.config import load_config
 from allfour.pipeline.report import write_report
 from allfour.pipeline.report.index_page import notices_of, read_line, render_index
 from allfour.pipeline.run.study import StudyCell, StudyResult
-from tests.browser import CHROMIUM, FLAGS, NEEDS_CHROMIUM, axe_source, violations
+from tests.browser import NEEDS_CHROMIUM, axe_source, chromium, violations
 from tests.pipeline.report.fixture_run import Options, build_run
 
 
@@ -210,12 +210,8 @@ def test_a_run_that_works_shows_counts_and_pictures_and_loads_itself_again(live_
 def test_axe_finds_nothing_on_the_index_and_on_a_live_page_and_reloading_can_be_paused(
     server: IndexServer, live_server: IndexServer
 ) -> None:
-    playwright = pytest.importorskip(
-        "playwright.sync_api", reason="playwright is not installed (pip install -e '.[dev]')"
-    )
     axe = axe_source()
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+    with chromium() as browser:
         for scheme in ("light", "dark"):
             page = browser.new_context(color_scheme=scheme, bypass_csp=True).new_page()
             for port, path in ((server.server_address[1], "/"), (live_server.server_address[1], "/run/0/live")):
@@ -227,7 +223,6 @@ def test_axe_finds_nothing_on_the_index_and_on_a_live_page_and_reloading_can_be_
             page.get_by_role("button", name="Pause").click()
             page.reload()
             assert page.get_by_role("button", name="Go on").get_attribute("aria-pressed") == "true"
-        browser.close()
 
 
 def test_a_look_reads_on_where_the_last_one_ended(tmp_path: Path) -> None:

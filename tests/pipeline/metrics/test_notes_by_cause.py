@@ -43,7 +43,7 @@ from scripts.validation.evidence import (
     measured,
     read_of,
 )
-from tests.pipeline.analyses.test_comparison import CLASSIFIER, make_run
+from tests.pipeline.analyses.comparison_runs import CLASSIFIER, make_run
 
 PIPELINE = Path(__file__).resolve().parents[3] / "pipeline"
 

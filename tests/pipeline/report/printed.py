@@ -111,16 +111,13 @@ def printed(page: Any, name: str) -> bytes:
 
 def main() -> None:
     """Print pages and say what is wrong with them."""
-    from playwright.sync_api import sync_playwright
-
-    from tests.browser import CHROMIUM, FLAGS
+    from tests.browser import chromium
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("pages", type=Path, nargs="+")
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
-    with sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+    with chromium() as browser:
         for path in arguments.pages:
             page = browser.new_page()
             page.goto(path.resolve().as_uri())
@@ -133,7 +130,6 @@ def main() -> None:
                     arguments.out.mkdir(parents=True, exist_ok=True)
                     (arguments.out / f"{path.stem}-{name}.pdf").write_bytes(document)
             page.close()
-        browser.close()
 
 
 if __name__ == "__main__":

@@ -15,13 +15,11 @@ from typing import Any
 import pytest
 
 from allfour.pipeline.report import write_report
-from tests.browser import CHROMIUM, FLAGS, NEEDS_CHROMIUM, axe_source, violations, wait_until
+from tests.browser import NEEDS_CHROMIUM, axe_source, chromium, violations, wait_until
 from tests.pipeline.report.fixture_run import Options, build_run
 from tests.pipeline.report.full_run import full_run
 from tests.pipeline.report.printed import FORMATS, lone_headings, narrow_columns, printed
 from tests.pipeline.report.test_sensitivity_view import analysed_runs
-
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (pip install -e '.[dev]')")
 
 pytestmark = [pytest.mark.browser, NEEDS_CHROMIUM]
 
@@ -42,10 +40,8 @@ class Watched:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    with playwright.sync_playwright() as driver:
-        found = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+    with chromium() as found:
         yield found
-        found.close()
 
 
 @pytest.fixture(scope="module")

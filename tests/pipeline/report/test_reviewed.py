@@ -19,7 +19,7 @@ from allfour.pipeline.run.documents import read_metrics
 from allfour.pipeline.run.folder import RunFolder
 from allfour.pipeline.run.seal import sealed
 from allfour.pipeline.words import interval_text, percent
-from tests.pipeline.analyses.test_review import ATTRIBUTES, export
+from tests.pipeline.analyses.review_runs import ATTRIBUTES, export
 from tests.pipeline.report.fixture_run import Options, build_run
 from tests.pipeline.report.test_report import Page
 

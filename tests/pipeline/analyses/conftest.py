@@ -1,0 +1,18 @@
+"""Fixtures of the tests of comparisons."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.pipeline.analyses.comparison_runs import SIX, make_run
+
+
+@pytest.fixture
+def turned(tmp_path: Path) -> tuple[Path, Path]:
+    """Six prompts that are all women in one run and half and half in the other."""
+    return (
+        make_run(tmp_path / "before", dict.fromkeys(SIX, "WWWW")),
+        make_run(tmp_path / "after", dict.fromkeys(SIX, "WWMM")),
+    )
