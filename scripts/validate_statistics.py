@@ -47,7 +47,7 @@ from scripts.validation.settings import CALIBRATIONS, ERRORS, IMAGES, POPULATION
 ROOT = Path(__file__).resolve().parents[1]
 EVIDENCE_AUDITS = 150
 IMAGE_AUDITS = 1000
-FAULT_AUDITS = 500
+FAULT_AUDITS = 200
 DIFFERENCE_PAIRS = 1000
 DONE = ROOT / "build" / "validation.jsonl"
 

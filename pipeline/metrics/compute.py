@@ -225,6 +225,9 @@ def compute_metrics(
         other_images=other_images,
         confusion=correction.confusion,
         corrected_unanimity=correction.unanimity,
+        corrected_prompts=None
+        if correction.over_prompts is None or correction.over_prompts.value is None
+        else correction.over_prompts.prompts,
         fits=(fit := correction.fits.get(headline)) is None or fit.fits,
         hidden=None if in_sets.least is None or in_sets.most is None else in_sets.most - in_sets.least,
     )

@@ -68,7 +68,7 @@ def with_error_spread(
         return found, []
     floor = least_unanimity(set_size, len(names))
     curve = [_point(effect, value, low, high, floor) for effect in effects]
-    known = _labels_of(prompts, names, labelled)
+    known = _labels_of(prompts, names, labelled, decisions)
     measured = st.measured_error(
         decisions - known.sum(axis=1), known, confusion=confusion, set_size=set_size, confidence=confidence
     ) if known is not None else None  # fmt: skip
@@ -99,14 +99,16 @@ def _point(at: st.SpreadEffect, value: float, low: float, high: float, floor: fl
     )
 
 
-def _labels_of(prompts: Sequence[PromptTally], names: Sequence[str], labelled: Labelled) -> IntArray | None:
+def _labels_of(
+    prompts: Sequence[PromptTally], names: Sequence[str], labelled: Labelled, decisions: IntArray
+) -> IntArray | None:
     """[prompts, labels, decisions] images that people gave a label; None where there is none, or more than were decided so."""
     columns = (*names, AMBIGUOUS)
     known = np.array(
         [[[labelled.get(p.id, {}).get((said, read), 0) for read in columns] for said in names] for p in prompts],
         dtype=np.int64,
     ).reshape(len(prompts), len(names), len(columns))
-    return known if known.any() else None
+    return known if known.any() and (known.sum(axis=1) <= decisions).all() else None
 
 
 def _measured(found: st.MeasuredError, curve: list[SpreadPoint], widened: _Widened) -> ErrorSpread:

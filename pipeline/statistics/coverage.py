@@ -42,6 +42,7 @@ def coverage_warnings(
     other_images: int | None = None,
     confusion: Confusion | None = None,
     corrected_unanimity: Interval | None = None,
+    corrected_prompts: int | None = None,
     fits: bool = True,
     hidden: float | None = None,
 ) -> list[CoverageWarning]:
@@ -64,6 +65,8 @@ def coverage_warnings(
         The calibration, if one is attached.
     corrected_unanimity
         The corrected estimate, if there is one.
+    corrected_prompts
+        Prompts that it rests on: fewer, where of some every set holds an image that no error rate covers.
     fits
         Whether the calibration fits the run. How low an estimate is whose calibration does not says nothing of chance.
     hidden
@@ -82,6 +85,12 @@ def coverage_warnings(
             "few-prompts",
             f"{prompts} prompt{'' if prompts == 1 else 's'}: prompts of a rare kind are easily missed, and limits may cover less or more often "
             "than stated.",
+        )
+    elif corrected_prompts is not None and corrected_prompts < FEW_PROMPTS:
+        warn(
+            "few-prompts",
+            f"The corrected figure rests on {corrected_prompts} of {prompts} prompts: prompts of a rare kind are easily missed, and its limits may "
+            "cover less or more often than stated.",
         )
     nothing_labelled = share is not None and share.value is None
     plain = [] if nothing_labelled or (hidden or 0.0) > HIDDEN else [unanimity, first_set]

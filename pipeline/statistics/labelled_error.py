@@ -22,7 +22,7 @@ from scipy import special
 
 from allfour.pipeline.statistics.arrays import FloatArray, IntArray, as_counts
 from allfour.pipeline.statistics.confusion import Confusion, as_decisions, decision_scores
-from allfour.pipeline.statistics.correction import corrected_unanimity, decision_weights
+from allfour.pipeline.statistics.correction import SMALLEST_DISCRIMINATION, corrected_unanimity, decision_weights
 from allfour.pipeline.statistics.intervals import Interval
 
 PRIOR = (0.5, 0.7, 0.7)
@@ -87,7 +87,7 @@ def measured_error(
 
     Returns
     -------
-    None where too few images are labelled, or there are more than two labels.
+    None where too few images are labelled, there are more than two labels, or the classifier tells them apart hardly better than a coin.
 
     References
     ----------
@@ -98,6 +98,8 @@ def measured_error(
     rest = as_decisions(unlabelled, confusion)
     known = np.asarray(labelled, dtype=np.int64)
     if confusion.labels != 2 or known.shape != (len(rest), 2, rest.shape[1]):
+        return None
+    if confusion.discrimination < SMALLEST_DISCRIMINATION:
         return None
     as_counts(known.reshape(len(known), -1), name="labelled")
     by_label, touched = known.sum(axis=(0, 2)), int((known.sum(axis=(1, 2)) > 0).sum())

@@ -71,8 +71,6 @@ def rows(pairs: int, random: np.random.Generator) -> Iterator[Row]:
     yield judged("5% more error, shares halfway to even", 40, lambda p, r: _error(p, r, good, worse, halfway=True))
     yield judged("5% more error and 20% unclear, no difference", 40, lambda p, r: _error(p, r, good, unclear))
     yield judged("one calibration for both, no difference", 40, lambda p, r: _error(p, r, worse, worse, shared=True))
-    mixes = "grown people against four young in five, one calibration of both, no difference"
-    yield _judged(mixes, [_groups(40, random) for _ in range(max(pairs // 5, 10))], 40)
     for population in ("near 0", "near 0.5", "mixed (U)"):
         for prompts in (20, 100):
             yield judged(f"4 against 16 images, {population}", prompts, partial(_unequal, population=population))
@@ -85,6 +83,14 @@ def rows(pairs: int, random: np.random.Generator) -> Iterator[Row]:
     yield _equivalent("equivalent within 5 points, when it is 0", 150, pairs, random, apart=0.0)
     yield _refused("refused equally often", 40, pairs, random, factor=1.0)
     yield _refused("refused twice as often", 40, pairs, random, factor=2.0)
+    yield mixes_of_groups(pairs)
+
+
+def mixes_of_groups(pairs: int) -> Row:
+    """The setting of a calibration's groups, with random numbers of its own."""
+    random = np.random.default_rng(14)
+    name = "grown people against four young in five, one calibration of both, no difference"
+    return _judged(name, [_groups(40, random) for _ in range(max(pairs // 5, 10))], 40)
 
 
 def _judged(name: str, found: list[Judged], prompts: int) -> Row:

@@ -5,8 +5,9 @@ Every audit goes through `compute_metrics`, so that what is checked is the tool'
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -51,46 +52,49 @@ class Row:
 
 
 def rows(audits: int, random: np.random.Generator) -> Iterator[Row]:
-    """Every setting."""
+    """Every setting; those that can be run by themselves last."""
+    alone = settings(audits, random)
     for images in (4, 16):
         for kind in ("leaning prompts unclear", "minority looks unclear", "no person where one is unsure"):
             yield _abstaining(kind, images, audits, random)
     yield _row("matched calibration", 16, audits * 20 // 3, random, rates=ADULTS)  # 1,000 of 150: what must not be lost
     yield _row("adults, then children", 16, audits, random, rates=CHILDREN, cause="calibration_unlike_run")
-    yield _row(
-        "adults and children, then children", 16, audits, random, rates=YOUNG, groups=(GROWN, YOUNG),
-        cause="calibration_reweighted",
-    )  # fmt: skip
-    for spread in (0.6, 1.0):
-        yield _row(
-            f"error differs by prompt, sd {spread}", 16, audits, random, rates=ADULTS, spread=spread,
-            cause="error_may_differ_by_prompt",
-        )  # fmt: skip
-    yield _row(
-        "error follows a stereotype cue", 16, audits, random, rates=ADULTS, spread=0.6, cue=True, prompts=100,
-        cause="error_may_differ_by_prompt",
-    )  # fmt: skip
-    yield _row(
-        "the same, with the classifier in the limits", 16, audits, random, rates=ADULTS, spread=0.6, cue=True, prompts=100,
-        cause="error_may_differ_by_prompt", include=("prompts", "classifier"),
-    )  # fmt: skip
-    for spread, cue, prompts in (
-        (0.6, False, PROMPTS),
-        (1.0, False, PROMPTS),
-        (0.6, True, PROMPTS),
-        (0.6, True, 100),
-        (1.0, True, 100),
-    ):
-        for images, part in ((4, 0.25), (16, 0.1), (16, 0.25)):
-            kind = "follows a cue" if cue else "differs by prompt"
-            yield _row(
-                f"error {kind}, sd {spread}, {prompts} prompts, {part:.0%} labelled by people", images, audits, random,
-                rates=ADULTS, spread=spread, cue=cue, prompts=prompts, cause="error_spread_measured", labelled=part,
-            )  # fmt: skip
-    yield _row(
-        "matched calibration, 10% labelled by people", 16, audits, random, rates=ADULTS, labelled=0.1, cause="error_spread_measured"
-    )  # fmt: skip
-    yield _copied(audits, random)
+    for row in alone:
+        yield row()
+
+
+def settings(audits: int, random: np.random.Generator) -> list[Callable[[], Row]]:
+    """Every further setting, with random numbers of its own that take none from the others."""
+    differs, measured_there = "error_may_differ_by_prompt", "error_spread_measured"
+    found: list[tuple[str, int, int, dict[str, Any]]] = [
+        (
+            "adults and children, then children", 16, audits,
+            {"rates": YOUNG, "groups": (GROWN, YOUNG), "cause": "calibration_reweighted"},
+        )
+    ]  # fmt: skip
+    found += [
+        (f"error differs by prompt, sd {spread}", 16, audits, {"spread": spread, "cause": differs})
+        for spread in (0.6, 1.0)
+    ]
+    cue = {"spread": 0.6, "cue": True, "prompts": 100, "cause": differs}
+    found.append(("error follows a stereotype cue", 16, audits, cue))
+    within = cue | {"include": ("prompts", "classifier")}
+    found.append(("the same, with the classifier in the limits", 16, audits, within))
+    worlds = ((0.6, False, 40), (1.0, False, 40), (0.6, True, 40), (0.6, True, 100), (1.0, True, 100))
+    for spread, leans, prompts in worlds:
+        for images, part in ((4, 0.25), (16, 0.1)):
+            kind = "follows a cue" if leans else "differs by prompt"
+            name = f"error {kind}, sd {spread}, {prompts} prompts, {part:.0%} labelled by people"
+            world = {"spread": spread, "cue": leans, "prompts": prompts, "cause": measured_there, "labelled": part}
+            found.append((name, images, audits // 3, world))
+    alike = {"labelled": 0.1, "cause": measured_there}
+    found.append(("matched calibration, 10% labelled by people", 16, audits // 3, alike))
+    streams = random.spawn(len(found) + 1)
+    made: list[Callable[[], Row]] = [
+        partial(_row, name, images, number, stream, **{"rates": ADULTS, **world})
+        for (name, images, number, world), stream in zip(found, streams, strict=False)
+    ]
+    return [*made, partial(_copied, audits, streams[-1])]
 
 
 def _copied(audits: int, random: np.random.Generator) -> Row:

@@ -70,6 +70,11 @@ def test_a_handful_of_labels_says_nothing(part: float) -> None:
     assert st.measured_error(rest, known, confusion=confusion) is None
 
 
+def test_a_classifier_that_guesses_has_no_errors_to_take_out() -> None:
+    rest, known, _ = audit(np.random.default_rng(1))
+    assert st.measured_error(rest, known, confusion=st.Confusion(np.full((2, 3), 50))) is None
+
+
 def test_only_two_labels_have_a_pull() -> None:
     confusion = st.Confusion(np.eye(3, dtype=int) * 90 + 5)
     rest, known = np.full((40, 3), 4), np.ones((40, 3, 3), dtype=int)
