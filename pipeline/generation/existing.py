@@ -254,7 +254,7 @@ def _damage_note(inventory: Inventory) -> str:
 
 def _unasked_note(run: RunFolder, inventory: Inventory) -> str:
     images = "1 image" if inventory.unasked == 1 else f"{inventory.unasked} images"
-    return f"{images} in {run.images_folder} are of prompts or indexes that this command does not ask for: in no table, and kept"
+    return f"{images} in {run.images_folder} are of prompts or indexes that this command does not ask for: kept, and in no table that it writes"
 
 
 def _refuse_replacing(
