@@ -73,7 +73,7 @@ class CostEstimate:
         if self.already_spent:
             text += f", after {money(self.already_spent, self.currency)} spent before"
         if self.max_cost is not None:
-            text += f"; the limit is {self.max_cost:g}" + (
+            text += f"; the limit is {money(self.max_cost, self.currency)}" + (
                 "" if self.fits else ", which will stop the run before its end"
             )
         return text + "."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -160,7 +161,19 @@ def _seconds_each(run_dir: Path, newest: Sequence[str]) -> float | None:
     for path in newest:
         with contextlib.suppress(OSError):
             times.append((run_dir / path).stat().st_mtime)
-    recent = [t for t in times if max(times) - t < _RECENT]
-    if len(recent) < 2 or max(recent) <= min(recent):
+    return pace_of([t for t in times if max(times) - t < _RECENT], now=time.time())
+
+
+def pace_of(times: Sequence[float], *, now: float) -> float | None:
+    """Seconds per image by when the newest came; None where they do not tell.
+
+    Images come in batches. Those of the first batch only say when it ended, and one batch alone, after which a second is waited for
+    longer than the first took to be written, says nothing of how long a batch takes.
+    """
+    if not times:
         return None
-    return (max(recent) - min(recent)) / (len(recent) - 1)
+    first, last = min(times), max(times)
+    later = sum(at - first > (last - first) / 10 for at in times)
+    if not later or now - last > 2 * (last - first):
+        return None
+    return (last - first) / later

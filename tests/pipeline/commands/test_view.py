@@ -16,7 +16,7 @@ from PIL import EpsImagePlugin, Image
 
 from allfour.errors import UsageError
 from allfour.pipeline.commands.view import IndexServer, write_index
-from allfour.pipeline.commands.view_live import WatchedRun
+from allfour.pipeline.commands.view_live import WatchedRun, pace_of
 from allfour.pipeline.config import load_config
 from allfour.pipeline.report import write_report
 from allfour.pipeline.report.index_page import notices_of, read_line, render_index
@@ -96,6 +96,25 @@ def test_a_damaged_finding_is_told_from_one_that_is_being_written(
     state = read_line(tmp_path, "").state
     assert ("not valid JSON" in state) is damaged
     assert ("1 image so far" in state) is not damaged
+
+
+@pytest.mark.parametrize(
+    ("times", "now", "pace"),
+    [
+        ([0, 30], 31, 30),
+        ([n / 50 for n in range(8)], 9, None),
+        ([n / 50 for n in range(8)] + [10 + n / 50 for n in range(8)], 15, 1.25),
+        ([n / 100 for n in range(200)], 2, 0.011),
+        ([5], 6, None),
+        ([], 6, None),
+    ],
+    ids=["one by one", "the first batch", "two batches", "fast", "one image", "none"],
+)
+def test_the_pace_is_that_of_batches_and_none_is_told_from_one_alone(
+    times: list[float], now: float, pace: float | None
+) -> None:
+    found = pace_of(times, now=now)
+    assert found is None if pace is None else found == pytest.approx(pace, rel=0.05)
 
 
 def test_a_notice_of_several_runs_is_said_once(tmp_path: Path) -> None:
