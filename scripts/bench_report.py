@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -81,13 +82,13 @@ def main() -> None:
     )
     if chromium is None:
         parser.error("no Chromium on this machine (apt-get install chromium)")
-    tasks: dict[str, Callable[[], Path]] = {str(run): lambda run=run: write_report(run) for run in arguments.runs}
+    tasks: dict[str, Callable[[], Path]] = {str(run): partial(write_report, run) for run in arguments.runs}
     results: dict[str, dict[str, Any]] = {}
     # beside the runs, as a hard link stays on its disk
     with tempfile.TemporaryDirectory(dir=arguments.runs[0].resolve().parent) as folder:
         if arguments.index:
             runs = many_runs(arguments.runs[0], arguments.index, Path(folder))
-            tasks[f"index over {arguments.index}"] = lambda: write_index(runs, Path(folder) / "index.html")
+            tasks[f"index over {arguments.index}"] = partial(write_index, runs, Path(folder) / "index.html")
         for _ in range(arguments.rounds):
             for name, write in tasks.items():
                 result = results.setdefault(name, {"rounds": []})
