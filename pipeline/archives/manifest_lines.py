@@ -139,7 +139,7 @@ def flattened(value: dict[str, Any]) -> Iterator[dict[str, str]]:
 def spread_out(values: dict[str, str]) -> Iterator[dict[str, str]]:
     """A row of a table as rows: one for each image where a text lists them."""
     for key, text in values.items():
-        if key.lower() in PATH_NAMES and text.startswith("[") and (images := listed(text)) is not None:
+        if text.startswith("[") and key.lower() in PATH_NAMES and (images := listed(text)) is not None:
             yield from ({**values, key: image} for image in images)
             return
     yield values

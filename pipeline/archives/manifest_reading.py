@@ -118,8 +118,12 @@ class ManifestReader:
                 continue
             if len(fields) != len(names):
                 raise self.error(line, f"has {len(fields)} fields, and the header {len(names)} columns")
-            for values in spread_out(dict(zip(names, fields, strict=True))):
-                yield Row(line, offset, values)
+            row = dict(zip(names, fields, strict=True))
+            if any(field.startswith("[") for field in fields):
+                for values in spread_out(row):
+                    yield Row(line, offset, values)
+            else:
+                yield Row(line, offset, row)
 
     def _separator(self) -> str:
         """Tabs in a .tsv, and in any other file whose header has tabs and no comma; else commas."""

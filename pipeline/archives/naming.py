@@ -100,7 +100,7 @@ def no_sample(folder: str, name: str, stems: Container[str]) -> str | None:
     )
 
 
-@functools.lru_cache(maxsize=16)
+@functools.lru_cache(maxsize=2048)
 def is_grid_folder(folder: str) -> bool:
     """Whether a folder's name says that grids lie in it."""
     return bool(_GRID_FOLDER.fullmatch(folder.rpartition("/")[2]))
@@ -129,9 +129,10 @@ def may_be_no_sample(path: str) -> bool:
     """Whether a path may be that of a grid, a mask or the like."""
     folder, _, name = path.replace("\\", "/").rpartition("/")
     stem = without_ending(name)
-    if stem.isdecimal() and not folder:
-        return False
-    return bool(_GRID.fullmatch(stem)) or is_derived(name) or (bool(folder) and is_grid_folder(folder))
+    in_grids = bool(folder) and is_grid_folder(folder)
+    if stem.isdecimal():  # most names of most archives
+        return in_grids
+    return in_grids or bool(_GRID.fullmatch(stem)) or is_derived(name)
 
 
 def derived_folder(folder: str) -> str | None:
