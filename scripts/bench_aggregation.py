@@ -201,7 +201,7 @@ class Stub:
         raise NotImplementedError
 
     def probabilities(self, embeddings: Any) -> Any:
-        from allfour.models.classifiers.clip import zero_shot_probabilities
+        from allfour.models.classifiers._clip.zero_shot import zero_shot_probabilities
 
         return zero_shot_probabilities(embeddings, self._text, logit_scale=100.0)
 

@@ -43,7 +43,7 @@ class OverClipConfig(ClassifierSettings):
 
     def check(self, *, attributes: AttributeSet) -> Readiness:
         """Where the weights lie, and whether the detector can be had; nothing is loaded."""
-        from allfour.models.classifiers.clip import pick_device
+        from allfour.models.classifiers._clip.encoder import pick_device
 
         self.refuse_unanswerable(attributes)
         pick_device(self.device)

@@ -47,7 +47,7 @@ class LinearProbeConfig(OverClipConfig):
         if probe.encoder.get("weights_sha256") == sha256 or "tensors_sha256" not in probe.encoder:
             probe.check(attributes, {"architecture": weights.architecture, "weights_sha256": sha256})
         else:  # the same weights in another file, or others: only the tensors tell
-            from allfour.models.classifiers.clip import ClipEncoder
+            from allfour.models.classifiers._clip.encoder import ClipEncoder
 
             probe.check(attributes, ClipEncoder(weights=weights, device=self.device, dtype=self.dtype).identity)
         return f"{weights.architecture}, weights {weights.weights}; probe of {', '.join(probe.labels)}"

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from allfour.errors import BackendError, ClassifierError
-from allfour.models.classifiers.clip import pick_device
+from allfour.models.classifiers._clip.encoder import pick_device
 from allfour.models.devices import choose_device, granted_cores
 from allfour.models.generators._diffusion import loading
 from allfour.pipeline.commands.doctor import diagnose

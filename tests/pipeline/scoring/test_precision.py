@@ -15,8 +15,9 @@ from PIL import Image
 
 from allfour.errors import ClassifierError
 from allfour.models.attributes import AttributeSet
-from allfour.models.classifiers import clip as clip_module
-from allfour.models.classifiers.clip import ClipClassifier, pick_dtype
+from allfour.models.classifiers._clip import encoder as encoder_module
+from allfour.models.classifiers._clip.encoder import pick_dtype
+from allfour.models.classifiers.clip import ClipClassifier
 from allfour.models.classifiers.clip_settings import ClipConfig
 from allfour.pipeline.commands import relabel as relabel_module
 from allfour.pipeline.commands import rescore as rescore_module
@@ -100,7 +101,7 @@ def small() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         for module in (rescore_module, relabel_module):
             patch.setattr(module, "finish_run", lambda job, work: None)  # reports are shown elsewhere
-        patch.setattr(clip_module, "has_bfloat16_units", lambda: True)
+        patch.setattr(encoder_module, "has_bfloat16_units", lambda: True)
         patch.setattr(precision, "MEASURED", 24)
         patch.setattr(precision, "FEWEST", 48)
         patch.setattr(precision, "SAFETY", 6.0)
@@ -266,7 +267,7 @@ def test_where_it_gains_nothing_all_is_float32(
 
 
 def test_a_processor_without_such_units_encodes_in_float32(config: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(clip_module, "has_bfloat16_units", lambda: False)
+    monkeypatch.setattr(encoder_module, "has_bfloat16_units", lambda: False)
     attributes = load_attributes(config.attributes.file)
     clip = config.classifier.build(attributes=attributes)
     assert isinstance(clip, ClipClassifier)
