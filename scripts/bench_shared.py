@@ -1,12 +1,13 @@
 """How long commands take on a machine that others use too: alone, and beside as many busy processes as there are cores.
 
-    python scripts/bench_shared.py --out shared.json             audit and rescore, three rounds after one that warms up
+    python scripts/bench_shared.py --out shared.json             audit, rescore and tests, three rounds after one that warms up
+    python scripts/bench_shared.py --short --out shared.json     one round of less, in under 6 minutes on two cores that are free
     python scripts/bench_shared.py --busy 4 --rounds 5           beside four
     python scripts/bench_shared.py --images 20 --rounds 1        a check of this script
 
 Interleaved, round after round: each command alone, then beside the busy processes, which count as fast as they can and keep nothing in
 memory. `audit` is the sandbox's, from command to report; `rescore` scores an archive that is made first (PNG, 512 px) with the sandbox's
-classifier. With n busy processes on n cores a fair share is half the machine: 2 times the time alone.
+classifier; `tests` are those of the statistics and the metrics, for the whole suite takes minutes. With n busy processes on n cores a fair share is half the machine: 2 times the time alone.
 """
 
 from __future__ import annotations
@@ -35,6 +36,11 @@ from scripts.bench_scoring import picture, processor  # noqa: E402
 
 SIDE = 512
 PROMPTS = 20
+TESTS = (
+    "tests/pipeline/statistics/test_correction.py",
+    "tests/pipeline/statistics/test_unanimity.py",
+    "tests/pipeline/metrics/test_compute.py",
+)
 
 
 @contextlib.contextmanager
@@ -60,14 +66,14 @@ def make_archive(folder: Path, images: int) -> Path:
 
 
 def seconds_of(arguments: Sequence[str], log: Path) -> float:
-    """Wall time of `allfour ARGUMENTS`. Raises RuntimeError where it fails."""
+    """Wall time of `python -m ARGUMENTS`. Raises RuntimeError where it fails."""
     started = time.perf_counter()
     with log.open("w") as message:
         code = subprocess.run(  # noqa: PLW1510 (its code is looked at)
-            [sys.executable, "-m", "allfour", *arguments], stdout=message, stderr=message, cwd=ROOT
+            [sys.executable, "-m", *arguments], stdout=message, stderr=message, cwd=ROOT
         ).returncode
     if code:
-        raise RuntimeError(f"allfour {' '.join(arguments)}: exit code {code}\n{log.read_text()[-2000:]}")
+        raise RuntimeError(f"python -m {' '.join(arguments)}: exit code {code}\n{log.read_text()[-2000:]}")
     return time.perf_counter() - started
 
 
@@ -75,16 +81,17 @@ def measure(root: Path, *, images: int, rounds: int, count: int) -> dict[str, An
     """Command -> seconds alone and beside `count` busy processes, and how many times the latter is the former (medians)."""
     archive = make_archive(root / "archive", images)
     commands: dict[str, list[str]] = {
-        "audit": ["audit", "--config", "configs/sandbox.yaml"],
-        "rescore": ["rescore", str(archive), "--config", "configs/sandbox.yaml"],
+        "audit": ["allfour", "audit", "--config", "configs/sandbox.yaml", "--run", "RUN"],
+        "rescore": ["allfour", "rescore", str(archive), "--config", "configs/sandbox.yaml", "--run", "RUN"],
+        "tests": ["pytest", "-q", "-p", "no:cacheprovider", *TESTS],
     }
     seconds: dict[str, dict[str, list[float]]] = {name: {"alone": [], "beside": []} for name in commands}
     for number in range(rounds + 1):
         for name, arguments in commands.items():
             for kind, others in (("alone", 0), ("beside", count)):
-                run = root / f"{name}-{kind}-{number}"
+                run = str(root / f"{name}-{kind}-{number}")
                 with busy(others):
-                    taken = seconds_of([*arguments, "--run", str(run)], root / "log")
+                    taken = seconds_of([run if word == "RUN" else word for word in arguments], root / "log")
                 if number:
                     seconds[name][kind].append(taken)
                 print(f"round {number} {name} {kind}: {taken:.2f} s", file=sys.stderr, flush=True)
@@ -100,8 +107,13 @@ def main() -> None:
     parser.add_argument("--busy", type=int, default=granted_cores(), help="busy processes; default: one per core")
     parser.add_argument("--images", type=int, default=400, help="of the archive")
     parser.add_argument("--rounds", type=int, default=3, help="after one that warms up")
+    parser.add_argument("--short", action="store_true", help="one round, of an archive of 100 images")
     parser.add_argument("--out", type=Path, help="also write the JSON here")
     options = parser.parse_args()
+    if options.rounds < 1:
+        parser.error("--rounds: one at least, after the one that warms up")
+    if options.short:
+        options.images, options.rounds = min(options.images, 100), 1
     load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as name:
         found = measure(Path(name), images=options.images, rounds=options.rounds, count=options.busy)
