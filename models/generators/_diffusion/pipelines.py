@@ -167,14 +167,8 @@ def pipeline_class(diffusers: Any, folder: Path) -> Any:
     BackendError
         The installed diffusers does not know it, or it makes no image from a text alone.
     """
-    from diffusers.pipelines.auto_pipeline import AUTO_TEXT2IMAGE_PIPELINES_MAPPING, _get_task_class
-
     name = class_name(folder)
-    try:
-        found = _get_task_class(AUTO_TEXT2IMAGE_PIPELINES_MAPPING, name, throw_error_if_not_exist=False)
-    except Exception:  # the map is the library's own affair, and the folder's class needs none
-        found = None
-    found = found or getattr(diffusers, name, None)
+    found = (None if name in OF_THEMSELVES else _mapped(name)) or getattr(diffusers, name, None)
     if lacking := [package for package in getattr(found, "_backends", ()) if importlib.util.find_spec(package) is None]:
         raise BackendError(
             f"stable-diffusion: {name} needs {', '.join(lacking)}, which is not installed: pip install {' '.join(lacking)}"
@@ -187,6 +181,20 @@ def pipeline_class(diffusers: Any, folder: Path) -> Any:
     if (why := unfit(found)) is not None:
         raise BackendError(f"stable-diffusion: {name} {why}. Use a text-to-image model")
     return found
+
+
+OF_THEMSELVES = frozenset({"StableDiffusionPipeline", "StableDiffusionXLPipeline"})
+"""Classes that diffusers' map gives for their own folders: the map imports every family of models, which takes half a second."""
+
+
+def _mapped(name: str) -> Any:
+    """The class that diffusers' map of tasks gives for a folder's class; None where it gives none."""
+    from diffusers.pipelines.auto_pipeline import AUTO_TEXT2IMAGE_PIPELINES_MAPPING, _get_task_class
+
+    try:
+        return _get_task_class(AUTO_TEXT2IMAGE_PIPELINES_MAPPING, name, throw_error_if_not_exist=False)
+    except Exception:  # the map is the library's own affair, and the folder's class needs none
+        return None
 
 
 def unfit(pipeline: Any) -> str | None:

@@ -87,6 +87,11 @@ def test_a_class_of_a_package_that_is_missing_names_it(tmp_path: Path, monkeypat
     )
 
 
+@pytest.mark.parametrize("name", sorted(pipelines.OF_THEMSELVES))
+def test_classes_that_are_not_looked_up_are_what_the_map_gives(name: str) -> None:
+    assert pipelines._mapped(name) is getattr(diffusers, name)
+
+
 def test_a_folder_of_another_task_is_run_with_the_class_that_draws_from_text(tmp_path: Path) -> None:
     found = pipelines.pipeline_class(diffusers, folder_of(tmp_path, "StableDiffusionXLImg2ImgPipeline"))
     assert found is diffusers.StableDiffusionXLPipeline
