@@ -9,6 +9,7 @@ import pytest
 
 from allfour.pipeline.archives import ArchiveError, ArchiveOptions, open_source
 from allfour.pipeline.archives.base import INDEX_STRIDE
+from allfour.pipeline.archives.manifest_rows import as_json
 from tests.hostile_images import good_file
 from tests.pipeline.archives.helpers import check_contract, items_of, rows, write_tree
 
@@ -47,6 +48,10 @@ class TestRows:
     def test_without_index_rows_are_counted_within_their_prompt(self, tmp_path: Path) -> None:
         path = manifest(tmp_path, "path,prompt\n0.png,a\n1.png,b\n2.png,a\n")
         assert rows(check_contract(open_source(path))) == [("a", 0, PNG), ("b", 0, PNG), ("a", 1, PNG)]
+
+    def test_fingerprints_are_over_the_json_of_a_row(self) -> None:
+        for values in ({"path": "a/0.png", "prompt": 'é "%s" \\ \ud800 \n'}, {'100% "p"': "", "ü": "x"}):
+            assert as_json(values) == json.dumps(list(values.items()))
 
     def test_shards_begin_in_the_middle(self, tmp_path: Path) -> None:
         lines = [f'{i % 3}.png,"prompt {i % 2}\nof two lines, é",x{i}' for i in range(10)]
