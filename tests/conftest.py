@@ -43,6 +43,8 @@ SLOW_FIRST = (
     "tests/models/generators/test_stable_diffusion_parts.py",
     "tests/attack/",
     "tests/pipeline/commands/",
+    "tests/pipeline/report/",
+    "tests/models/classifiers/",
     "tests/models/generators/",
     "tests/pipeline/analyses/",
     "tests/pipeline/metrics/",
