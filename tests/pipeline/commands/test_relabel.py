@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
@@ -27,7 +28,9 @@ from allfour.pipeline.commands.relabel_grid import relabel_grid
 from allfour.pipeline.config import AttributesConfig, RunConfig
 from allfour.pipeline.run.columns import SCORES_SCHEMA
 from allfour.pipeline.run.folder import RunFolder
+from allfour.pipeline.run.parquet import table_writer
 from allfour.pipeline.run.seal import sealed
+from allfour.pipeline.scoring.score_tables import CODED_SCHEMA
 
 QUIET = Reporter(quiet=True)
 WORDING: dict[str, Any] = {
@@ -222,7 +225,10 @@ def test_a_disk_that_is_full_closes_no_table_that_is_being_written(
     def full(*_: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(relabelling, "scores_writer", lambda file: Writer())
+    def writer(file: Any, schema: pa.Schema) -> Any:
+        return Writer() if schema is CODED_SCHEMA else table_writer(file, schema)
+
+    monkeypatch.setattr(relabelling, "table_writer", writer)
     monkeypatch.setattr(relabelling, "_keep", full)
     other = wording(tmp_path / "other.yaml", woman=["a lady"])
     with pytest.raises(OSError, match="No space"):
