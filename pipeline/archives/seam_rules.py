@@ -45,32 +45,35 @@ def is_square_of_four(lines: Sequence[Windows]) -> bool:
     return crossed <= 0.02 and max(line.broken for line in lines) >= _BROKEN_ALONE
 
 
-def is_strip_by_seams(lines: Sequence[Windows], *, rare: bool) -> bool:
-    """Whether the three lines at the quarters of a strip are seams, or are crossed by nothing.
+def is_strip_by_seams(lines: Sequence[Windows]) -> bool:
+    """Whether the three lines at the quarters of a strip are seams."""
+    broken = sorted(line.broken for line in lines)
+    if min(line.balance for line in lines) < _LEAST:
+        return False
+    return sum(line.balance for line in lines) >= _STRIP_BALANCE * len(lines) and broken[-2] >= _STRIP_BROKEN
 
-    Parameters
-    ----------
-    rare
-        Whether the picture has a shape that single ones hardly ever have, about four times as wide as high: then lines which nothing
-        crosses are enough.
-    """
-    broken, whole = sorted(line.broken for line in lines), [line.whole for line in lines]
-    least = min(line.balance for line in lines)
-    if least < _LEAST:
+
+def is_clear_at_a_quarter(lines: Sequence[Windows]) -> bool:
+    """Whether one of the lines is a seam whatever the others are, in a strip of a rare shape."""
+    return min(line.balance for line in lines) >= _LEAST and max(line.broken for line in lines) >= _CLEAR
+
+
+def is_strip_uncrossed(lines: Sequence[Windows]) -> bool:
+    """Whether hardly anything crosses the three lines at the quarters of a strip of a rare shape: it may be four pictures before plain ground."""
+    broken, whole = [line.broken for line in lines], [line.whole for line in lines]
+    if min(line.balance for line in lines) < _LEAST:
         return False
-    mean = sum(line.balance for line in lines) / len(lines)
-    if mean >= _STRIP_BALANCE and broken[-2] >= _STRIP_BROKEN:
-        return True
-    if not rare:
-        return False
-    if broken[-1] >= _CLEAR or (broken[-1] >= _STRIP_BROKEN and max(whole) <= _QUIET):
+    if max(broken) >= _STRIP_BROKEN and max(whole) <= _QUIET:
         return True
     traces = sum(broken) >= 0.1 and sum(whole) <= 0.45
     return traces or (sum(whole) <= _QUIET_MEAN * len(lines) and max(whole) <= _QUIET_MOST)
 
 
-def is_strip_by_repeats(repeats: Sequence[float], *, rare: bool) -> bool:
+def is_strip_by_repeats(repeats: Sequence[float]) -> bool:
     """Whether every quarter of a strip shows what the next one shows; `repeats` are correlations of neighbours."""
-    if min(repeats) >= _ALIKE:
-        return True
-    return rare and min(repeats) >= _ALIKE_LEAST and sum(repeats) >= _ALIKE_MEAN * len(repeats)
+    return min(repeats) >= _ALIKE
+
+
+def may_repeat(repeats: Sequence[float]) -> bool:
+    """Whether the quarters of a strip of a rare shape may show the same, each a little of what the next one does."""
+    return min(repeats) >= _ALIKE_LEAST and sum(repeats) >= _ALIKE_MEAN * len(repeats)

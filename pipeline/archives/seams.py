@@ -23,7 +23,15 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from allfour.pipeline.archives.seam_lines import BESIDE, SeamLine
-from allfour.pipeline.archives.seam_rules import is_square_of_four, is_strip_by_repeats, is_strip_by_seams
+from allfour.pipeline.archives.seam_rules import (
+    is_clear_at_a_quarter,
+    is_square_of_four,
+    is_strip_by_repeats,
+    is_strip_by_seams,
+    is_strip_uncrossed,
+    may_repeat,
+)
+from allfour.pipeline.archives.seam_strips import shows_four
 
 Pixels = NDArray[np.int16]
 Box = tuple[int, int, int, int]
@@ -342,9 +350,15 @@ class _Looked:
             return True
         if not self._filled(rows, columns, _STRIP_CONTENT):
             return False
-        if is_strip_by_seams([line.windows for line in seen], rare=rare):
+        windows = [line.windows for line in seen]
+        repeats = list(self._repeats(rows, columns).values())
+        if is_strip_by_seams(windows) or is_strip_by_repeats(repeats):
             return True
-        return is_strip_by_repeats(list(self._repeats(rows, columns).values()), rare=rare)
+        if not rare:
+            return False
+        return is_clear_at_a_quarter(windows) or (
+            (is_strip_uncrossed(windows) or may_repeat(repeats)) and shows_four(self._image)
+        )
 
     def _filled(self, rows: int, columns: int, least: float) -> bool:
         """Whether every part shows something: two plain halves are no four pictures."""

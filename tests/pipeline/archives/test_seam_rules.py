@@ -10,7 +10,15 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from allfour.pipeline.archives.seam_lines import BESIDE, SeamLine, Windows
-from allfour.pipeline.archives.seam_rules import is_square_of_four, is_strip_by_repeats, is_strip_by_seams
+from allfour.pipeline.archives.seam_rules import (
+    is_clear_at_a_quarter,
+    is_square_of_four,
+    is_strip_by_repeats,
+    is_strip_by_seams,
+    is_strip_uncrossed,
+    may_repeat,
+)
+from allfour.pipeline.archives.seam_strips import shows_four
 from allfour.pipeline.archives.seams import find_grid
 
 SEAM, PLAIN, CROSSED = Windows(0.9, 0.0), Windows(0.0, 0.0), Windows(0.0, 0.7)
@@ -41,16 +49,30 @@ def test_two_rows_of_two(lines: tuple[Windows, Windows], is_grid: bool) -> None:
 
 
 def test_strips() -> None:
-    assert is_strip_by_seams([SEAM, PLAIN, SEAM], rare=False)
-    assert is_strip_by_seams([SEAM, PLAIN, PLAIN], rare=True)
-    assert not is_strip_by_seams([SEAM, PLAIN, PLAIN], rare=False)  # an edge at a quarter of a wide picture
-    assert not is_strip_by_seams([SEAM, PLAIN, CROSSED], rare=True)
-    assert is_strip_by_seams([PLAIN] * 3, rare=True)
-    assert not is_strip_by_seams([PLAIN] * 3, rare=False)
-    assert is_strip_by_repeats([0.5, 0.4, 0.6], rare=False)
-    assert not is_strip_by_repeats([0.5, 0.4, 0.1], rare=False)
-    assert is_strip_by_repeats([0.5, 0.4, 0.1], rare=True)
-    assert not is_strip_by_repeats([0.5, 0.6, -0.1], rare=True)
+    assert is_strip_by_seams([SEAM, PLAIN, SEAM])
+    assert not is_strip_by_seams([SEAM, PLAIN, PLAIN])  # an edge at a quarter of a wide picture
+    assert is_clear_at_a_quarter([SEAM, PLAIN, PLAIN])  # of one of a shape that single ones hardly ever have
+    assert not is_clear_at_a_quarter([SEAM, PLAIN, CROSSED])
+    assert is_strip_uncrossed([PLAIN] * 3)
+    assert not is_strip_uncrossed([PLAIN, PLAIN, CROSSED])
+    assert is_strip_by_repeats([0.5, 0.4, 0.6])
+    assert not is_strip_by_repeats([0.5, 0.4, 0.1])
+    assert may_repeat([0.5, 0.4, 0.1])
+    assert not may_repeat([0.5, 0.6, -0.1])
+
+
+@pytest.mark.parametrize("standing", [False, True])
+def test_quarters_that_show_four_pictures(standing: bool) -> None:
+    """Four laid out alike are told from one wide picture across whose quarters nothing goes on."""
+    four = Image.new("RGB", (512, 128))
+    for place in range(4):
+        four.paste(figure(place), (128 * place, 0))
+    clouds = np.random.default_rng(2).integers(0, 255, (8, 20, 3), dtype=np.uint8)
+    wide = Image.fromarray(clouds).resize((512, 128), Image.Resampling.BICUBIC)
+    if standing:
+        four, wide = (each.transpose(Image.Transpose.TRANSPOSE) for each in (four, wide))
+    assert shows_four(four)
+    assert not shows_four(wide) and find_grid(wide) is None
 
 
 def figure(seed: int, *, ground: int = 255) -> Image.Image:
