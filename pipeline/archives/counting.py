@@ -37,21 +37,23 @@ class Counted:
     lacking: int = 0
     """Samples without a prompt."""
     _seen: set[tuple[str, bytes]] = field(default_factory=set)
-    _sized: dict[tuple[str, int], list[str]] = field(default_factory=dict)
-    _compared: int = 0
+    _sized: list[tuple[str, int, str]] = field(default_factory=list)
+    """Prompt id, size and path of images that may be copies of one another."""
 
-    def add(self, prompt: Prompt | None, images: Sequence[tuple[str, int]]) -> None:
-        """Take account of images, each by its path and size, of one prompt or of none."""
+    def count(self, prompt: Prompt | None, images: int = 1) -> None:
+        """Take account of images of one prompt or of none."""
         if prompt is None:
-            self.lacking += len(images)
+            self.lacking += images
             return
-        self.per_prompt[prompt.id] += len(images)
+        self.per_prompt[prompt.id] += images
         if prompt.cut_from is not None:
             self.cut.add(prompt.id)
-        for path, size in images[: max(0, MAX_COMPARED - self._compared)]:
-            if size > 0:
-                self._sized.setdefault((prompt.id, size), []).append(path)
-        self._compared += len(images)
+
+    def add(self, prompt: Prompt | None, path: str, size: int) -> None:
+        """As `count`, of one image whose path and size are known: those of one size may be copies."""
+        self.count(prompt)
+        if prompt is not None and size > 0 and len(self._sized) < MAX_COMPARED:
+            self._sized.append((prompt.id, size, path))
 
     def compare(self, prompt: Prompt, content: bytes) -> None:
         """Take account of what an image of a prompt is; `content` may be a digest of it."""
@@ -63,7 +65,10 @@ class Counted:
         """Read images of one prompt and size, as far as that is soon done, and count those that are copies."""
         wanted: list[tuple[str, str, int]] = []
         total = 0
-        for (prompt, size), paths in self._sized.items():
+        sized: dict[tuple[str, int], list[str]] = {}
+        for prompt, size, path in self._sized:
+            sized.setdefault((prompt, size), []).append(path)
+        for (prompt, size), paths in sized.items():
             if len(paths) < 2:
                 continue
             total += size * len(paths)

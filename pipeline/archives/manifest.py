@@ -58,8 +58,6 @@ from allfour.pipeline.archives.tree_reading import find_shard, prompt_in_path
 
 MAX_ASKED = 256
 """Files at an address that a summary asks for."""
-_LONGEST_PATH = 60
-"""Characters of a path that cannot be an image as text."""
 _BY_PATH = ("folder", "name", "path")
 
 
@@ -290,7 +288,7 @@ class ManifestSource:
                 missing += stamped == MISSING
                 read += stamped
             piece.digest.update(read)
-            found.add(None if prompt.id == NO_PROMPT_ID else prompt, [(local, size)])
+            found.add(None if prompt.id == NO_PROMPT_ID else prompt, local, size)
         if columns is None:
             raise ArchiveError(f"{self._shown} has no rows")
         if addresses == len(named):
@@ -376,7 +374,7 @@ class ManifestSource:
         path = values.get(columns.path, "")
         if not path.strip():
             raise self._reader.error(row.line, f"has no {columns.path}")
-        if len(path) > _LONGEST_PATH and bytes_in_text(path) is not None:
+        if _may_be_data(path) and bytes_in_text(path) is not None:
             raise self._reader.error(
                 row.line,
                 f"has an image itself, as text, in {columns.path}: a manifest names files. Write the table as a parquet, whose columns of "
@@ -474,3 +472,8 @@ class ManifestSource:
         return escape_name(
             named if scheme_of(named) not in (None, "file") else os.path.normpath(self._local_path(named))
         )
+
+
+def _may_be_data(path: str) -> bool:
+    """Whether a column may hold an image itself, as text: paths are shorter, or have an ending."""
+    return path.startswith("data:") or (len(path) > 100 and "." not in path)

@@ -125,9 +125,14 @@ def is_derived(name: str) -> bool:
     return bool(_SUFFIXED.fullmatch(stem) or _PREFIXED.fullmatch(stem))
 
 
+NO_SAMPLE_HINT = f"(grid|contact[-_ ]?sheet|collage|montage|{_DERIVED})"
+"""What names of grids, masks and the like hold, among others; for long columns."""
+
+
 def may_be_no_sample(path: str) -> bool:
-    """Whether a path may be that of a grid, a mask or the like."""
-    folder, _, name = path.replace("\\", "/").rpartition("/")
+    """Whether a path may be that of a grid, a mask or the like; a first look, for long lists."""
+    at = max(path.rfind("/"), path.rfind("\\")) + 1
+    name, folder = path[at:], path[: max(0, at - 1)].replace("\\", "/")
     stem = without_ending(name)
     in_grids = bool(folder) and is_grid_folder(folder)
     if stem.isdecimal():  # most names of most archives

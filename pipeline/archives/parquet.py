@@ -200,7 +200,7 @@ def _count(table: ParquetFile, shown: str, found: Counted, examples: list[str]) 
         none = prompt.id == NO_PROMPT_ID
         if prompt.id not in found.per_prompt and not none and len(examples) < EXAMPLES:
             examples.append(f"{prompt.text} <- {shown}::{row}")
-        found.add(None if none else prompt, [("", -1)] * (table.images_per_row or 1))
+        found.count(None if none else prompt, table.images_per_row or 1)
         for digest in digests if not none else ():
             found.compare(prompt, digest)
 

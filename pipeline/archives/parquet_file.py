@@ -16,6 +16,7 @@ from allfour.pipeline.archives.arrow import FILE_MAGIC, STREAM_MAGIC, ArrowFile
 from allfour.pipeline.archives.base import NO_PROMPT_ID
 from allfour.pipeline.archives.columns import is_data
 from allfour.pipeline.archives.metadata import LACKING, find_prompt, prompt_in_image
+from allfour.pipeline.archives.naming import NO_SAMPLE_HINT
 from allfour.pipeline.archives.options import ArchiveOptions
 from allfour.pipeline.archives.parquet_columns import bytes_in_text, image_columns, is_plain, nulls_of, prompt_column
 from allfour.pipeline.archives.probing import PROBED
@@ -24,7 +25,7 @@ from allfour.pipeline.archives.text import Prompt, PromptBook, clean_text, escap
 from allfour.pipeline.archives.tree_reading import metadata_note
 
 BATCH_ROWS = 16
-_SMALL_BYTES = 64 * 2**20
+_SMALL_BYTES = 4 * 2**20
 """Images of one file that are read to find copies among them."""
 
 
@@ -109,16 +110,16 @@ class ParquetFile:
                    for name in self.image_columns)  # fmt: skip
 
     def names(self) -> list[str]:
-        """The names of images that rows keep beside their bytes; none where they keep none."""
+        """The names of images that rows keep beside their bytes; none where they keep none, or none that may be of no sample."""
         found: list[str] = []
         for name in self.image_columns:
             kind = self._table.schema_arrow.field(name).type
             if not pa.types.is_struct(kind) or kind.get_field_index("path") < 0:
                 continue
             for batch in self._table.iter_batches(65_536, columns=[f"{name}.path"], use_threads=False):
-                found += [
-                    value for value in pc.struct_field(batch.column(0), "path").to_pylist() if isinstance(value, str)
-                ]
+                paths = pc.struct_field(batch.column(0), "path")
+                if pc.any(pc.match_substring_regex(paths, NO_SAMPLE_HINT, ignore_case=True)).as_py():
+                    found += [value for value in paths.to_pylist() if isinstance(value, str)]
         return found
 
     def _bytes_of_images(self) -> int:

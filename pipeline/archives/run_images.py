@@ -124,7 +124,7 @@ class RunImages:
         for at, (id_, digest) in enumerate(zip(rows["prompt_id"].to_pylist(), rows["sha256"].to_pylist(), strict=True)):
             prompt = Prompt(id_, "")
             first.setdefault(id_, at)
-            found.add(prompt, [("", -1)])
+            found.count(prompt)
             if digest:
                 found.compare(prompt, digest.encode())
         examples = [rows.slice(at, 1).to_pylist()[0] for at in sorted(first.values())[:5]]

@@ -7,7 +7,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 from allfour.pipeline.archives.beside import is_customary
 from allfour.pipeline.archives.captions import CAPTION_EXTENSIONS
@@ -15,7 +15,7 @@ from allfour.pipeline.archives.counting import Counted
 from allfour.pipeline.archives.decoding import sniff_format
 from allfour.pipeline.archives.kinds import Kind, extension, kind_of
 from allfour.pipeline.archives.naming import is_download_name, may_be_caption, names_no_prompt
-from allfour.pipeline.archives.remote import show_address
+from allfour.pipeline.archives.remote import open_binary, show_address
 from allfour.pipeline.archives.tar_aside import Judge
 from allfour.pipeline.archives.tar_names import caption_of, folder_of, keep_caption, key_of
 from allfour.pipeline.archives.tar_opening import open_tar, plain_and_here
@@ -35,8 +35,8 @@ class Seen(NamedTuple):
     name: str
     size: int
     caption: str | None
-    number: int
-    """Of the member."""
+    start: int
+    """Where its bytes begin in the tar, where that can be stepped through; else -1."""
     digest: bytes | None
     """Of its bytes, where these pass by in any case."""
 
@@ -85,7 +85,7 @@ class Survey:
                     if number >= budget or (images is not None and not here and len(looked.found) > images):
                         self.complete = False
                         break
-                    looked.take(stream, member, number)
+                    looked.take(stream, member)
         except BrokenTarError as error:
             self.damaged += 1
             self.notes[f"tars that are damaged, such as {show_address(file)} ({error})"] += 1
@@ -93,7 +93,8 @@ class Survey:
         self.captions = looked.captions if here else {}
         if self.complete:
             keys = {key_of(each.name) for each in looked.found}
-            self.lone_captions += sorted(key for key in looked.keys if key not in keys)
+            lone = {key for key, base in looked.keys.items() if key not in keys and may_be_caption(base)}
+            self.lone_captions += sorted(lone)
         return looked.found
 
     def judge(self, file: str, found: Sequence[Seen], judge: Judge, prompt: Callable[[Seen], Prompt | None]) -> None:
@@ -120,7 +121,7 @@ class Survey:
     def _count(self, file: str, image: Seen, prompt: Prompt | None) -> None:
         if prompt is not None and prompt.id not in self.counted.per_prompt and len(self.examples) < EXAMPLES:
             self.examples.append(f"{prompt.text} <- {show_address(file)}::{escape_name(image.name)}")
-        self.counted.add(prompt, [(f"{image.number} {file}", image.size)])
+        self.counted.add(prompt, f"{image.start} {file}", image.size if image.start >= 0 else -1)
         if prompt is not None and image.digest is not None:
             self.counted.compare(prompt, image.digest)
 
@@ -139,10 +140,10 @@ class _Looked:
         self._waiting: list[tuple[TarMember, int, bytes | None]] = []
         self.found: list[Seen] = []
         self.captions: dict[str, bytes] = {}
-        self.keys: dict[str, None] = {}
-        """Keys of captions."""
+        self.keys: dict[str, str] = {}
+        """Keys of captions, and what these are called."""
 
-    def take(self, stream: TarStream, member: TarMember, number: int) -> None:
+    def take(self, stream: TarStream, member: TarMember) -> None:
         if not self._here and key_of(member.name) != self._key:
             self._key = key_of(member.name)
             self.settle()
@@ -150,46 +151,36 @@ class _Looked:
         base = member.name.rpartition("/")[2]
         kind = kind_of(base)
         if kind is Kind.IMAGE and not member.name.endswith("/"):
-            self._waiting.append((member, number, None))
+            self._waiting.append((member, stream.offset if self._here else -1, None))
             if not self._here and 0 < member.size <= self._survey.max_image_bytes:
-                self._waiting[-1] = (member, number, hashlib.sha256(stream.read()).digest())
+                self._waiting[-1] = (member, -1, hashlib.sha256(stream.read()).digest())
         elif kind is Kind.UNKNOWN and member.regular and member.size:
             if sniff_format(stream.read() if member.size <= self._survey.max_image_bytes else b""):
-                self._waiting.append((member, number, None))
+                self._waiting.append((member, -1, None))
         elif is_customary(base):
             self._survey.tables.append(member.name)
         elif extension(base) in CAPTION_EXTENSIONS and member.size <= MAX_CAPTION_BYTES:
             keep_caption(self.captions, member.name, stream.read())
-            if may_be_caption(base):
-                self.keys[key_of(member.name)] = None
+            self.keys[key_of(member.name)] = base
         elif member.regular:
             self._survey.notes[f".{escape_name(extension(base))[:20]} files, not taken for images"] += 1
 
     def settle(self) -> None:
         """Give images that wait for it their caption."""
         self.found += [
-            Seen(member.name, member.size, caption_of(member.name, self.captions)[0], number, digest)
-            for member, number, digest in self._waiting
+            Seen(member.name, member.size, caption_of(member.name, self.captions)[0], start, digest)
+            for member, start, digest in self._waiting
         ]
         self._waiting.clear()
 
 
 def _contents(images: Sequence[tuple[str, int]], limit: int) -> Iterator[bytes | str]:
-    """Contents of members, given as `NUMBER FILE` and size, of tars that can be stepped through."""
-    wanted: dict[str, set[int]] = {}
-    for place, size in images:
-        number, _, file = place.partition(" ")
-        if size <= limit:
-            wanted.setdefault(file, set()).add(int(number))
-    read: dict[str, bytes] = {}
-    for file, numbers in wanted.items():
-        if not plain_and_here(file):
-            continue
-        with contextlib.suppress(BrokenTarError), open_tar(file, by_seek=True) as stream:
-            last = max(numbers)
-            for at, member in enumerate(stream):
-                if at in numbers and member.regular:
-                    read[f"{at} {file}"] = stream.read()
-                if at >= last:
-                    break
-    return (read.get(place, "not read") for place, _ in images)
+    """Contents of members, given as `START FILE` and size, of tars that can be stepped through."""
+    with contextlib.ExitStack() as stack:
+        opened: dict[str, BinaryIO] = {}
+        for place, size in images:
+            start, _, file = place.partition(" ")
+            if file not in opened:
+                opened[file] = stack.enter_context(open_binary(file))
+            opened[file].seek(int(start))
+            yield opened[file].read(size) if size <= limit else "not read"

@@ -234,20 +234,23 @@ class TreeSource:
         for part in listing.directories if found.known else ():
             if part.lacks:
                 continue
-            images = [(part.join(name), size) for name, size in zip(part.names, part.sizes, strict=True)]
-            if prompt_from == "folder":
-                name = prompt_name(part.path, self._tree.root_name)
-                found.add(None if part.nameless else found.book.from_name(name), images)
-                continue
-            for image in images:
-                text = self._text(image[0], prompt_from)
-                named = prompt_from in ("name", "path")
+            of_folder = None
+            if prompt_from == "folder" and not part.nameless:
+                of_folder = found.book.from_name(prompt_name(part.path, self._tree.root_name))
+            for name, size in zip(part.names, part.sizes, strict=True):
+                path = part.join(name)
                 found.add(
-                    (text and (found.book.from_name(text) if named else found.book.from_text(text))) or None, [image]
+                    of_folder if prompt_from == "folder" else self._told(path, prompt_from, found.book), path, size
                 )
         if self._tree.at_hand:
             found.look_for_copies(lambda files: self._tree.read_all(files, limit=self._options.max_image_bytes))
         return found
+
+    def _told(self, path: str, prompt_from: str, book: PromptBook) -> Prompt | None:
+        text = self._text(path, prompt_from)
+        if not text:
+            return None
+        return book.from_name(text) if prompt_from in ("name", "path") else book.from_text(text)
 
     def _text(self, path: str, prompt_from: str) -> str | None:
         """The prompt of an image as its table, caption, name or path gives it."""
