@@ -97,11 +97,14 @@ class ParquetFile:
 
     def prompts(self) -> Iterator[tuple[Prompt, list[bytes]]]:
         """Every row's prompt, and digests of its images where these are few enough to be read for that."""
-        small = self._bytes_of_images() <= _SMALL_BYTES
-        columns = [*(self.image_columns if small else ()), str(self.prompt_column)]
-        for batch in self._table.iter_batches(BATCH_ROWS if small else 65_536, columns=columns, use_threads=False):
+        if self._bytes_of_images() > _SMALL_BYTES:
+            for batch in self._table.iter_batches(65_536, columns=[str(self.prompt_column)], use_threads=False):
+                yield from ((self._prompt(value)[0], []) for value in batch.column(0).to_pylist())
+            return
+        columns = [*self.image_columns, str(self.prompt_column)]
+        for batch in self._table.iter_batches(BATCH_ROWS, columns=columns, use_threads=False):
             for values in batch.to_pylist():
-                found = [data for data, _ in self.images(values) if data is not None] if small else []
+                found = [data for data, _ in self.images(values) if data is not None]
                 yield self._prompt(values[self.prompt_column])[0], [hashlib.sha256(data).digest() for data in found]
 
     def without_bytes(self) -> int:
@@ -118,7 +121,10 @@ class ParquetFile:
                 continue
             for batch in self._table.iter_batches(65_536, columns=[f"{name}.path"], use_threads=False):
                 paths = pc.struct_field(batch.column(0), "path")
-                if pc.any(pc.match_substring_regex(paths, NO_SAMPLE_HINT, ignore_case=True)).as_py():
+                if (
+                    pa.types.is_string(paths.type)
+                    and pc.any(pc.match_substring_regex(paths, NO_SAMPLE_HINT, ignore_case=True)).as_py()
+                ):
                     found += [value for value in paths.to_pylist() if isinstance(value, str)]
         return found
 
