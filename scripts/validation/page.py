@@ -241,7 +241,8 @@ def with_differences(text: str, rows: list[dict[str, Any]]) -> str:
     lines = [
         _DIFFERENCES,
         "",
-        f"{rows[0]['pairs'] if rows else 0:,} simulated pairs per setting through the functions behind `allfour compare`; the simulation is",
+        f"{rows[0]['pairs'] if rows else 0:,} simulated pairs per setting ({rows[-1]['pairs'] if rows else 0:,} in the last row) through the functions "
+        "behind `allfour compare`; the simulation is",
         "`scripts/validation/differences.py`, rerun alone by `python -m scripts.validate_statistics --differences`. Shares are Beta(0.3, 0.3)",
         "where nothing else is said, calibrations have 200 images of each label on either side. Before: every set as it was read, sign flips,",
         "Student limits, every pair of runs by itself. `rejected` is how often p <= 5%: of equal runs it should be 5% or less; where the runs do",
