@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,7 +85,7 @@ def _and_report(run: RunFolder, change: Callable[[], T]) -> tuple[T, Path | None
     run.scored_header()  # before the lock, which would make the folder
     with run.lock():
         sweep_temp_files(run.path)
-        measured = run.metrics_path.exists()
+        measured = os.path.lexists(run.metrics_path)  # a link that leads nowhere is damage, and no run without metrics
         if measured:
             read_metrics(run.path)  # before anything is written
         result = change()

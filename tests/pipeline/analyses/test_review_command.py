@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from allfour.errors import RunFolderError
 from allfour.pipeline.analyses.review.estimates import Sample, at_least_binomial, by_unit, powered_ratio, powered_share
 from allfour.pipeline.analyses.review.labelled import labelled_images
 from allfour.pipeline.analyses.review.results import import_answers
@@ -43,6 +44,15 @@ from tests.places import REPOSITORY
 @pytest.fixture
 def run(tmp_path: Path) -> RunFolder:
     return mixed_run(tmp_path / "run")
+
+
+def test_metrics_behind_a_link_that_leads_nowhere_are_no_run_without_metrics(run: RunFolder) -> None:
+    (run.path / "review.json").unlink(missing_ok=True)
+    run.metrics_path.unlink(missing_ok=True)
+    run.metrics_path.symlink_to(run.metrics_path.name)
+    with pytest.raises((OSError, RunFolderError), match=r"metrics\.json"):
+        forget(run, ["somebody"])
+    assert not (run.path / "review.json").exists()
 
 
 # --- a classifier that errs ------------------------------------------------------------------------------------------
