@@ -15,6 +15,7 @@ _KIND_WORDS = (
     r"pics? | photos? | outputs? | out | results? | data(?:set)? | datasets | generated | generations? | gen | grids? | all | default | "
     r"misc | other | final | real | fake | baseline | ours | saved? | raw | png | jpe?g | webp | downloads? | uploads? | exports? | "
     r"archives? | assets? | media | static | public | screenshots? | tmp | temp | masks? | depths? | thumbnails? | thumbs? | previews? | "
+    r"src | sources? | contents? | files? | folders? | galler(?:y|ies) | albums? | collections? | dcim | backups? | "
     r"originals? | upscaled | txt2img | img2img | extras | text2img | t2i | i2i | stable[-_ ]?diffusion | sdxl | "
     r"sd(?:[-_ ]?(?:1[._]?[45]|2(?:[._]?[01])?|3(?:[._]?5)?))? | dall[-_ .·]?e(?:[-_ ]?[23])? | "
     r"midjourney | flux | imagen | kandinsky | pixart"
@@ -39,8 +40,8 @@ NAMELESS = "the folder {name!r} names no prompt (archive.prompt_from: folder tak
 def names_no_prompt(name: str) -> bool:
     """Whether a folder's name says when, where or what kind of files, and not what was asked for.
 
-    >>> [names_no_prompt(name) for name in ("2023-05-01", "00012", "samples", "a_nurse")]
-    [True, True, True, False]
+    >>> [names_no_prompt(name) for name in ("2023-05-01", "00012", "samples", "src", "a_nurse")]
+    [True, True, True, True, False]
     """
     return bool(_NO_PROMPT.fullmatch(name.strip()))
 
