@@ -26,7 +26,7 @@ from allfour.pipeline.generation.books import recount
 from allfour.pipeline.generation.existing import images_fingerprint, read_outcomes, reconcile, valid_outcomes
 from allfour.pipeline.generation.generate import generate_images
 from allfour.pipeline.generation.plan import Plan, make_plan
-from allfour.pipeline.run.folder import IMAGES_STAGE, RunFolder, sweep_temp_files
+from allfour.pipeline.run.folder import IMAGES_STAGE, RunFolder
 
 
 def audit(
@@ -62,13 +62,11 @@ def audit(
         state = backend_state(config.generator, asked) if config.generator is not None else None
         if (known := known_identity(run, "generator", state)) is not None and _all_made(run, plan, known):
             start_run(run, config, job.attributes, kind="audit", asked=job.asked, generator=known)
-            sweep_temp_files(run.path)
             return finish_audit(job, plan, identity=known, generated=0, seconds=0.0)
         generator = build.planned_generator(config, run, plan)
         identity = dict(generator.identity())
         kept = reconcile(run, config, plan, identity, reporter.note, journal=run.journal_path, overwrite=overwrite)
         start_run(run, config, job.attributes, kind="audit", asked=job.asked, generator=identity)
-        sweep_temp_files(run.path)
         remember(run, generator=None)  # until the table of images is of these requests
         started = time.monotonic()
         missing = [request for request in plan.requests if request.key not in kept]

@@ -42,7 +42,7 @@ from allfour.pipeline.generation.plan import Plan, make_plan
 from allfour.pipeline.metrics.each_prompt import EachQuestion
 from allfour.pipeline.metrics.stopping import EACH_OPTION, StopRule
 from allfour.pipeline.run.each import Each
-from allfour.pipeline.run.folder import IMAGES_STAGE, RunFolder, sweep_temp_files
+from allfour.pipeline.run.folder import IMAGES_STAGE, RunFolder
 from allfour.pipeline.run.header import PICKED_KIND
 from allfour.pipeline.statistics.planning import Population
 from allfour.pipeline.words import quantity
@@ -96,8 +96,6 @@ def audit_each(job: Job, *, rule: StopRule, up_to: int = DEFAULT_UP_TO, overwrit
         identity = dict(generator.identity())
         whole = _with_images(base, config, up_to)
         kept = reconcile(run, config, whole, identity, job.reporter.note, journal=run.journal_path, overwrite=overwrite)
-        for folder in (run, more_of(run)):
-            sweep_temp_files(folder.path)
         start_run(run, config, job.attributes, kind="audit", asked=job.asked, generator=identity)
         remember(run, generator=None)
         recount(run, generator)

@@ -29,7 +29,6 @@ from allfour.pipeline.run import locks
 from allfour.pipeline.run.folder import (
     RunFolder,
     package_versions,
-    sweep_temp_files,
     utc_now,
     write_json,
 )
@@ -93,7 +92,6 @@ def audit_rank(
     if not left:
         with contextlib.suppress(RunFolderBusyError), run.lock():
             start_run(run, config, job.attributes, kind="audit", asked=job.asked, generator=identity)
-            sweep_temp_files(run.path)
             remember(run, generator=None)
             merge_outcomes(run, plan, identity)
             return finish_audit(job, plan, identity=identity, generated=made.made, seconds=time.monotonic() - clock)

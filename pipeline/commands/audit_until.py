@@ -33,7 +33,7 @@ from allfour.pipeline.generation.generate import generate_images
 from allfour.pipeline.generation.plan import Plan, make_plan
 from allfour.pipeline.metrics.stopping import StopRule
 from allfour.pipeline.metrics.stopping import looks as limits_at_looks
-from allfour.pipeline.run.folder import IMAGES_STAGE, RunFolder, sweep_temp_files
+from allfour.pipeline.run.folder import IMAGES_STAGE, RunFolder
 from allfour.pipeline.run.metrics import Metrics
 from allfour.pipeline.run.record import Interval
 from allfour.pipeline.run.until import Look, Until
@@ -79,7 +79,6 @@ def audit_until(
         generator = build.planned_generator(config, run, plan)
         identity = dict(generator.identity())
         kept = reconcile(run, config, plan, identity, reporter.note, journal=run.journal_path, overwrite=overwrite)
-        sweep_temp_files(run.path)
         start_run(run, config, job.attributes, kind="audit", asked=job.asked, generator=identity)
         remember(run, generator=None)
         rounds = _rounds(plan, size)

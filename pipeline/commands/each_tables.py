@@ -13,7 +13,7 @@ from allfour.pipeline.archives.remote import scheme_of
 from allfour.pipeline.commands.job import Job
 from allfour.pipeline.commands.scoring import score
 from allfour.pipeline.commands.start import start_run
-from allfour.pipeline.run.folder import RunFolder, sweep_temp_files
+from allfour.pipeline.run.folder import RunFolder
 from allfour.pipeline.run.header import PICKED_KIND
 
 
@@ -50,7 +50,6 @@ def rescore_more(job: Job, source: ArchiveSource, location: str, *, whole: bool,
         if isinstance(source, MarkedSource):
             images = MarkedSource(images, source.several)
         start_run(target, job.config, job.attributes, kind=PICKED_KIND, source=dict(source.identity()))
-        sweep_temp_files(target.path)
         scored = score(replace(job, run=target), images, own_images=False, engine_name=engine_name)
     asked.keep(job.run)
     return scored

@@ -42,7 +42,6 @@ from allfour.pipeline.run.folder import (
     atomic_file,
     fingerprint,
     reading_table,
-    sweep_temp_files,
     write_json,
 )
 from allfour.pipeline.run.header import PICKED_KIND, Header
@@ -110,7 +109,6 @@ def relabel(
             out, config, attributes, kind="relabel", asked=header.asked, relabelled_from=origin,
             **{key: getattr(header, key) for key in ("generator", "source", "spent") if key in header.model_fields_set},
         )  # fmt: skip
-        sweep_temp_files(out.path)
         stage = fingerprint(SCORING_VERSION, identity, attributes.model_dump(mode="json"), [p.manifest for p in parts])
         scored = 0
         if out.stage_done("scores", stage, out.scores_path, out.images_path):
@@ -143,7 +141,6 @@ def _relabel_more(
         started = time.monotonic()
         parts = stored_parts(more, more.header(), encoder, job.config)
         start_run(out, job.config, job.attributes, kind=PICKED_KIND, generator=job.run.header().generator)
-        sweep_temp_files(out.path)
         out.forget_stages(*TABLE_STAGES, classifier=dict(identity))
         _copy_images(more, out, own=header.kind == "audit", base=run.path)
         scored, rows = _score(parts, out, classifier, job.reporter)

@@ -24,7 +24,6 @@ from allfour.pipeline.run.columns import SEVERAL
 from allfour.pipeline.run.folder import (
     RunFolder,
     package_versions,
-    sweep_temp_files,
     utc_now,
     write_json,
 )
@@ -77,7 +76,6 @@ def rescore(
         check_kind(run, "rescore")
         check_source(run, source, overwrite=overwrite)
         start_run(run, config, job.attributes, kind="rescore", asked=job.asked, source=dict(source.identity()))
-        sweep_temp_files(run.path)
         if isinstance(source, HasDoubts):
             for doubt in source.doubts():
                 reporter.note(doubt)

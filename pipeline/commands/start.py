@@ -17,7 +17,14 @@ from allfour.models.attributes import AttributeSet
 from allfour.pipeline.archives.base import ArchiveSource
 from allfour.pipeline.archives.remote import expand, scheme_of
 from allfour.pipeline.config import RunConfig
-from allfour.pipeline.run.folder import IMAGES_STAGE, TABLE_STAGES, RunFolder, git_state, package_versions
+from allfour.pipeline.run.folder import (
+    IMAGES_STAGE,
+    TABLE_STAGES,
+    RunFolder,
+    git_state,
+    package_versions,
+    sweep_temp_files,
+)
 from allfour.pipeline.run.header import PICKED_KIND, Header
 
 _NOT_OF_THE_TABLES = frozenset({"name", "notice", "statistics", "reference", "scoring", "generator"})
@@ -44,7 +51,9 @@ def start_run(
     asked: Mapping[str, Any] | None = None,
     **made_from: Any,
 ) -> None:
-    """Write the header of a run that begins or goes on.
+    """Write the header of a run that begins or goes on, and remove what a killed process left half-written in it.
+
+    To be called under the run's lock. Nothing is swept before the header says that the folder is a run.
 
     Parameters
     ----------
@@ -77,6 +86,7 @@ def start_run(
     if before.generator != after.generator:
         forgotten = (IMAGES_STAGE, *forgotten)
     run.forget_stages(*forgotten, **values)
+    sweep_temp_files(run.path)
 
 
 def _basis(header: Header) -> dict[str, Any]:
