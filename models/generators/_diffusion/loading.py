@@ -8,7 +8,7 @@ import importlib.util
 import logging
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from allfour.files import sha256_of
 from allfour.models.devices import choose_device
 from allfour.models.files import FileStamp
 from allfour.models.generators._diffusion import foreign, pipelines
+from allfour.models.generators._diffusion.load_report import missing_tensors
 from allfour.models.generators._diffusion.memory import first_line
 
 _LOG = logging.getLogger(__name__)
@@ -33,9 +34,9 @@ SCHEDULERS = {
     "heun": "HeunDiscreteScheduler", "dpm++": "DPMSolverMultistepScheduler", "unipc": "UniPCMultistepScheduler",
     "lcm": "LCMScheduler",
 }  # fmt: skip
+"""Short names of schedulers; a diffusers class name does as well."""
 TRAILING = "-trailing"
 """Behind a scheduler's name: its steps are counted from the end, as distilled models want them."""
-"""Short names of schedulers; a diffusers class name does as well."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,17 +117,18 @@ def load_pipeline(
     # A small autoencoder in a pipeline that was typed for a large one is worth no warning; what matters raises.
     diffusers.utils.logging.set_verbosity_error()
     try:
-        if checkpoint is not None:
-            pipe = pipelines.load_single_file(cls, checkpoint, config=str(folder), arguments=arguments)
-        else:
-            pipe = cls.from_pretrained(
-                str(folder),
-                use_safetensors=True,
-                variant=variant,
-                local_files_only=True,
-                trust_remote_code=False,
-                **arguments,
-            )
+        with missing_tensors() as lacking:
+            if checkpoint is not None:
+                pipe = pipelines.load_single_file(cls, checkpoint, config=str(folder), arguments=arguments)
+            else:
+                pipe = cls.from_pretrained(
+                    str(folder),
+                    use_safetensors=True,
+                    variant=variant,
+                    local_files_only=True,
+                    trust_remote_code=False,
+                    **arguments,
+                )
     except Exception as error:  # whatever diffusers raises on a damaged folder, the mend is the same
         raise BackendError(
             f"stable-diffusion: cannot load {model!r}: {first_line(error)}. It must be a whole text-to-image model in "
@@ -134,11 +136,32 @@ def load_pipeline(
         ) from error
     finally:
         diffusers.utils.logging.set_verbosity(level)
+    _check_whole(pipe, model, lacking)
     if lora is not None:
         _load_lora(pipe, lora)
     pipe.set_progress_bar_config(disable=True)
     placement.put(pipe)
     return pipe
+
+
+def _check_whole(pipe: Any, model: str, reported: Sequence[str]) -> None:
+    """Raise BackendError where a tensor of a network was in no file.
+
+    diffusers leaves it without data, to fail when it is first used; transformers makes it up at random, and only reports it.
+    """
+    lacking = list(reported) + [
+        f"{name}.{key}"
+        for name, part in pipe.components.items()
+        if hasattr(part, "named_parameters")
+        for key, tensor in (*part.named_parameters(), *part.named_buffers())
+        if tensor.is_meta
+    ]
+    if lacking:
+        more = f" and {len(lacking) - 1} more" if len(lacking) > 1 else ""
+        raise BackendError(
+            f"stable-diffusion: {model!r} lacks the tensor {lacking[0]}{more}: its weights are damaged or of another model. "
+            "Get the model again"
+        )
 
 
 def _load_lora(pipe: Any, lora: Lora) -> None:

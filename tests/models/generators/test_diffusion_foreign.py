@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import diffusers
 import numpy as np
 import pytest
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 
 from allfour.errors import BackendError
 from allfour.models.generators._diffusion import foreign, loading
@@ -92,6 +93,20 @@ def test_what_is_not_listed_is_refused_by_name(folder: Path, file: str, key: str
         StableDiffusion(model=str(folder), device="cpu")
     found = check(model=str(folder), device="cpu")  # as does doctor, in the same words
     assert (found.ok, found.message) == (False, str(audited.value))
+
+
+@pytest.mark.parametrize(
+    ("part", "key"), [("unet", "conv_in.weight"), ("text_encoder", "encoder.layers.1.layer_norm1.bias")]
+)
+def test_a_tensor_that_is_in_no_file_is_not_made_up(folder: Path, part: str, key: str) -> None:
+    """One flipped bit in the name of a tensor: transformers would draw another at random, diffusers would fail at its first use."""
+    (file,) = (folder / part).glob("*.safetensors")
+    tensors = load_file(file)
+    (name,) = (name for name in tensors if name.endswith(key))
+    tensors["n" + name] = tensors.pop(name)
+    save_file(tensors, file, metadata={"format": "pt"})
+    with pytest.raises(BackendError, match=rf"lacks the tensor \S*{re.escape(key)}: its weights are damaged"):
+        StableDiffusion(model=str(folder))
 
 
 def test_every_file_that_is_read_is_hashed(folder: Path, tmp_path: Path) -> None:
