@@ -8,6 +8,8 @@ import sys
 import tomllib
 from pathlib import Path
 
+import pytest
+
 from allfour import resources
 from tests.places import REPOSITORY
 
@@ -69,3 +71,15 @@ def test_the_module_is_the_command(tmp_path: Path) -> None:
         [sys.executable, "-m", "allfour", "--version"], capture_output=True, text=True, check=True, cwd=tmp_path
     )
     assert done.stdout.startswith("allfour ")
+
+
+def test_nothing_lies_about() -> None:
+    """A run, a log or a file that a redirection left, once committed, travels with every clone."""
+    if not (REPOSITORY / ".git").exists():
+        pytest.skip("no checkout")
+    done = subprocess.run(["git", "ls-files", "-z"], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    named = {name.partition("/")[0] for name in done.stdout.split("\0") if name}
+    assert named == {
+        ".ci", ".gitignore", ".pre-commit-config.yaml", "CHANGELOG.md", "CITATION.cff", "CONTRIBUTING.md", "LICENSE", "Makefile", "README.md",
+        "SECURITY.md", "allfour", "configs", "constraints.txt", "docs", "mkdocs.yml", "models", "pipeline", "pyproject.toml", "scripts", "tests",
+    }  # fmt: skip
