@@ -26,7 +26,7 @@ import allfour.pipeline.metrics.gate
 import allfour.pipeline.scoring.engines.local  # noqa: F401
 from allfour.pipeline import cli
 from allfour.pipeline.report.html import environment
-from allfour.pipeline.run.folder import package_versions
+from allfour.pipeline.run.program import package_versions
 
 typer.main.get_command = functools.cache(typer.main.get_command)
 typer.main.get_command(cli.app)

@@ -26,13 +26,9 @@ from allfour.pipeline.generation.existing import reconcile
 from allfour.pipeline.generation.generate import generate_images, merge_outcomes, outcomes_left
 from allfour.pipeline.generation.plan import make_plan
 from allfour.pipeline.run import locks
-from allfour.pipeline.run.folder import (
-    RunFolder,
-    package_versions,
-    utc_now,
-    write_json,
-)
+from allfour.pipeline.run.folder import RunFolder, utc_now, write_json
 from allfour.pipeline.run.journal import RunFolderBusyError
+from allfour.pipeline.run.program import package_versions
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,15 +17,9 @@ from allfour.models.attributes import AttributeSet
 from allfour.pipeline.archives.base import ArchiveSource
 from allfour.pipeline.archives.remote import expand, scheme_of
 from allfour.pipeline.config import RunConfig
-from allfour.pipeline.run.folder import (
-    IMAGES_STAGE,
-    TABLE_STAGES,
-    RunFolder,
-    git_state,
-    package_versions,
-    sweep_temp_files,
-)
+from allfour.pipeline.run.folder import IMAGES_STAGE, TABLE_STAGES, RunFolder, sweep_temp_files
 from allfour.pipeline.run.header import PICKED_KIND, Header
+from allfour.pipeline.run.program import git_state, package_versions
 
 _NOT_OF_THE_TABLES = frozenset({"name", "notice", "statistics", "reference", "scoring", "generator"})
 """Blocks of a config that no table depends on, but for `scoring.max_pixels` and what is in the generator's identity."""

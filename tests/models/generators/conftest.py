@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.models.generators.hosted_helpers import KEY, KEY_ENV, LoopbackImageServer
+
 _MEMORY = Path("/dev/shm")
 _KEEP_ACCOUNTS = ("test_openai_images", "test_images_batch", "test_image_services", "test_image_faults")
 
@@ -25,3 +27,16 @@ def tmp_path(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     folder = Path(tempfile.mkdtemp(prefix="allfour-test-", dir=_MEMORY))
     yield folder
     shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def key(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The key of the loopback server, in the environment."""
+    monkeypatch.setenv(KEY_ENV, KEY)
+    monkeypatch.setenv("NO_PROXY", "*")
+
+
+@pytest.fixture
+def server() -> Iterator[LoopbackImageServer]:
+    with LoopbackImageServer() as running:
+        yield running

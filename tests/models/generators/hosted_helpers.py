@@ -8,7 +8,7 @@ from typing import Any
 
 from allfour.models.generators.base import Failed, Generated, GenerationRequest, Outcome, Refused, image_seed
 from allfour.models.generators.openai_images import OpenAIImages
-from tests.loopback_image_server import KEY, LoopbackImageServer
+from tests.loopback_image_server import KEY, Fault, LoopbackImageServer
 
 KEY_ENV = "ALLFOUR_TEST_KEY"
 
@@ -54,3 +54,13 @@ __all__ = [
     "make",
     "requests",
 ]
+
+
+def always(fault: Fault) -> Any:
+    """A server's plan: this fault, whatever is asked."""
+    return lambda asked: fault
+
+
+def first_time(fault: Fault) -> Any:
+    """A server's plan: this fault at the first attempt of each request, and an answer after it."""
+    return lambda asked: fault if asked.attempt == 1 else None

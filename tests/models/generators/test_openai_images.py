@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -16,38 +15,20 @@ from allfour.models.generators.base import Generator
 from allfour.models.generators.openai_images import SettingsError
 from tests.loopback_image_server import Fault, png
 from tests.models.generators.hosted_helpers import (
-    KEY,
-    KEY_ENV,
     Failed,
     Generated,
     LoopbackImageServer,
     OpenAIImages,
     Refused,
+    always,
     by_key,
+    first_time,
     kinds,
     make,
     requests,
 )
 
-
-@pytest.fixture(autouse=True)
-def key(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(KEY_ENV, KEY)
-    monkeypatch.setenv("NO_PROXY", "*")
-
-
-@pytest.fixture
-def server() -> Iterator[LoopbackImageServer]:
-    with LoopbackImageServer() as running:
-        yield running
-
-
-def always(fault: Fault) -> Any:
-    return lambda asked: fault
-
-
-def first_time(fault: Fault) -> Any:
-    return lambda asked: fault if asked.attempt == 1 else None
+pytestmark = pytest.mark.usefixtures("key")
 
 
 # --- answers ---------------------------------------------------------------------------------------------------------

@@ -5,44 +5,24 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
 from allfour.errors import BackendError
 from tests.loopback_image_server import Asked, Fault, png
 from tests.models.generators.hosted_helpers import (
-    KEY,
-    KEY_ENV,
     Failed,
     Generated,
     LoopbackImageServer,
+    always,
     by_key,
+    first_time,
     kinds,
     make,
     requests,
 )
 
-
-@pytest.fixture(autouse=True)
-def key(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(KEY_ENV, KEY)
-    monkeypatch.setenv("NO_PROXY", "*")
-
-
-@pytest.fixture
-def server() -> Iterator[LoopbackImageServer]:
-    with LoopbackImageServer() as running:
-        yield running
-
-
-def always(fault: Fault) -> Any:
-    return lambda asked: fault
-
-
-def first_time(fault: Fault) -> Any:
-    return lambda asked: fault if asked.attempt == 1 else None
+pytestmark = pytest.mark.usefixtures("key")
 
 
 # --- what the client retries -----------------------------------------------------------------------------------------

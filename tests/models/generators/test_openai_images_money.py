@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
-from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -30,17 +29,7 @@ from tests.models.generators.hosted_helpers import (
 )
 from tests.models.generators.hosted_kills import Caller
 
-
-@pytest.fixture(autouse=True)
-def key(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(KEY_ENV, KEY)
-    monkeypatch.setenv("NO_PROXY", "*")
-
-
-@pytest.fixture
-def server() -> Iterator[LoopbackImageServer]:
-    with LoopbackImageServer() as running:
-        yield running
+pytestmark = pytest.mark.usefixtures("key")
 
 
 def rows(ledger: Path) -> list[dict[str, Any]]:

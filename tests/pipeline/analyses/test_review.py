@@ -37,16 +37,9 @@ from tests.pipeline.analyses.review_runs import (
     call,
     export,
     make_run,
-    mixed_run,
     plan_of,
     simulated,
 )
-
-
-@pytest.fixture
-def run(tmp_path: Path) -> RunFolder:
-    return mixed_run(tmp_path / "run")
-
 
 # --- the draw --------------------------------------------------------------------------------------------------------
 

@@ -34,16 +34,10 @@ from tests.pipeline.analyses.review_runs import (
     call,
     export,
     make_run,
-    mixed_run,
     plan_of,
     simulated,
 )
 from tests.places import REPOSITORY
-
-
-@pytest.fixture
-def run(tmp_path: Path) -> RunFolder:
-    return mixed_run(tmp_path / "run")
 
 
 def test_metrics_behind_a_link_that_leads_nowhere_are_no_run_without_metrics(run: RunFolder) -> None:

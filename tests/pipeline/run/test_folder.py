@@ -13,7 +13,6 @@ import pytest
 
 from allfour.errors import RunFolderError
 from allfour.pipeline.commands import audit_ranks
-from allfour.pipeline.run import folder
 from allfour.pipeline.run.folder import (
     RunFolder,
     atomic_file,
@@ -26,18 +25,6 @@ from allfour.pipeline.run.folder import (
 )
 from allfour.pipeline.run.journal import Journal
 from allfour.pipeline.run.outcome import Outcome
-
-
-def test_git_is_asked_without_taking_its_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen = tmp_path / "seen"
-    git = tmp_path / "git"
-    git.write_text(f'#!/bin/sh\necho "locks $GIT_OPTIONAL_LOCKS" >> {seen}\n')
-    git.chmod(0o755)
-    (tmp_path / ".git").mkdir()
-    monkeypatch.setattr(folder, "_CHECKOUT", tmp_path)
-    monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
-    assert folder.git_state() is not None
-    assert set(seen.read_text().splitlines()) == {"locks 0"}
 
 
 def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
