@@ -16,7 +16,7 @@ TARGET = Path(__file__).resolve().parent.parent / "docs" / "cli.md"
 _HEAD = """# Commands
 
 Written by `python scripts/write_cli_reference.py` from what `--help` says. Exit codes: 0 done; 1 a `--fail-if` gate was hit; 2 wrong usage or
-config; 3 done with images missing; 70 a fault of allfour.
+config, or standard output that takes nothing; 3 done with images missing; 141 the reader of a pipe went away; 70 a fault of allfour.
 """
 
 
