@@ -71,7 +71,9 @@ def open_labelled(location: Path, attributes: AttributeSet) -> LabelledSet:
     if location.is_file():
         return _from_csv(location)
     if not location.is_dir():
-        raise InputError(f"{location}: no such file or folder")
+        raise InputError(
+            f"{location}: no such file or folder, looked for at {location.absolute()}; name a folder of labelled images or a CSV"
+        )
     files = sorted(p for p in location.rglob("*") if p.is_file() and p.suffix.lower().lstrip(".") in IMAGE_EXTENSIONS)
     if not files:
         raise InputError(f"{location}: holds no images")

@@ -113,7 +113,10 @@ def _layout(location: str, files: Sequence[str], options: ArchiveOptions) -> str
 def _kind(file: str) -> str:
     name = address_path(file).lower()
     if scheme_of(file) is None and not Path(file).exists():
-        raise ArchiveError(f"nothing at {show_address(file)}")
+        raise ArchiveError(
+            f"nothing at {show_address(file)}, looked for at {show_address(str(Path(file).absolute()))}; name a folder, "
+            "an archive, a manifest, a run or an address"
+        )
     is_folder = scheme_of(file) is None and Path(file).is_dir()
     if not is_folder:
         for kind, suffixes in _SUFFIXES.items():

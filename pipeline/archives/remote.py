@@ -171,7 +171,9 @@ def expand(location: str) -> list[str]:
                 raise unreachable(pattern, error) from None
             found += [f"{scheme}://{str(match).lstrip('/')}" for match in sorted(matches, key=natural_key)]
     if not found:
-        raise ArchiveError(f"nothing matches {show_address(location)}")
+        raise ArchiveError(
+            f"nothing matches {show_address(location)}; quote the pattern and check where it starts from"
+        )
     return found
 
 

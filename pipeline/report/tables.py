@@ -175,29 +175,27 @@ def read_missing(run_dir: Path, attribute: str, limit: int) -> tuple[list[ImageR
     An image that was whole when it was made and is unreadable to the scoring stage is among them.
     """
     images, scores = _dataset(run_dir / IMAGES), _dataset(run_dir / SCORES)
+    absent = pc.field("status") != ImageStatus.GENERATED.value
+    with reading_table(run_dir / IMAGES):
+        total = images.count_rows(filter=absent)
+        known = images.count_rows(filter=pc.field("status") == ImageStatus.UNREADABLE.value)
+        rows = images.head(limit, columns=_IMAGE_COLUMNS, filter=absent).to_pylist()
+    unreadable = (pc.field("attribute") == attribute) & (pc.field("decision") == UNREADABLE)
     with reading_table(run_dir / SCORES):
-        rows, total = _missing(images, scores, attribute, limit)
+        damaged = scores.count_rows(filter=unreadable) - known
+        keys = scores.head(limit, ["prompt_id", "index"], filter=unreadable).to_pylist() if damaged > 0 else []
+    if damaged > 0:
+        with reading_table(run_dir / IMAGES):
+            rows += _damaged_since(images, {(row["prompt_id"], row["index"]) for row in keys}, ~absent)
+        total += damaged
     return [_record(row, {}) for row in rows[:limit]], total
 
 
-def _missing(images: Any, scores: Any, attribute: str, limit: int) -> tuple[list[dict[str, Any]], int]:
-    absent = pc.field("status") != ImageStatus.GENERATED.value
-    total = images.count_rows(filter=absent)
-    rows = images.head(limit, columns=_IMAGE_COLUMNS, filter=absent).to_pylist()
-    unscored = (pc.field("attribute") == attribute) & (pc.field("decision") == UNREADABLE)
-    known = images.count_rows(filter=pc.field("status") == ImageStatus.UNREADABLE.value)
-    damaged = scores.count_rows(filter=unscored) - known
-    if damaged > 0:
-        keys = {
-            (row["prompt_id"], row["index"])
-            for row in scores.head(limit, ["prompt_id", "index"], filter=unscored).to_pylist()
-        }
-        ids = pa.array(sorted({prompt_id for prompt_id, _ in keys}), pa.string())
-        later = images.to_table(_IMAGE_COLUMNS, filter=pc.field("prompt_id").isin(ids) & ~absent).to_pylist()
-        rows += [
-            {**row, "status": ImageStatus.UNREADABLE.value, "error": "damaged or changed after it was made"}
-            for row in later
-            if (row["prompt_id"], row["index"]) in keys
-        ]
-        total += damaged
-    return rows, total
+def _damaged_since(images: Any, keys: set[Key], generated: Any) -> list[dict[str, Any]]:
+    ids = pa.array(sorted({prompt_id for prompt_id, _ in keys}), pa.string())
+    rows = images.to_table(_IMAGE_COLUMNS, filter=pc.field("prompt_id").isin(ids) & generated).to_pylist()
+    return [
+        {**row, "status": ImageStatus.UNREADABLE.value, "error": "damaged or changed after it was made"}
+        for row in rows
+        if (row["prompt_id"], row["index"]) in keys
+    ]

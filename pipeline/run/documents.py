@@ -78,6 +78,8 @@ def _read(path: Path) -> Any:
     try:
         return unsealed(read_json(read_regular(path)))
     except FileNotFoundError:
+        if not path.parent.exists():
+            raise ReportError(f"there is no folder {path.parent.absolute()}; name the folder of a run") from None
         raise ReportError(
             f"{path.name} is missing in {path.parent}: the run's earlier stages are not done; "
             "run the same `allfour audit` or `allfour rescore` command again"

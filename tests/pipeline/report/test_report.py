@@ -13,8 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from allfour.errors import RunFolderError
 from allfour.pipeline import words
 from allfour.pipeline.report import ReportError, svg, write_report
+from allfour.pipeline.report.tables import read_missing
 from allfour.pipeline.report.view import PageBuilder, sample
 from allfour.pipeline.run.columns import IMAGES_SCHEMA, SCORES_SCHEMA, UNREADABLE
 from allfour.pipeline.run.metrics import Metrics, Prompt
@@ -157,6 +159,23 @@ def test_an_image_that_broke_after_it_was_made_is_listed(tmp_path: Path) -> None
     words = Page(write_report(run).read_text(encoding="utf-8")).text
     assert "1 requested image is not there or could not be read" in words
     assert "damaged or changed after it was made" in words
+
+
+@pytest.mark.parametrize("name", ["images.parquet", "scores.parquet"])
+def test_the_table_that_is_damaged_is_the_one_named(name: str, tmp_path: Path) -> None:
+    run = build_run(tmp_path, Options(prompts=2, oddities=False))
+    rows = pq.read_table(run / "images.parquet").to_pylist()
+    rows[0]["status"] = "failed"
+    pq.write_table(pa.Table.from_pylist(rows, schema=IMAGES_SCHEMA), run / "images.parquet")
+    table = bytearray((run / name).read_bytes())
+    meta = pq.read_metadata(run / name).row_group(0)
+    for at in range(meta.num_columns):  # every page's header
+        column = meta.column(at)
+        first = column.dictionary_page_offset or column.data_page_offset
+        table[first : first + column.total_compressed_size] = b"\xff" * column.total_compressed_size
+    (run / name).write_bytes(table)
+    with pytest.raises(RunFolderError, match=re.escape(f"{run / name}: cannot be read")):
+        read_missing(run, "gender", 10)
 
 
 def test_pictures_come_from_stored_thumbnails_or_from_a_tar_member(tmp_path: Path) -> None:
