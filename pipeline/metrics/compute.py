@@ -2,44 +2,31 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
-
-import numpy as np
 
 from allfour.pipeline import statistics as st
 from allfour.pipeline.config import Reference
 from allfour.pipeline.metrics.accounting import accounting_of
 from allfour.pipeline.metrics.asked_for import Asked, asking_prompts, unasked
-from allfour.pipeline.metrics.breakdowns import (
-    all_images,
-    attribute_of,
-    by_sets,
-    commonest,
-    groups_of,
-    identified_entry,
-    unanimity_of,
-    unlabelled,
-)
+from allfour.pipeline.metrics.breakdowns import attribute_of, commonest, groups_of
 from allfour.pipeline.metrics.calibration import Calibration
 from allfour.pipeline.metrics.chance import amplification, nulls, reference_difference
 from allfour.pipeline.metrics.corrected import Correction, Surely, correct
 from allfour.pipeline.metrics.error_spread import Labelled
 from allfour.pipeline.metrics.headline import with_headline
+from allfour.pipeline.metrics.headline_sets import HeadlineSets
 from allfour.pipeline.metrics.notes import run_notes
 from allfour.pipeline.metrics.prompt_entries import prompt_entries
-from allfour.pipeline.metrics.set_table import SetTable, entry_of, label_counts, mixed_counts
-from allfour.pipeline.metrics.tallies import Copies, PromptTally, Tallies
+from allfour.pipeline.metrics.tallies import Copies, Tallies
 from allfour.pipeline.run.metrics import (
     Attribute,
-    Bounds,
     Cell,
     ImageName,
     Intersection,
     Metrics,
-    Null,
+    Prompt,
     ReferenceNote,
     Summary,
 )
@@ -103,44 +90,20 @@ def compute_metrics(
     # rows that no prompt is known of (a container that broke off) are counted above, and are no prompt below
     unprompted = sum(p.requested for p in tallies.prompts if not p.prompted)
     tallies = replace(tallies, prompts=tuple(p for p in tallies.prompts if p.prompted))
-    counted = {name: unasked(tallies.prompts, asked or {}, name) for name in labels}
-    own_prompts = counted[headline]
-    table = SetTable(own_prompts, headline, labels[headline], set_size)
-    unanimous = table.unanimous()
-    evaluated = table.evaluated
-    observed = int((unanimous[evaluated] >= 0).sum())
-    known = table.has_scored(evaluated)
-    interval = st.wilson(observed, int(evaluated.sum()), confidence=confidence)
-    usable = table.labelled[evaluated].sum(axis=1) == set_size
-    even = np.full(len(labels[headline]), 1 / len(labels[headline]))
-    null = st.unanimity_null(np.full(int(usable.sum()), set_size), observed=observed, shares=even)
-    prompts_count = int(evaluated.sum())
-    possible = table.possible()
-    groups = groups_of(own_prompts, table, unanimous, labels[headline], confidence)
+    asked, copies, names = asked or {}, copies or {}, labels[headline]
+    counted = {name: unasked(tallies.prompts, asked, name) for name in labels}
+    sets = HeadlineSets(
+        counted[headline], attribute=headline, labels=names, set_size=set_size, confidence=confidence, copies=copies
+    )
     attributes = {name: attribute_of(counted[name], name, own, set_size, confidence) for name, own in labels.items()}
-    every = SetTable(tallies.prompts, headline, labels[headline], set_size)
     prompts = prompt_entries(
         tallies.prompts,
-        table=every,
-        unanimous=every.unanimous(),
-        possible=every.possible(),
         labels=labels,
         headline=headline,
+        set_size=set_size,
         confidence=confidence,
         reference=reference,
-    )
-    copied, copied_in_sets = _copied(tallies.prompts, labels[headline], copies or {})
-    prompts = [
-        entry.model_copy(update={"near_copies": int(number), "near_copies_in_set": int(first)}) if number else entry
-        for entry, number, first in zip(prompts, copied.sum(axis=1), copied_in_sets.sum(axis=1), strict=True)
-    ]
-    own_ids = {p.id for p in own_prompts}
-    in_figures = np.array([p.id in own_ids for p in tallies.prompts], dtype=bool)
-    copied, copied_in_sets = copied[in_figures], copied_in_sets[in_figures]
-    own_entries = list(itertools.compress(prompts, in_figures))
-    own = (unanimous >= 0) & (copied_in_sets.sum(axis=1) == 0)
-    in_sets = st.identified_mean(
-        own[evaluated].astype(np.float64), possible[evaluated].astype(np.float64), confidence=confidence
+        copies=copies,
     )
     correction = Correction()
     notes: list[Note] = []
@@ -157,106 +120,81 @@ def compute_metrics(
             labelled=labelled,
         )
         attributes = _with_corrected_shares(attributes, correction)
-        if correction.prompts:
-            corrected = {p.id: shares for p, shares in zip(own_prompts, correction.prompts, strict=True)}
-            prompts = [
-                entry.model_copy(update={"share_corrected": corrected[entry.id]}) if entry.id in corrected else entry
-                for entry in prompts
-            ]
+        prompts = _with_corrected_prompts(prompts, [p.id for p in sets.prompts], correction)
+    own = {p.id for p in sets.prompts}
+    own_entries = [entry for entry in prompts if entry.id in own]
     summary = Summary(
-        prompts=prompts_count,
-        prompts_left_out=len(own_prompts) - prompts_count,
-        prompts_asked_for=asking_prompts(tallies.prompts, asked or {}, headline) or None,
-        set_size=set_size,
-        unanimous=observed,
-        unanimity=entry_of(interval, known=known),
-        unanimity_bounds=Bounds(
-            low=interval.value if known else None,
-            high=int(possible[evaluated].sum()) / prompts_count if known else None,
-        ),
-        unanimity_identified=identified_entry(in_sets, known=known),
-        unanimity_null=Null(
-            expected=null.expected_count / prompts_count if known else None,
-            expected_count=null.expected_count if known else None,
-            p_value=null.p_value if known else None,
-        ),
-        unanimity_exact=entry_of(st.clopper_pearson(observed, prompts_count, confidence=confidence), known=known),
-        unanimity_all_images=all_images(own_prompts, headline, labels[headline], set_size, confidence),
-        unanimity_all_images_identified=identified_entry(
-            st.identified_unanimity(
-                label_counts(own_prompts, headline, labels[headline]) - copied,
-                unlabelled=unlabelled(own_prompts, headline, labels[headline]) + copied.sum(axis=1),
-                divided=mixed_counts(own_prompts, headline),
-                set_size=set_size,
-                confidence=confidence,
-            ),
-            known=known,
-        ),
-        nulls=nulls(own_entries, table, labels=labels[headline], set_size=set_size),
-        unanimity_by_sets=by_sets(own_prompts, headline, confidence),
+        **sets.figures(),
+        prompts_asked_for=asking_prompts(tallies.prompts, asked, headline) or None,
+        nulls=nulls(own_entries, sets.table, labels=names, set_size=set_size),
         unanimity_corrected=correction.over_prompts,
         calibration_fit=correction.fits.get(headline),
         scored_share=accounting.scored / accounting.requested if accounting.requested else None,
-        confidence=confidence,
         multi_person_images=tallies.persons,
         revised_prompts=sum(p.revised for p in tallies.prompts),
         duplicate_images=tallies.duplicate_images,
-        near_copies=int(copied.sum()),
-        sets_with_copies=int((copied_in_sets.sum(axis=1) > 0)[evaluated].sum()),
         images_without_prompt=unprompted,
+        **_beside_reference(own_entries, names, confidence=confidence) if reference is not None else {},
+        **{"include": list(include)} if {*include} - {"prompts"} else {},
     )
-    if {*include} - {"prompts"}:
-        summary = summary.model_copy(update={"include": list(include)})
-    if reference is not None:
-        names = labels[headline]
-        beside = {
-            "reference_difference": reference_difference(own_entries, names, confidence=confidence),
-            "amplification": amplification(own_entries, names, confidence=confidence),
-        }
-        summary = summary.model_copy(update=beside)
-    share, other_images = commonest(own_prompts, headline, labels[headline], confidence)
-    doubts = st.coverage_warnings(
-        prompts=prompts_count if known else 0,
-        set_size=set_size,
-        labels=len(labels[headline]),
-        share=share,
-        unanimity=unanimity_of(own_prompts, headline, labels[headline], set_size, confidence).interval,
-        first_set=interval,
-        other_images=other_images,
-        confusion=correction.confusion,
-        corrected_unanimity=correction.unanimity,
-        corrected_prompts=None
-        if correction.over_prompts is None or correction.over_prompts.value is None
-        else correction.over_prompts.prompts,
-        fits=(fit := correction.fits.get(headline)) is None or fit.fits,
-        hidden=None if in_sets.least is None or in_sets.most is None else in_sets.most - in_sets.least,
-    )
-    notes += run_notes(summary, accounting, listed=len(own_prompts))
-    notes += [Note(code=doubt.code, text=doubt.message, about=headline) for doubt in doubts]
+    notes += run_notes(summary, accounting, listed=len(sets.prompts))
+    notes += [Note(code=doubt.code, text=doubt.message, about=headline) for doubt in _doubts(sets, correction)]
     metrics = Metrics(
         format=FORMAT,
         headline=headline,
         labels={name: list(own) for name, own in labels.items()},
         summary=summary,
         accounting=accounting,
-        groups=groups,
+        groups=groups_of(sets.prompts, sets.table, sets.unanimous, names, confidence),
         attributes=attributes,
-        intersections=[
-            Intersection(
-                attributes=list(pair), counts=[Cell(labels=list(cell), images=n) for cell, n in sorted(cells.items())]
-            )
-            for pair, cells in tallies.joint.items()
-        ],
+        intersections=_intersections(tallies),
         prompts=prompts,
         duplicates=[[ImageName(id=id_, index=index) for id_, index in group] for group in tallies.duplicates],
-        reference=ReferenceNote(
-            name=reference.name, source=reference.source, year=reference.year, planted=reference.planted
-        )
-        if reference
-        else None,
+        reference=None if reference is None else _reference_note(reference),
         calibration=calibration.summary() if calibration else None,
     )
     return with_headline(metrics.with_notes(notes))
+
+
+def _doubts(sets: HeadlineSets, correction: Correction) -> list[st.CoverageWarning]:
+    """Where the intervals of the headline may cover less often than stated."""
+    share, other_images = commonest(sets.prompts, sets.attribute, sets.labels, sets.confidence)
+    corrected, fit = correction.over_prompts, correction.fits.get(sets.attribute)
+    return st.coverage_warnings(
+        prompts=sets.count if sets.known else 0,
+        set_size=sets.set_size,
+        labels=len(sets.labels),
+        share=share,
+        unanimity=sets.estimate.interval,
+        first_set=sets.interval,
+        other_images=other_images,
+        confusion=correction.confusion,
+        corrected_unanimity=correction.unanimity,
+        corrected_prompts=None if corrected is None or corrected.value is None else corrected.prompts,
+        fits=fit is None or fit.fits,
+        hidden=sets.hidden,
+    )
+
+
+def _beside_reference(prompts: Sequence[Prompt], labels: Sequence[str], *, confidence: float) -> dict[str, Any]:
+    return {
+        "reference_difference": reference_difference(prompts, labels, confidence=confidence),
+        "amplification": amplification(prompts, labels, confidence=confidence),
+    }
+
+
+def _reference_note(reference: Reference) -> ReferenceNote:
+    return ReferenceNote(name=reference.name, source=reference.source, year=reference.year, planted=reference.planted)
+
+
+def _intersections(tallies: Tallies) -> list[Intersection]:
+    return [
+        Intersection(
+            attributes=list(attributes),
+            counts=[Cell(labels=list(cell), images=n) for cell, n in sorted(cells.items())],
+        )
+        for attributes, cells in tallies.joint.items()
+    ]
 
 
 def _with_corrected_shares(attributes: Mapping[str, Attribute], correction: Correction) -> dict[str, Attribute]:
@@ -271,16 +209,10 @@ def _with_corrected_shares(attributes: Mapping[str, Attribute], correction: Corr
     }
 
 
-def _copied(
-    prompts: Sequence[PromptTally], labels: Sequence[str], copies: Copies
-) -> tuple[np.ndarray[Any, np.dtype[np.int64]], np.ndarray[Any, np.dtype[np.int64]]]:
-    """[prompts, labels] near-copies with that label: of all images, and of the first set."""
-    nothing: tuple[Mapping[str, int], Mapping[str, int]] = ({}, {})
-    found = [copies.get(p.id, nothing) for p in prompts]
-    first, every = (
-        np.array([[pair[place].get(label, 0) for label in labels] for pair in found], dtype=np.int64).reshape(
-            -1, len(labels)
-        )
-        for place in (0, 1)
-    )
-    return every, first
+def _with_corrected_prompts(prompts: Sequence[Prompt], ids: Sequence[str], correction: Correction) -> list[Prompt]:
+    """The same prompts, with corrected shares of those whose `ids` stand in the order of the correction."""
+    corrected = dict(zip(ids, correction.prompts, strict=True)) if correction.prompts else {}
+    return [
+        entry.model_copy(update={"share_corrected": corrected[entry.id]}) if entry.id in corrected else entry
+        for entry in prompts
+    ]

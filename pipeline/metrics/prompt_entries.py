@@ -10,8 +10,9 @@ import numpy as np
 
 from allfour.pipeline import statistics as st
 from allfour.pipeline.config import Reference
+from allfour.pipeline.metrics.headline_sets import copied_labels
 from allfour.pipeline.metrics.set_table import SetTable, label_counts
-from allfour.pipeline.metrics.tallies import PromptTally
+from allfour.pipeline.metrics.tallies import Copies, PromptTally
 from allfour.pipeline.run.columns import AMBIGUOUS, MIXED, NO_PERSON, UNREADABLE, ImageStatus
 from allfour.pipeline.run.metrics import Prompt, PromptAttribute
 from allfour.pipeline.run.record import Interval
@@ -24,66 +25,86 @@ def _number(value: float) -> float | None:
 def prompt_entries(
     prompts: Sequence[PromptTally],
     *,
-    table: SetTable,
-    unanimous: np.ndarray[Any, Any],
-    possible: np.ndarray[Any, Any],
     labels: Mapping[str, Sequence[str]],
     headline: str,
+    set_size: int,
     confidence: float,
     reference: Reference | None,
+    copies: Copies,
 ) -> list[Prompt]:
     """An entry per prompt, with tests of its share adjusted over all of them."""
     names = labels[headline]
+    table = SetTable(prompts, headline, names, set_size)
+    unanimous, possible = table.unanimous(), table.possible()
     counts = label_counts(prompts, headline, names)
     totals = counts.sum(axis=1)
+    even_p, even_q = st.share_tests(counts[:, 0], trials=totals, reference=1 / len(names))
+    beside = _beside_reference(prompts, counts, labels=names, headline=headline, reference=reference)
+    copied, copied_in_sets = copied_labels(prompts, names, copies)
+    return [
+        Prompt(
+            id=prompt.id,
+            text=prompt.text,
+            group=prompt.group,
+            images=prompt.requested,
+            evaluated=bool(table.evaluated[row]),
+            counts=_counts(prompt, headline, names),
+            unanimous=names[unanimous[row]] if unanimous[row] >= 0 else None,
+            unanimity_possible=bool(possible[row]),
+            share={
+                label: Interval.of(st.wilson(int(counts[row, i]), int(totals[row]), confidence=confidence))
+                for i, label in enumerate(names)
+            },
+            p_value=_number(even_p[row]),
+            q_value=_number(even_q[row]),
+            attributes={
+                name: _prompt_attribute(prompt, name, own, confidence)
+                for name, own in labels.items()
+                if name != headline
+            },
+            **beside[row],
+            **_near_copies(int(copied[row].sum()), in_set=int(copied_in_sets[row].sum())),
+        )
+        for row, prompt in enumerate(prompts)
+    ]
+
+
+def _beside_reference(
+    prompts: Sequence[PromptTally],
+    counts: np.ndarray[Any, Any],
+    *,
+    labels: Sequence[str],
+    headline: str,
+    reference: Reference | None,
+) -> list[dict[str, Any]]:
+    """Fields of every prompt of which the reference knows shares; none of the others."""
     known = reference.prompts if reference else {}
-    expected = [known[p.id].shares.get(headline) if p.id in known else None for p in prompts]
-    fair_p, fair_q = st.share_tests(counts[:, 0], trials=totals, reference=1 / len(names))
-    ref_share = np.array([e.get(names[0], math.nan) if e else math.nan for e in expected], dtype=np.float64)
-    ref_p, ref_q = st.share_tests(counts[:, 0], trials=totals, reference=ref_share)
-    result = []
-    for row, prompt in enumerate(prompts):
-        found = prompt.labels.get(headline, {})
-        given = expected[row]
-        beside = (
-            {}
-            if given is None
-            else {
-                "reference": dict(given),
-                "reference_source": known[prompt.id].source,
-                "reference_p_value": _number(ref_p[row]),
-                "reference_q_value": _number(ref_q[row]),
-            }
-        )
-        result.append(
-            Prompt(
-                id=prompt.id,
-                text=prompt.text,
-                group=prompt.group,
-                images=prompt.requested,
-                evaluated=bool(table.evaluated[row]),
-                counts={
-                    **{label: int(counts[row, i]) for i, label in enumerate(names)},
-                    **{key: found.get(key, 0) for key in (AMBIGUOUS, NO_PERSON, MIXED, UNREADABLE)},
-                    **{s.value: prompt.statuses.get(s, 0) for s in (ImageStatus.REFUSED, ImageStatus.FAILED)},
-                },
-                unanimous=names[unanimous[row]] if unanimous[row] >= 0 else None,
-                unanimity_possible=bool(possible[row]),
-                share={
-                    label: Interval.of(st.wilson(int(counts[row, i]), int(totals[row]), confidence=confidence))
-                    for i, label in enumerate(names)
-                },
-                p_value=_number(fair_p[row]),
-                q_value=_number(fair_q[row]),
-                attributes={
-                    name: _prompt_attribute(prompt, name, own, confidence)
-                    for name, own in labels.items()
-                    if name != headline
-                },
-                **beside,
-            )
-        )
-    return result
+    given = [known[p.id].shares.get(headline) if p.id in known else None for p in prompts]
+    share = np.array([g.get(labels[0], math.nan) if g else math.nan for g in given], dtype=np.float64)
+    p_value, q_value = st.share_tests(counts[:, 0], trials=counts.sum(axis=1), reference=share)
+    return [
+        {}
+        if shares is None
+        else {
+            "reference": dict(shares),
+            "reference_source": known[prompt.id].source,
+            "reference_p_value": _number(p_value[row]),
+            "reference_q_value": _number(q_value[row]),
+        }
+        for row, (prompt, shares) in enumerate(zip(prompts, given, strict=True))
+    ]
+
+
+def _counts(prompt: PromptTally, headline: str, labels: Sequence[str]) -> dict[str, int]:
+    found = prompt.labels.get(headline, {})
+    return {
+        **{key: found.get(key, 0) for key in (*labels, AMBIGUOUS, NO_PERSON, MIXED, UNREADABLE)},
+        **{s.value: prompt.statuses.get(s, 0) for s in (ImageStatus.REFUSED, ImageStatus.FAILED)},
+    }
+
+
+def _near_copies(number: int, *, in_set: int) -> dict[str, int]:
+    return {"near_copies": number, "near_copies_in_set": in_set} if number else {}
 
 
 def _prompt_attribute(prompt: PromptTally, name: str, labels: Sequence[str], confidence: float) -> PromptAttribute:
