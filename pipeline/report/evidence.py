@@ -10,6 +10,7 @@ from markupsafe import Markup
 
 from allfour.pipeline import words
 from allfour.pipeline.report import lead, prose, svg
+from allfour.pipeline.report.estimates import Estimate, estimates
 from allfour.pipeline.report.material import Material
 from allfour.pipeline.report.spread_figure import spread_curve
 from allfour.pipeline.report.tables import ImageRecord, read_missing
@@ -26,7 +27,7 @@ MAX_NOTES = 20
 class SureView:
     """Estimates with their intervals, and what they mean beside chance."""
 
-    lines: Sequence[tuple[prose.Estimate, Markup]]
+    lines: Sequence[tuple[Estimate, Markup]]
     sentences: Sequence[str]
     curve: Markup | None = None
     """Of the corrected figure over the spread of error between prompts."""
@@ -35,15 +36,15 @@ class SureView:
 def sure_view(material: Material) -> SureView | None:
     """The section of a run; None where there is no figure to be sure of."""
     metrics = material.metrics
-    if not prose.estimates(metrics):
+    if not (found := estimates(metrics)):
         return None
     text = (lead.because(metrics), lead.chance(metrics), lead.amplification(metrics), lead.corrected(metrics))
-    lines = [(line, _estimate_figure(line, metrics)) for line in prose.estimates(metrics)]
+    lines = [(line, _estimate_figure(line, metrics)) for line in found]
     curve = spread_curve(metrics.summary.unanimity_corrected)
     return SureView(lines, [sentence for sentence in text if sentence], curve)
 
 
-def _estimate_figure(line: prose.Estimate, metrics: Metrics) -> Markup:
+def _estimate_figure(line: Estimate, metrics: Metrics) -> Markup:
     if line.kind == "range":
         return svg.range_row(line.at.low or 0.0, line.at.high or 0.0)
     even = lead.even_draws(metrics)
