@@ -6,7 +6,7 @@ import random
 
 from PIL import Image
 
-from allfour.models.generators._portrait import outfits, person, places
+from allfour.models.generators._portrait import bystanders, outfits, person, places
 from allfour.models.generators._portrait.attributes import PortraitAttributes
 from allfour.models.generators._portrait.canvas import Canvas, rgb, shade
 
@@ -32,7 +32,7 @@ def render(attributes: PortraitAttributes, *, seed: int, size: int = 64) -> Imag
     figure = person.sample_figure(attributes, rng)
     _backdrop(canvas, rng, occupation=attributes.occupation, style=attributes.style)
     if attributes.company == "colleagues":
-        outfits.colleagues(canvas, rng)
+        bystanders.colleagues(canvas, rng)
     outfit, headgear = outfits.OUTFITS[attributes.occupation]
     person.draw_hair_behind(canvas, figure)
     person.draw_body_skin(canvas, figure)
@@ -41,7 +41,7 @@ def render(attributes: PortraitAttributes, *, seed: int, size: int = 64) -> Imag
     person.draw_hair_front(canvas, figure)
     if headgear is not None:
         headgear(canvas, figure, rng)
-    outfits.company(canvas, figure, rng, attributes.company)
+    bystanders.company(canvas, figure, rng, attributes.company)
     if attributes.style == "photo":
         canvas.vignette()
     return canvas.finish()
