@@ -40,6 +40,7 @@ from scripts.validation.further import (
 )
 from scripts.validation.images import DRAWN, drawn, photographs
 from scripts.validation.images import rows as check_images
+from scripts.validation.labelled import rows as check_labelled
 from scripts.validation.page import report, with_differences, with_evidence, write_json
 from scripts.validation.rivals import check_bootstraps, check_fixed_prompts, compare_estimators
 from scripts.validation.settings import CALIBRATIONS, ERRORS, IMAGES, POPULATIONS, PROMPTS, Result, Setting
@@ -48,7 +49,10 @@ ROOT = Path(__file__).resolve().parents[1]
 EVIDENCE_AUDITS = 150
 IMAGE_AUDITS = 1000
 FAULT_AUDITS = 200
+LABELLED_AUDITS = 100
 DIFFERENCE_PAIRS = 1000
+SECTIONS = ("evidence", "labelled", "faults", "cleam", "images", "differences")
+"""Parts of the page that can be run by themselves; what is not run anew stays as it stands."""
 DONE = ROOT / "build" / "validation.jsonl"
 
 
@@ -90,6 +94,8 @@ def run_task(task: Task) -> list[dict[str, Any]]:
                 return [asdict(row) for row in check_evidence(task.audits, random)]
             case "faults":
                 return [asdict(row) for row in check_faults(task.audits, random)]
+            case "labelled":
+                return [asdict(row) for row in check_labelled(task.audits, random)]
             case "differences":
                 return [asdict(row) for row in check_differences(task.audits, random)]
             case _:
@@ -133,6 +139,7 @@ def tasks(*, quick: bool, seed: int) -> list[Task]:
         "evidence": EVIDENCE_AUDITS,
         "cleam": 1000,
         "faults": FAULT_AUDITS,
+        "labelled": LABELLED_AUDITS,
         "differences": DIFFERENCE_PAIRS,
     }
     if quick:
@@ -144,6 +151,7 @@ def tasks(*, quick: bool, seed: int) -> list[Task]:
             "evidence": 3,
             "cleam": 20,
             "faults": 3,
+            "labelled": 2,
             "differences": 10,
         }
     return found + [Task(name, None, number, 40 if quick else 100, seed) for name, number in extra.items()]
@@ -221,6 +229,11 @@ def main() -> None:
         help="only calibrations of some people and runs of others: drawn ones, and those of a folder of UTKFace and a CLIP that reads them",
     )
     parser.add_argument(
+        "--labelled",
+        action="store_true",
+        help="only runs of which people labelled a part, put into the files that stand in --out",
+    )
+    parser.add_argument(
         "--differences",
         action="store_true",
         help="only pairs of runs that mislead, put into the files that stand in --out",
@@ -228,6 +241,9 @@ def main() -> None:
     options = parser.parse_args()
     if options.differences:
         _differences_alone(options.out, 10 if options.quick else DIFFERENCE_PAIRS, options.seed)
+        return
+    if options.labelled:
+        _labelled_alone(options.out, 2 if options.quick else LABELLED_AUDITS, options.seed)
         return
     if options.images is not None:
         _images_alone(options.images, options.out, 20 if options.quick else IMAGE_AUDITS, options.seed)
@@ -240,13 +256,18 @@ def main() -> None:
     results = [as_result(row) for task in todo if task.setting is not None for row in done[task.key]]
     extra: dict[str, Any] = {task.name: done[task.key] for task in todo if task.setting is None}
     extra["seven_labels"] = extra["seven_labels"][0]
-    options.out.mkdir(parents=True, exist_ok=True)
-    header = {"audits": todo[0].audits, "draws": todo[0].draws, "seed": options.seed}
-    write_json(options.out / "validation.json", results, {**header, **extra})
-    extra["images"] = _kept(options.out / "validation.json", "images")
-    text = report(results, extra, audits=todo[0].audits, draws=todo[0].draws)
-    (options.out / "validation.md").write_text(text, encoding="utf-8")
-    print(f"wrote {options.out / 'validation.md'}")
+    write_all(options.out, results, extra, {"audits": todo[0].audits, "draws": todo[0].draws, "seed": options.seed})
+
+
+def write_all(out: Path, results: list[Result], extra: dict[str, Any], header: dict[str, int]) -> None:
+    """Write the page and the numbers; what was not run anew, as photographs that are not here, stays as it stands."""
+    out.mkdir(parents=True, exist_ok=True)
+    numbers = out / "validation.json"
+    kept = {key: rows for key in SECTIONS if key not in extra and (rows := _kept(numbers, key))}
+    write_json(numbers, results, {**header, **extra, **kept})
+    text = report(results, {**extra, **kept}, audits=header["audits"], draws=header["draws"])
+    (out / "validation.md").write_text(text, encoding="utf-8")
+    print(f"wrote {out / 'validation.md'}")
 
 
 def _kept(path: Path, key: str) -> list[dict[str, Any]]:
@@ -269,7 +290,7 @@ def _images_alone(folders: list[Path], out: Path, audits: int, seed: int) -> Non
 def _put(out: Path, **new: list[dict[str, Any]]) -> None:
     """Put rows into the page and the numbers that stand, and print the parts of the page that are made of such rows."""
     page, numbers = out / "validation.md", out / "validation.json"
-    known = {key: new.get(key, _kept(numbers, key)) for key in ("evidence", "faults", "cleam", "images", "differences")}
+    known = {key: new.get(key, _kept(numbers, key)) for key in SECTIONS}
     pairs = known.pop("differences")
     text = with_evidence(page.read_text(encoding="utf-8") if page.exists() else "", **known)
     text = with_differences(text, pairs) if pairs else text
@@ -280,6 +301,11 @@ def _put(out: Path, **new: list[dict[str, Any]]) -> None:
     entries = [f'"{key}": {json.dumps(rows)},' for key, rows in known.items()]
     numbers.write_text("\n".join([lines[0], *entries, *kept]) + "\n", encoding="utf-8")
     print(text[text.index("## What the first line says") :])
+
+
+def _labelled_alone(out: Path, audits: int, seed: int) -> None:
+    """Simulate runs of which people labelled a part, print them, and put them into the page and the numbers."""
+    _put(out, labelled=run_task(Task("labelled", None, audits, 100, seed)))
 
 
 def _differences_alone(out: Path, pairs: int, seed: int) -> None:

@@ -11,7 +11,7 @@ from allfour.pipeline.metrics.calibration import Calibration
 from allfour.pipeline.metrics.tallies import PromptTally
 from allfour.pipeline.run.columns import AMBIGUOUS
 from allfour.pipeline.run.metrics import Corrected, ErrorSpread, SpreadPoint
-from allfour.pipeline.run.record import Note
+from allfour.pipeline.run.record import Interval, Note
 from allfour.pipeline.statistics.arrays import IntArray
 from allfour.pipeline.statistics.coverage import least_unanimity
 from allfour.pipeline.words import percent, quantity
@@ -22,6 +22,8 @@ MATERIAL = 0.02
 """Move of a limit below which errors that differ by prompt need no note."""
 ABOVE_CHANCE = 1.02
 """Times what even draws give, the least that a corrected figure can be: where its lower limit has to lie for it to be above chance."""
+SPREAD_OPEN = "error_spread_open"
+"""Code: people's labels neither show errors that differ by prompt nor exclude as much as would matter."""
 CONTRADICTED = "labels_contradict_calibration"
 """Code: people's labels of this run cannot go with the calibration's error rates."""
 CONTRADICTION = 0.01
@@ -74,7 +76,8 @@ def with_error_spread(
     ) if known is not None else None  # fmt: skip
     if measured is not None:
         found = found.model_copy(update={"error_spread": _measured(measured, curve, widened)})
-        return found, [_contradiction(name, measured)] if contradicted(found) else []
+        note = _contradiction(name, measured) if contradicted(found) else _open(found, floor)
+        return found, [note] if note is not None else []
     drawn = calibration.error_spread(name, names)
     if drawn is None:
         (at,) = st.spread_effects(
@@ -127,6 +130,7 @@ def _measured(found: st.MeasuredError, curve: list[SpreadPoint], widened: _Widen
         images=found.images,
         prompts=found.prompts,
         agrees=found.agrees,
+        alike=found.alike,
         curve=curve,
     )
 
@@ -172,27 +176,51 @@ def _between_groups(
 
 def _differing(found: Corrected, spread: ErrorSpread, floor: float) -> Note | None:
     """A note where errors that differ by prompt would move the limits, or bring the lower one to where even draws lie."""
-    ends = (found.low, found.high, spread.low, spread.high)
-    low, high, least, most = (0.0 if end is None else end for end in ends)
-    beyond = low > floor * ABOVE_CHANCE >= least
-    if max(low - least, most - high) < MATERIAL and not beyond:
+    if not _matters(found, spread, floor):
         return None
     text = (
         f"The correction takes error rates to be the same for every prompt. If they differ ({spread_in_words(spread)}), the corrected "
-        f"figure lies between {percent(least)} and {percent(most)}. People's labels of a sample of images would measure it."
+        f"figure lies between {percent(spread.low)} and {percent(spread.high)}. People's labels of a sample of images would measure it."
     )
     return Note(code="error_may_differ_by_prompt", text=text, about="unanimity_corrected")
 
 
-def measured_spread(found: Corrected) -> ErrorSpread | None:
-    """The figure with how much error differs by prompt in it, where people's labels of the run told that; it then leads."""
-    spread = found.error_spread
-    known = (
-        spread is not None
-        and spread.source == "labelled images"
-        and None not in (spread.value, spread.low, spread.high)
+def _open(found: Corrected, floor: float) -> Note | None:
+    """A note where labels leave open a spread that would move the limits."""
+    spread, led = found.error_spread, labelled_limits(found)
+    if spread is None or led is None or not _matters(led, spread, floor):
+        return None
+    text = (
+        f"The {quantity(spread.images or 0, 'image')} that people labelled do not show errors that differ by prompt (p = {spread.alike or 0.0:.2g}), "
+        "and do not exclude them: the corrected figure follows these labels, with limits as wide as without them. With all that they leave open "
+        f"({spread_in_words(spread)}) it lies between {percent(spread.low)} and {percent(spread.high)}. More labels would settle it."
     )
-    return spread if known else None
+    return Note(code=SPREAD_OPEN, text=text, about="unanimity_corrected")
+
+
+def _matters(at: Interval, spread: ErrorSpread, floor: float) -> bool:
+    """Whether the limits with a spread are materially wider, or reach where even draws lie and those without do not."""
+    ends = (at.low, at.high, spread.low, spread.high)
+    low, high, least, most = (0.0 if end is None else end for end in ends)
+    beyond = low > floor * ABOVE_CHANCE >= least
+    return max(low - least, most - high) >= MATERIAL or beyond
+
+
+def labelled_limits(found: Corrected) -> Interval | None:
+    """The figure with how much error differs by prompt in it, where people's labels of the run told that; it then leads.
+
+    Its limits are no wider than those without labels, unless the labels show that errors differ; see `st.recentred`.
+    """
+    spread = found.error_spread
+    if spread is None or spread.source != "labelled images":
+        return None
+    value, low, high = spread.value, spread.low, spread.high
+    if value is None or low is None or high is None:
+        return None
+    shown = spread.alike is None or spread.alike < st.SPREAD_SHOWN  # None: written before limits were drawn together
+    if shown or found.low is None or found.high is None:
+        return Interval(value=value, low=low, high=high)
+    return Interval.of(st.recentred(st.Interval(value, low, high, st.CORRECTED), width=found.high - found.low))
 
 
 def contradicted(found: Corrected) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from allfour.pipeline import statistics as st
-from allfour.pipeline.metrics.error_spread import ABOVE_CHANCE, contradicted, measured_spread
+from allfour.pipeline.metrics.error_spread import ABOVE_CHANCE, SPREAD_OPEN, contradicted, labelled_limits
 from allfour.pipeline.metrics.error_spread import CONTRADICTED as LABELS_CONTRADICT
 from allfour.pipeline.metrics.included import MAY_DIFFER, with_included
 from allfour.pipeline.run.metrics import Headline, Metrics, PoweredUnanimity, ReviewSample, Summary
@@ -50,6 +50,7 @@ BECAUSE: Mapping[str, str] = {
     "calibration_unlike_run": "the calibration does not fit this run: its images are of another kind, or errors differ by prompt",
     MAY_DIFFER: "error rates are taken to be the same for every prompt",
     MEASURED_SPREAD: "how much error differs by prompt was measured on images that people labelled, and the limits hold it",
+    SPREAD_OPEN: "people's labels neither show nor exclude error that differs by prompt: the figure follows them, its limits are no wider for it",
     LABELS_CONTRADICT: "people's labels of this run contradict the calibration",
     "calibration_reweighted": "the calibration's groups were weighted to the mix that this run shows",
     "calibration_contradicted": "the images contradict the calibration",
@@ -99,7 +100,7 @@ def _chosen(metrics: Metrics, summary: Summary, *, chance: float) -> Headline:
         return _reviewed(sample, sample.unanimity, summary, chance=chance, because=because)
     doubts = doubts_of_correction(metrics)
     if not doubts:
-        differ = [note.code for note in metrics.notes if note.code == MAY_DIFFER]
+        differ = [note.code for note in metrics.notes if note.code in (MAY_DIFFER, SPREAD_OPEN)]
         return _corrected(summary, chance=chance, because=[*because, *differ[:1]])
     return _measured(summary, chance=chance, because=[*because, *doubts])
 
@@ -171,9 +172,9 @@ def doubts_of_correction(metrics: Metrics) -> list[str]:
 def _corrected(summary: Summary, *, chance: float, because: list[str]) -> Headline:
     found = summary.unanimity_corrected
     assert found is not None and found.value is not None
-    spread = measured_spread(found)
-    at = found if spread is None else spread
-    because = because if spread is None else [*because, MEASURED_SPREAD]
+    led = labelled_limits(found)
+    at = found if led is None else led
+    because = because if led is None or SPREAD_OPEN in because else [*because, MEASURED_SPREAD]
     low, high = at.low or 0.0, 1.0 if at.high is None else at.high
     prompts = found.prompts or 0
     hidden = 1 - found.sets_read if found.sets_read is not None else 0.0

@@ -7,7 +7,7 @@ asked for and is not there is said, and adds nothing.
 from __future__ import annotations
 
 from allfour.pipeline import statistics as st
-from allfour.pipeline.metrics.error_spread import measured_spread
+from allfour.pipeline.metrics.error_spread import SPREAD_OPEN
 from allfour.pipeline.run.metrics import Headline, Metrics
 
 MAY_DIFFER = "error_may_differ_by_prompt"
@@ -38,7 +38,9 @@ def with_included(found: Headline, metrics: Metrics) -> Headline:
         else:
             at = wider
             holds.append(part)
-            because = [code for code in because if part != "classifier" or code != MAY_DIFFER]  # the limits hold it
+            because = [
+                code for code in because if part != "classifier" or code not in (MAY_DIFFER, SPREAD_OPEN)
+            ]  # limits hold it
     return at.model_copy(update={"include": holds, "because": because})
 
 
@@ -55,8 +57,6 @@ def _by_classifier(at: Headline, metrics: Metrics) -> Headline | None:
     if at.evidence == "corrected":
         corrected = metrics.summary.unanimity_corrected
         spread = corrected.error_spread if corrected is not None else None
-        if corrected is not None and measured_spread(corrected) is not None:
-            return at  # its limits hold it already
         if spread is None or spread.low is None or spread.high is None or at.low is None or at.high is None:
             return None
         return at.model_copy(update={"low": min(at.low, spread.low), "high": max(at.high, spread.high)})

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from allfour.pipeline.metrics.error_spread import contradicted, spread_in_words
+from allfour.pipeline.metrics.error_spread import contradicted, labelled_limits, spread_in_words
 from allfour.pipeline.metrics.headline import headline_of
 from allfour.pipeline.report.lead import even_draws, rests_on
-from allfour.pipeline.run.metrics import Metrics
+from allfour.pipeline.run.metrics import ErrorSpread, Metrics
 from allfour.pipeline.run.record import Interval
 from allfour.pipeline.words import clean, digits_for, grouped, interval_text, percent, percent_exact, quantity, word
 
@@ -37,6 +37,7 @@ def estimates(metrics: Metrics) -> list[Estimate]:
         _point("Measured", summary.unanimity, measured),
         _corrected(metrics),
         _prompt_by_prompt(metrics),
+        _if_error_differs(metrics),
         _any_set(metrics),
         _point(f"Sets of {size} as they came", summary.unanimity_by_sets, whole),
         _identified(metrics),
@@ -81,17 +82,35 @@ def _corrected(metrics: Metrics) -> Estimate | None:
 
 
 def _prompt_by_prompt(metrics: Metrics) -> Estimate | None:
-    """The corrected figure where the classifier's error differs between prompts: measured, or a bound."""
+    """What a corrected figure is by the errors that people's labels show."""
     corrected = metrics.summary.unanimity_corrected
-    spread = None if corrected is None else corrected.error_spread
+    led = labelled_limits(corrected) if corrected is not None else None
+    if corrected is None or led is None or corrected.error_spread is None or contradicted(corrected):
+        return None
+    meaning = f"Corrected, error differing between prompts by a {spread_in_words(corrected.error_spread)}."
+    if _drawn_together(led, corrected.error_spread):
+        meaning = "Corrected by the errors that people's labels show, with limits no wider than without them: they show no spread."
+    return Estimate(
+        "Corrected, prompt by prompt", percent(led.value), interval_text(led.low, led.high), meaning, led, "point"
+    )
+
+
+def _if_error_differs(metrics: Metrics) -> Estimate | None:
+    """The range of a corrected figure by all that labels leave open, or by an assumed spread."""
+    corrected = metrics.summary.unanimity_corrected
+    spread = corrected.error_spread if corrected is not None else None
     if corrected is None or spread is None or spread.low is None or spread.high is None or contradicted(corrected):
         return None
-    span = interval_text(spread.low, spread.high)
+    led = labelled_limits(corrected)
+    if led is not None and not _drawn_together(led, spread):
+        return None
+    name = "If error differs by prompt" if led is None else "With all that labels leave open"
     meaning = f"Corrected, error differing between prompts by a {spread_in_words(spread)}."
-    if spread.source != "labelled images":
-        return _range("If error differs by prompt", span, meaning, low=spread.low, high=spread.high)
-    at = Interval(value=spread.value, low=spread.low, high=spread.high)
-    return Estimate("Corrected, prompt by prompt", percent(spread.value), span, meaning, at, "point")
+    return _range(name, interval_text(spread.low, spread.high), meaning, low=spread.low, high=spread.high)
+
+
+def _drawn_together(led: Interval, spread: ErrorSpread) -> bool:
+    return (led.low, led.high) != (spread.low, spread.high)
 
 
 def _any_set(metrics: Metrics) -> Estimate | None:

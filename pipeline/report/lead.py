@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from allfour.pipeline.metrics.error_spread import contradicted, measured_spread
+from allfour.pipeline.metrics.error_spread import SPREAD_OPEN, contradicted, labelled_limits
 from allfour.pipeline.metrics.headline import BECAUSE, EVIDENCE, VERDICTS, headline_of
 from allfour.pipeline.metrics.included import MAY_DIFFER
 from allfour.pipeline.report.asked import asked_headline
@@ -90,7 +90,7 @@ def standfirst(metrics: Metrics) -> str | None:
 def _prompt_by_prompt(metrics: Metrics) -> str:
     """Where people's labels told how much error differs by prompt."""
     corrected = metrics.summary.unanimity_corrected
-    spread = measured_spread(corrected) if corrected is not None else None
+    spread = corrected.error_spread if corrected is not None and labelled_limits(corrected) is not None else None
     return (
         ""
         if spread is None
@@ -102,7 +102,10 @@ def _if_error_differs(metrics: Metrics) -> str:
     """The range that the limits do not hold: a corrected figure takes every prompt to be read alike."""
     corrected = metrics.summary.unanimity_corrected
     spread = corrected.error_spread if corrected is not None else None
-    if MAY_DIFFER not in headline_of(metrics).because or spread is None:
+    because = headline_of(metrics).because
+    if spread is not None and SPREAD_OPEN in because:
+        return f"If some prompts are read worse than others, by all that these labels leave open: {interval_text(spread.low, spread.high)}."
+    if MAY_DIFFER not in because or spread is None:
         return ""
     known = "by as much as between the calibration's groups" if spread.source != "default" else "as they well may"
     return f"If some prompts are read worse than others, {known}: {interval_text(spread.low, spread.high)}."
@@ -323,7 +326,7 @@ def corrected(metrics: Metrics) -> str:
         )
     if contradicted(value):
         return f"People's labels of this run contradict the calibration: the corrected figure, {percent(value.value)}{interval}{rests}, is not to be quoted."
-    alike = ", were they alike in every prompt" if measured_spread(value) is not None else ""
+    alike = ", were they alike in every prompt" if labelled_limits(value) is not None else ""
     text = f"Corrected for the classifier's measured errors{alike}: {percent(value.value)}{interval}{rests}."
     note = metrics.calibration
     if note is not None and note.binding == "published":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from markupsafe import Markup
 
-from allfour.pipeline.metrics.error_spread import measured_spread
+from allfour.pipeline.metrics.error_spread import labelled_limits
 from allfour.pipeline.report.svg import el
 from allfour.pipeline.run.metrics import Corrected, SpreadPoint
 from allfour.pipeline.words import interval_text, percent
@@ -14,7 +14,7 @@ LEFT, TOP, WIDTH, HEIGHT = 52.0, 12.0, 400.0, 180.0
 
 def spread_curve(found: Corrected | None) -> Markup | None:
     """Value and limits for each assumed spread, the plain ones at 0; None where nothing was computed, or the spread was measured."""
-    if found is None or found.error_spread is None or found.value is None or measured_spread(found) is not None:
+    if found is None or found.error_spread is None or found.value is None or labelled_limits(found) is not None:
         return None
     curve = found.error_spread.curve
     points = [SpreadPoint(spread=0.0, value=found.value, low=found.low, high=found.high), *curve]

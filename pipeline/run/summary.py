@@ -71,6 +71,9 @@ class ErrorSpread(SpreadPoint):
     lean_high: Number = None
     agrees: Share = None
     """p-value that people's labels go with the calibration's error rates, however much these differ by prompt."""
+    alike: Share = None
+    """p-value that errors are alike in every prompt: below 5% labels show that they differ, and `low` and `high` lead; else what leads is no
+    wider than the limits without labels."""
     curve: list[SpreadPoint] = Field(default_factory=list)
 
 

@@ -50,7 +50,7 @@ from allfour.pipeline.statistics.intervals import (
     mean_over_prompts,
     wilson,
 )
-from allfour.pipeline.statistics.labelled_error import MeasuredError, measured_error
+from allfour.pipeline.statistics.labelled_error import SPREAD_SHOWN, MeasuredError, measured_error, recentred
 from allfour.pipeline.statistics.margins import MarginChoice, margin_for_error
 from allfour.pipeline.statistics.nulls import (
     Amplification,
@@ -100,6 +100,7 @@ __all__ = [
     "CORRECTED",
     "DEFAULT_SPREAD",
     "MEASURES",
+    "SPREAD_SHOWN",
     "AbsentLabel",
     "Agreement",
     "Amplification",
@@ -164,6 +165,7 @@ __all__ = [
     "prompt_differences",
     "rank_intervals",
     "rate_over_prompts",
+    "recentred",
     "reference_distance",
     "setwise_unanimity",
     "share_tests",

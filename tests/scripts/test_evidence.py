@@ -6,6 +6,7 @@ import numpy as np
 
 from scripts.validation.evidence import LABELS, calibration_of, read_of
 from scripts.validation.faults import rows as faults
+from scripts.validation.labelled import World, row
 
 
 def test_the_simulated_calibration_has_the_bands_of_the_simulated_runs() -> None:
@@ -27,3 +28,11 @@ def test_faults_are_those_of_before_and_are_right_now() -> None:
     people, few, labour = faults(6, np.random.default_rng(2))
     assert people.right_before < 0.7 < people.right and few.right == 1.0
     assert labour.right_before == 0.0 and labour.right >= 0.8
+
+
+def test_labels_of_a_part_widen_nothing_where_errors_are_alike() -> None:
+    found = row(World(40, 16, 0.1, 0.0, cue=False), 3, np.random.default_rng(3))
+    assert found.led == 1.0 and found.wider == 0.0 and found.covered >= 2 / 3
+    assert found.width_whole > found.width_plain
+    none = row(World(20, 4, 0.25, 0.6, cue=True), 2, np.random.default_rng(3))  # 20 labelled images
+    assert none.width == none.width_plain == none.width_whole and none.named == 1.0

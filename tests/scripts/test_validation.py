@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from allfour.pipeline.statistics import Confusion, corrected_share, corrected_unanimity, mean_share, unanimity
-from scripts.validate_statistics import Task, as_result, code_fingerprint, run_task, run_tasks, tasks
+from scripts.validate_statistics import Task, as_result, code_fingerprint, run_task, run_tasks, tasks, write_all
 from scripts.validation.audits import check_corrected, check_raw, corrected_limits, raw_limits
 from scripts.validation.further import (
     abstaining_rates,
@@ -122,6 +122,19 @@ def test_a_stopped_run_goes_on_and_gives_the_same(tmp_path):
     assert path.read_text().startswith(kept)
     assert len(path.read_text().splitlines()) == 5
     assert as_result(whole[todo[0].key][0]).setting == todo[0].setting
+
+
+def test_a_section_that_was_not_run_stays_on_the_page_and_in_the_numbers(tmp_path):
+    result = Result(Setting("near 0", 4, 20, None, None, None), "share", 100, 0.95, 0.0, 0.0, 0.05, 0.3, 1.0)
+    rest = ("estimators", "bootstraps", "fixed", "evidence", "cleam", "faults", "differences")
+    extra = {key: [] for key in rest} | {"seven_labels": {"unanimity": 0.95, "share": 0.95, "audits": 2}}
+    header = {"audits": 100, "draws": 40, "seed": 0}
+    of_images = {"calibrated_on": "White", "run_on": "Asian", "audits": 400, "refused": 0.98, "corrected": 0.67}
+    photographs = [of_images | {"covered_before": 0.96, "wrong_now": 0.003, "truth": 0.659}]
+    write_all(tmp_path, [result], extra | {"images": photographs}, header)
+    write_all(tmp_path, [result], extra, header)
+    assert "| White | Asian | 400 |" in (tmp_path / "validation.md").read_text()
+    assert json.loads((tmp_path / "validation.json").read_text())["images"] == photographs
 
 
 def test_pieces_have_random_numbers_of_their_own():

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from allfour.pipeline.metrics.headline import BECAUSE, EVIDENCE, VERDICTS, headline_of, pick, with_headline
-from allfour.pipeline.report import lead
+from allfour.pipeline.report import estimates, lead
 from allfour.pipeline.run.metrics import Headline, Metrics
 from allfour.pipeline.run.record import Note
 
@@ -177,6 +177,8 @@ def test_a_spread_that_people_s_labels_measured_leads_and_one_that_they_contradi
     assert (top.evidence, top.value, top.low, top.high) == ("corrected", 0.5, 0.35, 0.66)
     assert top.because == ["error_spread_measured"]
     assert "prompt by prompt as 90 images that people labelled show them" in (lead.standfirst(found) or "")
+    shown = corrected(**alone, unanimity_corrected={**CORRECTED, "error_spread": spread | figures | {"alike": 0.04}})
+    assert (pick(shown).low, pick(shown).high, pick(shown).because) == (0.35, 0.66, ["error_spread_measured"])
     asked = corrected(
         **alone, include=["prompts", "classifier"], unanimity_corrected={**CORRECTED, "error_spread": spread | figures}
     )
@@ -186,6 +188,29 @@ def test_a_spread_that_people_s_labels_measured_leads_and_one_that_they_contradi
     )
     assert pick(against).evidence == "measured" and pick(against).verdict == "errors_unknown"
     assert pick(against).because == ["labels_contradict_calibration"] and "not to be quoted" in lead.corrected(against)
+
+
+def test_labels_that_show_no_spread_make_no_limit_wider() -> None:
+    """They move the figure, and what they leave open stands beside it; with the classifier in the limits it is in them."""
+    spread = {"source": "labelled images", "images": 60, "prompts": 30, "agrees": 0.4, "alike": 0.3}
+    wide = spread | {"spread": 0.5, "value": 0.5, "low": 0.3, "high": 0.7}
+    plain = {**CORRECTED, "low": 0.4, "high": 0.6}
+    noted = Note(code="error_spread_open", text="")
+    fits: dict[str, Any] = {"calibration_fit": {"fits": True, "p_value": 0.4}}
+    found = corrected(**fits, unanimity_corrected=plain | {"error_spread": wide}).noted(noted)
+    top = pick(found)
+    assert (top.value, top.low, top.high) == (0.5, pytest.approx(0.4), pytest.approx(0.6))
+    assert top.because == ["error_spread_open"]
+    assert "by all that these labels leave open: 30% to 70%" in (lead.standfirst(found) or "")
+    lines = {line.name: line.interval for line in estimates.estimates(found)}
+    assert (
+        lines["Corrected, prompt by prompt"] == "40% to 60%"
+        and lines["With all that labels leave open"] == "30% to 70%"
+    )
+    within = corrected(**fits, include=["prompts", "classifier"], unanimity_corrected=plain | {"error_spread": wide})
+    assert (pick(within.noted(noted)).low, pick(within.noted(noted)).because) == (0.3, [])
+    narrow = wide | {"low": 0.45, "high": 0.55}
+    assert pick(corrected(**fits, unanimity_corrected=plain | {"error_spread": narrow})).low == 0.45
 
 
 def test_limits_that_reach_chance_take_the_verdict_back() -> None:

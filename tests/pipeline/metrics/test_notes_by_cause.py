@@ -144,13 +144,13 @@ def calibrated(rates: Any, by: Any, *, images: int = 200) -> Metrics:
     return run(rows, first=sets, calibration=known(by, images), surely=surely)
 
 
-def looked_at(rates: Any, by: Any) -> Metrics:
-    """A calibrated run of which people labelled half of the images, as they were drawn."""
+def looked_at(rates: Any, by: Any, part: float = 0.5) -> Metrics:
+    """A calibrated run of which people labelled half of the images, or another part, as they were drawn."""
     random = np.random.default_rng(8)
     women = random.random((60, 24)) < random.beta(0.3, 0.3, size=(60, 1))
     cells = drawn_cells(women, np.asarray(rates), np.zeros(60), random)
     read, leads = read_of(cells, 5)
-    return measured(read, calibration=known(by), leads=leads, labelled=labels_of(women, read, 0.5, random))
+    return measured(read, calibration=known(by), leads=leads, labelled=labels_of(women, read, part, random))
 
 
 def of_groups(rates: Any) -> Metrics:
@@ -193,6 +193,7 @@ RUNS: dict[str, tuple[Callable[[], Metrics], set[str]]] = {
     "a mix of a calibration's groups": (lambda: of_groups(YOUNG), {SPREAD, "calibration_reweighted", "images_without_label", "weak-classifier"}),
     "a calibration of groups that fits": (lambda: of_groups((GROWN + YOUNG) / 2), {SPREAD, "images_without_label", "weak-classifier"}),
     "people labelled half of it": (lambda: looked_at(ADULTS, ADULTS), set()),
+    "people labelled a little of it": (lambda: looked_at(ADULTS, ADULTS, 0.04), {"error_spread_open"}),
     "people say that it errs more": (lambda: looked_at(BOTH_WORSE, ADULTS), {"labels_contradict_calibration", "near-chance"}),
     "a small calibration": (lambda: calibrated(ADULTS, ADULTS, images=40), {SPREAD, "small-calibration"}),
     "a weak classifier": (lambda: calibrated(WEAK, WEAK), {SPREAD, "weak-classifier"}),

@@ -32,7 +32,7 @@ def audit(
 
 def test_error_that_follows_a_cue_is_told_by_labels_and_taken_out() -> None:
     random = np.random.default_rng(2)
-    plain, held, lean, wide = 0, 0, [], []
+    plain, held, lean, wide, shown = 0, 0, [], [], []
     for _ in range(8):
         rest, known, confusion = audit(random, prompts=80, lean=1.0, part=0.25)
         alike = st.corrected_unanimity(rest + known.sum(axis=1), confusion=confusion, draws=200).interval
@@ -41,9 +41,10 @@ def test_error_that_follows_a_cue_is_told_by_labels_and_taken_out() -> None:
         plain += alike.low <= TRUTH <= alike.high
         held += found.unanimity.low <= TRUTH <= found.unanimity.high
         lean.append(found.lean.value)
+        shown.append(found.alike < st.SPREAD_SHOWN)
         wide.append((found.unanimity.high - found.unanimity.low) / (alike.high - alike.low))
     assert plain <= 4 and held >= 7
-    assert np.mean(lean) > 0.5
+    assert np.mean(lean) > 0.5 and sum(shown) >= 5
     assert np.mean(wide) < 1.25
 
 
@@ -52,7 +53,7 @@ def test_where_error_is_alike_labels_say_so_and_make_the_limits_narrower() -> No
     found = st.measured_error(rest, known, confusion=confusion)
     alike = st.corrected_unanimity(rest + known.sum(axis=1), confusion=confusion).interval
     assert found is not None and found.spread.low < 0.15 and found.spread.high < 0.6
-    assert found.lean.low < 0 < found.lean.high and found.agrees > 0.01
+    assert found.lean.low < 0 < found.lean.high and found.agrees > 0.01 and found.alike > st.SPREAD_SHOWN
     assert found.unanimity.low <= TRUTH <= found.unanimity.high
     assert found.unanimity.high - found.unanimity.low < alike.high - alike.low
 
@@ -79,3 +80,12 @@ def test_only_two_labels_have_a_pull() -> None:
     confusion = st.Confusion(np.eye(3, dtype=int) * 90 + 5)
     rest, known = np.full((40, 3), 4), np.ones((40, 3, 3), dtype=int)
     assert st.measured_error(rest, known, confusion=confusion) is None
+
+
+def test_limits_are_drawn_together_around_the_value_and_never_apart() -> None:
+    wide = st.Interval(0.5, 0.2, 0.7, st.CORRECTED)
+    assert st.recentred(wide, width=0.6) == wide
+    drawn = st.recentred(wide, width=0.25)
+    assert (drawn.value, drawn.low, drawn.high) == (0.5, pytest.approx(0.35), pytest.approx(0.6))
+    unknown = st.Interval(None, 0.0, 1.0, st.CORRECTED)
+    assert st.recentred(unknown, width=0.1) == unknown
