@@ -242,7 +242,7 @@ def measure_relabel(
         from allfour.pipeline.commands.progress import Reporter
         from allfour.pipeline.commands.relabel import relabel
 
-        build_module.build_classifier = lambda config, attributes: Stub(attributes, encoder)
+        build_module.build_classifier = lambda config, attributes, *, half=False: Stub(attributes, encoder)
         out = RunFolder(folder / "out")
         started = time.perf_counter()
         relabel(run, "configs/attributes/perceived.yaml", out, Reporter(quiet=True))

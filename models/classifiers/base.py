@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol, Self, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -89,6 +89,12 @@ class ParallelEncoder(Protocol):
         ...
 
 
+TWICE: Final = "bfloat16+float32"
+"""`dtype` of an encoder: bfloat16, and float32 wherever that could change a decision. So its decisions are those of `float32`."""
+NO_UNITS: Final = "this CPU has no bfloat16 units"
+"""Why such an encoder works in float32 throughout."""
+
+
 @runtime_checkable
 class HalfEncoder(Protocol):
     """An `EmbeddingClassifier` that can also encode at half the cost and some error: `encode` stays exact, and the pipeline uses it wherever
@@ -96,7 +102,12 @@ class HalfEncoder(Protocol):
 
     @property
     def encodes_in_half(self) -> bool:
-        """Whether it was asked to, and this machine gains by it."""
+        """Whether what it scores may be encoded so: part of its identity."""
+        ...
+
+    @property
+    def gains_by_half(self) -> bool:
+        """Whether this machine encodes faster so. Where it does not, `encode` does everything, and decides alike."""
         ...
 
     def encode_in_half(self, batch: ByteArray, *, one_core: bool) -> FloatArray:
@@ -107,6 +118,36 @@ class HalfEncoder(Protocol):
 def encodes_in_half(classifier: Classifier) -> bool:
     """Whether a classifier encodes some images in half precision."""
     return isinstance(classifier, HalfEncoder) and classifier.encodes_in_half
+
+
+@runtime_checkable
+class OpenPrecision(HalfEncoder, Protocol):
+    """A `HalfEncoder` whose settings may leave its precision open: it encodes in full until the pipeline settles it, once for a run. Default:
+    the settings have said it."""
+
+    @property
+    def precision_open(self) -> bool:
+        """Whether they left it open, whatever was settled since."""
+        ...
+
+    def why_in_full(self) -> str | None:
+        """Why half precision would gain nothing, whatever the machine and the images are; None where it may gain."""
+        ...
+
+    @property
+    def has_half_units(self) -> bool:
+        """Whether this machine multiplies such numbers in hardware."""
+        ...
+
+    def settle(self, *, half: bool) -> None:
+        """Encode in half precision wherever that changes no decision, or in full. `identity` says which from now on.
+
+        Raises
+        ------
+        ClassifierError
+            The precision is not open.
+        """
+        ...
 
 
 @runtime_checkable

@@ -61,6 +61,24 @@ class OverClip:
     def encodes_in_half(self) -> bool:
         return self._encoder.in_half
 
+    @property
+    def gains_by_half(self) -> bool:
+        return self._encoder.gains_by_half
+
+    @property
+    def precision_open(self) -> bool:
+        return self._encoder.precision_open
+
+    def why_in_full(self) -> str | None:
+        return self._encoder.why_in_full()
+
+    @property
+    def has_half_units(self) -> bool:
+        return self._encoder.has_half_units
+
+    def settle(self, *, half: bool) -> None:
+        self._encoder.settle(half=half)
+
     def encode_in_half(self, batch: ByteArray, *, one_core: bool) -> FloatArray:
         if one_core and torch.get_num_threads() != 1:
             torch.set_num_threads(1)  # of the thread that calls

@@ -49,7 +49,7 @@ class OverClipConfig(ClassifierSettings):
         pick_device(self.device)
         self.people.finder()
         try:
-            return Readiness(True, self._found(attributes))
+            return Readiness(True, "; ".join([self._found(attributes), *self._precision(attributes)]))
         except clip_weights.ToBeDownloadedError as error:
             named = f"{self.model}, {self.pretrained}"
             return Readiness(True, named, f"beforehand: {error.command}", warnings=(str(error),))
@@ -60,6 +60,15 @@ class OverClipConfig(ClassifierSettings):
         scale = clip_weights.logit_scale_of(weights.weights)
         margins = [margin_meaning(name, spec, logit_scale=scale) for name, spec in attributes.attributes.items()]
         return "; ".join([f"{weights.architecture}, weights {weights.weights}", *margins])
+
+    def _precision(self, attributes: AttributeSet) -> list[str]:
+        """What `dtype: auto` would take for a run that begins on this machine; nothing where it is written, or the weights are not there."""
+        from allfour.models.classifiers._clip.encoder import auto_precision
+
+        if self.dtype != "auto":
+            return []
+        size = clip_weights.tower_size_of(self._weights().weights)
+        return [f"dtype auto: {auto_precision(self.device, size=size, views=bool(attributes.steady))}"]
 
     def _weights(self) -> clip_weights.ClipWeights:
         return clip_weights.resolve(model=self.model, pretrained=self.pretrained, tag=self.tag, download=False)

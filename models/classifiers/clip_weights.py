@@ -84,6 +84,22 @@ def logit_scale_of(weights: Path) -> float | None:
         return None
 
 
+_IMAGE_TOWER = ("visual.", "vision_model.", "visual_projection.")
+"""How tensors of an image tower are named, by open_clip and by transformers."""
+
+
+def tower_size_of(weights: Path) -> int | None:
+    """How many numbers a safetensors file holds for the image tower, without loading them; None where it cannot be told."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(weights, framework="numpy") as file:
+            names = [name for name in file.keys() if name.startswith(_IMAGE_TOWER)]  # noqa: SIM118  (no mapping)
+            return sum(math.prod(file.get_slice(name).get_shape()) for name in names) or None
+    except (SafetensorError, OSError, ValueError, TypeError):
+        return None
+
+
 def resolve(*, model: str | None, pretrained: str | None, tag: str | None = None, download: bool = True) -> ClipWeights:
     """Locate the weights of `model` / `pretrained`.
 

@@ -19,7 +19,7 @@ from allfour.pipeline.config import RunConfig, recorded_config, validate
 from allfour.pipeline.run.columns import AMBIGUOUS, MIXED, NO_PERSON, UNREADABLE
 from allfour.pipeline.run.folder import RunFolder, fingerprint
 from allfour.pipeline.run.header import Header
-from allfour.pipeline.run.identities import reading
+from allfour.pipeline.run.identities import differing, reading
 from allfour.pipeline.run.metrics import SecondOpinion
 from allfour.pipeline.run.tables import add_views, connect
 from allfour.pipeline.statistics.clustered_agreement import clustered_agreement
@@ -106,13 +106,15 @@ def _encoder(header: Header) -> str | None:
     return encoder.get("tensors_sha256", encoder.get("weights_sha256")) if isinstance(encoder, Mapping) else None
 
 
-def _reading(run: RunFolder) -> dict[str, Any]:
-    return reading(run.header().classifier or {})
+def _alike(run: RunFolder, other: RunFolder) -> bool:
+    """Whether both were read by one classifier in one wording."""
+    one, two = (reading(each.header().classifier or {}) for each in (run, other))
+    return not differing(one, two)
 
 
 def _check(run: RunFolder, other: RunFolder, attributes: AttributeSet, others: AttributeSet) -> None:
     name = attributes.headline
-    if run.path.resolve() == other.path.resolve() or _reading(run) == _reading(other):
+    if run.path.resolve() == other.path.resolve() or _alike(run, other):
         raise RunFolderError(
             f"{other.path} was read by the same classifier in the same words, which is no second opinion. Take another: "
             f"allfour rescore {run.path} --config configs/rescore-face.yaml --run NEW"

@@ -285,7 +285,7 @@ def _round(work: _Work, numbers: Mapping[str, int], done: dict[str, int]) -> boo
         _make(work, plan, generator)
     del generator
     images = RunImages(work.more.run.path, root=work.run.path, shard_size=4 * work.job.config.prompts.set_size)
-    done["scored"] += score(work.more, images, own_images=True)
+    done["scored"] += score(work.more, images, own_images=True, as_in=work.run)
     return paid
 
 

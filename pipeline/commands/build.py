@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from allfour.errors import ConfigError
 from allfour.models.attributes import AttributeSet
-from allfour.models.classifiers.base import Classifier
+from allfour.models.classifiers.base import Classifier, OpenPrecision
 from allfour.models.generators.base import Generator, settle
 from allfour.models.settings import named_if_missing
 from allfour.pipeline.config import RunConfig
@@ -12,11 +12,20 @@ from allfour.pipeline.generation.plan import Plan
 from allfour.pipeline.run.folder import RunFolder
 
 
-def build_classifier(config: RunConfig, attributes: AttributeSet) -> Classifier:
-    """The configured classifier. Raises ClassifierError, ConfigError."""
+def build_classifier(config: RunConfig, attributes: AttributeSet, *, half: bool = False) -> Classifier:
+    """The configured classifier. Raises ClassifierError, ConfigError.
+
+    Parameters
+    ----------
+    half
+        Whether the run is settled on half precision, where the config leaves it open.
+    """
     settings = config.classifier
     with named_if_missing(settings, f"classifier.backend={settings.backend}"):
-        return settings.build(attributes=attributes)
+        classifier = settings.build(attributes=attributes)
+    if half and isinstance(classifier, OpenPrecision):
+        classifier.settle(half=True)
+    return classifier
 
 
 def build_generator(config: RunConfig, run: RunFolder) -> Generator:

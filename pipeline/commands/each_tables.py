@@ -50,6 +50,7 @@ def rescore_more(job: Job, source: ArchiveSource, location: str, *, whole: bool,
         if isinstance(source, MarkedSource):
             images = MarkedSource(images, source.several)
         start_run(target, job.config, job.attributes, kind=PICKED_KIND, source=dict(source.identity()))
-        scored = score(replace(job, run=target), images, own_images=False, engine_name=engine_name)
+        beside = replace(job, run=target)
+        scored = score(beside, images, own_images=False, engine_name=engine_name, as_in=job.run)
     asked.keep(job.run)
     return scored

@@ -102,7 +102,7 @@ def measure(job: Job) -> Metrics:
     started = time.monotonic()
     run, config, attributes = job.run, job.config, job.attributes
     header = run.header()
-    known, unfit = run_calibration_of(run.path, job.calibration, header.classifier or {}, attributes)
+    known, about_it = run_calibration_of(run.path, job.calibration, header.classifier or {}, attributes)
     reference = load_reference(config.reference.file) if config.reference else None
     names = [attributes.headline, *(name for name in attributes.attributes if name != attributes.headline)]
     counted = tally(run, attributes=names, set_size=config.prompts.set_size)
@@ -129,7 +129,7 @@ def measure(job: Job) -> Metrics:
         labels=attributes.labels(attributes.headline),
         confidence=config.statistics.confidence,
     )
-    notes = [*([unfit] if unfit is not None else []), *scene_notes(scenes), *asked_notes(header.account)]
+    notes = [*([about_it] if about_it is not None else []), *scene_notes(scenes), *asked_notes(header.account)]
     if (header.classifier or {}).get("backend") == "clip":
         notes += wording_notes(attributes)
     words = load_word_lists(config.rewriting.file)

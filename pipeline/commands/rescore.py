@@ -26,6 +26,7 @@ from allfour.pipeline.run.journal import RunFolderBusyError
 from allfour.pipeline.run.program import package_versions
 from allfour.pipeline.scoring.engines import share_of
 from allfour.pipeline.scoring.engines.base import part_store
+from allfour.pipeline.scoring.settled_precision import settle_precision
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +104,11 @@ def rescore_rank(
         check_kind(run, "rescore")
         check_source(run, source, overwrite=overwrite)
         classifier = build.build_classifier(config, job.attributes)
+        taken = settle_precision(
+            run, source, shards, classifier, max_pixels=config.scoring.max_pixels, tell=reporter.note
+        )
+        if taken is not None:
+            reporter.note(taken)
         scored = score_shards(job, source, share, classifier=classifier, listed=shards)
         write_json(
             run.ranks_folder / f"rank-{rank}-of-{world_size}.json",

@@ -18,11 +18,12 @@ from allfour.pipeline.commands import build
 from allfour.pipeline.commands.job import Job
 from allfour.pipeline.commands.unchanged import backend_state, known_identity, remember
 from allfour.pipeline.run.columns import ImageStatus
-from allfour.pipeline.run.folder import IMAGES_STAGE, TABLE_STAGES, fingerprint, write_table
+from allfour.pipeline.run.folder import IMAGES_STAGE, TABLE_STAGES, RunFolder, fingerprint, write_table
 from allfour.pipeline.scoring.engines import ScoringJob, engine
 from allfour.pipeline.scoring.engines.base import part_store
 from allfour.pipeline.scoring.parts import PartStore
 from allfour.pipeline.scoring.precision import Measured, half_precision, measured_of, summed
+from allfour.pipeline.scoring.settled_precision import settle_precision, settled_in_half
 
 _LOG = logging.getLogger(__name__)
 
@@ -30,13 +31,22 @@ _REASONS = 20
 """Different reasons why images have no reading that the header keeps."""
 
 
-def score(job: Job, source: ArchiveSource, *, own_images: bool, engine_name: str = "local") -> int:
+def score(
+    job: Job,
+    source: ArchiveSource,
+    *,
+    own_images: bool,
+    engine_name: str = "local",
+    as_in: RunFolder | None = None,
+) -> int:
     """Score every shard that is not done, and merge; returns the number of images scored now.
 
     Parameters
     ----------
     own_images
         Whether the run made the images, so that images.parquet stands already.
+    as_in
+        The run that these images are laid beside, which they are to be read like; None: they are the run's own.
     """
     started = time.monotonic()
     run, config = job.run, job.config
@@ -54,6 +64,16 @@ def score(job: Job, source: ArchiveSource, *, own_images: bool, engine_name: str
     classifier = build.build_classifier(config, job.attributes)
     if isinstance(classifier, KeepsAccounts):
         classifier.keep_accounts(run.answers_path)
+    taken = settle_precision(
+        run,
+        source,
+        shards,
+        classifier,
+        max_pixels=config.scoring.max_pixels,
+        elsewhere=engine_name != "local",
+        as_in=as_in,
+        tell=job.reporter.note,
+    )
     identity = dict(classifier.identity())
     store = part_store(run.path, classifier, config.scoring)
     stage = fingerprint([(s.id, store.wanted(s.fingerprint)) for s in shards])
@@ -70,6 +90,8 @@ def score(job: Job, source: ArchiveSource, *, own_images: bool, engine_name: str
         run.forget_stages(*TABLE_STAGES, classifier=identity)
     else:
         run.forget_stages(*TABLE_STAGES, classifier=identity, account=None)
+    if taken is not None:
+        job.reporter.note(taken)
     ids = [s.id for s in shards]
     scored = score_shards(job, source, shards, classifier=classifier, engine_name=engine_name)
     if isinstance(classifier, KeepsAccounts):
@@ -138,7 +160,7 @@ def score_shards(
         run=job.run.path.resolve(),
         source=source,
         config=config,
-        build=partial(build.build_classifier, job.config, job.attributes),
+        build=partial(build.build_classifier, job.config, job.attributes, half=settled_in_half(classifier)),
         actors=config.actors,
         measured=_measured(job, source, listed or shards, classifier) if todo else None,
     )

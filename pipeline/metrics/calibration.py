@@ -23,7 +23,7 @@ from allfour.models.attributes import AttributeSet
 from allfour.pipeline import statistics as st
 from allfour.pipeline.run.columns import AMBIGUOUS
 from allfour.pipeline.run.folder import write_json
-from allfour.pipeline.run.identities import differing
+from allfour.pipeline.run.identities import deciding_alike, differing
 from allfour.pipeline.run.metrics import CalibrationNote
 from allfour.pipeline.run.record import Note
 from allfour.pipeline.run.seal import sealed, unsealed
@@ -161,6 +161,12 @@ def load_calibration(path: Path, classifier: Mapping[str, Any], attributes: Attr
 
 UNFIT = "calibration_does_not_fit"
 """Code of the note that a kept calibration is not of this run's classifier any more."""
+OTHER_PRECISION = "calibration_in_other_precision"
+"""Code of the note that a calibration and the run were not encoded in the same precision, though with the same decisions."""
+_OTHER_PRECISION = (
+    "The calibration and this run were not encoded in the same precision: one in float32, the other in bfloat16 and in float32 wherever that "
+    "could change a decision. Decisions are the same in both, so its error rates hold."
+)
 KEPT = "calibration.json"
 """Copy of the calibration that a run was given, in the run folder."""
 _UNFIT = (
@@ -176,7 +182,7 @@ def run_calibration_of(
 
     Returns
     -------
-    The calibration, and a note where one is kept that does not fit the run any more.
+    The calibration, and a note where one is kept that does not fit the run any more, or where it was made in another precision.
 
     Raises
     ------
@@ -187,14 +193,21 @@ def run_calibration_of(
     if given is not None:
         found = load_calibration(given, classifier, attributes)
         write_json(kept, sealed(found.data))
-        return found, None
+        return found, _precision_note(found, classifier)
     if not kept.exists():
         return None, None
     read_calibration(kept)  # damage is an error, and not one that does not fit
     try:
-        return load_calibration(kept, classifier, attributes), None
+        found = load_calibration(kept, classifier, attributes)
     except InputError:
         return None, Note(code=UNFIT, text=_UNFIT, about="calibration")
+    return found, _precision_note(found, classifier)
+
+
+def _precision_note(found: Calibration, classifier: Mapping[str, Any]) -> Note | None:
+    if not deciding_alike(found.data["binding"].get("classifier", {}), classifier):
+        return None
+    return Note(code=OTHER_PRECISION, text=_OTHER_PRECISION, about="calibration")
 
 
 def check_calibration(path: Path | None, attributes: AttributeSet) -> None:

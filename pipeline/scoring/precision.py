@@ -16,7 +16,7 @@ import contextlib
 import hashlib
 import os
 import secrets
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -164,13 +164,15 @@ def measured_of(
     path = folder / f"precision-{made_of[:16]}.arrow"
     if (found := Measured.load(path)) is not None:
         return found
+    if not (isinstance(classifier, HalfEncoder) and classifier.gains_by_half):
+        return None
     inputs: list[ByteArray] = []
     for number, shard in enumerate(chosen):
         most = -(-(MEASURED - len(inputs)) // (len(chosen) - number))
         inputs += _inputs(source, shard, classifier, max_pixels, most)
     if len(inputs) < MEASURED / 2:
         return None
-    _put(path, _measure(classifier, inputs))
+    put_first(path, _measure(classifier, inputs).data(), whole=lambda: Measured.load(path) is not None)
     return Measured.load(path)
 
 
@@ -179,7 +181,7 @@ def _inputs(
 ) -> Iterator[ByteArray]:
     """The first `most` inputs of a shard: images, and persons in them."""
     count = 0
-    with contextlib.closing(_closing(source.read(shard))) as items:
+    with contextlib.closing(closing_items(source.read(shard))) as items:
         first_of: dict[str, Row] = {}
         for item in items:
             row = listed_row(item, first_of)
@@ -193,7 +195,7 @@ def _inputs(
                     return
 
 
-def _closing(items: Iterable[ArchiveItem]) -> Generator[ArchiveItem]:
+def closing_items(items: Iterable[ArchiveItem]) -> Generator[ArchiveItem]:
     """A generator over anything: closing it lets go what it stands on."""
     yield from items
 
@@ -208,15 +210,15 @@ def _measure(classifier: EmbeddingClassifier, inputs: Sequence[ByteArray]) -> Me
     return Measured(np.concatenate(half), np.concatenate(full))
 
 
-def _put(path: Path, measured: Measured) -> None:
-    """Write it where nothing whole stands yet: of several ranks, the first is right for all."""
+def put_first(path: Path, data: bytes, *, whole: Callable[[], bool]) -> None:
+    """Write a file where nothing whole stands yet: of several ranks, the first is right for all."""
     aside = path.parent / f".tmp-{secrets.token_hex(6)}-{path.name}"
     with atomic_file(aside) as file:
-        file.write(measured.data())
+        file.write(data)
     try:
         os.link(aside, path)
     except FileExistsError:
-        if Measured.load(path) is None:  # damaged
+        if not whole():  # damaged
             aside.replace(path)
     except OSError:  # a disk without links
         aside.replace(path)

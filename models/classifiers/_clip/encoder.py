@@ -18,9 +18,9 @@ from PIL import Image
 from allfour.errors import ClassifierError
 from allfour.models.attributes import AttributeSet
 from allfour.models.classifiers import clip_weights
-from allfour.models.classifiers._clip.half import TWICE, HalfTower, has_bfloat16_units
+from allfour.models.classifiers._clip.half import HalfTower, has_bfloat16_units, why_in_full
 from allfour.models.classifiers._clip.zero_shot import Question, zero_shot_probabilities
-from allfour.models.classifiers.base import ByteArray, FloatArray, HalfArray
+from allfour.models.classifiers.base import NO_UNITS, TWICE, ByteArray, FloatArray, HalfArray
 from allfour.models.classifiers.views import NUDGE, VIEW_NAMES, views_of
 from allfour.models.devices import choose_device
 
@@ -44,6 +44,25 @@ def pick_dtype(dtype: str, device: torch.device) -> torch.dtype:
             )
         return torch.float32
     return {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}[dtype]
+
+
+def auto_precision(device: str, *, size: int | None, views: bool) -> str:
+    """What a run that begins here takes by `dtype: auto`, and why; see `allfour.pipeline.scoring.settled_precision` for the rest of it.
+
+    Parameters
+    ----------
+    size, views
+        See `why_in_full`.
+    """
+    place = pick_device(device)
+    if place.type != "cpu":
+        return f"{str(pick_dtype('auto', place)).removeprefix('torch.')} (on {place.type})"
+    why = why_in_full(size=size, views=views) or (None if has_bfloat16_units() else NO_UNITS)
+    return (
+        f"float32 ({why})"
+        if why
+        else f"{TWICE}, where there are images enough (this CPU multiplies bfloat16 in hardware)"
+    )
 
 
 class _Lane:
@@ -102,6 +121,8 @@ class ClipEncoder:
         self._dtype = pick_dtype(dtype, self._device)
         self._half: HalfTower | None = None
         self.in_half = dtype == TWICE and has_bfloat16_units()
+        self.precision_open = dtype == "auto" and self._device.type == "cpu"
+        """Whether the settings left it to the run: see `OpenPrecision`."""
         level = logging.getLogger().level
         try:
             model, transform = _built(weights)
@@ -123,6 +144,7 @@ class ClipEncoder:
         bias = getattr(model, "logit_bias", None)
         self.logit_bias = None if bias is None else float(bias)
         tensors = dict(model.state_dict())  # as they were loaded, wherever the model is moved
+        self._size = sum(tensor.numel() for name, tensor in tensors.items() if name.startswith("visual."))
         pool = ThreadPoolExecutor(1, thread_name_prefix="sha256")
         # beside what follows: hashing leaves the interpreter free
         self._tensors_sha256 = pool.submit(_content_sha256, tensors)
@@ -150,6 +172,30 @@ class ClipEncoder:
             self._half = HalfTower(self.model)
         if self._device.type == "cuda":
             self.model.visual.to(memory_format=torch.channels_last)
+
+    @property
+    def gains_by_half(self) -> bool:
+        return self._half is not None
+
+    def why_in_full(self) -> str | None:
+        """See `OpenPrecision`."""
+        return why_in_full(size=self._size, views=self._views > 1)
+
+    @property
+    def has_half_units(self) -> bool:
+        return has_bfloat16_units()
+
+    def settle(self, *, half: bool) -> None:
+        """See `OpenPrecision`. Where the CPU has no bfloat16 units there is no tower in half precision: torch would imitate them, and take 2
+        to 4 times as long as in float32."""
+        if not self.precision_open:
+            raise ClassifierError(
+                f"this run's images are encoded as classifier.dtype={TWICE} says, on CPUs, and the encoder runs on {self._device.type}. Set "
+                "classifier.device=cpu, or score them into another folder with --run"
+            )
+        self.in_half = half
+        self._half = HalfTower(self.model) if half and has_bfloat16_units() else None
+        self.__dict__.pop("identity", None)
 
     @cached_property
     def embedding_dim(self) -> int:

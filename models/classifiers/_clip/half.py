@@ -8,20 +8,40 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
 
 import torch
 
 from allfour.errors import ClassifierError
+from allfour.models.classifiers.base import TWICE
 
-TWICE: Final = "bfloat16+float32"
-"""`classifier.dtype`: bfloat16, and float32 wherever that could change a decision."""
+SMALLEST = 20_000_000
+"""Numbers in an image tower from which on `dtype: auto` takes half precision. The smallest that were measured, of 22 million, gain 1.6 times;
+beside the decoding of an image, smaller ones have little left to gain (docs/benchmarks.md)."""
 
 
 def has_bfloat16_units() -> bool:
-    """Whether this machine's CPU multiplies bfloat16 in hardware, and so gains by it."""
+    """Whether this machine's CPU multiplies bfloat16 in hardware and torch's kernels use that, so that it gains by it."""
     known = torch.cpu.get_capabilities()
-    return any(bool(known.get(name)) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+    units = any(bool(known.get(name)) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+    return units and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def why_in_full(*, size: int | None, views: bool) -> str | None:
+    """Why half precision would gain nothing on any CPU; None where it may gain.
+
+    Parameters
+    ----------
+    size
+        Numbers in the image tower; None where they are not known.
+    views
+        Whether several views of an image are read, for which no band is known.
+    """
+    if size is not None and size < SMALLEST:
+        return f"an image tower of {size / 1e6:.1f} million numbers gains too little, those from {SMALLEST / 1e6:.0f} million on gain"
+    if views:
+        return "`stability` asks for several views of an image"
+    return None
 
 
 class _InFull(torch.nn.Module):

@@ -12,6 +12,7 @@ from allfour.pipeline.analyses.comparison.comparability import LoadedRun
 from allfour.pipeline.analyses.comparison.figures import Matched, own_sets
 from allfour.pipeline.run.comparison import PairSummary
 from allfour.pipeline.run.folder import reading_table
+from allfour.pipeline.run.identities import deciding_alike
 from allfour.pipeline.run.metrics import Metrics
 from allfour.pipeline.words import level, quantity
 
@@ -25,12 +26,22 @@ def remarks(matched: Matched, summary: PairSummary, *, sizes: tuple[int, int]) -
         Images per set that the runs were measured with.
     """
     return [
+        *_of_precision(matched),
         *_of_sizes(matched, sizes),
         *_of_confidence(matched),
         *_of_prompts(matched, summary),
         *_of_images(matched, summary),
         *_of_coverage(matched, summary),
     ]
+
+
+def _of_precision(matched: Matched) -> Iterator[str]:
+    first, second = matched.first.run, matched.second.run
+    if deciding_alike(first.header.classifier or {}, second.header.classifier or {}):
+        yield (
+            f"Of {first.name} and {second.name} one was encoded in float32 and the other in bfloat16, and in float32 wherever that could change "
+            "a decision: decisions are the same in both."
+        )
 
 
 def _of_sizes(matched: Matched, sizes: tuple[int, int]) -> Iterator[str]:

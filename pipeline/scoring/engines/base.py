@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
-from allfour.models.classifiers.base import AskedPeople, Classifier, EmbeddingClassifier, encodes_in_half
+from allfour.models.classifiers.base import AskedPeople, Classifier, EmbeddingClassifier, HalfEncoder, encodes_in_half
 from allfour.pipeline.archives.base import INDEX_STRIDE, NO_PROMPT_ID, ArchivedImage, ArchiveSource, Shard
 from allfour.pipeline.config import ScoringConfig
 from allfour.pipeline.run.folder import RunFolder
@@ -106,7 +106,8 @@ class Worker:
         return int(tables.images.num_rows)
 
     def _scored(self, shard: Shard, advance: Callable[[int], None]) -> ShardTables:
-        doubt = self._doubt if self._doubt is not None and self._doubt.pays else None
+        gains = isinstance(self._classifier, HalfEncoder) and self._classifier.gains_by_half
+        doubt = self._doubt if gains and self._doubt is not None and self._doubt.pays else None
         with contextlib.suppress(BeyondBandError):
             return score_shard(
                 self._source.read(shard), classifier=self._classifier, config=self._config, advance=advance, doubt=doubt

@@ -14,13 +14,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from allfour.errors import AllfourError
+from allfour.errors import AllfourError, RunFolderError
 from allfour.models.attributes import AttributeSet
+from allfour.models.classifiers.base import TWICE
 from allfour.pipeline import statistics as st
 from allfour.pipeline.analyses.comparison.comparability import ComparisonError
 from allfour.pipeline.analyses.comparison.verdict import BECAUSE, VERDICTS
+from allfour.pipeline.analyses.second_opinion import _check
 from allfour.pipeline.commands.compare import calibrations_of, run_comparison, summary_lines
 from allfour.pipeline.run.comparison import Comparison
+from allfour.pipeline.run.folder import RunFolder
 from allfour.pipeline.run.schema import comparison_schema, comparison_schema_text
 from scripts.validation.evidence import GROWN, YOUNG, calibration_of, drawn_cells, read_of
 from tests.pipeline.analyses.comparison_runs import ATTRIBUTES, CLASSIFIER, SIX, command, compared, make_run
@@ -209,6 +212,19 @@ def test_other_classifiers_are_refused_without_calibrations(unequal: tuple[Path,
     assert calibrations_of(3, None, []) == [None, None, None]
     with pytest.raises(AllfourError, match="2 further runs"):
         calibrations_of(3, None, [files[0], files[1], files[1]])
+
+
+def test_half_precision_that_decides_as_float32_is_the_same_classifier(tmp_path: Path) -> None:
+    prompts = {"x": "WWMM", "y": "WWWW", "z": "MMWW"}
+    full = make_run(tmp_path / "full", prompts)
+    half = make_run(
+        tmp_path / "half", prompts, classifier={**CLASSIFIER, "encoder": {**CLASSIFIER["encoder"], "dtype": TWICE}}
+    )
+    found = compared([full, half])
+    assert "decisions are the same in both" in found["comparisons"][0]["warnings"][0]
+    assert "other_classifiers" not in found["summary"]["headline"]["because"]
+    with pytest.raises(RunFolderError, match="same classifier in the same words"):
+        _check(RunFolder(full), RunFolder(half), *2 * [AttributeSet.model_validate(ATTRIBUTES)])
 
 
 def test_sets_of_other_sizes_are_counted_at_the_smaller(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from allfour.models.attributes import AttributeSet
+from allfour.models.classifiers.base import TWICE
 from allfour.pipeline.analyses.each import EACH, Asked
 from allfour.pipeline.analyses.study.result import study_result
 from allfour.pipeline.analyses.until import UNTIL
@@ -262,6 +263,7 @@ def test_a_part_of_a_run_has_its_note_where_its_cause_is(code: str) -> None:
 FOLDERS = (
     "images_of_some_prompts",
     "calibration_does_not_fit",
+    "calibration_in_other_precision",
     "made_in_rounds",
     "outdated",
     "few_units",
@@ -299,6 +301,22 @@ def test_a_kept_calibration_has_its_note_where_it_is_not_of_the_run_s_classifier
     assert run_calibration_of(tmp_path, None, {"backend": "face"}, asked)[1] is None
     found = run_calibration_of(tmp_path, None, {"backend": "clip"}, asked)
     assert found[0] is None and found[1] is not None and found[1].code == "calibration_does_not_fit"
+
+
+@pytest.mark.parametrize(("dtype", "code"), [("float32", None), (TWICE, "calibration_in_other_precision")])
+def test_a_calibration_in_float32_is_one_of_a_run_that_decides_as_float32(
+    tmp_path: Path, dtype: str, code: str | None
+) -> None:
+    asked = worded(woman=["a"], man=["b"])
+    theirs, ours = (
+        {"backend": "clip", "encoder": {"tensors_sha256": "a", "dtype": name}} for name in ("float32", dtype)
+    )
+    bound = {"kind": "exact", "classifier": theirs, "margins": {}}
+    given = tmp_path / "given.json"
+    given.write_text(json.dumps({"format": 1, "created": "", "dataset": {}, "binding": bound, "attributes": {}}))
+    for path in (given, None):  # and the copy that is kept
+        calibration, note = run_calibration_of(tmp_path, path, ours, asked)
+        assert calibration is not None and (None if note is None else note.code) == code
 
 
 def test_a_question_asked_of_each_prompt_has_its_note(tmp_path: Path) -> None:

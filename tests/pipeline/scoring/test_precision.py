@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +16,9 @@ from allfour.errors import ClassifierError
 from allfour.models.attributes import AttributeSet
 from allfour.models.classifiers._clip import encoder as encoder_module
 from allfour.models.classifiers._clip.encoder import pick_dtype
+from allfour.models.classifiers.base import TWICE
 from allfour.models.classifiers.clip import ClipClassifier
 from allfour.models.classifiers.clip_settings import ClipConfig
-from allfour.pipeline.commands import relabel as relabel_module
-from allfour.pipeline.commands import rescore as rescore_module
 from allfour.pipeline.commands.progress import Reporter
 from allfour.pipeline.commands.relabel import relabel
 from allfour.pipeline.commands.rescore import rescore, rescore_rank
@@ -32,11 +30,8 @@ from allfour.pipeline.scoring.decisions import decide_all
 from allfour.pipeline.scoring.parts import read_embeddings
 from allfour.pipeline.scoring.precision import Doubt, Measured
 from scripts.sandbox import world
+from tests.pipeline.scoring.halves import IMAGES, SANDBOX, decisions, in_precision, made_in_half
 from tests.places import REPOSITORY
-
-TWICE = "bfloat16+float32"
-SANDBOX = REPOSITORY / "models" / "sandbox" / "clip"
-IMAGES, SHARD = 72, 24
 
 RULES = {
     "margin": {"margin": 0.2},
@@ -96,80 +91,17 @@ def test_leads_are_differences_of_logits() -> None:
 
 
 @pytest.fixture(scope="module")
-def small() -> Iterator[None]:
-    """bfloat16 whatever the processor, and measured on few images."""
-    with pytest.MonkeyPatch.context() as patch:
-        for module in (rescore_module, relabel_module):
-            patch.setattr(module, "finish_run", lambda job, work: None)  # reports are shown elsewhere
-        patch.setattr(encoder_module, "has_bfloat16_units", lambda: True)
-        patch.setattr(precision, "MEASURED", 24)
-        patch.setattr(precision, "FEWEST", 48)
-        patch.setattr(precision, "SAFETY", 6.0)
-        yield
-
-
-@pytest.fixture(scope="module")
-def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("drawn")
-    for number in range(IMAGES):
-        folder = root / f"prompt {number % 3}"
-        folder.mkdir(exist_ok=True)
-        Image.fromarray(world.draw(world.sample_balanced(810_000_000 + number))).save(folder / f"{number:03d}.png")
-    shutil.copy(root / "prompt 0" / "000.png", root / "prompt 0" / "000 copy.png")
-    return root
-
-
-@pytest.fixture(scope="module")
-def config(small: None, archive: Path, tmp_path_factory: pytest.TempPathFactory) -> RunConfig:
-    """A margin that lies amid the images' leads, so that some are in doubt."""
-    attributes = load_attributes(REPOSITORY / "configs" / "attributes" / "sandbox.yaml")
-    clip = ClipClassifier(attributes=attributes, model=None, pretrained=str(SANDBOX), device="cpu", dtype="float32")
-    pixels = np.stack([clip.prepare(Image.open(path)) for path in sorted(archive.rglob("*.png"))])
-    first, second = np.sort(np.log(clip.probabilities(clip.encode(pixels))["age"]), axis=1)[:, :-3:-1].T
-    document = attributes.model_dump(mode="json")
-    document["attributes"]["age"] |= {"margin": 0.0, "margin_logit": float(np.quantile(first - second, 0.4))}
-    file = tmp_path_factory.mktemp("asked") / "attributes.yaml"
-    file.write_text(yaml.safe_dump(document, sort_keys=False))
-    return RunConfig.model_validate(
-        {
-            "classifier": {
-                "backend": "clip",
-                "pretrained": str(SANDBOX),
-                "device": "cpu",
-                "dtype": TWICE,
-                "people": {"detector": "none"},
-            },
-            "attributes": {"file": str(file)},
-            "archive": {"shard_size": SHARD},
-            "scoring": {"workers": 2},
-        }
-    )
-
-
-@pytest.fixture(scope="module")
-def twice(config: RunConfig, archive: Path, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+def twice(half_config: RunConfig, drawn_archive: Path, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     run = RunFolder(tmp_path_factory.mktemp("twice") / "run")
-    rescore(config, str(archive), run, Reporter(quiet=True))
+    rescore(half_config, str(drawn_archive), run, Reporter(quiet=True))
     return run
 
 
-def in_float32(config: RunConfig) -> RunConfig:
-    return config.model_copy(update={"classifier": config.classifier.model_copy(update={"dtype": "float32"})})
-
-
-def decisions(run: RunFolder) -> list[tuple[object, ...]]:
-    table = pq.read_table(run.scores_path, columns=["prompt_id", "index", "attribute", "decision"])
-    return [tuple(row.values()) for row in table.to_pylist()]
-
-
-def made_in_half(run: RunFolder) -> list[bool]:
-    paths = sorted(run.embeddings_folder.glob("part-*.arrow"))
-    return [value for path in paths for value in read_embeddings(path)["half"].to_pylist()]
-
-
-def test_decisions_are_those_of_float32(config: RunConfig, twice: RunFolder, archive: Path, tmp_path: Path) -> None:
+def test_decisions_are_those_of_float32(
+    half_config: RunConfig, twice: RunFolder, drawn_archive: Path, tmp_path: Path
+) -> None:
     full = RunFolder(tmp_path / "full")
-    rescore(in_float32(config), str(archive), full, Reporter(quiet=True))
+    rescore(in_precision(half_config, "float32"), str(drawn_archive), full, Reporter(quiet=True))
     assert decisions(twice) == decisions(full)
     facts = twice.header().stages["scores"].precision
     assert facts is not None
@@ -188,7 +120,7 @@ def test_decisions_are_those_of_float32(config: RunConfig, twice: RunFolder, arc
 
 
 def test_a_run_that_lost_parts_and_one_of_ranks_have_the_same_tables(
-    config: RunConfig, twice: RunFolder, archive: Path, tmp_path: Path
+    half_config: RunConfig, twice: RunFolder, drawn_archive: Path, tmp_path: Path
 ) -> None:
     whole = twice.scores_path.read_bytes()
     again, spread = RunFolder(tmp_path / "again"), RunFolder(tmp_path / "spread")
@@ -196,33 +128,35 @@ def test_a_run_that_lost_parts_and_one_of_ranks_have_the_same_tables(
     lost = sorted(again.parts_folder.glob("part-*.json"))[1:]
     for path in [*lost, again.scores_path]:
         path.unlink()
-    rescore(config, str(archive), again, Reporter(quiet=True))
+    rescore(half_config, str(drawn_archive), again, Reporter(quiet=True))
     assert again.scores_path.read_bytes() == whole
     for rank in (1, 0):
-        rescore_rank(config, str(archive), spread, Reporter(quiet=True), rank=rank, world_size=2)
+        rescore_rank(half_config, str(drawn_archive), spread, Reporter(quiet=True), rank=rank, world_size=2)
     assert spread.scores_path.read_bytes() == whole
     assert len(list(spread.embeddings_folder.glob("precision-*.arrow"))) == 1
 
 
 def test_other_margins_look_again_at_what_comes_into_doubt(
-    config: RunConfig, twice: RunFolder, archive: Path, tmp_path: Path
+    half_config: RunConfig, twice: RunFolder, drawn_archive: Path, tmp_path: Path
 ) -> None:
-    document = yaml.safe_load(Path(config.attributes.file).read_text())
+    document = yaml.safe_load(Path(half_config.attributes.file).read_text())
     document["attributes"]["age"]["margin_logit"] *= 1.3
     moved = tmp_path / "moved.yaml"
     moved.write_text(yaml.safe_dump(document, sort_keys=False))
-    other = config.model_copy(update={"attributes": config.attributes.model_copy(update={"file": str(moved)})})
+    other = half_config.model_copy(
+        update={"attributes": half_config.attributes.model_copy(update={"file": str(moved)})}
+    )
     run, full = RunFolder(tmp_path / "run"), RunFolder(tmp_path / "full")
     shutil.copytree(twice.path, run.path)
-    rescore(other, str(archive), run, Reporter(quiet=True))
-    rescore(in_float32(other), str(archive), full, Reporter(quiet=True))
+    rescore(other, str(drawn_archive), run, Reporter(quiet=True))
+    rescore(in_precision(other, "float32"), str(drawn_archive), full, Reporter(quiet=True))
     assert decisions(run) == decisions(full)
 
 
 def test_relabelling_says_what_it_cannot_know(
-    config: RunConfig, twice: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    half_config: RunConfig, twice: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    document = yaml.safe_load(Path(config.attributes.file).read_text())
+    document = yaml.safe_load(Path(half_config.attributes.file).read_text())
     document["attributes"]["age"]["margin_logit"] *= 1.3
     moved = tmp_path / "moved.yaml"
     moved.write_text(yaml.safe_dump(document, sort_keys=False))
@@ -232,44 +166,46 @@ def test_relabelling_says_what_it_cannot_know(
     assert facts is not None
     assert 0 < facts["in_doubt"] < facts["half"] == sum(made_in_half(twice))
     assert f"{facts['in_doubt']} of those lie so near a margin of this wording" in capsys.readouterr().err
-    relabel(out, config.attributes.file, RunFolder(tmp_path / "back"), Reporter(quiet=True))
+    relabel(out, half_config.attributes.file, RunFolder(tmp_path / "back"), Reporter(quiet=True))
     back = RunFolder(tmp_path / "back").header().stages["scores"].precision
     assert back is not None
     assert back["in_doubt"] <= 2  # float16, in which embeddings are kept, may move one over the edge
 
 
 def test_an_image_beyond_its_band_has_its_shard_scored_in_full(
-    config: RunConfig, archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    half_config: RunConfig, drawn_archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(precision, "SAFETY", 0.2)
     run, full = RunFolder(tmp_path / "run"), RunFolder(tmp_path / "full")
-    rescore(config, str(archive), run, Reporter(quiet=True))
+    rescore(half_config, str(drawn_archive), run, Reporter(quiet=True))
     facts = run.header().stages["scores"].precision
     assert facts is not None
     assert facts["shards_in_full"] > 0
     assert facts["half"] < IMAGES
-    rescore(in_float32(config), str(archive), full, Reporter(quiet=True))
+    rescore(in_precision(half_config, "float32"), str(drawn_archive), full, Reporter(quiet=True))
     assert decisions(run) == decisions(full)
 
 
 def test_where_it_gains_nothing_all_is_float32(
-    config: RunConfig, archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    half_config: RunConfig, drawn_archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(precision, "WORTH", 0.0)
     run = RunFolder(tmp_path / "run")
-    rescore(config, str(archive), run, Reporter(quiet=True))
+    rescore(half_config, str(drawn_archive), run, Reporter(quiet=True))
     assert not any(made_in_half(run))
     monkeypatch.setattr(precision, "FEWEST", IMAGES + 2)
     few = RunFolder(tmp_path / "few")
-    rescore(config, str(archive), few, Reporter(quiet=True))
+    rescore(half_config, str(drawn_archive), few, Reporter(quiet=True))
     assert few.scores_path.read_bytes() == run.scores_path.read_bytes()
     assert not list(few.embeddings_folder.glob("precision-*"))
 
 
-def test_a_processor_without_such_units_encodes_in_float32(config: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_processor_without_such_units_encodes_in_float32(
+    half_config: RunConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(encoder_module, "has_bfloat16_units", lambda: False)
-    attributes = load_attributes(config.attributes.file)
-    clip = config.classifier.build(attributes=attributes)
+    attributes = load_attributes(half_config.attributes.file)
+    clip = half_config.classifier.build(attributes=attributes)
     assert isinstance(clip, ClipClassifier)
     assert not clip.encodes_in_half
     assert clip.encoder_identity()["dtype"] == "float32"
@@ -301,7 +237,7 @@ def test_what_was_measured_is_not_read_where_a_bit_has_changed(tmp_path: Path) -
     assert Measured.load(tmp_path / "nowhere") is None
 
 
-def test_a_band_is_the_largest_difference_with_room(small: None) -> None:
+def test_a_band_is_the_largest_difference_with_room(half_on_few: None) -> None:
     attributes = load_attributes(REPOSITORY / "configs" / "attributes" / "sandbox.yaml")
     clip = ClipClassifier(attributes=attributes, model=None, pretrained=str(SANDBOX), device="cpu", dtype=TWICE)
     pixels = np.stack(

@@ -1,0 +1,170 @@
+"""In which precision a run's images are encoded, where `classifier.dtype: auto` leaves that open: settled once, for all who score the run.
+
+Whoever begins a run settles it, by the machine, the model, the number of images and how many of them are in doubt; it stands in the header,
+in the classifier's identity, and, since ranks write no header, in RUN/embeddings/dtype-*.json. Whoever goes on with the run takes what
+stands there, on whatever CPU: so the run has one identity, whose decisions are those of float32.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from allfour.border import read_json
+from allfour.errors import ClassifierError
+from allfour.files import read_regular
+from allfour.models.classifiers.base import NO_UNITS, TWICE, Classifier, EmbeddingClassifier, OpenPrecision
+from allfour.pipeline.archives.base import ArchiveSource, Shard
+from allfour.pipeline.run.folder import RunFolder, fingerprint
+from allfour.pipeline.run.identities import reading
+from allfour.pipeline.run.seal import sealed, unsealed
+from allfour.pipeline.scoring.precision import MEASURED, Doubt, closing_items, measured_of, put_first
+
+FULL: Final = "float32"
+FEWEST = 1024
+"""Images of a run from which on half precision is taken. To encode 128 both ways costs as much as 200 in float32; with a fifth in doubt, so
+much is gained on 800."""
+_NOT_OF_THE_WEIGHTS = frozenset({"dtype", "half", "people", "skin_tone"})
+
+
+def settled_in_half(classifier: Classifier) -> bool:
+    """Whether a classifier whose settings leave its precision open was settled on half precision."""
+    return isinstance(classifier, OpenPrecision) and classifier.precision_open and classifier.encodes_in_half
+
+
+def settle_precision(
+    run: RunFolder,
+    source: ArchiveSource,
+    shards: Sequence[Shard],
+    classifier: Classifier,
+    *,
+    max_pixels: int,
+    elsewhere: bool = False,
+    as_in: RunFolder | None = None,
+    tell: Callable[[str], None] = lambda text: None,
+) -> str | None:
+    """Settle what the settings leave open: as the run is settled already, or by what gains.
+
+    Parameters
+    ----------
+    shards
+        All of the source, whoever scores which.
+    elsewhere
+        Whether workers on machines that are not known encode: half precision is then taken up, and not begun.
+    as_in
+        The run that this folder belongs to, whose precision is taken; None: it is a run of its own.
+    tell
+        Given what takes time, before it does.
+
+    Returns
+    -------
+    What was taken and why, for the user; None where the settings say it all.
+    """
+    if not (isinstance(classifier, EmbeddingClassifier) and isinstance(classifier, OpenPrecision)):
+        return None
+    if not classifier.precision_open:
+        return None
+    weights = _weights(classifier)
+    taken, why = _settled(as_in or run, weights), "as it was begun"
+    if taken is None and (always := classifier.why_in_full()) is not None:
+        return f"classifier.dtype=auto: {FULL} ({always})"  # on every machine, so nothing is to be agreed on
+    if taken is None:
+        taken, why = _chosen(run, source, shards, classifier, max_pixels, elsewhere=elsewhere, tell=tell)
+        taken = _agreed(run, weights, taken, why)
+    classifier.settle(half=taken == TWICE)
+    if taken == TWICE and not classifier.gains_by_half:
+        why += f"; {NO_UNITS} and encodes in {FULL}"
+    return f"classifier.dtype=auto: {taken} ({why})"
+
+
+def _weights(classifier: EmbeddingClassifier) -> str:
+    """What tells an encoder from others, in whatever precision it works."""
+    known = reading(classifier.encoder_identity())
+    return fingerprint({key: value for key, value in known.items() if key not in _NOT_OF_THE_WEIGHTS})
+
+
+def _settled(run: RunFolder, weights: str) -> str | None:
+    """What a run is settled on for an encoder; None where it has not begun."""
+    encoder = (run.header().classifier or {}).get("encoder")
+    if isinstance(encoder, Mapping) and encoder.get("dtype") in (FULL, TWICE):
+        known = {key: value for key, value in reading(encoder).items() if key not in _NOT_OF_THE_WEIGHTS}
+        if fingerprint(known) == weights:
+            return str(encoder["dtype"])
+    if (written := _read(_record(run, weights))) is not None:
+        return written
+    # parts without either are of ranks of an earlier version, which took float32
+    return FULL if encoder is None and any(run.parts_folder.glob("part-*.json")) else None
+
+
+def _chosen(
+    run: RunFolder,
+    source: ArchiveSource,
+    shards: Sequence[Shard],
+    classifier: EmbeddingClassifier,
+    max_pixels: int,
+    *,
+    elsewhere: bool,
+    tell: Callable[[str], None],
+) -> tuple[str, str]:
+    """What to begin a run in, and why."""
+    assert isinstance(classifier, OpenPrecision)
+    if not classifier.has_half_units:
+        return FULL, NO_UNITS
+    if elsewhere:
+        return FULL, "workers may sit on other machines"
+    if not _holds(source, shards, FEWEST):
+        return FULL, f"for fewer than {FEWEST:,} images half precision gains nothing"
+    tell(f"classifier.dtype=auto: encoding {MEASURED} images in bfloat16 and in float32")
+    classifier.settle(half=True)
+    try:
+        measured = measured_of(run.embeddings_folder, source, shards, classifier, max_pixels)
+    except ClassifierError:
+        return FULL, "this image tower does not run in bfloat16"
+    if measured is None:
+        return FULL, "too few images can be read to measure by"
+    doubt = Doubt(classifier, measured)
+    share = f"{doubt.share:.0%} of {len(measured.half)} images"
+    if not doubt.pays:
+        return FULL, f"{share} would be encoded twice"
+    return (
+        TWICE,
+        f"this CPU multiplies bfloat16 in hardware, and {share} are encoded in {FULL} too; decisions are those of {FULL}",
+    )
+
+
+def _holds(source: ArchiveSource, shards: Sequence[Shard], count: int) -> bool:
+    """Whether a source has so many images. Shards that do not know are read, as far as it takes."""
+    found = sum(shard.images or 0 for shard in shards)
+    for shard in shards:
+        if found >= count:
+            break
+        if shard.images is None:
+            with contextlib.closing(closing_items(source.read(shard))) as items:
+                for item in items:
+                    found += item.data is not None
+                    if found >= count:
+                        break
+    return found >= count
+
+
+def _record(run: RunFolder, weights: str) -> Path:
+    return run.embeddings_folder / f"dtype-{weights[:16]}.json"
+
+
+def _agreed(run: RunFolder, weights: str, taken: str, why: str) -> str:
+    """What stands in the run's record after this process has written there, or another before it."""
+    path = _record(run, weights)
+    document = sealed({"dtype": taken, "because": why})
+    put_first(path, json.dumps(document, indent=1).encode(), whole=lambda: _read(path) is not None)
+    return _read(path) or taken
+
+
+def _read(path: Path) -> str | None:
+    with contextlib.suppress(OSError, ValueError, RecursionError):
+        found: Any = unsealed(read_json(read_regular(path)))
+        if isinstance(found, dict) and found.get("dtype") in (FULL, TWICE):
+            return str(found["dtype"])
+    return None
