@@ -47,7 +47,7 @@ def pick_dtype(dtype: str, device: torch.device) -> torch.dtype:
 
 
 def auto_precision(device: str, *, size: int | None, views: bool) -> str:
-    """What a run that begins here takes by `dtype: auto`, and why; see `allfour.pipeline.scoring.settled_precision` for the rest of it.
+    """What a run that begins here takes by `dtype: auto`, and why, as far as that does not hang on its images.
 
     Parameters
     ----------
