@@ -175,7 +175,7 @@ def unanimity_difference(
         measured=_measured(one, two, before, after, set_size, confidence=confidence, margin=margin, draws=test_draws, seed=seed),
         bounds=_bounds(one, two, set_size, confidence=confidence),
         corrected=corrected_difference(
-            one, two, set_size=set_size, confidence=confidence, margin=margin, shared_calibration=same, draws=draws, seed=seed
+            one, two, set_size=set_size, confidence=confidence, margin=margin, shared_calibration=same, draws=draws, test_draws=test_draws, seed=seed
         ),
         left_out=int((~whole).sum()),
     )  # fmt: skip
@@ -334,6 +334,7 @@ def corrected_difference(
     margin: float | None = None,
     shared_calibration: bool = False,
     draws: int = 4000,
+    test_draws: int = 9_999,
     seed: int = 0,
 ) -> Difference | None:
     """Return the difference in unanimity, or in one label's share, with the errors of both classifiers taken out.
@@ -343,13 +344,17 @@ def corrected_difference(
     mixture. Images that no error rate covers (no person, unreadable, missing) may show anything: as much of a prompt as hangs on them is
     added to both limits.
 
+    Where one calibration serves both runs, and they have as many images of every prompt, none of them outside the error model, images of
+    a prompt whose shares are alike may change sides: its difference is then as likely to be either of plus and minus itself whatever the
+    rates are, and p is that of sign flips at the calibration's own rates.
+
     Parameters
     ----------
     first, second
         The runs; prompts with fewer decided or unclear images than a set are left out.
     label
         Column of a label, for its share; None for unanimity.
-    set_size, confidence, margin, shared_calibration, draws, seed
+    set_size, confidence, margin, shared_calibration, draws, test_draws, seed
         See `unanimity_difference`.
 
     Returns
@@ -363,7 +368,8 @@ def corrected_difference(
         return None
     runs = [run.rows(read) for run in (first, second)]
     random = np.random.default_rng(seed)
-    sides = [_Scored(run, label=label, set_size=size) for run in runs]
+    pooled = runs[0].decisions + runs[1].decisions if shared_calibration else None
+    sides = [_Scored(run, label=label, set_size=size, weighed_by=pooled) for run in runs]
     rates = [side.confusion.draw_rates(draws, random) for side in sides]
     if shared_calibration:
         rates[1] = rates[0]
@@ -386,13 +392,16 @@ def corrected_difference(
     value = min(max(float(points[1].mean() - points[0].mean()), -1.0), 1.0)
     low, high = max(min(low, value) - unsure, -1.0), min(max(high, value) + unsure, 1.0)
     beyond = [float((found - unsure <= 0).mean()), float((found + unsure >= 0).mean())]
+    p_value, test = min(1.0, max(2 * min(beyond), 1 / draws)), "confidence"
+    if shared_calibration and not unsure and np.array_equal(*(run.images for run in runs)):
+        p_value, test = sign_flip_test(points[1] - points[0], draws=test_draws, seed=seed), "sign-flip"
     equal = None
     if margin is not None:
         equal = float(max((found - unsure <= -margin).mean(), (found + unsure >= margin).mean()))
     return Difference(
         Interval(value, low, high, "paired, error-corrected"),
-        min(1.0, max(2 * min(beyond), 1 / draws)),
-        "confidence",
+        p_value,
+        test,
         prompts,
         float(points[0].mean()),
         float(points[1].mean()),
@@ -442,11 +451,13 @@ def error_that_explains(first: ReadImages, second: ReadImages, *, set_size: int 
 class _Scored:
     """The corrected estimates of one run's prompts, for any error rates."""
 
-    def __init__(self, run: ReadImages, *, label: int | None, set_size: int) -> None:
+    def __init__(
+        self, run: ReadImages, *, label: int | None, set_size: int, weighed_by: IntArray | None = None
+    ) -> None:
         assert run.confusion is not None
         self.confusion = run.confusion
         self._chosen = slice(None) if label is None else slice(label, label + 1)
-        self._weights = decision_weights(run.decisions)
+        self._weights = decision_weights(run.decisions if weighed_by is None else weighed_by)
         self._ways = compositions(run.decisions.shape[1], set_size)
         rows, self._place = np.unique(run.decisions, axis=0, return_inverse=True)
         self._probabilities = set_probabilities(rows, self._ways)

@@ -34,6 +34,8 @@ CALIBRATED = 200
 """Calibration images of each label, on either side."""
 DRAWS, FLIPS = 500, 399
 MARGIN = 0.05
+OFTEN = 4
+"""Times as many pairs where the size of a test lies close to its level."""
 PERFECT = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
 Rates = FloatArray
 Judged = tuple[float, Interval, Interval, float, float]
@@ -63,21 +65,23 @@ def rows(pairs: int, random: np.random.Generator) -> Iterator[Row]:
     """Every setting."""
     good, worse, unclear = rates(0.95), rates(0.90), rates(0.90, unclear=0.20)
 
-    def judged(name: str, prompts: int, one: Callable[[int, np.random.Generator], Judged]) -> Row:
-        return _judged(name, [one(prompts, random) for _ in range(pairs)], prompts)
+    def judged(name: str, prompts: int, one: Callable[[int, np.random.Generator], Judged], *, times: int = 1) -> Row:
+        return _judged(name, [one(prompts, random) for _ in range(pairs * times)], prompts)
 
     for prompts in (40, 150):
         yield judged("5% more error in one run, no difference", prompts, lambda p, r: _error(p, r, good, worse))
     yield judged("5% more error, shares halfway to even", 40, lambda p, r: _error(p, r, good, worse, halfway=True))
     yield judged("5% more error and 20% unclear, no difference", 40, lambda p, r: _error(p, r, good, unclear))
-    yield judged("one calibration for both, no difference", 40, lambda p, r: _error(p, r, worse, worse, shared=True))
+    yield judged(
+        "one calibration for both, no difference", 40, lambda p, r: _error(p, r, worse, worse, shared=True), times=OFTEN
+    )
     for population in ("near 0", "near 0.5", "mixed (U)"):
         for prompts in (20, 100):
             yield judged(f"4 against 16 images, {population}", prompts, partial(_unequal, population=population))
     other = "4 against 16 images, other shares of one mean, mixed (U)"
     yield judged(other, 100, lambda p, r: _unequal(p, r, "mixed (U)", anew=True))
     yield judged("sets of 4 against sets of 16, mixed (U)", 40, _sets_of_other_size)
-    yield judged("near-copies: 4 pictures of 16 in half of one run, near 0.5", 40, _copied)
+    yield judged("near-copies: 4 pictures of 16 in half of one run, near 0.5", 40, _copied, times=OFTEN)
     yield _several(40, pairs, random)
     yield _equivalent("equivalent within 5 points, when it is 5", 150, pairs, random, apart=MARGIN)
     yield _equivalent("equivalent within 5 points, when it is 0", 150, pairs, random, apart=0.0)
@@ -90,7 +94,7 @@ def mixes_of_groups(pairs: int) -> Row:
     """The setting of a calibration's groups, with random numbers of its own."""
     random = np.random.default_rng(14)
     name = "grown people against four young in five, one calibration of both, no difference"
-    return _judged(name, [_groups(40, random) for _ in range(max(pairs // 5, 10))], 40)
+    return _judged(name, [_groups(40, random) for _ in range(pairs)], 40)
 
 
 def _judged(name: str, found: list[Judged], prompts: int) -> Row:

@@ -243,18 +243,18 @@ def with_differences(text: str, rows: list[dict[str, Any]]) -> str:
     lines = [
         _DIFFERENCES,
         "",
-        f"{rows[0]['pairs'] if rows else 0:,} simulated pairs per setting ({rows[-1]['pairs'] if rows else 0:,} in the last row) through the functions "
-        "behind `allfour compare`; the simulation is",
+        "Simulated pairs through the functions behind `allfour compare`; the simulation is",
         "`scripts/validation/differences.py`, rerun alone by `python -m scripts.validate_statistics --differences`. Shares are Beta(0.3, 0.3)",
         "where nothing else is said, calibrations have 200 images of each label on either side. Before: every set as it was read, sign flips,",
         "Student limits, every pair of runs by itself. `rejected` is how often p <= 5%: of equal runs it should be 5% or less; where the runs do",
         "differ, and in the rows on equivalence, it is power (equivalence of runs that are exactly 5 points apart should be shown in 5% or less).",
+        "Chance moves 5% to between 3.7% and 6.4% among 1,000 pairs, and to between 4.3% and 5.7% among 4,000.",
         "An uncorrected difference names its cause on the first lines always: without calibrations on both sides there is no other evidence.",
         "",
-        "| setting | prompts | covered before | rejected before | covered | rejected |",
-        "|---|---|---|---|---|---|",
+        "| setting | prompts | pairs | covered before | rejected before | covered | rejected |",
+        "|---|---|---|---|---|---|---|",
         *(
-            f"| {r['name']} | {r['prompts']} | {rate(r['covered_before'])} | {rate(r['rejected_before'])} | {rate(r['covered'])} "
+            f"| {r['name']} | {r['prompts']} | {r['pairs']:,} | {rate(r['covered_before'])} | {rate(r['rejected_before'])} | {rate(r['covered'])} "
             f"| {rate(r['rejected'])} |"
             for r in rows
         ),

@@ -210,7 +210,11 @@ def _flipped(one: Floats, two: Floats, *, step: float, confidence: float) -> Dif
 def _corrected_shares(matched: Matched, sides: tuple[st.ReadImages, st.ReadImages]) -> dict[str, Difference] | None:
     found = {
         label: st.corrected_difference(
-            *sides, label=column, confidence=matched.confidence, shared_calibration=matched.shared_calibration
+            *sides,
+            label=column,
+            confidence=matched.confidence,
+            shared_calibration=matched.shared_calibration,
+            test_draws=flips(len(matched.before)),
         )
         for column, label in enumerate(matched.labels)
     }

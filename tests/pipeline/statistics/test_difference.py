@@ -115,6 +115,21 @@ def test_one_calibration_on_both_sides_errs_alike():
     assert shared.high - shared.low < 0.5 * (apart.high - apart.low)
 
 
+def test_under_one_calibration_images_may_change_sides():
+    """The test is then exact: signs are flipped, and which run is the first makes no difference."""
+    random = np.random.default_rng(2)
+    confusion = Confusion.from_rates(sensitivity=(45, 50), specificity=(45, 50))
+    share = random.beta(0.3, 0.3, size=30)
+    runs = [read(random.binomial(16, share), 16, confusion) for _ in range(2)]
+    one, other = (unanimity_difference(*pair, draws=200).corrected for pair in (runs, runs[::-1]))
+    assert one.test == other.test == "sign-flip" and one.p_value == other.p_value
+    assert one.interval.value == pytest.approx(-other.interval.value, abs=1e-12)
+    fewer = read(random.binomial(4, share), 4, confusion)
+    assert unanimity_difference(runs[0], fewer, draws=200).corrected.test == "confidence"
+    apart = read(runs[1].decisions[:, 0], 16, Confusion(confusion.counts))
+    assert unanimity_difference(runs[0], apart, draws=200).corrected.test == "confidence"
+
+
 def test_equivalence_is_two_one_sided_tests():
     random = np.random.default_rng(3)
     before = random.random(200)
