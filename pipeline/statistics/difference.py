@@ -393,7 +393,7 @@ def corrected_difference(
     low, high = max(min(low, value) - unsure, -1.0), min(max(high, value) + unsure, 1.0)
     beyond = [float((found - unsure <= 0).mean()), float((found + unsure >= 0).mean())]
     p_value, test = min(1.0, max(2 * min(beyond), 1 / draws)), "confidence"
-    if shared_calibration and not unsure and np.array_equal(*(run.images for run in runs)):
+    if shared_calibration and not unsure and np.array_equal(runs[0].images, runs[1].images):
         p_value, test = sign_flip_test(points[1] - points[0], draws=test_draws, seed=seed), "sign-flip"
     equal = None
     if margin is not None:
