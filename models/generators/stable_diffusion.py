@@ -21,7 +21,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field
 
 from allfour.errors import BackendError
-from allfour.models.generators._diffusion import compiling, loading, pipelines
+from allfour.models.generators._diffusion import compiling, lanes, loading, pipelines
 from allfour.models.generators._diffusion.images import ImageBatch, SafetyChecker
 from allfour.models.generators._diffusion.memory import (
     CPU_BATCH,
@@ -237,6 +237,8 @@ class StableDiffusion:
             )
         self._compile: compiling.Choice = False if offload != "none" else compile
         self._compiled: compiling.CompiledNetwork | None = None
+        self._cores = self._cores_apart(torch)
+        self._side_by_side = 1
 
     def _first_size(self, given: int | Literal["auto"]) -> int | None:
         """Images at a time; None where that is still to be found out from memory."""
@@ -245,6 +247,16 @@ class StableDiffusion:
         if self._device == "cpu":
             return CPU_BATCH
         return None if self._meter is not None else UNMETERED_BATCH
+
+    def _cores_apart(self, torch: Any) -> int:
+        """Cores that draw a batch each; 0 where they draw one together."""
+        plain = self._device == "cpu" and self._dtype == "float32" and self._compile is not True
+        if not plain or self._lora or self._extra or self._placement.quantization is not None:
+            return 0
+        if not self._prompts.once or not lanes.fits(self._pipe, images=self._batch_size or 1, pixels=self._cost()[1]):
+            return 0
+        lanes.as_by_several_cores(self._pipe)
+        return min(int(torch.get_num_threads()), lanes.MOST)
 
     # --- identity --------------------------------------------------------------------------------------------------
 
@@ -304,14 +316,18 @@ class StableDiffusion:
         return steps, (self._settings.height or side) * (self._settings.width or side)
 
     def facts(self) -> Mapping[str, Any]:
-        """Batch size, and the seconds that compiling took, so far."""
+        """Batch size, how many batches were drawn at a time where it was more than one, and the seconds that compiling took, so far."""
         compiled = self._compiled
         placed = {"offload": self._placement.offload} if self._placement.offload != "none" else {}
-        return placed | {
-            "batch_size": self._batch_size,
-            "compiled": compiled is not None,
-            "compile_seconds": round(sum(compiled.seconds.values()), 3) if compiled else 0.0,
-        }
+        return (
+            placed
+            | {
+                "batch_size": self._batch_size,
+                "compiled": compiled is not None,
+                "compile_seconds": round(sum(compiled.seconds.values()), 3) if compiled else 0.0,
+            }
+            | ({"side_by_side": self._side_by_side} if self._side_by_side > 1 else {})
+        )
 
     # --- generation ------------------------------------------------------------------------------------------------
 
@@ -334,9 +350,24 @@ class StableDiffusion:
             self._compiled = compiling.CompiledNetwork(compiling.network_of(self._pipe), self._device)
         if self._batch_size is None:
             yield from self._sized_by_memory(waiting)
+        count = min(self._cores, len(waiting) // (self._batch_size or 1))
+        if count > 1:
+            self._side_by_side = count
+            for made in lanes.Lanes(self._pipe, count).each(self._batches(waiting, whole=True), self._made_by):
+                yield from made
+        for batch in self._batches(waiting):
+            yield from self._attempt(batch, self._pipe)
+
+    def _batches(self, waiting: deque[GenerationRequest], *, whole: bool = False) -> Iterator[list[GenerationRequest]]:
+        """Requests in batches, as large as they are to be by then; without the rest that fills none, where `whole`."""
         while waiting:
             assert self._batch_size is not None
-            yield from self._attempt([waiting.popleft() for _ in range(min(self._batch_size, len(waiting)))])
+            if whole and len(waiting) < self._batch_size:
+                return
+            yield [waiting.popleft() for _ in range(min(self._batch_size, len(waiting)))]
+
+    def _made_by(self, pipe: Any, batch: Sequence[GenerationRequest]) -> list[Batch]:
+        return list(self._attempt(batch, pipe))
 
     def _sized_by_memory(self, waiting: deque[GenerationRequest]) -> Iterator[Batch]:
         """Make the first images, meter what they need, and size the batches by it.
@@ -349,12 +380,12 @@ class StableDiffusion:
         self._batch_size = len(first)
         with self._meter.peak() as peak:
             if self._compiled is None:
-                made = list(self._attempt([waiting.popleft() for _ in first]))
+                made = list(self._attempt([waiting.popleft() for _ in first], self._pipe))
             else:
                 made = []
                 self._compiled.paused = True
                 try:
-                    self._run(first)
+                    self._run(first, self._pipe)
                 except Exception as error:
                     if not out_of_memory(error):
                         raise BackendError(f"stable-diffusion: {type(error).__name__}: {first_line(error)}") from error
@@ -370,10 +401,10 @@ class StableDiffusion:
             )
         yield from made
 
-    def _attempt(self, batch: Sequence[GenerationRequest]) -> Iterator[Batch]:
+    def _attempt(self, batch: Sequence[GenerationRequest], pipe: Any) -> Iterator[Batch]:
         """One batch; smaller ones where it fails, so that nothing is lost with its neighbours."""
         try:
-            made = self._run(batch)
+            made = self._run(batch, pipe)
         except Exception as error:
             if not out_of_memory(error) and self._compiled is not None and compiling.compiler_failed(error):
                 raise BackendError(
@@ -400,9 +431,9 @@ class StableDiffusion:
             return
         free_memory()
         for part in parts:
-            yield from self._attempt(part)
+            yield from self._attempt(part, pipe)
 
-    def _run(self, batch: Sequence[GenerationRequest]) -> ImageBatch:
+    def _run(self, batch: Sequence[GenerationRequest], pipe: Any) -> ImageBatch:
         """Start a batch on the device; returns when its work is queued (on a CPU, when it is done)."""
         import torch
 
@@ -412,7 +443,7 @@ class StableDiffusion:
         generators = [torch.Generator(device="cpu").manual_seed(request.seed) for request in padded]
         texts = self._prompts.arguments([request.prompt for request in padded])
         drawn = generators if len(generators) > 1 else generators[0]  # some pipelines take no list, and some schedulers
-        result = self._pipe(**texts, **self._settings.given(), **self._extra, generator=drawn, output_type="pt")
+        result = pipe(**texts, **self._settings.given(), **self._extra, generator=drawn, output_type="pt")
         flagged = getattr(result, "nsfw_content_detected", None)
         return ImageBatch(batch, pipelines.images_of(result), flagged, self._checker)
 

@@ -5,7 +5,7 @@ A repeated run asks only for what has no line in any journal, or whose file is g
 outcomes and are kept; failures are asked for again. images.parquet is written from the journals at the end.
 
 A generator that works ahead (`AheadGenerator`) makes the next batch while threads bring the last ones to their end. Lines of the
-journal then come in any order, and a kill costs what was under way: two batches at most, and the one on the device.
+journal then come in any order, and a kill costs what was under way: two batches at most, and those on the device.
 """
 
 from __future__ import annotations
@@ -136,8 +136,13 @@ def merge_outcomes(run: RunFolder, plan: Plan, generator: Mapping[str, Any]) -> 
 
 
 def _generate_ahead(generator: AheadGenerator, missing: Sequence[GenerationRequest], book: _Book) -> None:
-    with _Writers(book.commit) as writers:
-        for batch in generator.generate_ahead(missing) if missing else ():
+    batches = generator.generate_ahead(missing) if missing else ()
+    with _Writers(book.commit) as writers, contextlib.ExitStack() as stack:
+        if isinstance(batches, GeneratorType):
+            stack.callback(
+                batches.close
+            )  # however the loop is left, nothing is drawn beside what is still to be written
+        for batch in batches:
             writers.submit(finish for _, finish in batch)
 
 

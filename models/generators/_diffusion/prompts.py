@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -36,15 +37,23 @@ class PromptEncoder:
         self._scale = default if guidance_scale is None else guidance_scale
         self._names, self._options = self._how()
         self._stored: dict[str, dict[str, Any] | None] = {}
+        self._one_at_a_time = threading.Lock()
+        """A tokenizer is one thread's at a time."""
+
+    @property
+    def once(self) -> bool:
+        """Whether a prompt is encoded once, here, and not by every call of the pipeline."""
+        return bool(self._names)
 
     def arguments(self, prompts: Sequence[str]) -> dict[str, Any]:
         """What the pipeline is called with for these prompts, one image each."""
         import torch
 
         if self._names:
-            for prompt in prompts:
-                if prompt not in self._stored:
-                    self._stored[prompt] = self._encode(prompt)
+            with self._one_at_a_time:
+                for prompt in prompts:
+                    if prompt not in self._stored:
+                        self._stored[prompt] = self._encode(prompt)
             rows = [self._stored[prompt] for prompt in prompts]
             known = [row for row in rows if row is not None]
             if len(known) == len(rows) and len({tuple(v.shape for v in row.values()) for row in known}) == 1:

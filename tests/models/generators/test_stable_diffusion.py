@@ -134,10 +134,10 @@ def test_one_bad_request_fails_alone(folder: Path, monkeypatch: pytest.MonkeyPat
     generator = make(folder, batch_size=6)
     run = generator._run
 
-    def picky(batch: Any) -> Any:
+    def picky(batch: Any, pipe: Any) -> Any:
         if any(r.key == ("captain", 1) for r in batch):
             raise ValueError("no captains\nwith details")
-        return run(batch)
+        return run(batch, pipe)
 
     monkeypatch.setattr(generator, "_run", picky)
     outcomes = list(generator.generate(REQUESTS))
