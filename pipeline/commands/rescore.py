@@ -26,7 +26,7 @@ from allfour.pipeline.run.journal import RunFolderBusyError
 from allfour.pipeline.run.program import package_versions
 from allfour.pipeline.scoring.engines import share_of
 from allfour.pipeline.scoring.engines.base import part_store
-from allfour.pipeline.scoring.settled_precision import settle_precision
+from allfour.pipeline.scoring.settled_precision import settle_precision, settled_in_half
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +107,7 @@ def rescore_rank(
         taken = settle_precision(
             run, source, shards, classifier, max_pixels=config.scoring.max_pixels, tell=reporter.note
         )
-        if taken is not None:
+        if taken is not None and settled_in_half(classifier):
             reporter.note(taken)
         scored = score_shards(job, source, share, classifier=classifier, listed=shards)
         write_json(

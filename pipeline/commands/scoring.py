@@ -90,7 +90,7 @@ def score(
         run.forget_stages(*TABLE_STAGES, classifier=identity)
     else:
         run.forget_stages(*TABLE_STAGES, classifier=identity, account=None)
-    if taken is not None:
+    if taken is not None and settled_in_half(classifier):  # what is as ever is not worth a line
         job.reporter.note(taken)
     ids = [s.id for s in shards]
     scored = score_shards(job, source, shards, classifier=classifier, engine_name=engine_name)

@@ -61,7 +61,7 @@ def settle_precision(
 
     Returns
     -------
-    What was taken and why, for the user; None where the settings say it all.
+    What was taken and why; None where the settings say it all.
     """
     if not (isinstance(classifier, EmbeddingClassifier) and isinstance(classifier, OpenPrecision)):
         return None
@@ -128,7 +128,9 @@ def _chosen(
     doubt = Doubt(classifier, measured)
     share = f"{doubt.share:.0%} of {len(measured.half)} images"
     if not doubt.pays:
-        return FULL, f"{share} would be encoded twice"
+        why = f"{share} would be encoded twice"
+        tell(f"classifier.dtype=auto: {FULL} ({why})")
+        return FULL, why
     return (
         TWICE,
         f"this CPU multiplies bfloat16 in hardware, and {share} are encoded in {FULL} too; decisions are those of {FULL}",
