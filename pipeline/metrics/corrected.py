@@ -86,9 +86,9 @@ def correct(
         decisions = _decisions(prompts, name, names)
         cells = _cells(prompts, calibration, name, names, decisions=decisions, surely=(surely or {}).get(name))
         fit = _fit(calibration, name, names, decisions=decisions, cells=cells)
-        if fit is not None and not fit.fits and (mixed := reweighted(calibration, name, names, cells)) is not None:
+        if fit is not None and (mixed := reweighted(calibration, name, names, cells, whole=fit)) is not None:
+            notes.append(_reweighted_note(name, mixed[1], whole=fit))
             confusion, fit = mixed
-            notes.append(_reweighted_note(name, fit))
         if note := _unclear_beyond(name, decisions, confusion):
             notes.append(note)
         if fit is not None:
@@ -229,15 +229,21 @@ def _as_fit(found: st.CalibrationFit) -> CalibrationFit:
 
 
 def reweighted(
-    calibration: Calibration, name: str, names: Sequence[str], cells: IntArray | None
+    calibration: Calibration, name: str, names: Sequence[str], cells: IntArray | None, *, whole: CalibrationFit
 ) -> tuple[st.Confusion, CalibrationFit] | None:
-    """Error rates of the grouping whose mix fits the run best; None where none is identified and fits."""
+    """Error rates of the grouping whose mix fits the run best; None where none is identified and fits.
+
+    Where the calibration as a whole fits, only a grouping counts whose mix is shown not to be that of the calibration.
+    """
     best: tuple[st.GroupMix, str, Sequence[str]] | None = None
     if cells is None:
         return None
-    for by, groups in calibration.group_cells(name, names).items():
+    groupings = calibration.group_cells(name, names)
+    for by, groups in groupings.items():
         found = st.group_mix(cells, list(groups.values()))
         if found is None or found.fit.p_value < LEVEL:
+            continue
+        if whole.fits and found.own * len(groupings) >= LEVEL:
             continue
         if best is None or found.fit.p_value > best[0].fit.p_value:
             best = found, by, list(groups)
@@ -248,19 +254,24 @@ def reweighted(
         label: {group: float(share) for group, share in zip(members, row, strict=True)}
         for label, row in zip(names, found.weights, strict=True)
     }
-    fit = _as_fit(found.fit).model_copy(update={"by": by, "mix": mix})
+    fit = _as_fit(found.fit).model_copy(update={"by": by, "mix": mix, "own_mix": found.own})
     return found.confusion(), fit
 
 
-def _reweighted_note(name: str, fit: CalibrationFit) -> Note:
+def _reweighted_note(name: str, fit: CalibrationFit, *, whole: CalibrationFit) -> Note:
     mixes = "; ".join(
         f"{label}: {', '.join(f'{clean(group, 60)} {percent(share)}' for group, share in row.items())}"
         for label, row in (fit.mix or {}).items()
     )
+    by = clean(fit.by, 60)
     text = (
-        f"The calibration as a whole does not fit what was decided here of {name}; its groups by {clean(fit.by, 60)} do (p = {fit.p_value:.2g}) "
-        f"in the mix that this run shows, taken to be that of every prompt: {mixes}. Corrected figures are of that mix."
+        f"The calibration fits as a whole what was decided here of {name}, but its groups by {by} are mixed otherwise in this run (p = "
+        f"{fit.own_mix or 0.0:.2g} that they are not) and fit in the run's own mix (p = {fit.p_value:.2g})"
+        if whole.fits
+        else f"The calibration as a whole does not fit what was decided here of {name}; its groups by {by} do (p = {fit.p_value:.2g}) in the mix "
+        "that this run shows"
     )
+    text += f", taken to be that of every prompt: {mixes}. Corrected figures are of that mix."
     return Note(code="calibration_reweighted", text=text, about=name)
 
 

@@ -126,9 +126,11 @@ class CalibrationFit(Record):
     prompts: Count = 0
     images: Count = 0
     by: str | None = None
-    """The grouping of the calibration by which it was weighted to the run's own mix, since as a whole it did not fit."""
+    """The grouping of the calibration by which it was weighted to the run's own mix, since as a whole it did not fit or its mix is another."""
     mix: dict[str, dict[str, float]] | None = None
     """Label -> group -> its share among images of the label, as the run shows it."""
+    own_mix: Share = None
+    """p-value that the run's mix is that of the calibration's images."""
 
 
 class Amplification(Estimate):

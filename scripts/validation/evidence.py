@@ -89,6 +89,16 @@ def settings(audits: int, random: np.random.Generator) -> list[Callable[[], Row]
             found.append((name, images, audits // 3, world))
     alike = {"labelled": 0.1, "cause": measured_there}
     found.append(("matched calibration, 10% labelled by people", 16, audits // 3, alike))
+    ours = {"groups": (GROWN, YOUNG), "cause": "calibration_reweighted"}
+    found += [
+        (
+            f"adults and children, then {young:.0%} children",
+            16,
+            audits,
+            {"rates": (1 - young) * GROWN + young * YOUNG, **ours},
+        )
+        for young in (0.7, 0.5)
+    ]
     streams = random.spawn(len(found) + 1)
     made: list[Callable[[], Row]] = [
         partial(_row, name, images, number, stream, **{"rates": ADULTS, **world})

@@ -154,9 +154,9 @@ def looked_at(rates: Any, by: Any, part: float = 0.5) -> Metrics:
     return measured(read, calibration=known(by), leads=leads, labelled=labels_of(women, read, part, random))
 
 
-def of_groups(rates: Any) -> Metrics:
+def of_groups(rates: Any, seed: int = 3) -> Metrics:
     """A run of these people, and a calibration of grown and of young ones."""
-    random = np.random.default_rng(3)
+    random = np.random.default_rng(seed)
     women = random.random((40, 16)) < random.beta(0.3, 0.3, size=(40, 1))
     read, leads = read_of(drawn_cells(women, np.asarray(rates), np.zeros(40), random), 7)
     groups = {"grown": np.round(GROWN * 800).astype(int), "young": np.round(YOUNG * 800).astype(int)}
@@ -192,6 +192,7 @@ RUNS: dict[str, tuple[Callable[[], Metrics], set[str]]] = {
     "a calibration that fits": (lambda: calibrated(ADULTS, ADULTS), {SPREAD}),
     "a calibration of others": (lambda: calibrated(CHILDREN, ADULTS), {SPREAD, "calibration_unlike_run", "images_without_label"}),
     "a mix of a calibration's groups": (lambda: of_groups(YOUNG), {SPREAD, "calibration_reweighted", "images_without_label", "weak-classifier"}),
+    "another mix of groups than the calibration's": (lambda: of_groups(0.35 * GROWN + 0.65 * YOUNG, 5), {SPREAD, "calibration_reweighted", "images_without_label", "weak-classifier"}),
     "a calibration of groups that fits": (lambda: of_groups((GROWN + YOUNG) / 2), {SPREAD, "images_without_label", "weak-classifier"}),
     "people labelled half of it": (lambda: looked_at(ADULTS, ADULTS), set()),
     "people labelled a little of it": (lambda: looked_at(ADULTS, ADULTS, 0.04), {"error_spread_open"}),

@@ -27,6 +27,7 @@ def run_of(*parts: tuple[np.ndarray, float], images: int = 64, prompts: int = 60
 def test_a_planted_mix_is_found(young: float) -> None:
     found = group_mix(run_of((GROWN, 1 - young), (YOUNG, young)), [GROWN, YOUNG])
     assert found is not None and found.fit.p_value > 0.05 and found.fit.contrasts == 3
+    assert (found.own > 0.05) == (young == 0.5)  # half and half is the calibration's own mix
     assert np.abs(found.weights[:, 1] - young).max() < 0.15
     rates = found.counts / found.counts.sum(axis=1, keepdims=True)
     mixed = (1 - young) * GROWN / GROWN.sum(axis=1, keepdims=True) + young * YOUNG / YOUNG.sum(axis=1, keepdims=True)
