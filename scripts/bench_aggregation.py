@@ -16,6 +16,7 @@ import shutil
 import sys
 import tempfile
 import time
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -120,7 +121,11 @@ def in_child(work: Any) -> dict[str, Any]:
     if pid == 0:
         started = time.perf_counter()
         cpu, before = time.process_time(), peak_mib()
-        found = work() or {}
+        try:
+            found = work() or {}
+        except BaseException:  # the parent's own endings are not to run twice
+            traceback.print_exc()
+            os._exit(1)
         row = {
             **found, "seconds": time.perf_counter() - started, "cpu_seconds": time.process_time() - cpu,
             "peak_mib": peak_mib(), "peak_mib_before": before,
@@ -130,7 +135,11 @@ def in_child(work: Any) -> dict[str, Any]:
     os.close(write)
     with os.fdopen(read) as pipe:
         text = pipe.read()
-    os.waitpid(pid, 0)
+    _, status = os.waitpid(pid, 0)
+    if not text:
+        raise RuntimeError(
+            f"{getattr(work, '__name__', work)} ended with status {os.waitstatus_to_exitcode(status)}; its error stands above"
+        )
     result: dict[str, Any] = json.loads(text)
     return result
 
