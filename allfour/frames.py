@@ -23,6 +23,11 @@ class _NoPandas:
             raise ModuleNotFoundError(name)
 
 
+def own_process() -> bool:
+    """Whether this process is a command's, and runs nobody else's code beside."""
+    return _own_process
+
+
 def leave_out_pandas() -> None:
     """Let pyarrow look for pandas now and find none, in a command's own process; for commands that run no code of others.
 

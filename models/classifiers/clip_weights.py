@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from allfour import resources
+from allfour.deferred import defer
 from allfour.errors import ClassifierError
 from allfour.files import sha256_of
 from allfour.models.classifiers._clip import hub, transformers_folder
@@ -121,6 +122,7 @@ def resolve(*, model: str | None, pretrained: str | None, tag: str | None = None
     ClassifierError
         Nothing is named, the path or the tag does not exist, or the tag's weights are neither cached nor to be downloaded.
     """
+    defer()
     named = (("model", model), ("pretrained", pretrained))
     of_hub = {key: name for key, name in named if name is not None and name.startswith(hub.PREFIX)}
     if of_hub:

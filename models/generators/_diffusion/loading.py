@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from allfour import resources
+from allfour.deferred import defer
 from allfour.errors import BackendError
 from allfour.files import sha256_of
 from allfour.models.devices import choose_device
@@ -49,6 +50,7 @@ class Lora:
 
 def import_packages() -> tuple[Any, Any]:
     """torch and diffusers. Raises BackendError."""
+    defer()
     try:
         import diffusers
         import torch

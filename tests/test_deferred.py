@@ -1,0 +1,130 @@
+"""What is deferred is not loaded by naming it, and whole as soon as it is used."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from allfour import deferred, frames
+
+RAN = "deferred_fogs_ran"
+
+
+@pytest.fixture
+def fogs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """A package `fog` that is deferred but for `lift`; which of its modules ran, in order."""
+    (tmp_path / "fog").mkdir()
+    note = f"import sys; sys.{RAN}.append(__name__)\n"
+    (tmp_path / "fog" / "__init__.py").write_text(
+        note + "from fog.bank import depth\nDENSITY = 3\ndef lift(by, *, off=0): return by + DENSITY - off\n"
+    )
+    (tmp_path / "fog" / "bank.py").write_text(note + "depth = 7\n")
+    (tmp_path / "fog" / "horn.py").write_text(note + "sound = 'low'\n")
+    ran: list[str] = []
+    monkeypatch.setattr(sys, RAN, ran, raising=False)
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    monkeypatch.setattr(sys, "meta_path", list(sys.meta_path))
+    monkeypatch.setattr(importlib.metadata, "packages_distributions", importlib.metadata.packages_distributions)
+    monkeypatch.setattr(frames, "_own_process", True)
+    monkeypatch.setattr(deferred, "CALLED", {"fog": frozenset({"lift"}), "no_such_fog": frozenset()})
+    deferred.defer()
+    yield ran
+    for name in [name for name in sys.modules if name.partition(".")[0] == "fog"]:
+        del sys.modules[name]
+
+
+def bound() -> Any:
+    """What `from fog import lift` binds."""
+    return importlib.import_module("fog").lift
+
+
+def test_naming_it_and_binding_its_functions_loads_nothing(fogs: list[str]) -> None:
+    lift = bound()
+    assert importlib.util.find_spec("fog") is not None
+    assert importlib.util.find_spec("no_such_fog") is None
+    assert fogs == []
+    assert lift(1, off=2) == 2
+    assert lift(5) == 8
+    assert fogs == ["fog", "fog.bank"]
+    assert importlib.import_module("fog").lift is not lift  # the real one from now on
+
+
+def test_anything_else_of_it_is_the_real_thing(fogs: list[str]) -> None:
+    early = importlib.import_module("fog")
+    assert early.DENSITY == 3
+    assert early.bank.depth == 7
+    assert early.lift is importlib.import_module("fog").lift
+    with pytest.raises(AttributeError, match="'fog' has no attribute 'snow'"):
+        _ = early.snow
+    assert fogs == ["fog", "fog.bank"]
+
+
+@pytest.mark.parametrize(("module", "name", "value"), [("fog.bank", "depth", 7), ("fog.horn", "sound", "low")])
+def test_a_submodule_runs_once_and_after_its_package(fogs: list[str], module: str, name: str, value: Any) -> None:
+    found = importlib.import_module(module)
+    assert getattr(found, name) == value
+    assert found is sys.modules[module]
+    assert fogs == ["fog", *dict.fromkeys(["fog.bank", module])]
+    assert importlib.reload(found) is found  # its spec is its own
+    with pytest.raises(ModuleNotFoundError, match=r"fog\.rain"):
+        importlib.import_module("fog.rain")
+
+
+def test_a_submodule_that_is_not_there_is_said_to_be(fogs: list[str]) -> None:
+    with pytest.raises(ModuleNotFoundError, match=r"fog\.rain"):
+        importlib.import_module("fog.rain")
+    assert importlib.import_module("fog").DENSITY == 3
+
+
+def test_the_packages_are_listed_when_somebody_looks(fogs: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[int] = []
+
+    def listing() -> dict[str, list[str]]:
+        looked.append(1)
+        return {"PIL": ["pillow"]}
+
+    monkeypatch.setattr(deferred._Distributions, "_list", staticmethod(listing))
+    packages = importlib.metadata.packages_distributions()
+    assert looked == []
+    assert packages["PIL"] == ["pillow"] and "snow" not in packages and list(packages) == ["PIL"]
+    assert packages.get("snow") is None and len(packages) == 1
+    assert looked == [1]
+
+
+def test_in_a_process_of_others_nothing_is_deferred(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(frames, "_own_process", False)
+    before = list(sys.meta_path), dict(sys.modules), importlib.metadata.packages_distributions
+    deferred.defer()
+    assert (sys.meta_path, dict(sys.modules), importlib.metadata.packages_distributions) == before
+
+
+STARTED = """
+import json, sys
+from allfour import deferred, frames
+frames.begin_command()
+from allfour.pipeline.config import load_attributes
+from allfour.models.generators.base import GenerationRequest
+from allfour.models.generators.stable_diffusion import StableDiffusion
+from allfour.models.classifiers.clip import ClipClassifier
+model = StableDiffusion(model="models/sandbox/diffusion", device="cpu", steps=1, guidance_scale=1.0)
+made, = model.generate([GenerationRequest("a", 0, "a photo of a nurse", 3)])
+assert made.data
+ClipClassifier(attributes=load_attributes("configs/attributes/sandbox.yaml"), model=None, pretrained="models/sandbox/clip", device="cpu")
+real = [n for n in deferred.CALLED if not isinstance(sys.modules.get(n), deferred._Deferred)]
+from scipy import stats
+print(json.dumps([real, stats.norm.cdf(0.0), "_found" in vars(sys.modules["diffusers.utils.import_utils"]._package_map)]))
+"""
+
+
+def test_drawing_and_reading_wait_for_none_of_it() -> None:
+    done = subprocess.run([sys.executable, "-c", STARTED], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[-1]) == [[], 0.5, False]
