@@ -53,20 +53,23 @@ class SeamLine:
         [2 * BESIDE, places, 3] lines of a picture, of which the middle two meet at the line.
     """
 
-    def __init__(self, strip: NDArray[np.int16]) -> None:
-        self._some = strip[:, :: max(1, strip.shape[1] // _PLACES)]
-        steps = np.diff(self._some, axis=0)
+    def __init__(self, strip: NDArray[np.int16] | NDArray[np.uint8]) -> None:
+        some = strip[:, :: max(1, strip.shape[1] // _PLACES)]
+        # [channel, line, place]: places lie side by side, along which numpy is quick
+        self._planes = np.ascontiguousarray(some.transpose(2, 0, 1), dtype=np.int16)
+        steps = self._planes[:, 1:] - self._planes[:, :-1]
         np.abs(steps, out=steps)
-        summed = steps[..., 0] + steps[..., 1]  # [2 * FAR + 1, places], the line's own at FAR
-        summed += steps[..., 2]
-        self._own, self._beside = summed[FAR], np.concatenate((summed[: FAR - NEAR + 1], summed[FAR + NEAR :]))
-        self.steps = float((self._own > self._beside.max(axis=0) + _STEP).mean())
+        self._summed = steps[0]  # [2 * FAR + 1, places], the line's own at FAR
+        self._summed += steps[1]
+        self._summed += steps[2]
+        most = np.maximum(self._summed[: FAR - NEAR + 1].max(axis=0), self._summed[FAR + NEAR :].max(axis=0))
+        self.steps = int(np.count_nonzero(self._summed[FAR] > most + _STEP)) / len(most)
         """Share of the places at which it is a step that none of the lines beside it has, 0 to 1."""
 
     @cached_property
     def windows(self) -> Windows:
         """What is seen where places are taken together."""
-        places = len(self._own)
+        places = self._summed.shape[1]
         count = max(1, min(_WINDOWS, places // 2))
         size = places // count
         used = count * size
@@ -76,11 +79,12 @@ class SeamLine:
             shaped = values[:, :used].reshape(len(values), count, -1)
             return np.asarray(np.add.reduce(shaped, axis=2, dtype=np.float32)) / np.float32(3 * size)
 
-        own, near = means(self._own[None])[0], np.sort(means(self._beside), axis=0)
+        summed = means(self._summed)
+        own, near = summed[FAR], np.sort(np.concatenate((summed[: FAR - NEAR + 1], summed[FAR + NEAR :])), axis=0)
         usual = near[len(near) // 2]
         broken = own > _STEEPER * near[-1] + _ABOVE
-        lines = self._some[FAR : FAR + 2, :used].astype(np.float32).reshape(2, count, size, 3)
-        squares = (lines * lines).sum(axis=2) / size - (lines.sum(axis=2) / size) ** 2
-        along = np.sqrt(squares.clip(0)).mean(axis=2).max(axis=0)
+        lines = self._planes[:, FAR : FAR + 2, :used].astype(np.float32).reshape(3, 2, count, size)
+        squares = (lines * lines).sum(axis=3) / size - (lines.sum(axis=3) / size) ** 2
+        along = np.sqrt(squares.clip(0)).mean(axis=0).max(axis=0)
         whole = ~broken & (np.maximum(along, usual) > _DETAIL) & (own <= _LIKE * usual + _OFF)
         return Windows(float(broken.mean()), float(whole.mean()))

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from allfour.pipeline.archives.seam_lines import BESIDE, SeamLine
+from allfour.pipeline.archives.seam_pixels import nearest, pixels_of
 from allfour.pipeline.archives.seam_rules import (
     is_clear_at_a_quarter,
     is_square_of_four,
@@ -192,7 +193,8 @@ class _Looked:
             centre, moved, _ = self._reach(axis, number, parts)
             middle = int(centre)
             some = self._few(axis, max(0, middle - moved - 1), middle + moved + 2, places=48).astype(np.float32)
-            uneven = np.abs(some - some.mean(axis=1, keepdims=True)).mean(axis=(1, 2))
+            some -= np.add.reduce(some, axis=1, keepdims=True) / some.shape[1]
+            uneven = np.add.reduce(np.abs(some, out=some), axis=(1, 2)) / (some.shape[1] * 3)
             self._even[key] = bool(uneven.min() <= 2 * _UNEVEN)
         return self._even[key]
 
@@ -372,7 +374,7 @@ class _Looked:
         if key not in self._seams:
             centre = self._image.size[1 - axis] * number / parts
             seen = [
-                SeamLine(self._strip(axis, line - BESIDE, line + BESIDE))
+                SeamLine(self._lines(axis, line - BESIDE, line + BESIDE))
                 for line in {int(centre), int(np.ceil(centre))}
             ]
             self._seams[key] = max(seen, key=lambda line: line.steps)
@@ -396,22 +398,31 @@ class _Looked:
         length = np.sqrt((tiles**2).sum(axis=(2, 3), keepdims=True))
         return np.asarray(tiles / (length + 20))  # so that noise on plain ground repeats nothing
 
-    def _few(self, axis: int, start: int, stop: int, *, places: int) -> Pixels:
-        """As `_strip`, at a few places along the lines."""
-        width, height = self._image.size
-        lines = stop - start
-        size, box = (
-            ((places, lines), (0, start, width, stop)) if axis == 0 else ((lines, places), (start, 0, stop, height))
-        )
-        pixels = np.asarray(self._image.resize(size, Image.Resampling.NEAREST, box=box), dtype=np.int16)
-        return pixels if axis == 0 else pixels.swapaxes(0, 1)
+    @functools.cached_property
+    def _pixels(self) -> NDArray[np.uint8]:
+        """[height, width, 3 or 4] of the picture, of which the first three channels count."""
+        return pixels_of(self._image)
+
+    def _few(self, axis: int, start: int, stop: int, *, places: int) -> NDArray[np.uint8]:
+        """As `_lines`, at a few places along them."""
+        at = nearest(self._image.size[axis], places)
+        if axis == 0:
+            return self._pixels[start:stop].take(at, axis=1)[..., :3]
+        return self._pixels[at, start:stop][..., :3].swapaxes(0, 1)
 
     def _strip(self, axis: int, start: int, stop: int) -> Pixels:
         """Lines of the picture [line, place, channel]."""
-        width, height = self._image.size
-        box = (0, start, width, stop) if axis == 0 else (start, 0, stop, height)
-        pixels = np.asarray(self._image.crop(box), dtype=np.int16)
-        return pixels if axis == 0 else pixels.swapaxes(0, 1)
+        if axis == 0:
+            return self._pixels[start:stop].astype(np.int16)[..., :3]
+        return self._pixels[:, start:stop].astype(np.int16)[..., :3].swapaxes(0, 1)
+
+    def _lines(self, axis: int, start: int, stop: int) -> NDArray[np.uint8]:
+        """As `_strip`, as the picture has them."""
+        if axis == 0:
+            return self._pixels[start:stop, :, :3]
+        return (
+            self._pixels[:, start:stop].copy()[..., :3].swapaxes(0, 1)
+        )  # together, where it is gone through line by line
 
 
 @functools.lru_cache(maxsize=256)
@@ -443,12 +454,18 @@ def _reduced(number: int, parts: int) -> tuple[int, int]:
 def _blurred(pixels: NDArray[np.float32], radius: int) -> NDArray[np.floating]:
     """Means of the squares about every pixel."""
     side = 2 * radius + 1
-    rows, columns = (np.arange(-radius, length + radius).clip(0, length - 1) for length in pixels.shape)
+    rows, columns = (_beyond(length, radius) for length in pixels.shape)
     summed = np.zeros((len(rows) + 1, len(columns) + 1), dtype=pixels.dtype)
     pixels[rows[:, None], columns].cumsum(axis=0).cumsum(axis=1, out=summed[1:, 1:])
     return np.asarray(
         (summed[side:, side:] - summed[:-side, side:] - summed[side:, :-side] + summed[:-side, :-side]) / side**2
     )
+
+
+@functools.lru_cache(maxsize=64)
+def _beyond(length: int, radius: int) -> NDArray[np.intp]:
+    """Places of a line, the first and the last repeated beyond its ends."""
+    return np.arange(-radius, length + radius).clip(0, length - 1)
 
 
 def _run(within: NDArray[np.bool_], at: int) -> tuple[int, int]:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from allfour.pipeline.archives.seam_lines import BESIDE, SeamLine, Windows
+from allfour.pipeline.archives.seam_pixels import nearest, pixels_of
 from allfour.pipeline.archives.seam_rules import (
     is_clear_at_a_quarter,
     is_square_of_four,
@@ -19,7 +20,7 @@ from allfour.pipeline.archives.seam_rules import (
     may_repeat,
 )
 from allfour.pipeline.archives.seam_strips import shows_four
-from allfour.pipeline.archives.seams import find_grid
+from allfour.pipeline.archives.seams import _Looked, find_grid
 
 SEAM, PLAIN, CROSSED = Windows(0.9, 0.0), Windows(0.0, 0.0), Windows(0.0, 0.7)
 
@@ -101,3 +102,31 @@ def test_plain_halves_are_no_grid() -> None:
     sea = Image.new("RGB", (256, 256), (120, 170, 230))
     sea.paste((20, 60, 120), (0, 128, 256, 256))
     assert find_grid(sea) is None
+
+
+def test_places_along_a_line_are_pillow_s_nearest_neighbours() -> None:
+    for length in (*range(24, 700, 13), 512, 1024, 4001):
+        line = Image.fromarray(np.arange(length, dtype=np.int32)[None])
+        for count in (48, 64):
+            near = np.asarray(line.resize((count, 1), Image.Resampling.NEAREST, box=(0, 0, length, 1)))
+            assert (near[0] == nearest(length, count)).all(), (length, count)
+
+
+def test_lines_are_those_of_the_picture_in_whatever_memory_it_lies(monkeypatch: pytest.MonkeyPatch) -> None:
+    pixels = np.random.default_rng(3).integers(0, 256, (70, 90, 3), dtype=np.uint8)
+    image = Image.fromarray(pixels)
+    assert pixels_of(image).shape == (70, 90, 4)  # without a copy
+    for _ in range(2):
+        looked = _Looked(image)
+        assert (looked._strip(0, 30, 40) == pixels[30:40]).all()
+        assert (looked._strip(1, 30, 40) == pixels[:, 30:40].swapaxes(0, 1)).all()
+        assert (looked._lines(0, 30, 40) == pixels[30:40]).all()
+        assert (looked._lines(1, 30, 40) == pixels[:, 30:40].swapaxes(0, 1)).all()
+        assert (looked._few(0, 30, 40, places=48) == pixels[30:40, nearest(90, 48)]).all()
+        assert (looked._few(1, 30, 40, places=48) == pixels[nearest(70, 48), 30:40].swapaxes(0, 1)).all()
+
+        def pieces(*_: object) -> None:
+            raise ValueError("Image is in multiple array blocks")
+
+        monkeypatch.setattr("allfour.pipeline.archives.seam_pixels.pa.array", pieces)
+        assert pixels_of(image).shape == (70, 90, 3)
