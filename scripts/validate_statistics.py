@@ -49,7 +49,7 @@ ROOT = Path(__file__).resolve().parents[1]
 EVIDENCE_AUDITS = 150
 IMAGE_AUDITS = 1000
 FAULT_AUDITS = 200
-LABELLED_AUDITS = 100
+LABELLED_AUDITS = 50
 DIFFERENCE_PAIRS = 1000
 SECTIONS = ("evidence", "labelled", "faults", "cleam", "images", "differences")
 """Parts of the page that can be run by themselves; what is not run anew stays as it stands."""

@@ -266,7 +266,7 @@ def _reweighted_note(name: str, fit: CalibrationFit, *, whole: CalibrationFit) -
     by = clean(fit.by, 60)
     text = (
         f"The calibration fits as a whole what was decided here of {name}, but its groups by {by} are mixed otherwise in this run (p = "
-        f"{fit.own_mix or 0.0:.2g} that they are not) and fit in the run's own mix (p = {fit.p_value:.2g})"
+        f"{fit.own_mix or 0.0:.2g}) and fit in the run's own mix (p = {fit.p_value:.2g})"
         if whole.fits
         else f"The calibration as a whole does not fit what was decided here of {name}; its groups by {by} do (p = {fit.p_value:.2g}) in the mix "
         "that this run shows"

@@ -36,6 +36,8 @@ _SHARES = np.linspace(0, 1, 41)
 _NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(7)
 _WEIGHTS = _WEIGHTS / _WEIGHTS.sum()
 _STEPS, _PROPOSALS, _FREEDOM = 15, 240, 5
+_LONG = 300
+"""Steps of EM after which nothing moves any more."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ class MeasuredError:
     agrees: float
     """p-value that people's labels go with the calibration's rates: that its errors are as common here, whatever prompts they are in."""
     alike: float
-    """p-value that errors are alike in every prompt and lean to neither label beyond the calibration: no shift, no lean, no spread."""
+    """p-value that errors are alike in every prompt, those of the calibration: no lean and no spread."""
 
 
 def recentred(at: Interval, *, width: float) -> Interval:
@@ -176,9 +178,9 @@ class _Model:
         rates: FloatArray = np.stack([first, 1 - first], axis=-1)
         return rates
 
-    def calibration_at(self, blur: float) -> float:
-        """Return the log likelihood of the calibration itself with a blur."""
-        first = special.expit(self._logits + blur * np.array([-1, 1]))
+    def calibration_at(self, blur: float, shift: float = 0.0) -> float:
+        """Return the log likelihood of the calibration itself with a blur, and a shift that it has of its own."""
+        first = special.expit(self._logits + shift + blur * np.array([-1, 1]))
         return float((self._counts * np.log(np.stack([first, 1 - first], axis=-1))).sum())
 
     def fit(self, point: FloatArray, start: FloatArray, steps: int = _STEPS) -> tuple[float, FloatArray]:
@@ -260,26 +262,32 @@ def _posterior(
 
 
 def _alike(model: _Model, mode: FloatArray, at: FloatArray) -> float:
-    """Return the p-value of no shift, no lean and no spread, each with the blur that fits best.
+    """Return the p-value of no lean and no spread, the shift and the blur being those of run and calibration together.
 
-    Twice the gain in log likelihood is chi-squared with three degrees of freedom, or with two where the spread, which cannot be less than
+    Twice the gain in log likelihood is chi-squared with two degrees of freedom, or with one where the spread, which cannot be less than
     nothing, is fitted as none: half of the time each (Self, S. G., Liang, K.-Y. (1987). JASA 82, 605-610).
     """
     from scipy import optimize
 
     def likeliest(free: list[int]) -> float:
-        def loss(values: FloatArray) -> float:
+        def point_of(values: FloatArray) -> FloatArray:
             point = np.zeros(4)
             point[free] = values
-            return -(model.fit(point, at)[0] + model.calibration_at(point[3]))
+            return point
+
+        def loss(values: FloatArray) -> float:
+            point = point_of(values)
+            return -(model.fit(point, at)[0] + model.calibration_at(point[3], point[0]))
 
         start = mode[free]
         simplex = start + np.vstack([np.zeros(len(free)), 0.3 * np.eye(len(free))])
         options = {"xatol": 0.02, "fatol": 0.02, "maxiter": 200, "initial_simplex": simplex}
-        return -float(optimize.minimize(loss, start, method="Nelder-Mead", options=options).fun)
+        best = point_of(optimize.minimize(loss, start, method="Nelder-Mead", options=options).x)
+        # `at` is the shares' distribution where errors differ: one that fits equal errors is further away, and has to be reached
+        return model.fit(best, at, _LONG)[0] + model.calibration_at(best[3], best[0])
 
-    gain = max(2 * (likeliest([0, 1, 2, 3]) - likeliest([3])), 0.0)
-    return float(special.chdtrc(2, gain) + special.chdtrc(3, gain)) / 2
+    gain = max(2 * (likeliest([0, 1, 2, 3]) - likeliest([0, 3])), 0.0)
+    return float(special.chdtrc(1, gain) + special.chdtrc(2, gain)) / 2
 
 
 def _covariance(log_density: Callable[[FloatArray], float], mode: FloatArray) -> FloatArray:

@@ -74,10 +74,10 @@ class Row:
 
 
 def rows(audits: int, random: np.random.Generator) -> Iterator[Row]:
-    """Every design in every world, with random numbers of its own; twice as many audits where errors are alike."""
+    """Every design in every world, with random numbers of its own; four times as many audits where errors are alike."""
     worlds = [World(*design, *way) for design in DESIGNS for way in WAYS]
     for world, stream in zip(worlds, random.spawn(len(worlds)), strict=True):
-        yield row(world, audits if world.spread else 2 * audits, stream)
+        yield row(world, audits if world.spread else 4 * audits, stream)
 
 
 def row(world: World, audits: int, random: np.random.Generator) -> Row:
