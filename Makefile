@@ -53,6 +53,8 @@ $(STAMP): pyproject.toml constraints.txt
 	@sed -e '' $(if $(cpu),-e 's/^\(torch\|torchvision\)==[^+]*$$/&+cpu/' -e '/^nvidia-/d;/^cuda-/d;/^triton==/d') constraints.txt > $(VENV)/constraints.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint $(VENV)/constraints.txt --editable '.[dev,face,s3]' || \
 	  { $(if $(cpu),echo "error: if no torch +cpu was found: name the index of PyTorch's CPU builds to pip (PIP_EXTRA_INDEX_URL) and try again" >&2;) exit 2; }
+	@$(BIN)/python -m compileall -q allfour configs models pipeline
+	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -c 'from allfour.pipeline.report.html import compile_all; compile_all()'
 	@touch $@
 
 clean:

@@ -1,9 +1,10 @@
 """Parts of large packages that are loaded when something of theirs is used, in place of when somebody names them.
 
 Importing diffusers, transformers or open_clip imports SciPy's distributions and optimisers, the client of a cloud and the width of
-characters, and lists every file of every installed package: a quarter of their time, for what drawing and scoring never call. After
-`defer()` a module of `CALLED` is a stand-in, which the real module takes the place of as soon as it is asked for anything but those
-functions, or one of them is called. So nothing is missing, whatever the versions: it only comes later.
+characters, and lists every file of every installed package; importing SciPy's functions imports NumPy's compiler of Fortran and its
+tests. That is a quarter of a start, for what no command calls. After `defer()` a module of `CALLED` is a stand-in, which the real
+module takes the place of as soon as it is asked for anything but those functions, or one of them is called. So nothing is missing,
+whatever the versions: it only comes later.
 """
 
 from __future__ import annotations
@@ -23,6 +24,9 @@ from allfour import frames
 
 CALLED: Mapping[str, frozenset[str]] = {
     "boto3": frozenset(),  # accelerate's dialogue of settings
+    "numpy.f2py": frozenset(),  # these three: scipy.special binds every name of numpy
+    "numpy.ma": frozenset(),
+    "numpy.testing": frozenset(),
     "scipy.integrate": frozenset(),  # diffusers' linear multistep scheduler
     "scipy.optimize": frozenset({"linear_sum_assignment"}),  # transformers' losses for training
     "scipy.stats": frozenset(),  # diffusers' schedulers with a beta distribution
@@ -40,7 +44,12 @@ def defer() -> None:
         importlib.metadata.packages_distributions = _Distributions
     for name in CALLED:
         if name not in sys.modules and (spec := _spec(name)) is not None:
-            sys.modules[name] = _Deferred(name, spec)
+            sys.modules[name] = module = _Deferred(name, spec)
+            parent, _, own = name.rpartition(".")
+            if parent:
+                vars(sys.modules[parent]).setdefault(
+                    own, module
+                )  # as the import system does; the real one takes its place there too
 
 
 def _spec(name: str) -> ModuleSpec | None:

@@ -121,6 +121,13 @@ def load_config(path: Path, overrides: list[str] | None = None) -> RunConfig:
     return load(path, overrides)
 
 
+def _defer() -> None:
+    """See `allfour.deferred.defer`."""
+    from allfour.deferred import defer
+
+    defer()
+
+
 def _leave_out_pandas(config: RunConfig) -> None:
     """Where no backend is somebody else's, who may make data frames."""
     blocks = (config.generator, config.classifier)
@@ -164,6 +171,7 @@ def audit(
 ) -> None:
     """Generate images for every prompt, score them, and report."""
     with clear_errors():
+        _defer()
         parsed = _metrics_gates(fail_if)
         settings = load_config(config, overrides)
         _leave_out_pandas(settings)
@@ -241,6 +249,7 @@ def rescore(
 ) -> None:
     """Score images that exist already, and report. The archive is only read."""
     with clear_errors():
+        _defer()
         parsed = _metrics_gates(fail_if)
         if not source.strip():
             raise UsageError("SOURCE is empty: name a folder or an archive of images")
@@ -355,6 +364,7 @@ def report(
 ) -> None:
     """Compute metrics and the report again from the tables of a run."""
     with clear_errors():
+        _defer()
         leave_out_pandas()
         parsed = _metrics_gates(fail_if)
         from allfour.pipeline.commands.report import report_again

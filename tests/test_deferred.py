@@ -84,6 +84,20 @@ def test_a_submodule_that_is_not_there_is_said_to_be(fogs: list[str]) -> None:
     assert importlib.import_module("fog").DENSITY == 3
 
 
+def test_a_part_of_a_package_is_its_attribute(fogs: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    fog = importlib.import_module("fog")
+    assert fog.DENSITY == 3
+    monkeypatch.setattr(deferred, "CALLED", {"fog.horn": frozenset()})
+    deferred.defer()
+    from fog import horn  # type: ignore[import-not-found,unused-ignore]
+
+    assert horn is importlib.import_module("fog").horn is sys.modules["fog.horn"]
+    assert "fog.horn" not in fogs
+    assert horn.sound == "low"
+    assert sys.modules["fog.horn"] is importlib.import_module("fog").horn is not horn
+    assert fogs.count("fog.horn") == 1
+
+
 def test_the_packages_are_listed_when_somebody_looks(fogs: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     looked: list[int] = []
 

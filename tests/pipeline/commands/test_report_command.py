@@ -25,11 +25,12 @@ from allfour.__main__ import main
 try:
     main()
 except SystemExit as end:
+    loaded = {name for name, module in sys.modules.items() if type(module).__name__ != "_Deferred"}
     print(json.dumps({"code": end.code, "run.json": opened["run.json"], "metrics.json": opened["metrics.json"],
-                      "needless": sorted(set(sys.modules) & set(NEEDLESS))}))
+                      "needless": sorted(loaded & set(NEEDLESS))}))
 """
 NEEDLESS = (
-    "torch", "transformers", "sklearn", "scipy.stats", "scipy.optimize", "fsspec", "aiohttp", "pandas", "rich",
+    "torch", "transformers", "sklearn", "scipy.stats", "scipy.optimize", "numpy.f2py", "numpy.testing", "fsspec", "aiohttp", "pandas", "rich",
     "allfour.models.generators._portrait.draw", "allfour.pipeline.archives.parquet", "allfour.pipeline.analyses.sensitivity",
 )  # fmt: skip
 
