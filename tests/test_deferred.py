@@ -134,11 +134,21 @@ assert made.data
 ClipClassifier(attributes=load_attributes("configs/attributes/sandbox.yaml"), model=None, pretrained="models/sandbox/clip", device="cpu")
 real = [n for n in deferred.CALLED if not isinstance(sys.modules.get(n), deferred._Deferred)]
 from scipy import stats
-print(json.dumps([real, stats.norm.cdf(0.0), "_found" in vars(sys.modules["diffusers.utils.import_utils"]._package_map)]))
+listed = "_found" in vars(sys.modules["diffusers.utils.import_utils"]._package_map)
+
+import torch
+from diffusers.models.attention import BasicTransformerBlock
+early, apart = torch._dynamo, torch.compiler.disable(lambda x: x + 1)
+assert apart(1) == 2 and not isinstance(torch.nn.Linear(1, 1), early.eval_frame.OptimizedModule)
+import torch._dynamo.eval_frame as eval_frame
+allowed = torch._dynamo.trace_rules.lookup_callable(BasicTransformerBlock).__name__
+assert torch._dynamo is not early and early.eval_frame is eval_frame and apart(1) == 2
+assert isinstance(torch.compile(torch.nn.Linear(1, 1), backend="eager"), eval_frame.OptimizedModule)
+print(json.dumps([real, stats.norm.cdf(0.0), listed, allowed]))
 """
 
 
 def test_drawing_and_reading_wait_for_none_of_it() -> None:
     done = subprocess.run([sys.executable, "-c", STARTED], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout.splitlines()[-1]) == [[], 0.5, False]
+    assert json.loads(done.stdout.splitlines()[-1]) == [[], 0.5, False, "TorchInGraphFunctionVariable"]

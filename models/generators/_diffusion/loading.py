@@ -50,10 +50,11 @@ class Lora:
 
 def import_packages() -> tuple[Any, Any]:
     """torch and diffusers. Raises BackendError."""
-    defer()
     try:
-        import diffusers
         import torch
+
+        defer()
+        import diffusers
     except ImportError as error:
         raise BackendError(
             f"stable-diffusion needs the package {error.name!r}: pip install torch diffusers transformers"
