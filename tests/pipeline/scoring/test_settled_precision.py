@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from allfour.errors import ClassifierError
+from allfour.models.attributes import AttributeSet
 from allfour.models.classifiers._clip import encoder as encoder_module
 from allfour.models.classifiers._clip import half as half_module
 from allfour.models.classifiers._clip.encoder import ClipEncoder, auto_precision
@@ -33,19 +34,35 @@ from tests.pipeline.scoring.halves import IMAGES, SANDBOX, SHARD, decisions, in_
 Settled = Callable[..., tuple[str | None, ClipClassifier]]
 
 
+real_build = build.build_classifier
+
+
 @pytest.fixture(scope="module")
 def auto(half_config: RunConfig) -> Iterator[RunConfig]:
-    """As if the sandbox's CLIP and its few pictures were large enough."""
+    """As if the sandbox's CLIP and its few pictures were large enough. It is loaded once for every precision, and begins as if just loaded."""
+    loaded: dict[str, ClipClassifier] = {}
+
+    def built(config: RunConfig, attributes: AttributeSet, *, half: bool = False) -> ClipClassifier:
+        dtype = config.classifier.model_dump()["dtype"]
+        if dtype not in loaded:
+            clip = real_build(config, attributes)
+            assert isinstance(clip, ClipClassifier)
+            loaded[dtype] = clip
+        if loaded[dtype].precision_open:
+            loaded[dtype].settle(half=half)
+        return loaded[dtype]
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(half_module, "SMALLEST", 0)
         patch.setattr(settled_precision, "FEWEST", 48)
+        patch.setattr(build, "build_classifier", built)
         yield in_precision(half_config, "auto")
 
 
 @pytest.fixture(scope="module")
-def full(half_config: RunConfig, drawn_archive: Path, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+def full(auto: RunConfig, drawn_archive: Path, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     run = RunFolder(tmp_path_factory.mktemp("full") / "run")
-    rescore(in_precision(half_config, "float32"), str(drawn_archive), run, Reporter(quiet=True))
+    rescore(in_precision(auto, "float32"), str(drawn_archive), run, Reporter(quiet=True))
     return run
 
 
@@ -73,18 +90,15 @@ def test_a_run_that_gains_is_that_of_the_written_precision(
     auto: RunConfig, half_config: RunConfig, settled_run: RunFolder, full: RunFolder, drawn_archive: Path, tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
-    written, again = RunFolder(tmp_path / "written"), RunFolder(tmp_path / "again")
+    written = RunFolder(tmp_path / "written")
     rescore(half_config, str(drawn_archive), written, Reporter(quiet=True))
     assert settled_run.scores_path.read_bytes() == written.scores_path.read_bytes()
     assert settled_run.header().classifier == written.header().classifier
     assert settled_run.header().block("classifier")["dtype"] == "auto"  # a GPU may relabel it
     assert decisions(settled_run) == decisions(full)
     assert 0 < sum(made_in_half(settled_run)) < IMAGES
-    rescore(auto, str(drawn_archive), again, Reporter())
-    said = capsys.readouterr().err
-    assert f"classifier.dtype=auto: {TWICE} (this CPU multiplies bfloat16 in hardware" in said
-    rescore(auto, str(drawn_archive), again, Reporter())
-    assert "classifier.dtype=auto" not in capsys.readouterr().err  # nothing to score
+    rescore(auto, str(drawn_archive), settled_run, Reporter())
+    assert "scores stand already" in (said := capsys.readouterr().err) and "classifier.dtype=auto" not in said
 
 
 @pytest.fixture
@@ -241,7 +255,8 @@ def test_a_record_that_is_none_is_written_anew(settled: Settled, tmp_path: Path)
     whole = record.read_text()
     record.write_text(whole.replace(TWICE, "float32"))
     said, clip = settled(run)
-    assert clip.encodes_in_half and said is not None and "hardware" in said
+    assert clip.encodes_in_half and said is not None
+    assert said.startswith(f"classifier.dtype=auto: {TWICE} (this CPU multiplies bfloat16 in hardware, and ")
     assert record.read_text() == whole
 
 
@@ -254,7 +269,7 @@ def test_workers_elsewhere_and_images_beside_a_run_take_what_it_took(
     no_units: Callable[[], None],
 ) -> None:
     assert settled(settled_run, elsewhere=True)[1].encodes_in_half
-    worker = build.build_classifier(auto, load_attributes(auto.attributes.file), half=True)
+    worker = real_build(auto, load_attributes(auto.attributes.file), half=True)
     assert worker.identity() == settled_run.header().classifier
     beside = RunFolder(tmp_path / "each")
     beside.update_header(kind=PICKED_KIND)
@@ -271,7 +286,7 @@ def test_a_precision_that_is_written_is_obeyed(
     shutil.copytree(settled_run.path, run.path)
     rescore(in_precision(half_config, "float32"), str(drawn_archive), run, Reporter(quiet=True))
     assert run.scores_path.read_bytes() == full.scores_path.read_bytes()
-    clip = build.build_classifier(in_precision(half_config, "float32"), load_attributes(half_config.attributes.file))
+    clip = real_build(in_precision(half_config, "float32"), load_attributes(half_config.attributes.file))
     assert isinstance(clip, ClipClassifier) and not clip.precision_open
     with pytest.raises(ClassifierError, match=r"Set classifier\.device=cpu, or score them into another folder"):
         clip.settle(half=True)
