@@ -33,6 +33,13 @@ YOUNG = np.array([[0.12, 0.17, 0.11, 0.06, 0.24, 0.10, 0.20], [0.10, 0.17, 0.05,
 """The same with a middle lead too, which it takes to tell a mix of the two apart from what is neither."""
 
 
+DIFFERING = (
+    "classifier", "calibration_unlike_run", "labels_contradict_calibration", "error_spread_open", "error_may_differ_by_prompt",
+    "error_spread_measured",
+)  # fmt: skip
+"""What the first screen says where errors differ by prompt: parts of its limits, and reasons."""
+
+
 @dataclass(frozen=True)
 class Row:
     """One setting."""
@@ -207,7 +214,7 @@ def _row(
         codes = {*top.headline.because, *(top.headline.include or ())}
         # errors that differ by prompt are named too where the limits hold them, or where no calibration of all prompts fits
         differs = cause in ("error_may_differ_by_prompt", "error_spread_measured")
-        ways = {cause, "classifier", "calibration_unlike_run", "labels_contradict_calibration"} if differs else {cause}
+        ways = {cause, *DIFFERING} if differs else {cause}
         caused.append(bool(ways & codes))
     most = max(set(led), key=led.count)
     return Row(name, images, audits, truth, _mean(before), _mean(now), _mean(caused), most)
