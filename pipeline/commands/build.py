@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from allfour.collecting import collect_as_usual
 from allfour.errors import ConfigError
 from allfour.models.attributes import AttributeSet
 from allfour.models.classifiers.base import Classifier, OpenPrecision
@@ -25,6 +26,7 @@ def build_classifier(config: RunConfig, attributes: AttributeSet, *, half: bool 
         classifier = settings.build(attributes=attributes)
     if half and isinstance(classifier, OpenPrecision):
         classifier.settle(half=True)
+    collect_as_usual()
     return classifier
 
 
@@ -36,7 +38,9 @@ def build_generator(config: RunConfig, run: RunFolder) -> Generator:
             "generator is not set: an audit makes images. To score images that exist, use `allfour rescore SOURCE`"
         )
     with named_if_missing(settings, f"generator.backend={settings.backend}"):
-        return settings.build(ledger=run.ledger_path)
+        generator = settings.build(ledger=run.ledger_path)
+    collect_as_usual()
+    return generator
 
 
 def planned_generator(config: RunConfig, run: RunFolder, plan: Plan) -> Generator:

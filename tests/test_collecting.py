@@ -1,0 +1,45 @@
+"""How often a command's process collects garbage, and that nobody else's is touched."""
+
+from __future__ import annotations
+
+import gc
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from allfour import collecting
+
+
+@pytest.fixture
+def untouched() -> Iterator[tuple[int, int, int]]:
+    threshold = gc.get_threshold()
+    yield threshold
+    gc.set_threshold(*threshold)
+    gc.unfreeze()
+    collecting._usual = None
+
+
+def test_a_command_collects_seldom_until_its_backends_are_built(untouched: tuple[int, int, int]) -> None:
+    collecting.collect_seldom()
+    collecting.collect_seldom()
+    assert gc.get_threshold()[0] == collecting._SELDOM
+    collecting.collect_as_usual()
+    assert gc.get_threshold() == untouched and gc.get_freeze_count() > 0
+
+
+def test_a_program_that_calls_allfour_keeps_its_own_way(untouched: tuple[int, int, int]) -> None:
+    gc.set_threshold(77, 5, 5)
+    collecting.collect_as_usual()
+    assert gc.get_threshold() == (77, 5, 5) and gc.get_freeze_count() == 0
+
+
+def test_commands_begin_so() -> None:
+    script = (
+        "import gc, json, sys; sys.argv = ['allfour', '--version']; from allfour.__main__ import main\n"
+        "try: main()\nexcept SystemExit: pass\nprint(json.dumps(gc.get_threshold()[0]))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout.splitlines()[-1]) == collecting._SELDOM
