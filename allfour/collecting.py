@@ -5,6 +5,7 @@ Importing torch, diffusers and open_clip takes a fifth longer with it than witho
 
 from __future__ import annotations
 
+import atexit
 import gc
 
 _SELDOM = 200_000
@@ -28,5 +29,6 @@ def collect_as_usual() -> None:
     global _usual  # noqa: PLW0603
     if _usual is not None:
         gc.freeze()
+        atexit.register(gc.unfreeze)  # what extensions hold is given back at the end, which some of them watch for
         gc.set_threshold(*_usual)
         _usual = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
 import json
 import subprocess
@@ -19,6 +20,7 @@ def untouched() -> Iterator[tuple[int, int, int]]:
     yield threshold
     gc.set_threshold(*threshold)
     gc.unfreeze()
+    atexit.unregister(gc.unfreeze)
     collecting._usual = None
 
 
