@@ -255,8 +255,11 @@ class StableDiffusion:
             return 0
         if not self._prompts.once or not lanes.fits(self._pipe, images=self._batch_size or 1, pixels=self._cost()[1]):
             return 0
+        cores = min(int(torch.get_num_threads()), lanes.MOST)
+        if cores > 1 and not lanes.products_agree(self._pipe, images=self._batch_size or 1):
+            return 0
         lanes.as_by_several_cores(self._pipe)
-        return min(int(torch.get_num_threads()), lanes.MOST)
+        return cores
 
     # --- identity --------------------------------------------------------------------------------------------------
 

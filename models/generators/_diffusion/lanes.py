@@ -26,6 +26,8 @@ LARGEST = 2**17
 """Pixels of a batch, such as 8 of 128 x 128: larger ones keep the cores busy together, and would fill the memory side by side."""
 _ROWS = 4
 """Products of a multiple of so many rows are the same on one core and on two."""
+_TOKENS = (1, 4, 16, 64, 77)
+"""Rows of an image that products are tried with: one, squares of a picture's side, and a prompt's words."""
 _SINGLE = 20_480
 """Numbers of a single image's layer beyond which PyTorch gives it to oneDNN."""
 
@@ -33,6 +35,35 @@ _SINGLE = 20_480
 def fits(pipe: Any, *, images: int, pixels: int) -> bool:
     """Whether batches of `images` images of `pixels` pixels are drawn side by side, by a pipeline as it was loaded, on the CPU."""
     return type(pipe).__name__ in STATELESS and images % _ROWS == 0 and images * pixels <= LARGEST
+
+
+def products_agree(pipe: Any, *, images: int) -> bool:
+    """Whether matrix products as large as this pipeline's come out on one core as on all of them, to the last bit.
+
+    They do on AMD's processors. Which code a library takes on others, and in which order that sums up, is not ours to know.
+    """
+    import torch
+
+    layers = [
+        layer
+        for part in pipe.components.values()
+        if isinstance(part, torch.nn.Module)
+        for layer in part.modules()
+        if isinstance(layer, torch.nn.Linear) and layer.weight.dtype == torch.float32
+    ]
+    several = torch.get_num_threads()
+    drawn = torch.Generator().manual_seed(0)
+    with torch.inference_mode():
+        for layer in {tuple(layer.weight.shape): layer for layer in layers}.values():
+            values = torch.randn(images * max(_TOKENS), layer.in_features, generator=drawn)
+            for rows in (images * tokens for tokens in _TOKENS):
+                together = layer(values[:rows])
+                torch.set_num_threads(1)
+                alone = layer(values[:rows])
+                torch.set_num_threads(several)
+                if not torch.equal(alone, together):
+                    return False
+    return True
 
 
 def as_by_several_cores(pipe: Any) -> None:

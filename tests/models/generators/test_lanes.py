@@ -35,6 +35,19 @@ def cores(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], None]]:
     torch.set_num_threads(before)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _products_agree() -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        if not lanes.products_agree(make(SANDBOX)._pipe, images=BATCH):
+            pytest.skip(
+                "this processor sums matrix products in another order on one core: nothing is drawn side by side"
+            )
+    finally:
+        torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(save_stable_diffusion(tmp_path_factory.mktemp("lanes") / "tiny"))
@@ -105,6 +118,25 @@ def test_only_plain_small_models_are_drawn_side_by_side(cores: Callable[[int], N
     ):
         assert make(tiny, **changes)._cores == 0, changes
     assert make(tiny)._cores == 2
+
+
+def test_where_products_differ_all_cores_draw_together(
+    cores: Callable[[int], None], monkeypatch: pytest.MonkeyPatch, tiny: str
+) -> None:
+    cores(2)
+    alone: list[bool] = []
+
+    def forward(layer: torch.nn.Linear, values: torch.Tensor) -> torch.Tensor:
+        alone.append(torch.get_num_threads() == 1)
+        return torch.nn.functional.linear(values, layer.weight, layer.bias) + 1e-6 * alone[-1]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.nn.Linear, "forward", forward)
+        generator = make(tiny)
+    assert generator._cores == 0 and alone == [False, True]
+    assert torch.get_num_threads() == 2
+    assert len(by_key(generator.generate(REQUESTS))) == len(REQUESTS)
+    assert "side_by_side" not in generator.facts()
 
 
 def test_a_failure_in_one_lane_is_that_image_alone(
