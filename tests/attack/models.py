@@ -115,7 +115,10 @@ def _in_weights(folder: Path, rng: random.Random, canary: Path) -> str:
     if not data[8:].startswith(b'{"'):
         return "nothing more"
     (size,) = struct.unpack("<Q", data[:8])
-    header = json.loads(data[8 : 8 + size])
+    try:
+        header = json.loads(data[8 : 8 + size])
+    except ValueError:  # an earlier harm was in it
+        return "nothing more"
     kind = rng.choice(
         (
             "pickle",
