@@ -39,6 +39,7 @@ from allfour.pipeline.run.folder import RunFolder, fingerprint  # noqa: E402
 from allfour.pipeline.scoring.parts import PartStore, ShardTables  # noqa: E402
 from allfour.pipeline.scoring.score_tables import coded_scores, readable_rows  # noqa: E402
 from allfour.pipeline.scoring.scorer import SCORING_VERSION  # noqa: E402
+from scripts.measured import put_out  # noqa: E402
 
 DIM = 512
 PER_PART = 10_000
@@ -181,9 +182,7 @@ def main() -> None:
             result["spill_left"] = (run.path / ".allfour-spill").exists()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    print(json.dumps(result, indent=1))
-    if options.out:
-        options.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    put_out(result, options.out)
 
 
 class Stub:

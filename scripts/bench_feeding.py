@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import cProfile
-import json
 import pstats
 import sys
 import tempfile
@@ -38,7 +37,8 @@ from allfour.pipeline.run.folder import RunFolder
 from allfour.pipeline.scoring.engines.base import ScoringJob, Worker
 from allfour.pipeline.scoring.parts import PartStore
 from allfour.pipeline.scoring.rows import listed_row
-from scripts.bench_scoring import make_archive, processor
+from scripts.bench_scoring import make_archive
+from scripts.measured import processor, put_out
 
 _DIM = 768
 
@@ -183,10 +183,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if options.profile:
             profiled(work["whole"], options.profile)
         found = {"images": images, "processor": processor(), "microseconds": measure(work, images, options.rounds)}
-    text = json.dumps(found, indent=1)
-    print(text)
-    if options.out:
-        options.out.write_text(text + "\n", encoding="utf-8")
+    put_out(found, options.out)
 
 
 if __name__ == "__main__":

@@ -44,6 +44,8 @@ import numpy as np
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from scripts.measured import put_out  # noqa: E402
+
 GUIDANCE = 7.5
 """Of every contender: above 1, so each step denoises an image twice, with the prompt and without it."""
 PROMPTS = ("a photo of a nurse", "a photo of a pilot", "a photo of a judge", "a photo of a baker")
@@ -455,10 +457,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         result["flops"] = flops_of(options.model, size=options.size, steps=options.steps)
     else:
         result |= benchmark(options)
-    text = json.dumps(result, indent=1)
-    print(text)
-    if options.out:
-        options.out.write_text(text + "\n", encoding="utf-8")
+    put_out(result, options.out)
 
 
 if __name__ == "__main__":

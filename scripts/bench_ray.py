@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import datetime as dt
-import json
 import os
 import sys
 import tempfile
@@ -29,8 +28,8 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from allfour.models.devices import granted_cores  # noqa: E402
-from scripts.bench_scoring import processor  # noqa: E402
 from scripts.bench_shared import make_archive, seconds_of  # noqa: E402
+from scripts.measured import processor, put_out  # noqa: E402
 
 MOVED = 1e-4
 """Probabilities may differ by so much: batches of another composition round otherwise."""
@@ -86,10 +85,7 @@ def main() -> None:
         "command": " ".join(["python", "scripts/bench_ray.py", *sys.argv[1:]]), "images": options.images,
         "shard": options.shard, "engines": found,
     }  # fmt: skip
-    text = json.dumps(result, indent=1)
-    print(text)
-    if options.out:
-        options.out.write_text(text + "\n", encoding="utf-8")
+    put_out(result, options.out)
 
 
 if __name__ == "__main__":

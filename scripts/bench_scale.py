@@ -49,7 +49,7 @@ from allfour.pipeline.run.folder import RunFolder  # noqa: E402
 from allfour.pipeline.scoring.parts import PartStore, ShardTables  # noqa: E402
 from allfour.pipeline.scoring.score_tables import coded_scores, readable_rows  # noqa: E402
 from scripts.bench_aggregation import CONFIG, images_of, in_child  # noqa: E402
-from scripts.bench_scoring import processor  # noqa: E402
+from scripts.measured import processor  # noqa: E402
 
 
 class Plane:

@@ -31,7 +31,6 @@ import io
 import itertools
 import json
 import os
-import platform
 import resource
 import shutil
 import subprocess
@@ -51,6 +50,8 @@ from PIL import Image
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
+
+from scripts.measured import processor, put_out  # noqa: E402
 
 CONTENDERS = ("ours", "ours_twice", "open_clip_one", "open_clip_batch", "transformers", "encoder", "decoding")
 ARCHIVES: dict[str, tuple[str, int, str, dict[str, Any]]] = {
@@ -469,13 +470,6 @@ def _tiny_weights(folder: Path) -> None:
     save_file({k: v.contiguous() for k, v in built.state_dict().items()}, folder / "open_clip_model.safetensors")
 
 
-def processor() -> str:
-    """The processor's name, where the system tells it."""
-    info = Path("/proc/cpuinfo")
-    names = [line for line in info.read_text().splitlines() if line.startswith("model name")] if info.exists() else []
-    return names[0].partition(":")[2].strip() if names else platform.processor()
-
-
 def device_name() -> str:
     """Of the GPU that encodes, or the processor's."""
     import torch
@@ -565,10 +559,7 @@ def main() -> None:
                         capture_output=True, text=True, check=True,
                     )  # fmt: skip
                     result["archives"][name][contender]["peak_mib"] = float(done.stdout.split()[-1])
-    text = json.dumps(result, indent=1)
-    print(text)
-    if options.out:
-        options.out.write_text(text + "\n", encoding="utf-8")
+    put_out(result, options.out)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import datetime as dt
-import json
 import os
 import statistics
 import subprocess
@@ -32,7 +31,8 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from allfour.models.devices import granted_cores  # noqa: E402
-from scripts.bench_scoring import picture, processor  # noqa: E402
+from scripts.bench_scoring import picture  # noqa: E402
+from scripts.measured import processor, put_out  # noqa: E402
 
 SIDE = 512
 PROMPTS = 20
@@ -122,10 +122,7 @@ def main() -> None:
         "command": " ".join(["python", "scripts/bench_shared.py", *sys.argv[1:]]), "images": options.images,
         "rounds": options.rounds, "load_before": load, "commands": found,
     }  # fmt: skip
-    text = json.dumps(result, indent=1)
-    print(text)
-    if options.out:
-        options.out.write_text(text + "\n", encoding="utf-8")
+    put_out(result, options.out)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ error of a lead in bands, and `beyond` the images with more than one band. Needs
 from __future__ import annotations
 
 import argparse
-import json
 import platform
 import sys
 from collections.abc import Iterator
@@ -30,6 +29,7 @@ from allfour.pipeline.config import load_attributes
 from allfour.pipeline.scoring.closeness import leads
 from allfour.pipeline.scoring.decisions import decide_all
 from allfour.pipeline.scoring.precision import CHECKED, MEASURED, SAFETY, Doubt, Measured
+from scripts.measured import put_out
 from scripts.sandbox import world
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -164,10 +164,7 @@ def main() -> None:
         "processor": platform.processor() or platform.machine(),
         **tally.result(),
     }
-    text = json.dumps(found, indent=1)
-    print(text)
-    if options.out:
-        options.out.write_text(text + "\n", encoding="utf-8")
+    put_out(found, options.out)
 
 
 if __name__ == "__main__":

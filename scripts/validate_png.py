@@ -18,7 +18,6 @@ from __future__ import annotations
 import argparse
 import io
 import itertools
-import json
 import struct
 import sys
 import time
@@ -35,7 +34,8 @@ import numpy as np
 from PIL import Image
 from PIL.PngImagePlugin import PngImageFile
 
-from scripts.bench_scoring import _file, processor
+from scripts.bench_scoring import _file
+from scripts.measured import processor, put_out
 
 CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 """Of a PNG's colour types."""
@@ -247,10 +247,7 @@ def main() -> None:
         "milliseconds": speed(known, options.rounds),
         "parity": parity(known, options.files),
     }
-    text = json.dumps(found, indent=1)
-    print(text)
-    if options.out:
-        options.out.write_text(text + "\n", encoding="utf-8")
+    put_out(found, options.out)
 
 
 if __name__ == "__main__":

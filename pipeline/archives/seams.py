@@ -420,9 +420,8 @@ class _Looked:
         """As `_strip`, as the picture has them."""
         if axis == 0:
             return self._pixels[start:stop, :, :3]
-        return (
-            self._pixels[:, start:stop].copy()[..., :3].swapaxes(0, 1)
-        )  # together, where it is gone through line by line
+        # a copy lies together: it is gone through line by line
+        return self._pixels[:, start:stop].copy()[..., :3].swapaxes(0, 1)
 
 
 @functools.lru_cache(maxsize=256)

@@ -3,8 +3,8 @@
 What an operation of a small model has to do is too little to be shared by cores: they wait for each other hundreds of times per step, and
 beside other processes for much longer than that. So each core draws a batch of its own.
 
-The images are those that two cores draw together, byte for byte, whatever the number of cores: `as_by_several_cores` and `fits` see to
-it. (Four cores that draw together may give another colour by one count of 255 here and there.) The rest of a plan that fills no batch
+The images are those that two cores draw together, byte for byte, whatever the number of cores: `fits`, `products_agree` and
+`as_by_several_cores` see to it. (Four cores that draw together may give another colour by one count of 255 here and there.) The rest of a plan that fills no batch
 is drawn by all cores together, since matrix products of an odd number of rows are rounded in another order on one.
 """
 
@@ -126,9 +126,8 @@ class Lanes:
             for pipe in self._pipes:
                 pipe._interrupt = True  # its loop leaves out the steps to come
             threads.shutdown(wait=True, cancel_futures=True)
-            torch.set_num_threads(
-                torch.get_num_threads()
-            )  # threads to come take the last number that was set, by any thread
+            # threads to come take the last number that was set, by any thread: those above set 1
+            torch.set_num_threads(torch.get_num_threads())
 
     def _made(self, make: Callable[[Any, Sequence[Any]], Made], batch: Sequence[Any]) -> Made:
         pipe = self._free.pop()
