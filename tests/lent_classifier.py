@@ -32,6 +32,8 @@ class Lent:
         self.attributes, self._deaths, self._times = attributes, deaths, times
         self.model: int | None = os.getpid()
         self.batches: list[int] = []
+        self.as_decoded = 0
+        """Pictures that came as they were decoded, padding among them."""
         self.elsewhere: Callable[[Any], Callable[[], Any]] | None = None
 
     def identity(self) -> Mapping[str, Any]:
@@ -50,6 +52,9 @@ class Lent:
                 os.kill(os.getpid(), signal.SIGKILL)
         return np.asarray(image.resize((SIDE, SIDE)), dtype=np.uint8)
 
+    def takes(self, height: int, width: int) -> bool:
+        return (height, width) not in (FAULTY, DEADLY)
+
     def encode(self, batch: Any) -> Any:
         return self.encode_ahead(batch)()
 
@@ -58,6 +63,9 @@ class Lent:
             return self.elsewhere(batch)
         assert self.model == os.getpid(), "the model stays where it was made"
         self.batches.append(len(batch))
+        if batch.shape[1:] != self.input_shape:
+            self.as_decoded += len(batch)
+            batch = np.stack([self.prepare(Image.fromarray(one)) for one in batch])
         means = batch.reshape(len(batch), -1, 3).mean(axis=1).astype(np.float32) + 1
         vectors = means / np.linalg.norm(means, axis=1, keepdims=True)
         return lambda: vectors

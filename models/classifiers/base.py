@@ -160,6 +160,20 @@ class AheadEncoder(Protocol):
 
 
 @runtime_checkable
+class ResizingEncoder(AheadEncoder, Protocol):
+    """An `AheadEncoder` whose device resizes, to the bytes that `prepare` gives. Default: all images are given as `prepare` makes them."""
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """[H, W, 3] of what `prepare` gives."""
+        ...
+
+    def takes(self, height: int, width: int) -> bool:
+        """Whether `encode_ahead` takes batches [N, height, width, 3] of RGB images as they were decoded."""
+        ...
+
+
+@runtime_checkable
 class LentEncoder(AheadEncoder, Protocol):
     """An `AheadEncoder` that other processes may use: they have everything of it but the model. Default: one process scores."""
 

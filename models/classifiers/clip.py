@@ -87,6 +87,9 @@ class OverClip:
     def encode_ahead(self, batch: ByteArray) -> Callable[[], FloatArray]:
         return self._encoder.encode_ahead(batch)
 
+    def takes(self, height: int, width: int) -> bool:
+        return self._encoder.takes(height, width)
+
     @property
     def encodes_in_parallel(self) -> bool:
         return self._encoder.on_cpu

@@ -23,6 +23,7 @@ from allfour.models.classifiers.base import (
 )
 from allfour.pipeline.archives.base import ArchiveItem
 from allfour.pipeline.config import ScoringConfig
+from allfour.pipeline.scoring.as_decoded import Preparation
 from allfour.pipeline.scoring.people import prepare
 from allfour.pipeline.scoring.precision import CHECKED, BeyondBandError, Doubt
 from allfour.pipeline.scoring.rows import Row, decode_row, listed_row, settle
@@ -230,24 +231,21 @@ def by_batches(
 ) -> Iterator[Found]:
     """For encoders on a device: workers decode, this thread fills batches and keeps one in flight.
 
-    Every batch has the same shape (the last is padded), so that a device's kernels are chosen once.
+    Every batch has the same number of images (the last is padded), so that a device's kernels are chosen once.
     """
     size = config.batch_size
-    found: list[Row] = []
-    batch: NDArray[np.uint8] | None = None
+    filling: dict[tuple[int, ...], tuple[list[Row], NDArray[np.uint8]]] = {}
     flying: deque[tuple[list[Row], int, Callable[[], FloatArray]]] = deque()
 
-    def launch() -> Iterator[Found]:
-        nonlocal found, batch
-        if batch is not None and found:
-            count = len(found)
-            batch[count:] = 0
-            if isinstance(classifier, AheadEncoder):
-                flying.append((found, count, classifier.encode_ahead(batch)))
-            else:
-                vectors = classifier.encode(batch[:count])
-                flying.append((found, count, lambda: vectors))
-            found, batch = [], None
+    def launch(shape: tuple[int, ...]) -> Iterator[Found]:
+        found, batch = filling.pop(shape)
+        count = len(found)
+        batch[count:] = 0
+        if isinstance(classifier, AheadEncoder):
+            flying.append((found, count, classifier.encode_ahead(batch)))
+        else:
+            vectors = classifier.encode(batch[:count])
+            flying.append((found, count, lambda: vectors))
         while len(flying) > 1:
             yield landed()
 
@@ -258,7 +256,7 @@ def by_batches(
     for row, value in decoded_rows(
         items,
         rows,
-        finish=partial(prepare, classifier=classifier),
+        finish=Preparation(classifier, size),
         workers=workers,
         window=2 * size + 4 * workers,
         max_pixels=config.max_pixels,
@@ -266,14 +264,16 @@ def by_batches(
         if value is not None:
             row.boxes, row.skins = value.boxes, value.skins
         for pixels in value.inputs if value is not None else ():
-            if batch is None:
-                batch = np.empty((size, *pixels.shape), dtype=np.uint8)
+            if pixels.shape not in filling:
+                filling[pixels.shape] = [], np.empty((size, *pixels.shape), dtype=np.uint8)
+            found, batch = filling[pixels.shape]
             batch[len(found)] = pixels
             found.append(row)
             if len(found) == size:
-                yield from launch()
+                yield from launch(pixels.shape)
         advance(1)
-    yield from launch()
+    for shape in tuple(filling):
+        yield from launch(shape)
     while flying:
         yield landed()
 

@@ -18,6 +18,7 @@ from PIL import Image
 from allfour.errors import ClassifierError
 from allfour.models.attributes import AttributeSet
 from allfour.models.classifiers import clip_weights
+from allfour.models.classifiers._clip.device_resize import DeviceTransform
 from allfour.models.classifiers._clip.half import HalfTower, has_bfloat16_units, why_in_full
 from allfour.models.classifiers._clip.zero_shot import Question, zero_shot_probabilities
 from allfour.models.classifiers.base import NO_UNITS, TWICE, ByteArray, FloatArray, HalfArray
@@ -63,6 +64,10 @@ def auto_precision(device: str, *, size: int | None, views: bool) -> str:
         if why
         else f"{TWICE}, where there are images enough (this CPU multiplies bfloat16 in hardware)"
     )
+
+
+_SHAPES = 8
+"""Shapes of batches for which pinned memory is kept."""
 
 
 class _Lane:
@@ -155,11 +160,12 @@ class ClipEncoder:
         steps = list(transform.transforms)
         to_tensor = next(i for i, step in enumerate(steps) if "ToTensor" in type(step).__name__)
         self._to_input: list[Callable[[Any], Any]] = steps[:to_tensor]
+        self._on_device = DeviceTransform(self._to_input, self._device)
         shape = (1, 3, 1, 1)
         # (x/255 - mean) / std  =  x * a + b
         mean, std = (torch.tensor(self._preprocess[k], dtype=torch.float32).view(shape) for k in ("mean", "std"))
         self._mean, self._std = mean.to(self._device), std.to(self._device)
-        self._lanes: list[_Lane] = []
+        self._lanes: dict[tuple[int, ...], list[_Lane]] = {}
         self._turn = 0
         self._texts: dict[str, torch.Tensor] = {}
         self._elsewhere: Callable[[ByteArray], Callable[[], FloatArray]] | None = None
@@ -216,7 +222,8 @@ class ClipEncoder:
         """Everything of it that another process can have: see `LentEncoder`."""
         _ = self.identity, self.embedding_dim  # found out here, where the model is
         twin = copy.copy(self)
-        twin.model, twin._mean, twin._std, twin._lanes = None, torch.empty(0), torch.empty(0), []
+        twin.model, twin._mean, twin._std, twin._lanes = None, torch.empty(0), torch.empty(0), {}
+        twin._on_device = DeviceTransform(self._to_input, torch.device("cpu"))
         twin.__dict__.pop("_tokenizer", None)
         return twin
 
@@ -301,6 +308,10 @@ class ClipEncoder:
         """[N, H, W, 3] uint8 -> [N, D] float32 of unit length."""
         return self.encode_ahead(batch)()
 
+    def takes(self, height: int, width: int) -> bool:
+        """See `ResizingEncoder`."""
+        return self.on_gpu and self._views == 1 and self._on_device.takes(height, width)
+
     @torch.inference_mode()
     def encode_ahead(self, batch: ByteArray) -> Callable[[], FloatArray]:
         """Start on a batch; the result, when called, waits for it. At most two batches may be under way.
@@ -311,15 +322,20 @@ class ClipEncoder:
         if self._elsewhere is not None:
             return self._elsewhere(batch)
         if self._device.type != "cuda":
-            features = self._features(torch.from_numpy(batch).to(self._device))
+            features = self._features(self._resized(torch.from_numpy(batch).to(self._device)))
             return lambda: np.asarray(features.cpu().numpy(), dtype=np.float32)
-        lane = self._lanes[self._turn % len(self._lanes)] if self._lanes else None
-        if lane is None or lane.pixels.shape != batch.shape:
-            self._lanes = [_Lane(batch.shape) for _ in range(2)]
-            lane = self._lanes[self._turn % 2]
+        if batch.shape not in self._lanes:
+            if len(self._lanes) >= _SHAPES:
+                self._lanes.clear()  # a batch under way holds its own
+            self._lanes[batch.shape] = [_Lane(batch.shape) for _ in range(2)]
+        lane = self._lanes[batch.shape][self._turn % 2]
         self._turn += 1
-        lane.pixels.numpy()[...] = batch
-        return lane.fly(self._features(lane.pixels.to(self._device, non_blocking=True)))
+        lane.pixels.copy_(torch.from_numpy(batch))
+        return lane.fly(self._features(self._resized(lane.pixels.to(self._device, non_blocking=True))))
+
+    def _resized(self, pixels: torch.Tensor) -> torch.Tensor:
+        """[N, h, w, 3] uint8 on the device -> [N, H, W, 3] uint8 there; what `prepare` made stays as it is."""
+        return pixels if tuple(pixels.shape[1:]) == self.input_shape else self._on_device(pixels)
 
     @torch.inference_mode()
     def encode_in_half(self, batch: ByteArray) -> FloatArray:

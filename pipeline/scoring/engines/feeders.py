@@ -11,6 +11,7 @@ A shard that kills its process is tried again by a new one, and set aside as eve
 from __future__ import annotations
 
 import contextlib
+import math
 import mmap
 import os
 import pickle
@@ -32,6 +33,7 @@ from allfour.models.classifiers.base import Classifier, FloatArray, LentEncoder
 from allfour.models.devices import granted_cores
 from allfour.pipeline.archives.base import Shard
 from allfour.pipeline.config import ScoringConfig
+from allfour.pipeline.scoring.as_decoded import most_bytes
 from allfour.pipeline.scoring.encoding import DEVICE_THREADS
 from allfour.pipeline.scoring.engines.base import DEATHS, ScoringJob, Worker
 from allfour.signals import stops_on_signals
@@ -77,23 +79,23 @@ class _Layout:
     """Where batches lie in the memory of a process."""
 
     batch: int
-    shape: tuple[int, ...]
-    """Of one image as the encoder takes it."""
+    room: int
+    """Bytes that a batch of pictures may have. What no batch has filled takes no memory."""
     dim: int
 
     def _sizes(self) -> tuple[int, int]:
-        return self.batch * int(np.prod(self.shape)), self.batch * self.dim * 4
+        return self.room, self.batch * self.dim * 4
 
     def bytes(self) -> int:
         return _SLOTS * sum(self._sizes())
 
     def views(self, memory: mmap.mmap) -> list[tuple[NDArray[np.uint8], FloatArray]]:
-        """Pixels [batch, *shape] and embeddings [batch, dim] of every slot."""
+        """Bytes of pictures [room] and embeddings [batch, dim] of every slot."""
         pixels, vectors = self._sizes()
         found = []
         for slot in range(_SLOTS):
             at = slot * pixels
-            seen = np.frombuffer(memory, np.uint8, pixels, offset=at).reshape(self.batch, *self.shape)
+            seen = np.frombuffer(memory, np.uint8, pixels, offset=at)
             made = np.frombuffer(memory, np.float32, vectors // 4, offset=_SLOTS * pixels + slot * vectors)
             found.append((seen, made.reshape(self.batch, self.dim)))
         return found
@@ -125,8 +127,8 @@ class _Line:
         slot = self._turn % _SLOTS
         self._turn += 1
         pixels, vectors = self._slots[slot]
-        pixels[...] = batch
-        self._connection.send(("batch", slot, self.news()))
+        pixels[: batch.size] = batch.reshape(-1)
+        self._connection.send(("batch", (slot, batch.shape), self.news()))
 
         def landed() -> FloatArray:
             self._connection.recv()  # replies come in order: this slot's is the next
@@ -233,7 +235,9 @@ class Feeders:
         self._classifier = classifier
         config = job.config.model_copy(update={"workers": threads_each(job.config, count)})
         lent = classifier.lend()
-        self._layout = _Layout(job.config.batch_size, tuple(classifier.input_shape), classifier.embedding_dim)
+        batch = job.config.batch_size
+        room = -(-most_bytes(classifier.input_shape, batch) // mmap.PAGESIZE) * mmap.PAGESIZE
+        self._layout = _Layout(batch, room, classifier.embedding_dim)
         self._setup = _Setup(pickle.dumps((self._layout, replace(job, config=config, build=_no_model), lent)))
         self._environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         self._feeders: list[_Feeder] = []
@@ -289,7 +293,9 @@ class Feeders:
                 if kind == "batch":
                     if len(flying) == _UNDER_WAY:
                         land()
-                    flying.append((feeder, value, self._classifier.encode_ahead(feeder.slots[value][0])))
+                    slot, shape = value
+                    pictures = feeder.slots[slot][0][: math.prod(shape)].reshape(shape)
+                    flying.append((feeder, slot, self._classifier.encode_ahead(pictures)))
                 elif kind == "error":
                     raise value
                 else:

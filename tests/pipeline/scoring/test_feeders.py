@@ -14,6 +14,7 @@ from PIL import Image
 from allfour.models.attributes import AttributeSet
 from allfour.pipeline.archives import ArchiveOptions, open_source
 from allfour.pipeline.config import ScoringConfig
+from allfour.pipeline.scoring.as_decoded import MOST_BYTES, Preparation
 from allfour.pipeline.scoring.engines.base import DEATHS, SET_ASIDE, ScoringJob, part_store
 from allfour.pipeline.scoring.engines.feeders import SHARDS_THAT_PAY, feeders_that_pay, threads_each
 from allfour.pipeline.scoring.engines.local import LocalEngine
@@ -65,6 +66,36 @@ def test_tables_are_those_of_one_process_though_a_process_dies(images: Path, tmp
     for path in embeddings:
         assert (tmp_path / "run" / path).read_bytes() == (tmp_path / "whole" / path).read_bytes()
     assert not list((tmp_path / "run").rglob("*.attempts.json"))
+
+
+@pytest.mark.parametrize("config", [ONE, TWO], ids=["one process", "two feed"])
+def test_pictures_of_one_size_go_as_they_were_decoded(images: Path, tmp_path: Path, config: ScoringConfig) -> None:
+    """Those of the size of a shard's first; the others, all where sizes are mixed, and those too large are resized before."""
+    resized_here = Lent(ATTRIBUTES)
+    resized_here.takes = lambda height, width: False  # type: ignore[method-assign]
+    for number in (2, 7, 8):
+        Image.effect_noise((30 + number, 20), 90).convert("RGB").save(images / f"p{number % 3}" / f"{number}.png")
+    score(images, tmp_path / "before", ONE, resized_here)
+    assert not resized_here.as_decoded
+    lent = Lent(ATTRIBUTES)
+    score(images, tmp_path / "run", config, lent)
+    assert lent.as_decoded
+    assert set(lent.batches) == {2}
+    assert tables(tmp_path / "run") == tables(tmp_path / "before")
+
+
+def test_which_pictures_go_as_they_were_decoded() -> None:
+    def sizes_of(*sizes: int, batch: int = 4, takes: bool = True) -> str:
+        lent = Lent(ATTRIBUTES)
+        lent.takes = lambda height, width: takes  # type: ignore[method-assign]
+        preparation = Preparation(lent, batch)
+        shapes = [preparation(Image.new("RGB", (size, 9))).inputs[0].shape for size in sizes]
+        return "".join("." if shape == lent.input_shape else "x" for shape in shapes)
+
+    assert sizes_of(9, 8, 9, 7, 9) == "x.x.x"
+    assert sizes_of(*range(9, 40), 9, 9, 9) == "x" + "." * 30 + "x.."  # of 32 two have the first one's size
+    assert sizes_of(9, 9, takes=False) == ".."
+    assert sizes_of(9, 9, batch=MOST_BYTES // 200) == ".."  # a batch would be too large
 
 
 def test_a_shard_that_kills_every_process_is_set_aside(images: Path, tmp_path: Path) -> None:
