@@ -1,12 +1,28 @@
 """The `allfour` command, and `python -m allfour`."""
 
 from allfour.collecting import collect_seldom
+from allfour.ending import end
 from allfour.frames import begin_command
 from allfour.signals import leave_at_once
 
 
 def main() -> None:
-    """Imports what the command line needs only once an interrupt is looked after."""
+    """The whole life of a command's process."""
+    try:
+        command()
+    except SystemExit as stopped:
+        end(stopped.code)
+        raise
+
+
+def command() -> None:
+    """Imports what the command line needs only once an interrupt is looked after.
+
+    Raises
+    ------
+    SystemExit
+        The command is done.
+    """
     leave_at_once()
     begin_command()
     collect_seldom()

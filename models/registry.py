@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 from pydantic import Field, create_model, model_validator
 
+from allfour.ending import end_as_usual
 from allfour.models.settings import BackendSettings
 
 
@@ -110,6 +111,8 @@ def _load(kind: Kind, name: str, found: list[_Found]) -> type[BackendSettings]:
             kind, name, f"two packages bring a {kind.noun} called {name!r}: {brought}. Uninstall one of them"
         )
     module, _, attribute = found[0].place.partition(":")
+    if found[0].package != "allfour":
+        end_as_usual()
     try:
         settings = getattr(importlib.import_module(module), attribute, None)
     except Exception as error:  # whatever another package does wrong must not end a run that does not use it

@@ -40,8 +40,8 @@ def test_a_program_that_calls_allfour_keeps_its_own_way(untouched: tuple[int, in
 
 def test_commands_begin_so() -> None:
     script = (
-        "import gc, json, sys; sys.argv = ['allfour', '--version']; from allfour.__main__ import main\n"
-        "try: main()\nexcept SystemExit: pass\nprint(json.dumps(gc.get_threshold()[0]))"
+        "import gc, json, sys; sys.argv = ['allfour', '--version']; from allfour.__main__ import command\n"
+        "try: command()\nexcept SystemExit: pass\nprint(json.dumps(gc.get_threshold()[0]))"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert json.loads(done.stdout.splitlines()[-1]) == collecting._SELDOM

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, create_model
 
+from allfour import ending
 from allfour.errors import ConfigError
 from allfour.models import registry
 from allfour.models.generators.base import GeneratorSettings
@@ -61,8 +62,12 @@ def mistake(model: type[BaseModel], **generator: Any) -> str:
     return str(caught.value)
 
 
-def test_a_backend_of_another_package_is_set_up_like_any(brought: Any) -> None:
+def test_a_backend_of_another_package_is_set_up_like_any(brought: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ending, "_as_usual", False)
+    settings_of(GENERATORS)
+    assert not ending._as_usual
     whole = brought(fogpack={"fog": "foreign_fog:Fog"})
+    assert ending._as_usual  # its code may want more than an end at once
     found = validate(whole, {"generator": {"backend": "fog", "density": 3}}, where="c.yaml")
     assert found.model_dump() == {"generator": {"backend": "fog", "density": 3}}
     assert "generator.densty: unknown key. Did you mean 'density'?" in mistake(whole, backend="fog", densty=3)

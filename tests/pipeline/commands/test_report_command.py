@@ -21,9 +21,9 @@ def hook(event, arguments):
         opened[os.path.basename(os.fsdecode(arguments[0]))] += 1
 sys.addaudithook(hook)
 from allfour.pipeline.run.seal import sealed
-from allfour.__main__ import main
+from allfour.__main__ import command
 try:
-    main()
+    command()
 except SystemExit as end:
     loaded = {name for name, module in sys.modules.items() if type(module).__name__ != "_Deferred"}
     print(json.dumps({"code": end.code, "run.json": opened["run.json"], "metrics.json": opened["metrics.json"],
