@@ -20,6 +20,9 @@ from allfour.errors import ConfigError
 
 BESIDE = "beside"
 """Key of the validation context: the folder of the file that is read. Without it paths are left as they are."""
+WRITTEN = "written"
+"""Key of the validation context: the texts that a user wrote. A path that is none of them is the package's, or a run's header's. Without it
+all are the user's."""
 
 
 class Block(BaseModel):
@@ -47,7 +50,7 @@ def named_files(*recorded: str | None) -> list[Path] | None:
     """The files behind paths of a config, those of folders among them; None where one is a tag or a hub id."""
     found: list[Path] = []
     for name in recorded:
-        place = resources.locate(name) if name is not None else None
+        place = resources.locate_recorded(name) if name is not None else None
         if place is None:
             return None
         found += sorted(p for p in place.rglob("*") if p.is_file()) if place.is_dir() else [place]
@@ -96,28 +99,44 @@ def _closest(path: str | Path, places: list[Path]) -> str:
     return ""
 
 
-def _beside(info: ValidationInfo) -> tuple[bool, Path | None]:
-    context: dict[str, Any] = info.context or {}
-    return BESIDE in context, context.get(BESIDE)
+def texts_in(data: Any) -> frozenset[str]:
+    """Every text that stands as a value in blocks and lists."""
+    if isinstance(data, str):
+        return frozenset({data})
+    parts = data.values() if isinstance(data, dict) else data if isinstance(data, list) else ()
+    return frozenset().union(*map(texts_in, parts))
 
 
-def _local(path: str, info: ValidationInfo) -> str:
-    wanted, beside = _beside(info)
-    if not wanted:
+def _find(path: str, info: ValidationInfo) -> Path | None:
+    """Where a path of the file that is read leads."""
+    locate = resources.locate if _by_user(path, info) else resources.locate_recorded
+    return locate(path, beside=(info.context or {})[BESIDE])
+
+
+def _by_user(text: str, info: ValidationInfo) -> bool:
+    return text in (info.context or {}).get(WRITTEN, (text,))
+
+
+def local_path(path: str, info: ValidationInfo) -> str:
+    """The validator of `LocalPath`."""
+    if BESIDE not in (info.context or {}):
         return path
-    found = resources.locate(path, beside=beside)
+    found = _find(path, info)
     if found is None:
-        raise ValueError(not_found(path, resources.candidates(path, beside=beside)))
+        raise ValueError(not_found(path, resources.candidates(path, beside=(info.context or {})[BESIDE])))
     return resources.recorded_name(found)
 
 
 def _folder_or_name(name: str, info: ValidationInfo) -> str:
-    wanted, beside = _beside(info)
-    found = resources.locate(name, beside=beside) if wanted else None
+    if BESIDE not in (info.context or {}):
+        return name
+    found = _find(name, info)
+    if found is not None and found.is_dir() and not _by_user(name, info) and resources.packaged_name(found) is None:
+        return name  # a tag of ours stays one, whatever the working directory holds
     return resources.recorded_name(found) if found is not None else name
 
 
-LocalPath = Annotated[str, AfterValidator(_local)]
+LocalPath = Annotated[str, AfterValidator(local_path)]
 """A file or folder that must stand: recorded as a packaged resource's name, or as an absolute path."""
 FolderOrName = Annotated[str, AfterValidator(_folder_or_name)]
 """The same, where the word may also be a tag or a hub id."""
@@ -125,5 +144,5 @@ FolderOrName = Annotated[str, AfterValidator(_folder_or_name)]
 
 def on_disk(recorded: str) -> str:
     """Where a recorded path stands, or the word itself where it is no path that stands."""
-    found = resources.locate(recorded)
+    found = resources.locate_recorded(recorded)
     return str(found) if found is not None else recorded

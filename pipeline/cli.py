@@ -20,14 +20,15 @@ from allfour.frames import leave_out_pandas
 from allfour.pipeline.commands import each_options, output, result_options, study_options
 from allfour.pipeline.commands.errors import clear_errors, end_on
 from allfour.pipeline.commands.options import (
+    AuditConfigOption,
     CalibrationOption,
-    ConfigOption,
     FailIfOption,
     JsonOption,
     JunitOption,
     LimitOption,
     MarkdownOption,
     OutRunOption,
+    RescoreConfigOption,
     RoundOption,
     RunOption,
     SecondOpinionOption,
@@ -35,6 +36,7 @@ from allfour.pipeline.commands.options import (
     UntilOption,
     WorldSizeOption,
     default_run_folder,
+    packaged_config,
 )
 from allfour.pipeline.commands.streams import EXIT_PIPE, OutputLostError, guarded_streams
 
@@ -143,7 +145,7 @@ def _metrics_gates(texts: list[str] | None) -> list[Gate]:
 
 @app.command()
 def audit(
-    config: ConfigOption = Path("configs/sandbox.yaml"),
+    config: AuditConfigOption = None,
     overrides: SetOption = None,
     run: RunOption = None,
     calibration: CalibrationOption = None,
@@ -173,7 +175,7 @@ def audit(
     with clear_errors():
         _defer()
         parsed = _metrics_gates(fail_if)
-        settings = load_config(config, overrides)
+        settings = load_config(config or packaged_config("sandbox"), overrides)
         _leave_out_pandas(settings)
         from allfour.pipeline.commands.audit import audit as run_audit
         from allfour.pipeline.commands.job import RunSummary
@@ -225,7 +227,7 @@ def rescore(
     source: Annotated[
         str, typer.Argument(help="A folder of PROMPT/INDEX.png, a manifest, or another archive of images.")
     ],
-    config: ConfigOption = Path("configs/rescore.yaml"),
+    config: RescoreConfigOption = None,
     overrides: SetOption = None,
     run: RunOption = None,
     calibration: CalibrationOption = None,
@@ -253,7 +255,7 @@ def rescore(
         parsed = _metrics_gates(fail_if)
         if not source.strip():
             raise UsageError("SOURCE is empty: name a folder or an archive of images")
-        settings = load_config(config, overrides)
+        settings = load_config(config or packaged_config("rescore"), overrides)
         _leave_out_pandas(settings)
         from allfour.pipeline.commands.job import RunSummary
         from allfour.pipeline.commands.rescore import archive_options, rescore_rank
@@ -335,8 +337,10 @@ def relabel(
         if second_opinion:
             raise UsageError("--second-opinion goes with --grid, or with `allfour report`")
         from allfour.pipeline.commands.relabel import relabel as relabel_run
+        from allfour.pipeline.config import typed_path
+        from allfour.resources import recorded_name
 
-        file = str(attributes.resolve()) if attributes is not None and attributes.exists() else str(attributes)
+        file = recorded_name(typed_path(str(attributes)))
         folder = RunFolder(out or run.parent / f"{run.resolve().name}-relabelled")
         summary = relabel_run(
             RunFolder(run), file, folder, _reporter(as_json), overrides=overrides or [], calibration=calibration

@@ -106,7 +106,7 @@ def resolve(*, model: str | None, pretrained: str | None, tag: str | None = None
 
     `pretrained` is a folder in open_clip's own format or in transformers' (also written `local-dir:FOLDER`), a .safetensors file, an
     id of the model hub (`hf-hub:OWNER/NAME`, which may stand in `model` too, as open_clip has it), or a pretrained tag of open_clip.
-    A relative path is looked for here, then among the packaged resources.
+    A relative path is a packaged resource's where there is one of that name, and else one from the working directory.
 
     Parameters
     ----------
@@ -135,14 +135,16 @@ def resolve(*, model: str | None, pretrained: str | None, tag: str | None = None
         )
     text = pretrained.removeprefix("local-dir:")
     path = Path(text).expanduser()
-    path = resources.locate(path) or path
+    path = resources.locate_recorded(path) or path
     named_as_path = text != pretrained or "/" in text or "\\" in text or text.startswith((".", "~"))
     if tag is not None and not path.is_file():
         raise ClassifierError(
             "classifier.tag: it says which tag's weights a .safetensors file holds, and classifier.pretrained names no file. Leave it "
             "out, or name the tag in classifier.pretrained"
         )
-    if path.is_dir():
+    if path.is_dir() and (
+        named_as_path or any((path / name).exists() for name in (CONFIG_NAME, transformers_folder.CONFIG_NAME))
+    ):
         return _from_folder(path)
     if path.is_file():
         return _from_file(path, model, tag)

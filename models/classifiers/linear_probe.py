@@ -153,7 +153,7 @@ class LinearProbeClassifier(OverClip):
         people: PeopleFinder | None = None,
     ) -> None:
         path = Path(probe).expanduser()
-        self._probe = Probe.load(resources.locate(path) or path)
+        self._probe = Probe.load(resources.locate_recorded(path) or path)
         self._attributes = attributes
         self.people = people
         self._encoder = ClipEncoder(

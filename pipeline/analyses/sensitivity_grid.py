@@ -11,11 +11,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from allfour.errors import ConfigError
 from allfour.models.attributes import AttributeSet, AttributeSpec, Name, Phrases, Template
-from allfour.pipeline.config import read_yaml, validate
+from allfour.models.settings import local_path
+from allfour.pipeline.config import context_of, read_yaml, typed_path, validate
 
 Factor = Literal["templates", "phrases", "margin", "threshold", "head", "combined"]
 
@@ -37,6 +38,7 @@ MAX_SETTINGS = 2000
 
 _Share = Annotated[float, Field(ge=0.0, le=1.0)]
 _Margin = Annotated[float, Field(ge=0.0, lt=1.0)]
+_Head = Annotated[str, AfterValidator(lambda head, info: head if head == ZERO_SHOT else local_path(head, info))]
 _Templates = Annotated[tuple[Template, ...], Field(min_length=1)]
 
 
@@ -75,8 +77,8 @@ class Grid(_Block):
     """Abstention margins of the headline's attribute; the run's own is always among them."""
     thresholds: tuple[_Share, ...] = (0.0, 0.3, 0.5, 0.7, 0.9)
     """Thresholds of the presence gate; without a gate there is nothing to vary. 0 lets every image through."""
-    heads: tuple[str, ...] = ()
-    """Fitted probes (.safetensors files; a relative path is one from the repository's root) and `zero-shot`."""
+    heads: tuple[_Head, ...] = ()
+    """Fitted probes (.safetensors files) and `zero-shot`."""
     combine: bool = True
     """Also every wording with every margin, at most `MAX_COMBINED` of them."""
 
@@ -88,11 +90,11 @@ class Grid(_Block):
 
 
 def load_grid(given: str) -> Grid:
-    """The grid in a YAML file, or with `default` the one that needs none. Raises ConfigError."""
-    path = Path(given)
-    if given == DEFAULT and not path.exists():
+    """The grid in a YAML file, here or among the packaged ones, or with `default` the one that needs none. Raises ConfigError."""
+    if given == DEFAULT and not Path(given).is_file():
         return Grid()
-    return validate(Grid, read_yaml(path), where=given)
+    path = typed_path(given)
+    return validate(Grid, read_yaml(path), where=given, context=context_of(path))
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,16 +4,31 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from allfour.pipeline.commands import output
 
+
 # What is run, and where it goes.
-ConfigOption = Annotated[
-    Path, typer.Option("--config", "-c", help="The YAML of one way to run, such as configs/sandbox.yaml.")
-]
+def _config_option(default: str) -> Any:
+    return typer.Option(
+        "--config", "-c", show_default=default, help="The YAML of one way to run, such as configs/sandbox.yaml."
+    )
+
+
+AuditConfigOption = Annotated[Path | None, _config_option("configs/sandbox.yaml")]
+RescoreConfigOption = Annotated[Path | None, _config_option("configs/rescore.yaml")]
+
+
+def packaged_config(name: str) -> Path:
+    """The config of this name that travels with allfour, whatever stands in the working directory."""
+    from allfour import resources
+
+    return resources.packaged(Path("configs") / f"{name}.yaml") or Path(name)
+
+
 SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Override any config key, as in a.b=c. Repeatable."),

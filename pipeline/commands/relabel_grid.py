@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from allfour import resources
 from allfour.errors import ConfigError, RunFolderError
 from allfour.models.attributes import AttributeSet
 from allfour.models.classifiers.base import EmbeddingClassifier, Rewordable
 from allfour.models.classifiers.linear_probe import Probe
 from allfour.models.classifiers.linear_probe_settings import LinearProbeConfig
+from allfour.models.settings import on_disk
 from allfour.pipeline.analyses.base import basis
 from allfour.pipeline.analyses.sensitivity import (
     SENSITIVITY,
@@ -140,7 +140,7 @@ def _heads(
 
 
 def _probe(file: str, attributes: AttributeSet, encoder: Mapping[str, Any]) -> Probe:
-    probe = Probe.load(resources.locate(file) or Path(file))
+    probe = Probe.load(Path(on_disk(file)))
     probe.check(attributes, encoder)
     return probe
 

@@ -12,7 +12,7 @@ import typer
 from allfour.errors import UsageError
 from allfour.pipeline.commands import output
 from allfour.pipeline.commands.errors import clear_errors
-from allfour.pipeline.commands.options import ConfigOption, FailIfOption, JsonOption, SetOption
+from allfour.pipeline.commands.options import FailIfOption, JsonOption, RescoreConfigOption, SetOption, packaged_config
 from allfour.signals import stops_on_signals
 
 weights = typer.Typer(
@@ -125,7 +125,7 @@ def calibrate(
     dataset: Annotated[
         Path, typer.Argument(help="Labelled images: FairFace or other CSV, UTKFace names, a folder per class.")
     ],
-    config: ConfigOption = Path("configs/rescore.yaml"),
+    config: RescoreConfigOption = None,
     overrides: SetOption = None,
     out: Annotated[Path, typer.Option("--out", help="Where to write the calibration.")] = Path("calibration.json"),
     fit_probe: Annotated[
@@ -140,7 +140,7 @@ def calibrate(
         from allfour.pipeline.commands.progress import Reporter
         from allfour.pipeline.config import load_config
 
-        settings = load_config(config, overrides)
+        settings = load_config(config or packaged_config("rescore"), overrides)
         result = run_calibration(settings, dataset, out, fit_probe, Reporter(quiet=as_json))
     output.print_calibration(result, out, as_json)
 

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import yaml
 
+from allfour import resources
 from allfour.errors import AllfourError, ConfigError
 from allfour.pipeline.analyses.comparison.comparability import ComparisonError
 from allfour.pipeline.analyses.study.result import STUDY_FILE, study_result
@@ -38,7 +39,7 @@ from allfour.pipeline.run.study import StudyCell, StudyResult
 from allfour.pipeline.words import grouped, quantity, seconds_text
 
 CELLS = "cells"
-ALLFOUR = [sys.executable, "-m", "allfour"]
+ALLFOUR = [sys.executable, "-P", "-m", "allfour"]
 """The command in a process of its own."""
 
 
@@ -249,10 +250,14 @@ def _folder(out: Path, cell: CellPlan) -> RunFolder:
 
 
 def _write_config(cell: CellPlan, out: Path) -> Path:
-    """The cell's config as a file of its own, by which it can be repeated alone."""
+    """The cell's config as a file of its own, by which it can be repeated alone, from any directory."""
     path = out / CELLS / f"{cell.name}.yaml"
     path.parent.mkdir(parents=True, exist_ok=True)
-    text = yaml.safe_dump(cell.config.model_dump(mode="json", exclude_none=True), sort_keys=False, allow_unicode=True)
+    text = yaml.safe_dump(
+        resources.whole_paths(cell.config.model_dump(mode="json", exclude_none=True)),
+        sort_keys=False,
+        allow_unicode=True,
+    )
     sweep_beside(path)
     write_atomic(path, text.encode())
     return path

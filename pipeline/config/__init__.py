@@ -17,6 +17,7 @@ from allfour.pipeline.config.blocks import (
 )
 from allfour.pipeline.config.loading import (
     apply_overrides,
+    context_of,
     load_attributes,
     load_config,
     load_prompts,
@@ -24,7 +25,7 @@ from allfour.pipeline.config.loading import (
     load_word_lists,
     recorded_config,
 )
-from allfour.pipeline.config.paths import resolve_path
+from allfour.pipeline.config.paths import resolve_path, typed_path
 from allfour.pipeline.config.prompt_sets import Prompt, PromptSet
 from allfour.pipeline.config.validation import validate
 
@@ -44,6 +45,7 @@ __all__ = [
     "StatisticsConfig",
     "WordLists",
     "apply_overrides",
+    "context_of",
     "load_attributes",
     "load_config",
     "load_prompts",
@@ -52,5 +54,6 @@ __all__ = [
     "read_yaml",
     "recorded_config",
     "resolve_path",
+    "typed_path",
     "validate",
 ]

@@ -14,7 +14,7 @@ from allfour import resources
 from allfour.checked_yaml import check_values, read_yaml
 from allfour.errors import ConfigError
 from allfour.models.attributes import AttributeSet
-from allfour.models.settings import BESIDE, not_found
+from allfour.models.settings import BESIDE, WRITTEN, not_found, texts_in
 from allfour.pipeline.config.blocks import Reference, RunConfig, WordLists
 from allfour.pipeline.config.paths import resolve_path
 from allfour.pipeline.config.prompt_sets import PromptFile, PromptSet, WordFile, WordList
@@ -70,40 +70,62 @@ def _not_of(tag: Any, block: list[str], keys: set[str]) -> set[str]:
     return keys - known if known else set()
 
 
-def find_config(path: Path, folder: str = "configs") -> Path:
+def find_config(path: Path, folder: str = "configs", *, ours: bool = False) -> Path:
     """The file of a config, or of a study. Raises ConfigError where there is none; the message lists where it was looked for.
 
-    `folder` is where the packaged ones lie that go by their bare name.
+    Parameters
+    ----------
+    folder
+        Where the packaged ones lie that go by their bare name.
+    ours
+        The package names it, not a user: packaged ones go first.
     """
-    places = resources.candidates(path)
+    places = resources.candidates(path, ours=ours)
+    name = path
     if path.suffix == "" and len(path.parts) == 1:  # a packaged config goes by its name too
-        named = resources.packaged(Path(folder) / f"{path.name}.yaml")
-        places += [named] if named is not None and named.is_file() else []
+        name = Path(folder) / f"{path.name}.yaml"
+        named = resources.packaged(name)
+        if named is not None and named.is_file():
+            places = [named, *places] if ours else [*places, named]
     for place in places:
         if place.is_file():
+            resources.tell_hidden(name, place)
             return place
     raise ConfigError(not_found(path, places))
 
 
-def load_config(path: Path, overrides: list[str] | None = None) -> RunConfig:
+def context_of(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """The validation context of a file that is read: where its paths are looked for, and which of them a user wrote.
+
+    In a packaged file those are what `overrides` says; in any other all are.
+    """
+    context: dict[str, Any] = {BESIDE: path.resolve().parent}
+    if resources.packaged_name(path) is not None:
+        context[WRITTEN] = texts_in(apply_overrides({}, list(overrides)))
+    return context
+
+
+def load_config(path: Path, overrides: list[str] | None = None, *, ours: bool = False) -> RunConfig:
     """Read and check one config.
 
     Parameters
     ----------
     path
         A file, here or among the packaged configs, or the bare name of a packaged one, such as `sandbox`.
+    ours
+        The package names it, not a user: packaged ones go first.
 
     Raises
     ------
     ConfigError
         See `validate` and `read_yaml`; a file that the config names stands nowhere.
     """
-    path = find_config(path)
+    path = find_config(path, ours=ours)
     data = apply_overrides(read_yaml(path), overrides or [])
     if data.get("name") is None:
         data["name"] = path.stem
     where = f"{path} (with --set)" if overrides else str(path)
-    config = validate(RunConfig, data, where=where, context={BESIDE: path.resolve().parent})
+    config = validate(RunConfig, data, where=where, context=context_of(path, overrides or []))
     return config.model_copy(update={"classifier": config.classifier.for_prompts(several=_asks_for_several(config))})
 
 
@@ -135,9 +157,11 @@ def recorded_config(recorded: Any, *, where: str, overrides: Sequence[str] = ())
             else block
             for name, block in recorded.items()
         }
-    if overrides:
-        data = apply_overrides(data if isinstance(data, dict) else {}, list(overrides))
-    return validate(RunConfig, data, where=where, context={BESIDE: None} if overrides else None)
+    if not overrides:
+        return validate(RunConfig, data, where=where)
+    data = apply_overrides(data if isinstance(data, dict) else {}, list(overrides))
+    typed = texts_in(apply_overrides({}, list(overrides)))
+    return validate(RunConfig, data, where=where, context={BESIDE: None, WRITTEN: typed})
 
 
 def load_prompts(path: str | Path) -> PromptSet:
@@ -152,7 +176,7 @@ def load_prompts(path: str | Path) -> PromptSet:
     data = read_yaml(resolved)
     if not {"templates", "variables"} & set(data):  # most sets: every prompt is checked once
         return validate(PromptSet, data, where=str(resolved))
-    written = validate(PromptFile, data, where=str(resolved), context={BESIDE: resolved.parent})
+    written = validate(PromptFile, data, where=str(resolved), context=context_of(resolved))
     lists = {
         name: load_word_list(words.file).values if isinstance(words, WordFile) else words
         for name, words in written.variables.items()

@@ -8,11 +8,12 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from allfour import resources
 from allfour.checked_yaml import read_yaml
 from allfour.errors import ConfigError
-from allfour.models.settings import BESIDE, Block, LocalPath
+from allfour.models.settings import WRITTEN, Block, LocalPath, on_disk, texts_in
 from allfour.pipeline.config.blocks import RunConfig
-from allfour.pipeline.config.loading import apply_overrides, find_config, load_config
+from allfour.pipeline.config.loading import apply_overrides, context_of, find_config, load_config
 from allfour.pipeline.config.validation import validate
 
 MAX_CELLS = 10_000
@@ -129,45 +130,50 @@ def load_study(path: Path, overrides: list[str] | None = None) -> Study:
     data = read_yaml(path)
     if overrides:
         data = apply_overrides(data, overrides)
-    beside = path.resolve().parent
-    study = validate(StudyConfig, data, where=str(path), context={BESIDE: beside})
+    context = context_of(path, overrides or [])
+    study = validate(StudyConfig, data, where=str(path), context=context)
+    # what a cell takes from a config that the study names was looked for there
+    context.setdefault(WRITTEN, texts_in(data))
     count = max(1, len(study.generators)) * max(1, len(study.prompts)) * max(1, len(study.classifiers))
     if count > MAX_CELLS:
         raise ConfigError(f"{path}: {count:,} cells, and a study has at most {MAX_CELLS:,}")
-    base = _config_block(study.base, beside)
+    base = _config_block(study.base, path)
     cells = []
     for g_name, generator in study.generators.items() or [("", None)]:
         for p_name, prompts in study.prompts.items() or [("", None)]:
             for c_name, classifier in study.classifiers.items() or [("", None)]:
                 parts = dict(base)
                 if generator is not None:
-                    parts |= _generator_blocks(generator, base, beside)
+                    parts |= _generator_blocks(generator, base, path)
                 if prompts is not None:
                     parts["prompts"] = {**base["prompts"], **prompts}
                 if classifier is not None:
-                    parts |= _classifier_blocks(classifier, base, beside)
+                    parts |= _classifier_blocks(classifier, base, path)
                 place = " / ".join(name for name in (g_name, p_name, c_name) if name)
                 parts |= {"name": f"{study.name}: {place}" if place else study.name}
                 where = f"{path}: cell {place or 'run'}"
-                config = validate(RunConfig, parts, where=where, context={BESIDE: beside})
+                config = validate(RunConfig, parts, where=where, context=context)
                 if config.generator is None or config.prompts.file is None:
                     lacking = "generator" if config.generator is None else "prompts.file"
                     raise ConfigError(f"{where}: no {lacking}. Name one on its axis, or in the base {study.base}")
                 given = classifier.calibration if classifier is not None else None
-                cells.append(CellPlan(g_name, p_name, c_name, config, Path(given) if given is not None else None))
+                cells.append(
+                    CellPlan(g_name, p_name, c_name, config, Path(on_disk(given)) if given is not None else None)
+                )
     return Study(study, tuple(cells))
 
 
-def _config_block(name: str, beside: Path) -> dict[str, Any]:
-    """A config as plain values; it may stand beside the study."""
-    near = beside / name
-    config = load_config(near if near.is_file() else Path(name))
+def _config_block(name: str, study: Path) -> dict[str, Any]:
+    """A config as plain values; it may stand beside the study's file."""
+    near = study.resolve().parent / name
+    ours = resources.packaged_name(study) is not None
+    config = load_config(near if near.is_file() else Path(name), ours=ours)
     found: dict[str, Any] = config.model_dump(mode="json", exclude={"name"})
     return found
 
 
-def _generator_blocks(given: StudyGenerator, base: dict[str, Any], beside: Path) -> dict[str, Any]:
-    taken = _config_block(given.config, beside) if given.config is not None else base
+def _generator_blocks(given: StudyGenerator, base: dict[str, Any], study: Path) -> dict[str, Any]:
+    taken = _config_block(given.config, study) if given.config is not None else base
     blocks: dict[str, Any] = {"generator": _merged(taken.get("generator"), given.generator)}
     if given.config is not None:
         blocks |= {"reference": taken.get("reference"), "notice": taken.get("notice")}
@@ -178,8 +184,8 @@ def _generator_blocks(given: StudyGenerator, base: dict[str, Any], beside: Path)
     return blocks
 
 
-def _classifier_blocks(given: StudyClassifier, base: dict[str, Any], beside: Path) -> dict[str, Any]:
-    taken = _config_block(given.config, beside) if given.config is not None else base
+def _classifier_blocks(given: StudyClassifier, base: dict[str, Any], study: Path) -> dict[str, Any]:
+    taken = _config_block(given.config, study) if given.config is not None else base
     return {
         "classifier": _merged(taken.get("classifier"), given.classifier),
         "attributes": given.attributes if given.attributes is not None else taken["attributes"],

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from allfour import resources
 from allfour.border import read_json
 from allfour.errors import InputError
 from allfour.files import read_regular
@@ -235,9 +236,9 @@ def check_calibration(path: Path | None, attributes: AttributeSet) -> None:
 
 
 def read_calibration(path: Path) -> dict[str, Any]:
-    """A calibration file as it stands, with its format checked. Raises InputError."""
+    """A calibration file as it stands, here or among the packaged ones, with its format checked. Raises InputError."""
     try:
-        data = unsealed(read_json(read_regular(path), parse_constant=_not_a_number))
+        data = unsealed(read_json(read_regular(resources.locate(path) or path), parse_constant=_not_a_number))
         bound = data["binding"]
         needed = ("architecture", "pretrained") if bound["kind"] == "published" else ("classifier", "margins")
         if data["format"] != FORMAT or "attributes" not in data or any(key not in bound for key in needed):

@@ -85,7 +85,7 @@ def pick_dtype(torch: Any, name: str, device: str) -> str:
 def find_lora(settings: Mapping[str, Any]) -> Lora:
     """The adapter of a config. Raises BackendError where it is not one .safetensors file, or PEFT is missing."""
     path = Path(str(settings["path"])).expanduser()
-    path = resources.locate(path) or path
+    path = resources.locate_recorded(path) or path
     files = [path] if path.is_file() else sorted(path.glob("*.safetensors"))
     if len(files) != 1 or files[0].suffix != ".safetensors":
         raise BackendError(
@@ -217,7 +217,7 @@ def checkpoint_file(model: str, base: str | None) -> Path | None:
         if base is not None:
             raise BackendError("generator.base goes with a single .safetensors file as generator.model: leave it out")
         return None
-    found = resources.locate(path) or path
+    found = resources.locate_recorded(path) or path
     if not found.is_file():
         raise BackendError(f"stable-diffusion: no such file: {model}")
     if base is None:
@@ -237,7 +237,7 @@ def local_folder(model: str) -> Path | None:
         It is a folder and no model, or neither a folder nor a hub id.
     """
     path = Path(model).expanduser()
-    local = resources.locate(path) or path
+    local = resources.locate_recorded(path) or path
     if local.is_dir():
         if not (local / "model_index.json").is_file():
             raise BackendError(

@@ -20,7 +20,7 @@ from allfour.pipeline.analyses.comparison.reference import UNIFORM, against_refe
 from allfour.pipeline.analyses.comparison.remarks import remarks
 from allfour.pipeline.analyses.comparison.tables import FALSE_DISCOVERY_RATE
 from allfour.pipeline.analyses.comparison.verdict import with_verdicts
-from allfour.pipeline.config import Reference, load_reference
+from allfour.pipeline.config import Reference, load_reference, typed_path
 from allfour.pipeline.run.comparison import AttributeDifference, Comparison, ComparisonSummary, Pair, RunNote
 from allfour.pipeline.run.folder import utc_now
 
@@ -122,7 +122,7 @@ def compare_paths(
     """`compare` for run folders and a reference file (or `uniform`). Raises what `compare` does, and ConfigError for the reference."""
     known: Reference | str | None = reference
     if reference is not None and reference != UNIFORM:
-        known = load_reference(Path(reference).absolute() if Path(reference).exists() else reference)
+        known = load_reference(typed_path(reference))
     return compare(
         load_runs(paths),
         reference=known,
