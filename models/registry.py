@@ -7,6 +7,7 @@ because it does not import or because two have its name, is a mistake in the con
 
 from __future__ import annotations
 
+import functools
 import importlib
 import importlib.metadata
 import typing
@@ -83,10 +84,16 @@ class _Found:
     """What brings it."""
 
 
+@functools.cache
+def _brought() -> importlib.metadata.EntryPoints:
+    """All that packages bring: a file of each installed package is read for it."""
+    return importlib.metadata.entry_points()
+
+
 def _found(kind: Kind) -> dict[str, list[_Found]]:
     """Every backend of a kind, by name, allfour's own first."""
     places = {name: [_Found(f"allfour.models.{place}", "allfour")] for name, place in kind.builtin.items()}
-    for point in sorted(importlib.metadata.entry_points(group=kind.group), key=lambda p: (p.name, p.value)):
+    for point in sorted(_brought().select(group=kind.group), key=lambda p: (p.name, p.value)):
         found = _Found(point.value, point.dist.name if point.dist is not None else "an unknown package")
         if found not in places.setdefault(point.name, []):  # a package may be seen in two folders of the path
             places[point.name].append(found)

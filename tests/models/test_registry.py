@@ -50,9 +50,11 @@ def brought(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
             lines = [f"{point} = {place}" for point, place in points.items()]
             (info / "entry_points.txt").write_text("[allfour.generators]\n" + "\n".join(lines))
         importlib.invalidate_caches()
+        registry._brought.cache_clear()
         return create_model("Whole", generator=(union_of(GENERATORS), ...))
 
     yield install
+    registry._brought.cache_clear()
     sys.modules.pop("foreign_fog", None)
 
 
