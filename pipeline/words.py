@@ -126,6 +126,24 @@ def interval_text(low: float | None, high: float | None) -> str:
     return f"{percent(low, digits)} to {percent(high, digits)}"
 
 
+def points(value: float | None, *, sign: bool = True) -> str:
+    """A difference of shares in points: `+12`, `−4.5`, `0`."""
+    if value is None:
+        return "–"
+    hundred = value * 100
+    text = (
+        f"{abs(hundred):.1f}" if abs(hundred) < 9.95 and abs(hundred - round(hundred)) > 0.05 else f"{abs(hundred):.0f}"
+    )
+    if text in ("0", "0.0"):
+        return "0"
+    return (("+" if hundred > 0 else "−") if sign else "") + text
+
+
+def points_interval(low: float | None, high: float | None) -> str:
+    """`−5 to +30`."""
+    return "–" if low is None or high is None else f"{points(low)} to {points(high)}"
+
+
 def probability(value: float | None) -> str:
     """A classifier's probability: `0.98`; `>0.99` rather than a certainty."""
     if value is None or math.isnan(value):

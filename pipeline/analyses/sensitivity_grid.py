@@ -43,7 +43,7 @@ _Templates = Annotated[tuple[Template, ...], Field(min_length=1)]
 
 
 class _Block(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
 
 class TemplateVariants(_Block):

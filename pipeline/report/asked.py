@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from allfour.pipeline.report.compare_prose import points, points_interval
 from allfour.pipeline.run.asked import AskedDifference, AskedFor, AskedInRuns, AskedLabel
 from allfour.pipeline.run.metrics import Metrics
 from allfour.pipeline.run.record import Interval
@@ -17,6 +16,8 @@ from allfour.pipeline.words import (
     p_value,
     percent,
     plural,
+    points,
+    points_interval,
     quantity,
 )
 

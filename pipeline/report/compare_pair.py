@@ -209,8 +209,8 @@ def _line(name: str, meaning: str, sides: tuple[float | None, float | None], ent
         "first": one,
         "second": two,
         "numbers": ["" if number is None else number for number in (*sides, entry.get("p_value"))],
-        "difference": say.points(entry["value"]),
-        "interval": say.points_interval(entry.get("low"), entry.get("high")),
+        "difference": words.points(entry["value"]),
+        "interval": words.points_interval(entry.get("low"), entry.get("high")),
         "p": "–" if entry.get("p_value") is None else words.p_value(entry["p_value"]),
         "mark": svg.Mark(entry["value"], entry.get("low"), entry.get("high")),
     }
@@ -312,9 +312,9 @@ def _row(row: Row, both: _Both, labels: Sequence[str], size: int) -> dict[str, A
         "p": 2.0 if row["p_value"] is None else row["p_value"],
         "squares": _squares(row, both) if any(both.images(row, place) for place in (0, 1)) else [],
         "changed": _changed_sides(row),
-        "points": say.points(difference["value"]),
-        "difference": f"{say.points(difference['value'])} points of {words.plural(first)} "
-        f"({say.points_interval(difference['low'], difference['high'])}; {_tested(row)})",
+        "points": words.points(difference["value"]),
+        "difference": f"{words.points(difference['value'])} points of {words.plural(first)} "
+        f"({words.points_interval(difference['low'], difference['high'])}; {_tested(row)})",
         "figure": compare_svg.shares_chart(marks, described),
         "sides": [{"tally": side.tally, "share": side.share, "images": [*side.first, *side.rest]} for side in sides],
     }

@@ -17,6 +17,8 @@ from allfour.pipeline.words import (
     percent,
     percent_exact,
     plural,
+    points,
+    points_interval,
     quantity,
     word,
 )
@@ -42,24 +44,6 @@ METHOD = (
 
 FEW_IMAGES = 8
 """Sets so small change sides by sampling alone."""
-
-
-def points(value: float | None, *, sign: bool = True) -> str:
-    """A difference of shares in points: `+12`, `−4.5`, `0`."""
-    if value is None:
-        return "–"
-    hundred = value * 100
-    text = (
-        f"{abs(hundred):.1f}" if abs(hundred) < 9.95 and abs(hundred - round(hundred)) > 0.05 else f"{abs(hundred):.0f}"
-    )
-    if text in ("0", "0.0"):
-        return "0"
-    return (("+" if hundred > 0 else "−") if sign else "") + text
-
-
-def points_interval(low: float | None, high: float | None) -> str:
-    """`−5 to +30`."""
-    return "–" if low is None or high is None else f"{points(low)} to {points(high)}"
 
 
 def finding(comparison: Mapping[str, Any]) -> tuple[str, str]:

@@ -25,7 +25,7 @@ COMMAND = "allfour relabel RUN --grid default"
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="ignore", defer_build=True)
 
 
 class _Setting(_Part):

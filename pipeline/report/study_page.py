@@ -14,7 +14,6 @@ from allfour.pipeline.metrics.headline import EVIDENCE, VERDICTS
 from allfour.pipeline.report import compare_svg, prose, svg
 from allfour.pipeline.report import study_prose as say
 from allfour.pipeline.report.asked import asked_in_runs
-from allfour.pipeline.report.compare_prose import points, points_interval
 from allfour.pipeline.report.frame import Frame, common_frame
 from allfour.pipeline.report.html import environment, inlined, security_policy
 from allfour.pipeline.report.tables import read_images
@@ -268,13 +267,13 @@ def _pairs(board: Board, label: str) -> dict[str, Any]:
                 "first": words.clean(pair.first, 60),
                 "second": words.clean(pair.second, 60),
                 "figure": compare_svg.difference_row(mark, scale),
-                "difference": points(pair.unanimity.value),
-                "interval": points_interval(pair.unanimity.low, pair.unanimity.high),
+                "difference": words.points(pair.unanimity.value),
+                "interval": words.points_interval(pair.unanimity.low, pair.unanimity.high),
                 "p": "–" if pair.p_value is None else words.p_value(pair.p_value),
                 "adjusted": "–" if pair.adjusted is None else words.p_value(pair.adjusted),
                 "apart": pair.apart,
                 "numbers": [_number(value) for value in (pair.p_value, pair.adjusted, moved, pair.share_adjusted)],
-                "share": points(pair.share.value),
+                "share": words.points(pair.share.value),
                 "share_p": "–" if pair.share_adjusted is None else words.p_value(pair.share_adjusted),
             }
             for pair, mark in zip(shown, marks, strict=True)

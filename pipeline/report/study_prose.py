@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from allfour.pipeline.report.compare_prose import points, points_interval
 from allfour.pipeline.report.prose import DRAWN_WORLD
 from allfour.pipeline.run.documents import read_header
 from allfour.pipeline.run.study import Board, PairOfRuns, Ranked, StudyResult
-from allfour.pipeline.words import clean, join_words, label_text, p_value, percent, quantity
+from allfour.pipeline.words import clean, join_words, label_text, p_value, percent, points, points_interval, quantity
 
 AXIS = {"generator": "models", "prompts": "prompt sets", "classifier": "classifiers"}
 METHOD = (

@@ -6,7 +6,6 @@ import json
 from functools import cache
 from typing import Any
 
-from allfour.pipeline.run.comparison import Comparison
 from allfour.pipeline.run.metrics import Metrics
 
 _DRAFT = "https://json-schema.org/draft/2020-12/schema"
@@ -21,6 +20,8 @@ def metrics_schema() -> dict[str, Any]:
 @cache
 def comparison_schema() -> dict[str, Any]:
     """JSON schema (draft 2020-12) of comparison.json, format 1."""
+    from allfour.pipeline.run.comparison import Comparison  # which no run's own commands need
+
     return {"$schema": _DRAFT, **Comparison.model_json_schema()}
 
 

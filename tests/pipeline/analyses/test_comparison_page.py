@@ -15,7 +15,8 @@ import pytest
 
 from allfour.pipeline.analyses.comparison.reference import UNIFORM
 from allfour.pipeline.commands.compare import WrittenComparison, default_name, run_comparison
-from allfour.pipeline.report.compare_prose import finding, points
+from allfour.pipeline.report.compare_prose import finding
+from allfour.pipeline.words import points
 from tests.browser import NEEDS_CHROMIUM, axe_source, chromium, violations, wait_until
 from tests.pipeline.analyses.comparison_runs import command, compared, make_run
 from tests.pipeline.report.fixture_run import Options, build_run
