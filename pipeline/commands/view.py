@@ -132,7 +132,7 @@ def _live(run: Path, now: Progress) -> str:
     files = [(prompt, root / path) for prompt, path in now.pictures]
     return render_live(
         LiveRun(
-            name=line.name, subject=line.subject, notice=line.notice, working=now.working, done=now.done, scored=now.scored, total=now.total,
+            name=line.name, subject=line.subject, notice=line.notice, now=now.now, done=now.done, scored=now.scored, total=now.total,
             refused=now.counts.get("refused", 0), failed=now.counts.get("failed", 0), left=now.seconds_left, spent=now.spent,
             pictures=[(prompt, file) for prompt, file in files if file.is_relative_to(root) and file.resolve() == file and file.is_file()],
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import threading
 import time
 from collections import Counter, deque
@@ -14,7 +15,7 @@ from allfour.border import read_json
 from allfour.errors import AllfourError
 from allfour.files import read_regular
 from allfour.pipeline.config import RunConfig, load_prompts, recorded_config
-from allfour.pipeline.report.index_page import works
+from allfour.pipeline.run.activity import FRESH, Activity, activity
 from allfour.pipeline.run.documents import read_header
 from allfour.pipeline.run.folder import RunFolder
 
@@ -23,6 +24,9 @@ _RECENT = 1200.0
 """Seconds; images before that are of an earlier start."""
 _PACED = 200
 """Newest images by which the pace is told."""
+
+
+_UNKNOWN = Activity(held=None, silent=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +41,7 @@ class Progress:
     """Images of the plan; None where it cannot be told."""
     seconds_left: float | None = None
     spent: str = ""
-    working: bool = False
+    now: Activity = _UNKNOWN
     pictures: tuple[tuple[str, str], ...] = ()
     """Prompt and path in the run folder of the newest images, the newest first."""
 
@@ -73,13 +77,14 @@ class WatchedRun:
             counts = Counter(self._status.values())
             config, total = self._planned()
             scored = self._scored()
-            working = works(self._run_dir)
+            now = activity(self._run_dir)
             made = list(dict.fromkeys(reversed(self._made)))
             left = None
-            if working and total is not None:
+            waiting = 0 if total is None else total - sum(counts.values())
+            if now.working and waiting > 0:
                 pace = _seconds_each(self._run_dir, [path for _, path in made])
-                left = None if pace is None else pace * max(0, total - sum(counts.values()))
-            return Progress(dict(counts), scored, total, left, self._spent(config), working, tuple(made[:PICTURED]))
+                left = None if pace is None else pace * waiting
+            return Progress(dict(counts), scored, total, left, self._spent(config), now, tuple(made[:PICTURED]))
 
     def _read_on(self) -> None:
         journals = RunFolder(self._run_dir).journals()
@@ -168,12 +173,16 @@ def pace_of(times: Sequence[float], *, now: float) -> float | None:
     """Seconds per image by when the newest came; None where they do not tell.
 
     Images come in batches. Those of the first batch only say when it ended, and one batch alone, after which a second is waited for
-    longer than the first took to be written, says nothing of how long a batch takes.
+    longer than the first took to be written, says nothing of how long a batch takes. Nor does any pace hold once the next one is far
+    longer in coming than any before.
     """
     if not times:
         return None
     first, last = min(times), max(times)
     later = sum(at - first > (last - first) / 10 for at in times)
     if not later or now - last > 2 * (last - first):
+        return None
+    longest = max(after - before for before, after in itertools.pairwise(sorted(times)))
+    if now - last > max(FRESH, 3 * longest):
         return None
     return (last - first) / later

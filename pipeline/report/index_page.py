@@ -20,6 +20,7 @@ from allfour.pipeline.report import lead, study_prose, svg
 from allfour.pipeline.report.html import environment, inlined, security_policy
 from allfour.pipeline.report.opening import banner, subject
 from allfour.pipeline.report.view import kinds_by_label, page_path, ranked
+from allfour.pipeline.run.activity import Activity, activity
 from allfour.pipeline.run.documents import read_header, read_outline
 from allfour.pipeline.run.metrics import Metrics
 from allfour.pipeline.run.study import StudyResult
@@ -28,8 +29,6 @@ HEADER = "run.json"
 STUDY_FILE, STUDY_PAGE = "study.json", "study.html"
 _REFRESH = 5
 """Seconds."""
-_STILL = 120.0
-"""Seconds without news after which a run is taken for stopped."""
 _MOMENT = 10.0
 """Seconds between the documents that a run writes as it ends, at most."""
 MAX_SQUARES = 60
@@ -103,20 +102,21 @@ def read_line(run_dir: Path, link: str, *, count: Callable[[], int] | None = Non
     try:
         metrics = read_outline(run_dir)
     except RunFolderError as error:
-        working = works(run_dir)
-        if _should_have_finding(run_dir):
+        now = activity(run_dir)
+        if _should_have_finding(run_dir, now):
             state = words.clean(error, 200)
         else:
-            state = _progress(_logged(run_dir) if count is None else count())
-        return RunLine(name, link, what, day, state, "", -1.0, Markup(), banner(header) or "", working)
+            state = _progress(_logged(run_dir) if count is None else count(), now)
+        return RunLine(name, link, what, day, state, "", -1.0, Markup(), banner(header) or "", now.working)
     at = headline_of(metrics).value
     value = -1.0 if at is None else at
     return RunLine(name, link, what, day, "", lead.one_line(metrics), value, _squares(metrics), banner(header) or "")
 
 
-def _progress(done: int) -> str:
+def _progress(done: int, now: Activity) -> str:
     """How far a run without a finding is."""
-    return f"{words.quantity(done, 'image')} so far" if done else "no images yet"
+    found = f"{words.quantity(done, 'image')} so far" if done else "no images yet"
+    return found if now.working else f"{found}; stopped" if now.held is False else f"{found}; nothing new for a while"
 
 
 def _logged(run_dir: Path) -> int:
@@ -128,26 +128,18 @@ def _logged(run_dir: Path) -> int:
         return 0
 
 
-def works(run_dir: Path) -> bool:
-    """Whether an image was made or a part was scored a moment ago."""
-    return time.time() - _last_news(run_dir) < _STILL
-
-
-def _last_news(run_dir: Path) -> float:
-    """When the last image was made or part was scored; 0.0 where none was."""
-    patterns = ("outcomes*.jsonl", "parts/part-*.json")
-    return max((path.stat().st_mtime for pattern in patterns for path in run_dir.glob(pattern)), default=0.0)
-
-
-def _should_have_finding(run_dir: Path) -> bool:
+def _should_have_finding(run_dir: Path, now: Activity) -> bool:
     """Whether metrics.json was written after all that a run has made, and not just now: its writing and the header's are a moment apart."""
     try:
         written = os.lstat(run_dir / "metrics.json").st_mtime
     except OSError:
         return False
-    if not (news := _last_news(run_dir)):
+    if now.held:
+        return False
+    if now.silent is None:
         return True
-    return time.time() - max(written, news) > (_MOMENT if written >= news else _STILL)
+    since, written_last = time.time() - written, time.time() - written <= now.silent
+    return min(since, now.silent) > _MOMENT if written_last else not now.working
 
 
 def _squares(metrics: Metrics) -> Markup:

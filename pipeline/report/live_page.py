@@ -14,6 +14,7 @@ from allfour.pipeline.archives.decoding import UnreadableImage, decode
 from allfour.pipeline.report import svg
 from allfour.pipeline.report.html import environment, inlined, security_policy
 from allfour.pipeline.report.prose import PERCEIVED
+from allfour.pipeline.run.activity import Activity
 
 REFRESH = 4
 """Seconds."""
@@ -28,7 +29,7 @@ class LiveRun:
     name: str
     subject: str
     notice: str
-    working: bool
+    now: Activity
     done: int
     scored: int
     total: int | None
@@ -49,7 +50,7 @@ def render_live(run: LiveRun) -> str:
         css=css,
         script=script,
         policy=security_policy(css_hash, script_hash),
-        refresh=REFRESH if run.working else None,
+        refresh=REFRESH if run.now.working else None,
         run=run,
         name=words.clean(run.name, 120),
         headline=_headline(run),
@@ -62,12 +63,20 @@ def render_live(run: LiveRun) -> str:
 
 def _headline(run: LiveRun) -> str:
     of = f" of {words.grouped(run.total)}" if run.total is not None else ""
-    state = "" if run.working else ", and nothing new for a while: repeat its command to go on"
+    state = "" if run.now.working else f", and {_ended(run.now)}: repeat its command to go on"
     return f"{words.grouped(run.done)}{of} {'image' if run.done == 1 and not of else 'images'} so far{state}"
+
+
+def _ended(now: Activity) -> str:
+    return "its process has ended" if now.held is False else "nothing new for a while"
 
 
 def _facts(run: LiveRun) -> list[str]:
     found = []
+    if run.now.held and run.now.silent is None:
+        found.append("its process works, and has made nothing yet")
+    if run.now.working and run.now.quiet and run.left is None:
+        found.append(f"nothing new for {words.seconds_text(run.now.silent)}")
     if run.left is not None:
         found.append(f"about {words.seconds_text(run.left)} left")
     if run.spent:

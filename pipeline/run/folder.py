@@ -303,18 +303,19 @@ class RunFolder:
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            file = locks.open_lock(self.path / ".lock")
+            file = locks.open_lock(self.path / locks.NAME)
         except OSError as error:
             raise RunFolderError(
                 f"run folder {self.path}: cannot be written: {error.strerror}. Choose another with --run"
             ) from None
         with file:
             try:
-                locks.take(file, shared=shared)
+                locks.take_soon(file, shared=shared)
             except locks.LockedError:
                 raise RunFolderBusyError(
                     f"run folder {self.path}: another allfour process is writing to it. Wait for it, or choose another with --run"
                 ) from None
+            locks.sign(file, shared=shared)
             yield
 
     def header(self) -> Header:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import os
+import re
 import stat
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -16,6 +19,13 @@ try:
     import fcntl
 except ImportError:  # no POSIX: what a killed process left cannot be told from what one is writing, and stays
     fcntl = None  # type: ignore[assignment,unused-ignore]
+
+
+NAME = ".lock"
+"""Of the file in a run folder."""
+_SIGNED = re.compile(r"(?:(?:[0-9a-f-]{36}|\?)\n)*")
+_SIGNATURES = 16 * 2**10
+"""Bytes of a lock's file that are looked at."""
 
 
 class LockedError(Exception):
@@ -56,9 +66,71 @@ def take(file: IO[Any], *, shared: bool = False, wait: bool = False) -> None:
         raise LockedError from None
 
 
+def take_soon(file: IO[Any], *, shared: bool = False) -> None:
+    """`take`, tried again for a moment: somebody may only be looking whether it is held. Raises LockedError."""
+    for _ in range(4):
+        try:
+            return take(file, shared=shared)
+        except LockedError:
+            time.sleep(0.02)
+    return take(file, shared=shared)
+
+
 def give_back(file: IO[Any]) -> None:
     """Unlock a file that stays open."""
     portalocker.unlock(file)
+
+
+@functools.cache
+def machine() -> str | None:
+    """What tells the kernel of this machine, since its last start, from any other: its locks are seen by all of its processes. None
+    where there is no such thing."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip() or None
+    except (OSError, UnicodeDecodeError):
+        return None
+
+
+def sign(file: IO[str], *, shared: bool = False) -> None:
+    """Write into a lock that is held on which machine: alone, or beside the others that share it. Unsigned, it still locks.
+
+    A file that holds anything else, or has another name too, is somebody else's, and stays as it is.
+    """
+    own = machine() or "?"
+    with contextlib.suppress(OSError, UnicodeDecodeError):
+        before = file.read(_SIGNATURES)
+        if not _SIGNED.fullmatch(before) or os.fstat(file.fileno()).st_nlink != 1 or (shared and own in before.split()):
+            return
+        file.seek(0, os.SEEK_END if shared else os.SEEK_SET)
+        if not shared:
+            file.truncate()
+        file.write(own + "\n")
+        file.flush()
+
+
+def held(path: Path) -> bool | None:
+    """Whether a process holds the lock of this file; None where that cannot be told, as of a lock that another machine signed.
+
+    For this it is taken and given back at once: whoever wants it meanwhile tries again (`RunFolder.lock`).
+    """
+    if fcntl is None:
+        return None
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return None
+        signed = set(os.read(descriptor, _SIGNATURES).decode("ascii", "replace").split())
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # a disk without locks, or one that gives none to a reader
+        return None
+    finally:
+        os.close(descriptor)
+    return False if signed == {machine()} else None
 
 
 @contextlib.contextmanager

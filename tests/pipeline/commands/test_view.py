@@ -20,6 +20,8 @@ from allfour.pipeline.commands.view_live import WatchedRun, pace_of
 from allfour.pipeline.config import load_config
 from allfour.pipeline.report import write_report
 from allfour.pipeline.report.index_page import notices_of, read_line, render_index
+from allfour.pipeline.run.activity import activity
+from allfour.pipeline.run.folder import RunFolder
 from allfour.pipeline.run.study import StudyCell, StudyResult
 from tests.browser import NEEDS_CHROMIUM, axe_source, chromium, violations
 from tests.pipeline.report.fixture_run import Options, build_run
@@ -297,6 +299,33 @@ def test_a_run_that_stands_still_is_said_to_have_stopped(live_server: IndexServe
     assert "repeat its command to go on" in page
     assert 'http-equiv="refresh"' not in page
     assert 'http-equiv="refresh"' not in get(live_server, "/")[1]
+
+
+def test_a_run_whose_process_was_killed_is_said_to_have_ended_at_once(live_server: IndexServer) -> None:
+    run, page = live_server.folder / "working", "/run/0/live"
+    with RunFolder(run).lock():
+        os.utime(run / "outcomes.jsonl", (1_000_000, 1_000_000))  # one image may take long: its process is there
+        assert "3 of 4 images so far<" in get(live_server, page)[1]
+        assert "nothing new for " in get(live_server, page)[1]
+        os.utime(run / "outcomes.jsonl")
+    ended = get(live_server, page)[1]
+    assert "its process has ended: repeat its command to go on" in ended
+    assert "left" not in ended.partition("<main")[2]
+    assert "3 images so far; stopped" in get(live_server, "/")[1]
+
+
+def test_a_run_of_another_machine_is_told_by_its_silence(live_server: IndexServer) -> None:
+    run, page = live_server.folder / "working", "/run/0/live"
+    with RunFolder(run).lock():
+        pass
+    (run / ".lock").write_text("563d1aaa-5f85-4f1d-815d-b36ddc9e3f30\n")
+    assert "repeat its command" not in get(live_server, page)[1]
+    long_ago = time.time() - 40
+    os.utime(run / "outcomes.jsonl", (long_ago, long_ago))
+    assert "nothing new for 40." in get(live_server, page)[1]
+    with RunFolder(run).lock(shared=True):
+        assert activity(run).held
+    assert activity(run).held is None  # either machine may have a rank at work
 
 
 def test_a_study_is_one_line_with_its_page_and_the_pages_of_its_runs(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import os
 import stat
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pyarrow as pa
@@ -13,6 +14,7 @@ import pytest
 
 from allfour.errors import RunFolderError
 from allfour.pipeline.commands import audit_ranks
+from allfour.pipeline.run import locks
 from allfour.pipeline.run.folder import (
     RunFolder,
     atomic_file,
@@ -142,6 +144,34 @@ def test_a_lock_that_leads_elsewhere_is_not_opened(tmp_path: Path) -> None:
     os.mkfifo(run.path / ".lock")
     with pytest.raises(RunFolderError, match="no regular file"), run.lock():
         pass
+
+
+def test_a_lock_is_signed_and_what_is_no_lock_of_ours_is_not_written_to(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    lock = tmp_path / ".lock"
+    for shared in (False, True, True):
+        with run.lock(shared=shared):
+            pass
+        assert lock.read_text() == f"{locks.machine() or '?'}\n"
+    lock.write_text("of another program")
+    with run.lock():
+        pass
+    assert lock.read_text() == "of another program"
+    lock.write_text("")
+    (tmp_path / "other name").hardlink_to(lock)
+    with run.lock():
+        pass
+    assert lock.read_text() == ""
+
+
+def test_looking_at_a_lock_turns_nobody_away(tmp_path: Path) -> None:
+    with RunFolder(tmp_path).lock():
+        pass
+    looking = (tmp_path / ".lock").open()
+    locks.take(looking, shared=True)  # as `held` does, for longer
+    threading.Timer(0.03, looking.close).start()
+    with RunFolder(tmp_path).lock():
+        assert locks.held(tmp_path / ".lock")
 
 
 def refused(index: int) -> Outcome:
