@@ -1,4 +1,4 @@
-"""Run local generation through everything that a first CUDA (or MPS) machine can meet, and say pass or what failed.
+"""Run local generation and scoring through everything that a first CUDA (or MPS) machine can meet, and say pass or what failed.
 
     python scripts/gpu_check.py                 # models/sandbox/diffusion alone: some minutes, nothing is downloaded
     python scripts/gpu_check.py --model NAME    # and four images of a real model
@@ -244,6 +244,55 @@ def real_model(model: str) -> Callable[[str], str]:
     return check
 
 
+def scoring_by_processes(device: str) -> str:
+    """Processes that feed the classifier, and pictures that the device resizes: the tables of one process and of Pillow."""
+    import tempfile
+    from pathlib import Path
+
+    import numpy as np
+    import pyarrow.parquet as pq
+    from PIL import Image
+
+    from allfour.models.classifiers.clip import ClipClassifier
+    from allfour.pipeline.archives import ArchiveOptions, open_source
+    from allfour.pipeline.config import ScoringConfig, load_attributes
+    from allfour.pipeline.scoring.engines.base import ScoringJob
+    from allfour.pipeline.scoring.engines.local import LocalEngine
+
+    on_cuda(device)
+    random = np.random.default_rng(0)
+    attributes = load_attributes("configs/attributes/sandbox.yaml")
+
+    def tables(images: Path, run: Path, *, resizes: bool, processes: int) -> Any:
+        clip = ClipClassifier(attributes=attributes, model=None, pretrained="models/sandbox/clip", device=device)
+        if not resizes:
+            clip.takes = lambda height, width: False  # type: ignore[method-assign]
+        source = open_source(str(images), options=ArchiveOptions(shard_size=20))
+        config = ScoringConfig(batch_size=8, workers=processes, processes=processes)
+        job = ScoringJob(run=run, source=source, config=config, build=lambda: clip)
+        done = LocalEngine().score(job, list(source.shards()), classifier=clip, advance=lambda count: None)
+        assert done == 80, f"{done} of 80 images"
+        sizes = clip._encoder._on_device._resizes
+        assert not resizes or None not in sizes.values(), "the device's bytes are not Pillow's"
+        assert len(sizes) == resizes, f"{len(sizes)} sizes were resized on the device"
+        return [pq.read_table(path).to_pylist() for path in sorted(run.rglob("*.parquet"))]
+
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        for k in range(80):
+            (root / f"images/p{k // 20}").mkdir(parents=True, exist_ok=True)
+            size = (300, 240, 3) if k % 7 != 3 else (150, 200, 3)
+            Image.fromarray(random.integers(0, 256, size, dtype=np.uint8)).save(root / f"images/p{k // 20}/{k}.jpg")
+        plain = tables(root / "images", root / "plain", resizes=False, processes=1)
+        assert tables(root / "images", root / "one", resizes=True, processes=1) == plain, (
+            "another table by its resizing"
+        )
+        assert tables(root / "images", root / "four", resizes=True, processes=4) == plain, (
+            "another table by four processes"
+        )
+    return "80 images; tables equal to those of one process, resized by Pillow"
+
+
 CHECKS: dict[str, Callable[[str], str]] = {
     "device": device_and_versions,
     "number formats": every_dtype,
@@ -257,6 +306,7 @@ CHECKS: dict[str, Callable[[str], str]] = {
     "compiling": compiled,
     "offloading": offloaded,
     "several GPUs": several_gpus,
+    "scoring": scoring_by_processes,
 }
 
 

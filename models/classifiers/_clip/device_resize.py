@@ -82,23 +82,27 @@ def _digits(weights: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np
 
 
 def _exact(weights: NDArray[np.int64]) -> bool:
-    """Whether no sum of 8-bit pixels with either digit of these weights reaches what float32 does not hold."""
-    return all(255 * _DIGIT * np.abs(digit).sum(axis=0).max() < _EXACT for digit in _digits(weights))
+    """Whether both digits of these weights are what float16 holds, and their sums with 8-bit pixels what float32 does.
+
+    Weights above 1 may not be, which pictures have that are enlarged: they are small.
+    """
+    digits = _digits(weights)
+    held = all((digit.astype(np.float16) == digit).all() for digit in digits)
+    return held and all(255 * _DIGIT * np.abs(digit).sum(axis=0).max() < _EXACT for digit in digits)
 
 
 @dataclass(frozen=True, slots=True)
-class _Geometry:
+class _Plan:
     """What a transform does to pictures of one size."""
 
-    interpolation: str
-    resized: tuple[int, int]
-    """Height and width before the crop."""
-    crop: tuple[int, int, int, int]
-    """Top, left, height and width of what is kept of that."""
+    across: NDArray[np.int64]
+    """[width, W] weights of the columns."""
+    down: NDArray[np.int64]
+    """[height, H] weights of the rows."""
 
 
-def _geometry(steps: Sequence[Step], height: int, width: int) -> _Geometry | None:
-    """Found out by what the steps do; None where that is more than resizing and cropping."""
+def _plan(steps: Sequence[Step], height: int, width: int) -> _Plan | None:
+    """Found out by what the steps do; None where that is more than resizing and cropping, or not exact in half precision."""
     first, *rest = steps
     interpolation = getattr(getattr(first, "interpolation", None), "value", None)
     if type(first).__name__ != "Resize" or interpolation not in _KERNELS or height * width > _MOST_PIXELS:
@@ -115,10 +119,12 @@ def _geometry(steps: Sequence[Step], height: int, width: int) -> _Geometry | Non
         return None
     kept = seen[..., 0] | seen[..., 1] << 8 | seen[..., 2] << 16
     top, left = divmod(int(kept[0, 0]), resized[1])
-    whole = numbers[top : top + kept.shape[0], left : left + kept.shape[1]]
-    if whole.shape != kept.shape or (whole != kept).any():  # padded, say
+    bottom, right = top + kept.shape[0], left + kept.shape[1]
+    if not np.array_equal(numbers[top:bottom, left:right], kept):  # padded, say
         return None
-    return _Geometry(interpolation, resized, (top, left, *kept.shape))
+    across = pillow_weights(width, resized[1], interpolation)[:, left:right]
+    down = pillow_weights(height, resized[0], interpolation)[:, top:bottom]
+    return _Plan(across, down) if _exact(across) and _exact(down) else None
 
 
 class _Pass:
@@ -153,22 +159,11 @@ class DeviceResize:
 
     With a weight w = (h * 2**11 + l) * 2**-22, where h and l are whole numbers, a byte is floor(sum(p w) + 1/2)
     = floor((sum(p h) + floor(sum(p l) / 2**11)) / 2**11 + 1/2), since sum(p h) and 2**10 are whole.
-
-    Parameters
-    ----------
-    geometry
-        Of the transform.
-    height, width
-        Of the pictures.
     """
 
-    def __init__(self, geometry: _Geometry, height: int, width: int, device: torch.device) -> None:
-        rows, columns = geometry.resized
-        top, left, self._height, self._width = geometry.crop
-        across = pillow_weights(width, columns, geometry.interpolation)[:, left : left + self._width]
-        down = pillow_weights(height, rows, geometry.interpolation)[:, top : top + self._height]
-        self.exact = _exact(across) and _exact(down)
-        self._across, self._down = _Pass(across, device), _Pass(down, device)
+    def __init__(self, plan: _Plan, device: torch.device) -> None:
+        (height, self._height), (width, self._width) = plan.down.shape, plan.across.shape
+        self._across, self._down = _Pass(plan.across, device), _Pass(plan.down, device)
         self._dtype = _exact_dtype(device)
         self._at_once = max(1, _CHUNK // (height * width * 3))
 
@@ -201,17 +196,17 @@ class DeviceTransform:
 
     def __init__(self, steps: Sequence[Step], device: torch.device) -> None:
         self._steps, self._device = steps, device
-        self._geometries: dict[tuple[int, int], _Geometry | None] = {}
+        self._plans: dict[tuple[int, int], _Plan | None] = {}
         self._resizes: dict[tuple[int, int], DeviceResize | None] = {}
 
     def takes(self, height: int, width: int) -> bool:
-        """Whether pictures of this size are resized and cropped, and nothing else. Needs no device."""
+        """Whether pictures of this size are only resized and cropped, by weights that the device multiplies exactly. Needs no device."""
         size = height, width
-        if size not in self._geometries:
-            if len(self._geometries) >= _SIZES:
-                self._geometries.clear()
-            self._geometries[size] = _geometry(self._steps, height, width)
-        return self._geometries[size] is not None
+        if size not in self._plans:
+            if len(self._plans) >= _SIZES:
+                self._plans.clear()
+            self._plans[size] = _plan(self._steps, height, width)
+        return self._plans[size] is not None
 
     def __call__(self, pictures: torch.Tensor) -> torch.Tensor:
         """[N, height, width, 3] uint8 on the device -> [N, H, W, 3] uint8 there, as Pillow makes them."""
@@ -227,15 +222,15 @@ class DeviceTransform:
 
     def _checked(self, height: int, width: int) -> DeviceResize | None:
         """For pictures of this size; None where Pillow's bytes are not met."""
-        geometry = self._geometries.get((height, width)) or _geometry(self._steps, height, width)
-        if geometry is None:
+        plan = self._plans.get((height, width)) or _plan(self._steps, height, width)
+        if plan is None:
             return None
-        resize = DeviceResize(geometry, height, width, self._device)
+        resize = DeviceResize(plan, self._device)
         random = np.random.default_rng(0)
         noise = random.integers(0, 256, (2, height, width, 3), dtype=np.uint8)
         noise[1] = np.where(noise[1] < 128, 0, 255)  # as far beyond 0 and 255 as sums can come
         made = resize(torch.from_numpy(noise).to(self._device)).cpu()
-        if resize.exact and all(torch.equal(one, self._by_pillow(of)) for one, of in zip(made, noise, strict=True)):
+        if all(torch.equal(one, self._by_pillow(of)) for one, of in zip(made, noise, strict=True)):
             return resize
         _log.warning(
             "%s resizes pictures of %d x %d to other bytes than Pillow: Pillow does it", self._device, width, height

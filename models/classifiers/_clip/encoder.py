@@ -123,6 +123,7 @@ class ClipEncoder:
         self._views = len(VIEW_NAMES) if views else 1
         """An image's views stand one under the other in its input, and one after the other in its embedding."""
         self._device = pick_device(device)
+        self.on_gpu, self.on_cpu = self._device.type == "cuda", self._device.type == "cpu"
         self._dtype = pick_dtype(dtype, self._device)
         self._half: HalfTower | None = None
         self.in_half = dtype == TWICE and has_bfloat16_units()
@@ -214,17 +215,14 @@ class ClipEncoder:
         height, width = (size, size) if isinstance(size, int) else size
         return height * self._views, width, 3
 
-    @property
-    def on_gpu(self) -> bool:
-        return self._device.type == "cuda"
-
     def without_model(self) -> ClipEncoder:
         """Everything of it that another process can have: see `LentEncoder`."""
         _ = self.identity, self.embedding_dim  # found out here, where the model is
         twin = copy.copy(self)
         twin.model, twin._mean, twin._std, twin._lanes = None, torch.empty(0), torch.empty(0), {}
         twin._on_device = DeviceTransform(self._to_input, torch.device("cpu"))
-        twin.__dict__.pop("_tokenizer", None)
+        for name in ("_tokenizer", "_tensors_sha256"):  # what cannot travel; the identity has the hash
+            twin.__dict__.pop(name, None)
         return twin
 
     def encodes_at(self, encode_ahead: Callable[[ByteArray], Callable[[], FloatArray]]) -> None:
@@ -299,10 +297,6 @@ class ClipEncoder:
         for step in self._to_input:
             value = step(value)
         return np.asarray(value, dtype=np.uint8)
-
-    @property
-    def on_cpu(self) -> bool:
-        return self._device.type == "cpu"
 
     def encode(self, batch: ByteArray) -> FloatArray:
         """[N, H, W, 3] uint8 -> [N, D] float32 of unit length."""

@@ -14,7 +14,7 @@ from allfour.models.classifiers._clip import device_resize
 from allfour.models.classifiers._clip.device_resize import DeviceTransform, pillow_weights
 
 CPU = torch.device("cpu")
-SIZES = [(64, 64), (64, 96), (51, 37), (200, 32), (32, 201), (20, 20), (31, 500), (32, 33)]
+SIZES = [(64, 64), (64, 96), (51, 47), (200, 40), (40, 201), (300, 500)]
 
 
 def steps(**settings: Any) -> list[Any]:
@@ -63,6 +63,7 @@ def test_what_is_more_than_a_resize_and_a_crop_is_pillows(caplog: pytest.LogCapt
     mirrored = DeviceTransform([*steps(), lambda image: image.transpose(0)], CPU)
     assert not mirrored.takes(64, 64)
     assert not DeviceTransform(steps(), CPU).takes(5000, 5000)
+    assert not DeviceTransform(steps(), CPU).takes(14, 14)  # enlarged: a weight at the edge is above 1
     assert torch.equal(padded(pictures(40, 64)), torch.stack([padded._by_pillow(p) for p in pictures(40, 64).numpy()]))
     assert not caplog.records
 

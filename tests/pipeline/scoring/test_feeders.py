@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ import pytest
 from PIL import Image
 
 from allfour.models.attributes import AttributeSet
+from allfour.models.classifiers.base import Classifier
+from allfour.models.classifiers.clip import ClipClassifier
 from allfour.pipeline.archives import ArchiveOptions, open_source
 from allfour.pipeline.config import ScoringConfig
 from allfour.pipeline.scoring.as_decoded import MOST_BYTES, Preparation
@@ -41,7 +44,9 @@ def images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def score(images: Path, run: Path, config: ScoringConfig, classifier: Lent, advance: Any = lambda count: None) -> int:
+def score(
+    images: Path, run: Path, config: ScoringConfig, classifier: Classifier, advance: Any = lambda count: None
+) -> int:
     source = open_source(str(images), options=ArchiveOptions(shard_size=3))
     job = ScoringJob(run=run, source=source, config=config, build=lambda: classifier)
     return LocalEngine().score(job, list(source.shards()), classifier=classifier, advance=advance)
@@ -82,6 +87,27 @@ def test_pictures_of_one_size_go_as_they_were_decoded(images: Path, tmp_path: Pa
     assert lent.as_decoded
     assert set(lent.batches) == {2}
     assert tables(tmp_path / "run") == tables(tmp_path / "before")
+
+
+def test_a_real_encoder_resizes_and_travels(images: Path, tmp_path: Path, tiny_clip: Path) -> None:
+    """As one on a GPU does; scripts/gpu_check.py has processes feed one there."""
+
+    def as_on_a_gpu(*, resizes: bool) -> ClipClassifier:
+        found = ClipClassifier(attributes=ATTRIBUTES, model=None, pretrained=str(tiny_clip))
+        found._encoder.on_cpu, found._encoder.on_gpu = False, resizes
+        return found
+
+    for number in (0, 1, 5, 9):
+        Image.effect_noise((90, 60), 90).convert("RGB").save(images / f"p{number % 3}" / f"{number}.png")
+    score(images, tmp_path / "before", ONE, as_on_a_gpu(resizes=False))
+    there = as_on_a_gpu(resizes=True)
+    score(images, tmp_path / "run", ONE, there)
+    assert (60, 90) in there._encoder._on_device._resizes
+    assert tables(tmp_path / "run") == tables(tmp_path / "before")
+    lent = pickle.loads(pickle.dumps(there.lend()))
+    assert lent.identity() == there.identity()
+    assert lent.takes(60, 90)
+    assert lent._encoder.model is None
 
 
 def test_which_pictures_go_as_they_were_decoded() -> None:
