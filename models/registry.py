@@ -11,7 +11,7 @@ import functools
 import importlib
 import importlib.metadata
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Literal
@@ -85,15 +85,16 @@ class _Found:
 
 
 @functools.cache
-def _brought() -> importlib.metadata.EntryPoints:
-    """All that packages bring: a file of each installed package is read for it."""
-    return importlib.metadata.entry_points()
+def _brought() -> Mapping[str, Sequence[importlib.metadata.EntryPoint]]:
+    """What packages bring, by group: a file of each installed package is read for it."""
+    points = importlib.metadata.entry_points()
+    return {kind.group: tuple(points.select(group=kind.group)) for kind in (GENERATORS, CLASSIFIERS, DETECTORS)}
 
 
 def _found(kind: Kind) -> dict[str, list[_Found]]:
     """Every backend of a kind, by name, allfour's own first."""
     places = {name: [_Found(f"allfour.models.{place}", "allfour")] for name, place in kind.builtin.items()}
-    for point in sorted(_brought().select(group=kind.group), key=lambda p: (p.name, p.value)):
+    for point in sorted(_brought()[kind.group], key=lambda p: (p.name, p.value)):
         found = _Found(point.value, point.dist.name if point.dist is not None else "an unknown package")
         if found not in places.setdefault(point.name, []):  # a package may be seen in two folders of the path
             places[point.name].append(found)
