@@ -182,7 +182,10 @@ class DeviceResize:
         columns = narrowed.reshape(count * channels, height, self._width)
         down = _product(self._down.weights.T.expand(count * channels, -1, -1), columns)
         made = _rounded(down[:, : self._height], down[:, self._height :])
-        return made.reshape(count, channels, self._height, self._width).permute(0, 2, 3, 1)
+        planes = made.reshape(count, channels, self._height, self._width)
+        return planes.permute(
+            0, 2, 3, 1
+        ).contiguous()  # laid out as what `prepare` gives: kernels, and last bits, depend on it
 
 
 class DeviceTransform:

@@ -168,6 +168,8 @@ class ClipEncoder:
         self._mean, self._std = mean.to(self._device), std.to(self._device)
         self._lanes: dict[tuple[int, ...], list[_Lane]] = {}
         self._turn = 0
+        self._ahead: Any = None
+        """The CUDA stream in which a batch is moved to the device and resized."""
         self._texts: dict[str, torch.Tensor] = {}
         self._elsewhere: Callable[[ByteArray], Callable[[], FloatArray]] | None = None
         """Another process encodes, where this one has no model."""
@@ -220,6 +222,7 @@ class ClipEncoder:
         _ = self.identity, self.embedding_dim  # found out here, where the model is
         twin = copy.copy(self)
         twin.model, twin._mean, twin._std, twin._lanes = None, torch.empty(0), torch.empty(0), {}
+        twin._ahead = None
         twin._on_device = DeviceTransform(self._to_input, torch.device("cpu"))
         for name in ("_tokenizer", "_tensors_sha256"):  # what cannot travel; the identity has the hash
             twin.__dict__.pop(name, None)
@@ -325,7 +328,14 @@ class ClipEncoder:
         lane = self._lanes[batch.shape][self._turn % 2]
         self._turn += 1
         lane.pixels.copy_(torch.from_numpy(batch))
-        return lane.fly(self._features(self._resized(lane.pixels.to(self._device, non_blocking=True))))
+        if self._ahead is None:
+            self._ahead = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]
+        with torch.cuda.stream(self._ahead):  # beside the batch before
+            pixels = self._resized(lane.pixels.to(self._device, non_blocking=True))
+        now = torch.cuda.current_stream(self._device)
+        now.wait_stream(self._ahead)
+        pixels.record_stream(now)  # else its memory could be given away while it is read
+        return lane.fly(self._features(pixels))
 
     def _resized(self, pixels: torch.Tensor) -> torch.Tensor:
         """[N, h, w, 3] uint8 on the device -> [N, H, W, 3] uint8 there; what `prepare` made stays as it is."""

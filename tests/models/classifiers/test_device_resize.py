@@ -42,7 +42,9 @@ def test_its_bytes_are_pillows(mode: str, interpolation: str, caplog: pytest.Log
         batch = pictures(height, width)
         expected = torch.stack([transform._by_pillow(one) for one in batch.numpy()])
         assert transform._resizes.get((height, width), "not yet") == "not yet"
-        assert torch.equal(transform(batch), expected), (height, width)
+        made = transform(batch)
+        assert torch.equal(made, expected), (height, width)
+        assert made.is_contiguous()
         assert transform._resizes[height, width] is not None
     assert not caplog.records
 
