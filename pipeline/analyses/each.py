@@ -7,10 +7,12 @@ another wording or by another classifier, says what that one reads.
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from allfour.border import read_json
@@ -21,7 +23,7 @@ from allfour.pipeline.analyses.base import BEYOND, OUTDATED
 from allfour.pipeline.config import validate
 from allfour.pipeline.metrics.each_prompt import EachQuestion, parse_question
 from allfour.pipeline.run.columns import UNREADABLE, ImageStatus
-from allfour.pipeline.run.each import Each, EachPrompt
+from allfour.pipeline.run.each import FOLDER, Each, EachPrompt
 from allfour.pipeline.run.folder import IMAGES_STAGE, RunFolder, write_json
 from allfour.pipeline.run.header import PICKED_KIND
 from allfour.pipeline.run.record import Note
@@ -30,8 +32,6 @@ from allfour.pipeline.run.tables import connect
 from allfour.pipeline.scoring.near_copies import near_copies
 from allfour.pipeline.words import quantity
 
-FOLDER = "each"
-"""Under the run folder."""
 FILE = "each.json"
 FORMAT = 1
 
@@ -57,6 +57,14 @@ def more_of(run: RunFolder) -> RunFolder:
     found = RunFolder(run.path / FOLDER)
     found.answers_path = run.answers_path
     return found
+
+
+def beyond(run: RunFolder) -> int:
+    """Images that lie in a run's folder and are in none of its figures but each prompt's own: no review draws them, no export has them."""
+    path = more_of(run).images_path
+    with contextlib.suppress(pa.ArrowException, OSError):
+        return int(pq.read_metadata(path).num_rows) if path.is_file() else 0
+    return 0
 
 
 def asked_of_each(run: RunFolder) -> Asked | None:

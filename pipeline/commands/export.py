@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from allfour.border import read_json
 from allfour.errors import RunFolderError, UsageError
 from allfour.models.attributes import PRESENCE
+from allfour.pipeline.analyses.each import beyond
 from allfour.pipeline.archives import open_source
 from allfour.pipeline.archives.decoding import sniff_format
 from allfour.pipeline.archives.kinds import EXTENSION_OF
@@ -166,7 +167,8 @@ def export_dataset(run: Path, out: Path) -> dict[str, int]:
 
     Returns
     -------
-    Number of `images` written, of `left_out` ones whose bytes are gone or changed, and of `rows` of scores.
+    Number of `images` written, of `left_out` ones whose bytes are gone or changed, of `rows` of scores, and of images that are
+    `beyond` the run's (`audit --each`), of which none is written.
 
     Raises
     ------
@@ -190,7 +192,7 @@ def export_dataset(run: Path, out: Path) -> dict[str, int]:
         written, left_out = _write_images(folder, aside / "images", images, metrics)
         write_atomic(aside / "README.md", _readme(run.resolve().name, metrics).encode("utf-8", "replace"))
         write_atomic(aside / CROISSANT_FILE, croissant(aside, TIDY_SCHEMA, metrics, read_header(run)))
-    return {"images": written, "left_out": left_out, "rows": rows}
+    return {"images": written, "left_out": left_out, "rows": rows, "beyond": beyond(folder)}
 
 
 def _write_scores(folder: RunFolder, out: Path, images: Sequence[Mapping[str, Any]]) -> int:

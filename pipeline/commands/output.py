@@ -305,6 +305,11 @@ def print_drawn(drawn: Drawn, run: Path, as_json: bool) -> None:
 
     of = quantity(drawn.population, drawn.kind)
     print(f"{quantity(drawn.images, 'image')} to label: {drawn.units} of {of}, review {drawn.id}")
+    if drawn.beyond:
+        print(
+            f"note: {quantity(drawn.beyond, 'image')} made for single prompts (`audit --each`) cannot be drawn: no figure that a review corrects "
+            "rests on them"
+        )
     print(f"open {drawn.page} in a browser; read its CSV with `allfour review {run} --import FILE.csv`")
 
 

@@ -112,6 +112,11 @@ def export(
                 print(
                     f"note: {quantity(left_out, 'image')} {are} left out: the bytes are gone or not those that were scored"
                 )
+            if beyond := counts["beyond"]:
+                print(
+                    f"note: {quantity(beyond, 'image')} made for single prompts (`audit --each`) are left out: they lie in {run / 'images'}, "
+                    f"their tables in {run / 'each'}"
+                )
         else:
             data = exporting.text_export(run, kind, gates=results)
             if out is None or out == Path("-"):

@@ -11,6 +11,7 @@ import numpy as np
 
 from allfour.errors import RunFolderError, UsageError
 from allfour.pipeline.analyses.consensus import disputed_images
+from allfour.pipeline.analyses.each import beyond
 from allfour.pipeline.analyses.review.sample import (
     FORMAT,
     MAX_LABELS,
@@ -56,6 +57,8 @@ class Drawn:
     units: int
     population: int
     kind: Unit
+    beyond: int = 0
+    """Images of single prompts (`audit --each`), of which none is drawn."""
 
 
 def draw(run: RunFolder, *, sample: int, seed: int = 0, whole_sets: bool = False, out: Path | None = None) -> Drawn:
@@ -130,7 +133,7 @@ def draw(run: RunFolder, *, sample: int, seed: int = 0, whole_sets: bool = False
         write_json(plan_path(run, identity), sealed(plan))
     sweep_beside(path)
     write_atomic(path, page.encode("utf-8", "replace"))
-    return Drawn(identity, path, len(images), len(chosen), drawable, kind)
+    return Drawn(identity, path, len(images), len(chosen), drawable, kind, beyond(run))
 
 
 def _pictures(run: RunFolder, images: Sequence[dict[str, Any]]) -> list[Picture]:

@@ -8,13 +8,20 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from allfour.pipeline.metrics.each_prompt import parse_question
-from allfour.pipeline.metrics.stopping import SHARE, StopRule, Term
+from allfour.pipeline.metrics.stopping import SHARE
 from allfour.pipeline.report import svg
-from allfour.pipeline.run.each import Each, EachPrompt
-from allfour.pipeline.run.metrics import Metrics
-from allfour.pipeline.words import clean, interval_text, join_words, percent, plural, quantity
+from allfour.pipeline.report.each_prose import settled_text
+from allfour.pipeline.report.material import Material
+from allfour.pipeline.report.tables import read_images
+from allfour.pipeline.report.thumbnails import make_thumbnails
+from allfour.pipeline.report.view import ImageView
+from allfour.pipeline.run.documents import ReportError
+from allfour.pipeline.run.each import FOLDER, Each, EachPrompt
+from allfour.pipeline.words import clean, interval_text, percent, plural, quantity
 
 MAX_LINES = 240
+PICTURED_PROMPTS, PICTURES = 40, 12
+"""Prompts whose further images are shown, and so many of each."""
 _UNSETTLED = {
     "most": "not settled",
     "out_of_reach": "not settled, nor by {up_to} images",
@@ -36,6 +43,16 @@ class EachLine:
 
 
 @dataclass(frozen=True, slots=True)
+class Further:
+    """A prompt's images beyond the run's own."""
+
+    text: str
+    images: Sequence[ImageView]
+    number: int
+    """Of all of them, shown or not."""
+
+
+@dataclass(frozen=True, slots=True)
 class EachView:
     """The whole section."""
 
@@ -44,10 +61,14 @@ class EachView:
     """Whose share is shown."""
     lines: Sequence[EachLine]
     hidden: int
+    further: Sequence[Further]
+    without_picture: str
+    """Why some of the further images have no picture."""
 
 
-def each_view(metrics: Metrics) -> EachView | None:
+def each_view(material: Material) -> EachView | None:
     """The section; None where no prompt was asked a question of its own."""
+    metrics = material.metrics
     each = metrics.each
     if each is None or not each.prompts:
         return None
@@ -57,6 +78,7 @@ def each_view(metrics: Metrics) -> EachView | None:
     thresholds = {
         term.threshold for way in parse_question(each.expression).ways for term in way if term.part != "width"
     }
+    further, without_picture = _further(material, ordered, texts)
     return EachView(
         sentences=[
             each.because,
@@ -66,7 +88,26 @@ def each_view(metrics: Metrics) -> EachView | None:
         label=plural(figure.removeprefix(SHARE)),
         lines=[_line(prompt, figure, each, texts, sorted(thresholds)) for prompt in ordered[:MAX_LINES]],
         hidden=max(0, len(ordered) - MAX_LINES),
+        further=further,
+        without_picture=without_picture,
     )
+
+
+def _further(material: Material, ordered: Sequence[EachPrompt], texts: Mapping[str, str]) -> tuple[list[Further], str]:
+    """The images beyond the run's of the first prompts of the table, and why some have no picture."""
+    numbers = {prompt.id: prompt.more for prompt in ordered if prompt.more}
+    chosen = list(numbers)[:PICTURED_PROMPTS]
+    try:
+        records = read_images(material.run_dir / FOLDER, chosen, PICTURES) if chosen else {}
+    except ReportError:  # tables that were removed since: the figures stand in metrics.json
+        return [], ""
+    # their paths are, like those of the run's own images, relative to the run
+    thumbnails = make_thumbnails(material.run_dir, [record for images in records.values() for record in images])
+    found = []
+    for prompt, images in records.items():
+        text = clean(texts.get(prompt, prompt), 200)
+        found.append(Further(text, material.builder.images(images, text, thumbnails), numbers[prompt]))
+    return found, thumbnails.note or ""
 
 
 def _own(each: Each) -> int:
@@ -85,9 +126,9 @@ def _line(
     found = prompt.figures.get(figure)
     known = found is not None and found.value is not None
     mark = svg.Mark(found.value, found.low, found.high) if found is not None and known else None
-    verdict = _settled(prompt, parse_question(each.expression)) or _UNSETTLED.get(prompt.state, "not settled").format(
-        up_to=each.up_to
-    )
+    verdict = settled_text(prompt, parse_question(each.expression)) or _UNSETTLED.get(
+        prompt.state, "not settled"
+    ).format(up_to=each.up_to)
     labelled = sum(prompt.counts.values())
     return EachLine(
         text=clean(texts.get(prompt.id, prompt.id), 200),
@@ -101,31 +142,3 @@ def _line(
         interval=interval_text(found.low, found.high) if found is not None else "–",
         figure=None if mark is None else svg.interval_row(mark, references=tuple(thresholds)),
     )
-
-
-def _settled(prompt: EachPrompt, rule: StopRule) -> str | None:
-    """What is settled, in words: `more than 50% women`; None where nothing is."""
-    way = next(
-        (way for way in rule.ways if prompt.settled and all(term.holds(prompt.figures[term.figure]) for term in way)),
-        None,
-    )
-    return None if way is None else join_words(_in_words(term) for term in way)
-
-
-def _in_words(term: Term) -> str:
-    who, line = plural(term.figure.removeprefix(SHARE)), percent(term.threshold)
-    if term.part == "width":
-        return f"share of {who} known to {round(100 * term.threshold)} points"
-    return f"{'more' if term.part == 'low' else 'fewer'} than {line} {who}"
-
-
-def each_note(each: Each | None, prompt_id: str) -> str | None:
-    """What the row of a prompt says of it, where it has images beyond the run's; None where it has none."""
-    found = next((p for p in each.prompts if p.id == prompt_id), None) if each is not None else None
-    if each is None or found is None or not found.more:
-        return None
-    figures = ", ".join(
-        f"{percent(at.value)} {plural(name.removeprefix(SHARE))} ({interval_text(at.low, at.high)} at every look)"
-        for name, at in list(found.figures.items())[:1]
-    )
-    return f"with {quantity(found.more, 'image')} more that are in no other figure: {figures}, {_settled(found, parse_question(each.expression)) or 'not settled'}"

@@ -43,7 +43,7 @@ class Section:
 
 SECTIONS: tuple[Section, ...] = (
     Section("prompts", "Prompts, ranked", prompts_view, nav="Prompts", copies="svg csv"),
-    Section("each", "Each prompt's own question", lambda m: each_view(m.metrics), nav="Each prompt", copies="csv"),
+    Section("each", "Each prompt's own question", each_view, nav="Each prompt", copies="csv"),
     Section("sure", "How sure is this?", evidence.sure_view, nav="How sure", copies="svg csv"),
     Section("groups", "By list", evidence.groups_view, nav="Lists", copies="svg csv"),
     Section("reviewed", "What people said", lambda m: reviewed_view(m.metrics), nav="Review"),

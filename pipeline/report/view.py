@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from allfour.models.attributes import PRESENCE
 from allfour.pipeline.report import prose, svg
-from allfour.pipeline.report.each_view import each_note
+from allfour.pipeline.report.each_prose import each_note
 from allfour.pipeline.report.frame import common_frame
 from allfour.pipeline.report.tables import ImageRecord, Key
 from allfour.pipeline.report.thumbnails import Thumbnail
@@ -293,6 +293,10 @@ class PageBuilder:
         if verdict_kind == "mixed":
             return found | {"mixed"}
         return found if verdict_kind == "n" else found | {"unanimous", f"all-{verdict_kind}"}
+
+    def images(self, records: Sequence[ImageRecord], text: str, thumbnails: Mapping[Key, Thumbnail]) -> list[ImageView]:
+        """Images of a prompt that are none of its first set, in their order."""
+        return [self._image(record, text, thumbnails, False) for record in records]
 
     def _image(self, record: ImageRecord, text: str, thumbnails: Mapping[Key, Thumbnail], evaluated: bool) -> ImageView:
         decision = _decision_of(record, self.metrics.headline)

@@ -8,6 +8,9 @@ from pydantic import Field
 
 from allfour.pipeline.run.record import Count, Interval, Record
 
+FOLDER = "each"
+"""Of the tables of such images, under the run folder."""
+
 EachState = Literal["settled", "most", "out_of_reach", "open"]
 """settled: the question holds. most: the prompt has all images that it may have. out_of_reach: not even with all of them could it be
 settled. open: it could go on, and the command was stopped before."""

@@ -133,6 +133,10 @@ def test_further_sets_go_to_prompts_that_are_open_and_into_no_other_figure(finis
     note = f"`{RULE}` is settled for 3 of 4 prompts, 1 given up, as even 14 images could not settle them; {beyond} images beyond"
     assert note in (finished / "r.txt").read_text()
     assert note in html.unescape((finished / "r/report.html").read_text())
+    page = html.unescape((finished / "r/report.html").read_text())
+    shown = page[page.index('<h3 class="sub">Images beyond the run\'s</h3>') :]
+    assert shown.partition("</section>")[0].count("data:image/jpeg") == beyond
+    assert "Images beyond" not in (finished / "plain/report.html").read_text()
     head, *rows = (finished / "r/prompts.csv").read_text().splitlines()
     row = dict(zip(head.split(","), rows[0].split(","), strict=True))
     assert (row["images"], row["each_images"], row["each_state"]) == ("2", "10", "settled")
@@ -140,6 +144,15 @@ def test_further_sets_go_to_prompts_that_are_open_and_into_no_other_figure(finis
     table = open_run(finished / "r").prompts.to_pylist()[0]
     assert (table["each_images"], table["each_settled"]) == (10, "share.woman.low > 0.5")
     assert table["each_woman_low"] == float(row["each_woman_low"])
+
+
+def test_what_a_review_and_an_export_leave_out_is_said(asked: Drawer) -> None:
+    number = metrics()["each"]["more"]
+    drawn = CliRunner().invoke(cli.app, ["review", "r", "--sample", "4"])
+    assert f"note: {number} images made for single prompts (`audit --each`) cannot be drawn" in drawn.output
+    exported = CliRunner().invoke(cli.app, ["export", "r", "--format", "dataset", "--out", "d"])
+    assert exported.output.startswith("10 images, ")
+    assert f"note: {number} images made for single prompts (`audit --each`) are left out" in exported.output
 
 
 def test_a_run_that_was_stopped_thrice_goes_on_and_pays_for_no_image_twice(finished: Path, drawer: Drawer) -> None:
