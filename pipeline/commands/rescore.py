@@ -26,6 +26,7 @@ from allfour.pipeline.run.journal import RunFolderBusyError
 from allfour.pipeline.run.program import package_versions
 from allfour.pipeline.scoring.engines import share_of
 from allfour.pipeline.scoring.engines.base import part_store
+from allfour.pipeline.scoring.same_classifier import agree_with_ranks
 from allfour.pipeline.scoring.settled_precision import settle_precision, settled_in_half
 
 
@@ -109,6 +110,7 @@ def rescore_rank(
         )
         if taken is not None and settled_in_half(classifier):
             reporter.note(taken)
+        agree_with_ranks(run, config, job.attributes, classifier)
         scored = score_shards(job, source, share, classifier=classifier, listed=shards)
         write_json(
             run.ranks_folder / f"rank-{rank}-of-{world_size}.json",

@@ -10,14 +10,15 @@ from __future__ import annotations
 import contextlib
 import os
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from allfour.errors import UsageError
+from allfour.errors import ClassifierError, UsageError
 from allfour.models.classifiers.base import Classifier
 from allfour.pipeline.archives.base import Shard
 from allfour.pipeline.scoring.engines.base import DEATHS, ScoringJob, Worker
+from allfour.pipeline.scoring.same_classifier import why_not_same
 from allfour.signals import stops_on_signals
 
 _OBJECT_STORE_BYTES = 100 * 2**20
@@ -28,12 +29,23 @@ NO_CLUSTER = "--engine ray: no cluster"
 
 
 class _Actor:
-    """A worker in a process of its own."""
+    """A worker in a process of its own.
 
-    def __init__(self, job: ScoringJob) -> None:
-        self._worker = Worker(job, job.build())
+    Parameters
+    ----------
+    wanted
+        Identity of the classifier that the run has, as the process says that gives out the work.
+    """
+
+    def __init__(self, job: ScoringJob, wanted: Mapping[str, Any]) -> None:
+        classifier = job.build()
+        self._worker = Worker(job, classifier)
+        self._why = why_not_same(wanted, classifier.identity(), whose="the process that gives out the work")
 
     def score(self, shard: Shard) -> int:
+        """See `Worker`. Raises ClassifierError, before anything is read, where this machine has another classifier than the run."""
+        if self._why is not None:
+            raise ClassifierError(f"--engine ray: {self._why}")
         return self._worker.score(shard)
 
 
@@ -58,11 +70,10 @@ class RayEngine:
     def score(
         self, job: ScoringJob, shards: Sequence[Shard], *, classifier: Classifier, advance: Callable[[int], None]
     ) -> int:
-        del classifier  # the actors load their own
         if not shards:
             return 0
         with self._cluster(), stops_on_signals():
-            return self._run(job, shards, advance)
+            return self._run(job, shards, dict(classifier.identity()), advance)
 
     @contextlib.contextmanager
     def _cluster(self) -> Iterator[None]:
@@ -92,7 +103,9 @@ class RayEngine:
         finally:
             self._ray.shutdown()
 
-    def _run(self, job: ScoringJob, shards: Sequence[Shard], advance: Callable[[int], None]) -> int:
+    def _run(
+        self, job: ScoringJob, shards: Sequence[Shard], wanted: Mapping[str, Any], advance: Callable[[int], None]
+    ) -> int:
         ray = self._ray
         found = ray.cluster_resources()
         cpus, gpus = int(found.get("CPU", 1)), int(found.get("GPU", 0))
@@ -117,7 +130,7 @@ class RayEngine:
                 running[actor.score.remote(shard)] = (actor, shard)
 
         for _ in range(count):
-            give(actor_class.remote(description))
+            give(actor_class.remote(description, wanted))
         while running:
             (done,), _ = ray.wait(list(running), num_returns=1)
             actor, shard = running.pop(done)
@@ -132,7 +145,7 @@ class RayEngine:
                         f"--engine ray: {tries[shard.id]} actors died on shard {shard.id}, or before they began it: {error}"
                     ) from error
                 waiting.appendleft(shard)
-                actor = actor_class.remote(description)
+                actor = actor_class.remote(description, wanted)
             else:
                 scored += images
                 advance(images)

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from allfour.errors import RunFolderError, UsageError
+from allfour.errors import ClassifierError, RunFolderError, UsageError
 from allfour.models.attributes import AttributeSet
 from allfour.models.classifiers.base import PersonScores
 from allfour.pipeline.archives import open_source
@@ -26,9 +26,9 @@ from allfour.pipeline.commands import rescore as rescore_module
 from allfour.pipeline.commands.job import RunSummary
 from allfour.pipeline.commands.progress import Reporter
 from allfour.pipeline.commands.rescore import RankSummary
-from allfour.pipeline.config import RunConfig
+from allfour.pipeline.config import RunConfig, load_attributes
 from allfour.pipeline.run.folder import RunFolder
-from allfour.pipeline.scoring.engines import DEATHS, Worker, share_of
+from allfour.pipeline.scoring.engines import DEATHS, Worker, ray_cluster, share_of
 from allfour.pipeline.scoring.engines.base import SET_ASIDE, ScoringJob, part_store
 from tests import light_processes
 from tests.light_backends import picture
@@ -115,7 +115,45 @@ def test_ranks_make_the_tables_of_one_process(config: RunConfig, images: Path, t
     assert isinstance(last, RunSummary)
     assert last.missing == 1
     assert tables(run.path) == tables(whole)
-    assert sorted(p.name for p in run.ranks_folder.iterdir()) == [f"rank-{r}-of-3.json" for r in range(3)]
+    assert sorted(p.name for p in run.ranks_folder.glob("rank-*")) == [f"rank-{r}-of-3.json" for r in range(3)]
+
+
+class InPrecision(Reddish):
+    """As one that takes what suits the machine, where nothing is written."""
+
+    def __init__(self, attributes: AttributeSet, dtype: str) -> None:
+        super().__init__(attributes)
+        self._dtype = dtype
+
+    def identity(self) -> Mapping[str, Any]:
+        return {"backend": "reddish", "encoder": {"dtype": self._dtype}}
+
+
+def test_a_worker_of_ray_in_another_precision_reads_nothing(config: RunConfig, images: Path, tmp_path: Path) -> None:
+    attributes = load_attributes(config.attributes.file)
+    source = rescore_module.open_archive(str(images), config)
+    job = ScoringJob(
+        run=tmp_path / "run", source=source, config=config.scoring, build=lambda: InPrecision(attributes, "float16")
+    )
+    actor = ray_cluster._Actor(job, InPrecision(attributes, "float32").identity())
+    with pytest.raises(ClassifierError, match=r"--engine ray: .*--set classifier\.dtype=float32, or float16"):
+        actor.score(next(iter(source.shards())))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_rank_in_another_precision_than_the_first_is_told_before_it_reads(
+    config: RunConfig, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def rank(number: int, dtype: str) -> Any:
+        monkeypatch.setattr(build_module, "build_classifier", lambda config, attributes: InPrecision(attributes, dtype))
+        return rescore_module.rescore_rank(
+            config, str(images), RunFolder(tmp_path / "run"), QUIET, rank=number, world_size=2
+        )
+
+    rank(0, "float16")
+    with pytest.raises(ClassifierError, match=r"--rank: .*--set classifier\.dtype=float16, or float32"):
+        rank(1, "float32")
+    assert isinstance(rank(1, "float16"), RunSummary)
 
 
 def test_ranks_at_the_same_time(config: RunConfig, images: Path, tmp_path: Path) -> None:
