@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextvars import ContextVar
 
@@ -19,6 +21,9 @@ _DECISION_WORDS = {
     "failed": "failed",
 }
 _SOUGHT: ContextVar[str] = ContextVar("sought", default="person")
+_NAMED: ContextVar[tuple[str, ...]] = ContextVar("named", default=())
+_WORD = re.compile(r"[^-_ ./]*[-_ ./]+|[^-_ ./]+")
+"""A word of a name with what follows it."""
 _LINE_BREAKS = {"\n", "\t"}
 _BIDI = {chr(c) for c in (0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))}
 
@@ -51,6 +56,53 @@ def seeking(what: str) -> Iterator[None]:
         yield
     finally:
         _SOUGHT.reset(token)
+
+
+@contextlib.contextmanager
+def naming(names: Iterable[str]) -> Iterator[None]:
+    """Meanwhile `run_name` keeps the names of these runs apart."""
+    token = _NAMED.set(tuple(names))
+    try:
+        yield
+    finally:
+        _NAMED.reset(token)
+
+
+def run_name(name: str, limit: int = 60) -> str:
+    """A run's name fit to show, in about `limit` characters at most; long ones are cut where those of `naming` stay apart."""
+    names = _NAMED.get()
+    return told_apart(names if name in names else (name,), limit)[name]
+
+
+@functools.lru_cache(maxsize=64)
+def told_apart(names: tuple[str, ...], limit: int) -> dict[str, str]:
+    """Names -> the same fit to show, no two alike. Where one is longer than `limit`, words go that all begin with, then such that all end with, and
+    then the middle.
+
+    >>> told_apart(("sdxl-base-1.0-with-refiner-seed-0", "sdxl-base-1.0-plain-seed-0"), 22)
+    {'sdxl-base-1.0-with-refiner-seed-0': '…0-with-refiner-seed-0', 'sdxl-base-1.0-plain-seed-0': '…0-plain-seed-0'}
+    """
+    shown = {name: clean(name, 1000) for name in dict.fromkeys(names)}
+    for reverse in (False, True):
+        if len(shown) > 1 and max(map(len, shown.values())) > limit:
+            shown = _without_common(shown, limit, at_end=reverse)
+    half = (limit - 1) // 2
+    shown = {n: text if len(text) <= limit else f"{text[:half]}…{text[-half:]}" for n, text in shown.items()}
+    taken = Counter(shown.values())
+    return {n: text if taken[text] == 1 else f"{text} ({k})" for k, (n, text) in enumerate(shown.items(), 1)}
+
+
+def _without_common(shown: dict[str, str], limit: int, *, at_end: bool) -> dict[str, str]:
+    """Without words that all have at one end, as many as it takes, but for the last word of the shortest."""
+    step = -1 if at_end else 1
+    parts = [_WORD.findall(text)[::step] for text in shown.values()]
+    most = min(map(len, parts)) - 1
+    common = next((k for k in range(most) if len({words[k] for words in parts}) > 1), max(most, 0))
+    for dropped in range(1, common + 1):
+        rest = ["".join(words[dropped:][::step]) for words in parts]
+        if dropped == common or max(map(len, rest)) < limit:
+            return {name: f"{text}…" if at_end else f"…{text}" for name, text in zip(shown, rest, strict=True)}
+    return shown
 
 
 def sought() -> str:

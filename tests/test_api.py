@@ -85,7 +85,7 @@ def test_errors_are_those_of_the_command(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["allfour", "allfour.pipeline.statistics.intervals", "allfour.pipeline.statistics.planning",
+    "name", ["allfour", "allfour.pipeline.words", "allfour.pipeline.statistics.intervals", "allfour.pipeline.statistics.planning",
              "allfour.pipeline.statistics.sequential"],
 )  # fmt: skip
 def test_examples_in_the_documentation_hold(name: str) -> None:

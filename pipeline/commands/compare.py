@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,9 @@ from allfour.pipeline.report.compare_page import render_comparison
 from allfour.pipeline.report.study_page import render_study
 from allfour.pipeline.run.folder import json_bytes, write_together
 from allfour.pipeline.words import quantity
+
+_NAME = 40
+"""Characters of a run's name in the name of a comparison."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,12 +114,22 @@ def calibrations_of(runs: int, first: Path | None, further: Sequence[Path]) -> l
 def default_name(names: Sequence[str], reference: str | None) -> str:
     """`compare-A-B`, safe as a folder name."""
     parts = [*names[:3], *([Path(reference).stem] if reference and len(names) == 1 else [])]
-    safe = [re.sub(r"[^A-Za-z0-9._]+", "-", part).strip("-.")[:40] for part in parts]
-    return "-".join(["compare", *(part for part in safe if part)])
+    whole = [re.sub(r"[^A-Za-z0-9._]+", "-", part).strip("-.") for part in parts]
+    safe = [part[:_NAME] for part in whole if part]
+    if any(len(part) > _NAME for part in whole):  # what was cut may be all that tells two comparisons apart
+        safe.append(hashlib.sha256("\n".join(names).encode("utf-8", "replace")).hexdigest()[:8])
+    return "-".join(["compare", *safe])
 
 
 def summary_lines(comparison: Mapping[str, Any]) -> list[str]:
     """What the command prints."""
+    from allfour.pipeline.words import naming
+
+    with naming(run["name"] for run in comparison["runs"]):
+        return _lines(comparison)
+
+
+def _lines(comparison: Mapping[str, Any]) -> list[str]:
     from allfour.pipeline.report import compare_prose
 
     lines = []

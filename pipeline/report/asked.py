@@ -19,6 +19,7 @@ from allfour.pipeline.words import (
     points,
     points_interval,
     quantity,
+    run_name,
 )
 
 
@@ -85,7 +86,7 @@ def asked_in_runs(listed: Sequence[AskedInRuns]) -> AskedInRunsView | None:
         cells = [_of(sides[name].shown, sides[name].images) if name in sides else "–" for name in names]
         lines.append(AskedInRunsLine(clean(prompt.text, 200), clean(label_text(prompt.label), 60), cells))
     return AskedInRunsView(
-        [clean(name, 60) for name in names],
+        [run_name(name) for name in names],
         lines[:MAX_PROMPTS],
         [_of(*sums[name]) for name in names],
         max(0, len(lines) - MAX_PROMPTS),

@@ -39,6 +39,11 @@ def render_comparison(comparison: Mapping[str, Any], paths: Sequence[Path]) -> s
     ReportError
         A table of a run is missing or not as expected.
     """
+    with words.naming(entry["name"] for entry in comparison["runs"]):
+        return _rendered(comparison, paths)
+
+
+def _rendered(comparison: Mapping[str, Any], paths: Sequence[Path]) -> str:
     images: list[dict[str, Any]] = []
     runs = [RunOnPage(path, entry["name"], images) for path, entry in zip(paths, comparison["runs"], strict=True)]
     css, css_hash = inlined("report.css", "compare.css")
@@ -137,7 +142,7 @@ def _provenance(
         summary = summary.model_copy(update={"unanimity": Interval(value=own.value, low=own.low, high=own.high)})
     maker = run.header.generator or run.header.source or {}
     return {
-        "name": words.clean(entry["name"], 80),
+        "name": words.clean(entry["name"], 200),
         "facts": [
             ("created", run.header.created or "–"),
             ("images", words.grouped(run.metrics.accounting.requested)),
@@ -222,7 +227,7 @@ def _references(comparison: Mapping[str, Any]) -> dict[str, Any] | None:
         "label": words.plural(label),
         "sentences": [say.reference_sentence(entry) for entry in entries],
         "without": entries[0]["summary"]["prompts_without"],
-        "names": [words.clean(entry["name"], 60) for entry in entries],
+        "names": [words.run_name(entry["name"]) for entry in entries],
         "rows": shown,
         "unlisted": len(rows) - len(shown),
         "even": note["name"] == "an even split",

@@ -36,7 +36,7 @@ class RunOnPage:
 
     def __init__(self, path: Path, name: str, data: list[dict[str, Any]]) -> None:
         self.path = path
-        self.name = words.clean(name, 60)
+        self.name = words.run_name(name)
         self.header: Header = read_header(path)
         self.metrics: Metrics = read_metrics(path)
         self.builder = PageBuilder(self.metrics, data=data, run=self.name)

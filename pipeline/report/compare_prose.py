@@ -20,6 +20,7 @@ from allfour.pipeline.words import (
     points,
     points_interval,
     quantity,
+    run_name,
     word,
 )
 
@@ -59,7 +60,7 @@ def finding(comparison: Mapping[str, Any]) -> tuple[str, str]:
             "",
         )
     if len(pairs) > 1:
-        counted = [f"{run['summary']['unanimous']} in {clean(run['name'], 40)}" for run in comparison["runs"]]
+        counted = [f"{run['summary']['unanimous']} in {run_name(run['name'], 40)}" for run in comparison["runs"]]
         return f"Prompts with {all_of(size)} images of one perceived {attribute}: {join_words(counted)}.", ""
     summary = pairs[0]["summary"]
     lead = summary.get("headline")
@@ -95,7 +96,7 @@ def counts(comparison: Mapping[str, Any]) -> str:
     if by_sets or not moves["prompts"] or (p is not None and p <= DIFFERS):
         return ""
     whole, attribute = all_of(comparison["set_size"]), label_text(comparison["headline"])
-    first, second = clean(pair["first"], 60), clean(pair["second"], 60)
+    first, second = run_name(pair["first"]), run_name(pair["second"])
     one, two = grouped(moves["first"]), grouped(moves["second"])
     beside = f"in {first}, for {two} in {second}" if one != two else "in either run"
     text = (
@@ -138,7 +139,7 @@ def standfirst(pair: Mapping[str, Any], confidence: float) -> str:
     difference, moves = summary[lead["figure"]], summary["unanimous"]
     if difference["value"] is None:
         return "Unanimity cannot be compared."
-    first, second = clean(pair["first"], 60), clean(pair["second"], 60)
+    first, second = run_name(pair["first"]), run_name(pair["second"])
     corrected = lead["evidence"] == "corrected"
     which = ", with the classifiers' measured errors taken out" if corrected else ""
     text = (
@@ -200,8 +201,8 @@ def because(pair: Mapping[str, Any]) -> str | None:
                 (pair["first"], pair["second"]) if lead["value"] > 0 else (pair["second"], pair["first"])
             )
             text += (
-                f" If {percent_exact(error)} more of the images of {clean(read_worse, 60)} were read wrongly than of those of "
-                f"{clean(other, 60)}, that alone would make this difference."
+                f" If {percent_exact(error)} more of the images of {run_name(read_worse)} were read wrongly than of those of "
+                f"{run_name(other)}, that alone would make this difference."
             )
     return text
 
@@ -249,7 +250,7 @@ def reference_sentence(entry: Mapping[str, Any]) -> str:
     label = plural(summary["label"])
     signed = summary["share_difference"][summary["label"]]
     text = (
-        f"{clean(entry['name'], 60)}: {points(gap['value'], sign=False)} points away on average "
+        f"{run_name(entry['name'])}: {points(gap['value'], sign=False)} points away on average "
         f"({points(gap['low'], sign=False)} to {points(gap['high'], sign=False)}); a generator with just these shares would seem "
         f"{points(gap['floor'], sign=False)} away at so few images ({p_value(gap['p_value'])}; {points(gap['excess'])} beyond that, "
         f"{points_interval(gap['excess_low'], gap['excess_high'])}). Share of {label} {points(signed['value'])} points on average "
@@ -264,5 +265,5 @@ def reference_sentence(entry: Mapping[str, Any]) -> str:
 
 def names(runs: Sequence[Mapping[str, Any]]) -> str:
     """`sdxl-turbo against sdxl`."""
-    text = [clean(run["name"], 60) for run in runs]
+    text = [run_name(run["name"]) for run in runs]
     return text[0] if len(text) == 1 else f"{join_words(text[1:])} against {text[0]}"

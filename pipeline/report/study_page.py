@@ -51,6 +51,12 @@ def render_study(study: StudyResult, folder: Path, *, pairs: str | None = None) 
     css, css_hash = inlined("report.css", "compare.css", "study.css")
     script, script_hash = inlined("common.js", "copy.js")
     cells = {cell.name: cell for cell in study.cells}
+    boards = []
+    for number, board in enumerate(study.boards, 1):
+        with words.naming(board.levels):
+            boards.append(_board(board, study, cells, folder, number))
+    with words.naming(cells):
+        asked = asked_in_runs(study.asked_for)
     context = {
         "css": css,
         "script": script,
@@ -65,9 +71,9 @@ def render_study(study: StudyResult, folder: Path, *, pairs: str | None = None) 
         "series": svg.series_class,
         "confidence": words.level(study.confidence),
         "notes": [words.clean(note.text, 600) for note in study.notes],
-        "boards": [_board(board, study, cells, folder, number) for number, board in enumerate(study.boards, 1)],
+        "boards": boards,
         "cells": [_cell(cell) for cell in study.cells],
-        "asked": asked_in_runs(study.asked_for),
+        "asked": asked,
         "method": say.METHOD,
         "pairs_page": None if pairs is None else quote(pairs),
     }
@@ -94,7 +100,7 @@ def _board(
         "runs": [_run(run, cells[run.cell], len(board.runs)) for run in board.runs],
         "notes": [words.clean(note.text, 400) for note in board.notes],
         "left_out": board.units_left_out,
-        "levels": [words.clean(level, 40) for level in order],
+        "levels": [words.run_name(level, 40) for level in order],
         "units": len(board.units),
         "frame": frame.text,
         "rows": [_heat_row(unit, board, order, label, frame=frame) for unit in _most_apart(board)[:MAX_UNITS]],
@@ -108,7 +114,7 @@ def _board(
 def _run(run: Ranked, cell: StudyCell, count: int) -> dict[str, Any]:
     lead = cell.headline
     return {
-        "name": words.clean(run.level, 60),
+        "name": words.run_name(run.level),
         "link": _report_of(cell),
         "rank": say.ranks(run),
         "rank_figure": _rank_figure(run, count),
@@ -226,7 +232,7 @@ def _pictured(
         {
             "name": words.clean(_named(unit), 200),
             "sides": [
-                {"name": words.clean(level, 60), **found[unit.key]}
+                {"name": words.run_name(level), **found[unit.key]}
                 for level, found in strips.items()
                 if unit.key in found
             ],
@@ -264,8 +270,8 @@ def _pairs(board: Board, label: str) -> dict[str, Any]:
         "scale": compare_svg.difference_scale(scale),
         "lines": [
             {
-                "first": words.clean(pair.first, 60),
-                "second": words.clean(pair.second, 60),
+                "first": words.run_name(pair.first),
+                "second": words.run_name(pair.second),
                 "figure": compare_svg.difference_row(mark, scale),
                 "difference": words.points(pair.unanimity.value),
                 "interval": words.points_interval(pair.unanimity.low, pair.unanimity.high),

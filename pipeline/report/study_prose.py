@@ -8,7 +8,18 @@ from pathlib import Path
 from allfour.pipeline.report.prose import DRAWN_WORLD
 from allfour.pipeline.run.documents import read_header
 from allfour.pipeline.run.study import Board, PairOfRuns, Ranked, StudyResult
-from allfour.pipeline.words import clean, join_words, label_text, p_value, percent, points, points_interval, quantity
+from allfour.pipeline.words import (
+    clean,
+    join_words,
+    label_text,
+    naming,
+    p_value,
+    percent,
+    points,
+    points_interval,
+    quantity,
+    run_name,
+)
 
 AXIS = {"generator": "models", "prompts": "prompt sets", "classifier": "classifiers"}
 METHOD = (
@@ -64,7 +75,7 @@ def finding(board: Board, headline: str) -> str:
 
 
 def _named(run: Ranked) -> str:
-    return f"“{clean(run.level, 60)}”"
+    return f"“{run_name(run.level, 40)}”"
 
 
 def difference(pair: PairOfRuns) -> str:
@@ -80,7 +91,7 @@ def alike(board: Board) -> str | None:
     if not groups:
         return "Every pair can be told apart." if len(board.runs) > 2 else None
     return (
-        "Cannot be told apart: " + "; ".join(join_words(clean(level, 60) for level in group) for group in groups) + "."
+        "Cannot be told apart: " + "; ".join(join_words(run_name(level) for level in group) for group in groups) + "."
     )
 
 
@@ -93,7 +104,8 @@ def headline(study: StudyResult) -> str:
     """The page's first line: the finding of its first board."""
     if not study.boards:
         return "The runs of this study cannot be set side by side."
-    return finding(study.boards[0], study.headline)
+    with naming(study.boards[0].levels):
+        return finding(study.boards[0], study.headline)
 
 
 def standfirst(study: StudyResult) -> str:

@@ -374,6 +374,10 @@ class RunFolder:
         RunFolderError
             It is no scored run, one that is being made anew, or one whose tables or header are damaged.
         """
+        if not self.path.is_dir():
+            raise RunFolderError(
+                f"{self.path}: there is no such folder. Name the folder of a run, such as runs/sandbox"
+            )
         header = self.header()
         self._check_a_run(header)
         if not (self.header_path.exists() and self.scores_path.exists() and self.images_path.exists()):

@@ -14,7 +14,7 @@ from allfour.pipeline.metrics.asked_for import ASKED_NOTE
 from allfour.pipeline.run.folder import utc_now
 from allfour.pipeline.run.record import Note
 from allfour.pipeline.run.study import StudyCell, StudyResult
-from allfour.pipeline.words import clean
+from allfour.pipeline.words import clean, told_apart
 
 STUDY_FILE = "study.json"
 PairBy = Literal["id", "subject"]
@@ -93,7 +93,13 @@ def study_of_runs(paths: Sequence[Path], *, pair_by: PairBy, beside: Path) -> St
         for run, path in zip(runs, paths, strict=True)
     ]
     axes = {"generator": [run.name for run in runs]}
-    return study_result(cells, name=", ".join(axes["generator"][:4]), pair_by=pair_by, axes=axes, beside=beside)
+    return study_result(
+        cells,
+        name=", ".join(told_apart(tuple(axes["generator"][:4]), 40).values()),
+        pair_by=pair_by,
+        axes=axes,
+        beside=beside,
+    )
 
 
 def _filled(cell: StudyCell, path: Path, run: LoadedRun | None, beside: Path) -> StudyCell:

@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
+from allfour.pipeline import words
 from allfour.pipeline.analyses.comparison.reference import UNIFORM
-from allfour.pipeline.commands.compare import WrittenComparison, default_name, run_comparison
+from allfour.pipeline.commands.compare import WrittenComparison, default_name, run_comparison, summary_lines
 from allfour.pipeline.report.compare_prose import finding
 from allfour.pipeline.words import points
 from tests.browser import NEEDS_CHROMIUM, axe_source, chromium, violations, wait_until
@@ -87,6 +88,38 @@ def test_numbers_of_points() -> None:
         "–",
     ]
     assert default_name(["a/b c", "../x"], None) == "compare-a-b-c-x"
+
+
+LONG = "stable-diffusion-xl-base-1.0-with-refiner-and-the-diverse-prompt-suffix-seed-"
+
+
+@pytest.mark.parametrize(
+    ("names", "shown"),
+    [
+        (("sdxl", "sdxl-turbo"), ["sdxl", "sdxl-turbo"]),
+        ((f"{LONG}0", f"{LONG}1"), ["…and-the-diverse-prompt-suffix-seed-0", "…and-the-diverse-prompt-suffix-seed-1"]),
+        ((f"{LONG}0", f"{LONG}01", "short"), [f"{LONG[:19]}…{LONG[-18:]}0", f"{LONG[:19]}…{LONG[-17:]}01", "short"]),
+        ((f"a-{LONG}", f"b-{LONG}"), ["a-stable-diffusion-xl-base-1.0-with-…", "b-stable-diffusion-xl-base-1.0-with-…"]),
+        (("x" * 40 + "a" + "x" * 40, "x" * 40 + "b" + "x" * 40), [f"{'x' * 19}…{'x' * 19} (1)", f"{'x' * 19}…{'x' * 19} (2)"]),
+        (("", "y" * 50), ["", f"{'y' * 19}…{'y' * 19}"]),
+        (("-" * 50, "_" * 50), [f"{'-' * 19}…{'-' * 19}", f"{'_' * 19}…{'_' * 19}"]),
+    ],
+)  # fmt: skip
+def test_long_names_are_cut_where_they_stay_apart(names: tuple[str, ...], shown: list[str]) -> None:
+    assert list(words.told_apart(names, 40).values()) == shown
+
+
+def test_runs_whose_names_begin_alike_are_told_apart_on_every_page(tmp_path: Path) -> None:
+    runs = [make_run(tmp_path / f"{LONG}{k}", {"nurse": row, "doctor": "MMMM"}) for k, row in enumerate(("WWWW", "WWMM", "WMMM"))]  # fmt: skip
+    runs += [make_run(tmp_path / "a-model-of-quite-another-name-that-is-long-enough-to-be-cut-somewhere", {"nurse": "WWWW", "doctor": "MMWW"})]  # fmt: skip
+    done = run_comparison(runs, out=tmp_path / "out")
+    for page in (done.page_path, done.page_path.with_name("compare-pairs.html")):
+        text = page.read_text()
+        for k in range(3):
+            assert f"suffix-seed-{k}" in text.partition("<h1")[2].replace(str(LONG), ""), (page.name, k)
+    assert "diverse-pr…" not in "\n".join(summary_lines(done.comparison))
+    names = [run.name for run in runs]
+    assert default_name(names[:2], None) != default_name([names[0], names[2]], None)
 
 
 @pytest.fixture(scope="module")
