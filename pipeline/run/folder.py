@@ -376,7 +376,7 @@ class RunFolder:
         """
         if not self.path.is_dir():
             raise RunFolderError(
-                f"{self.path}: there is no such folder. Name the folder of a run, such as runs/sandbox"
+                f"{self.path}: no scored run: there is no such folder. Name the folder of a run, such as runs/sandbox"
             )
         header = self.header()
         self._check_a_run(header)
