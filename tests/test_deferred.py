@@ -98,6 +98,74 @@ def test_a_part_of_a_package_is_its_attribute(fogs: list[str], monkeypatch: pyte
     assert fogs.count("fog.horn") == 1
 
 
+BANK = """
+class Layer:
+    below = 4
+class Thick(Layer): pass
+class Lost(Exception): pass
+def lose(): raise Lost
+"""
+
+
+@pytest.fixture
+def bank(fogs: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """A module `fog.deep.bank` that is deferred, in a package that does not import it."""
+    (tmp_path / "fog" / "deep").mkdir()
+    (tmp_path / "fog" / "deep" / "__init__.py").write_text(f"import sys; sys.{RAN}.append(__name__)\n")
+    (tmp_path / "fog" / "deep" / "bank.py").write_text(f"import sys; sys.{RAN}.append(__name__)\n" + BANK)
+    monkeypatch.setattr(deferred, "CALLED", {"fog.deep.bank": frozenset({"Layer", "Lost"})})
+    monkeypatch.setattr(deferred, "_RAISED", frozenset({"Lost"}))
+    monkeypatch.setattr(deferred, "_bound", {})
+    for name in ("fog", "fog.bank"):
+        sys.modules.pop(name, None)
+    deferred.defer()
+    return fogs
+
+
+def test_a_part_is_deferred_without_what_is_above_it(bank: list[str]) -> None:
+    assert bank == []
+    fog = importlib.import_module("fog")
+    deep = importlib.import_module("fog.deep")
+    assert bank == ["fog", "fog.bank", "fog.deep"]
+    assert fog.deep.bank is sys.modules["fog.deep.bank"]
+    assert type(deep.__spec__.loader) is type(deep.__loader__) is type(importlib.import_module("fog.bank").__loader__)
+    assert fog.deep.bank.Thick.below == 4
+    assert fog.deep.bank is sys.modules["fog.deep.bank"] and bank[-1] == "fog.deep.bank"
+
+
+def test_a_class_that_is_bound_is_a_class(bank: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    layer = importlib.import_module("fog.deep.bank").Layer
+    monkeypatch.setattr(sys.modules[__name__], "held", layer, raising=False)
+    assert not isinstance(3, layer) and not issubclass(int, layer)
+    assert bank == []  # no instance, before there is a class
+    assert isinstance(layer(), layer) and issubclass(importlib.import_module("fog.deep.bank").Thick, layer)
+    assert vars(sys.modules[__name__])["held"] is importlib.import_module("fog.deep.bank").Layer is not layer
+    assert layer.below == 4 and not isinstance(3, layer)
+    assert (layer | None) == (importlib.import_module("fog.deep.bank").Layer | None) == (None | layer)
+
+
+def test_a_class_that_is_bound_can_be_inherited_from(bank: list[str]) -> None:
+    class Own(importlib.import_module("fog.deep.bank").Layer):  # type: ignore[misc]
+        pass
+
+    assert Own.__mro__[1] is importlib.import_module("fog.deep.bank").Layer and Own.below == 4
+
+
+def test_an_exception_that_is_bound_is_caught(bank: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules[__name__], "Lost", importlib.import_module("fog.deep.bank").Lost, raising=False)
+    with pytest.raises(KeyError):
+        caught({}.__getitem__)
+    assert bank == []
+    assert caught(lambda key: importlib.import_module("fog.deep.bank").lose()) == "lost"
+
+
+def caught(ask: Any) -> Any:
+    try:
+        return ask("key")
+    except Lost:  # type: ignore[name-defined]  # noqa: F821 (bound by the test)
+        return "lost"
+
+
 def test_the_packages_are_listed_when_somebody_looks(fogs: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     looked: list[int] = []
 
@@ -124,6 +192,7 @@ STARTED = """
 import json, sys
 from allfour import deferred, frames
 frames.begin_command()
+deferred.defer()
 from allfour.pipeline.config import load_attributes
 from allfour.models.generators.base import GenerationRequest
 from allfour.models.generators.stable_diffusion import StableDiffusion
@@ -144,6 +213,11 @@ import torch._dynamo.eval_frame as eval_frame
 allowed = torch._dynamo.trace_rules.lookup_callable(BasicTransformerBlock).__name__
 assert torch._dynamo is not early and early.eval_frame is eval_frame and apart(1) == 2
 assert isinstance(torch.compile(torch.nn.Linear(1, 1), backend="eager"), eval_frame.OptimizedModule)
+import peft, torchvision
+import torch.distributed.tensor._collective_utils as collective
+assert collective.guard_or_false is torch.fx.experimental.symbolic_shapes.guard_or_false
+assert sys.modules["diffusers.loaders.lora_base"].BaseTunerLayer.__name__ and peft.LoraConfig and torchvision.models.resnet18
+assert issubclass(peft.tuners.lora.LoraLayer, sys.modules["diffusers.loaders.lora_base"].BaseTunerLayer)
 print(json.dumps([real, stats.norm.cdf(0.0), listed, allowed]))
 """
 

@@ -23,6 +23,7 @@ from allfour.models.files import FileStamp
 from allfour.models.generators._diffusion import foreign, pipelines
 from allfour.models.generators._diffusion.load_report import missing_tensors
 from allfour.models.generators._diffusion.memory import first_line
+from allfour.models.generators._diffusion.unfilled import nothing_drawn
 
 _LOG = logging.getLogger(__name__)
 _PROBE_SECONDS = 5.0
@@ -120,7 +121,7 @@ def load_pipeline(
     # A small autoencoder in a pipeline that was typed for a large one is worth no warning; what matters raises.
     diffusers.utils.logging.set_verbosity_error()
     try:
-        with missing_tensors() as lacking:
+        with missing_tensors() as lacking, nothing_drawn():
             if checkpoint is not None:
                 pipe = pipelines.load_single_file(cls, checkpoint, config=str(folder), arguments=arguments)
             else:
