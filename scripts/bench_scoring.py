@@ -340,9 +340,16 @@ class Bench:
 
         def score(number: int) -> int:
             if not parallel:
-                done, flying = 0, self.classifier.encode_ahead(whole)
+
+                def begun() -> Callable[[], Any]:
+                    started: Callable[[], Any] = self.classifier.encode_staged(
+                        [self.classifier.stage(whole)], self.batch
+                    )
+                    return started
+
+                done, flying = 0, begun()
                 for _ in range(-(-count // self.batch) - 1):
-                    following = self.classifier.encode_ahead(whole)
+                    following = begun()
                     done += len(flying())
                     flying = following
                 return done + len(flying())

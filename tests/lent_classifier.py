@@ -33,8 +33,8 @@ class Lent:
         self.model: int | None = os.getpid()
         self.batches: list[int] = []
         self.as_decoded = 0
-        """Pictures that came as they were decoded, padding among them."""
-        self.elsewhere: Callable[[Any], Callable[[], Any]] | None = None
+        """Pictures that came as they were decoded."""
+        self.elsewhere: Any = None
 
     def identity(self) -> Mapping[str, Any]:
         return {"backend": "lent"}
@@ -56,16 +56,22 @@ class Lent:
         return (height, width) not in (FAULTY, DEADLY)
 
     def encode(self, batch: Any) -> Any:
-        return self.encode_ahead(batch)()
+        return self.encode_staged([self.stage(batch)], len(batch))()
 
-    def encode_ahead(self, batch: Any) -> Callable[[], Any]:
+    def stage(self, pictures: Any) -> Any:
         if self.elsewhere is not None:
-            return self.elsewhere(batch)
+            return self.elsewhere.stage(pictures)
+        if pictures.shape[1:] == self.input_shape:
+            return pictures.copy()
+        self.as_decoded += len(pictures)
+        return np.stack([self.prepare(Image.fromarray(one)) for one in pictures])
+
+    def encode_staged(self, staged: Any, size: int) -> Callable[[], Any]:
+        if self.elsewhere is not None:
+            return self.elsewhere.encode_staged(staged, size)
         assert self.model == os.getpid(), "the model stays where it was made"
-        self.batches.append(len(batch))
-        if batch.shape[1:] != self.input_shape:
-            self.as_decoded += len(batch)
-            batch = np.stack([self.prepare(Image.fromarray(one)) for one in batch])
+        self.batches.append(size)
+        batch = np.concatenate([*staged, np.zeros((size - sum(map(len, staged)), *self.input_shape), dtype=np.uint8)])
         means = batch.reshape(len(batch), -1, 3).mean(axis=1).astype(np.float32) + 1
         vectors = means / np.linalg.norm(means, axis=1, keepdims=True)
         return lambda: vectors
@@ -79,5 +85,5 @@ class Lent:
         twin.model = None
         return twin
 
-    def encodes_at(self, encode_ahead: Callable[[Any], Callable[[], Any]]) -> None:
-        self.elsewhere = encode_ahead
+    def encodes_at(self, elsewhere: Any) -> None:
+        self.elsewhere = elsewhere

@@ -150,18 +150,47 @@ class OpenPrecision(HalfEncoder, Protocol):
         ...
 
 
-@runtime_checkable
-class AheadEncoder(Protocol):
-    """An `EmbeddingClassifier` whose device works while the next batch is made ready. Default: it is waited for."""
+PIECE = 2**24
+"""Bytes of pictures that are staged at once, such as 21 of 512 x 512 pixels: little enough to be in a processor's cache when it is copied."""
 
-    def encode_ahead(self, batch: ByteArray) -> Callable[[], FloatArray]:
-        """Start on a batch and return at once; the result, when called, waits for it. At most two batches may be under way."""
+
+class Staging(Protocol):
+    """Takes pictures to a device piece by piece, and encodes what was taken there."""
+
+    def stage(self, pictures: ByteArray) -> Any:
+        """Begin to take pictures over: at most `PIECE` bytes, or one.
+
+        Parameters
+        ----------
+        pictures
+            [N, height, width, 3]: of the input's size, or of one that the encoder takes. They may be changed when this returns.
+
+        Returns
+        -------
+        What `encode_staged` knows them by.
+        """
+        ...
+
+    def encode_staged(self, staged: Sequence[Any], size: int) -> Callable[[], FloatArray]:
+        """Start on a batch and return at once; the result, when called, waits for it. At most two batches may be under way.
+
+        Parameters
+        ----------
+        staged
+            What `stage` gave, in order.
+        size
+            Images that every batch has: those that are missing are black.
+
+        Returns
+        -------
+        A function without arguments: -> [size, D].
+        """
         ...
 
 
 @runtime_checkable
-class ResizingEncoder(AheadEncoder, Protocol):
-    """An `AheadEncoder` whose device resizes, to the bytes that `prepare` gives. Default: all images are given as `prepare` makes them."""
+class StagingEncoder(Staging, EmbeddingClassifier, Protocol):
+    """An `EmbeddingClassifier` whose device works while the next batch is made ready. Default: it is waited for."""
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -169,30 +198,25 @@ class ResizingEncoder(AheadEncoder, Protocol):
         ...
 
     def takes(self, height: int, width: int) -> bool:
-        """Whether `encode_ahead` takes batches [N, height, width, 3] of RGB images as they were decoded."""
+        """Whether `stage` takes RGB images of this size as they were decoded, and the device resizes them to the bytes of `prepare`."""
         ...
 
 
 @runtime_checkable
-class LentEncoder(AheadEncoder, Protocol):
-    """An `AheadEncoder` that other processes may use: they have everything of it but the model. Default: one process scores."""
+class LentEncoder(StagingEncoder, Protocol):
+    """A `StagingEncoder` that other processes may use: they have everything of it but the model. Default: one process scores."""
 
     @property
     def lendable(self) -> bool:
         """Whether it sits on a device that several processes can keep busier than one, and nothing but the model stays here."""
         ...
 
-    @property
-    def input_shape(self) -> tuple[int, ...]:
-        """[H, W, 3] of what `prepare` gives."""
-        ...
-
     def lend(self) -> LentEncoder:
         """The same classifier without its model. Picklable; it cannot encode before `encodes_at`."""
         ...
 
-    def encodes_at(self, encode_ahead: Callable[[ByteArray], Callable[[], FloatArray]]) -> None:
-        """Have batches encoded by another process, in the manner of `encode_ahead`."""
+    def encodes_at(self, elsewhere: Staging) -> None:
+        """Have pictures taken to another process, and encoded there."""
         ...
 
 

@@ -20,7 +20,7 @@ from allfour.models import skin_tone
 from allfour.models.attributes import PRESENCE, AttributeSet
 from allfour.models.classifiers import clip_weights
 from allfour.models.classifiers._clip.encoder import ClipEncoder
-from allfour.models.classifiers.base import ByteArray, FloatArray, HalfArray
+from allfour.models.classifiers.base import ByteArray, FloatArray, HalfArray, Staging
 from allfour.models.classifiers.views import steadiness
 from allfour.models.detectors.base import PeopleFinder
 
@@ -84,8 +84,11 @@ class OverClip:
             torch.set_num_threads(1)  # of the thread that calls
         return self._encoder.encode_in_half(batch)
 
-    def encode_ahead(self, batch: ByteArray) -> Callable[[], FloatArray]:
-        return self._encoder.encode_ahead(batch)
+    def stage(self, pictures: ByteArray) -> Any:
+        return self._encoder.stage(pictures)
+
+    def encode_staged(self, staged: Sequence[Any], size: int) -> Callable[[], FloatArray]:
+        return self._encoder.encode_staged(staged, size)
 
     def takes(self, height: int, width: int) -> bool:
         return self._encoder.takes(height, width)
@@ -107,8 +110,8 @@ class OverClip:
         twin._encoder = self._encoder.without_model()
         return twin
 
-    def encodes_at(self, encode_ahead: Callable[[ByteArray], Callable[[], FloatArray]]) -> None:
-        self._encoder.encodes_at(encode_ahead)
+    def encodes_at(self, elsewhere: Staging) -> None:
+        self._encoder.encodes_at(elsewhere)
 
     def encode_on_one_core(self, batch: ByteArray) -> FloatArray:
         if torch.get_num_threads() != 1:

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from allfour.models.classifiers.base import (
-    AheadEncoder,
     ByteArray,
     EmbeddingClassifier,
     FloatArray,
@@ -23,10 +22,10 @@ from allfour.models.classifiers.base import (
 )
 from allfour.pipeline.archives.base import ArchiveItem
 from allfour.pipeline.config import ScoringConfig
-from allfour.pipeline.scoring.as_decoded import Preparation
 from allfour.pipeline.scoring.people import prepare
 from allfour.pipeline.scoring.precision import CHECKED, BeyondBandError, Doubt
 from allfour.pipeline.scoring.rows import Row, decode_row, listed_row, settle
+from allfour.pipeline.scoring.staged import Batch, Preparation
 
 Encode = Callable[[ByteArray], FloatArray]
 
@@ -234,29 +233,17 @@ def by_batches(
     Every batch has the same number of images (the last is padded), so that a device's kernels are chosen once.
     """
     size = config.batch_size
-    filling: dict[tuple[int, ...], tuple[list[Row], NDArray[np.uint8]]] = {}
-    flying: deque[tuple[list[Row], int, Callable[[], FloatArray]]] = deque()
-
-    def launch(shape: tuple[int, ...]) -> Iterator[Found]:
-        found, batch = filling.pop(shape)
-        count = len(found)
-        batch[count:] = 0
-        if isinstance(classifier, AheadEncoder):
-            flying.append((found, count, classifier.encode_ahead(batch)))
-        else:
-            vectors = classifier.encode(batch[:count])
-            flying.append((found, count, lambda: vectors))
-        while len(flying) > 1:
-            yield landed()
+    batch = Batch(classifier, size)
+    flying: deque[tuple[list[Row], Callable[[], FloatArray]]] = deque()
 
     def landed() -> Found:
-        those, count, result = flying.popleft()
-        return Found(those, result()[:count])
+        those, result = flying.popleft()
+        return Found(those, result())
 
     for row, value in decoded_rows(
         items,
         rows,
-        finish=Preparation(classifier, size),
+        finish=Preparation(classifier),
         workers=workers,
         window=2 * size + 4 * workers,
         max_pixels=config.max_pixels,
@@ -264,16 +251,13 @@ def by_batches(
         if value is not None:
             row.boxes, row.skins = value.boxes, value.skins
         for pixels in value.inputs if value is not None else ():
-            if pixels.shape not in filling:
-                filling[pixels.shape] = [], np.empty((size, *pixels.shape), dtype=np.uint8)
-            found, batch = filling[pixels.shape]
-            batch[len(found)] = pixels
-            found.append(row)
-            if len(found) == size:
-                yield from launch(pixels.shape)
+            if batch.add(row, pixels):
+                flying.append(batch.launch())
+                if len(flying) > 1:
+                    yield landed()
         advance(1)
-    for shape in tuple(filling):
-        yield from launch(shape)
+    if len(batch):
+        flying.append(batch.launch())
     while flying:
         yield landed()
 

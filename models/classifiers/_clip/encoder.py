@@ -20,8 +20,9 @@ from allfour.models.attributes import AttributeSet
 from allfour.models.classifiers import clip_weights
 from allfour.models.classifiers._clip.device_resize import DeviceTransform
 from allfour.models.classifiers._clip.half import HalfTower, has_bfloat16_units, why_in_full
+from allfour.models.classifiers._clip.staging import CudaStaging
 from allfour.models.classifiers._clip.zero_shot import Question, zero_shot_probabilities
-from allfour.models.classifiers.base import NO_UNITS, TWICE, ByteArray, FloatArray, HalfArray
+from allfour.models.classifiers.base import NO_UNITS, TWICE, ByteArray, FloatArray, HalfArray, Staging
 from allfour.models.classifiers.views import NUDGE, VIEW_NAMES, views_of
 from allfour.models.devices import choose_device
 
@@ -64,32 +65,6 @@ def auto_precision(device: str, *, size: int | None, views: bool) -> str:
         if why
         else f"{TWICE}, where there are images enough (this CPU multiplies bfloat16 in hardware)"
     )
-
-
-_SHAPES = 8
-"""Shapes of batches for which pinned memory is kept."""
-
-
-class _Lane:
-    """Pinned memory for one batch on its way to a CUDA device and back."""
-
-    def __init__(self, shape: tuple[int, ...]) -> None:
-        self.pixels = torch.empty(shape, dtype=torch.uint8, pin_memory=True)
-        self._back: torch.Tensor | None = None
-        self._done: Any = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]  # others need the core meanwhile
-
-    def fly(self, features: torch.Tensor) -> Callable[[], FloatArray]:
-        if self._back is None or self._back.shape != features.shape:
-            self._back = torch.empty(features.shape, dtype=torch.float32, pin_memory=True)
-        back = self._back
-        back.copy_(features, non_blocking=True)
-        self._done.record()
-
-        def landed() -> FloatArray:
-            self._done.synchronize()
-            return np.array(back.numpy(), dtype=np.float32)  # a copy: the lane goes on to the next batch
-
-        return landed
 
 
 def _built(weights: clip_weights.ClipWeights) -> tuple[Any, Any]:
@@ -166,12 +141,9 @@ class ClipEncoder:
         # (x/255 - mean) / std  =  x * a + b
         mean, std = (torch.tensor(self._preprocess[k], dtype=torch.float32).view(shape) for k in ("mean", "std"))
         self._mean, self._std = mean.to(self._device), std.to(self._device)
-        self._lanes: dict[tuple[int, ...], list[_Lane]] = {}
-        self._turn = 0
-        self._ahead: Any = None
-        """The CUDA stream in which a batch is moved to the device and resized."""
+        self._staging: CudaStaging | None = None
         self._texts: dict[str, torch.Tensor] = {}
-        self._elsewhere: Callable[[ByteArray], Callable[[], FloatArray]] | None = None
+        self._elsewhere: Staging | None = None
         """Another process encodes, where this one has no model."""
 
     def to_device(self) -> None:
@@ -221,15 +193,14 @@ class ClipEncoder:
         """Everything of it that another process can have: see `LentEncoder`."""
         _ = self.identity, self.embedding_dim  # found out here, where the model is
         twin = copy.copy(self)
-        twin.model, twin._mean, twin._std, twin._lanes = None, torch.empty(0), torch.empty(0), {}
-        twin._ahead = None
+        twin.model, twin._mean, twin._std, twin._staging = None, torch.empty(0), torch.empty(0), None
         twin._on_device = DeviceTransform(self._to_input, torch.device("cpu"))
         for name in ("_tokenizer", "_tensors_sha256"):  # what cannot travel; the identity has the hash
             twin.__dict__.pop(name, None)
         return twin
 
-    def encodes_at(self, encode_ahead: Callable[[ByteArray], Callable[[], FloatArray]]) -> None:
-        self._elsewhere = encode_ahead
+    def encodes_at(self, elsewhere: Staging) -> None:
+        self._elsewhere = elsewhere
 
     @cached_property
     def identity(self) -> Mapping[str, Any]:
@@ -303,39 +274,38 @@ class ClipEncoder:
 
     def encode(self, batch: ByteArray) -> FloatArray:
         """[N, H, W, 3] uint8 -> [N, D] float32 of unit length."""
-        return self.encode_ahead(batch)()
+        return self.encode_staged([self.stage(batch)], len(batch))()
 
     def takes(self, height: int, width: int) -> bool:
-        """See `ResizingEncoder`."""
+        """See `StagingEncoder`."""
         return self.on_gpu and self._views == 1 and self._on_device.takes(height, width)
 
     @torch.inference_mode()
-    def encode_ahead(self, batch: ByteArray) -> Callable[[], FloatArray]:
-        """Start on a batch; the result, when called, waits for it. At most two batches may be under way.
-
-        A CUDA device is waited for once per batch: pinned memory takes the bytes over and the embeddings back, in two lanes that
-        take turns.
-        """
+    def stage(self, pictures: ByteArray) -> Any:
+        """See `Staging`."""
         if self._elsewhere is not None:
-            return self._elsewhere(batch)
+            return self._elsewhere.stage(pictures)
         if self._device.type != "cuda":
-            features = self._features(self._resized(torch.from_numpy(batch).to(self._device)))
-            return lambda: np.asarray(features.cpu().numpy(), dtype=np.float32)
-        if batch.shape not in self._lanes:
-            if len(self._lanes) >= _SHAPES:
-                self._lanes.clear()  # a batch under way holds its own
-            self._lanes[batch.shape] = [_Lane(batch.shape) for _ in range(2)]
-        lane = self._lanes[batch.shape][self._turn % 2]
-        self._turn += 1
-        lane.pixels.copy_(torch.from_numpy(batch))
-        if self._ahead is None:
-            self._ahead = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]
-        with torch.cuda.stream(self._ahead):  # beside the batch before
-            pixels = self._resized(lane.pixels.to(self._device, non_blocking=True))
-        now = torch.cuda.current_stream(self._device)
-        now.wait_stream(self._ahead)
-        pixels.record_stream(now)  # else its memory could be given away while it is read
-        return lane.fly(self._features(pixels))
+            return [self._resized(torch.from_numpy(pictures.copy()).to(self._device))]
+        if self._staging is None:
+            self._staging = CudaStaging(self._device, self._resized)
+        return self._staging.stage(pictures)
+
+    @torch.inference_mode()
+    def encode_staged(self, staged: Sequence[Any], size: int) -> Callable[[], FloatArray]:
+        """See `Staging`."""
+        if self._elsewhere is not None:
+            return self._elsewhere.encode_staged(staged, size)
+        if self._staging is not None:
+            pixels = self._staging.gathered(staged)
+        else:
+            pixels = torch.cat([part for several in staged for part in several])
+        if len(pixels) < size:
+            pixels = torch.cat([pixels, pixels.new_zeros((size - len(pixels), *pixels.shape[1:]))])
+        features = self._features(pixels)
+        if self._staging is not None:
+            return self._staging.fetch(features)
+        return lambda: np.asarray(features.cpu().numpy(), dtype=np.float32)
 
     def _resized(self, pixels: torch.Tensor) -> torch.Tensor:
         """[N, h, w, 3] uint8 on the device -> [N, H, W, 3] uint8 there; what `prepare` made stays as it is."""

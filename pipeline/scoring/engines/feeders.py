@@ -29,11 +29,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from allfour.errors import UsageError
-from allfour.models.classifiers.base import Classifier, FloatArray, LentEncoder
+from allfour.models.classifiers.base import PIECE, ByteArray, Classifier, FloatArray, LentEncoder
 from allfour.models.devices import granted_cores
 from allfour.pipeline.archives.base import Shard
 from allfour.pipeline.config import ScoringConfig
-from allfour.pipeline.scoring.as_decoded import most_bytes
 from allfour.pipeline.scoring.encoding import DEVICE_THREADS
 from allfour.pipeline.scoring.engines.base import DEATHS, ScoringJob, Worker
 from allfour.signals import stops_on_signals
@@ -42,6 +41,8 @@ MOST = 24
 """Processes by default: as many as a fast GPU needs for pictures of 512 x 512 pixels and a large model."""
 SHARDS_THAT_PAY = 4
 """Fewer are scored before the processes have started."""
+_PIECES = 3
+"""Pieces of a process that may be under way: one is filled while others are taken over."""
 _SLOTS = 2
 """Batches of a process that may be under way: one is filled while the other is encoded."""
 _PATIENCE = 0.005
@@ -71,34 +72,34 @@ def threads_each(config: ScoringConfig, processes: int) -> int:
     return min(workers // processes, DEVICE_THREADS) if workers >= 2 * processes else 0
 
 
+_TAKEN, _MADE = "taken", "made"
+"""What the process with the model says of a piece, which may be filled anew, and of a batch, whose embeddings are there."""
+
+
 # --- what both sides know --------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class _Layout:
-    """Where batches lie in the memory of a process."""
+    """Where pictures and embeddings lie in the memory of a process."""
 
     batch: int
     room: int
-    """Bytes that a batch of pictures may have. What no batch has filled takes no memory."""
+    """Bytes that a piece of pictures may have. What none has filled takes no memory."""
     dim: int
 
-    def _sizes(self) -> tuple[int, int]:
-        return self.room, self.batch * self.dim * 4
-
     def bytes(self) -> int:
-        return _SLOTS * sum(self._sizes())
+        return _PIECES * self.room + _SLOTS * self.batch * self.dim * 4
 
-    def views(self, memory: mmap.mmap) -> list[tuple[NDArray[np.uint8], FloatArray]]:
-        """Bytes of pictures [room] and embeddings [batch, dim] of every slot."""
-        pixels, vectors = self._sizes()
-        found = []
-        for slot in range(_SLOTS):
-            at = slot * pixels
-            seen = np.frombuffer(memory, np.uint8, pixels, offset=at)
-            made = np.frombuffer(memory, np.float32, vectors // 4, offset=_SLOTS * pixels + slot * vectors)
-            found.append((seen, made.reshape(self.batch, self.dim)))
-        return found
+    def pieces(self, memory: mmap.mmap) -> list[NDArray[np.uint8]]:
+        """Bytes [room] of every piece."""
+        return [np.frombuffer(memory, np.uint8, self.room, offset=slot * self.room) for slot in range(_PIECES)]
+
+    def vectors(self, memory: mmap.mmap) -> list[FloatArray]:
+        """[batch, dim] of every batch that may be under way."""
+        count = self.batch * self.dim
+        starts = [_PIECES * self.room + slot * count * 4 for slot in range(_SLOTS)]
+        return [np.frombuffer(memory, np.float32, count, offset=at).reshape(self.batch, self.dim) for at in starts]
 
 
 # --- the side of a process that feeds --------------------------------------------------------------------------------
@@ -108,10 +109,12 @@ class _Line:
     """To the process with the model: sends batches, gets embeddings, in the order in which they were sent."""
 
     def __init__(self, connection: Connection[Any, Any], layout: _Layout, memory: mmap.mmap) -> None:
-        self._connection, self._layout = connection, layout
-        self._slots = layout.views(memory)
-        self._sent: deque[Callable[[], None]] = deque()
-        self._turn = 0
+        self._connection = connection
+        self._pieces, self._vectors = layout.pieces(memory), layout.vectors(memory)
+        self._sent = self._taken = 0
+        """Pieces."""
+        self._asked = self._made = 0
+        """Batches."""
         self._finished = 0
 
     def advance(self, count: int) -> None:
@@ -122,19 +125,34 @@ class _Line:
         count, self._finished = self._finished, 0
         return count
 
-    def encode_ahead(self, batch: NDArray[np.uint8]) -> Callable[[], FloatArray]:
-        """See `AheadEncoder`."""
-        slot = self._turn % _SLOTS
-        self._turn += 1
-        pixels, vectors = self._slots[slot]
-        pixels[: batch.size] = batch.reshape(-1)
-        self._connection.send(("batch", (slot, batch.shape), self.news()))
+    def stage(self, pictures: ByteArray) -> None:
+        """See `Staging`. What was staged is known to the other side."""
+        while self._sent - self._taken == _PIECES:
+            self._hear()
+        slot = self._sent % _PIECES
+        self._sent += 1
+        self._pieces[slot][: pictures.size] = pictures.reshape(-1)
+        self._connection.send(("piece", (slot, pictures.shape), self.news()))
+
+    def encode_staged(self, staged: Sequence[Any], size: int) -> Callable[[], FloatArray]:
+        """See `Staging`."""
+        number = self._asked
+        self._asked += 1
+        self._connection.send(("batch", (number % _SLOTS, size), self.news()))
 
         def landed() -> FloatArray:
-            self._connection.recv()  # replies come in order: this slot's is the next
-            return np.array(vectors)
+            while self._made <= number:  # batches come in order
+                self._hear()
+            return np.array(self._vectors[number % _SLOTS])
 
         return landed
+
+    def _hear(self) -> None:
+        """Wait for the next word of the other side."""
+        if self._connection.recv() == _TAKEN:
+            self._taken += 1
+        else:
+            self._made += 1
 
 
 def feed(connection: Connection[Any, Any], memory_number: int, setup_number: int) -> None:
@@ -146,7 +164,7 @@ def feed(connection: Connection[Any, Any], memory_number: int, setup_number: int
 
         torch.set_num_threads(1)  # of the thread that calls: the others decode
     line = _Line(connection, layout, mmap.mmap(memory_number, layout.bytes()))
-    classifier.encodes_at(line.encode_ahead)
+    classifier.encodes_at(line)
     worker = Worker(job, classifier)
     while True:
         shard = connection.recv()
@@ -201,7 +219,9 @@ class _Feeder:
         memory = os.memfd_create("allfour-batches")
         os.ftruncate(memory, layout.bytes())
         self._memory = mmap.mmap(memory, layout.bytes())
-        self.slots = layout.views(self._memory)
+        self.pieces, self.vectors = layout.pieces(self._memory), layout.vectors(self._memory)
+        self.staged: list[Any] = []
+        """What the encoder has of its next batch."""
         self.connection: Connection[Any, Any] = Connection(here.detach())
         self.shard: Shard | None = None
         numbers = (there.fileno(), memory, setup.number)
@@ -214,6 +234,10 @@ class _Feeder:
         self.shard = shard
         with contextlib.suppress(ConnectionError):  # that it died is read where its answer was to come
             self.connection.send(shard)
+
+    def tell(self, word: str) -> None:
+        with contextlib.suppress(OSError):  # it died meanwhile
+            self.connection.send(word)
 
     def end(self, patience: float) -> None:
         """Wait for a process whose connection is closed, and end it where it stays."""
@@ -235,9 +259,9 @@ class Feeders:
         self._classifier = classifier
         config = job.config.model_copy(update={"workers": threads_each(job.config, count)})
         lent = classifier.lend()
-        batch = job.config.batch_size
-        room = -(-most_bytes(classifier.input_shape, batch) // mmap.PAGESIZE) * mmap.PAGESIZE
-        self._layout = _Layout(batch, room, classifier.embedding_dim)
+        # whole pages, so that numbers behind it lie where numbers may
+        room = -(-max(PIECE, math.prod(classifier.input_shape)) // mmap.PAGESIZE) * mmap.PAGESIZE
+        self._layout = _Layout(job.config.batch_size, room, classifier.embedding_dim)
         self._setup = _Setup(pickle.dumps((self._layout, replace(job, config=config, build=_no_model), lent)))
         self._environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         self._feeders: list[_Feeder] = []
@@ -271,9 +295,8 @@ class Feeders:
 
         def land() -> None:
             feeder, slot, landed = flying.popleft()
-            feeder.slots[slot][1][...] = landed()
-            with contextlib.suppress(OSError):  # it died meanwhile
-                feeder.connection.send(slot)
+            feeder.vectors[slot][...] = landed()
+            feeder.tell(_MADE)
 
         for feeder in self._feeders:
             give(feeder)
@@ -290,12 +313,17 @@ class Feeders:
                     continue
                 kind, value, finished = message
                 advance(finished)
-                if kind == "batch":
+                if kind == "piece":
+                    slot, shape = value
+                    pictures = feeder.pieces[slot][: math.prod(shape)].reshape(shape)
+                    feeder.staged.append(self._classifier.stage(pictures))
+                    feeder.tell(_TAKEN)
+                elif kind == "batch":
                     if len(flying) == _UNDER_WAY:
                         land()
-                    slot, shape = value
-                    pictures = feeder.slots[slot][0][: math.prod(shape)].reshape(shape)
-                    flying.append((feeder, slot, self._classifier.encode_ahead(pictures)))
+                    slot, size = value
+                    flying.append((feeder, slot, self._classifier.encode_staged(feeder.staged, size)))
+                    feeder.staged = []
                 elif kind == "error":
                     raise value
                 else:
@@ -322,7 +350,7 @@ class Feeders:
 
 
 _UNDER_WAY = 2
-"""Batches on the device, of all processes: what `AheadEncoder` allows."""
+"""Batches on the device, of all processes: what `Staging` allows."""
 
 
 def _read(feeder: _Feeder) -> Any:

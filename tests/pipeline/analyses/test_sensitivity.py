@@ -111,10 +111,8 @@ def relabelled(run: Path, changed: dict[str, Any], folder: Path) -> dict[str, An
 
 def test_every_setting_is_what_relabel_gives(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     encoded: list[int] = []
-    real = ClipEncoder.encode_ahead
-    monkeypatch.setattr(
-        ClipEncoder, "encode_ahead", lambda self, batch: (encoded.append(len(batch)), real(self, batch))[1]
-    )
+    real = ClipEncoder.encode
+    monkeypatch.setattr(ClipEncoder, "encode", lambda self, batch: (encoded.append(len(batch)), real(self, batch))[1])
     done = relabel_grid(RunFolder(run), Grid(margins=(0.0, 0.05, 0.2), thresholds=(0.0, 0.5)), QUIET)
     assert sum(encoded) <= 1  # the probe for the embedding's size: no image is read
     entries = settings_of(run)

@@ -78,13 +78,13 @@ def scored(tmp_path_factory: pytest.TempPathFactory, tiny_clip: Path) -> tuple[P
 def encoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Sizes of the batches that are encoded from here on."""
     sizes: list[int] = []
-    real = ClipEncoder.encode_ahead
+    real = ClipEncoder.encode
 
     def counting(self: ClipEncoder, batch: Any) -> Any:
         sizes.append(len(batch))
         return real(self, batch)
 
-    monkeypatch.setattr(ClipEncoder, "encode_ahead", counting)
+    monkeypatch.setattr(ClipEncoder, "encode", counting)
     return sizes
 
 

@@ -13,14 +13,14 @@ import pytest
 from PIL import Image
 
 from allfour.models.attributes import AttributeSet
-from allfour.models.classifiers.base import Classifier
+from allfour.models.classifiers.base import PIECE, Classifier
 from allfour.models.classifiers.clip import ClipClassifier
 from allfour.pipeline.archives import ArchiveOptions, open_source
 from allfour.pipeline.config import ScoringConfig
-from allfour.pipeline.scoring.as_decoded import MOST_BYTES, Preparation
 from allfour.pipeline.scoring.engines.base import DEATHS, SET_ASIDE, ScoringJob, part_store
 from allfour.pipeline.scoring.engines.feeders import SHARDS_THAT_PAY, feeders_that_pay, threads_each
 from allfour.pipeline.scoring.engines.local import LocalEngine
+from allfour.pipeline.scoring.staged import Preparation
 from tests.lent_classifier import DEADLY, FAULTY, Lent
 from tests.light_backends import picture
 from tests.places import REPOSITORY
@@ -111,17 +111,17 @@ def test_a_real_encoder_resizes_and_travels(images: Path, tmp_path: Path, tiny_c
 
 
 def test_which_pictures_go_as_they_were_decoded() -> None:
-    def sizes_of(*sizes: int, batch: int = 4, takes: bool = True) -> str:
+    def sizes_of(*sizes: int, height: int = 9, takes: bool = True) -> str:
         lent = Lent(ATTRIBUTES)
         lent.takes = lambda height, width: takes  # type: ignore[method-assign]
-        preparation = Preparation(lent, batch)
-        shapes = [preparation(Image.new("RGB", (size, 9))).inputs[0].shape for size in sizes]
+        preparation = Preparation(lent)
+        shapes = [preparation(Image.new("RGB", (size, height))).inputs[0].shape for size in sizes]
         return "".join("." if shape == lent.input_shape else "x" for shape in shapes)
 
     assert sizes_of(9, 8, 9, 7, 9) == "x.x.x"
     assert sizes_of(*range(9, 40), 9, 9, 9) == "x" + "." * 30 + "x.."  # of 32 two have the first one's size
     assert sizes_of(9, 9, takes=False) == ".."
-    assert sizes_of(9, 9, batch=MOST_BYTES // 200) == ".."  # a batch would be too large
+    assert sizes_of(900, 900, height=PIECE // 2000) == ".."  # too large
 
 
 def test_a_shard_that_kills_every_process_is_set_aside(images: Path, tmp_path: Path) -> None:
