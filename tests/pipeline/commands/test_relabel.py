@@ -167,7 +167,7 @@ def test_refusals_name_the_mend(
     out = RunFolder(tmp_path / "out")
     with pytest.raises(UsageError, match="choose another folder"):
         relabel(RunFolder(run), config.attributes.file, RunFolder(run), QUIET)
-    with pytest.raises(RunFolderError, match="Score it first"):
+    with pytest.raises(RunFolderError, match="there is no such folder"):
         relabel(RunFolder(tmp_path / "nothing"), config.attributes.file, out, QUIET)
 
     # the same architecture with other weights
