@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -81,8 +82,8 @@ class CudaStaging:
 
     def stage(self, pictures: ByteArray) -> list[torch.Tensor]:
         """[N, h, w, 3] uint8, which may change when this returns -> [N, H, W, 3] uint8 on the device, in parts."""
-        at_once = max(1, PIECE // max(1, pictures[0].size))
-        return [self._moved(pictures[start : start + at_once]) for start in range(0, len(pictures), at_once)]
+        at_once = max(1, PIECE // math.prod(pictures.shape[1:]))
+        return [self._moved(pictures[start : start + at_once]) for start in range(0, max(1, len(pictures)), at_once)]
 
     def _moved(self, pictures: ByteArray) -> torch.Tensor:
         lane = self._lanes[self._piece % _LANES]
