@@ -68,7 +68,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such file{_neighbours(path)}") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read: {error}") from None
+        why = error.strerror or error if isinstance(error, OSError) else error
+        raise ConfigError(f"{path}: cannot be read: {why}") from None
     try:
         ours = packaged_name(path) is not None
         data = copy.deepcopy(_parsed(text, ours)) if len(text) <= _KEPT else _parsed.__wrapped__(text, ours)

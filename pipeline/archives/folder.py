@@ -33,6 +33,7 @@ class LocalTree:
 
     def walk(self, notes: Counter[str]) -> Iterator[tuple[str, list[FileEntry]]]:
         pending = [""]
+        unlisted: dict[str | None, str] = {}
         while pending:
             folder = pending.pop()
             files: list[FileEntry] = []
@@ -56,7 +57,8 @@ class LocalTree:
             except OSError as error:
                 if not folder:
                     raise ArchiveError(f"cannot list {escape_name(self._root)}: {error.strerror}") from error
-                notes[f"folders that cannot be listed ({error.strerror}), such as {self.show(folder)}"] += 1
+                example = unlisted.setdefault(error.strerror, self.show(folder))
+                notes[f"folders that cannot be listed ({error.strerror}), such as {example}"] += 1
             yield folder, files
 
     def _linked(self, entry: os.DirEntry[str], notes: Counter[str]) -> FileEntry | None:

@@ -146,12 +146,12 @@ class RunImages:
         if not (missing := self._missing()):
             return []
         return [
-            f"{missing:,} of {self._table().num_rows:,} images of {TABLE} are not there any more: they cannot be scored"
+            f"{missing:,} of {self._table().num_rows:,} images of {TABLE} are not there any more, or may not be read: they cannot be scored"
         ]
 
     def _missing(self) -> int:
         paths = self._table()["path"].to_pylist()
-        return sum(not (path and (self._run_dir / path).is_file()) for path in paths)
+        return sum(not (path and os.path.isfile(self._root / path)) for path in paths)  # noqa: PTH113  (False where it may not be looked at)
 
     def _spelled(self) -> list[str]:
         """A word on prompts of the run that differ in spelling alone, and are prompts of their own there."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import re
 import signal
 import sys
 import traceback
@@ -16,6 +17,8 @@ from allfour.errors import AllfourError
 from allfour.pipeline.commands import output
 from allfour.signals import Terminated, stops_on_signals
 
+_ASIDE = re.compile(r"\.tmp-[0-9a-f]{12}-(?=[^/\\]+$)")
+"""What the name of a file has before it while it is written: nobody asked for that one."""
 _NO_ROOM = {
     errno.ENOSPC: "the disk is full",
     errno.EDQUOT: "the disk quota is used up",
@@ -40,12 +43,13 @@ def clear_errors() -> Iterator[None]:
     except OSError as error:
         if error.errno in _NO_ROOM:
             _stop(
-                f"{_NO_ROOM[error.errno]} ({error.filename or 'while writing'}). Free some space and repeat the same command: "
+                f"{_NO_ROOM[error.errno]} ({_ASIDE.sub('', str(error.filename)) if error.filename else 'while writing'}). Free some space and repeat the same command: "
                 "it goes on"
             )
         if error.filename is None or error.strerror is None:
             raise
-        _stop(f"{error.filename}: {error.strerror}. Make it readable and writable, or name another place, and repeat")
+        name = _ASIDE.sub("", str(error.filename))
+        _stop(f"{name}: {error.strerror}. Make it readable and writable, or name another place, and repeat")
 
 
 def _stop(message: str) -> NoReturn:

@@ -90,7 +90,7 @@ def run_study(study: Study, out: Path, reporter: Reporter, *, overwrite: bool = 
     """
     purse = _purse(study, out)
     check_cells(study)
-    with RunFolder(out).lock():
+    with RunFolder(out).lock(option="--out"):
         failed: dict[str, str] = {}
         _make(study, out, reporter, purse, failed, overwrite=overwrite)
         _read(study, out, reporter, failed, overwrite=overwrite)

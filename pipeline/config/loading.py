@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import stat
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -85,13 +86,27 @@ def find_config(path: Path, folder: str = "configs", *, ours: bool = False) -> P
     if path.suffix == "" and len(path.parts) == 1:  # a packaged config goes by its name too
         name = Path(folder) / f"{path.name}.yaml"
         named = resources.packaged(name)
-        if named is not None and named.is_file():
+        if named is not None and stat.S_ISREG(_mode(named)):
             places = [named, *places] if ours else [*places, named]
     for place in places:
-        if place.is_file():
+        mode = _mode(place)
+        if stat.S_ISREG(mode):
             resources.tell_hidden(name, place)
             return place
+        if mode and place == places[-1]:
+            what = "a folder" if stat.S_ISDIR(mode) else "no regular file"
+            raise ConfigError(
+                f"{path}: {place} is {what}. Name a YAML file; one that a pipe gives must be written to a file first"
+            )
     raise ConfigError(not_found(path, places))
+
+
+def _mode(path: Path) -> int:
+    """What kind of file stands there; 0 where there is none, or none that could bear the name."""
+    try:
+        return path.stat().st_mode
+    except (OSError, ValueError):  # too long, or with a NUL
+        return 0
 
 
 def context_of(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:

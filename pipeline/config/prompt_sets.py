@@ -46,6 +46,13 @@ class Prompt(Block):
     expect: dict[Name, Name] = Field(default_factory=dict)
     """Attribute -> the label that the prompt asks for in so many words, as `{gender: woman}` for "a woman who is a plumber"."""
 
+    @field_validator("text")
+    @classmethod
+    def _says_something(cls, text: str) -> str:
+        if not text.strip():
+            raise ValueError("a prompt without a word: leave it out")
+        return text
+
     @property
     def key(self) -> str:
         return self.id or prompt_id_for(self.text)

@@ -288,13 +288,15 @@ class RunFolder:
         return [Journal(path) for path in paths if path.exists()]
 
     @contextlib.contextmanager
-    def lock(self, *, shared: bool = False) -> Iterator[None]:
+    def lock(self, *, shared: bool = False, option: str = "--run") -> Iterator[None]:
         """One process at a time may write to a run folder. The lock ends with its process, however that ends.
 
         Parameters
         ----------
         shared
             For ranks, of which many work at once: they commit parts and files of their own, and nothing else.
+        option
+            By which the command is told another folder.
 
         Raises
         ------
@@ -306,14 +308,14 @@ class RunFolder:
             file = locks.open_lock(self.path / locks.NAME)
         except OSError as error:
             raise RunFolderError(
-                f"run folder {self.path}: cannot be written: {error.strerror}. Choose another with --run"
+                f"run folder {self.path}: cannot be written: {error.strerror}. Choose another with {option}"
             ) from None
         with file:
             try:
                 locks.take_soon(file, shared=shared)
             except locks.LockedError:
                 raise RunFolderBusyError(
-                    f"run folder {self.path}: another allfour process is writing to it. Wait for it, or choose another with --run"
+                    f"run folder {self.path}: another allfour process is writing to it. Wait for it, or choose another with {option}"
                 ) from None
             locks.sign(file, shared=shared)
             yield

@@ -64,6 +64,17 @@ def test_with_json_an_error_is_json_also_where_no_command_came_to_run(
     assert part in found["error"]
 
 
+@pytest.mark.parametrize(
+    ("number", "said"), [(errno.EACCES, "/x/page.html: Permission denied. Make it"), (errno.ENOSPC, "(/x/page.html). Free some space")]
+)  # fmt: skip
+def test_an_error_of_the_disk_names_the_file_that_was_asked_for(
+    number: int, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(typer.Exit), clear_errors():
+        raise OSError(number, os.strerror(number), "/x/.tmp-0123456789ab-page.html")
+    assert said in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("table", ["images.parquet", "scores.parquet"])
 @pytest.mark.parametrize("content", [b"", b"PAR1 nonsense PAR1", None])
 def test_a_damaged_table_is_one_error_that_names_it(tmp_path: Path, table: str, content: bytes | None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import re
 from pathlib import Path
 
@@ -230,6 +231,23 @@ def test_a_path_that_stands_nowhere_names_the_places(tmp_path: Path) -> None:
     assert "Did you mean configs/attributes/perceived.yaml?" in str(error.value)
     for place in (tmp_path, Path.cwd()):
         assert str(place / "configs/attributes/perceivd.yaml") in str(error.value)
+
+
+def test_a_config_that_is_no_file_is_said_to_be_none(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for path, why in ((tmp_path, "is a folder"), (pipe, "is no regular file"), (Path("a" * 300), "no such file"), (Path("a\0b"), "no such file")):  # fmt: skip
+        with pytest.raises(ConfigError, match=why):
+            load_config(path)
+    with pytest.raises(ConfigError, match=r"cannot be read: Is a directory$"):
+        load_prompts(tmp_path)
+
+
+def test_a_prompt_without_a_word_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "p.yaml"
+    path.write_text('name: p\nprompts: [a nurse, "  "]\n')
+    with pytest.raises(ConfigError, match=r"prompts\.1\.text: a prompt without a word"):
+        load_prompts(path)
 
 
 def test_a_packaged_config_goes_by_its_name() -> None:
