@@ -7,13 +7,16 @@ import functools
 import gc
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import typer.testing
 from PIL import Image
+
+from tests import origin
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -50,6 +53,12 @@ SLOW_FIRST = (
     "tests/pipeline/metrics/",
     "tests/pipeline/scoring/",
 )
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_setupnodes(config: pytest.Config, specs: Sequence[Any]) -> None:
+    """Workers of pytest-xdist are forked from one process that has imported everything."""
+    origin.prepare(config, specs)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
