@@ -9,7 +9,8 @@ Interleaved in one run, round after round on the same images, so that whatever e
 
 - ours            `allfour rescore` from the archive to committed tables: reading, hashing, decoding, encoding, decisions, parquet
 - ours_twice      the same with `classifier.dtype: bfloat16+float32`; the images on which its band is measured, once for a run, are not in the
-                  time. The share that is encoded twice is told, and hangs on weights and wording: of random ones it says nothing
+                  time. The share that is encoded twice is told, and hangs on weights and wording: of random ones it says nothing.
+                  Of CPUs: beside a GPU it is left out unless it is asked for
 - open_clip_one   a plain open_clip loop, image after image, as in its README (text encoded once)
 - open_clip_batch the same in batches
 - transformers    the pipeline zero-shot-image-classification with its defaults, two labels
@@ -490,7 +491,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="ViT-B-32")
     parser.add_argument("--archives", nargs="+", choices=ARCHIVES, default=list(ARCHIVES))
-    parser.add_argument("--contenders", nargs="+", choices=CONTENDERS, default=list(CONTENDERS))
+    parser.add_argument("--contenders", nargs="+", choices=CONTENDERS, help="default: all that this machine is for")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--images", type=int, default=64, help="per round")
     parser.add_argument("--shards", type=int, default=1, help="that a round's images lie in")
@@ -516,6 +517,9 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--peak-of", nargs=3, metavar=("NAME", "ARCHIVE", "WEIGHTS"), help=argparse.SUPPRESS)
     options = parser.parse_args()
+
+    if options.contenders is None:
+        options.contenders = [name for name in CONTENDERS if name != "ours_twice" or device_name() == processor()]
 
     if options.memory_of:
         print(memory_of(options.memory_of, options.weights, options.shard_size))

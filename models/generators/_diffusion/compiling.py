@@ -11,11 +11,11 @@ from allfour.errors import BackendError
 
 _LOG = logging.getLogger(__name__)
 
-BREAK_EVEN = 100_000
+BREAK_EVEN = 40_000
 """Denoising steps of 512 x 512 pixels above which `compile: auto` compiles.
 
-An assumption: 90 s to compile (48 s were measured on an H200 for Stable Diffusion 1.5's sizes), and 1 ms saved, which nobody has measured,
-of 4 ms per step of an image of 512 x 512 pixels (batched, half precision, a data-centre GPU; 7.6 ms on the H200). `scripts/bench_generation.py` measures both and gives the number for a machine and a model.
+Twice the 19,200 that were measured on an H100 for Stable Diffusion 1.5's sizes (53 s to compile; 2.8 of 8.4 ms a step saved), since other
+cards and compilers take other times. `scripts/bench_generation.py` gives the number for a machine and a model.
 """
 
 Choice = Literal["auto"] | bool
