@@ -1,5 +1,8 @@
 """The `allfour` command, and `python -m allfour`."""
 
+import sys
+
+from allfour import NOT_INSTALLED
 from allfour.collecting import collect_seldom
 from allfour.ending import end
 from allfour.frames import begin_command
@@ -26,7 +29,13 @@ def command() -> None:
     leave_at_once()
     begin_command()
     collect_seldom()
-    from allfour.pipeline.cli import main as run
+    try:
+        from allfour.pipeline.cli import main as run
+    except ModuleNotFoundError as error:
+        if error.name != "allfour.pipeline":
+            raise
+        print(f"error: {NOT_INSTALLED}", file=sys.stderr)  # noqa: T201
+        sys.exit(2)
 
     run()
 

@@ -73,6 +73,15 @@ def test_the_module_is_the_command(tmp_path: Path) -> None:
     assert done.stdout.startswith("allfour ")
 
 
+def test_the_source_alone_says_how_it_is_installed() -> None:
+    for code in (["-m", "allfour", "--version"], ["-c", "import allfour; allfour.open_run"]):
+        done = subprocess.run(
+            [sys.executable, "-S", *code], capture_output=True, text=True, check=False, cwd=REPOSITORY
+        )
+        assert done.returncode == (2 if code[0] == "-m" else 1)
+        assert "allfour is not installed for this Python" in done.stderr.splitlines()[-1]
+
+
 def test_nothing_lies_about() -> None:
     """A run, a log or a file that a redirection left, once committed, travels with every clone."""
     if not (REPOSITORY / ".git").exists():
