@@ -20,7 +20,7 @@ from allfour.pipeline.metrics.tallies import PromptTally
 from allfour.pipeline.run.folder import RunFolder
 from allfour.pipeline.run.metrics import Cell, Imbalance, Intersection, Metrics, NeverTogether, Null, OverPrompts
 from allfour.pipeline.run.record import Estimate, Interval
-from allfour.pipeline.run.tables import MEMORY_LIMIT, connect
+from allfour.pipeline.run.tables import MEMORY_LIMIT, connect, count_together
 from allfour.pipeline.statistics.arrays import IntArray
 from allfour.pipeline.statistics.coverage import least_unanimity
 
@@ -83,24 +83,21 @@ def with_intersections(
 
 def joint_counts(run: RunFolder, names: Sequence[str], *, set_size: int, memory: str = MEMORY_LIMIT) -> Joint:
     """Count images per prompt by their labels of several attributes."""
-    tables = [f"l{place}" for place in range(len(names))]
-    joins = " ".join(
-        f'JOIN labels {table} ON l0.prompt_id = {table}.prompt_id AND l0."index" = {table}."index"'
-        for table in tables[1:]
-    )
-    labels = ", ".join(f"{table}.label" for table in tables)
-    where = " AND ".join(f"{table}.attribute = ?" for table in tables)
-    query = (
-        f'SELECT l0.prompt_id, {labels}, count(*), count(*) FILTER (l0."index" <= s.last) FROM labels l0 {joins}'  # noqa: S608 (names of tables)
-        f" JOIN first_sets(?) s ON l0.prompt_id = s.prompt_id WHERE {where} GROUP BY ALL"
-    )
+    labels = ", ".join(f"label{place}" for place in range(len(names)))
     found: dict[str, tuple[dict[tuple[str, ...], int], dict[tuple[str, ...], int]]] = {}
     with connect(run, memory=memory) as connection:
-        for prompt_id, *cell, total, in_set in connection.execute(query, [set_size, *names]).fetchall():
-            first, every = found.setdefault(prompt_id, ({}, {}))
-            every[tuple(cell)] = total
-            if in_set:
-                first[tuple(cell)] = in_set
+        rows = count_together(
+            connection,
+            names,
+            f'together.prompt_id, {labels}, count(*), count(*) FILTER (together."index" <= s.last)',
+            join="JOIN first_sets(?) s ON together.prompt_id = s.prompt_id",
+            parameters=[set_size],
+        )
+    for prompt_id, *cell, total, in_set in rows:
+        first, every = found.setdefault(prompt_id, ({}, {}))
+        every[tuple(cell)] = total
+        if in_set:
+            first[tuple(cell)] = in_set
     return found
 
 

@@ -11,14 +11,25 @@ from allfour.pipeline.run.columns import ImageStatus
 from allfour.pipeline.run.folder import RunFolder
 from allfour.pipeline.run.labels import SET_LABEL_SQL
 from allfour.pipeline.run.repeats import repeated_rows
-from allfour.pipeline.run.tables import MEMORY_LIMIT, connect, scalar
+from allfour.pipeline.run.tables import MEMORY_LIMIT, connect, count_together, scalar
+
+_GAPS = 'SELECT prompt_id FROM images GROUP BY prompt_id HAVING min("index") <> 0 OR max("index") >= count(*)'
+"""Prompts whose images are not numbered 0, 1, 2, ...: in all others a number is a position."""
 
 _SETS = f"""
-WITH blocks AS (
-  SELECT r.prompt_id, (r.rank - 1) // ? AS block, count(*) AS images, {SET_LABEL_SQL} AS label
-  FROM ranked r LEFT JOIN labels l ON r.prompt_id = l.prompt_id AND r."index" = l."index" AND l.attribute = ? GROUP BY ALL)
-SELECT prompt_id, count(*), count(label) FROM blocks WHERE images = ? GROUP BY ALL
+WITH gaps AS ({_GAPS})
+SELECT prompt_id, count(*) FROM (
+  SELECT prompt_id, "index" // $size AS block FROM labels WHERE attribute = $attribute AND prompt_id NOT IN (FROM gaps) GROUP BY ALL
+  HAVING count(*) = $size AND {SET_LABEL_SQL} IS NOT NULL)
+GROUP BY ALL
+UNION ALL
+SELECT prompt_id, count(*) FROM (
+  SELECT r.prompt_id, (r.rank - 1) // $size AS block
+  FROM ranked r LEFT JOIN labels l ON r.prompt_id = l.prompt_id AND r."index" = l."index" AND l.attribute = $attribute
+  WHERE r.prompt_id IN (FROM gaps) GROUP BY ALL HAVING count(*) = $size AND {SET_LABEL_SQL} IS NOT NULL)
+GROUP BY ALL
 """  # noqa: S608 (constants of the run's rules)
+"""Prompt id -> whole sets of one label."""
 
 
 @dataclass(slots=True)
@@ -99,17 +110,15 @@ def tally(run: RunFolder, *, attributes: list[str], set_size: int, memory: str =
             if in_set:
                 prompts[prompt_id].set_labels.setdefault(attribute, {})[label] = in_set
         if any(prompt.requested >= 2 * set_size for prompt in prompts.values()):
-            for prompt_id, whole, unanimous in connection.execute(
-                _SETS, [set_size, attributes[0], set_size]
+            for prompt in prompts.values():
+                prompt.sets = prompt.requested // set_size, 0
+            for prompt_id, unanimous in connection.execute(
+                _SETS, {"size": set_size, "attribute": attributes[0]}
             ).fetchall():
-                prompts[prompt_id].sets = whole, unanimous
+                prompts[prompt_id].sets = prompts[prompt_id].requested // set_size, unanimous
         joint = {}
         for other in attributes[1:]:
-            rows = connection.execute(
-                'SELECT a.label, b.label, count(*) FROM labels a JOIN labels b ON a.prompt_id = b.prompt_id AND a."index" = b."index"'
-                " WHERE a.attribute = ? AND b.attribute = ? GROUP BY ALL",
-                [attributes[0], other],
-            ).fetchall()
+            rows = count_together(connection, (attributes[0], other), "label0, label1, count(*)")
             joint[attributes[0], other] = {(a, b): n for a, b, n in rows}
         connection.register("repeated", repeated_rows([run.images_path]))
         groups = connection.execute(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 import shutil
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +111,62 @@ def add_views(connection: duckdb.DuckDBPyConnection, run: RunFolder, prefix: str
     several = scalar(connection, f"SELECT coalesce(max(person), 0) FROM {prefix}scores") > 0  # noqa: S608
     labels = (_PERSONS if several else _ONE_PERSON).format(scores=f"{prefix}scores")
     connection.execute(f"CREATE TEMP VIEW {prefix}labels AS {labels}")
+
+
+_LABELS_OF = '(SELECT prompt_id, "index", label FROM labels WHERE attribute = ?)'
+_BY_ROW = f"POSITIONAL JOIN {_LABELS_OF} l{{place}}"
+_BY_KEY = f'JOIN {_LABELS_OF} l{{place}} ON l0.prompt_id = l{{place}}.prompt_id AND l0."index" = l{{place}}."index"'
+
+
+def count_together(
+    connection: duckdb.DuckDBPyConnection,
+    names: Sequence[str],
+    columns: str,
+    *,
+    join: str = "",
+    parameters: Sequence[Any] = (),
+) -> list[tuple[Any, ...]]:
+    """Count images by their labels of several attributes.
+
+    Tables are written with the rows of every attribute in the same order of images: then the rows of two attributes stand side by side and
+    are read as they lie, in no memory. Whether they do is seen on the way; where they do not they are joined by prompt and index.
+
+    Parameters
+    ----------
+    connection
+        See `connect`.
+    names
+        Attributes, at least one.
+    columns
+        What is grouped by and counted, over rows with `prompt_id`, `index` and `label0`, `label1`, ...: a row per image that has them all.
+    join, parameters
+        What follows in FROM, and the values of its question marks.
+
+    Returns
+    -------
+    A row per group.
+    """
+    places = range(1, len(names))
+    labels = ", ".join(f"l{place}.label AS label{place}" for place in range(len(names)))
+    apart = " OR ".join(
+        f'l0.prompt_id IS DISTINCT FROM l{place}.prompt_id OR l0."index" IS DISTINCT FROM l{place}."index"'
+        for place in places
+    )
+    rows: list[tuple[Any, ...]] = []
+    for way in (_BY_ROW, _BY_KEY):
+        others = " ".join(way.format(place=place) for place in places)
+        query = (
+            f'SELECT {columns}, count(*) FILTER (apart) FROM (SELECT l0.prompt_id, l0."index", {labels}, {apart or "false"} AS apart'  # noqa: S608 (constants, and a number per attribute)
+            f" FROM {_LABELS_OF} l0 {others}) together {join} GROUP BY ALL"
+        )
+        connection.execute(f"SET preserve_insertion_order = {str(way == _BY_ROW).lower()}")
+        try:
+            rows = connection.execute(query, [*names, *parameters]).fetchall()
+        finally:
+            connection.execute("SET preserve_insertion_order = false")
+        if not any(row[-1] for row in rows):
+            break
+    return [row[:-1] for row in rows]
 
 
 _NO_ROOM = re.compile(r"no space left|disk full|quota exceeded|file too large|failed to offload", re.IGNORECASE)
