@@ -35,9 +35,11 @@ CALLED: Mapping[str, frozenset[str]] = {
     "numpy.f2py": frozenset(),  # these three: scipy.special binds every name of numpy
     "numpy.ma": frozenset(),
     "numpy.testing": frozenset(),
+    "onnxruntime": frozenset(),  # diffusers' pipelines in another format
     "peft": frozenset({"PeftModel"}),  # these three: diffusers' adapters
     "peft.helpers": frozenset({"disable_input_dtype_casting"}),
     "peft.tuners.tuners_utils": frozenset({"BaseTunerLayer"}),
+    "requests": frozenset(),  # diffusers' pictures by address
     "scipy.integrate": frozenset(),  # diffusers' linear multistep scheduler
     "scipy.optimize": frozenset({"linear_sum_assignment"}),  # transformers' losses for training
     "scipy.stats": frozenset(),  # diffusers' schedulers with a beta distribution
@@ -121,22 +123,17 @@ def defer() -> None:
     for name in CALLED:
         if name.startswith("torch.") and "torch" not in sys.modules:
             continue  # torch itself asks for some of it
-        if name not in sys.modules and (spec := _spec(name)) is not None:
+        if name not in sys.modules and (spec := spec_of(name)) is not None:
             sys.modules[name] = _Deferred(name, spec)
             _bind_to_parent(name)
 
 
-def _spec(name: str) -> ModuleSpec | None:
-    """Found without loading what is above it."""
+def spec_of(name: str) -> ModuleSpec | None:
+    """Where a module lies, found without loading what is above it; None where it is not installed."""
     parent = name.rpartition(".")[0]
     if not parent:
         return PathFinder.find_spec(name)
-    if isinstance(above := sys.modules.get(parent), _Deferred):
-        found = above.__spec__
-    elif above is not None:
-        return PathFinder.find_spec(name, getattr(above, "__path__", None))
-    else:
-        found = _spec(parent)
+    found = spec_of(parent)
     places = found.submodule_search_locations if found is not None else None
     return PathFinder.find_spec(name, places) if places is not None else None
 
@@ -160,7 +157,7 @@ class _Deferred(ModuleType):
     def __getattr__(self, name: str) -> Any:
         if sys.modules.get(self.__name__) is self:
             if name in CALLED[self.__name__]:
-                return _late(self.__name__, name)
+                return late(self.__name__, name)
             if self.__name__ == COMPILER and name in _COMPILERS:
                 return _COMPILERS[name]
         return getattr(_loaded(self.__name__), name)
@@ -213,7 +210,8 @@ _bound: dict[tuple[str, str], Any] = {}
 """Module and name -> what stands for it."""
 
 
-def _late(module: str, name: str) -> Any:
+def late(module: str, name: str) -> Any:
+    """A function or a class of a module that is not loaded for it."""
     if (module, name) not in _bound:
         _bound[module, name] = type(name, (Exception,), {}) if name in _RAISED else _Late(module, name)
     return _bound[module, name]

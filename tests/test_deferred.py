@@ -190,7 +190,7 @@ def test_in_a_process_of_others_nothing_is_deferred(monkeypatch: pytest.MonkeyPa
 
 STARTED = """
 import json, sys
-from allfour import deferred, frames
+from allfour import bare_packages, deferred, frames
 frames.begin_command()
 deferred.defer()
 from allfour.pipeline.config import load_attributes
@@ -202,6 +202,7 @@ made, = model.generate([GenerationRequest("a", 0, "a photo of a nurse", 3)])
 assert made.data
 ClipClassifier(attributes=load_attributes("configs/attributes/sandbox.yaml"), model=None, pretrained="models/sandbox/clip", device="cpu")
 real = [n for n in deferred.CALLED if not isinstance(sys.modules.get(n), deferred._Deferred)]
+bare = [n for n in bare_packages.BARE if type(sys.modules[n]).__name__ != "_Bare"]
 from scipy import stats
 listed = "_found" in vars(sys.modules["diffusers.utils.import_utils"]._package_map)
 
@@ -213,16 +214,18 @@ import torch._dynamo.eval_frame as eval_frame
 allowed = torch._dynamo.trace_rules.lookup_callable(BasicTransformerBlock).__name__
 assert torch._dynamo is not early and early.eval_frame is eval_frame and apart(1) == 2
 assert isinstance(torch.compile(torch.nn.Linear(1, 1), backend="eager"), eval_frame.OptimizedModule)
-import peft, torchvision
+import peft, torchvision, transformers
+assert issubclass(transformers.T5EncoderModel, transformers.PreTrainedModel) and isinstance(model._pipe.text_encoder, transformers.CLIPTextModel)
+assert type(sys.modules["transformers"]).__name__ == "_LazyModule"
 import torch.distributed.tensor._collective_utils as collective
 assert collective.guard_or_false is torch.fx.experimental.symbolic_shapes.guard_or_false
 assert sys.modules["diffusers.loaders.lora_base"].BaseTunerLayer.__name__ and peft.LoraConfig and torchvision.models.resnet18
 assert issubclass(peft.tuners.lora.LoraLayer, sys.modules["diffusers.loaders.lora_base"].BaseTunerLayer)
-print(json.dumps([real, stats.norm.cdf(0.0), listed, allowed]))
+print(json.dumps([real, bare, stats.norm.cdf(0.0), listed, allowed]))
 """
 
 
 def test_drawing_and_reading_wait_for_none_of_it() -> None:
     done = subprocess.run([sys.executable, "-c", STARTED], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout.splitlines()[-1]) == [[], 0.5, False, "TorchInGraphFunctionVariable"]
+    assert json.loads(done.stdout.splitlines()[-1]) == [[], [], 0.5, False, "TorchInGraphFunctionVariable"]

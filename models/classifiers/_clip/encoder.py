@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from allfour.bare_packages import lay_bare
 from allfour.errors import ClassifierError
 from allfour.models.attributes import AttributeSet
 from allfour.models.classifiers import clip_weights
@@ -69,6 +70,7 @@ def auto_precision(device: str, *, size: int | None, views: bool) -> str:
 
 def _built(weights: clip_weights.ClipWeights) -> tuple[Any, Any]:
     """The model and its transform for inference, of the file that `weights` names and of no other."""
+    lay_bare()
     import open_clip
 
     if weights.config is not None:

@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from allfour import resources
+from allfour.bare_packages import lay_bare
 from allfour.deferred import defer
 from allfour.errors import BackendError
 from allfour.files import sha256_of
@@ -55,6 +56,7 @@ def import_packages() -> tuple[Any, Any]:
         import torch
 
         defer()
+        lay_bare()
         import diffusers
     except ImportError as error:
         raise BackendError(
