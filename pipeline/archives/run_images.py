@@ -180,7 +180,9 @@ class RunImages:
         """
         if self._rows is None:
             path = self._run_dir / TABLE
-            RunFolder(self._run_dir).check_tables(path)
+            run = RunFolder(self._run_dir)
+            run.check_name()
+            run.check_tables(path)
             try:
                 rows = pq.read_table(
                     path, columns=list(_COLUMNS), filters=[("status", "=", ImageStatus.GENERATED.value)]

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from allfour.pipeline.commands import output
 
-
 # What is run, and where it goes.
-def _config_option(default: str) -> Any:
-    return typer.Option(
-        "--config", "-c", show_default=default, help="The YAML of one way to run, such as configs/sandbox.yaml."
-    )
-
-
-AuditConfigOption = Annotated[Path | None, _config_option("configs/sandbox.yaml")]
-RescoreConfigOption = Annotated[Path | None, _config_option("configs/rescore.yaml")]
+AuditConfigOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--config", "-c", help="The YAML of one way to run. Default: configs/sandbox.yaml, as it came with allfour."
+    ),
+]
+RescoreConfigOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--config", "-c", help="The YAML of one way to run. Default: configs/rescore.yaml, as it came with allfour."
+    ),
+]
 
 
 def packaged_config(name: str) -> Path:

@@ -68,7 +68,7 @@ def relabel_grid(
             f"{run.path}: attributes.{attributes.steady[0]}.stability is on, and a grid knows only the image as it is. Score the images "
             "without it to see how far wording moves them"
         )
-    with run.lock():
+    with run.lock(option=None):
         sweep_temp_files(run.path)
         parts = stored_parts(run, header, encoder, config)
         classifier = build.build_classifier(without_detector(config), attributes)

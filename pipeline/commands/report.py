@@ -54,7 +54,7 @@ def report_again(
         It is no run folder, its scores do not stand, or one of the other runs is not fit for what it is asked for.
     """
     job = Job.of_run(run, Reporter(quiet=True), calibration)
-    with run.lock():
+    with run.lock(option=None):
         sweep_temp_files(run.path)
         write_opinions(run, second_opinions)
         if against is None:

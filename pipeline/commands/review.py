@@ -83,7 +83,7 @@ T = TypeVar("T")
 def _and_report(run: RunFolder, change: Callable[[], T]) -> tuple[T, Path | None]:
     """What a change of RUN/review.json returns, and the report that was written after it."""
     run.scored_header()  # before the lock, which would make the folder
-    with run.lock():
+    with run.lock(option=None):
         sweep_temp_files(run.path)
         measured = os.path.lexists(run.metrics_path)  # a link that leads nowhere is damage, and no run without metrics
         if measured:

@@ -128,7 +128,7 @@ def draw(run: RunFolder, *, sample: int, seed: int = 0, whole_sets: bool = False
         pictures=pictures,
         notice=run.header().notice,
     )
-    with run.lock():
+    with run.lock(option=None):
         sweep_temp_files(run.path)
         write_json(plan_path(run, identity), sealed(plan))
     sweep_beside(path)

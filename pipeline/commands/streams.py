@@ -83,6 +83,15 @@ def guarded_streams() -> Iterator[None]:
         sys.stdout, sys.stderr = before
 
 
+def _errors(stream: TextIO) -> str:
+    """What becomes of characters that a stream's encoding lacks, such as a minus sign in Latin-1: an escape, and never an error. Bytes of a
+    file's name that are no UTF-8 go out as they are."""
+    utf8 = (stream.encoding or "").lower().replace("_", "-") in ("utf-8", "utf8")
+    if utf8:
+        return "surrogateescape" if stream.errors == "strict" else stream.errors or "strict"
+    return "backslashreplace"
+
+
 def _over(stream: TextIO, number: int, kind: type[io.FileIO]) -> TextIO:
     try:
         if not isinstance(stream, io.TextIOWrapper) or stream.fileno() != number:
@@ -94,7 +103,7 @@ def _over(stream: TextIO, number: int, kind: type[io.FileIO]) -> TextIO:
     return io.TextIOWrapper(
         io.BufferedWriter(raw),
         encoding=stream.encoding,
-        errors=stream.errors,
+        errors=_errors(stream),
         line_buffering=stream.line_buffering,
         write_through=stream.write_through,
     )

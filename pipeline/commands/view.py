@@ -53,7 +53,7 @@ def write_index(folder: Path, out: Path) -> Path:
         if run.resolve() == base:
             continue
         page = STUDY_PAGE if _is_study(run) else "report.html"
-        link = quote(os.path.relpath(run.resolve() / page, base).replace(os.sep, "/"))
+        link = quote(os.path.relpath(run.resolve() / page, base).replace(os.sep, "/"), errors="surrogateescape")
         lines.append(read_study_line(run, link) if _is_study(run) else read_line(run, link))
     sweep_beside(out)
     write_atomic(out, render_index(lines, folder.resolve().name).encode("utf-8", "replace"))

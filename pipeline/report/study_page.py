@@ -75,7 +75,7 @@ def render_study(study: StudyResult, folder: Path, *, pairs: str | None = None) 
         "cells": [_cell(cell) for cell in study.cells],
         "asked": asked,
         "method": say.METHOD,
-        "pairs_page": None if pairs is None else quote(pairs),
+        "pairs_page": None if pairs is None else quote(pairs, errors="surrogateescape"),
     }
     return environment().get_template("study.html.j2").render(context)
 
@@ -153,7 +153,7 @@ def _rank_figure(run: Ranked, count: int) -> Markup:
 
 
 def _report_of(cell: StudyCell) -> str:
-    return quote(f"{cell.path}/report.html")
+    return quote(f"{cell.path}/report.html", errors="surrogateescape")
 
 
 # --- heat map --------------------------------------------------------------------------------------------------------

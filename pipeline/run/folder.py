@@ -288,7 +288,7 @@ class RunFolder:
         return [Journal(path) for path in paths if path.exists()]
 
     @contextlib.contextmanager
-    def lock(self, *, shared: bool = False, option: str = "--run") -> Iterator[None]:
+    def lock(self, *, shared: bool = False, option: str | None = "--run") -> Iterator[None]:
         """One process at a time may write to a run folder. The lock ends with its process, however that ends.
 
         Parameters
@@ -296,26 +296,29 @@ class RunFolder:
         shared
             For ranks, of which many work at once: they commit parts and files of their own, and nothing else.
         option
-            By which the command is told another folder.
+            By which the command is told another folder; None where the run is what it is about.
 
         Raises
         ------
         RunFolderError
             Another process holds it, or the folder cannot be written.
         """
+        self.check_name()
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             file = locks.open_lock(self.path / locks.NAME)
         except OSError as error:
             raise RunFolderError(
-                f"run folder {self.path}: cannot be written: {error.strerror}. Choose another with {option}"
+                f"run folder {self.path}: cannot be written: {error.strerror}. "
+                + (f"Choose another with {option}" if option else "Make it writable, or work on a copy")
             ) from None
         with file:
             try:
                 locks.take_soon(file, shared=shared)
             except locks.LockedError:
                 raise RunFolderBusyError(
-                    f"run folder {self.path}: another allfour process is writing to it. Wait for it, or choose another with {option}"
+                    f"run folder {self.path}: another allfour process is writing to it. Wait for it, "
+                    + (f"or choose another with {option}" if option else "and repeat the command")
                 ) from None
             locks.sign(file, shared=shared)
             yield
@@ -376,6 +379,7 @@ class RunFolder:
         RunFolderError
             It is no scored run, one that is being made anew, or one whose tables or header are damaged.
         """
+        self.check_name()
         if not self.path.is_dir():
             raise RunFolderError(
                 f"{self.path}: no scored run: there is no such folder. Name the folder of a run, such as runs/sandbox"
@@ -433,11 +437,22 @@ class RunFolder:
 
     def check_measured(self) -> None:
         """Raise RunFolderError where metrics.json is not of what the header says: the run is being made anew."""
+        self.check_name()
         header = self.header()
         self._check_a_run(header)
         self._check_not_forgotten(header, "scores")
         self._check_not_forgotten(header, "metrics")
         self.check_tables(self.metrics_path)
+
+    def check_name(self) -> None:
+        """Raise RunFolderError where its path is no Unicode text."""
+        try:
+            str(self.path).encode()
+        except UnicodeEncodeError:  # neither Arrow nor DuckDB opens a file of such a name
+            shown = str(self.path).encode("utf-8", "backslashreplace").decode()
+            raise RunFolderError(
+                f"run folder {shown}: its name is no Unicode text. Rename it, or choose another"
+            ) from None
 
     def _check_a_run(self, header: Header) -> None:
         if (why := header.why_no_run) is not None:

@@ -58,9 +58,16 @@ def import_packages() -> tuple[Any, Any]:
         defer()
         lay_bare()
         import diffusers
-    except ImportError as error:
+    except ModuleNotFoundError as error:
         raise BackendError(
             f"stable-diffusion needs the package {error.name!r}: pip install torch diffusers transformers"
+        ) from error
+    except (
+        ImportError
+    ) as error:  # it is there, and too little memory, or a file of it that is damaged, stands in its way
+        raise BackendError(
+            f"stable-diffusion: {error.name or 'a package'} is installed and cannot be loaded: {' '.join(str(error).split())[:400]}. Is there "
+            "memory enough? If so, install it again: pip install --force-reinstall torch diffusers transformers"
         ) from error
     return torch, diffusers
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from allfour.pipeline.commands.streams import _errors
 
 WORK = """
 import sys
@@ -71,3 +74,16 @@ def test_lost_standard_error_stops_nothing(tmp_path: Path, full: int) -> None:
     code, _ = run(tmp_path, stdout=subprocess.DEVNULL, stderr=full)
     assert code == 0
     assert (tmp_path / "done").exists()
+
+
+@pytest.mark.parametrize(
+    ("encoding", "errors", "printed"),
+    [
+        ("ascii", "surrogateescape", rb"\u2212 \xfc \udcff"),
+        ("iso8859-1", "strict", b"\\u2212 \xfc \\udcff"),
+        ("utf-8", "strict", "\u2212 ü ".encode() + b"\xff"),
+    ],
+)
+def test_what_an_encoding_lacks_is_printed_as_an_escape(encoding: str, errors: str, printed: bytes) -> None:
+    errors = _errors(io.TextIOWrapper(io.BytesIO(), encoding=encoding, errors=errors))
+    assert "\u2212 ü \udcff".encode(encoding, errors) == printed

@@ -174,6 +174,14 @@ def test_looking_at_a_lock_turns_nobody_away(tmp_path: Path) -> None:
         assert locks.held(tmp_path / ".lock")
 
 
+def test_a_run_folder_whose_name_is_no_text_is_one_error(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "r\udcff")
+    run.path.mkdir()
+    for use in (lambda: run.lock().__enter__(), run.scored_header, run.check_measured):
+        with pytest.raises(RunFolderError, match=r"r\\udcff: its name is no Unicode text"):
+            use()
+
+
 def refused(index: int) -> Outcome:
     return Outcome(prompt_id="a", index=index, fingerprint="f", status="refused", error="no")
 
