@@ -64,6 +64,10 @@ def open_plain(location: str | os.PathLike[str], options: ArchiveOptions) -> Arc
         run = RunImages(text, shard_size=options.shard_size, max_image_bytes=options.max_image_bytes)
         if (why := run.why_no_run) is not None:
             raise ArchiveError(f"{show_address(text)}: no archive, but {why}")
+        if (where := run.elsewhere) is not None:
+            raise ArchiveError(
+                f"{show_address(text)}: a run that read images which lie elsewhere, and holds none itself. Name what it read: {show_address(where)}"
+            )
         # An audit of which every prompt was refused is read as a run too, by its layout, and has its report.
         if options.layout == "auto" and not run.summary().images:
             raise NoImagesError(f"no images in {show_address(text)}: no image of this run was made")

@@ -6,6 +6,7 @@ import csv
 import hashlib
 import io
 import json
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -278,9 +279,12 @@ def _decisions(folder: RunFolder) -> dict[tuple[str, int], dict[str, tuple[str, 
 
 def _image_bytes(folder: RunFolder) -> Iterator[tuple[str, bytes]]:
     """Path as images.parquet names it, and bytes, of everything that the run's source still holds."""
-    header = read_header(folder.path)
+    header, base = read_header(folder.path), ""
     if header.generator or not isinstance(header.source, dict):
-        source = open_source(str(folder.path), options=ArchiveOptions(layout="run"))
+        made = _maker(folder)
+        if made.path != folder.path:
+            base = str(made.path.resolve())  # a run that was relabelled names its images by their whole paths
+        source = open_source(str(made.path), options=ArchiveOptions(layout="run"))
     else:
         from allfour.pipeline.commands.rescore import archive_options
 
@@ -289,7 +293,18 @@ def _image_bytes(folder: RunFolder) -> Iterator[tuple[str, bytes]]:
     for shard in source.shards():
         for item in source.read(shard):
             if item.data is not None:
-                yield item.image.path, item.data
+                yield os.path.join(base, item.image.path), item.data  # noqa: PTH118  (text, as the table has it)
+
+
+def _maker(folder: RunFolder) -> RunFolder:
+    """The run that made the images of a run, which may have been relabelled since, and that again."""
+    seen = {folder.path.resolve()}
+    while (header := folder.header()).kind == "relabel" and header.relabelled_from is not None:
+        folder = RunFolder(Path(header.relabelled_from))
+        if folder.path.resolve() in seen:
+            raise RunFolderError(f"{folder.path}: relabelled from itself, as its run.json says. Restore that file")
+        seen.add(folder.path.resolve())
+    return folder
 
 
 def _extension(data: bytes) -> str | None:

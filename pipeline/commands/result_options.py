@@ -114,8 +114,7 @@ def export(
                 )
             if beyond := counts["beyond"]:
                 print(
-                    f"note: {quantity(beyond, 'image')} made for single prompts (`audit --each`) are left out: they lie in {run / 'images'}, "
-                    f"their tables in {run / 'each'}"
+                    f"note: {quantity(beyond, 'image')} made for single prompts (`audit --each`) are left out; their tables are in {run / 'each'}"
                 )
         else:
             data = exporting.text_export(run, kind, gates=results)

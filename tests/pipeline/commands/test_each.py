@@ -22,6 +22,7 @@ from allfour.errors import MaxCostError
 from allfour.models.generators.base import Generated, GenerationRequest, Outcome
 from allfour.pipeline import cli
 from allfour.pipeline.commands import build as build_module
+from allfour.pipeline.run.seal import sealed
 from tests.light_backends import LightClassifier, LightEncoder
 from tests.loopback_image_server import KEY, LoopbackImageServer
 
@@ -247,6 +248,19 @@ def test_a_run_that_is_relabelled_says_what_the_new_words_say(drawer: Drawer, mo
     CliRunner().invoke(cli.app, ["relabel", "same", "--attributes", "turned.yaml", "--run", "turned"])
     first, turned = (metrics(run)["each"]["prompts"][0]["counts"] for run in ("r", "turned"))
     assert turned == {"woman": first["man"], "man": first["woman"]}
+    # the images lie in the first run: they are exported from there, and it is named where they are to be read again
+    exported = CliRunner().invoke(cli.app, ["export", "turned", "--format", "dataset", "--out", "d"])
+    assert exported.output.startswith("10 images, ")
+    for run, where in (("turned", "same"), ("same", "r")):
+        again = CliRunner().invoke(cli.app, ["rescore", run, "--config", "c.yaml", "--run", "again"])
+        assert (again.exit_code, again.stderr.strip().endswith(f"Name what it read: {Path(where).resolve()}")) == (
+            2,
+            True,
+        )
+    loop = json.loads(Path("same/run.json").read_text()) | {"relabelled_from": str(Path("turned").resolve())}
+    Path("same/run.json").write_text(json.dumps(sealed(loop)))
+    exported = CliRunner().invoke(cli.app, ["export", "turned", "--format", "dataset", "--out", "e"])
+    assert (exported.exit_code, "relabelled from itself" in exported.stderr) == (2, True)
 
 
 def test_tables_of_picked_prompts_are_no_run(asked: Drawer) -> None:
