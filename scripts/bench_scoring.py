@@ -11,6 +11,8 @@ Interleaved in one run, round after round on the same images, so that whatever e
 - ours_twice      the same with `classifier.dtype: bfloat16+float32`; the images on which its band is measured, once for a run, are not in the
                   time. The share that is encoded twice is told, and hangs on weights and wording: of random ones it says nothing.
                   Of CPUs: beside a GPU it is left out unless it is asked for
+- ours_auto       the same with `classifier.dtype: auto`, settled anew in every round, which is in the time; only where it is asked for, since
+                  that takes rounds of 1,024 images or more
 - open_clip_one   a plain open_clip loop, image after image, as in its README (text encoded once)
 - open_clip_batch the same in batches
 - transformers    the pipeline zero-shot-image-classification with its defaults, two labels
@@ -54,7 +56,16 @@ sys.path.insert(0, str(ROOT))
 
 from scripts.measured import processor, put_out  # noqa: E402
 
-CONTENDERS = ("ours", "ours_twice", "open_clip_one", "open_clip_batch", "transformers", "encoder", "decoding")
+CONTENDERS = (
+    "ours",
+    "ours_twice",
+    "ours_auto",
+    "open_clip_one",
+    "open_clip_batch",
+    "transformers",
+    "encoder",
+    "decoding",
+)
 ARCHIVES: dict[str, tuple[str, int, str, dict[str, Any]]] = {
     "png-1024": ("PNG", 1024, "folder", {}),
     "jpeg-512": ("JPEG", 512, "tar", {"quality": 90}),
@@ -245,6 +256,32 @@ class Bench:
             facts = (part_store(run, clip, self.config).precision(shard.id) or {} for shard in shards)
             self.facts["twice"] = [{key: one.get(key) for key in ("encoded", "half", "again")} for one in facts]
             return done
+
+        return score
+
+    def _ours_auto(self) -> Callable[[int], int]:
+        from allfour.models.classifiers.clip import ClipClassifier
+        from allfour.pipeline.run.folder import RunFolder
+        from allfour.pipeline.scoring import precision
+        from allfour.pipeline.scoring.engines.base import ScoringJob, Worker
+        from allfour.pipeline.scoring.settled_precision import settle_precision
+
+        run = RunFolder(self.root / f"run-auto-{self.archive.name}")
+        clip = ClipClassifier(attributes=self.attributes, model=None, pretrained=str(self.weights), device="cpu")
+        most = self.config.max_pixels
+
+        def score(number: int) -> int:
+            shutil.rmtree(run.path, ignore_errors=True)
+            shards = [self.shards[shard] for shard in self.of_round(number)]
+            self.facts["auto"] = settle_precision(run, self.source, shards, clip, max_pixels=most)
+            measured = None
+            if clip.encodes_in_half:
+                measured = precision.measured_of(run.embeddings_folder, self.source, shards, clip, most)
+            job = ScoringJob(
+                run=run.path, source=self.source, config=self.config, build=lambda: clip, measured=measured
+            )
+            worker = Worker(job, clip)
+            return sum(worker.score(shard) for shard in shards)
 
         return score
 
@@ -519,7 +556,11 @@ def main() -> None:
     options = parser.parse_args()
 
     if options.contenders is None:
-        options.contenders = [name for name in CONTENDERS if name != "ours_twice" or device_name() == processor()]
+        options.contenders = [
+            name
+            for name in CONTENDERS
+            if name != "ours_auto" and (name != "ours_twice" or device_name() == processor())
+        ]
 
     if options.memory_of:
         print(memory_of(options.memory_of, options.weights, options.shard_size))
