@@ -444,7 +444,8 @@ def measure(
         bound = 1 / (1 / middle["encoder"] + 1 / middle["decoding"]) if parallel else middle["encoder"]
         result["bound"] = {"img_per_s": bound}
         middle["bound"] = bound
-    result["ours_over"] = {name: middle["ours"] / value for name, value in middle.items() if name != "ours"}
+    own = next((name for name in contenders if name.startswith("ours")), contenders[0])
+    result[f"{own}_over"] = {name: middle[own] / value for name, value in middle.items() if name != own}
     return result
 
 
