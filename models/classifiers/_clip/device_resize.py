@@ -36,6 +36,8 @@ _CHUNK = 2**25
 """Bytes of pictures that are resized at once: what is made on the way takes some 12 times as much of the device's memory."""
 _MOST_PIXELS = 2**24
 """Of a picture whose crop can be found out: a pixel's number is written in its 24 bits."""
+_STRIP = 16
+"""Sides to one another above which a picture is left to Pillow: brought to a crop's height, a strip has more pixels than it is worth."""
 _SIZES = 64
 """Sizes of pictures whose weights are kept."""
 
@@ -106,6 +108,8 @@ def _plan(steps: Sequence[Step], height: int, width: int) -> _Plan | None:
     first, *rest = steps
     interpolation = getattr(getattr(first, "interpolation", None), "value", None)
     if type(first).__name__ != "Resize" or interpolation not in _KERNELS or height * width > _MOST_PIXELS:
+        return None
+    if max(height, width) > _STRIP * min(height, width):
         return None
     resized = first(Image.new("L", (width, height))).size[::-1]
     if math.prod(resized) > _MOST_PIXELS:

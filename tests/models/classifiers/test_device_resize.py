@@ -65,6 +65,7 @@ def test_what_is_more_than_a_resize_and_a_crop_is_pillows(caplog: pytest.LogCapt
     mirrored = DeviceTransform([*steps(), lambda image: image.transpose(0)], CPU)
     assert not mirrored.takes(64, 64)
     assert not DeviceTransform(steps(), CPU).takes(5000, 5000)
+    assert not DeviceTransform(steps(), CPU).takes(1, 2**24)  # 17 billion pixels, brought to a height of 32
     assert not DeviceTransform(steps(), CPU).takes(14, 14)  # enlarged: a weight at the edge is above 1
     assert torch.equal(padded(pictures(40, 64)), torch.stack([padded._by_pillow(p) for p in pictures(40, 64).numpy()]))
     assert not caplog.records
