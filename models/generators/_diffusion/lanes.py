@@ -54,16 +54,18 @@ def products_agree(pipe: Any, *, images: int) -> bool:
     several = torch.get_num_threads()
     drawn = torch.Generator().manual_seed(0)
     with torch.inference_mode():
-        for layer in {tuple(layer.weight.shape): layer for layer in layers}.values():
-            values = torch.randn(images * max(_TOKENS), layer.in_features, generator=drawn)
-            for rows in (images * tokens for tokens in _TOKENS):
-                together = layer(values[:rows])
-                torch.set_num_threads(1)
-                alone = layer(values[:rows])
-                torch.set_num_threads(several)
-                if not torch.equal(alone, together):
-                    return False
-    return True
+        tried = [
+            (layer, values[: images * tokens])
+            for layer in {tuple(layer.weight.shape): layer for layer in layers}.values()
+            for values in [torch.randn(images * max(_TOKENS), layer.in_features, generator=drawn)]
+            for tokens in _TOKENS
+        ]
+        together = [layer(values) for layer, values in tried]
+        torch.set_num_threads(1)  # once: waking threads takes longer than what these have to do
+        try:
+            return all(torch.equal(layer(values), both) for (layer, values), both in zip(tried, together, strict=True))
+        finally:
+            torch.set_num_threads(several)
 
 
 def as_by_several_cores(pipe: Any) -> None:

@@ -133,7 +133,7 @@ def test_where_products_differ_all_cores_draw_together(
     with monkeypatch.context() as patch:
         patch.setattr(torch.nn.Linear, "forward", forward)
         generator = make(tiny)
-    assert generator._cores == 0 and alone == [False, True]
+    assert generator._cores == 0 and alone.index(True) == len(alone) - 1 > 0  # the first that differs settles it
     assert torch.get_num_threads() == 2
     assert len(by_key(generator.generate(REQUESTS))) == len(REQUESTS)
     assert "side_by_side" not in generator.facts()
