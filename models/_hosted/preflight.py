@@ -37,7 +37,7 @@ class Preflight:
         return Readiness(self.ok, self.message, self.mend, self.warnings)
 
     def error(self) -> str:
-        return f"{self.message} {self.mend}" if self.mend else self.message
+        return f"{self.message.removesuffix('.')}. {self.mend}" if self.mend else self.message
 
 
 def missing_model(settings: Connection, served: Sequence[str], *, reported: str | None = None) -> Preflight:

@@ -83,7 +83,9 @@ def find_config(path: Path, folder: str = "configs", *, ours: bool = False) -> P
     """
     places = resources.candidates(path, ours=ours)
     name = path
-    if path.suffix == "" and len(path.parts) == 1:  # a packaged config goes by its name too
+    if (
+        path.suffix not in (".yaml", ".yml") and len(path.parts) == 1
+    ):  # a packaged config goes by its name too, such as sd3.5-medium
         name = Path(folder) / f"{path.name}.yaml"
         named = resources.packaged(name)
         if named is not None and stat.S_ISREG(_mode(named)):

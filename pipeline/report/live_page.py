@@ -68,7 +68,9 @@ def _headline(run: LiveRun) -> str:
 
 
 def _ended(now: Activity) -> str:
-    return "its process has ended" if now.held is False else "nothing new for a while"
+    if now.held is False:
+        return "its process has ended"
+    return "nothing new for a while" if now.silent is None else f"nothing new for {words.seconds_text(now.silent)}"
 
 
 def _facts(run: LiveRun) -> list[str]:

@@ -58,11 +58,11 @@ def check(
             foreign.check_folder(folder, diffusers)
             pipelines.check_parts(cls, folder)
     except BackendError as error:
-        return Readiness(False, str(error), "as it says")
+        return Readiness(False, str(error))
     on = f"{where}, {number_format}"
     if folder is None:
         if not loading.hub_answers():
-            return Readiness(False, loading.not_to_be_had(model), "as it says")
+            return Readiness(False, loading.not_to_be_had(model))
         return Readiness(
             True,
             f"{model} ({on})",

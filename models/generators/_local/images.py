@@ -36,7 +36,9 @@ def outcome_of(request: GenerationRequest, data: bytes, details: Mapping[str, An
 def ensure_ready(readiness: Readiness) -> bool:
     """True; raises BackendError, in doctor's words, where a run cannot start."""
     if not readiness.ok:
-        raise BackendError(f"{readiness.message} {readiness.mend}" if readiness.mend else readiness.message)
+        raise BackendError(
+            f"{readiness.message.removesuffix('.')}. {readiness.mend}" if readiness.mend else readiness.message
+        )
     return True
 
 

@@ -18,6 +18,7 @@ from allfour.pipeline.config import (
     recorded_config,
     resolve_path,
 )
+from allfour.pipeline.config.loading import find_config
 from tests.conftest import SHARED
 from tests.places import REPOSITORY
 
@@ -251,6 +252,8 @@ def test_a_prompt_without_a_word_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_packaged_config_goes_by_its_name() -> None:
+    for path in CONFIGS:
+        assert find_config(Path(path.stem)) == path
     assert load_config(Path("sandbox")) == load_config(REPOSITORY / "configs/sandbox.yaml")
 
 
