@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -33,16 +34,41 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def allfour(project: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "allfour", *arguments],
+COMMANDS = {
+    "audit": ["audit", "--config", "squares.yaml", "--run", "run", "--json"],
+    "mistake": ["audit", "--config", "squares.yaml", "--set", "generator.sice=3"],
+    "doctor": ["doctor", "--config", "squares.yaml"],
+}
+ONE_AFTER_THE_OTHER = """
+import contextlib, io, json, sys
+from allfour.__main__ import main
+ended = {}
+for name, arguments in json.loads(sys.argv[1]).items():
+    sys.argv, code = ["allfour", *arguments], 0
+    with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(io.StringIO()) as err:
+        try:
+            main()
+        except SystemExit as end:
+            code = end.code
+    ended[name] = {"code": code, "out": out.getvalue(), "err": err.getvalue()}
+print(json.dumps(ended))
+"""
+
+
+@pytest.fixture(scope="module")
+def ended(project: Path) -> dict[str, Any]:
+    """How each command ended, in one process that finds the package where Python looks."""
+    done = subprocess.run(
+        [sys.executable, "-c", ONE_AFTER_THE_OTHER, json.dumps(COMMANDS)],
         cwd=project, env=os.environ | {"PYTHONPATH": str(project / "site")}, capture_output=True, text=True, check=False,
     )  # fmt: skip
-
-
-def test_it_audits_by_config_alone(project: Path) -> None:
-    done = allfour(project, "audit", "--config", "squares.yaml", "--run", "run", "--json")
     assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def test_it_audits_by_config_alone(project: Path, ended: dict[str, Any]) -> None:
+    assert ended["audit"]["code"] == 0, ended["audit"]["err"]
     header = json.loads((project / "run" / "run.json").read_text())
     assert header["generator"] == {"backend": "squares", "size": 48}
     assert header["classifier"]["backend"] == "brightness"
@@ -51,11 +77,10 @@ def test_it_audits_by_config_alone(project: Path) -> None:
     assert (project / "run" / "report.html").stat().st_size > 10_000
 
 
-def test_its_settings_are_checked_and_its_mistakes_named(project: Path) -> None:
-    done = allfour(project, "audit", "--config", "squares.yaml", "--set", "generator.sice=3")
-    assert done.returncode == 2
-    assert "generator.sice: unknown key. Did you mean 'size'?" in " ".join(done.stderr.split())
-    assert "generator squares" in allfour(project, "doctor", "--config", "squares.yaml").stdout
+def test_its_settings_are_checked_and_its_mistakes_named(ended: dict[str, Any]) -> None:
+    assert ended["mistake"]["code"] == 2
+    assert "generator.sice: unknown key. Did you mean 'size'?" in " ".join(ended["mistake"]["err"].split())
+    assert "generator squares" in ended["doctor"]["out"]
 
 
 def test_without_the_package_its_names_are_unknown(project: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 import http.server
 import io
@@ -138,6 +139,7 @@ def records_of(run: Path) -> list[ImageRecord]:
     return [record for images in read_images(run, ["nurse", "captain"]).values() for record in images]
 
 
+@functools.lru_cache(maxsize=64)
 def colours(data: bytes) -> np.ndarray[Any, Any]:
     """An image as 4 x 3 mean colours: what stays of it however small it is made."""
     with Image.open(io.BytesIO(data)) as image:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
+from collections import Counter
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -27,6 +29,7 @@ from allfour.pipeline.archives.opening import open_source
 from allfour.pipeline.archives.options import ArchiveOptions
 from allfour.pipeline.commands import build as build_module
 from allfour.pipeline.commands import rescore as rescore_module
+from allfour.pipeline.commands.job import RunSummary
 from allfour.pipeline.commands.progress import Reporter
 from allfour.pipeline.commands.relabel import relabel
 from allfour.pipeline.config import RunConfig, ScoringConfig, load_attributes, load_prompts
@@ -301,15 +304,17 @@ def photographs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, RunConf
     clip = build_module.build_classifier(config, load_attributes(config.attributes.file))
     assert isinstance(clip, ClipClassifier)
     assert clip.people is not None
-    known: dict[str, list[Image.Image]] = {"woman": [], "man": []}
+    plan = {"women": ["woman"] * 3, "men": ["man"] * 3, "both": ["woman", "man", "man"], "one": ["man"]}
+    needed = Counter(2 * [label for people in plan.values() for label in people])
+    known: dict[str, list[Image.Image]] = {label: [] for label in needed}
     for path in sorted(faces.glob("*.jpg")):
         age, gender = path.name.split("_")[:2]
         label = ("man", "woman")[int(gender)]
-        if not 20 <= int(age) <= 60 or len(known[label]) == 12:
+        if not 20 <= int(age) <= 60 or len(known[label]) == needed[label]:
             continue
-        photograph = Image.open(path).convert("RGB").resize((240, 240))
-        canvas = Image.new("RGB", (840, 300), "white")
-        canvas.paste(photograph, (30, 30))
+        photograph = Image.open(path).convert("RGB").resize((160, 160))
+        canvas = Image.new("RGB", (200, 200), "white")
+        canvas.paste(photograph, (20, 20))
         boxes = clip.people.find(canvas)
         if len(boxes) == 1:
             pixels = np.stack([clip.prepare(clip.people.crop(canvas, boxes[0]))])
@@ -317,24 +322,31 @@ def photographs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, RunConf
             if read[("woman", "man").index(label)] > 0.9:
                 known[label].append(photograph)
     taken = {label: iter(found) for label, found in known.items()}
-    plan = {"women": ["woman"] * 3, "men": ["man"] * 3, "both": ["woman", "man", "man"], "one": ["man"]}
     for prompt, people in plan.items():
         (root / "archive" / prompt).mkdir(parents=True)
         for index in range(2):
-            canvas = Image.new("RGB", (840, 300), "white")
+            canvas = Image.new("RGB", (560, 200), "white")
             for place, label in enumerate(people):
-                canvas.paste(next(taken[label]), (30 + 270 * place, 30))
+                canvas.paste(next(taken[label]), (20 + 180 * place, 20))
             canvas.save(root / "archive" / prompt / f"{index}.png")
     prompts = [{"id": p, "text": f"a group of {p}", "people": "several"} for p in ("women", "men", "both")]
     (root / "prompts.yaml").write_text(yaml.safe_dump({"name": "groups", "prompts": [*prompts, "one"]}))
     return root, config
 
 
-@needs_dlib
-def test_photographs_are_read_face_by_face(photographs: tuple[Path, RunConfig], tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def read(photographs: tuple[Path, RunConfig]) -> tuple[RunFolder, RunSummary]:
+    """The run of those scenes, face by face."""
     root, config = photographs
-    run = RunFolder(tmp_path / "run")
-    done = rescore_module.rescore(config, str(root / "archive"), run, QUIET)
+    run = RunFolder(root / "run")
+    return run, rescore_module.rescore(config, str(root / "archive"), run, QUIET)
+
+
+@needs_dlib
+def test_photographs_are_read_face_by_face(
+    photographs: tuple[Path, RunConfig], read: tuple[RunFolder, RunSummary], tmp_path: Path
+) -> None:
+    (root, config), (run, done) = photographs, read
     scores = pq.read_table(run.scores_path).filter(pc.field("attribute") == "gender").to_pylist()
     people = {(p, i): [r for r in scores if (r["prompt_id"], r["index"]) == (p, i)] for p in ("women", "men", "both", "one") for i in (0, 1)}  # fmt: skip
     assert {key: len(rows) for key, rows in people.items()} == {(p, i): 1 if p == "one" else 3 for p, i in people}
@@ -342,7 +354,7 @@ def test_photographs_are_read_face_by_face(photographs: tuple[Path, RunConfig], 
         wanted = {"women": ["woman"] * 3, "men": ["man"] * 3, "both": ["woman", "man", "man"]}.get(prompt)
         if wanted is not None:
             assert [row["decision"] for row in rows] == wanted  # from left to right
-            assert [30 + 270 * n < row["box"][0] < 270 * (n + 1) for n, row in enumerate(rows)] == [True] * 3
+            assert [20 + 180 * n < row["box"][0] < 180 * (n + 1) for n, row in enumerate(rows)] == [True] * 3
     assert people["one", 0][0]["box"] is not None
     metrics = done.metrics.document()
     counts = {prompt["id"]: prompt["counts"] for prompt in metrics["prompts"]}
@@ -372,11 +384,13 @@ def test_photographs_are_read_face_by_face(photographs: tuple[Path, RunConfig], 
 
 @needs_dlib
 def test_relabelling_keeps_the_people_and_asks_no_detector(
-    photographs: tuple[Path, RunConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    photographs: tuple[Path, RunConfig],
+    read: tuple[RunFolder, RunSummary],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    root, config = photographs
-    run = RunFolder(tmp_path / "run")
-    rescore_module.rescore(config, str(root / "archive"), run, QUIET)
+    _, config = photographs
+    run = RunFolder(shutil.copytree(read[0].path, tmp_path / "run"))
     monkeypatch.setattr("allfour.models.detectors.face.FaceDetector.__init__", None)  # would be an error to ask
     out = RunFolder(tmp_path / "out")
     relabelled = relabel(run, config.attributes.file, out, QUIET)
