@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 import io
 import json
 import re
@@ -130,15 +131,17 @@ def test_junit_tells_hit_gates_from_passed_ones(run: Path) -> None:
     assert [case.find("failure") is not None for case in cases] == [True, False]
 
 
-def schema() -> dict[str, Any]:
-    return dict(json.loads((Path(exports.__file__).parents[1] / "run" / "metrics.schema.json").read_text()))
+@functools.cache
+def schema() -> jsonschema.Draft202012Validator:
+    content = json.loads((Path(exports.__file__).parents[1] / "run" / "metrics.schema.json").read_text())
+    jsonschema.Draft202012Validator.check_schema(content)
+    return jsonschema.Draft202012Validator(content)
 
 
 @pytest.mark.parametrize("which", ["run", "hostile"])
 def test_metrics_fit_the_schema(which: str, request: pytest.FixtureRequest) -> None:
-    jsonschema.Draft202012Validator.check_schema(schema())
     folder: Path = request.getfixturevalue(which)
-    jsonschema.Draft202012Validator(schema()).validate(json.loads((folder / "metrics.json").read_text()))
+    schema().validate(json.loads((folder / "metrics.json").read_text()))
 
 
 @pytest.mark.parametrize(
@@ -160,7 +163,7 @@ def test_the_schema_refuses_what_is_wrong(run: Path, path: tuple[Any, ...], valu
         node = node[key]
     node[path[-1]] = value
     with pytest.raises(jsonschema.ValidationError):
-        jsonschema.Draft202012Validator(schema()).validate(broken)
+        schema().validate(broken)
 
 
 def test_every_injection_is_in_the_hostile_run(hostile: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from pathlib import Path
 from typing import Any
@@ -155,6 +156,7 @@ def test_hostile_names_stay_text(tmp_path: Path) -> None:
     schema().validate(json.loads(run.metrics_path.read_text()))
 
 
+@functools.cache
 def schema() -> jsonschema.Draft202012Validator:
     content = json.loads((Path(exports.__file__).parents[1] / "run" / "metrics.schema.json").read_text())
     jsonschema.Draft202012Validator.check_schema(content)
