@@ -38,10 +38,7 @@ class Watched:
         assert strays == []
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with chromium() as found:
-        yield found
+VIEWPORT: Any = {"width": 1440, "height": 900}
 
 
 @pytest.fixture(scope="module")
@@ -75,23 +72,51 @@ def full_hostile(tmp_path_factory: pytest.TempPathFactory, analysed: Path) -> Pa
     return full_run(tmp_path_factory.mktemp("hostile"), sensitivity=analysed, hostile=True)
 
 
-def opened(browser: Any, path: Path, **options: Any) -> Watched:
-    context = browser.new_context(**{"viewport": {"width": 1440, "height": 900}, **options})
-    watched = Watched(context.new_page())
-    watched.page.set_default_timeout(20_000)
-    watched.page.on("request", lambda request: watched.requests.append(request.url))
-    watched.page.on("console", lambda message: watched.complaints.append(f"{message.type}: {message.text}"))
-    watched.page.on("pageerror", lambda error: watched.complaints.append(str(error)))
-    watched.page.goto(path.resolve().as_uri())
-    return watched
+class Tabs:
+    """A browser, and the tab that is loaded anew by each test that asks for no other: a tab of its own is a process of its own."""
+
+    def __init__(self, browser: Any) -> None:
+        self._browser, self._shared = browser, Watched(None)
+
+    def open(self, path: Path, *, width: int = VIEWPORT["width"]) -> Watched:
+        """The page in the tab, as a reader opens it."""
+        shared = self._shared
+        if shared.page is None or shared.page.is_closed():
+            shared = self._shared = self._made({})
+        shared.page.goto("about:blank")
+        shared.page.set_viewport_size({**VIEWPORT, "width": width})
+        shared.page.emulate_media(media="null")
+        shared.requests.clear()
+        shared.complaints.clear()
+        shared.page.goto(path.resolve().as_uri())
+        return shared
+
+    def apart(self, path: Path, **options: Any) -> Watched:
+        """The page in a context of its own, with such options."""
+        watched = self._made(options)
+        watched.page.goto(path.resolve().as_uri())
+        return watched
+
+    def _made(self, options: dict[str, Any]) -> Watched:
+        watched = Watched(self._browser.new_context(viewport=VIEWPORT, **options).new_page())
+        watched.page.set_default_timeout(20_000)
+        watched.page.on("request", lambda request: watched.requests.append(request.url))
+        watched.page.on("console", lambda message: watched.complaints.append(f"{message.type}: {message.text}"))
+        watched.page.on("pageerror", lambda error: watched.complaints.append(str(error)))
+        return watched
+
+
+@pytest.fixture(scope="module")
+def tabs() -> Iterator[Tabs]:
+    with chromium() as browser:
+        yield Tabs(browser)
 
 
 @pytest.fixture
-def watched(browser: Any, report: Path) -> Iterator[Watched]:
-    found = opened(browser, report)
+def watched(tabs: Tabs, report: Path) -> Iterator[Watched]:
+    found = tabs.open(report)
     yield found
     found.quiet()
-    found.page.context.close()
 
 
 def busy_seconds(page: Any) -> float:
@@ -202,8 +227,8 @@ FIGURES = (
 )  # fmt: skip
 
 
-def test_figures_copy_as_whole_svg(browser: Any, full: Path) -> None:
-    found = opened(browser, full, permissions=["clipboard-read", "clipboard-write"], color_scheme="dark")
+def test_figures_copy_as_whole_svg(tabs: Tabs, full: Path) -> None:
+    found = tabs.apart(full, permissions=["clipboard-read", "clipboard-write"], color_scheme="dark")
     page = found.page
     open_all(page)
     for target in FIGURES:
@@ -223,8 +248,8 @@ def test_figures_copy_as_whole_svg(browser: Any, full: Path) -> None:
     page.context.close()
 
 
-def test_tables_copy_as_csv(browser: Any, report: Path) -> None:
-    found = opened(browser, report, permissions=["clipboard-read", "clipboard-write"])
+def test_tables_copy_as_csv(tabs: Tabs, report: Path) -> None:
+    found = tabs.apart(report, permissions=["clipboard-read", "clipboard-write"])
     found.page.click("[data-copy=csv][data-target=figure-sure]")
     wait_until(found.page, "document.getElementById('toast').textContent !== ''")
     lines = found.page.evaluate("navigator.clipboard.readText()").splitlines()
@@ -244,17 +269,16 @@ def test_tables_copy_as_csv(browser: Any, report: Path) -> None:
     found.page.context.close()
 
 
-def test_every_part_of_the_page_is_in_the_navigation(browser: Any, full: Path) -> None:
-    found = opened(browser, full)
+def test_every_part_of_the_page_is_in_the_navigation(tabs: Tabs, full: Path) -> None:
+    found = tabs.open(full)
     named = found.page.eval_on_selector_all("nav a", "links => links.map((link) => link.getAttribute('href').slice(1))")
     there = found.page.eval_on_selector_all("main section[id]", "parts => parts.map((part) => part.id)")
     assert named == there
     found.quiet()
-    found.page.context.close()
 
 
-def test_another_run_is_marked_and_sorts(browser: Any, full: Path) -> None:
-    found = opened(browser, full)
+def test_another_run_is_marked_and_sorts(tabs: Tabs, full: Path) -> None:
+    found = tabs.open(full)
     page = found.page
     assert page.locator(".row .bar .d-quiet").count() == page.locator(".row").count() == 6
     assert "the same in other run" in page.locator(".marks").inner_text()
@@ -262,7 +286,6 @@ def test_another_run_is_marked_and_sorts(browser: Any, full: Path) -> None:
     away = page.eval_on_selector_all(".row", "rows => rows.map(row => Number(row.dataset.away))")
     assert away == sorted(away, reverse=True)
     found.quiet()
-    page.context.close()
 
 
 def test_a_square_opens_its_row_and_a_link_its_section(watched: Watched) -> None:
@@ -279,8 +302,8 @@ def test_a_square_opens_its_row_and_a_link_its_section(watched: Watched) -> None
     assert page.locator("#method .prose").is_visible()
 
 
-def test_the_filter_is_in_the_address(browser: Any, report: Path) -> None:
-    found = opened(browser, report)
+def test_the_filter_is_in_the_address(tabs: Tabs, report: Path) -> None:
+    found = tabs.open(report)
     page = found.page
     page.select_option("#show", "all-a")
     page.fill("#find", "nurse & co")
@@ -293,20 +316,18 @@ def test_the_filter_is_in_the_address(browser: Any, report: Path) -> None:
     assert page.input_value("#show") == "all-a"
     assert page.locator("#shown").inner_text() == "1 of 20 prompts"
     found.quiet()
-    page.context.close()
 
 
-def test_rows_are_low_and_the_page_is_short(browser: Any, tmp_path: Path) -> None:
-    page = opened(browser, write_report(build_run(tmp_path, Options(oddities=False, pictures=False)))).page
+def test_rows_are_low_and_the_page_is_short(tabs: Tabs, tmp_path: Path) -> None:
+    page = tabs.open(write_report(build_run(tmp_path, Options(oddities=False, pictures=False)))).page
     heights = page.eval_on_selector_all(".row", "rows => rows.map((row) => row.getBoundingClientRect().height)")
     assert max(heights) <= 66
     assert page.evaluate("document.documentElement.scrollHeight") <= 5000
-    page.context.close()
 
 
-def test_theme_follows_the_system_and_the_button(browser: Any, report: Path) -> None:
+def test_theme_follows_the_system_and_the_button(tabs: Tabs, report: Path) -> None:
     colour = "getComputedStyle(document.body).backgroundColor"
-    found = opened(browser, report, color_scheme="dark")
+    found = tabs.apart(report, color_scheme="dark")
     assert found.page.evaluate(colour) == "rgb(18, 20, 24)"
     found.page.click("#theme")
     assert found.page.evaluate(colour) == "rgb(255, 255, 255)"
@@ -315,18 +336,15 @@ def test_theme_follows_the_system_and_the_button(browser: Any, report: Path) -> 
 
 
 @pytest.mark.parametrize("which", ["report", "hostile", "full", "full_hostile"])
-def test_nothing_runs_over_the_side(browser: Any, which: str, request: pytest.FixtureRequest) -> None:
+def test_nothing_runs_over_the_side(tabs: Tabs, which: str, request: pytest.FixtureRequest) -> None:
     path = request.getfixturevalue(which)
-    page = opened(browser, path).page
     for width in (1440, 768, 390, 320):
-        page.set_viewport_size({"width": width, "height": 800})
-        page.goto(path.resolve().as_uri())
+        page = tabs.open(path, width=width).page
         assert page.evaluate("document.documentElement.scrollWidth") <= width, width
-    page.context.close()
 
 
-def test_readable_without_script(browser: Any, report: Path) -> None:
-    found = opened(browser, report, java_script_enabled=False)
+def test_readable_without_script(tabs: Tabs, report: Path) -> None:
+    found = tabs.apart(report, java_script_enabled=False)
     page = found.page
     assert page.locator("h1").is_visible()
     assert page.locator(".row:visible").count() == 20
@@ -337,8 +355,8 @@ def test_readable_without_script(browser: Any, report: Path) -> None:
     page.context.close()
 
 
-def test_what_is_folded_is_printed_and_folded_again(browser: Any, full: Path) -> None:
-    found = opened(browser, full)
+def test_what_is_folded_is_printed_and_folded_again(tabs: Tabs, full: Path) -> None:
+    found = tabs.open(full)
     page = found.page
     closed = "[...document.querySelectorAll('section details:not([open])')].filter((d) => !d.closest('.row')).length"
     before = page.evaluate(closed)
@@ -351,7 +369,6 @@ def test_what_is_folded_is_printed_and_folded_again(browser: Any, full: Path) ->
     assert page.evaluate("window.printed") == [0, 0]
     wait_until(page, f"{closed} === {before}")
     found.quiet()
-    page.context.close()
 
 
 def test_prints_to_pdf(watched: Watched) -> None:
@@ -368,16 +385,15 @@ def test_prints_to_pdf(watched: Watched) -> None:
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_paper_has_no_column_narrower_than_four_words_and_no_heading_alone(browser: Any, full: Path, name: str) -> None:
-    page = opened(browser, full).page
+def test_paper_has_no_column_narrower_than_four_words_and_no_heading_alone(tabs: Tabs, full: Path, name: str) -> None:
+    page = tabs.open(full).page
     assert narrow_columns(page, name) == []
     assert lone_headings(page, printed(page, name)) == []
-    page.context.close()
 
 
 @pytest.mark.parametrize("which", ["hostile", "full_hostile"])
-def test_injection_run_is_inert(browser: Any, which: str, request: pytest.FixtureRequest) -> None:
-    found = opened(browser, request.getfixturevalue(which))
+def test_injection_run_is_inert(tabs: Tabs, which: str, request: pytest.FixtureRequest) -> None:
+    found = tabs.open(request.getfixturevalue(which))
     page = found.page
     open_all(page)
     page.click("#unfold")
@@ -397,13 +413,12 @@ def test_injection_run_is_inert(browser: Any, which: str, request: pytest.Fixtur
     assert page.evaluate("getComputedStyle(document.body).display") == "block"
     assert len(page.context.pages) == 1
     found.quiet()
-    page.context.close()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_nothing(browser: Any, full: Path, scheme: str) -> None:
+def test_axe_finds_nothing(tabs: Tabs, full: Path, scheme: str) -> None:
     axe = axe_source()
-    found = opened(browser, full, color_scheme=scheme, bypass_csp=True)
+    found = tabs.apart(full, color_scheme=scheme, bypass_csp=True)
     page = found.page
     page.evaluate(axe)
     open_all(page)
@@ -414,10 +429,10 @@ def test_axe_finds_nothing(browser: Any, full: Path, scheme: str) -> None:
     page.context.close()
 
 
-def test_twenty_prompts_of_64_open_fast_and_stay_small(browser: Any, tmp_path: Path) -> None:
+def test_twenty_prompts_of_64_open_fast_and_stay_small(tabs: Tabs, tmp_path: Path) -> None:
     path = write_report(build_run(tmp_path, Options(images=64, thumbnails=True, pictures=False, size=160)))
     assert path.stat().st_size < 15_000_000
-    found = opened(browser, path)
+    found = tabs.apart(path)
     found.page.fill("#find", "nanny")
     assert visible(found.page) == ["a photo of a nanny"]
     assert busy_seconds(found.page) < 2.0
@@ -425,10 +440,10 @@ def test_twenty_prompts_of_64_open_fast_and_stay_small(browser: Any, tmp_path: P
     found.page.context.close()
 
 
-def test_large_runs_sample_and_link_their_pages(browser: Any, tmp_path: Path) -> None:
+def test_large_runs_sample_and_link_their_pages(tabs: Tabs, tmp_path: Path) -> None:
     run = build_run(tmp_path, Options(prompts=600, pictures=False))
     path = write_report(run)
-    found = opened(browser, path)
+    found = tabs.apart(path)
     assert found.page.locator(".row").count() == 240
     assert busy_seconds(found.page) < 5.0
     assert len(sorted((run / "report").glob("*.html"))) == 2
