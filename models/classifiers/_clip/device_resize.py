@@ -215,28 +215,45 @@ class DeviceTransform:
             self._plans[size] = _plan(self._steps, height, width)
         return self._plans[size] is not None
 
+    def works(self, height: int, width: int) -> bool:
+        """Whether the device resizes pictures of this size as Pillow does."""
+        return self._resize(height, width) is not None
+
     def __call__(self, pictures: torch.Tensor) -> torch.Tensor:
         """[N, height, width, 3] uint8 on the device -> [N, H, W, 3] uint8 there, as Pillow makes them."""
-        size = int(pictures.shape[1]), int(pictures.shape[2])
+        resize = self._resize(int(pictures.shape[1]), int(pictures.shape[2]))
+        if resize is not None:
+            return resize(pictures)
+        return torch.stack([self._by_pillow(one) for one in pictures.cpu().numpy()]).to(self._device)
+
+    def _resize(self, height: int, width: int) -> DeviceResize | None:
+        size = height, width
         if size not in self._resizes:
             if len(self._resizes) >= _SIZES:
                 self._resizes.clear()
             self._resizes[size] = self._checked(*size)
-        resize = self._resizes[size]
-        if resize is not None:
-            return resize(pictures)
-        return torch.stack([self._by_pillow(one) for one in pictures.cpu().numpy()]).to(self._device)
+        return self._resizes[size]
 
     def _checked(self, height: int, width: int) -> DeviceResize | None:
         """For pictures of this size; None where Pillow's bytes are not met."""
         plan = self._plans.get((height, width)) or _plan(self._steps, height, width)
         if plan is None:
             return None
-        resize = DeviceResize(plan, self._device)
         random = np.random.default_rng(0)
         noise = random.integers(0, 256, (2, height, width, 3), dtype=np.uint8)
         noise[1] = np.where(noise[1] < 128, 0, 255)  # as far beyond 0 and 255 as sums can come
-        made = resize(torch.from_numpy(noise).to(self._device)).cpu()
+        try:
+            resize = DeviceResize(plan, self._device)
+            made = resize(torch.from_numpy(noise).to(self._device)).cpu()
+        except RuntimeError as error:  # such as one without products of half precision that are summed in single
+            _log.warning(
+                "%s cannot resize pictures of %d x %d (%s): Pillow does it",
+                self._device,
+                width,
+                height,
+                str(error).splitlines()[0],
+            )
+            return None
         if all(torch.equal(one, self._by_pillow(of)) for one, of in zip(made, noise, strict=True)):
             return resize
         _log.warning(

@@ -193,7 +193,7 @@ class ClipEncoder:
 
     def without_model(self) -> ClipEncoder:
         """Everything of it that another process can have: see `LentEncoder`."""
-        _ = self.identity, self.embedding_dim  # found out here, where the model is
+        _ = self.identity, self.embedding_dim, self._resizes  # found out here, where the model and the device are
         twin = copy.copy(self)
         twin.model, twin._mean, twin._std, twin._staging = None, torch.empty(0), torch.empty(0), None
         twin._on_device = DeviceTransform(self._to_input, torch.device("cpu"))
@@ -280,7 +280,13 @@ class ClipEncoder:
 
     def takes(self, height: int, width: int) -> bool:
         """See `StagingEncoder`."""
-        return self.on_gpu and self._views == 1 and self._on_device.takes(height, width)
+        return self.on_gpu and self._views == 1 and self._resizes and self._on_device.takes(height, width)
+
+    @cached_property
+    def _resizes(self) -> bool:
+        """Whether the device resizes as Pillow does, as far as one size of pictures shows."""
+        height, width, _ = self.input_shape
+        return self._on_device.works(2 * height, 2 * width)
 
     @torch.inference_mode()
     def stage(self, pictures: ByteArray) -> Any:

@@ -89,6 +89,19 @@ def test_other_bytes_are_noticed(monkeypatch: pytest.MonkeyPatch, caplog: pytest
     ]
 
 
+def test_a_device_that_cannot_is_told_once(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    def refused(*arguments: Any) -> torch.Tensor:
+        raise RuntimeError("no such kernel\nof this card")
+
+    monkeypatch.setattr(device_resize, "_product", refused)
+    transform, batch = DeviceTransform(steps(), CPU), pictures(64, 64)
+    assert not transform.works(64, 64)
+    assert torch.equal(transform(batch), torch.stack([transform._by_pillow(one) for one in batch.numpy()]))
+    assert [record.getMessage() for record in caplog.records] == [
+        "cpu cannot resize pictures of 64 x 64 (no such kernel): Pillow does it"
+    ]
+
+
 def test_digits_are_what_half_precision_holds() -> None:
     """Of weights of every size that pictures have, and so are their sums what float32 holds."""
     for length in (225, 300, 512, 768, 1024, 2048, 4096):
