@@ -5,7 +5,7 @@
 
 Seconds of processor time on one core, so that what else the machine does hardly counts; every piece once per round on all images of a tar, the
 least of the rounds. `whole` is what a process that feeds does to a shard, with an encoder that costs nothing; `rest` is what of it is in none
-of the pieces. Pictures are those of `bench_scoring.py`, JPEGs of 512 px unless --tars names others, resized to 224 px as for ViT-L/14.
+of the pieces. Pictures are those of `bench_archives.py`, JPEGs of 512 px unless --tars names others, resized to 224 px as for ViT-L/14.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from allfour.pipeline.run.folder import RunFolder
 from allfour.pipeline.scoring.engines.base import ScoringJob, Worker
 from allfour.pipeline.scoring.parts import PartStore
 from allfour.pipeline.scoring.rows import listed_row
-from scripts.bench_scoring import make_archive
+from scripts.bench_archives import make_archive
 from scripts.measured import processor, put_out
 
 _DIM = 768

@@ -34,7 +34,6 @@ import io
 import itertools
 import json
 import os
-import resource
 import shutil
 import subprocess
 import sys
@@ -54,6 +53,8 @@ from PIL import Image
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from scripts.bench_archives import ARCHIVES, make_archive, make_weights  # noqa: E402
+from scripts.bench_memory import memory, memory_of, peak_mb  # noqa: E402
 from scripts.measured import processor, put_out  # noqa: E402
 
 CONTENDERS = (
@@ -66,85 +67,7 @@ CONTENDERS = (
     "encoder",
     "decoding",
 )
-ARCHIVES: dict[str, tuple[str, int, str, dict[str, Any]]] = {
-    "png-1024": ("PNG", 1024, "folder", {}),
-    "jpeg-512": ("JPEG", 512, "tar", {"quality": 90}),
-}
-"""Name -> (format, side in pixels, layout, options of saving)."""
 TEXTS = ("a photo of a woman.", "a photo of a man.")
-
-
-def picture(seed: int, side: int) -> Image.Image:
-    """A picture that costs about as much to decode as a generated photograph: broad shapes, edges, and some grain."""
-    random = np.random.default_rng(seed)
-    broad = Image.fromarray(random.integers(0, 256, (9, 9, 3), dtype=np.uint8)).resize(
-        (side, side), Image.Resampling.BICUBIC
-    )
-    edges = Image.fromarray(random.integers(0, 256, (64, 64, 3), dtype=np.uint8)).resize(
-        (side, side), Image.Resampling.BILINEAR
-    )
-    pixels = np.asarray(Image.blend(broad, edges, 0.3), dtype=np.int16)
-    grain = random.normal(0, 2.5, (side, side, 1))
-    return Image.fromarray(np.clip(pixels + grain, 0, 255).astype(np.uint8))
-
-
-def _file(number: int, name: str) -> bytes:
-    """A picture in the format of an archive."""
-    kind, side, _, options = ARCHIVES[name]
-    buffer = io.BytesIO()
-    picture(number, side).save(buffer, kind, **options)
-    return buffer.getvalue()
-
-
-def _marked(data: bytes, number: int) -> bytes:
-    """The same picture in a file of other bytes, at the same cost: a JPEG with a comment; files of other formats as they are."""
-    if not data.startswith(b"\xff\xd8"):
-        return data
-    words = f"{number:012d}".encode()
-    return data[:2] + b"\xff\xfe" + (len(words) + 2).to_bytes(2, "big") + words + data[2:]
-
-
-def make_archive(root: Path, name: str, *, shards: int, per_shard: int, distinct: int | None = None) -> Path:
-    """PROMPT/INDEX.png, or a folder of tars with a caption for each image; of so many different pictures (default: all)."""
-    layout = ARCHIVES[name][2]
-    folder = root / name
-    folder.mkdir(parents=True)
-    total = shards * per_shard
-    with ThreadPoolExecutor() as pool:
-        files = list(pool.map(lambda number: _file(number, name), range(min(distinct or total, total))))
-    for shard in range(shards):
-        tar = tarfile.open(folder / f"{shard:05d}.tar", "w") if layout == "tar" else None  # noqa: SIM115 (closed below)
-        for number in range(per_shard):
-            position = shard * per_shard + number
-            image = _marked(files[position % len(files)], position)
-            if tar is None:
-                path = folder / f"prompt_{shard}" / f"{number}.png"
-                path.parent.mkdir(exist_ok=True)
-                path.write_bytes(image)
-                continue
-            for extension, data in (("jpg", image), ("txt", b"a prompt")):
-                member = tarfile.TarInfo(f"{number:06d}.{extension}")
-                member.size = len(data)
-                tar.addfile(member, io.BytesIO(data))
-        if tar is not None:
-            tar.close()
-    return folder
-
-
-def make_weights(root: Path, model: str) -> Path:
-    """A folder in open_clip's own format with random weights."""
-    import open_clip
-    import torch
-    from safetensors.torch import save_file
-
-    folder = root / f"random-{model}"
-    folder.mkdir()
-    torch.manual_seed(0)
-    built = open_clip.create_model(model, pretrained=None)
-    config = {"model_cfg": open_clip.get_model_config(model), "preprocess_cfg": dict(built.visual.preprocess_cfg)}
-    (folder / "open_clip_config.json").write_text(json.dumps(config, default=list))
-    save_file({k: v.contiguous() for k, v in built.state_dict().items()}, folder / "open_clip_model.safetensors")
-    return folder
 
 
 class Bench:
@@ -449,73 +372,6 @@ def measure(
     return result
 
 
-def peak_mb() -> float:
-    """Peak memory of this program so far, MiB. Linux's ru_maxrss would count what the process was before it became this program."""
-    status = Path("/proc/self/status")
-    if status.exists():
-        return (
-            float(next(line for line in status.read_text().splitlines() if line.startswith("VmHWM")).split()[1]) / 1024
-        )
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-
-def memory(counts: Sequence[int], shard_size: int) -> dict[str, float]:
-    """Peak memory, MiB, of the whole command in a process of its own, over archives of so many small images."""
-    found = {}
-    with tempfile.TemporaryDirectory() as name:
-        root = Path(name)
-        weights = root / "tiny"
-        for count in counts:
-            archive = root / f"archive-{count}"
-            for number in range(count):
-                path = archive / f"prompt_{number % 250}" / f"{number // 250}.jpg"
-                path.parent.mkdir(parents=True, exist_ok=True)
-                Image.fromarray(np.random.default_rng(number).integers(0, 256, (8, 8, 3), dtype=np.uint8)).resize(
-                    (64, 64)
-                ).save(path, quality=85)
-            done = subprocess.run(
-                [sys.executable, __file__, "--memory-of", str(archive), "--weights", str(weights), "--shard-size", str(shard_size)],
-                capture_output=True, text=True, check=True,
-            )  # fmt: skip
-            found[str(count)] = float(done.stdout.split()[-1])
-            print(f"{count} images: peak {found[str(count)]:.0f} MiB", file=sys.stderr, flush=True)
-            shutil.rmtree(archive)
-    return found
-
-
-def memory_of(archive: Path, weights: Path, shard_size: int) -> float:
-    """Rescore an archive with a tiny CLIP, tables, metrics and report included."""
-    from allfour.pipeline.commands import rescore as rescore_module
-    from allfour.pipeline.commands.progress import Reporter
-    from allfour.pipeline.config import RunConfig
-    from allfour.pipeline.run.folder import RunFolder
-
-    if not weights.exists():
-        _tiny_weights(weights)
-    config = RunConfig.model_validate(
-        {"classifier": {"backend": "clip", "pretrained": str(weights)}, "archive": {"shard_size": shard_size}}
-    )
-    with tempfile.TemporaryDirectory() as run:
-        rescore_module.rescore(config, str(archive), RunFolder(Path(run)), Reporter(quiet=True))
-    return peak_mb()
-
-
-def _tiny_weights(folder: Path) -> None:
-    import open_clip
-    from safetensors.torch import save_file
-
-    vision = {"image_size": 32, "layers": 2, "width": 64, "head_width": 32, "patch_size": 8}
-    text = {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 2}
-    built = open_clip.model.CLIP(
-        embed_dim=512, vision_cfg=open_clip.CLIPVisionCfg(**vision), text_cfg=open_clip.CLIPTextCfg(**text)
-    )
-    folder.mkdir(parents=True)
-    config = {"model_cfg": {"embed_dim": 512, "vision_cfg": vision, "text_cfg": text},
-              "preprocess_cfg": {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]}}  # fmt: skip
-    (folder / "open_clip_config.json").write_text(json.dumps(config))
-    save_file({k: v.contiguous() for k, v in built.state_dict().items()}, folder / "open_clip_model.safetensors")
-
-
 def device_name() -> str:
     """Of the GPU that encodes, or the processor's."""
     import torch
@@ -577,7 +433,7 @@ def main() -> None:
     about = {"date": dt.date.today().isoformat(), "processor": processor(), "cores": options.workers,
              "command": " ".join(["python", "scripts/bench_scoring.py", *sys.argv[1:]])}  # fmt: skip
     if options.memory:
-        result: dict[str, Any] = {**about, "peak_mib": memory(options.memory, options.shard_size)}
+        result: dict[str, Any] = {**about, "peak_mib": memory(options.memory, options.shard_size, program=__file__)}
     else:
         result = {
             **about,

@@ -31,7 +31,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from allfour.models.devices import granted_cores  # noqa: E402
-from scripts.bench_scoring import picture  # noqa: E402
+from scripts.bench_archives import picture  # noqa: E402
 from scripts.measured import processor, put_out  # noqa: E402
 
 SIDE = 512

@@ -4,7 +4,7 @@
     pip install --target DECODERS kornia-rs pyspng; PYTHONPATH=DECODERS python scripts/validate_png.py
 
 Whichever of kornia-rs, pyspng, imagecodecs, torchvision and OpenCV are installed. `milliseconds` are of processor time on one core, the least of
-the rounds in turn, on pictures of 1024 px as in `bench_scoring.py`. Then files of every colour type, depth, interlacing and chunk that is met,
+the rounds in turn, on pictures of 1024 px as in `bench_archives.py`. Then files of every colour type, depth, interlacing and chunk that is met,
 and files that are cut short or damaged under right checksums of their chunks, are put to each:
 
 - same        pixels of 8 bits a channel are Pillow's, every one
@@ -34,7 +34,7 @@ import numpy as np
 from PIL import Image
 from PIL.PngImagePlugin import PngImageFile
 
-from scripts.bench_scoring import _file
+from scripts.bench_archives import picture_file
 from scripts.measured import processor, put_out
 
 CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
@@ -221,7 +221,7 @@ def parity(known: dict[str, Decoder], count: int) -> dict[str, dict[str, dict[st
 
 def speed(known: dict[str, Decoder], rounds: int) -> dict[str, float]:
     """Milliseconds of processor time a picture."""
-    files = [_file(number, "png-1024") for number in range(6)]
+    files = [picture_file(number, "png-1024") for number in range(6)]
     best: dict[str, float] = {}
     work: dict[str, Callable[[bytes], Any]] = {"Pillow": lambda data: Image.open(io.BytesIO(data)).load()}
     work |= {name: lambda data, each=each: each(data, (1024, 1024), "rgb") for name, each in known.items()}  # type: ignore[misc]
