@@ -35,6 +35,8 @@ def clean(value: object, limit: int = 400) -> str:
     """
     text = "" if value is None else str(value)
     shortened = text[: limit + 1]
+    if shortened.isprintable():  # most is, and has none of those
+        return shortened[:limit] + ("…" if len(shortened) > limit else "")
     out: list[str] = []
     for char in shortened[:limit]:
         category = unicodedata.category(char)

@@ -10,7 +10,6 @@ from markupsafe import Markup
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from allfour.files import read_regular
-from allfour.pipeline.analyses.sensitivity_grid import FACTORS
 from allfour.pipeline.report import svg
 from allfour.pipeline.run.documents import ReportError
 from allfour.pipeline.run.metrics import Metrics, SecondOpinion
@@ -167,9 +166,7 @@ def _sentences(found: _Sensitivity, headline: str) -> list[str]:
     )
     moved = next((factor for factor in found.factors if factor.name == found.moved_most), None)
     text += (
-        "no setting moves it."
-        if moved is None
-        else f"what moves it most is {FACTORS.get(moved.name, clean(moved.name, 80))} ({_span(moved)})."
+        "no setting moves it." if moved is None else f"what moves it most is {_name_of(moved.name)} ({_span(moved)})."
     )
     rest = "One thing is changed at a time, from the same stored embeddings; the short line marks the headline as run."
     if found.combined is not None:
@@ -178,7 +175,7 @@ def _sentences(found: _Sensitivity, headline: str) -> list[str]:
 
 
 def _factor(factor: _Factor, baseline: float | None, images: int) -> FactorTable:
-    name = FACTORS.get(factor.name, clean(factor.name, 80)).removeprefix("the ")
+    name = _name_of(factor.name).removeprefix("the ")
     count = len(factor.settings)
     return FactorTable(
         name[:1].upper() + name[1:],
@@ -240,3 +237,9 @@ def _opinion(found: SecondOpinion) -> OpinionView:
         lines.append(estimate_line("Unanimous, this run", prompts, sets.first.unanimity))
         lines.append(estimate_line("Unanimous, the other", prompts, sets.second.unanimity))
     return OpinionView(sentence, level(found.confidence), lines)
+
+
+def _name_of(name: str) -> str:
+    from allfour.pipeline.analyses.sensitivity_grid import FACTORS  # which few runs have
+
+    return FACTORS.get(name, clean(name, 80))

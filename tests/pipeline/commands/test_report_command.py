@@ -32,7 +32,7 @@ except SystemExit as end:
 NEEDLESS = (
     "torch", "transformers", "sklearn", "scipy.stats", "scipy.optimize", "numpy.f2py", "numpy.testing", "fsspec", "aiohttp", "pandas", "rich",
     "allfour.models.generators._portrait.draw", "allfour.pipeline.archives.parquet", "allfour.pipeline.analyses.sensitivity",
-    "allfour.pipeline.run.comparison", "allfour.pipeline.analyses.comparison",
+    "allfour.pipeline.analyses.sensitivity_grid", "allfour.pipeline.run.comparison", "allfour.pipeline.analyses.comparison",
 )  # fmt: skip
 
 

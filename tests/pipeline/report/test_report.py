@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import sys
 import tarfile
+import unicodedata
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -249,6 +251,14 @@ def test_foreign_text_is_bared_of_what_cannot_be_seen() -> None:
     assert words.clean("a\x00b\u202ec\ud800d\ne") == "a\\x00b\\u202ec\\ud800d e"
     assert words.clean("x" * 500, 10) == "x" * 10 + "…"
     assert words.clean(None) == ""
+    assert words.clean("é " * 5, 10) == "é " * 5 and words.clean("é " * 6, 10) == "é " * 5 + "…"
+
+
+def test_what_is_taken_out_of_foreign_text_is_not_printable() -> None:
+    """So that text which is printable can be left as it is."""
+    kept = (chr(number) for number in range(sys.maxunicode + 1) if chr(number).isprintable())
+    assert not {"Cc", "Cs", "Zl", "Zp"} & set(map(unicodedata.category, kept))
+    assert not any(char.isprintable() for char in words._BIDI | words._LINE_BREAKS)
 
 
 def test_an_even_split_of_three_labels_is_a_third() -> None:
