@@ -19,7 +19,7 @@ from allfour.pipeline.archives.parquet import ParquetSource
 from allfour.pipeline.archives.parquet_columns import names_files
 from allfour.pipeline.archives.probed import ProbedSource
 from allfour.pipeline.archives.remote import RemoteTree, address_path, expand, scheme_of, show_address
-from allfour.pipeline.archives.run_images import RunImages, is_run_folder
+from allfour.pipeline.archives.run_images import RunImages, is_run_folder, run_inside
 from allfour.pipeline.archives.tar import TarSource
 from allfour.pipeline.archives.text import natural_key
 from allfour.pipeline.archives.tiles import TiledSource
@@ -134,6 +134,11 @@ def _kind(file: str) -> str:
         raise ArchiveError(f"cannot read {show_address(file)}: {what}")
     if is_run_folder(path):
         return "run"
+    if (run := run_inside(path)) is not None:
+        raise ArchiveError(
+            f"{show_address(file)} holds runs of allfour, such as {show_address(str(run))}, and images of several runs are no archive. Name one of the runs; "
+            "to read all images as those of one folder, set archive.layout=folder"
+        )
     if (path / "dataset_dict.json").is_file():
         return "parquet"  # splits of a saved dataset
     entries = list(os.scandir(path))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import itertools
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -49,6 +51,21 @@ def is_run_folder(path: Path) -> bool:
             f"as those of any folder: {path / 'images'}"
         )
     return False
+
+
+_LOOKED_INTO = 200
+"""Folders of an archive in which a run is looked for: there may be a million, and one of the first tells."""
+
+
+def run_inside(path: Path) -> Path | None:
+    """A run folder among the folders of `path`, which then holds runs or is a study, and no archive; None where there is none."""
+    for place in (path, path / "cells"):
+        with contextlib.suppress(OSError), os.scandir(place) as entries:
+            folders = (Path(entry) for entry in entries if entry.is_dir(follow_symlinks=False))
+            for folder in itertools.islice(folders, _LOOKED_INTO):
+                if (folder / TABLE).is_file() and _is_header(folder / "run.json"):
+                    return folder
+    return None
 
 
 def _is_header(path: Path) -> bool:

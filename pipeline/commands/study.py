@@ -20,7 +20,7 @@ import yaml
 from allfour import resources
 from allfour.errors import AllfourError, ConfigError
 from allfour.pipeline.analyses.comparison.comparability import ComparisonError
-from allfour.pipeline.analyses.study.result import STUDY_FILE, study_result
+from allfour.pipeline.analyses.study.result import study_result
 from allfour.pipeline.commands.audit import audit
 from allfour.pipeline.commands.options import default_run_folder
 from allfour.pipeline.commands.progress import Reporter
@@ -35,6 +35,7 @@ from allfour.pipeline.metrics.calibration import check_calibration
 from allfour.pipeline.report.study_page import PAGE, render_study
 from allfour.pipeline.run.documents import read_header
 from allfour.pipeline.run.folder import RunFolder, sweep_beside, write_atomic, write_json
+from allfour.pipeline.run.record import STUDY_FILE
 from allfour.pipeline.run.study import StudyCell, StudyResult
 from allfour.pipeline.words import grouped, quantity, seconds_text
 

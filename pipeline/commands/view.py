@@ -14,7 +14,6 @@ from allfour.errors import UsageError
 from allfour.files import read_regular
 from allfour.pipeline.commands.view_live import Progress, WatchedRun, stat_of
 from allfour.pipeline.report.index_page import (
-    STUDY_FILE,
     STUDY_PAGE,
     RunLine,
     find_runs,
@@ -24,6 +23,7 @@ from allfour.pipeline.report.index_page import (
 )
 from allfour.pipeline.report.live_page import LiveRun, render_live
 from allfour.pipeline.run.folder import sweep_beside, write_atomic
+from allfour.pipeline.run.record import STUDY_FILE
 
 _PAGE = re.compile(r"/run/(\d{1,6})/(report\.html|prompts\.csv|study\.html|report/prompts-\d{3,}\.html)")
 """All that is served of a run or study: its pages and its table, by its place in the index."""

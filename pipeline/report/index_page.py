@@ -23,10 +23,11 @@ from allfour.pipeline.report.view import kinds_by_label, page_path, ranked
 from allfour.pipeline.run.activity import Activity, activity
 from allfour.pipeline.run.documents import read_header, read_outline
 from allfour.pipeline.run.metrics import Metrics
+from allfour.pipeline.run.record import STUDY_FILE
 from allfour.pipeline.run.study import StudyResult
 
 HEADER = "run.json"
-STUDY_FILE, STUDY_PAGE = "study.json", "study.html"
+STUDY_PAGE = "study.html"
 _REFRESH = 5
 """Seconds."""
 _MOMENT = 10.0

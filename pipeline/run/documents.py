@@ -12,7 +12,7 @@ from allfour.errors import RunFolderError
 from allfour.files import read_regular
 from allfour.pipeline.run.header import Header
 from allfour.pipeline.run.metrics import Metrics
-from allfour.pipeline.run.record import FORMAT, Record
+from allfour.pipeline.run.record import FORMAT, STUDY_FILE, Record
 from allfour.pipeline.run.seal import unsealed
 
 
@@ -80,6 +80,10 @@ def _read(path: Path) -> Any:
     except FileNotFoundError:
         if not path.parent.exists():
             raise ReportError(f"there is no folder {path.parent.absolute()}; name the folder of a run") from None
+        if (path.parent / STUDY_FILE).is_file():
+            raise ReportError(
+                f"{path.parent} is a study: name one of its runs, which are in {path.parent / 'cells'}"
+            ) from None
         raise ReportError(
             f"{path.name} is missing in {path.parent}: the run's earlier stages are not done; "
             "run the same `allfour audit` or `allfour rescore` command again"

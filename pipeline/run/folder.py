@@ -30,7 +30,7 @@ from allfour.files import open_regular, read_regular, sha256_of
 from allfour.pipeline.run import locks
 from allfour.pipeline.run.header import Header, Stage
 from allfour.pipeline.run.journal import Journal, RunFolderBusyError
-from allfour.pipeline.run.record import FORMAT
+from allfour.pipeline.run.record import FORMAT, STUDY_FILE
 from allfour.pipeline.run.seal import sealed, unsealed
 
 IMAGES_STAGE = "images"
@@ -388,8 +388,8 @@ class RunFolder:
         self._check_a_run(header)
         if not (self.header_path.exists() and self.scores_path.exists() and self.images_path.exists()):
             raise RunFolderError(
-                f"{self.path}: no scored run: run.json, images.parquet and scores.parquet must stand there. Score it first: "
-                "`allfour audit` or `allfour rescore`"
+                f"{self.path}: no scored run: run.json, images.parquet and scores.parquet must stand there. "
+                + self._what_else("Score it first: `allfour audit` or `allfour rescore`")
             )
         self._check_not_forgotten(header, "scores")
         if lacking := [key for key in ("config", "attributes", "classifier") if getattr(header, key) is None]:
@@ -398,6 +398,12 @@ class RunFolder:
             )
         self.check_tables(self.images_path, self.scores_path)
         return header
+
+    def _what_else(self, usual: str) -> str:
+        """What to do where the folder is no run: most often the usual."""
+        if (self.path / STUDY_FILE).is_file():
+            return f"It is a study: its page is {self.path / 'study.html'}, and its runs are in {self.path / 'cells'}"
+        return usual
 
     def check_tables(self, *tables: Path) -> None:
         """Raise RunFolderError where a table is not, to the last bit, the one that was committed."""

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 FORMAT: Final = 1
 """Of every document. Keys are added freely and never renamed."""
+STUDY_FILE: Final = "study.json"
+"""In the folder of a study."""
 
 
 def finite(value: Any) -> Any:

@@ -16,7 +16,6 @@ from allfour.pipeline.run.record import Note
 from allfour.pipeline.run.study import StudyCell, StudyResult
 from allfour.pipeline.words import clean, told_apart
 
-STUDY_FILE = "study.json"
 PairBy = Literal["id", "subject"]
 
 

@@ -133,3 +133,12 @@ def test_half_a_run_is_no_tree_of_images(tmp_path: Path) -> None:
     with pytest.raises(ArchiveError, match=r"a run folder without its images\.parquet"):
         open_source(tmp_path)
     assert open_source(tmp_path / "images").summary().layout == "folder"
+
+
+def test_a_folder_of_runs_is_no_archive(tmp_path: Path) -> None:
+    for place in ("runs/a", "study/cells/a"):
+        (tmp_path / place).mkdir(parents=True)
+        run = run_folder(tmp_path / place, [row(0)])
+        write_json(run / "run.json", {"format": 1, "config": {}, "stages": {}})
+        with pytest.raises(ArchiveError, match=f"holds runs of allfour, such as {run}"):
+            open_source(str(tmp_path / place.split("/")[0]))
