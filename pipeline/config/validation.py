@@ -26,8 +26,27 @@ def validate(model: type[_Model], data: Any, *, where: str, context: dict[str, A
     try:
         return model.model_validate(data, context=context)
     except ValidationError as error:
-        lines = [_explain(model, dict(e), where) for e in error.errors(include_url=False)]
+        mistakes = [dict(e) for e in error.errors(include_url=False)]
+        lines = [_explain(model, e, where) for e in mistakes if not _follows(e, mistakes)]
         raise ConfigError("\n".join(lines)) from None
+
+
+_LOOKS = {
+    r"^[a-z0-9][a-z0-9_\-]{0,63}$": "lower-case letters, digits, _ and -, beginning with a letter or digit, 64 at most",
+    r"^[A-Za-z0-9][A-Za-z0-9._]*(?:-[A-Za-z0-9._]+)*$": "letters, digits, dots, _ and single hyphens between them",
+    r"^[A-Za-z_][A-Za-z0-9_]*$": "letters, digits and _, not beginning with a digit",
+    r"^(auto|[1-8]x[1-8])$": "auto, or rows and columns such as 2x2, 8 of each at most",
+    r"^[A-Z]{3}$": "three capital letters, such as EUR",
+}
+"""Patterns in words."""
+
+
+def _follows(mistake: dict[str, Any], mistakes: list[dict[str, Any]]) -> bool:
+    """Whether a list only seems too short, since what is wrong in it was left out."""
+    loc = mistake["loc"]
+    return mistake["type"] == "too_short" and any(
+        len(other["loc"]) > len(loc) and other["loc"][: len(loc)] == loc for other in mistakes
+    )
 
 
 def _explain(model: type[BaseModel], error: dict[str, Any], where: str) -> str:
@@ -51,6 +70,9 @@ def _explain(model: type[BaseModel], error: dict[str, Any], where: str) -> str:
         *parents, key = loc
         return f"{where}: {_dotted(model, parents, key)}: missing, and it has no default"
     message = str(error["msg"]).removeprefix("Value error, ")
+    if kind == "string_pattern_mismatch" and (words := _LOOKS.get(str(context.get("pattern")))) is not None:
+        message = f"it may hold {words}" if not words.startswith("auto") else f"give {words}"
+    loc = [part for part in loc if part != "[key]"]
     given = error.get("input")
     shown = f" (given: {short(repr(given))})" if isinstance(given, str | int | float | bool) or given is None else ""
     return f"{where}: {_dotted(model, loc) or 'top level'}: {message}{shown}"

@@ -244,6 +244,16 @@ def test_a_config_that_is_no_file_is_said_to_be_none(tmp_path: Path) -> None:
         load_prompts(tmp_path)
 
 
+def test_a_pattern_is_told_in_words_and_what_follows_from_a_mistake_is_not_told(tmp_path: Path) -> None:
+    path = tmp_path / "p.yaml"
+    path.write_text('name: p\nprompts: [{id: "Nurse A", text: a nurse}]\n')
+    with pytest.raises(ConfigError) as error:
+        load_prompts(path)
+    assert str(error.value).splitlines() == [
+        f"{path}: prompts.0.id: it may hold lower-case letters, digits, _ and -, beginning with a letter or digit, 64 at most (given: 'Nurse A')"
+    ]
+
+
 def test_a_prompt_without_a_word_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "p.yaml"
     path.write_text('name: p\nprompts: [a nurse, "  "]\n')
