@@ -1,6 +1,6 @@
 """What commands do first and always alike, done once: a process that is forked from one with this module does it no more.
 
-What is imported late is imported, templates are compiled, the command line is built, and versions of packages are read.
+What is imported late is imported, schemas are built and templates compiled, the command line is made, and versions of packages are read.
 """
 
 from __future__ import annotations
@@ -10,7 +10,9 @@ import functools
 import gc
 
 import joblib  # noqa: F401
-import openai._base_client  # noqa: F401
+import openai._base_client
+import openai.resources.models  # noqa: F401
+import pydantic
 import scipy.optimize  # noqa: F401
 import typer.main
 
@@ -24,6 +26,7 @@ import allfour.pipeline.commands.output
 import allfour.pipeline.commands.rescore
 import allfour.pipeline.metrics.gate
 import allfour.pipeline.scoring.engines.local  # noqa: F401
+from allfour.models._hosted import client
 from allfour.pipeline import cli
 from allfour.pipeline.report.html import environment
 from allfour.pipeline.run.program import package_versions
@@ -31,6 +34,17 @@ from allfour.pipeline.run.program import package_versions
 typer.main.get_command = functools.cache(typer.main.get_command)
 typer.main.get_command(cli.app)
 package_versions()
+
+
+def _build(kind: type[pydantic.BaseModel]) -> None:
+    for model in kind.__subclasses__():
+        _build(model)
+        if model.__module__.startswith("allfour."):
+            model.model_rebuild()  # its schema waits until somebody asks for it
+
+
+_build(pydantic.BaseModel)
+client._tls()  # certificates of the world, parsed
 for _name in environment().list_templates(extensions=["j2"]):
     environment().get_template(_name)
 atexit.register(gc.unfreeze)
