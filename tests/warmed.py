@@ -1,6 +1,7 @@
 """What commands do first and always alike, done once: a process that is forked from one with this module does it no more.
 
-What is imported late is imported, schemas are built and templates compiled, the command line is made, and versions of packages are read.
+What is imported late is imported, schemas are built and templates compiled, the command line is made, and versions of packages
+and of the code are read.
 """
 
 from __future__ import annotations
@@ -28,12 +29,15 @@ import allfour.pipeline.metrics.gate
 import allfour.pipeline.scoring.engines.local  # noqa: F401
 from allfour.models._hosted import client
 from allfour.pipeline import cli
+from allfour.pipeline.commands import start
 from allfour.pipeline.report.html import environment
 from allfour.pipeline.run.program import package_versions
 
 typer.main.get_command = functools.cache(typer.main.get_command)
 typer.main.get_command(cli.app)
 package_versions()
+start.git_state = functools.cache(start.git_state)
+start.git_state()
 
 
 def _build(kind: type[pydantic.BaseModel]) -> None:
