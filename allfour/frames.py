@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
+
+PLAIN_IMPORTS = "ALLFOUR_PLAIN_IMPORTS"
+"""Set to anything, this variable of the environment has a command import packages as any program does."""
 
 _own_process = False
 
@@ -11,7 +15,7 @@ _own_process = False
 def begin_command() -> None:
     """Say that this process is a command's own, and no notebook or program in which somebody may want data frames."""
     global _own_process  # noqa: PLW0603
-    _own_process = True
+    _own_process = not os.environ.get(PLAIN_IMPORTS)
 
 
 class _NoPandas:
@@ -24,7 +28,7 @@ class _NoPandas:
 
 
 def own_process() -> bool:
-    """Whether this process is a command's, and runs nobody else's code beside."""
+    """Whether this process is a command's, and runs nobody else's code beside: packages need not be whole in it."""
     return _own_process
 
 

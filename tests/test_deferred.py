@@ -188,6 +188,16 @@ def test_in_a_process_of_others_nothing_is_deferred(monkeypatch: pytest.MonkeyPa
     assert (sys.meta_path, dict(sys.modules), importlib.metadata.packages_distributions) == before
 
 
+def test_a_variable_of_the_environment_leaves_imports_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(frames, "_own_process", False)
+    monkeypatch.setenv(frames.PLAIN_IMPORTS, "1")
+    frames.begin_command()
+    assert not frames.own_process()
+    monkeypatch.delenv(frames.PLAIN_IMPORTS)
+    frames.begin_command()
+    assert frames.own_process()
+
+
 STARTED = """
 import json, sys
 from allfour import bare_packages, deferred, frames

@@ -14,6 +14,7 @@ from typing import NoReturn
 import typer
 
 from allfour.errors import AllfourError
+from allfour.frames import PLAIN_IMPORTS, own_process
 from allfour.pipeline.commands import output
 from allfour.signals import Terminated, stops_on_signals
 
@@ -67,6 +68,8 @@ def end_on(error: Exception) -> int:
     # Python itself would exit with 1, which is the code of a gate that was hit.
     traceback.print_exception(error)
     message = "this is a fault of allfour, not of what it was given: please report it, with the lines above. What was finished is kept."
+    if own_process():
+        message += f" If a package named above looks incomplete, try {PLAIN_IMPORTS}=1 in the environment."
     print(f"error: {message}", file=sys.stderr)
     output.print_error(f"{type(error).__name__}: {error}"[:2000], output.EXIT_FAULT)
     return output.EXIT_FAULT
