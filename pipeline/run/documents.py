@@ -88,6 +88,8 @@ def _read(path: Path) -> Any:
             f"{path.name} is missing in {path.parent}: the run's earlier stages are not done; "
             "run the same `allfour audit` or `allfour rescore` command again"
         ) from None
+    except NotADirectoryError:
+        raise ReportError(f"{path.parent} is a file; name the folder of a run, such as {path.parent.parent}") from None
     except (OSError, ValueError, RecursionError) as error:
         raise ReportError(
             f"{path} is not valid JSON, or damaged ({error}); delete it and run the command again"

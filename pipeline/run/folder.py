@@ -107,6 +107,8 @@ def atomic_file(path: Path) -> Iterator[IO[bytes]]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     _check_place(path)
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     temp = path.parent / f".tmp-{secrets.token_hex(6)}-{path.name[-80:]}"
     try:
         with temp.open("wb") as file, locks.at_work(temp):
@@ -381,9 +383,9 @@ class RunFolder:
         """
         self.check_name()
         if not self.path.is_dir():
-            raise RunFolderError(
-                f"{self.path}: no scored run: there is no such folder. Name the folder of a run, such as runs/sandbox"
-            )
+            what = "it is a file" if self.path.is_file() else "there is no such folder"
+            such_as = self.path.parent if self.path.is_file() else "runs/sandbox"
+            raise RunFolderError(f"{self.path}: no scored run: {what}. Name the folder of a run, such as {such_as}")
         header = self.header()
         self._check_a_run(header)
         if not (self.header_path.exists() and self.scores_path.exists() and self.images_path.exists()):

@@ -15,6 +15,7 @@ import pytest
 from allfour.errors import RunFolderError
 from allfour.pipeline.commands import audit_ranks
 from allfour.pipeline.run import locks
+from allfour.pipeline.run.documents import read_header
 from allfour.pipeline.run.folder import (
     RunFolder,
     atomic_file,
@@ -172,6 +173,20 @@ def test_looking_at_a_lock_turns_nobody_away(tmp_path: Path) -> None:
     threading.Timer(0.03, looking.close).start()
     with RunFolder(tmp_path).lock():
         assert locks.held(tmp_path / ".lock")
+
+
+def test_a_file_in_the_place_of_a_folder_and_the_other_way_round(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "report.html").touch()
+    with pytest.raises(RunFolderError, match=f"it is a file. Name the folder of a run, such as {tmp_path}"):
+        RunFolder(tmp_path / "report.html").scored_header()
+    with pytest.raises(RunFolderError, match=f"is a file; name the folder of a run, such as {tmp_path}"):
+        read_header(tmp_path / "report.html")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(IsADirectoryError) as error:
+        write_atomic(Path(), b"")
+    assert error.value.filename == "."
 
 
 def test_a_run_folder_whose_name_is_no_text_is_one_error(tmp_path: Path) -> None:
