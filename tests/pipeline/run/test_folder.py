@@ -5,7 +5,6 @@ import os
 import stat
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 import pyarrow as pa
@@ -165,12 +164,12 @@ def test_a_lock_is_signed_and_what_is_no_lock_of_ours_is_not_written_to(tmp_path
     assert lock.read_text() == ""
 
 
-def test_looking_at_a_lock_turns_nobody_away(tmp_path: Path) -> None:
+def test_looking_at_a_lock_turns_nobody_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with RunFolder(tmp_path).lock():
         pass
     looking = (tmp_path / ".lock").open()
     locks.take(looking, shared=True)  # as `held` does, for longer
-    threading.Timer(0.03, looking.close).start()
+    monkeypatch.setattr(locks.time, "sleep", lambda seconds: looking.close())
     with RunFolder(tmp_path).lock():
         assert locks.held(tmp_path / ".lock")
 
