@@ -20,7 +20,7 @@ from allfour.pipeline.metrics.tallies import PromptTally
 from allfour.pipeline.run.folder import RunFolder
 from allfour.pipeline.run.metrics import Cell, Imbalance, Intersection, Metrics, NeverTogether, Null, OverPrompts
 from allfour.pipeline.run.record import Estimate, Interval
-from allfour.pipeline.run.tables import MEMORY_LIMIT, connect, count_together
+from allfour.pipeline.run.tables import MEMORY_LIMIT, connect, count_together, scalar
 from allfour.pipeline.statistics.arrays import IntArray
 from allfour.pipeline.statistics.coverage import least_unanimity
 
@@ -86,18 +86,20 @@ def joint_counts(run: RunFolder, names: Sequence[str], *, set_size: int, memory:
     labels = ", ".join(f"label{place}" for place in range(len(names)))
     found: dict[str, tuple[dict[tuple[str, ...], int], dict[tuple[str, ...], int]]] = {}
     with connect(run, memory=memory) as connection:
+        rows = count_together(connection, names, f"prompt_id, {labels}, count(*)")
+        for prompt_id, *cell, count in rows:
+            found.setdefault(prompt_id, ({}, {}))[1][tuple(cell)] = count
+        # no more rows are joined than may be of a first set
+        last = scalar(connection, "SELECT coalesce(max(last), -1) FROM first_sets(?)", [set_size])
         rows = count_together(
             connection,
             names,
-            f'together.prompt_id, {labels}, count(*), count(*) FILTER (together."index" <= s.last)',
-            join="JOIN first_sets(?) s ON together.prompt_id = s.prompt_id",
-            parameters=[set_size],
+            f"together.prompt_id, {labels}, count(*)",
+            join='JOIN first_sets(?) s ON together.prompt_id = s.prompt_id WHERE together."index" <= ? AND together."index" <= s.last',
+            parameters=[set_size, last],
         )
-    for prompt_id, *cell, total, in_set in rows:
-        first, every = found.setdefault(prompt_id, ({}, {}))
-        every[tuple(cell)] = total
-        if in_set:
-            first[tuple(cell)] = in_set
+        for prompt_id, *cell, count in rows:
+            found[prompt_id][0][tuple(cell)] = count
     return found
 
 

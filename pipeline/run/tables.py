@@ -197,7 +197,7 @@ def _literal(path: Path) -> str:
     return quoted("".join(f"[{c}]" if c in "*?[" else c for c in str(path)))
 
 
-def scalar(connection: duckdb.DuckDBPyConnection, query: str) -> int:
+def scalar(connection: duckdb.DuckDBPyConnection, query: str, parameters: Sequence[Any] = ()) -> int:
     """The one whole number that a query gives."""
-    row: Any = connection.execute(query).fetchone()
+    row: Any = connection.execute(query, list(parameters)).fetchone()
     return int(row[0]) if row else 0

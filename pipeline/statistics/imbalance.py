@@ -257,13 +257,19 @@ def _maximum(reference: FloatArray, measure: Measure) -> float:
     return float(_terms(extreme, reference, measure).sum() * _scale(reference, measure))
 
 
-@lru_cache(maxsize=4096)
 def _floor(images: int, measure: Measure, reference: tuple[float, ...]) -> float:
+    return _floors(images, reference)[measure]
+
+
+@lru_cache(maxsize=4096)
+def _floors(images: int, reference: tuple[float, ...]) -> dict[Measure, float]:
+    """Of every measure: the chances, which take longest where a prompt has many images, are theirs together."""
     shares = np.array(reference)
     count = np.arange(images + 1)
-    total = 0.0
+    totals: dict[Measure, float] = dict.fromkeys(MEASURES, 0.0)
     for share in np.unique(shares):
         probability = binom_pmf(count, images, share)
-        terms = _terms(count[:, np.newaxis] / images, np.array([share]), measure)[:, 0]
-        total += float(probability @ terms) * int((shares == share).sum())
-    return total * _scale(shares, measure)
+        observed, alike = count[:, np.newaxis] / images, int((shares == share).sum())
+        for measure in MEASURES:
+            totals[measure] += float(probability @ _terms(observed, np.array([share]), measure)[:, 0]) * alike
+    return {measure: total * _scale(shares, measure) for measure, total in totals.items()}
