@@ -191,7 +191,7 @@ def because(pair: Mapping[str, Any]) -> str | None:
     codes = lead["because"] if lead is not None else []
     if not codes:
         return None
-    reasons = join_words([BECAUSE.get(code, code) for code in codes])
+    reasons = "; ".join(BECAUSE.get(code, code) for code in codes)
     text = f"{reasons[:1].upper()}{reasons[1:]}."
     error = lead.get("explained_by_error")
     if lead["evidence"] == "measured":

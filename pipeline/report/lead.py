@@ -185,7 +185,8 @@ def because(metrics: Metrics) -> str:
     """Why the evidence is no better, or what it is, and what the limits hold: the reasons of the headline in words."""
     found = [BECAUSE[code] for code in headline_of(metrics).because if code in BECAUSE]
     found += [kept] if (kept := included(metrics)) else []
-    return f"{'; '.join(found).capitalize()}." if found else ""
+    reasons = "; ".join(found)
+    return f"{reasons[:1].upper()}{reasons[1:]}." if found else ""
 
 
 def included(metrics: Metrics) -> str:
