@@ -187,9 +187,8 @@ class DeviceResize:
         down = _product(self._down.weights.T.expand(count * channels, -1, -1), columns)
         made = _rounded(down[:, : self._height], down[:, self._height :])
         planes = made.reshape(count, channels, self._height, self._width)
-        return planes.permute(
-            0, 2, 3, 1
-        ).contiguous()  # laid out as what `prepare` gives: kernels, and last bits, depend on it
+        # laid out as what `prepare` gives: kernels, and last bits, depend on it
+        return planes.permute(0, 2, 3, 1).contiguous()
 
 
 class DeviceTransform:
@@ -208,12 +207,15 @@ class DeviceTransform:
 
     def takes(self, height: int, width: int) -> bool:
         """Whether pictures of this size are only resized and cropped, by weights that the device multiplies exactly. Needs no device."""
+        return self._planned(height, width) is not None
+
+    def _planned(self, height: int, width: int) -> _Plan | None:
         size = height, width
         if size not in self._plans:
             if len(self._plans) >= _SIZES:
                 self._plans.clear()
             self._plans[size] = _plan(self._steps, height, width)
-        return self._plans[size] is not None
+        return self._plans[size]
 
     def works(self, height: int, width: int) -> bool:
         """Whether the device resizes pictures of this size as Pillow does."""
@@ -236,7 +238,7 @@ class DeviceTransform:
 
     def _checked(self, height: int, width: int) -> DeviceResize | None:
         """For pictures of this size; None where Pillow's bytes are not met."""
-        plan = self._plans.get((height, width)) or _plan(self._steps, height, width)
+        plan = self._planned(height, width)
         if plan is None:
             return None
         random = np.random.default_rng(0)

@@ -294,7 +294,7 @@ class ClipEncoder:
         if self._elsewhere is not None:
             return self._elsewhere.stage(pictures)
         if self._device.type != "cuda":
-            return [self._resized(torch.from_numpy(pictures.copy()).to(self._device))]
+            return self._resized(torch.from_numpy(pictures.copy()).to(self._device))
         if self._staging is None:
             self._staging = CudaStaging(self._device, self._resized)
         return self._staging.stage(pictures)
@@ -304,10 +304,7 @@ class ClipEncoder:
         """See `Staging`."""
         if self._elsewhere is not None:
             return self._elsewhere.encode_staged(staged, size)
-        if self._staging is not None:
-            pixels = self._staging.gathered(staged)
-        else:
-            pixels = torch.cat([part for several in staged for part in several])
+        pixels = torch.cat(list(staged)) if self._staging is None else self._staging.gathered(staged)
         if len(pixels) < size:
             pixels = torch.cat([pixels, pixels.new_zeros((size - len(pixels), *pixels.shape[1:]))])
         features = self._features(pixels)
