@@ -29,7 +29,8 @@ from allfour.errors import RunFolderError
 from allfour.files import open_regular, read_regular, sha256_of
 from allfour.pipeline.run import locks
 from allfour.pipeline.run.header import Header, Stage
-from allfour.pipeline.run.journal import Journal, RunFolderBusyError
+from allfour.pipeline.run.held import held
+from allfour.pipeline.run.journal import Journal
 from allfour.pipeline.run.record import FORMAT, STUDY_FILE
 from allfour.pipeline.run.seal import sealed, unsealed
 
@@ -303,26 +304,10 @@ class RunFolder:
         Raises
         ------
         RunFolderError
-            Another process holds it, or the folder cannot be written.
+            Another process holds it, the folder cannot be written, or somebody's own files lie where a run's would.
         """
         self.check_name()
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            file = locks.open_lock(self.path / locks.NAME)
-        except OSError as error:
-            raise RunFolderError(
-                f"run folder {self.path}: cannot be written: {error.strerror}. "
-                + (f"Choose another with {option}" if option else "Make it writable, or work on a copy")
-            ) from None
-        with file:
-            try:
-                locks.take_soon(file, shared=shared)
-            except locks.LockedError:
-                raise RunFolderBusyError(
-                    f"run folder {self.path}: another allfour process is writing to it. Wait for it, "
-                    + (f"or choose another with {option}" if option else "and repeat the command")
-                ) from None
-            locks.sign(file, shared=shared)
+        with held(self.path, shared=shared, option=option):
             yield
 
     def header(self) -> Header:

@@ -1,0 +1,95 @@
+"""The folder of a run while a command works in it: made and locked, and taken away again where nothing came of it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+from allfour.errors import RunFolderError
+from allfour.pipeline.run import locks
+from allfour.pipeline.run.journal import RunFolderBusyError
+from allfour.pipeline.run.record import STUDY_FILE
+
+_SIGNS = ("run.json", locks.NAME, STUDY_FILE, "outcomes*.jsonl", "parts/part-*.json")
+"""Patterns of what is in a run from its start on; any of them says that the rest is of allfour too."""
+_NAMES = (
+    "images.parquet",
+    "images",
+    "scores.parquet",
+    "embeddings",
+    "parts",
+    "ranks",
+    "metrics.json",
+    "prompts.csv",
+    "report.html",
+    "report",
+    "review",
+    "cells",
+    "study.html",
+)
+"""What commands write there."""
+_TRIES = 100
+"""Times that a folder may be taken away by whoever held it before somebody else gives up."""
+
+
+@contextlib.contextmanager
+def held(folder: Path, *, shared: bool, option: str | None) -> Iterator[None]:
+    """See `RunFolder.lock`."""
+    choose = f"hoose another with {option}" if option else None
+    try:
+        if names := _in_the_way(folder):
+            raise RunFolderError(
+                f"run folder {folder}: it holds {', '.join(names)} and no run.json: they are not of allfour, which would write "
+                f"over them. {'C' + choose if choose else 'Name the folder of a run'}"
+            )
+        new = not folder.exists()
+        file = _locked(folder / locks.NAME, shared=shared)
+    except OSError as error:
+        raise RunFolderError(
+            f"run folder {folder}: cannot be written: {error.strerror}. "
+            + ("C" + choose if choose else "Make it writable, or work on a copy")
+        ) from None
+    except locks.LockedError:
+        raise RunFolderBusyError(
+            f"run folder {folder}: another allfour process is writing to it. Wait for it, "
+            + (f"or c{choose}" if choose else "and repeat the command")
+        ) from None
+    with file:
+        locks.sign(file, shared=shared)
+        try:
+            yield
+        except BaseException:
+            if new and not shared:
+                _take_away(folder)
+            raise
+
+
+def _in_the_way(folder: Path) -> list[str]:
+    """Names under which a run writes, in a folder where no command of allfour has been."""
+    if any(True for sign in _SIGNS for _ in folder.glob(sign)):
+        return []
+    return [name for name in _NAMES if os.path.lexists(folder / name)]
+
+
+def _locked(path: Path, *, shared: bool) -> IO[str]:
+    """The lock of a folder, which is made. Raises OSError, or LockedError where another process holds it."""
+    for _ in range(_TRIES):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.ExitStack() as stack, contextlib.suppress(FileNotFoundError):  # taken away meanwhile
+            file = stack.enter_context(locks.open_lock(path))
+            locks.take_soon(file, shared=shared)
+            if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                stack.pop_all()
+                return file
+    raise locks.LockedError
+
+
+def _take_away(folder: Path) -> None:
+    """Remove a folder that holds a lock, held by this process, and nothing else."""
+    with contextlib.suppress(OSError):
+        if [one.name for one in folder.iterdir()] == [locks.NAME]:
+            (folder / locks.NAME).unlink()
+            folder.rmdir()
