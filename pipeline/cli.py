@@ -154,7 +154,8 @@ def audit(
     junit: JunitOption = None,
     markdown: MarkdownOption = None,
     rank: Annotated[
-        int | None, typer.Option("--rank", help="Make only the images of one rank of many, counted from 0.")
+        int | None,
+        typer.Option("--rank", metavar="R", help="Make only the images of this rank of --world-size, counted from 0."),
     ] = None,
     world_size: WorldSizeOption = None,
     limit: LimitOption = None,
@@ -162,7 +163,7 @@ def audit(
         bool,
         typer.Option(
             "--overwrite",
-            help="Replace images of the run folder that were made for other requests, in place of refusing.",
+            help="Replace images in the run folder that were made for other requests, instead of refusing to.",
         ),
     ] = False,
     until: UntilOption = None,
@@ -171,7 +172,7 @@ def audit(
     up_to: each_options.UpToOption = None,
     dry_run: each_options.DryRunOption = False,
 ) -> None:
-    """Generate images for every prompt, score them, and report."""
+    """Generate images for every prompt, score them, and write the report."""
     with clear_errors():
         _defer()
         parsed = _metrics_gates(fail_if)
@@ -225,7 +226,10 @@ def audit(
 @app.command()
 def rescore(
     source: Annotated[
-        str, typer.Argument(help="A folder of PROMPT/INDEX.png, a manifest, or another archive of images.")
+        str,
+        typer.Argument(
+            metavar="SOURCE", help="A folder of PROMPT/INDEX.png, a manifest, or another archive of images."
+        ),
     ],
     config: RescoreConfigOption = None,
     overrides: SetOption = None,
@@ -240,16 +244,17 @@ def rescore(
         Literal["local", "ray"], typer.Option("--engine", help="Where scoring runs: this machine, or a Ray cluster.")
     ] = "local",
     rank: Annotated[
-        int | None, typer.Option("--rank", help="Score only the shards of one rank of many, counted from 0.")
+        int | None,
+        typer.Option("--rank", metavar="R", help="Score only the shards of this rank of --world-size, counted from 0."),
     ] = None,
     world_size: WorldSizeOption = None,
     limit: LimitOption = None,
     overwrite: Annotated[
         bool,
-        typer.Option("--overwrite", help="Replace the run folder's result of another source, in place of refusing."),
+        typer.Option("--overwrite", help="Replace the run folder's result of another source, instead of refusing to."),
     ] = False,
 ) -> None:
-    """Score images that exist already, and report. The archive is only read."""
+    """Score images that exist already, and write the report. The archive is only read."""
     with clear_errors():
         _defer()
         parsed = _metrics_gates(fail_if)
@@ -292,17 +297,21 @@ def rescore(
 
 @app.command()
 def relabel(
-    run: Annotated[Path, typer.Argument(help="A run folder scored with a CLIP: its embeddings are read, no image is.")],
+    run: Annotated[
+        Path,
+        typer.Argument(metavar="RUN", help="A run folder scored with a CLIP: its embeddings are read, no image is."),
+    ],
     attributes: Annotated[
-        Path | None, typer.Option("--attributes", help="The new wording and margins: an attributes YAML.")
+        Path | None,
+        typer.Option("--attributes", metavar="FILE", help="An attributes YAML with the new wording and margins."),
     ] = None,
     grid: Annotated[
         str | None,
         typer.Option(
             "--grid",
             metavar="FILE",
-            help="Instead: how far the headline hangs on templates, phrases, margin, threshold and head, into RUN's own "
-            "report. A grid YAML, or 'default'.",
+            help="Instead: show in RUN's own report how much the headline depends on templates, phrases, margin, threshold and "
+            "head. A grid YAML, or 'default'.",
         ),
     ] = None,
     out: OutRunOption = None,
@@ -312,7 +321,7 @@ def relabel(
     fail_if: FailIfOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Score a run's stored embeddings under another wording or other margins, into a run of its own; or under a grid of them."""
+    """Label a run again from its stored embeddings. Under another wording or other margins, as a new run; or under a grid of them."""
     with clear_errors():
         parsed = _metrics_gates(fail_if)
         from allfour.pipeline.run.folder import RunFolder
@@ -350,7 +359,7 @@ def relabel(
 
 @app.command()
 def report(
-    run: Annotated[Path, typer.Argument(help="A run folder.")],
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
     calibration: CalibrationOption = None,
     second_opinion: SecondOpinionOption = None,
     against: Annotated[
@@ -358,7 +367,7 @@ def report(
         typer.Option(
             "--against",
             metavar="RUN",
-            help="A run of the same prompts and classifier: its shares are marked beside every prompt.",
+            help="A run of the same prompts and classifier, whose shares are marked beside each prompt.",
         ),
     ] = None,
     fail_if: FailIfOption = None,

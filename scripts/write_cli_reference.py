@@ -15,8 +15,17 @@ from allfour.pipeline.cli import app
 TARGET = Path(__file__).resolve().parent.parent / "docs" / "cli.md"
 _HEAD = """# Commands
 
-Written by `python scripts/write_cli_reference.py` from what `--help` says. Exit codes: 0 done; 1 a `--fail-if` gate was hit; 2 wrong usage or
-config, or standard output that takes nothing; 3 done with images missing; 141 the reader of a pipe went away; 70 a fault of allfour.
+The text of every `--help`, written by `python scripts/write_cli_reference.py`.
+
+| exit code | meaning |
+|---|---|
+| 0 | done |
+| 1 | a `--fail-if` gate was hit |
+| 2 | wrong usage or config, or standard output could not be written |
+| 3 | done, but images are missing (failed, refused or unreadable); a gate that is hit wins over this |
+| 70 | a fault of allfour itself |
+| 130, 143 | stopped by Ctrl-C, by SIGTERM; the same command goes on |
+| 141 | the reader of a pipe went away |
 """
 
 
@@ -42,7 +51,8 @@ def _commands(group: Any, path: str) -> list[str]:
             f"    {full} {shown}".rstrip() + " [OPTIONS]",
             "",
         ]
-        rows = [_row(p) for p in command.params if p.name != "help"]
+        context = command.make_context(full, [], resilient_parsing=True)
+        rows = [_row(p, context) for p in command.params if p.name != "help"]
         if rows:
             lines += ["| argument or option | meaning |", "|---|---|", *rows, ""]
     return lines
@@ -54,15 +64,11 @@ def _metavar(parameter: Any) -> str:
     return f"{name}{more}" if parameter.required or name.startswith("[") else f"[{name}]{more}"
 
 
-def _row(parameter: Any) -> str:
+def _row(parameter: Any, context: Any) -> str:
+    names, meaning = parameter.get_help_record(context)
     if parameter.param_type_name == "argument":
-        names = f"`{_metavar(parameter)}`"
-    else:
-        value = "" if parameter.is_flag else f" {parameter.metavar or parameter.name.upper()}"
-        names = ", ".join(f"`{option}`" for option in parameter.opts)
-        names = f"{names[:-1]}{value}`" if value else names
-    meaning = " ".join((getattr(parameter, "help", None) or "").split()).replace("|", "\\|")
-    return f"| {names} | {meaning} |"
+        names, meaning = _metavar(parameter), meaning.removesuffix("[required]")
+    return "| `{}` | {} |".format(*(" ".join(text.split()).replace("|", "\\|") for text in (names, meaning)))
 
 
 def main() -> None:

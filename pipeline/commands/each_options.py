@@ -23,16 +23,17 @@ EachOption = Annotated[
     typer.Option(
         "--each",
         metavar="EXPR",
-        help="After the run's images, more for every prompt of which this is open, as in 'share.woman.low > 0.5 or share.woman.high "
-        "< 0.5'. They are in no other figure.",
+        help="After the run's images, make more for each prompt for which this is still open, such as 'share.woman.low > 0.5 or "
+        "share.woman.high < 0.5'. The extra images count in no other figure.",
     ),
 ]
 UpToOption = Annotated[
     int | None,
-    typer.Option("--up-to", min=2, help=f"Images that a prompt may have with --each. Default: {DEFAULT_UP_TO}."),
+    typer.Option("--up-to", min=2, metavar="N", help=f"Most images per prompt with --each. Default: {DEFAULT_UP_TO}."),
 ]
 DryRunOption = Annotated[
-    bool, typer.Option("--dry-run", help="With --each: how many images at the most, and expected. Make nothing.")
+    bool,
+    typer.Option("--dry-run", help="With --each: say how many images it takes at most and on average, and make none."),
 ]
 
 

