@@ -274,16 +274,29 @@ def _score_persons(
                 people[id(row)] = found
             advance(1)
     settle(rows)
+    if isinstance(classifier, RecordedPeople):
+        _own_records(rows, people, classifier)
     attributes = classifier.attributes
     questions = asked_of(classifier)
     scores: list[dict[str, Any]] = []
     for row in rows:
         if row.error is None:
-            scores += person_rows(row.image, people[id(row.twin or row)], attributes)
+            scores += person_rows(row.image, people[id(row if id(row) in people else row.twin)], attributes)
         else:
             scores += [plain_row(row.image, name, UNREADABLE) for name in questions]
     table = pa.Table.from_pylist(scores, schema=SCORES_SCHEMA)
     return ShardTables(images=images_table(rows), scores=table, embeddings=None, open=again)
+
+
+def _own_records(rows: Iterable[Row], people: dict[int, Sequence[PersonScores]], classifier: RecordedPeople) -> None:
+    """What was recorded of a path is said of that image alone, not of another one with the same bytes."""
+    for row in rows:
+        if row.twin is None or row.error not in (None, classifier.missing()):
+            continue
+        found = classifier.find(sha256=row.sha256 or "", path=row.image.path)
+        row.error = classifier.missing() if found is None else None
+        if found is not None:
+            people[id(row)] = found
 
 
 def _read(

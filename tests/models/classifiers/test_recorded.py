@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
 from allfour.errors import AllfourError, ClassifierError
 from allfour.models.attributes import AttributeSet
@@ -184,6 +186,30 @@ def test_an_image_without_a_record_is_unreadable_with_the_reason(tmp_path: Path,
     ]
     decisions = [row["decision"] for row in pq.read_table(run.scores_path).to_pylist()]
     assert sorted(decisions) == ["unreadable"] + ["woman"] * 14
+
+
+def test_a_copy_has_its_own_record_by_path(tmp_path: Path) -> None:
+    """Images with the same bytes, recorded apart: one otherwise, one not at all."""
+    images = tmp_path / "images" / "nurse"
+    images.mkdir(parents=True)
+    Image.new("RGB", (8, 8), (200, 120, 80)).save(images / "1.png")
+    for index in (0, 2, 3):
+        shutil.copy(images / "1.png", images / f"{index}.png")
+    (tmp_path / "r.csv").write_text("path,gender\nnurse/1.png,woman\nnurse/2.png,man\nnurse/3.png,woman\n")
+    (tmp_path / "a.yaml").write_text(json.dumps(GENDER.model_dump(mode="json")))
+    config = RunConfig.model_validate(
+        {
+            "classifier": {"backend": "recorded", "file": str(tmp_path / "r.csv")},
+            "attributes": {"file": str(tmp_path / "a.yaml")},
+        }
+    )
+    run = RunFolder(tmp_path / "run")
+    rescoring.rescore(config, str(images.parent), run, Reporter(quiet=True))
+    decisions = [row["decision"] for row in pq.read_table(run.scores_path).to_pylist()]
+    assert decisions == ["unreadable", "woman", "man", "woman"]
+    assert [row["error"] for row in pq.read_table(run.images_path).to_pylist()] == ["no record of it in r.csv"] + [
+        None
+    ] * 3
 
 
 def test_persons_boxes_silence_and_nobody_are_replayed_to_the_last_bit(tmp_path: Path, archive: Path) -> None:
