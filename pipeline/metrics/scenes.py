@@ -14,6 +14,7 @@ from typing import Any
 
 from allfour.pipeline import statistics as st
 from allfour.pipeline.metrics.accounting import AccountingError
+from allfour.pipeline.metrics.asked_for import unasked
 from allfour.pipeline.metrics.tallies import PromptTally
 from allfour.pipeline.run.columns import AMBIGUOUS, MIXED, NO_PERSON, PEOPLE, SEVERAL, UNREADABLE
 from allfour.pipeline.run.folder import RunFolder
@@ -75,8 +76,12 @@ def tally_scenes(run: RunFolder, *, headline: str, labels: Sequence[str], locate
 def scenes_of_run(
     run: RunFolder, prompts: Sequence[PromptTally], *, headline: str, labels: Sequence[str], confidence: float
 ) -> GroupScenes | None:
-    """`group_scenes` over a run's tables; the detector is the one that its header names."""
-    classifier = run.header().classifier or {}
+    """`group_scenes` over a run's tables; the detector is the one that its header names.
+
+    A prompt that asks for a label of the headline is in no group scene, by the rule of `unasked`.
+    """
+    header = run.header()
+    classifier = header.classifier or {}
     detector = detector_of(classifier)
     tally = tally_scenes(run, headline=headline, labels=labels)
     if classifier.get("backend") in _NAMES_PEOPLE and not tally.several:
@@ -85,7 +90,7 @@ def scenes_of_run(
         detector = None  # records of whole images, as far as anybody can tell
     return group_scenes(
         tally,
-        [prompt for prompt in prompts if prompt.prompted],
+        unasked([prompt for prompt in prompts if prompt.prompted], header.asked or {}, headline),
         headline=headline,
         labels=labels,
         detector=detector,

@@ -198,6 +198,19 @@ def test_a_run_without_groups_has_none(tmp_path: Path) -> None:
     assert not notes_of(None)
 
 
+def test_a_prompt_that_asks_for_a_label_is_in_no_group_scene(tmp_path: Path) -> None:
+    run = build(tmp_path, {"couple": ["wm", "mm"], "two women": ["ww", "ww"]})
+    assert (scenes_of(run) or {})["other"]["counts"]["woman"] == 2
+    run.update_header(asked={"two women": {"expect": {"gender": "woman"}}})
+    found = scenes_of(run)
+    assert found is not None and [entry["id"] for entry in found["prompts"]] == ["couple"]
+    assert (found["other"]["prompts"], found["other"]["counts"]["woman"], found["other"]["counts"]["mixed"]) == (
+        1,
+        0,
+        1,
+    )
+
+
 def test_a_group_in_which_nobody_was_found(tmp_path: Path) -> None:
     found = scenes_of(build(tmp_path, {"analysts": ["-w", "-n"]}, asked=["analysts"]))
     assert found is not None
