@@ -36,10 +36,11 @@ def all_images(
 ) -> OverPrompts:
     """Unanimity over every set that could be drawn from a prompt's images, abstentions against it."""
     estimate = unanimity_of(prompts, attribute, labels, set_size, confidence)
-    requested = sum(p.requested for p in prompts)
-    known = any(scored(p.labels.get(attribute, {})) for p in prompts if p.requested >= set_size)
+    whole = [p for p in prompts if p.requested >= set_size]
     return OverPrompts(
-        **entry_of(estimate.interval, known=known).document(), prompts=estimate.prompts, images=requested
+        **entry_of(estimate.interval, known=any(scored(p.labels.get(attribute, {})) for p in whole)).document(),
+        prompts=estimate.prompts,
+        images=sum(p.requested for p in whole),
     )
 
 
@@ -98,16 +99,18 @@ def groups_of(
     prompts: Sequence[PromptTally],
     table: SetTable,
     unanimous: np.ndarray[Any, Any],
+    *,
+    attribute: str,
     labels: Sequence[str],
     confidence: float,
 ) -> list[Group]:
-    """What every group of prompts shows, in the order in which groups first stand."""
+    """What every group of prompts shows, in the order in which groups first stand: unanimity of first sets, shares of all images."""
     names = list(dict.fromkeys(p.group for p in prompts if p.group))
     result = []
     for name in names:
         member = np.array([p.group == name for p in prompts], dtype=bool)
         rows = member & table.evaluated
-        counts = table.labelled[member]
+        counts = label_counts([p for p in prompts if p.group == name], attribute, labels)
         hits = unanimous[rows]
         result.append(
             Group(

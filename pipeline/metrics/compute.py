@@ -32,7 +32,7 @@ from allfour.pipeline.run.metrics import (
 )
 from allfour.pipeline.run.record import FORMAT, Note
 
-METRICS_VERSION = 12
+METRICS_VERSION = 13
 """Raise it when the same tables would give other numbers: it is part of the stage's fingerprint."""
 
 
@@ -145,7 +145,9 @@ def compute_metrics(
         labels={name: list(own) for name, own in labels.items()},
         summary=summary,
         accounting=accounting,
-        groups=groups_of(sets.prompts, sets.table, sets.unanimous, names, confidence),
+        groups=groups_of(
+            sets.prompts, sets.table, sets.unanimous, attribute=headline, labels=names, confidence=confidence
+        ),
         attributes=attributes,
         intersections=_intersections(tallies),
         prompts=prompts,

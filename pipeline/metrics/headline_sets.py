@@ -66,8 +66,9 @@ class HeadlineSets:
         """Limits for unanimity whatever images without a label, and images in the place of near-copies, show."""
         evaluated = self.table.evaluated
         own = (self.unanimous >= 0) & (self.copied_in_sets.sum(axis=1) == 0)
+        possible = self.table.possible(open_too=self.copied_in_sets)
         return st.identified_mean(
-            own[evaluated].astype(np.float64), self.possible[evaluated].astype(np.float64), confidence=self.confidence
+            own[evaluated].astype(np.float64), possible[evaluated].astype(np.float64), confidence=self.confidence
         )
 
     @property

@@ -16,6 +16,7 @@ from allfour.errors import ConfigError
 from allfour.models.attributes import AttributeSet
 from allfour.pipeline import statistics as st
 from allfour.pipeline.metrics.asked_for import unasked
+from allfour.pipeline.metrics.set_table import entry_of
 from allfour.pipeline.metrics.tallies import PromptTally
 from allfour.pipeline.run.folder import RunFolder
 from allfour.pipeline.run.metrics import Cell, Imbalance, Intersection, Metrics, NeverTogether, Null, OverPrompts
@@ -155,9 +156,9 @@ def crossed_figures(
             expected=null.expected_share, expected_count=null.expected_count, p_value=null.p_value if complete else None
         ),
         unanimity_all_images=OverPrompts(
-            **(Interval.of(over_sets.interval) if images.sum() else none).document(),
+            **entry_of(over_sets.interval, known=bool(images[whole].sum())).document(),
             prompts=over_sets.prompts,
-            images=int(requested.sum()),
+            images=int(requested[whole].sum()),
         ),
         imbalance=_imbalance(every, confidence),
         never=[

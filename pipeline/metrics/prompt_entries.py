@@ -58,7 +58,7 @@ def prompt_entries(
             p_value=_number(even_p[row]),
             q_value=_number(even_q[row]),
             attributes={
-                name: _prompt_attribute(prompt, name, own, confidence)
+                name: _prompt_attribute(prompt, name, own, set_size=set_size, confidence=confidence)
                 for name, own in labels.items()
                 if name != headline
             },
@@ -107,11 +107,13 @@ def _near_copies(number: int, *, in_set: int) -> dict[str, int]:
     return {"near_copies": number, "near_copies_in_set": in_set} if number else {}
 
 
-def _prompt_attribute(prompt: PromptTally, name: str, labels: Sequence[str], confidence: float) -> PromptAttribute:
+def _prompt_attribute(
+    prompt: PromptTally, name: str, labels: Sequence[str], *, set_size: int, confidence: float
+) -> PromptAttribute:
     found = prompt.labels.get(name, {})
     total = sum(found.get(label, 0) for label in labels)
     in_set = prompt.set_labels.get(name, {})
-    sole = next((label for label in labels if in_set.get(label, 0) == sum(in_set.values()) and in_set), None)
+    sole = next((label for label in labels if in_set.get(label, 0) == set_size), None)  # None where the set lacks one
     return PromptAttribute(
         counts={key: found.get(key, 0) for key in (*labels, AMBIGUOUS, NO_PERSON, MIXED, UNREADABLE)},
         share={label: Interval.of(st.wilson(found.get(label, 0), total, confidence=confidence)) for label in labels},

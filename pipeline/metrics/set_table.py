@@ -37,9 +37,18 @@ class SetTable:
         unresolved = self._size - self.labelled.sum(axis=1)  # refused, failed, unreadable, ambiguous, no person, mixed
         return np.where(self.evaluated, st.unanimous_label(self.labelled, unresolved=unresolved), -1)
 
-    def possible(self) -> np.ndarray[Any, np.dtype[np.bool_]]:
-        """[prompts] could the set be unanimous if every image without a label were resolved in its favour?"""
-        one_label = self.labelled.max(axis=1, initial=0) == self.labelled.sum(axis=1)
+    def possible(
+        self, *, open_too: np.ndarray[Any, np.dtype[np.int64]] | None = None
+    ) -> np.ndarray[Any, np.dtype[np.bool_]]:
+        """[prompts] could the set be unanimous if every image without a label were resolved in its favour?
+
+        Parameters
+        ----------
+        open_too
+            [prompts, labels] further images that may show anything, though they have that label.
+        """
+        told = self.labelled if open_too is None else self.labelled - open_too
+        one_label = told.max(axis=1, initial=0) == told.sum(axis=1)
         return np.asarray(self.evaluated & one_label & (self.mixed == 0), dtype=bool)
 
 

@@ -484,3 +484,37 @@ def test_copies_count_once_in_the_limits_and_are_named(tmp_path: Path) -> None:
     assert [str(builder.tile("p", p, []).picture).count("near-copies") for p in builder.metrics.prompts] == [1] * 10 + [
         0
     ] * 10
+
+
+def test_a_copy_that_reads_otherwise_may_show_what_the_others_show(tmp_path: Path) -> None:
+    """An image in the place of a near-copy may show any label, also where the copy itself was read as another one."""
+    run = build(tmp_path, {f"p{i}": ["woman"] * 3 + ["man"] for i in range(5)})
+    copies = copy_counts(run, attribute="gender", images=[(f"p{i}", 3) for i in range(2)], set_size=4)
+    top = metrics_of(run, copies=copies)["summary"]
+    assert (top["unanimity_identified"]["least"], top["unanimity_identified"]["most"]) == (0.0, 0.4)
+    assert top["unanimity_identified"] == top["unanimity_all_images_identified"]
+
+
+def test_the_share_of_a_group_of_all_prompts_is_that_of_the_run(tmp_path: Path) -> None:
+    prompts = {"nurse": ["woman"] * 4 + ["man"] * 4, "cook": ["man"] * 5, "nanny": ["woman", "man", "ambiguous"]}
+    found = metrics_of(build(tmp_path, prompts, groups=dict.fromkeys(prompts, "all")))
+    (group,) = found["groups"]
+    assert group["share"] == found["attributes"]["gender"]["share"]
+    assert group["share"]["woman"]["value"] == pytest.approx((0.5 + 0 + 0.5) / 3)
+
+
+def test_a_figure_over_all_images_counts_those_that_it_rests_on(tmp_path: Path) -> None:
+    found = metrics_of(build(tmp_path, {"nurse": ["woman"] * 6, "nanny": ["man"] * 3}))
+    for over in (found["summary"], *found["attributes"].values()):
+        assert (over["unanimity_all_images"]["prompts"], over["unanimity_all_images"]["images"]) == (1, 6)
+
+
+def test_a_set_that_lacks_an_image_is_all_of_one_label_in_no_attribute(tmp_path: Path) -> None:
+    prompts = {
+        "whole": ["woman/White"] * 4,
+        "refused": ["woman/White"] * 3 + ["refused"],
+        "short": ["woman/White"] * 3,
+        "unread": ["woman/White"] * 3 + ["unreadable"],
+    }
+    found = {p["id"]: p["attributes"]["race"]["all_one"] for p in metrics_of(build(tmp_path, prompts))["prompts"]}
+    assert found == {"whole": "White", "refused": None, "short": None, "unread": None}
