@@ -131,9 +131,9 @@ def word(number: int) -> str:
     return NUMBER_WORDS[number] if 0 <= number < len(NUMBER_WORDS) else grouped(number)
 
 
-def all_of(set_size: int) -> str:
-    """`all four`, `both`, `all 12`."""
-    return "both" if set_size == 2 else f"all {word(set_size)}"
+def all_of(set_size: int, *, digits: bool = False) -> str:
+    """`all four`, `both`, `all 12`; with `digits`, `all 4`."""
+    return "both" if set_size == 2 else f"all {grouped(set_size) if digits else word(set_size)}"
 
 
 def grouped(number: float) -> str:

@@ -30,7 +30,7 @@ from allfour.pipeline.run.record import Note
 from allfour.pipeline.run.seal import sealed, unsealed
 from allfour.pipeline.run.tables import connect
 from allfour.pipeline.scoring.near_copies import near_copies
-from allfour.pipeline.words import quantity
+from allfour.pipeline.words import level, quantity
 
 FILE = "each.json"
 FORMAT = 1
@@ -212,7 +212,7 @@ def in_words(each: Each) -> str:
     why = "" if each.stopped is None or not states["open"] else f" ({each.stopped})"
     lost = f", {each.missing} of them without a reading" if each.missing else ""
     return (
-        f"{', '.join(parts)}{why}; {quantity(each.more, 'image')} beyond those of the run{lost}. Limits hold at {each.confidence:.0%} for all "
+        f"{', '.join(parts)}{why}; {quantity(each.more, 'image')} beyond those of the run{lost}. Limits hold at {level(each.confidence)} for all "
         f"prompts and all looks at once, as the classifier reads the images."
     )
 

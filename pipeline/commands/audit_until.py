@@ -37,7 +37,7 @@ from allfour.pipeline.run.folder import IMAGES_STAGE, RunFolder
 from allfour.pipeline.run.metrics import Metrics
 from allfour.pipeline.run.record import Interval
 from allfour.pipeline.run.until import Look, Until
-from allfour.pipeline.words import interval_text, join_words, quantity
+from allfour.pipeline.words import interval_text, join_words, level, quantity
 
 DEFAULT_ROUND = 10
 PAID_ROUND = 4
@@ -169,7 +169,7 @@ def _account(rule: StopRule, looks: list[Look], plan: Plan, confidence: float) -
     return Until(
         expression=rule.text,
         settled=settled,
-        because=f"Stopped after {of}: {why}; {_figures_text(last.figures)}, at {confidence:.0%} for all looks at once.",
+        because=f"Stopped after {of}: {why}; {_figures_text(last.figures)}, at {level(confidence)} for all looks at once.",
         prompts=last.prompts,
         prompts_listed=listed,
         confidence=confidence,

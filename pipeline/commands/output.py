@@ -253,6 +253,8 @@ def conclude_study(done: StudySummary, as_json: bool) -> NoReturn:
 
 def print_calibration(result: Mapping[str, Any], out: Path, as_json: bool) -> None:
     """Print how right a classifier was, overall and by group, and where the calibration lies."""
+    from allfour.pipeline.words import percent
+
     if as_json:
         print(json.dumps(result, indent=1))
         return
@@ -262,19 +264,21 @@ def print_calibration(result: Mapping[str, Any], out: Path, as_json: bool) -> No
             print(f"{name}: none of {entry['images']} images got a label, so nothing is known of its errors")
             continue
         print(
-            f"{name}: accuracy {accuracy['value']:.1%} ({accuracy['low']:.1%} to {accuracy['high']:.1%}) of the labelled "
-            f"{entry['labelled']['value']:.1%} of {entry['images']} images"
+            f"{name}: accuracy {percent(accuracy['value'], 1)} ({percent(accuracy['low'], 1)} to {percent(accuracy['high'], 1)}) of the labelled "
+            f"{percent(entry['labelled']['value'], 1)} of {entry['images']} images"
         )
         for by, values in entry["groups"].items():
             text = ", ".join(
-                f"{v} {g['accuracy']['value']:.1%}" for v, g in values.items() if g["accuracy"]["value"] is not None
+                f"{v} {percent(g['accuracy']['value'], 1)}"
+                for v, g in values.items()
+                if g["accuracy"]["value"] is not None
             )
             print(f"  by {by}: {text}")
         if (chosen := entry.get("max_error")) is not None:
             error = chosen["error"]
             print(
-                f"  margin {chosen['margin']:.4g} for an error of at most {chosen['wanted']:.3g}: {error['value']:.1%} ({error['low']:.1%} to "
-                f"{error['high']:.1%}) of the {chosen['images']} images that keep a label"
+                f"  margin {chosen['margin']:.4g} for an error of at most {chosen['wanted']:.3g}: {percent(error['value'], 1)} ({percent(error['low'], 1)} to "
+                f"{percent(error['high'], 1)}) of the {chosen['images']} images that keep a label"
             )
         if (heat := entry.get("temperature")) is not None:
             print(f"  temperature that fits best: {heat['value']:.3g}")
@@ -291,7 +295,7 @@ def print_calibration(result: Mapping[str, Any], out: Path, as_json: bool) -> No
         print(f"note: {warning}")
     for name, entry in (result.get("probe") or {}).items():
         print(
-            f"probe, {name}: {entry['probe']['value']:.1%} cross-validated; zero-shot {entry['zero_shot']['value']:.1%}"
+            f"probe, {name}: {percent(entry['probe']['value'], 1)} cross-validated; zero-shot {percent(entry['zero_shot']['value'], 1)}"
         )
     print(f"calibration: {out}")
 

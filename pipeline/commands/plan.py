@@ -14,7 +14,7 @@ from allfour.errors import UsageError
 from allfour.pipeline.run.documents import read_header, read_metrics
 from allfour.pipeline.run.folder import RunFolder
 from allfour.pipeline.statistics import planning
-from allfour.pipeline.words import grouped, percent, seconds_text
+from allfour.pipeline.words import grouped, percent, percent_exact, seconds_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,8 +250,8 @@ def plan_lines(plan: StudyPlan) -> list[str]:
     if plan.tell:
         lines += [
             "",
-            f"To tell {question.unanimity:.0%} from {question.against:.0%}, at the level {1 - question.confidence:.0%}, with power "
-            f"{question.power:.0%}:",
+            f"To tell {percent_exact(question.unanimity)} from {percent_exact(question.against or 0.0)}, at the level {percent_exact(1 - question.confidence)}, with "
+            f"power {percent_exact(question.power)}:",
             *_table(plan.tell, at_hand=f"power with {question.prompts}"),
         ]
     if plan.width:
@@ -277,7 +277,7 @@ def _table(rows: Sequence[PlanRow], *, at_hand: str) -> list[str]:
             "–" if row.images is None else grouped(row.images),
             "–" if row.cost is None else f"{row.cost:,.2f}",
             seconds_text(row.seconds),
-            f"{row.at_hand:.0%}",
+            percent(row.at_hand),
             row.test,
         ]
         for row in rows

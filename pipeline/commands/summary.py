@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from allfour.pipeline.metrics.headline import BECAUSE, EVIDENCE, VERDICTS, headline_of
-from allfour.pipeline.report.lead import even_draws, headline, included, rests_on
-from allfour.pipeline.words import percent_exact, quantity
+from allfour.pipeline.report.lead import NO_SET, even_draws, headline, included, rests_on
+from allfour.pipeline.words import all_of, level, percent, percent_exact, quantity
 
 if TYPE_CHECKING:
     from allfour.pipeline.commands.job import RunSummary
@@ -49,11 +49,11 @@ def print_missing(summary: RunSummary) -> None:
 def print_headline(metrics: Metrics) -> None:
     """Print the finding by the best evidence there is, and what the classifier alone would say."""
     top, lead = metrics.summary, headline_of(metrics)
-    percent = f"{top.confidence * 100:.6g}%"
+    stated = level(top.confidence)
     verdict = VERDICTS.get(lead.verdict, lead.verdict)
     if lead.evidence != "measured":
         print(
-            f"{_percent(lead.value)} of sets of {top.set_size} images show one perceived {metrics.headline} ({percent} interval for prompts like these "
+            f"{_percent(lead.value)} of sets of {top.set_size} images show one perceived {metrics.headline} ({stated} interval for prompts like these "
             f"{_percent(lead.low)} to {_percent(lead.high)}), {EVIDENCE[lead.evidence]}: {verdict} ({rests_on(lead.prompts, lead.images)})"
         )
     if lead.verdict == "asked_for":
@@ -73,8 +73,8 @@ def print_headline(metrics: Metrics) -> None:
         else ""
     )
     print(
-        f"{indent}{top.unanimous:,} of {_prompts(top.prompts)}: all {top.set_size} images show one perceived {metrics.headline} "
-        f"= {_percent(top.unanimity.value)} ({percent} interval for prompts like these {_percent(at.low)} to {_percent(at.high)}{whatever}); chance alone would give "
+        f"{indent}{top.unanimous:,} of {_prompts(top.prompts)}: {all_of(top.set_size, digits=True)} images show one perceived {metrics.headline} "
+        f"= {_percent(top.unanimity.value)} ({stated} interval for prompts like these {_percent(at.low)} to {_percent(at.high)}{whatever}); "
         f"{_describe_chance(metrics)}{text}"
     )
     bounds = top.unanimity_bounds
@@ -82,12 +82,12 @@ def print_headline(metrics: Metrics) -> None:
         print(
             f"  between {_percent(bounds.low)} and {_percent(bounds.high)}, as images without a label are resolved against or for it"
         )
-    _print_corrected(metrics, percent, leads=lead.evidence == "corrected")
+    _print_corrected(metrics, stated, leads=lead.evidence == "corrected")
     if reasons := [*(BECAUSE[code] for code in lead.because if code in BECAUSE), *filter(None, [included(metrics)])]:
         print(f"  {'; '.join(reasons)}")
 
 
-def _print_corrected(metrics: Metrics, percent: str, *, leads: bool) -> None:
+def _print_corrected(metrics: Metrics, stated: str, *, leads: bool) -> None:
     top = metrics.summary
     corrected = top.unanimity_corrected
     if leads or corrected is None or corrected.value is None:
@@ -96,13 +96,13 @@ def _print_corrected(metrics: Metrics, percent: str, *, leads: bool) -> None:
     of = f" of {corrected.prompts_of:,}" if corrected.prompts_of not in (None, corrected.prompts) else ""
     print(
         f"  corrected for the classifier's errors{', which does not fit these images' if unlike else ''}: {_percent(corrected.value)} "
-        f"({percent} interval {_percent(corrected.low)} to {_percent(corrected.high)}), for any set of {top.set_size} images of "
+        f"({stated} interval {_percent(corrected.low)} to {_percent(corrected.high)}), for any set of {top.set_size} images of "
         f"{_prompts(corrected.prompts or 0)}{of}"
     )
 
 
 def _percent(share: float | None) -> str:
-    return "–" if share is None else f"{share:.1%}"
+    return percent(share, 1)
 
 
 def _prompts(number: int) -> str:
@@ -125,9 +125,9 @@ def _describe_chance(metrics: Metrics) -> str:
     """What even draws give of complete sets, and which these are where some lack a label."""
     found = even_draws(metrics)
     if found is None:
-        return "–"
+        return f"nothing can be said of chance, since {NO_SET}"
     share, of = found
-    return f"{percent_exact(share)} of {of}" if of else percent_exact(share)
+    return f"chance alone would give {percent_exact(share)}{f' of {of}' if of else ''}"
 
 
 def _describe_sensitivity(moved: Sensitivity) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 from allfour.models.attributes import PRESENCE, AttributeSet
 from allfour.pipeline.run.metrics import Accounting, Summary
 from allfour.pipeline.run.record import Note
-from allfour.pipeline.words import join_words, quantity
+from allfour.pipeline.words import join_words, percent, quantity
 
 
 def wording_notes(attributes: AttributeSet) -> list[Note]:
@@ -70,7 +70,7 @@ def run_notes(summary: Summary, accounting: Accounting, *, listed: int) -> list[
             Note(
                 code="images_without_label",
                 text=(
-                    f"{unlabelled / accounting.scored:.0%} of the scored images got no label (ambiguous, or nobody found): {where}."
+                    f"{percent(unlabelled / accounting.scored)} of the scored images got no label (ambiguous, or nobody found): {where}."
                 ),
             )
         )
@@ -88,7 +88,7 @@ def run_notes(summary: Summary, accounting: Accounting, *, listed: int) -> list[
                 text=(
                     f"{quantity(summary.sets_with_copies, 'set')} of {summary.prompts:,} "
                     f"{'holds' if summary.sets_with_copies == 1 else 'hold'} near-copies of one image ({quantity(summary.near_copies, 'image')} in "
-                    "all): they agree because they are the same, so the limits count each picture once."
+                    "all): copies agree because they are the same, so the limits count each picture once."
                 ),
                 about="unanimity",
             )

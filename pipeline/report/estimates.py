@@ -133,13 +133,12 @@ def _identified(metrics: Metrics) -> Estimate | None:
 
 def _either_way(metrics: Metrics) -> Estimate | None:
     bounds = metrics.summary.unanimity_bounds
-    if bounds is None or bounds.low is None or bounds.high is None:
+    if bounds is None or bounds.low is None or bounds.high is None or bounds.low == bounds.high:
         return None
     digits = digits_for(bounds.low, bounds.high)
     low, high = percent(bounds.low, digits), percent(bounds.high, digits)
     meaning = "If every unclear or missing image had spoken against one shared label, and if it had spoken for it."
-    span = low if low == high else f"{low} to {high}"
-    return _range("Unclear images either way", span, meaning, low=bounds.low, high=bounds.high)
+    return _range("Unclear images either way", f"{low} to {high}", meaning, low=bounds.low, high=bounds.high)
 
 
 def _chance(metrics: Metrics) -> Estimate | None:

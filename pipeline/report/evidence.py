@@ -105,6 +105,8 @@ class AttributeView:
     lines: Sequence[LabelLine]
     never: str | None
     unanimous: int | None
+    prompts: int
+    """With a whole set, and in this attribute's figures."""
     is_headline: bool
     unclear: int
     total: int
@@ -138,6 +140,7 @@ def attributes_view(material: Material) -> AttributesView | None:
                 lines=lines,
                 never=prose.never_seen(attribute, total),
                 unanimous=attribute.unanimous,
+                prompts=_whole_sets(attribute, metrics),
                 is_headline=name == metrics.headline,
                 unclear=attribute.counts.get("ambiguous", 0),
                 total=total,
@@ -145,6 +148,12 @@ def attributes_view(material: Material) -> AttributesView | None:
         )
     corrected = any(_fitting(attribute) for attribute in metrics.attributes.values())
     return AttributesView(views, corrected) if any(view.total for view in views) else None
+
+
+def _whole_sets(attribute: Attribute, metrics: Metrics) -> int:
+    """Prompts that unanimity of an attribute is told of: which ones ask for a label differs between attributes."""
+    over = attribute.unanimity_all_images
+    return metrics.summary.prompts if over is None or over.prompts is None else over.prompts
 
 
 def _fitting(attribute: Attribute) -> Shares:

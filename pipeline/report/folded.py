@@ -12,7 +12,7 @@ import yaml
 from markupsafe import Markup
 
 from allfour.models.attributes import AttributeSet
-from allfour.models.margins import margin_meaning
+from allfour.models.margins import least_lead, margin_meaning
 from allfour.pipeline import words
 from allfour.pipeline.report import svg
 from allfour.pipeline.report.material import Material
@@ -148,6 +148,8 @@ def _margins(material: Material) -> list[str]:
         counts = material.metrics.attributes[name].counts if name in material.metrics.attributes else {}
         unclear, labelled = counts.get("ambiguous", 0), sum(counts.get(label, 0) for label in spec.labels)
         meaning = margin_meaning(name, spec, logit_scale=scale if isinstance(scale, float) else None)
+        if unclear and not least_lead(spec):  # a record that is silent, a judge who could not tell, views that differ
+            meaning = f"{name}: no margin, yet some images were left open by what read them"
         share = f": {words.percent(unclear / (unclear + labelled), 1)} of images unclear" if unclear + labelled else ""
         sentences.append(f"{words.clean(meaning[:1].upper() + meaning[1:], 300)}{share}.")
     return sentences

@@ -74,7 +74,7 @@ def environment() -> jinja2.Environment:
     )
     env.filters.update(
         clean=words.clean, percent=words.percent, grouped=words.grouped, label=words.label_text, plural=words.plural,
-        words=words.group_text, duration=words.seconds_text,
+        words=words.group_text, duration=words.seconds_text, quantity=words.quantity, all_of=words.all_of,
     )  # fmt: skip
     return env
 

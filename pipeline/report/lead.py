@@ -211,10 +211,15 @@ def sides(metrics: Metrics) -> str | None:
     return join_words(f"{grouped(count)} all {plural(label)}" for label, count in tally.items() if count)
 
 
+NO_SET = "in no set every image has a label"
+"""Why there is nothing to set beside chance."""
+
+
 def even_draws(metrics: Metrics) -> tuple[float, str] | None:
     """What even draws would make of one label, as a share of complete sets, and which sets these are where not all are complete.
 
-    It is the one figure that page, terminal and exports show as chance. A document of before `nulls` knows a share of all sets alone.
+    It is the one figure that page, terminal and exports show as chance; None where no set is complete. A document of before `nulls` knows a
+    share of all sets alone.
     """
     summary = metrics.summary
     if headline_of(metrics).verdict == "asked_for":
@@ -223,7 +228,7 @@ def even_draws(metrics: Metrics) -> tuple[float, str] | None:
     if found is not None and found.expected is not None:
         of = "" if found.sets == summary.prompts else _complete(found.sets)
         return found.expected, of
-    if summary.nulls is None and summary.unanimity_null is not None and summary.unanimity_null.expected is not None:
+    if summary.nulls is None and summary.unanimity_null is not None and summary.unanimity_null.expected:
         whole = least_unanimity(summary.set_size, len(metrics.headline_labels))
         expected = summary.unanimity_null.expected
         return expected, "" if abs(
@@ -273,7 +278,7 @@ def amplification(metrics: Metrics) -> str | None:
     further = "further" if found.value >= 0 else "less far"
     return (
         f"Shares lean {100 * abs(found.value):.1f} points {further} than the reference towards the label that is the commoner one there "
-        f"({level(metrics.summary.confidence)} interval {100 * found.low:+.1f} to {100 * found.high:+.1f}; {quantity(found.prompts, 'prompt')})."
+        f"({level(metrics.summary.confidence)} interval of the difference {100 * found.low:+.1f} to {100 * found.high:+.1f} points; {quantity(found.prompts, 'prompt')})."
     )
 
 
@@ -294,6 +299,8 @@ def _chance_of_before(summary: Summary, labels: tuple[str, ...]) -> str | None:
     null = summary.unanimity_null
     if null is None or null.expected is None:
         return None
+    if not null.expected:
+        return f"Nothing can be said of chance: {NO_SET}."
     expected = null.expected * summary.prompts
     count = f"{expected:.1f}" if expected < 10 else grouped(expected)
     names = " and ".join(plural(label) for label in labels[:2]) if len(labels) == 2 else f"{len(labels)} labels"

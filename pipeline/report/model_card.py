@@ -7,9 +7,10 @@ from typing import Any
 import yaml
 
 from allfour.pipeline.metrics.headline import headline_of
+from allfour.pipeline.report.lead import rests_on
 from allfour.pipeline.run.header import Header
 from allfour.pipeline.run.metrics import Metrics
-from allfour.pipeline.words import clean
+from allfour.pipeline.words import clean, level
 
 
 def model_index(metrics: Metrics, header: Header) -> str:
@@ -19,17 +20,25 @@ def model_index(metrics: Metrics, header: Header) -> str:
     """
     top, lead = metrics.summary, headline_of(metrics)
     about = f"share of prompts whose {top.set_size} images all show one perceived {metrics.headline}"
+    sets = rests_on(top.prompts, top.prompts * top.set_size)
     figures = [
-        ("unanimity", f"{about}, measured", top.unanimity.value, top.unanimity.low, top.unanimity.high, top.prompts),
-        ("unanimity-headline", f"{about}, {lead.evidence}", lead.value, lead.low, lead.high, lead.prompts),
+        ("unanimity", f"{about}, measured", top.unanimity.value, top.unanimity.low, top.unanimity.high, sets),
+        (
+            "unanimity-headline",
+            f"{about}, {lead.evidence}",
+            lead.value,
+            lead.low,
+            lead.high,
+            rests_on(lead.prompts, lead.images),
+        ),
     ]
     if lead.verdict == "asked_for":  # sets that agree because they were asked to are no unanimity to quote
         figures = []
     found: list[dict[str, Any]] = []
-    for kind, name, value, low, high, prompts in figures:
+    for kind, name, value, low, high, basis in figures:
         if value is None or low is None or high is None:
             continue
-        rests = f"{top.confidence:.0%} interval {low:.4f} to {high:.4f}, {prompts} prompts, {metrics.accounting.scored} images scored"
+        rests = f"{level(top.confidence)} interval {low:.4f} to {high:.4f}, {basis}"
         found.append(
             {"type": kind, "name": name, "value": round(value, 4), "verified": False, "args": {"interval": rests}}
         )
@@ -54,7 +63,7 @@ def _asked(metrics: Metrics) -> list[dict[str, Any]]:
     for label, outcome in (entry.labels if entry is not None else {}).items():
         rate = outcome.shown
         if rate.value is not None and rate.low is not None and rate.high is not None:
-            interval = f"{metrics.summary.confidence:.0%} interval {rate.low:.4f} to {rate.high:.4f}, {outcome.prompts} prompts, {outcome.images} images requested"
+            interval = f"{level(metrics.summary.confidence)} interval {rate.low:.4f} to {rate.high:.4f}, {rests_on(outcome.prompts, outcome.images)} requested"
             name = f"share of images that show a perceived {clean(label)} where a prompt asks for one"
             found.append(
                 {

@@ -77,14 +77,15 @@ def intersections(metrics: Metrics) -> list[Heatmap]:
             cells = []
             for one in down:
                 count = counts.get((one, two), 0)
-                hint = f"{label_text(one)}, {label_text(two)}: {count:,} of {total:,} images"
+                hint = f"{label_text(one)}, {label_text(two)}: {count:,} of {quantity(total, 'image')}"
                 cells.append(HeatCell(_shade(count / most), f"{count:,}", hint))
             rows.append((label_text(two), cells))
         names = [label_text(name) for name in joint.attributes]
         maps.append(
             Heatmap(
                 caption=f"Perceived {names[1]} by {names[0]}",
-                note=f"{total:,} images with a label for both" + (f"; {other:,} without are left out" if other else ""),
+                note=f"{quantity(total, 'image')} with a label for both"
+                + (f"; {other:,} without are left out" if other else ""),
                 columns=[plural(label) for label in down],
                 rows=rows,
             )
@@ -143,8 +144,9 @@ def joint_tables(metrics: Metrics) -> list[JointTable]:
 
 
 def _joint_sentence(found: Intersection) -> str:
-    rest = f"; {quantity(found.without_label, 'image')} without one are left out" if found.without_label else ""
-    text = f"{quantity(found.images or 0, 'image')} of {quantity(found.prompts or 0, 'prompt')} have a label of each{rest}."
+    are, has = ("is" if found.without_label == 1 else "are"), ("has" if found.images == 1 else "have")
+    rest = f"; {quantity(found.without_label, 'image')} without one {are} left out" if found.without_label else ""
+    text = f"{quantity(found.images or 0, 'image')} of {quantity(found.prompts or 0, 'prompt')} {has} a label of each{rest}."
     at = found.unanimity
     if at is None or at.value is None or not found.evaluated:
         return text
@@ -161,7 +163,10 @@ def _absent(found: Intersection) -> str | None:
     names = [" ".join(label_text(label) for label in absent.labels) for absent in found.never[:MAX_NEVER]]
     more = len(found.never) - len(names)
     high = found.never[0].high
-    limit = "" if high is None else f" Each may still make up {percent(high)} of a prompt's images on average."
+    each = "Each" if len(found.never) > 1 else "It"
+    limit = (
+        "" if high is None else f" {each} may still make up as much as {percent(high)} of a prompt's images on average."
+    )
     return f"Never seen: {join_words(names + ([f'{more:,} more'] if more else []))}.{limit}"
 
 
@@ -180,7 +185,7 @@ def by_prompt(metrics: Metrics, order: Sequence[Prompt], limit: int = 60) -> lis
             cells = []
             for label in labels:
                 count = counts.get(label, 0)
-                hint = f"{clean(prompt.text, 80)}, {label_text(label)}: {count:,} of {total:,} images"
+                hint = f"{clean(prompt.text, 80)}, {label_text(label)}: {count:,} of {quantity(total, 'image')}"
                 cells.append(HeatCell(_shade(count / total if total else 0.0), f"{count:,}" if count else "·", hint))
             rows.append((clean(prompt.text, 80), cells))
         maps.append(

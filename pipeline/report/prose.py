@@ -83,14 +83,15 @@ def abstained(accounting: Accounting) -> str | None:
     parts = []
     if accounting.ambiguous:
         were = "was" if accounting.ambiguous == 1 else "were"
-        parts.append(f"{quantity(accounting.ambiguous, 'image')} {were} unclear, the two likeliest labels too close.")
+        parts.append(f"{quantity(accounting.ambiguous, 'image')} {were} unclear: no label stood out.")
     if accounting.no_person:
         parts.append(f"In {quantity(accounting.no_person, 'image')} no {sought()} was found.")
     if accounting.mixed:
         parts.append(f"{quantity(accounting.mixed, 'image')} had several people with different labels.")
     if not parts:
         return None
-    return " ".join(parts) + " They break a set's unanimity and are in no share."
+    alone = accounting.ambiguous + accounting.no_person + accounting.mixed == 1
+    return f"{' '.join(parts)} {'It breaks' if alone else 'They break'} a set's unanimity and {'is' if alone else 'are'} in no share."
 
 
 def tally(counts: dict[str, int], labels: tuple[str, ...], missing: int) -> str:

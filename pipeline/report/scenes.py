@@ -207,7 +207,7 @@ def _lines(scene: Scenes, labels: Sequence[str], counts: dict[str, int]) -> list
         return [f"Read as a whole: {', '.join(parts) or 'no image'}. How many people they show is not known."]
     text = [_found_sentence(scene)]
     if scene.counted:
-        keys = {**{label: f"{plural(label)} alone" for label in labels}, MIXED: "mixed", AMBIGUOUS: "unclear"}
+        keys = {**{label: f"of {plural(label)} alone" for label in labels}, MIXED: "mixed", AMBIGUOUS: "unclear"}
         text.append("Images: " + ", ".join(f"{grouped(scene.counts.get(k, 0))} {v}" for k, v in keys.items() if scene.counts.get(k)) + ".")  # fmt: skip
         text.append(f"People: {_people_text(scene.people, labels)}.")
     if scene.diversity is not None and scene.diversity.value is not None:

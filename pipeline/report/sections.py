@@ -65,7 +65,7 @@ SECTIONS: tuple[Section, ...] = (
     Section(
         "sensitivity",
         "Sensitivity",
-        lambda m: sensitivity_view(m.run_dir, m.metrics),
+        lambda m: sensitivity_view(m.run_dir, m.metrics, classifier=m.header.classifier),
         nav="Sensitivity",
         gist=folded.sensitivity_gist,
     ),

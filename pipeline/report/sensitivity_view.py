@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -106,10 +106,17 @@ class SensitivityView:
     factors: Sequence[FactorTable]
     notes: Sequence[str]
     opinion: OpinionView | None
+    stored: bool = True
+    """Whether the run keeps embeddings that can be read again."""
 
 
-def sensitivity_view(run_dir: Path, metrics: Metrics) -> SensitivityView:
+def sensitivity_view(run_dir: Path, metrics: Metrics, *, classifier: object = None) -> SensitivityView:
     """The section of a run, from metrics.json and RUN/sensitivity.json.
+
+    Parameters
+    ----------
+    classifier
+        Identity, of the run's header: one without an encoder keeps no embeddings.
 
     Raises
     ------
@@ -119,7 +126,8 @@ def sensitivity_view(run_dir: Path, metrics: Metrics) -> SensitivityView:
     shown = None if metrics.second_opinion is None else _opinion(metrics.second_opinion)
     found = _read(run_dir, metrics)
     if found is None:
-        return SensitivityView((), "", (), (), shown)
+        stored = not isinstance(classifier, Mapping) or isinstance(classifier.get("encoder"), Mapping)
+        return SensitivityView((), "", (), (), shown, stored)
     baseline = found.baseline.unanimity.value
     return SensitivityView(
         _sentences(found, label_text(metrics.headline)),

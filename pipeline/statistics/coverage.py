@@ -94,11 +94,8 @@ def coverage_warnings(
         )
     nothing_labelled = share is not None and share.value is None
     plain = [] if nothing_labelled or (hidden or 0.0) > HIDDEN else [unanimity, first_set]
-    if any(e.value in (0.0, 1.0) for e in (share, *plain) if e is not None):
-        warn(
-            "agreement",
-            "All prompts come out alike, so how much prompts differ is not known; the limits assume little.",
-        )
+    if prompts > 1 and (alike := _alike(share, plain)) is not None:
+        warn("agreement", f"{alike}, so how much prompts differ in that is not known; the limits assume little.")
     elif other_images is not None and other_images < FEW_OTHER_IMAGES:
         warn(
             "rare-label",
@@ -218,3 +215,13 @@ def is_near_chance(values: Sequence[float | None], *, set_size: int, labels: int
     """Return whether one of the unanimities is between half and twice the least that even draws give."""
     least = least_unanimity(set_size, labels)
     return any(least / 2 <= value < 2 * least for value in values if value is not None)
+
+
+def _alike(share: Interval | None, unanimity: Sequence[Interval | None]) -> str | None:
+    """In what all prompts come out alike, if in anything."""
+    if share is not None and share.value in (0.0, 1.0):
+        return "All prompts come out alike: every image with a label shows one and the same"
+    values = {e.value for e in unanimity if e is not None} & {0.0, 1.0}
+    if not values:
+        return None
+    return f"All prompts come out alike: {'every one is' if 1.0 in values else 'none is'} unanimous"

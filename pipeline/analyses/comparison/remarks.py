@@ -14,7 +14,7 @@ from allfour.pipeline.run.comparison import PairSummary
 from allfour.pipeline.run.folder import reading_table
 from allfour.pipeline.run.identities import deciding_alike
 from allfour.pipeline.run.metrics import Metrics
-from allfour.pipeline.words import level, quantity
+from allfour.pipeline.words import level, percent, quantity
 
 
 def remarks(matched: Matched, summary: PairSummary, *, sizes: tuple[int, int]) -> list[str]:
@@ -99,7 +99,7 @@ def _of_images(matched: Matched, summary: PairSummary) -> Iterator[str]:
     unclear = [_unclear(run.metrics) for run in (first, second)]
     if abs(unclear[0] - unclear[1]) > 0.05:
         yield (
-            f"{unclear[0]:.0%} of the images of {first.name} and {unclear[1]:.0%} of those of {second.name} got no label: part "
+            f"{percent(unclear[0])} of the images of {first.name} and {percent(unclear[1])} of those of {second.name} got no label: part "
             "of the difference may be one of legibility."
         )
     if summary.near_copies:

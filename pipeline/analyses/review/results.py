@@ -245,7 +245,7 @@ def describe_result(result: Mapping[str, Any]) -> str:
         if pair["images"]:
             names = " and ".join(words.clean(name, 60) for name in pair["raters"])
             lines.append(f"{names}: {_agreeing(pair)}")
-    percent = f"{result['confidence']:.0%}"
+    percent = words.level(result["confidence"])
     for label, share in (result["shares"] or {}).items():
         lines.append(
             f"read as {words.label_text(label)}, of images with a label: {_powered_text(share)} as people see it ({percent} intervals);"
