@@ -38,7 +38,7 @@ _NOT_SENT = (
 _MAX_REDIRECTS = 3
 _MAX_ERROR_BYTES = 1024 * 1024
 _MAX_ANSWER_BYTES = 256 * 1024 * 1024
-_DROPPED_HEADERS = frozenset({"content-encoding", "content-length", "transfer-encoding"})
+_DROPPED_HEADERS = frozenset({b"content-encoding", b"content-length", b"transfer-encoding"})
 
 Verdicts = Callable[[int, bytes, Mapping[str, str]], Verdict]
 """Status, body and headers of an error -> what it means."""
@@ -179,7 +179,8 @@ class MeteredClient(httpx2.Client):
                         raise httpx2.ReadTimeout("the answer's body took too long", request=response.request)
         finally:
             response.close()
-        headers = [(k, v) for k, v in response.headers.multi_items() if k.lower() not in _DROPPED_HEADERS]
+        # as bytes: text that is no ASCII, which servers may send, could not be put into headers again
+        headers = [(k, v) for k, v in response.headers.raw if k.lower() not in _DROPPED_HEADERS]
         return httpx2.Response(
             response.status_code,
             headers=headers,

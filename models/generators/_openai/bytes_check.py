@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import io
+from urllib.parse import unquote
 
 MAX_IMAGE_BYTES = 32 * 1024 * 1024
 """Largest file taken for one image; the largest documented size (3840x2160 PNG) stays below it."""
@@ -18,23 +19,34 @@ class NotAnImageError(Exception):
     """The bytes are not an image that can be taken; the message says why."""
 
 
+_URL_SAFE = str.maketrans("-_", "+/")
+
+
+def is_data_address(url: str) -> bool:
+    """Whether an address holds its content itself (RFC 2397; the scheme in any case)."""
+    return url[:5].lower() == "data:"
+
+
 def decode_base64(text: str) -> bytes:
-    """Bytes of `text`, with or without a `data:` prefix and line breaks.
+    """Bytes of `text`: base64 of either alphabet (RFC 4648), with or without a `data:` prefix, line breaks and padding.
+
+    Encoders differ in these, and an image that is spelled in another way was paid for all the same.
 
     Raises
     ------
     NotAnImageError
         Not base64, or longer than an image may be.
     """
-    if text.startswith("data:"):
+    if is_data_address(text):
         head, comma, rest = text.partition(",")
-        if not (comma and head.endswith(";base64")):
+        if not (comma and head.lower().endswith(";base64")):
             raise NotAnImageError("the answer's data: address is not base64")
-        text = rest
+        text = unquote(rest)
     if len(text) > MAX_IMAGE_BYTES * 4 // 3 + 4096:
         raise NotAnImageError(f"the image is larger than {MAX_IMAGE_BYTES // 2**20} MiB")
+    digits = "".join(text.split()).rstrip("=").translate(_URL_SAFE)
     try:
-        return base64.b64decode("".join(text.split()), validate=True)
+        return base64.b64decode(digits + "=" * (-len(digits) % 4), validate=True)
     except (binascii.Error, ValueError):
         raise NotAnImageError("the answer's b64_json is not base64") from None
 

@@ -139,7 +139,7 @@ class Downloader:
             result = self._get(self._checked(host, port), host, port, target, secure=secure)
             if isinstance(result, bytes):
                 return result
-            url = urljoin(url, result)
+            url = joined(url, result)
         raise DownloadError(f"the image's address redirects more than {MAX_REDIRECTS} times")
 
     def _checked(self, host: str, port: int) -> str:
@@ -187,6 +187,14 @@ class Downloader:
                 return data
         except (OSError, http.client.HTTPException, ValueError) as error:
             raise _TransientError(f"the image's download broke off ({type(error).__name__})") from None
+
+
+def joined(base: str, url: str) -> str:
+    """`url` as it is meant beside `base`. Raises DownloadError for what is no address."""
+    try:
+        return urljoin(base, url)
+    except ValueError:
+        raise DownloadError("the image's address is not a URL") from None
 
 
 def connect(address: str, port: int, timeout: float) -> socket.socket:

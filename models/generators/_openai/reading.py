@@ -7,14 +7,13 @@ import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urljoin
 
 from allfour.models._hosted.errors import Verdict
 from allfour.models._hosted.ledger import Settlement
 from allfour.models._hosted.secrets import Scrubber
 from allfour.models.generators._openai.answers import Answer, Item
-from allfour.models.generators._openai.bytes_check import NotAnImageError, check_image, decode_base64
-from allfour.models.generators._openai.download import Downloader, DownloadError, is_inside
+from allfour.models.generators._openai.bytes_check import NotAnImageError, check_image, decode_base64, is_data_address
+from allfour.models.generators._openai.download import Downloader, DownloadError, is_inside, joined
 from allfour.models.generators._openai.settings import SEED_RANGE, Settings
 from allfour.models.generators.base import Failed, Generated, GenerationRequest, Outcome, Refused
 
@@ -74,10 +73,10 @@ class AnswerReader:
         """The outcome of an image behind an address."""
         try:
             url = item.url or ""
-            if url.startswith("data:"):
+            if is_data_address(url):
                 return self._generated(request, decode_base64(url), item, details, source="data")
             # Some servers answer with a path on themselves.
-            data = self._downloader.fetch(urljoin(self._settings.base_url + "/", url), self._stop)
+            data = self._downloader.fetch(joined(self._settings.base_url + "/", url), self._stop)
             return self._generated(request, data, item, details, source="url")
         except (DownloadError, NotAnImageError) as error:
             return Failed(request, self._scrub(str(error)))
