@@ -23,6 +23,8 @@ MODERATION_CODES = frozenset(
         "has_nsfw_concepts",
         "datainspectionfailed",
         "data_inspection_failed",
+        "prompt_unsafe",
+        "output_media_unsafe",
     }
 )
 """Normalised codes (and error types) that say so: of the provider's API, of other hosts of its models, of gateways, and those
@@ -45,6 +47,11 @@ WITHHELD_FINISHES = frozenset(
 )
 """Values of `finish_reason` (or `native_finish_reason`) under which an answer without an image was withheld."""
 
+_SENSITIVE = "sensitivecontentdetected"
+"""Volcengine's codes name what was looked at before it, and the kind of content after it."""
+_MODERATED = frozenset({"request_moderated", "content_moderated"})
+"""Values of `status` that stand in the place of a result (Black Forest Labs)."""
+
 _REFUSING_STATUSES = frozenset({200, 400, 403, 422, 451})
 _SENTENCE = re.compile(
     r"rejected as a result of our safety system|rejected by (?:the|our) safety system|content[ _-]?(?:moderation|policy)"
@@ -65,6 +72,10 @@ def normal(code: str | None) -> str:
     return (code or "").strip().lower().replace("-", "_").replace(" ", "_")
 
 
+def _is_moderation(code: str | None) -> bool:
+    return normal(code) in MODERATION_CODES or _SENSITIVE in normal(code)
+
+
 def moderation_code(status: int, codes: Sequence[str | None], message: str, body: object = None) -> str | None:
     """The code under which an error is a refusal of this prompt; None where it is something else.
 
@@ -76,7 +87,7 @@ def moderation_code(status: int, codes: Sequence[str | None], message: str, body
         The parsed answer, whose nested marks count too.
     """
     for code in codes:
-        if normal(code) in MODERATION_CODES:
+        if _is_moderation(code):
             return normal(code)
     if status not in _REFUSING_STATUSES:
         return None  # an outage that mentions the safety system is an outage
@@ -97,7 +108,7 @@ def mark_in(value: object, depth: int = _DEPTH) -> str | None:
         return None
     for name in ("code", "type", "name"):
         code = value.get(name)
-        if isinstance(code, str) and normal(code) in MODERATION_CODES:
+        if isinstance(code, str) and _is_moderation(code):
             return normal(code)
     for name in ("content_filter_results", "content_filter_result", "prompt_filter_results"):
         if filtered_by(value.get(name)):
@@ -130,8 +141,14 @@ def withheld_item(entry: Mapping[str, object], *, has_image: bool) -> tuple[str,
             return ("nsfw_content_detected" if name == "nsfw" else name), f"the server marks the image: {name}"
     if has_image:
         return None
-    if entry.get("respect_moderation") is False:
-        return "respect_moderation", "the server's moderation withheld the image"
+    for name, withheld in (("respect_moderation", False), ("is_image_safe", False), ("content_violation", True)):
+        if entry.get(name) is withheld:
+            return name, "the server's moderation withheld the image"
+    if normal(status := _text(entry.get("status"))) in _MODERATED:
+        return normal(status), f"the server's moderation withheld the image: {status}"
+    feedback = entry.get("promptFeedback")
+    if isinstance(feedback, Mapping) and (blocked := _text(feedback.get("blockReason"))):
+        return "content_filter", f"the server blocked the prompt: {blocked}"
     if categories := filtered_by(entry.get("content_filter_results")):
         return "content_filter", f"the server's content filter withheld the image: {', '.join(categories)}"
     if filtered_by(entry.get("prompt_filter_results")):

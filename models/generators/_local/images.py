@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -21,16 +20,15 @@ BLACK = (
 
 def outcome_of(request: GenerationRequest, data: bytes, details: Mapping[str, Any]) -> Outcome:
     """An image as it came, or why it is none."""
-    from PIL import Image
-
     try:
-        extension = check_image(data)
+        checked = check_image(data)
     except NotAnImageError as error:
         return Failed(request, str(error))
-    with Image.open(io.BytesIO(data)) as image:
-        if image.convert("RGB").getbbox() is None:
-            return Failed(request, BLACK)
-    return Generated(request, data=data, extension=extension, details=dict(details))
+    if checked.colour is not None:
+        return Failed(
+            request, BLACK if checked.colour == "#000000" else f"the image is one colour all over ({checked.colour})"
+        )
+    return Generated(request, data=data, extension=checked.extension, details=dict(details))
 
 
 def ensure_ready(readiness: Readiness) -> bool:

@@ -11,6 +11,9 @@ from allfour.models._hosted.chat import read_choice
 from allfour.models._hosted.errors import BadAnswerError, ServerError, error_in, filled, numbers_in, plain
 from allfour.models._hosted.moderation import flagged, withheld_item
 
+_BULKY = 256
+"""Characters from which a text may be an image."""
+
 
 @dataclass(frozen=True, slots=True)
 class Item:
@@ -21,14 +24,21 @@ class Item:
     revised_prompt: str | None
     withheld: tuple[str, str] | None
     """Code and reason, where the entry says that a policy withheld this image."""
+    unread: str | None = None
+    """What the entry holds, where that is something and no image in a form that is read here: it may have been charged."""
 
     @property
     def has_image(self) -> bool:
         return self.b64 is not None or self.url is not None
 
     @property
+    def came(self) -> bool:
+        """Whether something came that may be an image."""
+        return self.has_image or self.unread is not None
+
+    @property
     def empty(self) -> bool:
-        return not self.has_image and self.withheld is None
+        return not self.came and self.withheld is None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +69,10 @@ def read_answer(body: bytes, content_type: str = "") -> Answer:
     data = parsed.get("data")
     if data is None:
         error = error_in(parsed) if any(parsed.get(f) for f in ("error", "detail", "errors")) else None
-        return Answer((), {}, None, error, withheld=None if error else withheld_item(parsed, has_image=False))
+        withheld = None if error else withheld_item(parsed, has_image=False)
+        if error is None and withheld is None and "data" not in parsed:
+            raise BadAnswerError(f"the answer has no list `data`; it has: {_named(parsed)}")
+        return Answer((), {}, None, error, withheld=withheld)
     if not isinstance(data, list):
         raise BadAnswerError(f"the answer's data is no list but {type(data).__name__}")
     usage = parsed.get("usage")
@@ -109,10 +122,25 @@ def _image_url(part: object) -> str | None:
 
 def _item(entry: object, answer: Mapping[str, Any], place: int) -> Item:
     if not isinstance(entry, Mapping):
-        return Item(None, None, None, None)
+        return Item(None, None, None, None, unread=f"{type(entry).__name__} in place of an object" if entry else None)
     b64, url, revised = (filled(entry.get(k)) for k in ("b64_json", "url", "revised_prompt"))
     withheld = withheld_item(entry, has_image=b64 is not None or url is not None)
     for name in ("nsfw_content_detected", "has_nsfw_concepts"):  # beside `data`, one mark per image
         if withheld is None and flagged(answer.get(name), place):
             withheld = name, f"the server marks the image: {name}"
-    return Item(b64, url, revised, withheld)
+    unread = None
+    if b64 is None and url is None and withheld is None and any(_bulky(k, v) for k, v in entry.items()):
+        unread = f"neither `b64_json` nor `url` as text; it has: {_named(entry)}"
+    return Item(b64, url, revised, withheld, unread)
+
+
+def _bulky(name: str, value: object) -> bool:
+    """Whether a field may be an image under another name, or in another form."""
+    if name in ("b64_json", "url"):
+        return bool(value)
+    return name not in ("revised_prompt", "prompt") and isinstance(value, str) and len(value) >= _BULKY
+
+
+def _named(found: Mapping[str, object]) -> str:
+    names = [f"{name[:40]} ({type(value).__name__})" for name, value in list(found.items())[:8]]
+    return ", ".join(names) or "nothing"

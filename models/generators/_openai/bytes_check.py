@@ -5,13 +5,20 @@ from __future__ import annotations
 import base64
 import binascii
 import io
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 from urllib.parse import unquote
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 MAX_IMAGE_BYTES = 32 * 1024 * 1024
 """Largest file taken for one image; the largest documented size (3840x2160 PNG) stays below it."""
 MAX_PIXELS = 64_000_000
 """Largest width x height decoded: small files can unfold to gigabytes."""
 
+_SAME = 2
+"""Samples this near are one colour: a lossy format may miss it by so much."""
 _EXTENSIONS = {"PNG": "png", "JPEG": "jpg", "WEBP": "webp"}
 
 
@@ -51,8 +58,18 @@ def decode_base64(text: str) -> bytes:
         raise NotAnImageError("the answer's b64_json is not base64") from None
 
 
-def check_image(data: bytes) -> str:
-    """File extension of the image in `data`, after decoding all of it.
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What an image is, once all of it was decoded."""
+
+    extension: str
+    """Of a file, by the content."""
+    colour: str | None
+    """Such as #000000, where the picture is that colour all over: nobody is in it."""
+
+
+def check_image(data: bytes) -> Checked:
+    """What the image in `data` is, after decoding all of it.
 
     Raises
     ------
@@ -72,6 +89,7 @@ def check_image(data: bytes) -> str:
                 raise NotAnImageError(f"{width}x{height} pixels are more than the {MAX_PIXELS:,} allowed")
             extension = _EXTENSIONS[image.format or ""]
             image.load()
+            colour = _only_colour(image)
     except NotAnImageError:
         raise
     except Exception as error:  # Pillow's readers raise many types on hostile bytes, SyntaxError among them
@@ -79,4 +97,18 @@ def check_image(data: bytes) -> str:
             f"the bytes do not decode as PNG, JPEG or WebP ({type(error).__name__}; {len(data)} bytes, "
             f"starting {data[:8]!r})"
         ) from None
-    return extension
+    return Checked(extension, colour)
+
+
+def _only_colour(image: Image.Image) -> str | None:
+    if "A" in image.getbands() and image.getchannel("A").getextrema()[1] == 0:
+        return "#ffffff, transparent"
+    # Not all modes to RGB: samples of 16 bits would be clipped.
+    shown = image.convert("RGBA") if image.mode == "P" else image
+    found = shown.getextrema()
+    bands = found if isinstance(found[0], tuple) else (found,)
+    if any(high - low > _SAME for low, high in bands):
+        return None
+    if image.mode.startswith("I"):
+        return "#" + f"{min(255, round(bands[0][0] / 257)):02x}" * 3
+    return "#" + shown.crop((0, 0, 1, 1)).convert("RGB").tobytes().hex()

@@ -18,6 +18,9 @@ from allfour.models.generators._openai.settings import SEED_RANGE, Settings
 from allfour.models.generators.base import Failed, Generated, GenerationRequest, Outcome, Refused
 
 _MAX_REVISED_PROMPT = 40_000
+BLANK = "blank_image"
+"""Code of a picture of one colour. No service marks it so; it is what several send in the place of one that they withhold."""
+_BLANK = "the image is one colour all over ({}), as services send in place of one that they withhold"
 _LOG = logging.getLogger(__name__)
 
 
@@ -61,11 +64,13 @@ class AnswerReader:
                 ready.append(self._decoded(request, item, details))
             elif item.url is not None:
                 to_fetch.append((request, item))
+            elif item.unread is not None:  # asked again it would be charged again, and come as before
+                ready.append(Failed(request, self._scrub(f"the answer holds no image that can be read: {item.unread}")))
         surplus = max(0, sum(not item.empty for item in answer.items) - len(requests))
         if surplus:
             self._note_surplus(surplus, len(requests))
         # An order is what is paid for, whatever more is sent; an entry that is withheld without an image is none.
-        billed = min(sum(item.has_image for item in answer.items), len(requests))
+        billed = min(sum(item.came for item in answer.items), len(requests))
         code = f"surplus_{surplus}" if surplus else None
         return Reading(ready, to_fetch, details, Settlement(billed, code, shown_id, usage))
 
@@ -114,8 +119,12 @@ class AnswerReader:
 
     def _generated(
         self, request: GenerationRequest, data: bytes, item: Item, details: Mapping[str, Any], *, source: str
-    ) -> Generated:
-        extension = check_image(data)
+    ) -> Generated | Refused:
+        checked = check_image(data)
+        if checked.colour is not None:
+            return Refused(
+                request, reason=_BLANK.format(checked.colour), code=BLANK, request_id=details.get("request_id")
+            )
         revised = item.revised_prompt
         extra: dict[str, Any] = {"source": source}
         if self._settings.sends_seed:
@@ -123,7 +132,7 @@ class AnswerReader:
         return Generated(
             request,
             data=data,
-            extension=extension,
+            extension=checked.extension,
             revised_prompt=self._scrub.without_key(revised[:_MAX_REVISED_PROMPT]) if revised else None,
             details={k: v for k, v in {**details, **extra}.items() if v is not None},
         )

@@ -92,7 +92,7 @@ def test_addresses_are_fetched_at_once_and_revised_prompts_kept(server: Loopback
 @pytest.mark.parametrize(("format_name", "extension"), [("JPEG", "jpg"), ("WEBP", "webp"), ("PNG", "png")])
 def test_extension_comes_from_the_bytes(server: LoopbackImageServer, format_name: str, extension: str) -> None:
     buffer = io.BytesIO()
-    Image.new("RGB", (8, 8), "teal").save(buffer, format_name)
+    Image.radial_gradient("L").resize((8, 8)).convert("RGB").save(buffer, format_name)
     server.files["/files/x"] = buffer.getvalue()  # served as image/png
     server.plan = always(Fault("raw", status=200, body={"data": [{"url": server.origin + "/files/x"}]}))
     (outcome,) = make(server).generate(requests(1, 1))

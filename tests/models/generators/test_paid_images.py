@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import base64
+import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
+from allfour.models._hosted.moderation import moderation_code
+from allfour.models.generators._openai.answers import read_answer
+from allfour.models.generators._openai.bytes_check import check_image
 from tests.loopback_image_server import Fault, png
 from tests.models.generators.hosted_helpers import (
     Failed,
     Generated,
     LoopbackImageServer,
+    Refused,
     always,
     by_key,
     make,
@@ -65,3 +72,87 @@ def test_a_broken_address_costs_its_own_image_alone(server: LoopbackImageServer,
     assert [type(found["p00", n]) for n in range(3)] == [Failed, Generated, Failed]
     assert {o.error for o in found.values() if isinstance(o, Failed)} == {"the image's address is not a URL"}
     assert len(server.asked) == 1
+
+
+@pytest.mark.parametrize(
+    ("answer", "named"),
+    [
+        ({"data": [{"b64_json": [SPELLED]}]}, "b64_json (list)"),
+        ({"data": [{"image": SPELLED, "seed": 3}]}, "image (str), seed (int)"),
+        ({"data": [SPELLED]}, "str in place of an object"),
+        ({"images": [{"b64_json": SPELLED}]}, "images (list)"),
+    ],
+    ids=["a list", "another name", "a bare text", "another list"],
+)
+def test_an_image_in_a_form_that_is_not_read_is_counted_and_not_asked_for_again(
+    server: LoopbackImageServer, answer: Any, named: str
+) -> None:
+    """Three questions that count nothing would be three images on the bill."""
+    server.plan = _raw(answer)
+    made = make(server, price_per_image=0.5, max_cost=0.5)
+    (outcome,) = made.generate(requests(1, 1))
+    assert isinstance(outcome, Failed)
+    assert named in outcome.error
+    assert len(server.asked) == 1
+
+
+# --- what is withheld and does not say so in the provider's words -----------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("answer", "code"),
+    [
+        (b'{"data": [{"url": null, "is_image_safe": false, "prompt": "x"}]}', "is_image_safe"),
+        (b'{"data": [{"content_violation": true}]}', "content_violation"),
+        (b'{"id": "1", "status": "Request Moderated", "result": null}', "request_moderated"),
+        (b'{"promptFeedback": {"blockReason": "SAFETY"}}', "content_filter"),
+    ],
+    ids=["Ideogram", "Reve", "Black Forest Labs", "Gemini"],
+)
+def test_marks_of_services_behind_a_proxy(answer: bytes, code: str) -> None:
+    read = read_answer(answer)
+    (found,) = [w for w in (read.withheld, *(item.withheld for item in read.items)) if w]
+    assert found[0] == code
+
+
+@pytest.mark.parametrize(
+    "code", ["OutputImageSensitiveContentDetected", "InputTextSensitiveContentDetected.PolicyViolation"]
+)
+def test_codes_that_name_what_was_looked_at(code: str) -> None:
+    assert moderation_code(400, (code,), "The request failed.") == code.lower()
+
+
+def _file(image: Image.Image, kind: str) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("image", "kind", "colour"),
+    [
+        (Image.new("RGB", (40, 40)), "PNG", "#000000"),
+        (Image.new("RGB", (40, 40), "white"), "JPEG", "#ffffff"),
+        (Image.new("L", (40, 40), 128), "WEBP", "#808080"),
+        (Image.new("RGBA", (40, 40), (9, 9, 9, 0)), "PNG", "#ffffff, transparent"),
+        (Image.new("P", (40, 40), 3), "PNG", None),
+        (Image.fromarray(np.full((40, 40), 0x8080, np.uint16)), "PNG", "#808080"),
+        (Image.fromarray(np.arange(30000, 31600, dtype=np.uint16).reshape(40, 40)), "PNG", ""),
+        (Image.radial_gradient("L"), "PNG", ""),
+    ],
+    ids=["black", "white", "grey", "transparent", "palette", "16 bits", "16 bits, a picture", "a picture"],
+)
+def test_a_picture_of_one_colour(image: Image.Image, kind: str, colour: str | None) -> None:
+    """`""`: it is none. None: it is one, whatever colour."""
+    found = check_image(_file(image, kind)).colour
+    assert found == colour if colour else (found is not None) == (colour is None)
+
+
+def test_a_blank_picture_is_withheld_for_good_and_paid(server: LoopbackImageServer, tmp_path: Path) -> None:
+    blank = base64.b64encode(_file(Image.new("RGB", (40, 40)), "PNG")).decode()
+    server.plan = _raw({"data": [{"b64_json": blank}]})
+    made = make(server, price_per_image=0.5, ledger_path=tmp_path / "l.sqlite")
+    (outcome,) = made.generate(requests(1, 1))
+    assert isinstance(outcome, Refused)
+    assert (outcome.code, "#000000" in outcome.reason) == ("blank_image", True)
+    assert made.spent().spent == 0.5
