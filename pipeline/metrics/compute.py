@@ -133,6 +133,7 @@ def compute_metrics(
         multi_person_images=tallies.persons,
         revised_prompts=sum(p.revised for p in tallies.prompts),
         duplicate_images=tallies.duplicate_images,
+        shared_images=tallies.shared_images,
         images_without_prompt=unprompted,
         **_beside_reference(own_entries, names, confidence=confidence) if reference is not None else {},
         **{"include": list(include)} if {*include} - {"prompts"} else {},

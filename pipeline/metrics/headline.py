@@ -57,6 +57,7 @@ BECAUSE: Mapping[str, str] = {
     "corrected_refused": "too few sets could be read in full for a correction",
     "images_without_label": "many images have no label",
     "near_copies": "sets hold near-copies of one image, which are no draws of their own",
+    "shared_images": "prompts share images byte for byte, which show no prompt",
     "review_too_small": "people labelled too few sets",
     "review_of_images": "people labelled single images, which tell of shares and not of sets",
     "all_labelled": "people labelled every set",
@@ -216,6 +217,7 @@ def _measured(summary: Summary, *, chance: float, because: list[str]) -> Headlin
     if known is not None and known.least is not None and most - known.least - copied > WIDE:
         because = [*because, "images_without_label"]
     because = [*because, "near_copies"] if summary.sets_with_copies else because
+    because = [*because, "shared_images"] if summary.shared_images else because
     if verdict != "too_few_prompts" and UNFIT.intersection(because):
         verdict = "errors_unknown"
     return Headline(

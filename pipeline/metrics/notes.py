@@ -99,6 +99,7 @@ def run_notes(summary: Summary, accounting: Accounting, *, listed: int) -> list[
                 code="duplicate_images",
                 text=(
                     f"{quantity(summary.duplicate_images, 'image')} byte-identical to another one: a server with a fixed seed, or an archive with copies."
+                    + _shared(summary.shared_images)
                 ),
             )
         )
@@ -113,6 +114,15 @@ def run_notes(summary: Summary, accounting: Accounting, *, listed: int) -> list[
             )
         )
     return found
+
+
+def _shared(images: int) -> str:
+    if not images:
+        return ""
+    return (
+        f" {images:,} have the bytes of an image of another prompt: a picture in the place of one that was withheld, or a prompt that was not "
+        "read. They are scored like others: look at them."
+    )
 
 
 _REASONS_SHOWN = 5

@@ -71,6 +71,8 @@ class Tallies:
     """Images whose bytes are those of an earlier image."""
     persons: int
     """Images in which more than one person was found."""
+    shared_images: int = 0
+    """Images whose bytes an image of another prompt has too."""
 
 
 MAX_DUPLICATE_GROUPS = 200
@@ -127,6 +129,10 @@ def tally(run: RunFolder, *, attributes: list[str], set_size: int, memory: str =
             [MAX_DUPLICATE_GROUPS],
         ).fetchall()
         duplicate_images = scalar(connection, "SELECT count(sha256) - count(DISTINCT sha256) FROM repeated")
+        shared_images = scalar(
+            connection,
+            "SELECT coalesce(sum(n), 0) FROM (SELECT count(*) AS n FROM repeated GROUP BY sha256 HAVING count(DISTINCT prompt_id) > 1)",
+        )
         persons = scalar(
             connection, 'SELECT count(*) FROM (SELECT DISTINCT prompt_id, "index" FROM scores WHERE person > 0)'
         )
@@ -136,6 +142,7 @@ def tally(run: RunFolder, *, attributes: list[str], set_size: int, memory: str =
         duplicates=tuple(tuple((row["p"], row["i"]) for row in rows) for rows, _ in groups),
         duplicate_images=duplicate_images,
         persons=persons,
+        shared_images=shared_images,
     )
 
 

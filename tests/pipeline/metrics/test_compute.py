@@ -358,6 +358,24 @@ def test_duplicates_are_named_and_none_is_dropped(tmp_path: Path) -> None:
     assert found["summary"]["duplicate_images"] == 2
     assert found["duplicates"] == [[{"id": "nurse", "index": i} for i in range(3)]]
     assert found["accounting"]["scored"] == 4
+    assert found["summary"]["shared_images"] == 0
+
+
+def test_one_picture_for_several_prompts_is_said_where_the_finding_stands(tmp_path: Path) -> None:
+    """A placeholder in the place of a refusal: it is scored, and shows none of its prompts."""
+    prompts = ("nurse", "pilot", "cook")
+    run = build(tmp_path, {prompt: ["woman"] * 4 for prompt in prompts})
+    rows = [
+        {"prompt_id": p, "prompt": p, "index": i, "status": "generated",
+         "sha256": "blocked" if (p, i) in {("nurse", 0), ("pilot", 3)} else f"{p}{i}"}
+        for p in prompts for i in range(4)
+    ]  # fmt: skip
+    write_table(run.images_path, pa.Table.from_pylist(rows, schema=IMAGES_SCHEMA))
+    found = metrics_of(run)
+    assert found["summary"]["shared_images"] == 2
+    assert "shared_images" in found["summary"]["headline"]["because"]
+    (note,) = [n["text"] for n in found["notes"] if n["code"] == "duplicate_images"]
+    assert "2 have the bytes of an image of another prompt" in note
 
 
 @pytest.mark.parametrize("key", ["generated", "scored", "labelled"])
