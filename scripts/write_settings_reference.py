@@ -65,9 +65,8 @@ SECTIONS: dict[str, type[BaseModel]] = {
 """Heading, here and in docs/configuration.md -> model."""
 _HEAD = """# Settings
 
-Written by `python scripts/write_settings_reference.py` from the models that check a config: what every key takes, and its default. What it means
-is in [configuration.md](configuration.md), under the same headings. A key that is not here, or a value that is not allowed, ends in one error that
-names the place and the closest match.
+Which values every key of a config and its files takes, and its default; written by `python scripts/write_settings_reference.py`
+from the models that check a config. What each key means is in [configuration.md](configuration.md), under the same headings.
 """
 _BOUNDS = (
     ("minimum", "at least {}"),
