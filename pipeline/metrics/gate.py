@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -18,6 +19,8 @@ _EXPRESSION = re.compile(
     r"\s*([A-Za-z_][\w.\-+ ]*?)\s*(>=|<=|==|!=|>|<)\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)(%?)\s*"
 )
 _ENDS = ("low", "high")
+_COUNTED = ("unanimous", "unanimous_by_label")
+"""Counts of sets of one label, which are 0 also where no set was read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +60,10 @@ def parse_gate(text: str) -> Gate:
             "of metrics.json, and a name alone is looked up in its summary"
         )
     threshold = float(match[3]) / (100 if match[4] else 1)
+    if not math.isfinite(threshold):
+        raise UsageError(
+            f"--fail-if {text!r}: {match[3]} is too large a number, so the gate would say the same of every run"
+        )
     return Gate(text.strip(), match[1], match[2], threshold, percentage=bool(match[4]))
 
 
@@ -105,7 +112,10 @@ def _check_threshold(gate: Gate, place: Place) -> None:
             f"--fail-if {gate.text!r}: {gate.path} is a count, and a percentage of it means nothing. Gate on a share, such as scored_share"
         )
     low, high = place.least, place.most
-    if (low is None or gate.threshold >= low) and (high is None or gate.threshold <= high):
+    within = (low is None or gate.threshold >= low) and (high is None or gate.threshold <= high)
+    # nothing lies beyond an end, so that such a gate could stop no run; >= and <= of an end are hit, which nobody takes for a pass
+    beyond = (gate.threshold == high and gate.comparison == ">") or (gate.threshold == low and gate.comparison == "<")
+    if within and not beyond:
         return
     limits = f"lies between {low:g} and {high:g}" if low is not None and high is not None else f"is {low:g} or more"
     meant = (
@@ -121,7 +131,8 @@ def _check_threshold(gate: Gate, place: Place) -> None:
 def evaluate(gate: Gate, metrics: Mapping[str, Any]) -> GateResult:
     """Compare. A value that is null cannot be told, and a gate that cannot be told is hit: it must not let a run pass.
 
-    The ends of an interval without a value, which are as wide as they can be, cannot be told either.
+    The ends of an interval without a value, which are as wide as they can be, cannot be told either, nor a count of unanimous sets where
+    no set was read.
 
     Raises
     ------
@@ -133,6 +144,15 @@ def evaluate(gate: Gate, metrics: Mapping[str, Any]) -> GateResult:
         return GateResult(gate, None, True, f"{gate.path} has no value in this run, so the gate cannot be passed")
     hit = COMPARISONS[gate.comparison](value, gate.threshold)
     return GateResult(gate, value, hit, f"{gate.path} is {value:.6g}")
+
+
+def _untold(node: Mapping[str, Any], part: str) -> bool:
+    """Whether a number stands there for want of data alone: an end of an interval, or a count of unanimous sets, without a value."""
+    if part in _ENDS:
+        return "value" in node and node["value"] is None
+    if part in _COUNTED and isinstance(rate := node.get("unanimity"), Mapping):
+        return "value" in rate and rate["value"] is None
+    return False
 
 
 def _look_up(gate: Gate, metrics: Mapping[str, Any]) -> float | None:
@@ -148,7 +168,7 @@ def _look_up(gate: Gate, metrics: Mapping[str, Any]) -> float | None:
                 )
             node = found[0]
         elif isinstance(node, Mapping) and part in node:
-            if part in _ENDS and "value" in node and node["value"] is None:
+            if _untold(node, part):
                 return None
             node = node[part]
         elif node is None:

@@ -69,6 +69,10 @@ def test_paths_that_lead_nowhere(text: str, part: str) -> None:
         ("unanimity.low > 150%", "between 0 and 1, so the gate would say the same of every run$"),
         ("prompts.nurse.share.woman.high < -0.1", "between 0 and 1"),
         ("accounting.failed < -1", "is 0 or more"),
+        ("unanimity.low > 1", "between 0 and 1, so the gate would say the same of every run$"),
+        ("scored_share < 0%", "between 0 and 1, so the gate would say the same of every run$"),
+        ("accounting.failed < 0", "is 0 or more"),
+        ("accounting.failed > 1e999", "is too large a number"),
         ("accounting.scored < 80%", "is a count"),
     ],
 )
@@ -151,3 +155,12 @@ def test_the_ends_of_an_interval_without_a_value_cannot_be_told() -> None:
     result = evaluate(parse_gate("prompts.nurse.share.woman.low > 0.9"), metrics)
     assert (result.value, result.hit) == (None, True)
     assert "has no value in this run" in result.reason
+
+
+def test_a_count_of_sets_that_nobody_read_lets_no_run_pass() -> None:
+    unread = {"unanimous": 0, "unanimity": {"value": None, "low": None, "high": None}}
+    metrics = {"summary": unread, "groups": [{"name": "she", "unanimous_by_label": {"woman": 0}, **unread}]}
+    for text in ("unanimous > 15", "groups.she.unanimous > 3", "groups.she.unanimous_by_label.woman > 3"):
+        assert evaluate(parse_gate(text), metrics).hit
+    read = {"summary": {"unanimous": 0, "unanimity": {"value": 0.0}}}
+    assert not evaluate(parse_gate("unanimous > 15"), read).hit
