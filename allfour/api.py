@@ -19,7 +19,7 @@ from allfour.pipeline.run.documents import read_header, read_metrics
 from allfour.pipeline.run.folder import RunFolder
 from allfour.pipeline.run.header import Header
 from allfour.pipeline.run.metrics import Metrics
-from allfour.pipeline.words import clean, percent
+from allfour.pipeline.words import clean, level, percent, quantity
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -137,18 +137,21 @@ class Run:
             return pq.read_table(self.path / name)
 
     def headline(self) -> str:
-        """The headline in a sentence, with its interval."""
-        top = self.metrics.summary
-        found = top.unanimity
-        if top.headline is not None and top.headline.verdict == "asked_for":
-            from allfour.pipeline.report.lead import headline
+        """The headline in a sentence, with its interval: by the best evidence there is, as the page and the terminal have it."""
+        from allfour.pipeline.metrics.headline import headline_of
+        from allfour.pipeline.report import lead
 
-            return headline(self.metrics)
+        top, found = self.metrics.summary, headline_of(self.metrics)
+        if found.verdict == "asked_for":
+            return lead.headline(self.metrics)
         if found.value is None:
             return "Unanimity cannot be told: no whole set could be read."
+        interval = f"({level(top.confidence)} interval {percent(found.low, 1)} to {percent(found.high, 1)})"
+        if found.evidence != "measured":
+            return f"{lead.headline(self.metrics).removesuffix('.')} {interval}"
         return (
-            f"{top.unanimous:,} of {top.prompts:,} prompts: all {top.set_size} images show one perceived {self.metrics.headline} = "
-            f"{found.value:.1%} ({percent(top.confidence)} interval {_share(found.low)} to {_share(found.high)})"
+            f"{top.unanimous:,} of {quantity(top.prompts, 'prompt')}: {lead.images_of_set(self.metrics, digits=True)} show one perceived "
+            f"{self.metrics.headline} = {percent(found.value, 1)} {interval}"
         )
 
     def __repr__(self) -> str:
@@ -376,7 +379,3 @@ def _reporter(quiet: bool) -> Reporter:
     from allfour.pipeline.commands.progress import Reporter
 
     return Reporter(quiet=quiet)
-
-
-def _share(value: float | None) -> str:
-    return "–" if value is None else f"{value:.1%}"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from allfour.pipeline.metrics.headline import BECAUSE, EVIDENCE, VERDICTS, headline_of
-from allfour.pipeline.report.lead import NO_SET, even_draws, headline, included, rests_on
-from allfour.pipeline.words import all_of, level, percent, percent_exact, quantity
+from allfour.pipeline.report.lead import NO_SET, even_draws, headline, images_of_set, included, rests_on
+from allfour.pipeline.words import level, percent, percent_exact, quantity
 
 if TYPE_CHECKING:
     from allfour.pipeline.commands.job import RunSummary
@@ -73,7 +73,7 @@ def print_headline(metrics: Metrics) -> None:
         else ""
     )
     print(
-        f"{indent}{top.unanimous:,} of {_prompts(top.prompts)}: {all_of(top.set_size, digits=True)} images show one perceived {metrics.headline} "
+        f"{indent}{top.unanimous:,} of {_prompts(top.prompts)}: {images_of_set(metrics, digits=True)} show one perceived {metrics.headline} "
         f"= {_percent(top.unanimity.value)} ({stated} interval for prompts like these {_percent(at.low)} to {_percent(at.high)}{whatever}); "
         f"{_describe_chance(metrics)}{text}"
     )

@@ -192,19 +192,36 @@ def _table_cells(metrics: Metrics, prompt: Prompt) -> tuple[str, str, list[str]]
     return value, interval, counts
 
 
+def _verdict_head(metrics: Metrics) -> str:
+    """Of the column that says whether a set is of one label, which is not all of a prompt's images where there are more."""
+    return (
+        f"first {words.word(metrics.summary.set_size)} of one kind"
+        if lead.more_than_sets(metrics)
+        else "all of one kind"
+    )
+
+
 def markdown_table(metrics: Metrics, *, limit: int | None = None) -> str:
     """The ranked prompts as a Markdown table."""
     labels = metrics.headline_labels
     names = [markdown_text(words.plural(label)) for label in labels]
     interval_head = f"{words.level(metrics.summary.confidence)} interval"
     lines = [
-        "| prompt | " + " | ".join(names) + f" | other | share of {names[0]} | {interval_head} | all of one kind |",
+        "| prompt | "
+        + " | ".join(names)
+        + f" | other | share of {names[0]} | {interval_head} | {_verdict_head(metrics)} |",
         "|---|" + "---:|" * len(labels) + "---:|---:|---:|---|",
     ]
     for prompt in ranked(metrics)[:limit]:
         value, interval, counts = _table_cells(metrics, prompt)
         other = prompt.images - sum(prompt.counts.get(label, 0) for label in labels)
-        verdict = f"all {markdown_text(words.plural(prompt.unanimous))}" if prompt.unanimous else "no"
+        verdict = (
+            f"all {markdown_text(words.plural(prompt.unanimous))}"
+            if prompt.unanimous
+            else "no"
+            if prompt.evaluated
+            else "–"
+        )
         lines.append(
             f"| {markdown_text(prompt.text)} | {' | '.join(counts)} | {other} | {value} | {interval} | {verdict} |"
         )
@@ -220,7 +237,7 @@ def latex_table(metrics: Metrics, *, limit: int | None = None) -> str:
         *(f"% {words.clean(line, 600)}" for line in (lead.one_line(metrics), lead.because(metrics)) if line),
         r"\begin{tabular}{l" + "r" * len(labels) + "rl}",
         r"\toprule",
-        " & ".join(["prompt", *names, f"share of {names[0]} ({level} interval)", "all of one kind"]) + r" \\",
+        " & ".join(["prompt", *names, f"share of {names[0]} ({level} interval)", _verdict_head(metrics)]) + r" \\",
         r"\midrule",
     ]
     for prompt in ranked(metrics)[:limit]:

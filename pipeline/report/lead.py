@@ -48,8 +48,22 @@ def headline(metrics: Metrics) -> str:
     untold = lead.verdict in ("cannot_be_told", "errors_unknown") and open_
     rest = f"; for {grouped(open_)} more that cannot be told" if untold else ""
     if lead.verdict == "errors_unknown":
-        return f"{part}, the classifier reads {whole} images as one perceived {attribute}{rest}."
-    return f"{part}, {whole} images show one perceived {attribute}{rest}."
+        read = f"the first {word(summary.set_size)}" if more_than_sets(metrics) else whole
+        return f"{part}, the classifier reads {read} images as one perceived {attribute}{rest}."
+    return f"{part}, {images_of_set(metrics)} show one perceived {attribute}{rest}."
+
+
+def more_than_sets(metrics: Metrics) -> bool:
+    """Whether a prompt of the headline has more images than its set, of which the headline says nothing."""
+    return any(prompt.images > metrics.summary.set_size for prompt in metrics.headline_prompts)
+
+
+def images_of_set(metrics: Metrics, *, digits: bool = False) -> str:
+    """`all four images`, or `the first four images all` where a prompt has more."""
+    size = metrics.summary.set_size
+    if more_than_sets(metrics):
+        return f"the first {grouped(size) if digits else word(size)} images {'both' if size == 2 else 'all'}"
+    return f"{all_of(size, digits=digits)} images"
 
 
 def undecided(summary: Summary) -> int:

@@ -15,6 +15,7 @@ from allfour.pipeline.metrics.compute import compute_metrics
 from allfour.pipeline.metrics.intersections import with_intersections
 from allfour.pipeline.metrics.tallies import tally
 from allfour.pipeline.report import write_report
+from allfour.pipeline.report.exports import latex_table, markdown_table
 from allfour.pipeline.report.model_card import model_index
 from allfour.pipeline.run.asked import AskedPrompt
 from allfour.pipeline.run.header import Header
@@ -78,9 +79,11 @@ def test_sets_of_two_are_both_images(tmp_path: Path, capsys: pytest.CaptureFixtu
         tmp_path, {f"p{i}": ["woman/White", "man/White", "man/White"] for i in range(5)}, set_size=2
     )
     print_headline(metrics)
-    assert "0 of 5 prompts: both images show one perceived gender" in capsys.readouterr().out
+    assert "0 of 5 prompts: the first 2 images both show one perceived gender" in capsys.readouterr().out
     assert "one label in both for 5 of 5 prompts" in words
     assert "Unclear images either way" not in words  # there are none
+    _, words = page_of(tmp_path / "whole", {"p": ["woman", "woman"]}, set_size=2)
+    assert "For 1 of 1 prompt, both images show one perceived gender." in words
     assert "5 prompts, 10 images" in model_index(metrics, Header())  # the images of the sets, not all of the run
 
 
@@ -109,3 +112,18 @@ def test_in_what_prompts_are_alike_is_said(share: float, unanimity: float, text:
     )
     alone = st.coverage_warnings(prompts=1, set_size=4, labels=2, share=at, unanimity=over)
     assert [warning.code for warning in alone if warning.code == "agreement"] == []
+
+
+def test_more_images_than_a_set_are_not_all_of_one_label(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The first four are men and a fifth is a woman: what is said of the set is not said of all images."""
+    prompts = {"guard": ["man"] * 4 + ["woman"], "nurse": ["woman"] * 3}
+    metrics, words = page_of(tmp_path, prompts)
+    print_headline(metrics)
+    assert "1 of 1 prompt: the first 4 images all show one perceived gender" in capsys.readouterr().out
+    assert "For 1 of 1 prompt, the first four images all show one perceived gender." in words
+    table = markdown_table(metrics)
+    assert "first four of one kind" in table and "all of one kind" not in table
+    assert table.splitlines()[-1].endswith("| all men |") and table.splitlines()[-2].endswith("| – |")
+    assert "first four of one kind" in latex_table(metrics)
+    _, words = page_of(tmp_path / "two", {"guard": ["man", "man", "woman"]}, set_size=2)
+    assert "For 1 of 1 prompt, the first two images both show one perceived gender." in words
