@@ -11,9 +11,9 @@ import difflib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationInfo
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, ValidationInfo
 
 from allfour import resources
 from allfour.errors import ConfigError
@@ -55,6 +55,14 @@ def named_files(*recorded: str | None) -> list[Path] | None:
             return None
         found += sorted(p for p in place.rglob("*") if p.is_file()) if place.is_dir() else [place]
     return found
+
+
+def _off(value: Any) -> Any:
+    return "off" if value is False else value
+
+
+PreflightMode = Annotated[Literal["strict", "warn", "off"], BeforeValidator(_off)]
+"""What a model that a server does not list means. YAML 1.1 reads a bare `off` as false."""
 
 
 @dataclass(frozen=True, slots=True)

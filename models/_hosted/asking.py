@@ -18,6 +18,7 @@ from allfour.models._hosted.errors import BadAnswerError, Verdict
 from allfour.models._hosted.groups import Group
 from allfour.models._hosted.ledger import BudgetReachedError, Ledger, Order
 from allfour.models._hosted.preflight import missing_model
+from allfour.models._hosted.reach import in_words
 from allfour.models._hosted.secrets import Scrubber
 
 O = TypeVar("O", bound=Order)  # noqa: E741 (an order)
@@ -103,8 +104,7 @@ class Asker(abc.ABC, Generic[O, R]):
         except openai.APITimeoutError:
             return self._failed(group, f"no answer within {self._connection.timeout:g} s ({_attempts(call)})")
         except openai.APIConnectionError as error:
-            cause = error.__cause__ or error
-            return self._failed(group, f"connection failed: {type(cause).__name__}: {cause} ({_attempts(call)})")
+            return self._failed(group, f"connection failed: {in_words(error)} ({_attempts(call)})")
         except AnswerTooLargeError as error:
             return self._failed(group, str(error))
         finally:

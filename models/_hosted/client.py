@@ -21,6 +21,7 @@ from typing import Any
 import httpx2
 import openai
 
+from allfour.errors import BackendError
 from allfour.models._hosted.connection import Connection
 from allfour.models._hosted.deadline import hold_to_deadlines, within
 from allfour.models._hosted.errors import MAYBE_BILLED_STATUSES, Verdict
@@ -204,8 +205,14 @@ def _dress(request: httpx2.Request, *, settings: Connection, own: frozenset[str]
 
 @functools.cache
 def _tls() -> ssl.SSLContext:
-    """The HTTP library's own default, read from disk once."""
-    return httpx2.create_ssl_context()
+    """The HTTP library's own default, read from disk once. Raises BackendError."""
+    try:
+        return httpx2.create_ssl_context()
+    except (OSError, ValueError) as error:  # of both, an ssl.SSLError is one
+        raise BackendError(
+            f"No certificates can be read ({type(error).__name__}), so no server can be trusted. Set SSL_CERT_FILE and SSL_CERT_DIR to "
+            "what is there, or unset them."
+        ) from None
 
 
 def build_client(

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from allfour.border import read_json
+from allfour.models._hosted import reach
 from allfour.models._hosted.connection import Connection
 from allfour.models._hosted.errors import read_error
 from allfour.models._hosted.secrets import Scrubber
@@ -96,11 +97,10 @@ def _ask(client: Any, settings: Connection, scrub: Scrubber) -> Preflight:
     except openai.APIStatusError as error:
         return _listing_failed(error, settings, scrub)
     except openai.APIConnectionError as error:
-        cause = type(error.__cause__ or error).__name__
         return Preflight(
             False,
-            f"No connection to {settings.base_url} ({cause}).",
-            f"Check the network and {settings.service.block}.base_url, then repeat the command.",
+            f"No connection to {settings.base_url}: {scrub(reach.in_words(error))}.",
+            reach.mend(error, settings.base_url, setting=f"{settings.service.block}.base_url"),
         )
     except Exception as error:
         listed = None

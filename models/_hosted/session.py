@@ -14,6 +14,7 @@ from allfour.models._hosted.errors import verdict_of
 from allfour.models._hosted.ledger import Ledger
 from allfour.models._hosted.pacing import Pacer
 from allfour.models._hosted.preflight import Preflight, check_models, missing_model
+from allfour.models._hosted.reach import proxy_of
 from allfour.models._hosted.secrets import Scrubber, keep_out_of_logs, read_headers, read_key
 
 if TYPE_CHECKING:
@@ -62,9 +63,19 @@ def open_session(
     except ImportError as error:
         raise BackendError(f"{s.service.setting('backend')}: {_NO_CLIENT} ({error})") from None
     keep_out_of_logs(scrub)  # its packages are imported now
-    client = build_client(
-        s, key, headers=headers, ledger=ledger, pacer=Pacer(s.per_minute), stop=stop, verdicts=verdicts
-    )
+    try:
+        client = build_client(
+            s, key, headers=headers, ledger=ledger, pacer=Pacer(s.per_minute), stop=stop, verdicts=verdicts
+        )
+    except (
+        ImportError,
+        ValueError,
+    ):  # the HTTP library's words name another package, and may hold the proxy's password
+        proxy = proxy_of(s.base_url) or "the environment"
+        raise BackendError(
+            f"{s.service.setting('base_url')}: the proxy in {proxy} cannot be used. One that begins with socks5:// needs pip install socksio; "
+            "others begin with http:// or https://. Or unset it, or name this host in NO_PROXY."
+        ) from None
     return Session(client, scrub, verdicts)
 
 

@@ -25,7 +25,7 @@ from allfour.models.attributes import AttributeSet
 from allfour.models.classifiers._judge.question import INSTRUCTIONS, Question, make_question
 from allfour.models.classifiers._judge.settings import JudgeSettings
 from allfour.models.classifiers.base import ClassifierSettings, Reading
-from allfour.models.settings import Readiness
+from allfour.models.settings import PreflightMode, Readiness
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -76,7 +76,7 @@ class JudgeConfig(ClassifierSettings):
     timeout: float = Field(default=120.0, gt=0)
     """Seconds for an attempt, however its answer drips."""
     max_retries: int = Field(default=5, ge=0, le=20)
-    preflight: Literal["strict", "warn", "off"] = "strict"
+    preflight: PreflightMode = "strict"
     """What it means where the server does not list the model."""
     extra_body: dict[str, Any] | None = None
     """Further fields of the request."""

@@ -30,7 +30,7 @@ from allfour.models.generators._openai.keeping import fingerprint, outcome_of
 from allfour.models.generators._openai.reading import AnswerReader
 from allfour.models.generators._openai.settings import Settings
 from allfour.models.generators.base import GenerationRequest, GeneratorSettings, Outcome
-from allfour.models.settings import Readiness
+from allfour.models.settings import PreflightMode, Readiness
 
 __all__ = ["CostEstimate", "LedgerTotals", "OpenAIImages", "Preflight", "SettingsError"]
 
@@ -97,7 +97,7 @@ class HostedConfig(GeneratorSettings):
     timeout: float = Field(default=120.0, gt=0)
     max_retries: int = Field(default=5, ge=0, le=20)
     extra_body: dict[str, Any] | None = None
-    preflight: Literal["strict", "warn", "off"] = "strict"
+    preflight: PreflightMode = "strict"
     """What it means where the server does not list the model."""
     currency: str | None = Field(default=None, pattern=r"^[A-Z]{3}$")
     query: dict[str, str] | None = None

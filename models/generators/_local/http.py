@@ -16,6 +16,7 @@ from urllib.parse import quote, urlencode, urlsplit
 from allfour.border import read_json
 from allfour.errors import BackendError
 from allfour.models._hosted.errors import read_error
+from allfour.models._hosted.reach import in_words
 from allfour.models._hosted.secrets import Scrubber
 from allfour.models._hosted.wire import exchange
 from allfour.models.generators._openai.bytes_check import MAX_IMAGE_BYTES
@@ -118,7 +119,7 @@ class LocalServer:
         except TimeoutError:
             raise ServerError(f"no answer within {limit:g} s") from None
         except (OSError, http.client.HTTPException, ValueError) as error:
-            raise ServerError(f"no connection to {self.base_url} ({type(error).__name__})") from None
+            raise ServerError(f"no connection to {self.base_url}: {self.scrub(in_words(error))}") from None
         if not good:
             message = read_error(data, response.headers.get("content-type", "")).message
             raise ServerError(f"HTTP {response.status}: {self.scrub(message)}", status=response.status, body=data)

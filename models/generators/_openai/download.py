@@ -15,6 +15,7 @@ import threading
 from collections.abc import Callable
 from urllib.parse import quote, urljoin, urlsplit
 
+from allfour.models._hosted.reach import in_words
 from allfour.models._hosted.wire import exchange
 from allfour.models.generators._openai.bytes_check import MAX_IMAGE_BYTES
 
@@ -167,7 +168,7 @@ class Downloader:
         try:
             sock = connect(address, port, self._timeout)
         except OSError as error:
-            raise _TransientError(f"no connection to the image's host ({type(error).__name__})") from None
+            raise _TransientError(f"no connection to the image's host: {in_words(error)}") from None
         try:
             with exchange(sock, host, port, secure=secure, seconds=self._timeout) as wire:
                 response = wire.ask("GET", target, headers={"Accept": "image/*", "Accept-Encoding": "identity"})
@@ -186,7 +187,7 @@ class Downloader:
                     raise _TransientError("the image's download was cut short")
                 return data
         except (OSError, http.client.HTTPException, ValueError) as error:
-            raise _TransientError(f"the image's download broke off ({type(error).__name__})") from None
+            raise _TransientError(f"the image's download broke off: {in_words(error)}") from None
 
 
 def joined(base: str, url: str) -> str:

@@ -16,6 +16,7 @@ import openai
 
 from allfour.models._hosted.connection import Connection
 from allfour.models._hosted.preflight import Preflight, check_models
+from allfour.models._hosted.reach import in_words
 from allfour.models._hosted.secrets import Scrubber
 from allfour.models._hosted.session import Session
 from allfour.models.generators._openai.batching import BatchDesk, BatchState, CannotListError
@@ -87,7 +88,7 @@ class Ordering:
             verdict = self._verdicts(error.status_code, error.response.content, error.response.headers)
             self._not_placed(order, verdict.message, code=verdict.code)
         except (openai.APIConnectionError, httpx2.HTTPError, ValueError) as error:
-            self._not_placed(order, str(error) or type(error).__name__, code="not_placed")
+            self._not_placed(order, in_words(error), code="not_placed")
         except CannotListError as error:
             self.reasons.append(
                 f"Whether a batch was made of the uploaded file {self._scrub(order.input_file, limit=80)} cannot be told: the server "
@@ -117,7 +118,7 @@ class Ordering:
                     self._collector.reject(order, verdict.code)
                     break
             except (openai.APIConnectionError, httpx2.HTTPError, ValueError) as error:
-                why = str(error)
+                why = in_words(error)
             if not sure and self._found(order):  # its answer was lost, and it was bought all the same
                 return True
         self.reasons.append(f"The server does not take the order of a batch: {self._scrub(why)}")
@@ -149,7 +150,7 @@ class Ordering:
             self._missed(verdict.message, final=error.status_code in (401, 403))
             return None
         except (openai.APIConnectionError, httpx2.HTTPError, ValueError) as error:
-            self._missed(str(error))
+            self._missed(in_words(error))
             return None
         if not state.ended:
             self._failed_looks = 0
@@ -161,7 +162,7 @@ class Ordering:
         try:
             yield from self._collector.collect(order, state, brought)
         except (openai.APIError, httpx2.HTTPError, ValueError) as error:
-            self._missed(str(error))
+            self._missed(in_words(error))
         else:
             self._failed_looks = 0
         self.reasons += brought.stops
@@ -203,7 +204,7 @@ def check_batches(client: Any, settings: Connection, scrub: Scrubber) -> Preflig
             )
         warning = f"Whether {base_url} has batches cannot be told (HTTP {error.status_code})."
     except openai.APIConnectionError as error:
-        warning = f"Whether {base_url} has batches cannot be told ({scrub(type(error.__cause__ or error).__name__)})."
+        warning = f"Whether {base_url} has batches cannot be told ({scrub(in_words(error))})."
     else:
         return found
     return Preflight(True, found.message, found.mend, found.served_models, (*found.warnings, warning))

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -40,3 +41,18 @@ def key(monkeypatch: pytest.MonkeyPatch) -> None:
 def server() -> Iterator[LoopbackImageServer]:
     with LoopbackImageServer() as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A key and its certificate, which no authority signed, for the host images.example; the certificate alone beside it (.crt)."""
+    if shutil.which("openssl") is None:
+        pytest.skip("needs openssl for a certificate of its own")
+    path = tmp_path_factory.mktemp("tls") / "both.pem"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=images.example",
+         "-addext", "subjectAltName=DNS:images.example", "-keyout", path, "-out", path.with_suffix(".crt")],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    path.write_bytes(path.read_bytes() + path.with_suffix(".crt").read_bytes())
+    return path

@@ -172,7 +172,7 @@ def test_no_server(monkeypatch: pytest.MonkeyPatch) -> None:
         generator = make(server, max_retries=0)
     found = generator.preflight()
     assert not found.ok
-    assert found.message == f"No connection to {server.base_url} (ConnectError)."
+    assert found.message == f"No connection to {server.base_url}: the connection was refused: no server listens there."
 
 
 def test_the_package_is_missing(monkeypatch: pytest.MonkeyPatch, server: LoopbackImageServer) -> None:
