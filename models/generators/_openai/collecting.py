@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -33,8 +34,8 @@ _NOT_RUN = frozenset({"batch_expired", "batch_cancelled", "batch_canceled"})
 class Collected:
     """What the files of one batch brought, beside outcomes."""
 
-    succeeded: int = 0
-    """Lines with an answer, those settled before among them."""
+    succeeded: set[str] = field(default_factory=set)
+    """`custom_id` of the order's lines with an answer, those settled before among them."""
     stops: list[str] = field(default_factory=list)
     """Why a line says that no further request makes sense."""
     lost_files: bool = False
@@ -95,10 +96,10 @@ class Collector:
             return
         response = entry.get("response")
         response = response if isinstance(response, Mapping) else {}
-        status = response.get("status_code")
-        status = status if isinstance(status, int) and not isinstance(status, bool) else None
-        brought.succeeded += status == 200
-        line = order.lines.get(str(entry.get("custom_id")))
+        custom_id, status = str(entry.get("custom_id")), _status(response)
+        if status == 200 and custom_id in order.ids:
+            brought.succeeded.add(custom_id)
+        line = order.lines.get(custom_id)
         if line is None:
             return
         outcomes = self._line(line, status, response, entry.get("error"), brought)
@@ -108,7 +109,8 @@ class Collector:
     def _line(
         self, line: Line, status: int | None, response: Mapping[str, Any], error: object, brought: Collected
     ) -> Sequence[Outcome]:
-        body = json.dumps(response.get("body")).encode()
+        found = response.get("body")
+        body = found.encode() if isinstance(found, str) else json.dumps(found).encode()
         request_id = response.get("request_id")
         headers = {"x-request-id": request_id} if isinstance(request_id, str) else {}
         if status is None:
@@ -127,6 +129,9 @@ class Collector:
     def _unanswered(self, line: Line, error: object, brought: Collected) -> Sequence[Outcome]:
         """A line without a response: not run, or an error beside it."""
         reported = error if isinstance(error, Mapping) else {}
+        if not reported:
+            self._ledger.end(line.attempt, "unknown", code="no_response")
+            return self._reader.failed(line.group.orders, "the batch's line holds neither an answer nor an error")
         code, message = str(reported.get("code") or "no_response")[:80], str(reported.get("message") or "no answer")
         if code.lower() in _NOT_RUN:
             self._ledger.end(line.attempt, "rejected", code=code)
@@ -180,7 +185,7 @@ class Collector:
             self.reject(order, "batch_failed")
             return
         # The server counts more answers than its files hold: which of the open lines they are of, nobody can tell.
-        paid = state.status == "completed" or state.completed > brought.succeeded
+        paid = state.status == "completed" or state.completed > len(brought.succeeded)
         why = f"the batch {state.id} ended ({state.status}) without an answer for this request"
         yield from self._close(order, "unknown" if paid else "rejected", f"batch_{state.status}", why)
 
@@ -200,6 +205,16 @@ class Collector:
         code = f" ({self._scrub(first['code'], limit=80)})" if first.get("code") else ""
         more = f" and {len(state.errors) - 1} more errors" if len(state.errors) > 1 else ""
         return f"The server did not take the batch {self._scrub(state.id, limit=80)}: {reported}{code}{more}."
+
+
+def _status(response: Mapping[str, Any]) -> int | None:
+    """The status of a line's answer, which some servers write as text or leave out beside a body with images."""
+    status, body = response.get("status_code"), response.get("body")
+    if isinstance(status, str) and re.fullmatch(r"[0-9]{3}", status):
+        return int(status)
+    if isinstance(status, int) and not isinstance(status, bool):
+        return status
+    return 200 if isinstance(body, Mapping) and "data" in body else None
 
 
 def _kept(line: Line, outcomes: Sequence[Outcome]) -> list[Kept]:

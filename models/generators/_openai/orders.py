@@ -56,6 +56,8 @@ class Order:
     batch: str | None
     lines: dict[str, Line] = field(default_factory=dict)
     """Open lines by `custom_id`."""
+    ids: set[str] = field(default_factory=set)
+    """`custom_id` of every line, settled ones among them."""
 
 
 class Orders:
@@ -82,8 +84,11 @@ class Orders:
             db.execute("INSERT INTO orders (id, created) VALUES (?, ?)", (order.id, order.created))
             for number, group in enumerate(groups):
                 prints = tuple(fingerprint(request) for request in group.orders)
-                line = Line(f"{number:05d}", self._ledger.begin_in(db, group.orders), group, prints)
+                # The order's own: a file of another batch holds no answer to it.
+                custom_id = f"{order.id[:12]}-{number:05d}"
+                line = Line(custom_id, self._ledger.begin_in(db, group.orders), group, prints)
                 order.lines[line.custom_id] = line
+                order.ids.add(line.custom_id)
                 db.execute(
                     "INSERT INTO order_lines (order_id, custom_id, attempt, requests) VALUES (?, ?, ?, ?)",
                     (order.id, line.custom_id, line.attempt, _dump(line)),
@@ -99,9 +104,13 @@ class Orders:
                 " FROM orders o JOIN order_lines l ON l.order_id = o.id JOIN attempts a ON a.id = l.attempt"
                 " WHERE a.state = 'in_flight' ORDER BY o.created, o.id, l.custom_id"
             ).fetchall()
+            listed = db.execute("SELECT order_id, custom_id FROM order_lines").fetchall()
         for order_id, created, input_file, batch, custom_id, attempt, requests in rows:
             order = found.setdefault(order_id, Order(order_id, created, input_file, batch))
             order.lines[custom_id] = _load(custom_id, attempt, requests)
+        for order_id, custom_id in listed:
+            if order_id in found:
+                found[order_id].ids.add(custom_id)
         return [o for o in found.values() if any(of & set(line.fingerprints) for line in o.lines.values())]
 
     def uploaded(self, order: Order, input_file: str) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -331,3 +332,62 @@ def test_how_far_a_batch_is_in_words() -> None:
     assert left_in_words(read_state(known), now=3600) == "in_progress, 24.0 h left at the most"
     with pytest.raises(ValueError, match="no id"):
         read_state({"error": 1})
+
+
+# --- files that say what is not so ------------------------------------------------------------------------------------
+
+
+def test_a_file_of_another_batch_answers_nothing(server: LoopbackBatchServer, tmp_path: Path) -> None:
+    """Lines of two batches would else be told apart by nothing, and a picture of one prompt stand under another."""
+    assert kinds(batch(server, tmp_path / "l").generate(requests(2, 1))) == {"Generated": 2}
+    look = server.look
+    server.look = lambda name: look(name) | {"output_file_id": "file-output-batch_0000"}  # type: ignore[method-assign]
+    found = by_key(batch(server, tmp_path / "l").generate(requests(["another", "and another"], 1)))
+    assert kinds(found.values()) == {"Failed": 2}
+    totals = read_totals(tmp_path / "l")
+    assert (totals.answered_images, totals.uncertain_images) == (2, 2)
+    assert totals.answered_images + totals.uncertain_images >= server.total_billed
+
+
+def test_a_line_that_stands_twice_is_one_answer(server: LoopbackBatchServer, tmp_path: Path) -> None:
+    """The server made two images and its file has one of them, twice: which line the other was of, nobody can tell."""
+    server.ending, server.worked_share, server.names_the_rest = "expired", 0.5, False
+    look = server.look
+
+    def twice(name: str) -> dict[str, Any]:
+        state = look(name)
+        if file := state["output_file_id"]:
+            foreign = server.files[file][0] | {"custom_id": "of-another-order"}
+            server.files[file] = [server.files[file][0], server.files[file][0], foreign]
+        return state
+
+    server.look = twice  # type: ignore[method-assign]
+    found = by_key(batch(server, tmp_path / "l").generate(requests(4, 1)))
+    assert kinds(found.values()) == {"Generated": 1, "Failed": 3}
+    totals = read_totals(tmp_path / "l")
+    assert (totals.answered_images, totals.uncertain_images, server.total_billed) == (1, 3, 2)
+
+
+@pytest.mark.parametrize("spell", [lambda r: r | {"status_code": "200"}, lambda r: {"body": r["body"]},
+                                   lambda r: r | {"body": json.dumps(r["body"])}], ids=["text", "none", "body as text"])  # fmt: skip
+def test_an_answer_is_taken_however_its_line_is_spelled(
+    server: LoopbackBatchServer, tmp_path: Path, spell: Callable[[dict[str, Any]], dict[str, Any]]
+) -> None:
+    look = server.look
+
+    def spelled(name: str) -> dict[str, Any]:
+        state = look(name)
+        for entry in server.files.get(state["output_file_id"] or "", []):
+            entry["response"] = spell(entry["response"])
+        return state
+
+    server.look = spelled  # type: ignore[method-assign]
+    assert kinds(batch(server, tmp_path / "l").generate(requests(2, 1))) == {"Generated": 2}
+    assert read_totals(tmp_path / "l").answered_images == 2
+
+
+def test_a_line_that_says_nothing_is_counted_as_spent(server: LoopbackBatchServer, tmp_path: Path) -> None:
+    server.answer = lambda prompt, n: (None, None)
+    (outcome,) = batch(server, tmp_path / "l").generate(requests(1, 1))
+    assert isinstance(outcome, Failed)
+    assert read_totals(tmp_path / "l").uncertain_images == 1
