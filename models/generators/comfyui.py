@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import quote
 
 from pydantic import Field
 
@@ -242,11 +243,11 @@ class ComfyUI:
         except ServerError as error:
             if error.status in (400, 401, 404, 405, 422):
                 raise BackendError(
-                    f"comfyui: the server does not take the workflow: {self._node_errors(error)}"
+                    f"comfyui: the server does not take the workflow: {self._server.scrub(self._node_errors(error), limit=500)}"
                 ) from None
             raise
         job = answer.get("prompt_id") if isinstance(answer, dict) else None
-        if not isinstance(job, str):
+        if not isinstance(job, str) or not job:
             return Failed(request, "the server took the workflow and named no job")
         entry = self._wait_for(job, deadline)
         if (broken := _execution_error(entry)) is not None:
@@ -265,7 +266,7 @@ class ComfyUI:
         """What the history tells of a job that ended. Raises ServerError where it does not end."""
         absent = 0
         while time.monotonic() < deadline:
-            history = self._server.get(f"/history/{job}", timeout=_left(deadline))
+            history = self._server.get(f"/history/{quote(job, safe='')}", timeout=_left(deadline))
             if isinstance(history, dict) and isinstance(entry := history.get(job), dict):
                 return entry
             queue = self._server.get("/queue", timeout=_left(deadline))
@@ -289,7 +290,7 @@ class ComfyUI:
         for field, value in node["inputs"].items():
             options = _options(takes.get(field))
             if options is not None and isinstance(value, str) and value not in options:
-                has = ", ".join(map(str, options[:12])) or "none"
+                has = self._server.scrub(", ".join(map(str, options[:12]))) or "none"
                 return (
                     f"node {name!r} ({kind}) names {field} {value!r}, which the server does not have. It has: {has}",
                     f"Set it: {self._workflow.setting(number, field)}",

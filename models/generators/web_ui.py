@@ -6,6 +6,7 @@ AUTOMATIC1111's, and the forks that kept its API (Forge, SD.Next). How to set it
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -17,7 +18,7 @@ from allfour.errors import BackendError
 from allfour.models.generators._local.http import LocalServer, ServerError
 from allfour.models.generators._local.images import attempt, ensure_ready, outcome_of
 from allfour.models.generators._openai.bytes_check import NotAnImageError, decode_base64
-from allfour.models.generators.base import Failed, GenerationRequest, GeneratorSettings, Outcome
+from allfour.models.generators.base import Failed, Generated, GenerationRequest, GeneratorSettings, Outcome
 from allfour.models.settings import Readiness
 
 _SEEDS = 2**32
@@ -27,6 +28,9 @@ _OWN = frozenset(
      "n_iter", "override_settings", "send_images", "save_images"}
 )  # fmt: skip
 _QUICK = 15.0
+_MAX_PROMPT = 40_000
+_ASKED_FOR = {"seed": "the seed", "steps": "steps", "cfg_scale": "guidance"}
+"""What is compared with the server's report, and in which words. Names of samplers are no such thing: they have aliases."""
 
 
 class WebUIConfig(GeneratorSettings):
@@ -85,7 +89,7 @@ class WebUI:
             self._check_samplers()
         except BackendError as error:
             return Readiness(False, str(error))
-        return Readiness(True, f"{title} at {self._server.base_url}")
+        return Readiness(True, f"{self._server.scrub(title, limit=120)} at {self._server.base_url}")
 
     @cached_property
     def _checkpoint(self) -> Mapping[str, Any]:
@@ -113,9 +117,8 @@ class WebUI:
                 continue
             listed = {str(e.get(n)) for e in _entries(self._ask(path)) for n in ("name", "label")} - {"None"}
             if wanted not in listed:
-                raise BackendError(
-                    f"generator.{key}: the server has no {wanted!r}. It has: {', '.join(sorted(listed))}."
-                )
+                has = self._server.scrub(", ".join(sorted(listed)))
+                raise BackendError(f"generator.{key}: the server has no {wanted!r}. It has: {has}.")
 
     def _ask(self, path: str) -> Any:
         try:
@@ -185,24 +188,53 @@ class WebUI:
         }
 
     def _one(self, request: GenerationRequest) -> Outcome:
+        body = self._body(request)
         try:
-            answer = self._server.post("/sdapi/v1/txt2img", self._body(request))
+            answer = self._server.post("/sdapi/v1/txt2img", body)
         except ServerError as error:
             if error.status in (401, 404, 422):  # it would meet every request alike
                 raise BackendError(f"web-ui: the server does not take the request ({error}).") from None
             raise
         images = answer.get("images") if isinstance(answer, dict) else None
-        if not isinstance(images, list) or not images or not isinstance(images[0], str):
+        told = _told(answer.get("info") if isinstance(answer, dict) else None)
+        first = told.get("index_of_first_image")  # before it stands a sheet of all of them
+        place = first if isinstance(first, int) and isinstance(images, list) and 0 < first < len(images) else 0
+        if not isinstance(images, list) or not images or not isinstance(images[place], str):
             return Failed(request, "the server answered without an image")
-        info = _info(answer.get("info"))
-        expected, drawn = self._checkpoint.get("hash"), info.get("sd_model_hash")
-        if expected and drawn and expected != drawn:
-            return Failed(request, f"the server drew with the checkpoint {drawn} where {expected} was asked for")
+        if (other := self._other(body, told)) is not None:
+            return Failed(request, self._server.scrub(other))
         try:
-            data = decode_base64(images[0])
+            data = decode_base64(images[place])
         except NotAnImageError as error:
             return Failed(request, str(error))
-        return outcome_of(request, data, {"seed_sent": request.seed % _SEEDS, **info})
+        made = outcome_of(request, data, {"seed_sent": body["seed"], **self._kept(told)})
+        prompt = told.get("prompt")
+        if (
+            isinstance(made, Generated)
+            and isinstance(prompt, str)
+            and prompt.strip() not in ("", request.prompt.strip())
+        ):
+            return replace(
+                made, revised_prompt=self._server.scrub.without_key(prompt[:_MAX_PROMPT])
+            )  # a style, or a script
+        return made
+
+    def _other(self, body: Mapping[str, Any], told: Mapping[str, Any]) -> str | None:
+        """With what else than asked for the server says that it drew; None where it says nothing of the kind."""
+        expected, drawn = self._checkpoint.get("hash"), told.get("sd_model_hash")
+        if expected and drawn and expected != drawn:
+            return f"the server drew with the checkpoint {drawn} where {expected} was asked for"
+        for name, words in _ASKED_FOR.items():
+            asked, found = body.get(name), told.get(name)
+            if asked is not None and _is_number(found) and found != asked:
+                return f"the server drew with {words} {found} where {asked} was asked for"
+        return None
+
+    def _kept(self, told: Mapping[str, Any]) -> dict[str, Any]:
+        """What the server tells of an image that is worth keeping."""
+        kept = ("seed", "sampler_name", "sd_model_hash", "sd_model_name", "version")
+        found = {k: told[k] for k in kept if isinstance(told.get(k), str | int) and len(str(told[k])) <= 200}
+        return {k: self._server.scrub(v, limit=200) if isinstance(v, str) else v for k, v in found.items()}
 
 
 def _entries(answer: Any) -> list[dict[str, Any]]:
@@ -210,13 +242,14 @@ def _entries(answer: Any) -> list[dict[str, Any]]:
     return [entry for entry in answer if isinstance(entry, dict)] if isinstance(answer, list) else []
 
 
-def _info(text: object) -> dict[str, Any]:
-    """What the server tells of an image that is worth keeping."""
+def _told(text: object) -> dict[str, Any]:
+    """What the server tells of an image."""
     try:
         parsed = read_json(text) if isinstance(text, str) else text
     except (ValueError, RecursionError):
         parsed = None
-    if not isinstance(parsed, dict):
-        return {}
-    kept = ("seed", "sampler_name", "sd_model_hash", "sd_model_name", "version")
-    return {k: parsed[k] for k in kept if isinstance(parsed.get(k), str | int) and len(str(parsed[k])) <= 200}
+    return parsed if isinstance(parsed, dict) else {}
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

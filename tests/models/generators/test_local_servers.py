@@ -387,3 +387,71 @@ def test_answers_of_any_shape_are_told_and_no_fault(server: LocalServers, name: 
             except BackendError:
                 continue
             assert isinstance(outcome, Generated | Failed), (path, shape)
+
+
+# --- answers that are not what was asked for --------------------------------------------------------------------------
+
+
+def _answering(server: LocalServers, **told: Any) -> None:
+    """From now on images come with this report of the server's."""
+    image = base64.b64encode(png("a picture", 16)).decode()
+    sheet = base64.b64encode(png("a sheet", 16)).decode()
+    images = [sheet, image] if "index_of_first_image" in told else [image]
+    server.fault = lambda path, body: (
+        (200, {"images": images, "info": json.dumps(told)}) if path.endswith("txt2img") else None
+    )
+
+
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [
+        ({"seed": 1}, "drew with the seed 1 where"),
+        ({"steps": 1}, "drew with steps 1 where 20 was asked for"),
+        ({"cfg_scale": 1.5}, "drew with guidance 1.5 where 7.0 was asked for"),
+    ],
+)
+def test_a_web_ui_that_draws_with_something_else_is_found_out(
+    server: LocalServers, told: dict[str, Any], expected: str
+) -> None:
+    _answering(server, **told)
+    (outcome,) = web_ui(server, steps=20, guidance_scale=7).generate(requests(1, 1))
+    assert isinstance(outcome, Failed)
+    assert expected in outcome.error
+
+
+def test_a_prompt_that_the_web_ui_changed_is_a_rewritten_one(server: LocalServers) -> None:
+    _answering(server, prompt="a nurse, masterpiece", steps=20)
+    (outcome,) = web_ui(server).generate(requests(["a nurse"], 1))
+    assert isinstance(outcome, Generated)
+    assert outcome.revised_prompt == "a nurse, masterpiece"
+    _answering(server, prompt="a nurse ")
+    (outcome,) = web_ui(server).generate(requests(["a nurse"], 1))
+    assert isinstance(outcome, Generated)
+    assert outcome.revised_prompt is None
+
+
+def test_a_sheet_of_images_is_no_image(server: LocalServers) -> None:
+    _answering(server, index_of_first_image=1)
+    (outcome,) = web_ui(server).generate(requests(1, 1))
+    assert isinstance(outcome, Generated)
+    assert outcome.data == png("a picture", 16)
+
+
+def test_what_servers_list_is_shown_without_control_characters(server: LocalServers) -> None:
+    evil = "\x1b]0;gone\x07 \u202e name" * 1000
+    server.fault = lambda path, body: (200, [{"name": evil}]) if path.endswith("/samplers") else None
+    said = [web_ui(server, sampler="Nope").check().message]
+    spec = {"CheckpointLoaderSimple": {"input": {"required": {"ckpt_name": [[evil]]}}}}
+    server.fault = lambda path, body: (200, spec) if path.endswith("/CheckpointLoaderSimple") else None
+    said.append(MAKERS["comfyui"](server).check().message)
+    for text in said:
+        assert "name" in text
+        assert len(text) < 1000
+        assert text.isprintable()
+
+
+@pytest.mark.parametrize("job", ["", "../queue", "a\r\nb c?d"])
+def test_a_job_by_any_name_ends(server: LocalServers, job: str) -> None:
+    server.fault = lambda path, body: (200, {"prompt_id": job}) if path == "/prompt" else None
+    (outcome,) = MAKERS["comfyui"](server, timeout=5, max_retries=0).generate(requests(1, 1))
+    assert isinstance(outcome, Failed)
