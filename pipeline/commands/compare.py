@@ -15,7 +15,7 @@ from allfour.pipeline.analyses.study.result import PairBy, study_of_runs
 from allfour.pipeline.report.compare_page import render_comparison
 from allfour.pipeline.report.study_page import render_study
 from allfour.pipeline.run.folder import json_bytes, write_together
-from allfour.pipeline.words import all_of, quantity
+from allfour.pipeline.words import quantity
 
 _NAME = 40
 """Characters of a run's name in the name of a comparison."""
@@ -134,10 +134,8 @@ def _lines(comparison: Mapping[str, Any]) -> list[str]:
 
     lines = []
     for pair in comparison["comparisons"]:
-        moves = pair["summary"]["unanimous"]
         lines.append(
-            f"{pair['second']} against {pair['first']}: {all_of(comparison['set_size'], digits=True)} images show one perceived "
-            f"{comparison['headline']} for {moves['second']} against {moves['first']} of {quantity(moves['prompts'], 'prompt')}. "
+            f"{pair['second']} against {pair['first']}: {compare_prose.found(pair, comparison)}. "
             + compare_prose.standfirst(pair, comparison["confidence"])
         )
         if (doubt := compare_prose.because(pair)) is not None:

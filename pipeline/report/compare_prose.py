@@ -105,6 +105,20 @@ def counts(comparison: Mapping[str, Any]) -> str:
     return text[:1].upper() + text[1:]
 
 
+def found(pair: Mapping[str, Any], comparison: Mapping[str, Any]) -> str:
+    """`all 4 images show one perceived gender for 13 against 11 of 20 prompts`; shares of sets where the difference is one of these."""
+    summary, size = pair["summary"], comparison["set_size"]
+    lead, moves = summary.get("headline"), summary["unanimous"]
+    kind = f"one perceived {comparison['headline']}"
+    if lead is None or lead["figure"] == "unanimity_difference" or lead["value"] is None:
+        return f"{all_of(size, digits=True)} images show {kind} for {moves['second']} against {moves['first']} of {quantity(moves['prompts'], 'prompt')}"
+    entry, about = summary[lead["figure"]], "about " if lead["evidence"] == "corrected" else ""
+    one, two = percent(_within(entry["first"])), percent(_within(entry["second"]))
+    return (
+        f"{about}{two} against {one} of sets of {size} images show {kind}, over {quantity(entry['prompts'], 'prompt')}"
+    )
+
+
 def _of_sets(summary: Mapping[str, Any], lead: Mapping[str, Any], *, kind: str, size: int) -> tuple[str, str]:
     """The finding where it is one of all sets that could be drawn, as read or corrected."""
     entry = summary[lead["figure"]]

@@ -25,6 +25,7 @@ from allfour.pipeline.commands.compare import calibrations_of, run_comparison, s
 from allfour.pipeline.run.comparison import Comparison
 from allfour.pipeline.run.folder import RunFolder
 from allfour.pipeline.run.schema import comparison_schema, comparison_schema_text
+from allfour.pipeline.words import percent, points
 from scripts.validation.evidence import GROWN, YOUNG, calibration_of, drawn_cells, read_of
 from tests.pipeline.analyses.comparison_runs import ATTRIBUTES, CLASSIFIER, SIX, command, compared, make_run
 from tests.places import REPOSITORY
@@ -318,3 +319,17 @@ def test_the_committed_schema_is_that_of_the_record() -> None:
 
 def test_every_code_has_words() -> None:
     assert all(text and not text.endswith(".") for text in (*BECAUSE.values(), *VERDICTS.values()))
+
+
+def test_the_figures_of_the_first_line_are_those_of_its_difference(tmp_path: Path) -> None:
+    """With more images than a set the difference is one of all sets, and so are the two figures before it."""
+    first = make_run(tmp_path / "a", {f"p{i}": "WWWW" if i < 6 else "MWMW" for i in range(10)})
+    second = make_run(tmp_path / "b", {f"p{i}": "WWWWMMMM" if i < 6 else "MWMWMMWW" for i in range(10)})
+    comparison = run_comparison([first, second], out=tmp_path / "c.html").comparison
+    (pair,) = comparison["comparisons"]
+    found = pair["summary"]["unanimity_all_images_difference"]
+    assert pair["summary"]["headline"]["figure"] == "unanimity_all_images_difference"
+    line = summary_lines(comparison)[0]
+    one, two = percent(found["first"]), percent(found["second"])
+    assert f"{two} against {one} of sets of 4 images show one perceived gender, over 10 prompts." in line
+    assert "6 against 6" not in line and f"{points(found['value'])} points" in line
