@@ -28,19 +28,19 @@ IMAGES: Mapping[str, Choice] = {
     "sandbox": Choice("the embedded drawn world: no GPU, no key, nothing real", "sandbox"),
     "diffusers": Choice("a model of Hugging Face or a folder, on this machine's GPU", "sdxl"),
     "hosted": Choice("a hosted image API with a key", "hosted-image-api"),
-    "web-ui": Choice("a Stable Diffusion web UI that runs here", "web-ui"),
-    "comfyui": Choice("a ComfyUI that runs here", "comfyui"),
+    "web-ui": Choice("a Stable Diffusion web UI on this machine", "web-ui"),
+    "comfyui": Choice("a ComfyUI on this machine", "comfyui"),
     "archive": Choice("images that exist already, for `allfour rescore`", ""),
 }
 READERS: Mapping[str, Choice] = {
     "clip": Choice("OpenAI's CLIP ViT-L/14: any picture, any label", "rescore"),
     "face": Choice("a face detector and a model of gender and age: photographs, offline", "rescore-face"),
     "judge": Choice("a vision-language model behind a chat API", "rescore-judge"),
-    "sandbox": Choice("the sandbox's small CLIP: its drawings alone", "sandbox"),
+    "sandbox": Choice("the sandbox's small CLIP: only for its drawings", "sandbox"),
 }
 PROMPTS: Mapping[str, Choice] = {
     "experiment": Choice("the twenty occupations of the hand experiment", "configs/prompts/bolukbasi-extremes.yaml"),
-    "us-labour": Choice("US occupations, beside labour shares", "configs/prompts/us-labour.yaml"),
+    "us-labour": Choice("US occupations, with labour shares to compare", "configs/prompts/us-labour.yaml"),
     "asked-for": Choice("each occupation as a woman and as a man", "configs/prompts/asked-for.yaml"),
     "adjectives": Choice("twenty adjectives of character and standing", "configs/prompts/adjectives.yaml"),
     "all-occupations": Choice("all 320 words of Bolukbasi et al. 2016", "configs/prompts/bolukbasi-all.yaml"),
@@ -67,16 +67,16 @@ def own_config(images: str, reader: str, prompts: str) -> str:
     lines = [
         f"# Images: {source.what}.",
         f"# Read by: {read.what}.",
-        "# Every key: docs/configuration.md. Any of them can be replaced for one run: --set generator.seed=1",
+        "# Every key: docs/configuration.md. Override any of them for one run: --set KEY=VALUE",
         "",
     ]
     if source.config:
         given = _text(source.config)
-        lines += ["seed: 0                # another seed, other images", _prompts_block(listed), ""]
+        lines += ["seed: 0                # another seed gives other images", _prompts_block(listed), ""]
         lines += [*_head(given), *filter(None, [_block(given, "notice")]), _block(given, "generator"), ""]
     else:
         lines += [
-            f"prompts: {{file: {listed}, set_size: 4}}  # gives folders and captions that it knows their text and group",
+            f"prompts: {{file: {listed}, set_size: 4}}  # gives text and group to the folders and captions that it knows",
             "",
         ]
     reading = _text(read.config)
@@ -92,8 +92,8 @@ def _prompts_block(listed: str) -> str:
     return (
         "prompts:\n"
         f"  file: {listed}\n"
-        "  images_per_prompt: 4   # more images of a prompt tell its own share; more prompts tell the headline: `allfour plan`\n"
-        "  set_size: 4            # how many must all agree"
+        "  images_per_prompt: 4   # more images make a prompt's own share surer, more prompts the headline: `allfour plan`\n"
+        "  set_size: 4            # how many images must agree"
     )
 
 
