@@ -98,7 +98,7 @@ def plan(
         typer.Option("--images", metavar="N", help="Images per prompt to consider. Repeatable. Default: 4, 8, 16."),
     ] = None,
     prompts: Annotated[
-        int, typer.Option("--prompts", min=2, metavar="N", help="Prompts that you have: what these give is said too.")
+        int, typer.Option("--prompts", min=2, metavar="N", help="Prompts that you have: also say what these give.")
     ] = 20,
     pilot: Annotated[
         Path | None,
