@@ -1,4 +1,4 @@
-"""The site: commands as the command says them, every page in the navigation, no link to a page that is not there."""
+"""The site: commands as the command says them, every page in the navigation, no link, command or option that is not there."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from scripts.write_cli_reference import TARGET, reference
 from tests.places import REPOSITORY
 
 DOCS = REPOSITORY / "docs"
+PAGES = [*sorted(DOCS.glob("*.md")), *(REPOSITORY / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md"))]
 
 
 def test_the_page_of_commands_is_what_the_command_says() -> None:
@@ -36,8 +37,7 @@ def anchors(text: str) -> set[str]:
 
 
 def test_links_between_pages_lead_somewhere() -> None:
-    pages = [*DOCS.glob("*.md"), *(REPOSITORY / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md"))]
-    for page in pages:
+    for page in PAGES:
         for target, anchor in re.findall(r"\]\(([^)#\s]*)(?:#([^)]*))?\)", page.read_text(encoding="utf-8")):
             if "://" in target or target.startswith("mailto:"):
                 continue
@@ -45,3 +45,33 @@ def test_links_between_pages_lead_somewhere() -> None:
             assert file.exists(), f"{page.name}: {target}"
             if anchor:
                 assert anchor in anchors(file.read_text(encoding="utf-8")), f"{page.name}: {target}#{anchor}"
+
+
+def commands_of(text: str) -> list[str]:
+    """What a page calls allfour with: lines of blocks, continued ones as one, and what stands in the text as code."""
+    blocks = re.findall(r"^```\w*\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    blocks += re.findall(r"^    .+(?:\n    .+)*", text, re.MULTILINE)
+    lines = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
+    prose = re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE)
+    found = [line.split(" #")[0] for line in lines] + [
+        " ".join(code.split()) for code in re.findall(r"`([^`]+)`", prose)
+    ]
+    return [command for command in found if re.search(r"(?:^|[ /])allfour [a-z]+\b", command)]
+
+
+def test_commands_on_the_pages_have_the_options_that_they_are_given() -> None:
+    known = {
+        heading: set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", rows)) | {"--help"}
+        for heading, rows in re.findall(
+            r"^## `allfour ([a-z ]+)`\n(.*?)(?=^## |\Z)", reference(), re.DOTALL | re.MULTILINE
+        )
+    }
+    checked = 0
+    for page in PAGES:
+        for text in commands_of(page.read_text(encoding="utf-8")):
+            for verb, rest in re.findall(r"(?:^|[ /])allfour ((?:weights )?[a-z]+)\b((?:(?! allfour ).)*)", text):
+                assert verb in known or verb == "weights", f"{page.name}: {text}"
+                given = set(re.findall(r"(?<![\w'-])--[a-z][a-z-]*", rest))
+                assert given <= known.get(verb, set()), f"{page.name}: {text}"
+                checked += 1
+    assert checked > 100
