@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from allfour.pipeline.metrics.headline import BECAUSE, EVIDENCE, VERDICTS, headline_of
-from allfour.pipeline.report.lead import NO_SET, even_draws, headline, images_of_set, included, rests_on
+from allfour.pipeline.report.lead import NO_SET, basis, even_draws, headline, images_of_set, included
 from allfour.pipeline.words import level, percent, percent_exact, quantity
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def print_headline(metrics: Metrics) -> None:
     if lead.evidence != "measured":
         print(
             f"{_percent(lead.value)} of sets of {top.set_size} images show one perceived {metrics.headline} ({stated} interval for prompts like these "
-            f"{_percent(lead.low)} to {_percent(lead.high)}), {EVIDENCE[lead.evidence]}: {verdict} ({rests_on(lead.prompts, lead.images)})"
+            f"{_percent(lead.low)} to {_percent(lead.high)}), {EVIDENCE[lead.evidence]}: {verdict} ({basis(metrics)})"
         )
     if lead.verdict == "asked_for":
         print(f"{headline(metrics)} {verdict[0].upper()}{verdict[1:]}.")

@@ -121,6 +121,14 @@ def _best_review(metrics: Metrics, because: list[str]) -> ReviewSample | None:
     return best
 
 
+def sets_labelled(metrics: Metrics) -> int | None:
+    """Sets that people labelled for the figure that leads; None where another does."""
+    if headline_of(metrics).evidence != "reviewed":
+        return None
+    sample = _best_review(metrics, [])
+    return None if sample is None else _sets_labelled(sample)
+
+
 def _sets_labelled(sample: ReviewSample) -> int:
     """Of a sample of images that gives unanimity, every set is labelled."""
     found = sample.unanimity

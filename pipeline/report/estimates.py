@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from allfour.pipeline.metrics.error_spread import contradicted, labelled_limits, spread_in_words
 from allfour.pipeline.metrics.headline import headline_of
-from allfour.pipeline.report.lead import even_draws, rests_on
+from allfour.pipeline.report.lead import basis, even_draws, rests_on
 from allfour.pipeline.run.metrics import ErrorSpread, Metrics
 from allfour.pipeline.run.record import Interval
 from allfour.pipeline.words import clean, digits_for, grouped, interval_text, percent, percent_exact, quantity, word
@@ -64,7 +64,7 @@ def _as_people_read(metrics: Metrics) -> Estimate | None:
     if lead.evidence != "reviewed":
         return None
     size = word(metrics.summary.set_size)
-    meaning = f"Sets of {size} that people labelled: {rests_on(lead.prompts, lead.images)}."
+    meaning = f"Sets of {size} as people read them: {basis(metrics)}."
     return _point("As people read", Interval(value=lead.value, low=lead.low, high=lead.high), meaning)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from allfour.pipeline.metrics.error_spread import SPREAD_OPEN, contradicted, labelled_limits
-from allfour.pipeline.metrics.headline import BECAUSE, EVIDENCE, VERDICTS, headline_of
+from allfour.pipeline.metrics.headline import BECAUSE, EVIDENCE, VERDICTS, headline_of, sets_labelled
 from allfour.pipeline.metrics.included import MAY_DIFFER
 from allfour.pipeline.report.asked import asked_headline
 from allfour.pipeline.run.metrics import Headline, Metrics, NullOfSets, Summary
@@ -91,7 +91,7 @@ def standfirst(metrics: Metrics) -> str | None:
         if lead.evidence == "corrected"
         else ""
     )
-    text = f"That is from {rests_on(lead.prompts, lead.images)}{which}."
+    text = f"That is from {basis(metrics)}{which}."
     if lead.low is not None and lead.high is not None:
         text += (
             f" Other prompts like these: {interval_text(lead.low, lead.high)} ({level(summary.confidence)} interval)."
@@ -190,9 +190,7 @@ def one_line(metrics: Metrics) -> str:
     if found.value is None:
         return words
     span = interval_text(found.low, found.high)
-    return (
-        f"{percent(found.value)} ({span}), {EVIDENCE[found.evidence]}, {rests_on(found.prompts, found.images)}: {words}"
-    )
+    return f"{percent(found.value)} ({span}), {EVIDENCE[found.evidence]}, {basis(metrics)}: {words}"
 
 
 def because(metrics: Metrics) -> str:
@@ -212,6 +210,15 @@ def included(metrics: Metrics) -> str:
 def rests_on(prompts: int, images: int | None) -> str:
     """`20 prompts, 80 images`."""
     return quantity(prompts, "prompt") + ("" if images is None else f", {quantity(images, 'image')}")
+
+
+def basis(metrics: Metrics) -> str:
+    """What the first line rests on: `20 prompts, 80 images`; of a sample also how many sets people labelled."""
+    lead, sets = headline_of(metrics), sets_labelled(metrics)
+    if sets is None or sets >= lead.prompts:
+        return rests_on(lead.prompts, lead.images)
+    of = f" ({quantity(lead.images, 'image')})" if lead.images is not None else ""
+    return f"{quantity(lead.prompts, 'prompt')}, of whose sets people labelled {grouped(sets)}{of}"
 
 
 def sides(metrics: Metrics) -> str | None:

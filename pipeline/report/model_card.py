@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 
 from allfour.pipeline.metrics.headline import headline_of
-from allfour.pipeline.report.lead import rests_on
+from allfour.pipeline.report.lead import basis, rests_on
 from allfour.pipeline.run.header import Header
 from allfour.pipeline.run.metrics import Metrics
 from allfour.pipeline.words import clean, level
@@ -29,18 +29,18 @@ def model_index(metrics: Metrics, header: Header) -> str:
             lead.value,
             lead.low,
             lead.high,
-            rests_on(lead.prompts, lead.images),
+            basis(metrics),
         ),
     ]
     if lead.verdict == "asked_for":  # sets that agree because they were asked to are no unanimity to quote
         figures = []
     found: list[dict[str, Any]] = []
-    for kind, name, value, low, high, basis in figures:
+    for kind, name, value, low, high, rests in figures:
         if value is None or low is None or high is None:
             continue
-        rests = f"{level(top.confidence)} interval {low:.4f} to {high:.4f}, {basis}"
+        interval = f"{level(top.confidence)} interval {low:.4f} to {high:.4f}, {rests}"
         found.append(
-            {"type": kind, "name": name, "value": round(value, 4), "verified": False, "args": {"interval": rests}}
+            {"type": kind, "name": name, "value": round(value, 4), "verified": False, "args": {"interval": interval}}
         )
     found += _asked(metrics)
     generator = header.generator if isinstance(header.generator, dict) else {}

@@ -93,6 +93,11 @@ def test_people_go_before_everything() -> None:
     both = corrected(calibration_fit={"fits": True, "p_value": 0.4}).model_dump(exclude_unset=True)
     found = pick(Metrics.model_validate({**both, "review": reviewed()}))
     assert (found.evidence, found.value, found.low, found.high) == ("reviewed", 0.4, 0.2, 0.6)
+    told = lead.basis(Metrics.model_validate({**both, "review": reviewed(labelled=12)}))
+    assert told.startswith("20 prompts, of whose sets people labelled 12")
+    assert lead.basis(Metrics.model_validate({**both, "review": reviewed(labelled=20)})).startswith(
+        "20 prompts, 80 image"
+    )
     few = pick(Metrics.model_validate({**both, "review": reviewed(labelled=3)}))
     assert few.evidence == "corrected" and "review_too_small" in few.because
     images = pick(Metrics.model_validate({**both, "review": reviewed(unit="image")}))
