@@ -11,6 +11,7 @@ from pathlib import Path
 from allfour.pipeline.commands.report import report_again
 from allfour.pipeline.run.folder import RunFolder
 from allfour.pipeline.run.seal import sealed
+from tests.pinned import with_pinned
 from tests.pipeline.report.fixture_run import Options, build_run
 
 COUNTING = """
@@ -57,6 +58,7 @@ def test_a_report_that_is_written_again_is_the_same_page(tmp_path: Path) -> None
     assert pages[0] == pages[1]  # its own stage, which stands in the header only from the first on, is in neither
 
 
+@with_pinned("duckdb")
 def test_documents_are_read_once_each_and_nothing_needless_is_imported(tmp_path: Path) -> None:
     run = reportable(tmp_path)
     done = subprocess.run(
