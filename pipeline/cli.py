@@ -27,6 +27,7 @@ from allfour.pipeline.commands.options import (
     JunitOption,
     LimitOption,
     MarkdownOption,
+    NamedArguments,
     OutRunOption,
     RescoreConfigOption,
     RoundOption,
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     name="allfour",
+    cls=NamedArguments,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,

@@ -4,11 +4,28 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from allfour.pipeline.commands import output
+
+
+class NamedArguments(TyperGroup):
+    """Help that shows an argument by its name, without the Python type behind it (`RUN <list[Path]>`)."""
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        for command in self.commands.values():
+            for parameter in command.params:
+                if parameter.param_type_name == "argument":
+                    parameter.__dict__["display_type_rich"] = _no_type
+
+
+def _no_type(**_: Any) -> None:
+    return None
+
 
 # What is run, and where it goes.
 AuditConfigOption = Annotated[

@@ -12,10 +12,19 @@ import typer
 from allfour.errors import UsageError
 from allfour.pipeline.commands import output
 from allfour.pipeline.commands.errors import clear_errors
-from allfour.pipeline.commands.options import FailIfOption, JsonOption, RescoreConfigOption, SetOption, packaged_config
+from allfour.pipeline.commands.options import (
+    FailIfOption,
+    JsonOption,
+    NamedArguments,
+    RescoreConfigOption,
+    SetOption,
+    packaged_config,
+)
 from allfour.signals import stops_on_signals
 
-weights = typer.Typer(name="weights", no_args_is_help=True, help="Fetch weights by name into this machine's cache.")
+weights = typer.Typer(
+    name="weights", cls=NamedArguments, no_args_is_help=True, help="Fetch weights by name into this machine's cache."
+)
 
 
 def add_to(app: typer.Typer) -> None:

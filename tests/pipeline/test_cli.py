@@ -316,8 +316,10 @@ def test_doctor(light: Path) -> None:
 
 
 def test_every_command_has_help() -> None:
-    for command in ("audit", "rescore", "report", "doctor"):
-        assert run(command, "--help").exit_code == 0
+    for command in ("audit", "rescore", "report", "doctor", "compare", "plan", "review"):
+        shown = run(command, "--help")
+        assert shown.exit_code == 0
+        assert "<list[" not in shown.output and "<path>" not in shown.output and "<str>" not in shown.output
 
 
 @pytest.mark.parametrize(("left", "part"), [(1, "1 shard of other ranks is"), (2, "2 shards of other ranks are")])
