@@ -6,12 +6,16 @@ from typing import TYPE_CHECKING
 
 from allfour.pipeline.metrics.headline import BECAUSE, EVIDENCE, VERDICTS, headline_of
 from allfour.pipeline.report.lead import NO_SET, basis, even_draws, headline, images_of_set, included
-from allfour.pipeline.words import level, percent, percent_exact, quantity
+from allfour.pipeline.words import clean, level, percent, percent_exact, quantity
 
 if TYPE_CHECKING:
     from allfour.pipeline.commands.job import RunSummary
     from allfour.pipeline.run.consensus import Consensus
     from allfour.pipeline.run.metrics import Accounting, Against, Metrics, SecondOpinion, Sensitivity
+
+
+_REASONS = 3
+"""Why images are missing, as many as a glance takes in."""
 
 
 def print_summary(summary: RunSummary) -> None:
@@ -37,13 +41,18 @@ def print_missing(summary: RunSummary) -> None:
         return
     are, images = "is" if summary.missing == 1 else "are", summary.run / "images.parquet"
     print(f"{quantity(summary.missing, 'image')} {are} missing: see the column `error` of {images}, or the report")
-    from allfour.pipeline.archives.unprompted import lacking_prompts, seen_as_grids
+    from allfour.pipeline.archives.unprompted import lacking_prompts, missing_for, seen_as_grids
 
     for what, count in list(seen_as_grids(images).items())[:5]:
         print(f"  {count:,} of these {'is' if count == 1 else 'are'} in no set: {what}")
     for what, count in list(lacking_prompts(images).items())[:5]:
         has, is_ = ("has", "is") if count == 1 else ("have", "are")
         print(f"  {count:,} of these {has} no prompt and {is_} not scored: {what}")
+    reasons = list(missing_for(images).items())
+    for (status, why), count in reasons[:_REASONS]:
+        print(f"  {count:,} {status}: {clean(why, 200)}")
+    if len(reasons) > _REASONS:
+        print(f"  and {quantity(len(reasons) - _REASONS, 'other reason')}")
 
 
 def print_headline(metrics: Metrics) -> None:

@@ -1,0 +1,44 @@
+"""What a command says at its end of images that are missing: how many, and why most of them are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from allfour.pipeline.archives.unprompted import LACKS_PROMPT, missing_for
+from allfour.pipeline.commands.summary import print_missing
+from allfour.pipeline.run.columns import IMAGES_SCHEMA
+from allfour.pipeline.run.folder import write_table
+
+
+def _table(folder: Path, errors: list[tuple[str, str | None]]) -> Path:
+    rows = [{"prompt_id": "p", "prompt": "x", "index": n, "status": s, "error": e} for n, (s, e) in enumerate(errors)]
+    write_table(folder / "images.parquet", pa.Table.from_pylist(rows, schema=IMAGES_SCHEMA))
+    return folder / "images.parquet"
+
+
+def test_the_commonest_reasons_are_told_and_the_rest_counted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    errors = [("failed", f"HTTP 500: boom [req_{n}]") for n in range(5)]
+    errors += [("refused", "=no\x1b[31m\u202e")] * 3 + [("failed", "x" * 500)] * 2
+    errors += [("failed", "a"), ("failed", "b"), ("generated", None), ("unreadable", f"{LACKS_PROMPT}no caption")]
+    _table(tmp_path, errors)
+    summary: Any = SimpleNamespace(missing=12, run=tmp_path)
+    print_missing(summary)
+    said = capsys.readouterr().out.splitlines()
+    assert said[-4:-1] == [
+        "  5 failed: HTTP 500: boom",
+        "  3 refused: =no\\x1b[31m\\u202e",
+        f"  2 failed: {'x' * 200}…",
+    ]
+    assert said[-1] == "  and 2 other reasons"
+
+
+def test_a_table_that_cannot_be_read_says_nothing(tmp_path: Path) -> None:
+    (tmp_path / "images.parquet").write_bytes(b"no table")
+    assert missing_for(tmp_path / "images.parquet") == {}
