@@ -19,7 +19,9 @@ REDACTED = "[redacted]"
 _KEY_SHAPES = re.compile(r"\bsk-[A-Za-z0-9_*.\-]{6,}|(?i:\bbearer\s+)[^\s\"',;]+")
 _SHORTEST = 6
 """Shorter ones are the placeholders of local servers ("none"): no secret, and common enough to spoil real text."""
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff\U000e0000-\U000e007f]+")
+_CONTROL = re.compile(
+    r"[\x00-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff\U000e0000-\U000e007f]+"
+)
 
 
 def _forms(secret: str) -> set[str]:

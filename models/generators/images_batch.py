@@ -200,7 +200,7 @@ class ImagesBatch(OpenAIImages):
                     yield outcome
         finally:
             stop.set()
-            self._surplus += reader.surplus
+            self._facts += reader.facts
             session.client.close()
         if ordering.reasons:
             kind = MaxCostError if ordering.out_of_money and len(ordering.reasons) == 1 else BackendError

@@ -14,6 +14,7 @@ import contextlib
 import math
 import os
 import threading
+from collections import Counter
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -237,7 +238,7 @@ class OpenAIImages:
         )
         self._ledger_path = Path(ledger_path) if ledger_path is not None else None
         self._preflight: Preflight | None = None
-        self._surplus = 0
+        self._facts: Counter[str] = Counter()
 
     def __repr__(self) -> str:
         return f"OpenAIImages(model={self._settings.model!r}, base_url={self._settings.base_url!r})"
@@ -309,8 +310,8 @@ class OpenAIImages:
         )
 
     def facts(self) -> Mapping[str, Any]:
-        """What the server did that no image shows: images that it sent beyond those asked for."""
-        return {"images_beyond_order": self._surplus} if self._surplus else {}
+        """What the server did that no image shows: images beyond those asked for, of another size, or by another model's name."""
+        return dict(self._facts)
 
     def preflight(self) -> Preflight:
         """Whether a run can start: package, key, server, model. Costs nothing and takes seconds; never raises."""
@@ -386,7 +387,7 @@ class OpenAIImages:
         except NoFurtherError as error:
             raise (MaxCostError if error.budget else BackendError)(f"{error} {RESUME_HINT}") from error
         finally:
-            self._surplus += reader.surplus
+            self._facts += reader.facts
             if not asker.calls:  # a call that was left behind still uses it
                 session.client.close()
 

@@ -64,6 +64,8 @@ class Checked:
 
     extension: str
     """Of a file, by the content."""
+    size: tuple[int, int]
+    """Width and height in pixels, as stored."""
     colour: str | None
     """Such as #000000, where the picture is that colour all over: nobody is in it."""
 
@@ -97,7 +99,7 @@ def check_image(data: bytes) -> Checked:
             f"the bytes do not decode as PNG, JPEG or WebP ({type(error).__name__}; {len(data)} bytes, "
             f"starting {data[:8]!r})"
         ) from None
-    return Checked(extension, colour)
+    return Checked(extension, (width, height), colour)
 
 
 def _only_colour(image: Image.Image) -> str | None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import logging
+import re
 import threading
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from allfour.models._hosted.errors import Verdict
 from allfour.models._hosted.ledger import Settlement
+from allfour.models._hosted.preflight import same_model
 from allfour.models._hosted.secrets import Scrubber
 from allfour.models.generators._openai.answers import Answer, Item
 from allfour.models.generators._openai.bytes_check import NotAnImageError, check_image, decode_base64, is_data_address
@@ -21,6 +24,7 @@ _MAX_REVISED_PROMPT = 40_000
 BLANK = "blank_image"
 """Code of a picture of one colour. No service marks it so; it is what several send in the place of one that they withhold."""
 _BLANK = "the image is one colour all over ({}), as services send in place of one that they withhold"
+_SIZE = re.compile(r"[0-9]+x[0-9]+")
 _LOG = logging.getLogger(__name__)
 
 
@@ -45,8 +49,8 @@ class AnswerReader:
         self._scrub = scrub
         self._stop = stop
         self._lock = threading.Lock()
-        self.surplus = 0
-        """Images that the server sent beyond those asked for."""
+        self.facts: Counter[str] = Counter()
+        """What the server did that no image shows, by name: images, each time."""
 
     def read(self, requests: Sequence[GenerationRequest], answer: Answer, request_id: str | None) -> Reading:
         """What an answer brought. Its k-th entry belongs to the k-th request, whatever else is missing."""
@@ -101,14 +105,35 @@ class AnswerReader:
         code, reason = why
         return Refused(request, reason=self._scrub(reason), code=self._scrub(code, limit=80), request_id=request_id)
 
-    def _note_surplus(self, surplus: int, asked: int) -> None:
+    def _note(self, fact: str, count: int, message: str, *values: object) -> None:
+        """Count what no image shows, and warn of it the first time."""
         with self._lock:
-            first, self.surplus = not self.surplus, self.surplus + surplus
+            first, self.facts[fact] = not self.facts[fact], self.facts[fact] + count
         if first:
-            _LOG.warning(
-                "The server sent %d images where %d %s asked for. What was asked for is counted as spent and used; look at the "
-                "provider's bill.",
-                asked + surplus, asked, "was" if asked == 1 else "were",
+            _LOG.warning(message, *values)
+
+    def _note_surplus(self, surplus: int, asked: int) -> None:
+        self._note(
+            "images_beyond_order", surplus,
+            "The server sent %d images where %d %s asked for. What was asked for is counted as spent and used; look at the "
+            "provider's bill.",
+            asked + surplus, asked, "was" if asked == 1 else "were",
+        )  # fmt: skip
+
+    def _note_differences(self, size: tuple[int, int], model: object) -> None:
+        """What an image is that was not asked for. It is used all the same: names have aliases, and sizes are rounded."""
+        settings, found = self._settings, f"{size[0]}x{size[1]}"
+        if settings.size and _SIZE.fullmatch(settings.size) and settings.size != found:
+            self._note(
+                "images_of_another_size", 1,
+                "The server sent an image of %s pixels where %s was asked for. Images of another size may show other things.",
+                found, settings.size,
+            )  # fmt: skip
+        if isinstance(model, str) and model and not same_model(model, settings.model):
+            self._note(
+                "images_of_another_model", 1,
+                "The server says that %r made an image where %r was asked for: a name of the same model, or another one.",
+                self._scrub(model, limit=120), settings.model,
             )  # fmt: skip
 
     def _decoded(self, request: GenerationRequest, item: Item, details: Mapping[str, Any]) -> Outcome:
@@ -125,6 +150,7 @@ class AnswerReader:
             return Refused(
                 request, reason=_BLANK.format(checked.colour), code=BLANK, request_id=details.get("request_id")
             )
+        self._note_differences(checked.size, details.get("model"))
         revised = item.revised_prompt
         extra: dict[str, Any] = {"source": source}
         if self._settings.sends_seed:

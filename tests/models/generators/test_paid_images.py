@@ -23,6 +23,7 @@ from tests.models.generators.hosted_helpers import (
     Refused,
     always,
     by_key,
+    kinds,
     make,
     requests,
 )
@@ -156,3 +157,23 @@ def test_a_blank_picture_is_withheld_for_good_and_paid(server: LoopbackImageServ
     assert isinstance(outcome, Refused)
     assert (outcome.code, "#000000" in outcome.reason) == ("blank_image", True)
     assert made.spent().spent == 0.5
+
+
+def test_another_size_and_another_model_than_asked_for_are_told_once(
+    server: LoopbackImageServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.plan = _raw({"data": [{"b64_json": SPELLED}], "model": "a-cheaper-one\x1b[2J"})
+    made = make(server, size="64x64")
+    assert kinds(made.generate(requests(1, 3))) == {"Generated": 3}
+    assert made.facts() == {"images_of_another_size": 3, "images_of_another_model": 3}
+    told = [record.getMessage() for record in caplog.records if "asked for" in record.getMessage()]
+    assert len(told) == 2
+    assert "32x32 pixels where 64x64 was asked for" in told[0]
+    assert "'a-cheaper-one [2J' made an image" in told[1]
+
+
+def test_the_size_and_the_model_asked_for_are_no_news(server: LoopbackImageServer) -> None:
+    server.plan = _raw({"data": [{"b64_json": SPELLED}], "model": "models/gpt-image-2.5-flare"})
+    made = make(server, size="32x32")
+    list(made.generate(requests(1, 1)))
+    assert made.facts() == {}
