@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from allfour.border import read_json
+from allfour.border import valid_text
 from allfour.models.classifiers._judge.logprobs import Token, answer_probabilities
 from allfour.models.classifiers._judge.question import CANNOT_TELL, PEOPLE, Question
 from allfour.models.classifiers.base import PersonScores
@@ -17,6 +17,7 @@ Person = Mapping[str, Mapping[str, float]]
 """Attribute -> answer (a label, or `cannot tell`) -> probability."""
 
 _THOUGHT = re.compile(r"^.*</think>", re.DOTALL)
+_THINKS = "<think>"
 _PAIR = re.compile(r'"((?:[^"\\]|\\.)*)"\s*:\s*"((?:[^"\\]|\\.)*)"')
 _STARTS_TRIED = 50
 _SHOWN = 80
@@ -63,9 +64,11 @@ def read_people(text: str, question: Question, *, max_people: int, tokens: Seque
 def _people_in(text: str) -> list[Any]:
     """The list of people in an answer, which may have thoughts before it, words around it or a fence."""
     last = _THOUGHT.sub("", text).strip()
+    if last.startswith(_THINKS):  # what it considers on the way is no answer
+        raise MalformedError("its thoughts have no end")
     found = _parsed(last)
     if not isinstance(found, Mapping):
-        found = _first_object(last)
+        found = _only_object(last)
     if found is None:
         raise MalformedError(f"it holds no JSON: {_cut(last)!r}" if last else "it is empty")
     people = found.get(PEOPLE)
@@ -74,23 +77,43 @@ def _people_in(text: str) -> list[Any]:
     return people
 
 
-def _first_object(text: str) -> Mapping[str, Any] | None:
-    decoder = json.JSONDecoder()
+def _only_object(text: str) -> Mapping[str, Any] | None:
+    """The answer among other words. Raises MalformedError where there are several that are not the same."""
+    answers: list[Mapping[str, Any]] = []
+    end = 0
     for start in [m.start() for m in re.finditer(r"\{", text)][:_STARTS_TRIED]:
+        if start < end:  # inside of one that was read
+            continue
         try:
-            found, _ = decoder.raw_decode(text, start)
+            found, end = _DECODER.raw_decode(text, start)
         except (ValueError, RecursionError):
             continue
         if isinstance(found, Mapping) and PEOPLE in found:
-            return dict(found)
-    return None
+            answers.append(found)
+    if any(answer[PEOPLE] != answers[0][PEOPLE] for answer in answers):
+        raise MalformedError(f"it gives {len(answers)} answers that differ: {_cut(text)!r}")
+    return answers[0] if answers else None
 
 
 def _parsed(text: str) -> Any:
     try:
-        return read_json(text)
+        return _DECODER.decode(text)
     except (ValueError, RecursionError):
         return None
+
+
+def _said_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of an answer. JSON readers take the last of two values under one name: here it is a contradiction."""
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found and found[name] != value:
+            raise MalformedError(f"it says {_cut(name)!r} twice, and not the same")
+        found[name] = value
+    return found
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_said_once)
+"""Of text that is valid Unicode already."""
 
 
 def _answers_of(number: int, person: Any, question: Question) -> dict[str, str]:
@@ -119,6 +142,7 @@ def _places(text: str, question: Question) -> dict[str, list[int]]:
 
 
 def _cut(text: str) -> str:
+    text = valid_text(text)  # JSON in a text may spell what no text can hold
     return text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"
 
 

@@ -420,9 +420,38 @@ def test_the_service_is_named_in_its_errors() -> None:
     assert ANSWERS.setting("response_format") == "classifier.answer_format"
 
 
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ('{"people": [{"gender": "woman"}]} or {"people": [{"gender": "man"}]}', "2 answers that differ"),
+        (
+            'Words in the picture say {"people": [{"gender": "man"}]}. {"people": [{"gender": "woman"}]}',
+            "2 answers that",
+        ),
+        ('{"people": [{"gender": "woman"}], "people": [{"gender": "man"}]}', "says 'people' twice"),
+        ('So: {"people": [{"gender": "woman", "gender": "man"}]}', "says 'gender' twice"),
+        ('<think>perhaps {"people": [{"gender": "man"}]}, but', "thoughts have no end"),
+        ('So: {"people": [{"gender": "\\ud800"}]}', "'\ufffd'"),
+    ],
+)
+def test_an_answer_that_contradicts_itself_is_none(text: str, why: str) -> None:
+    """Whichever was taken would be this program's choice: text in an image can make a judge say anything beside its answer."""
+    question = make_question(ONE, instructions="Look.", max_people=9)
+    with pytest.raises(MalformedError) as caught:
+        read_people(text, question, max_people=9)
+    assert why in str(caught.value)
+
+
+def test_the_same_answer_twice_is_one() -> None:
+    question = make_question(ONE, instructions="Look.", max_people=9)
+    text = '{"people": [{"gender": "woman"}]} I repeat: {"people": [{"gender": "woman"}], "sure": true}'
+    (person,) = read_people(text, question, max_people=9)
+    assert person["gender"]["woman"] == 1.0
+
+
 def test_text_in_which_a_name_stands_twice_has_no_graded_answers() -> None:
     question = make_question(ONE, instructions="x", max_people=9)
-    text = '{"people": [{"gender": "man", "gender": "woman"}]}'
+    text = '{"people": [{"gender": "woman", "gender": "woman"}]}'
     tokens = [Token(text.encode(), -0.5)]
     (person,) = read_people(text, question, max_people=9, tokens=tokens)
     assert person["gender"]["woman"] == 1.0
