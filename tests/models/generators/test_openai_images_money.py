@@ -459,3 +459,33 @@ def test_every_booking_reaches_the_disk(tmp_path: Path) -> None:
     """A power cut may not undo an intent: SQLite's FULL, which is not what it does with a write-ahead log by itself everywhere."""
     ledger = Ledger(tmp_path / "ledger.sqlite", price_nano=1, max_nano=3)
     assert ledger._db.execute("PRAGMA synchronous").fetchone() == (2,)
+
+
+class _Interrupted:
+    """A database while one of whose statements runs a signal comes: Python raises once it has run."""
+
+    def __init__(self, database: sqlite3.Connection, statement: str) -> None:
+        self._database, self._statement = database, statement
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._database, name)
+
+    def execute(self, statement: str, *values: Any) -> Any:
+        cursor = self._database.execute(statement, *values)
+        if statement == self._statement:
+            self._statement = ""
+            raise KeyboardInterrupt
+        return cursor
+
+
+@pytest.mark.parametrize(("statement", "booked"), [("BEGIN IMMEDIATE", 1), ("COMMIT", 2)])
+def test_a_signal_as_a_transaction_begins_or_ends_leaves_none_open(tmp_path: Path, statement: str, booked: int) -> None:
+    """Or no thread could book the answer that it waits for: it would count as lost, and be paid for again."""
+    ledger = Ledger(tmp_path / "ledger.sqlite", price_nano=1, max_nano=3)
+    under_way = ledger.begin(requests(1, 1))
+    ledger._db = _Interrupted(ledger._db, statement)  # type: ignore[assignment]
+    with pytest.raises(KeyboardInterrupt):
+        ledger.begin(requests(1, 1))
+    ledger.settle(under_way, Settlement(billed=1), ())
+    ledger.close()
+    assert [row["state"] for row in rows(tmp_path / "ledger.sqlite")] == ["answered", "in_flight"][:booked]
