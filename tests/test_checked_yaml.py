@@ -34,7 +34,7 @@ def test_both_loaders_read_all_that_travels_alike() -> None:
         "a: &b [*b]\n",
         "- 1\n",
         "a: \x01\n",
-        "a: " + "[" * 30_000,
+        "a: " + "[\n " * 30_000 + "]" * 30_000,  # in one line each might be a key, which takes a second to find out
         "{a: " * 100_000,
         "- " * 100_000,
         "\n".join(" " * depth + "a:" for depth in range(1500)),

@@ -335,7 +335,7 @@ def test_wording_hash_follows_wording_and_not_margins(tmp_path: Path) -> None:
         ("generator: {extra_body: &a [{b: *a}]}\n", "generator.extra_body.0.b: it holds itself"),
         ("statistics: {confidence: .nan}\n", "statistics.confidence: nan is not a finite number"),
         ("generator: {extra_body: {cfg: [1, -.inf]}}\n", "generator.extra_body.cfg.1: -inf is not a finite number"),
-        ("generator: " + "[" * 3000 + "]" * 3000 + "\n", "not valid YAML|nested too deeply"),
+        ("generator: " + "[\n " * 3000 + "]" * 3000 + "\n", "not valid YAML|nested too deeply"),
     ],
 )
 def test_what_json_cannot_hold_is_refused(tmp_path: Path, text: str, part: str) -> None:
@@ -350,7 +350,7 @@ def test_what_json_cannot_hold_is_refused(tmp_path: Path, text: str, part: str) 
         ("generator.guidance_scale=.inf", r"--set: generator\.guidance_scale: inf is not a finite number"),
         ("generator.extra_body={x: [.nan]}", r"--set: generator\.extra_body\.x\.0: nan is not a finite number"),
         ("name=&a [*a]", r"--set: name\.0: it holds itself"),
-        ("name=" + "[" * 3000, "--set name: .*nested too deeply"),
+        ("name=" + "[\n" * 3000, "--set name: .*nested too deeply"),
     ],
 )
 def test_what_json_cannot_hold_is_refused_in_overrides(tmp_path: Path, override: str, part: str) -> None:
