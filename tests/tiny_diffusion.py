@@ -47,9 +47,10 @@ _TWO_LEVELS: dict[str, Any] = {
 }
 _ONE_LEVEL: dict[str, Any] = {
     "block_out_channels": (8,),
-    "down_block_types": ("CrossAttnDownBlock2D",),
+    "layers_per_block": 0,  # and one more on the way up
+    "down_block_types": ("DownBlock2D",),
     "mid_block_type": None,
-    "up_block_types": ("UpBlock2D",),
+    "up_block_types": ("CrossAttnUpBlock2D",),
 }
 """For a compiler, whose time goes by the number of layers."""
 
