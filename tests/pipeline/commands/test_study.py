@@ -159,7 +159,8 @@ def test_a_mistake_is_named_before_anything_is_made(study_file: Path, old: str, 
 
 
 LIGHT = (
-    "from tests.light_backends import install; install(generator=False); from allfour.pipeline.cli import main; main()"
+    "from allfour.frames import begin_command; begin_command(); from tests.light_backends import install; install(generator=False); "
+    "from allfour.__main__ import main; main()"
 )
 
 
