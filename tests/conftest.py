@@ -33,7 +33,7 @@ TINY_CLIP = {
         "embed_dim": 32,
         "quick_gelu": True,
         "vision_cfg": {"image_size": 32, "layers": 2, "width": 64, "head_width": 32, "patch_size": 8},
-        "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 2},
+        "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 8, "heads": 2, "layers": 2},
     },
     "preprocess_cfg": {
         "mean": [0.48145466, 0.4578275, 0.40821073],

@@ -34,7 +34,7 @@ VISION = {
     "image_size": 32,
     "patch_size": 8,
 }
-TEXT = {"hidden_size": 32, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2}  # fmt: skip
+TEXT = {"hidden_size": 8, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}  # fmt: skip
 
 
 def save_clips_tokenizer(folder: Path) -> None:

@@ -338,7 +338,10 @@ def test_theme_follows_the_system_and_the_button(tabs: Tabs, report: Path) -> No
 @pytest.mark.parametrize("which", ["report", "hostile", "full", "full_hostile"])
 def test_nothing_runs_over_the_side(tabs: Tabs, which: str, request: pytest.FixtureRequest) -> None:
     path = request.getfixturevalue(which)
-    for opened, narrowed in ((1440, 768), (390, 320)):  # a desk and a phone, whose reader then makes the window narrower
+    for opened, narrowed in (
+        (1440, 768),
+        (390, 320),
+    ):  # a desk and a phone, whose reader then makes the window narrower
         page = tabs.open(path, width=opened).page
         for width in (opened, narrowed):
             page.set_viewport_size({**VIEWPORT, "width": width})
