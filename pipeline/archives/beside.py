@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from allfour.border import read_json
-from allfour.pipeline.archives.captions import caption_in_file, prompt_in_object
+from allfour.pipeline.archives.captions import caption_in_file, may_be_prompt, prompt_in_object
 from allfour.pipeline.archives.columns import PATH_NAMES, PROMPT_NAMES, pick
 from allfour.pipeline.archives.kinds import IMAGE_EXTENSIONS, extension
 from allfour.pipeline.archives.listing import Listing, Tree
@@ -296,7 +296,9 @@ def _prompt_in(value: Any) -> str | None:
         return _text_or_none(value)
     if not isinstance(value, Mapping):
         return None
-    found = next((value[key] for key in _PROMPT_KEYS if isinstance(value.get(key), str)), None)
+    found = next(
+        (value[key] for key in _PROMPT_KEYS if isinstance(value.get(key), str) and may_be_prompt(value, key)), None
+    )
     return _text_or_none(found) if found is not None else prompt_in_object(value)[0]
 
 

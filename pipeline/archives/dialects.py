@@ -59,7 +59,7 @@ _INLINE_SETTINGS = re.compile(
     r"[ \t]{0,4}:"
 )
 _PAIR = re.compile(r",[ \t]{0,4}[A-Z][\w .+-]{0,40}:[ \t]{0,4}\S", re.IGNORECASE)
-_NEGATIVE_LINE = re.compile(r"^[ \t]*Negative(?:[ \t]prompt)?:", re.IGNORECASE | re.MULTILINE)
+_NEGATIVE_LINE = re.compile(r"^[ \t]*Negative(?:[ \t_-]prompt)?:", re.IGNORECASE | re.MULTILINE)
 _NEGATIVE = re.compile(r"(?<!\S)Negative prompt:", re.IGNORECASE)
 
 

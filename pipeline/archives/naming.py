@@ -15,7 +15,8 @@ _KIND_WORDS = (
     r"pics? | photos? | outputs? | out | results? | data(?:set)? | datasets | generated | generations? | gen | grids? | all | default | "
     r"misc | other | final | real | fake | baseline | ours | saved? | raw | png | jpe?g | webp | downloads? | uploads? | exports? | "
     r"archives? | assets? | media | static | public | screenshots? | tmp | temp | masks? | depths? | thumbnails? | thumbs? | previews? | "
-    r"src | sources? | contents? | files? | folders? | galler(?:y|ies) | albums? | collections? | dcim | backups? | "
+    r"src | sources? | contents? | files? | folders? | galler(?:y|ies) | albums? | collections? | dcim | backups? | takeout | "
+    r"(?:camera|google|saved|my) (?:[ ]|-|_) (?:roll|photos|pictures|images) | bilder | fotos | im[aá]genes | descargas | t[eé]l[eé]chargements | "
     r"originals? | upscaled | txt2img | img2img | extras | text2img | t2i | i2i | stable[-_ ]?diffusion | sdxl | "
     r"sd(?:[-_ ]?(?:1[._]?[45]|2(?:[._]?[01])?|3(?:[._]?5)?))? | dall[-_ .·]?e(?:[-_ ]?[23])? | "
     r"midjourney | flux | imagen | kandinsky | pixart"
@@ -25,7 +26,9 @@ _NO_PROMPT = re.compile(
     rf"""(?:
       \d+ | (?:19|20)\d\d[-_. ]?\d\d(?:[-_. ]?\d\d)?(?:[-_ T.]\d\d[-_.:h]?\d\d(?:[-_.:m]?\d\d)?)?
     | (?:part|shard|batch|seeds?|run|split|chunk|fold|epoch|steps?|iter|version|v|set|group|data|job|grid|samples?|images?|checkpoint|ckpt|
-         class|cfg|scale|guidance|rank|gpu|node|worker|process|exp|trial|round|size|res)[-_ .=]?\d+(?:[-_.]\d+)?
+         class|cfg|scale|guidance|rank|gpu|node|worker|process|exp|trial|round|size|res|model|method|idx|index|id|item|
+         folder|album)s?[-_ .=]?\d+(?:[-_.]\d+)?
+    | (?:model|method|variant)[-_ ][a-z] | (?:photos|bilder|fotos)\ (?:from|von|aus|de)\ (?:19|20)\d\d
     | \d+\s?x\s?\d+ | \d+\s?-\s?\d+
     | (?:{_KIND_WORDS}) (?:[-_ ](?:{_KIND_WORDS}|\d+))*
     | (?:new|untitled)\ folder(?:\ \(?\d+\)?)? | neuer\ ordner | nouveau\ dossier | nueva\ carpeta
@@ -166,7 +169,11 @@ def may_be_caption(name: str) -> bool:
 
 # --- prompts in names ------------------------------------------------------------------------------------------------
 
-_DALLE = re.compile(r"DALL.{0,2}E \d{4}-\d\d-\d\d \d\d\.\d\d\.\d\d - (.+?)(?: \(\d+\))?", re.IGNORECASE)
+_DALLE = re.compile(
+    r"DALL.{0,2}E \d{4}-\d\d-\d\d \d\d[.:_-]\d\d[.:_-]\d\d - (.+?)(?: - Copy)?(?: \(\d+\))?", re.IGNORECASE
+)
+_COUNTED = re.compile(r"(?:0\d+|\d{5,})[-_ .]+(?=\D)")
+"""A number before a prompt that counts: it begins with a zero, or is too long for a year or a number of things."""
 _NUMBERED = re.compile(r"(.*\D)[-_ .]*(?:\(\d+\)|\d+)")
 _UUID = "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 _SERVICES = (
@@ -175,7 +182,9 @@ _SERVICES = (
     re.compile(r"Firefly[_ ](?P<prompt>.+?)[_ ]\d{3,}"),
 )
 _NAMELESS = re.compile(
-    r"(?:ChatGPT Image .{5,40}|ideogram|OIG\d?|download|unnamed|untitled|output|result)(?:[-_. (].*)?", re.IGNORECASE
+    r"(?:ChatGPT Image .{5,40}|Gemini_Generated_Image|Copilot|Designer|ideogram|OIG\d?|download|unnamed|untitled|output|result)(?:[-_. (].*)?"
+    r"|_?(?=.*\d)[0-9a-f-]{12,}(?:[-_ (].*)?",
+    re.IGNORECASE,
 )
 """What services call a picture whatever was asked for."""
 
@@ -183,6 +192,13 @@ _NAMELESS = re.compile(
 def is_download_name(name: str) -> bool:
     """Whether a file is named as DALL-E's site names downloads: `DALL·E 2022-12-05 10.15.30 - PROMPT.png`."""
     return bool(_DALLE.fullmatch(unicodedata.normalize("NFC", without_ending(name))))
+
+
+def service_prompt(name: str) -> str | None:
+    """The prompt in a name of the form that a service gives its downloads: DALL-E's site, Midjourney, Leonardo, Firefly; None for others."""
+    stem = unicodedata.normalize("NFC", without_ending(name))
+    known = _DALLE.fullmatch(stem) or any(each.fullmatch(stem) for each in _SERVICES)
+    return prompt_in_name(name) if known else None
 
 
 def prompt_in_name(name: str) -> str | None:
@@ -201,6 +217,8 @@ def prompt_in_name(name: str) -> str | None:
         return match["prompt"].strip(" -_.") or None
     if match := _NUMBERED.fullmatch(stem):
         stem = match[1]
+    elif match := _COUNTED.match(stem):
+        stem = stem[match.end() :]
     stem = stem.strip(" -_.")
     return stem if stem and not names_no_prompt(stem) else None
 

@@ -25,7 +25,7 @@ from allfour.pipeline.archives.listing import (
     prompt_name,
     shard_of,
 )
-from allfour.pipeline.archives.naming import is_download_name, names_no_prompt, prompt_in_name
+from allfour.pipeline.archives.naming import is_download_name, names_no_prompt, prompt_in_name, service_prompt
 from allfour.pipeline.archives.options import ArchiveOptions, PromptFrom
 from allfour.pipeline.archives.probing import EXAMPLES, PROBED, Probe, lone_note, spread
 from allfour.pipeline.archives.text import (
@@ -121,12 +121,15 @@ class TreeSource:
     def _resolve(self, listing: Listing) -> PromptFrom:
         nameless = 2 * listing.nameless > listing.samples
         beside = self._beside()
-        if (beside.customary or nameless) and 2 * beside.covered(listing) >= max(1, listing.samples):
+        if (beside.customary or nameless or listing.flat) and 2 * beside.covered(listing) >= max(1, listing.samples):
             return "table"
         if 2 * listing.captioned > listing.samples and (listing.flat or nameless):
             return "caption"
         first = [name for part in listing.directories if not part.lacks for name in part.names[:PROBED]][:PROBED]
         if first and 2 * sum(is_download_name(name) for name in first) > len(first):
+            return "name"
+        told = [found for name in first if (found := service_prompt(name))] if listing.flat else []
+        if 2 * len(told) > len(first) and len(set(told)) > 1:  # so the folder's name is not the one prompt of all
             return "name"
         if listing.nameless < listing.samples or not listing.samples:
             return "folder"

@@ -1,0 +1,100 @@
+"""Folders as strangers have them: downloads of services, exports of photo programs, sidecars that say more than a prompt."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from allfour.pipeline.archives import ArchiveOptions, open_source
+from allfour.pipeline.archives.captions import caption_in_file
+from allfour.pipeline.archives.naming import names_no_prompt, prompt_in_name
+from tests.hostile_images import encoded, picture
+from tests.pipeline.archives.helpers import check_contract, write_tree
+
+PICTURES = [encoded(picture(number), "png") for number in range(8)]
+NURSE, DOCTOR = "a nurse treating a patient", "a doctor treating a patient"
+UUID = "5f0c1a2b-0000-4000-8000-00000000000"
+
+
+def read(tmp_path: Path, files: dict[str, bytes], **options: str) -> tuple[Counter[str], str]:
+    """Prompts of an archive's images, and what is said of it."""
+    source = open_source(write_tree(tmp_path, files), options=ArchiveOptions(**options))  # type: ignore[arg-type]
+    items = check_contract(source)
+    return Counter(item.image.prompt for item in items), "\n".join(source.summary().notes)
+
+
+def named(names: list[str]) -> dict[str, bytes]:
+    return dict(zip(names, PICTURES, strict=False))
+
+
+class TestServices:
+    @pytest.mark.parametrize(
+        "form",
+        ["DALL·E 2022-12-01 12.34.5{n} - {p}.png", "DALL·E 2022-12-01 12:34:5{n} - {p} (1).png", "DALL_E 2022-12-01 12_34_5{n} - {p}.webp",
+         "DALL·E 2022-12-01 12.34.5{n} - {p} - Copy.png", f"alice_{{p}}_{UUID}{{n}}_0.png", "Firefly {p} 5123{n}.jpg",
+         f"Default_{{p}}_{{n}}_{UUID}{{n}}_0.jpg"],
+    )  # fmt: skip
+    def test_downloads_of_several_prompts_in_one_folder(self, tmp_path: Path, form: str) -> None:
+        names = [form.format(n=n, p=NURSE if n < 4 else DOCTOR) for n in range(8)]
+        found, notes = read(tmp_path, named(names))
+        assert found == {NURSE: 4, DOCTOR: 4}
+        assert "file name" in notes
+
+    def test_downloads_of_one_prompt_keep_the_name_of_their_folder(self, tmp_path: Path) -> None:
+        names = [f"nurses/alice_a_nurse_smiling_{UUID}{n}_{n}.png" for n in range(4)]
+        found, notes = read(tmp_path, named(names))
+        assert found == {"nurses": 4}
+        assert "prompt_from: name" in notes
+
+    @pytest.mark.parametrize(
+        ("name", "prompt"),
+        [("00012_a_nurse.png", "a_nurse"), ("12 angry men.png", "12 angry men"), ("1920_nurse.png", "1920_nurse"),
+         ("Gemini_Generated_Image_x1y2z3.png", None), ("_3fa9b2c4d5e6f7a8.jfif", None), ("Copilot_20250101_101010.png", None)],
+    )  # fmt: skip
+    def test_prompts_in_names(self, name: str, prompt: str | None) -> None:
+        assert prompt_in_name(name) == prompt
+
+    @pytest.mark.parametrize(
+        "name", ["Photos from 2023", "Google Photos", "camera roll", "model_a", "Imágenes", "album 3"]
+    )
+    def test_folders_that_name_no_prompt(self, name: str) -> None:
+        assert names_no_prompt(name)
+
+
+class TestSidecars:
+    @pytest.mark.parametrize(
+        ("text", "prompt"),
+        [(f"prompt: {NURSE}\nnegative_prompt: ugly, blurry\nseed: 3\n", NURSE), (f"seed=3\nPositive Prompt = {NURSE},\n smiling\ncfg = 7",
+         f"{NURSE}, smiling"), (f"{NURSE}\nnegative_prompt: ugly", NURSE), ("a nurse: portrait", "a nurse: portrait"),
+         ("negative_prompt: ugly\nseed: 3", None), ("prompt:\nnegative_prompt: ugly", None)],
+    )  # fmt: skip
+    def test_lines_with_keys(self, text: str, prompt: str | None) -> None:
+        assert caption_in_file("0.txt", text.encode())[0] == prompt
+
+    def test_photo_exports_hold_no_prompts(self, tmp_path: Path) -> None:
+        taken = {"timestamp": "1700000000", "formatted": "14 Nov 2023"}
+        files = {f"Photos from 2023/IMG_{n}.png": picture for n, picture in enumerate(PICTURES)}
+        files |= {
+            f"{name}.json": json.dumps({"title": name, "description": "Mum", "photoTakenTime": taken}).encode()
+            for name in list(files)
+        }
+        files["Photos from 2023/metadata.json"] = json.dumps(
+            {"title": "Photos from 2023", "access": "protected", "date": taken}
+        ).encode()
+        found, _ = read(tmp_path, files)
+        assert found == {"": 8}
+
+    def test_a_title_that_is_the_files_name_is_no_prompt(self) -> None:
+        assert caption_in_file("0.json", b'{"title": "IMG_0.png"}')[0] is None
+        assert caption_in_file("0.json", b'{"title": "a nurse"}')[0] == "a nurse"
+
+    def test_a_table_beside_flat_images_is_taken_whatever_its_name(self, tmp_path: Path) -> None:
+        files = named([f"image_{n}.png" for n in range(8)])
+        rows = "".join(f"{n},image_{n}.png,{NURSE if n < 4 else DOCTOR},ugly\n" for n in range(8))
+        files["my results.csv"] = f",file,Prompt,negative_prompt\n{rows}".encode()
+        found, notes = read(tmp_path, files)
+        assert found == {NURSE: 4, DOCTOR: 4}
+        assert "my results.csv" in notes
