@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from allfour.border import read_json
 from allfour.pipeline.archives.captions import caption_in_file, may_be_prompt, prompt_in_object
-from allfour.pipeline.archives.columns import PATH_NAMES, PROMPT_NAMES, pick
+from allfour.pipeline.archives.columns import PATH_NAMES, PROMPT_NAMES, column_key, pick, separator_of
 from allfour.pipeline.archives.kinds import IMAGE_EXTENSIONS, extension
 from allfour.pipeline.archives.listing import Listing, Tree
 from allfour.pipeline.archives.naming import without_ending
@@ -37,6 +37,7 @@ _CUSTOMARY = re.compile(
 _FOR_A_FOLDER = re.compile(
     r"(metadata|info|prompt|config|params|settings)\.jsonl?|(prompt|caption|text|description)\.txt", re.IGNORECASE
 )
+_OF_PROMPTS = re.compile(r"(captions|prompts)\.(csv|tsv|jsonl?|parquet)", re.IGNORECASE)
 _MAX_DIGITS = 18
 _FILE_NAMES = (*PATH_NAMES, "id", "key", "name")
 _PROMPT_KEYS = ("p", *PROMPT_NAMES)
@@ -55,6 +56,8 @@ class Beside:
         """Names of those that said something."""
         self.customary = False
         """Whether one of them has a name that such tables customarily have."""
+        self.unread: dict[str, str] = {}
+        """Tables that say nothing: their name, and why."""
         self.doubles = 0
         """Rows that name a file which an earlier one names."""
         self.downloads: Counter[str] = Counter()
@@ -103,7 +106,13 @@ class Beside:
         """Take account of one table."""
         if name.endswith("_stats.json") and (found := _downloads(content)):
             self.downloads.update(found)
-        elif self._read(folder, name, content):
+            return
+        try:
+            understood = self._read(folder, name, content)
+        except _NotUnderstoodError as error:
+            self.unread[name] = str(error)
+            return
+        if understood:
             self.tables.append(name)
             self.customary = self.customary or is_customary(name)
 
@@ -123,6 +132,15 @@ class Beside:
             folder = folder.rpartition("/")[0]
             found = self._by_folder.get(folder)
         return found
+
+    def unread_notes(self, covered: int) -> list[str]:
+        """A word on tables that seem to hold prompts and were not understood, or that have none for an image that lies here."""
+        shown = [f"{escape_name(name)} beside the images is not understood: {why}" for name, why in self.unread.items()]
+        if self._by_file and not covered:
+            shown.append(
+                f"{self._called()} has prompts for files that are not here, such as {escape_name(min(self._by_file))!r}"
+            )
+        return shown[:3]
 
     def covered(self, listing: Listing) -> int:
         """How many samples they have a prompt for."""
@@ -166,6 +184,8 @@ class Beside:
         before = len(self._by_file) + len(self._by_folder)
         try:
             rows = list(_rows(name, content))
+        except UnicodeDecodeError:
+            raise _NotUnderstoodError("it is neither UTF-8 nor marked as UTF-16: save it as UTF-8") from None
         except (ValueError, RecursionError, csv.Error, pa.ArrowException, OSError):
             return False
         if len(rows) == 1 and extension(rows[0][0] or "") not in IMAGE_EXTENSIONS:
@@ -181,7 +201,10 @@ class Beside:
                     self._by_file.setdefault(_plain_path(f"{folder}/{int(file)}"), prompt)
         if len(rows) == 1 and rows[0][0] is None and rows[0][1] and _FOR_A_FOLDER.fullmatch(name):
             self._by_folder[folder] = rows[0][1]
-        return len(self._by_file) + len(self._by_folder) > before
+        understood = len(self._by_file) + len(self._by_folder) > before
+        if not understood and _OF_PROMPTS.fullmatch(name) and not any(file and prompt for file, prompt in rows):
+            raise _NotUnderstoodError("it does not say which file has which prompt")
+        return understood
 
 
 def is_customary(name: str) -> bool:
@@ -218,7 +241,7 @@ def _rows(name: str, content: bytes) -> Iterator[tuple[str | None, str | None]]:
         return iter([(None, text)] if text and "\n" not in text else [])
     if ending == "parquet":
         return _parquet_rows(content)
-    text = content.decode("utf-8-sig")
+    text = content.decode("utf-16" if content.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig")
     return _csv_rows(text, name) if ending in ("csv", "tsv") else _json_rows(text)
 
 
@@ -244,12 +267,29 @@ def _plain_path(path: str) -> str:
     return "/".join(part for part in path.split("/") if part not in ("", "."))
 
 
+class _NotUnderstoodError(Exception):
+    """Why a table that seems to hold prompts says nothing."""
+
+
 def _csv_rows(text: str, name: str) -> Iterator[tuple[str | None, str | None]]:
-    rows = csv.reader(io.StringIO(text), delimiter="\t" if extension(name) == "tsv" else ",")
-    names = next(rows, [])
+    header = text.lstrip().partition("\n")[0]
+    rows = csv.reader(
+        io.StringIO(text, newline=None), delimiter="\t" if extension(name) == "tsv" else separator_of(header)
+    )
+    names = next((row for row in rows if row and not row[0].startswith("sep=")), [])
     file = pick(names, _FILE_NAMES, None, what="", where="", option="")
     prompt = pick(names, PROMPT_NAMES, None, what="", where="", option="")
     if file is None or prompt is None:
+        lacks = " and ".join(
+            what
+            for what, found in (("files (such as file_name)", file), ("prompts (such as prompt)", prompt))
+            if found is None
+        )
+        if is_customary(name) or any("prompt" in each.lower() or "caption" in each.lower() for each in names):
+            columns = ", ".join(map(escape_name, names[:20]))[:300]
+            raise _NotUnderstoodError(
+                f"it has no column of {lacks}. Its columns: {columns}. Rescored by itself, it is read with archive.image_column and prompt_column"
+            )
         return
     at, of = names.index(file), names.index(prompt)
     for row in rows:
@@ -275,9 +315,9 @@ def _json_rows(text: str) -> Iterator[tuple[str | None, str | None]]:
         return
     for value in values if isinstance(values, list) else [values]:
         if isinstance(value, dict):
-            lower = {str(key).lower(): field for key, field in value.items()}
+            lower = {column_key(str(key)): field for key, field in value.items()}
             file = next((lower[key] for key in _FILE_NAMES if isinstance(lower.get(key), str | int)), None)
-            yield (None if file is None or isinstance(file, bool) else str(file)), _prompt_in(value)
+            yield (None if file is None or isinstance(file, bool) else str(file)), _prompt_in({**value, **lower})
 
 
 def _coco_rows(images: list[Any], annotations: list[Any]) -> Iterator[tuple[str | None, str | None]]:

@@ -10,17 +10,40 @@ from collections.abc import Sequence
 from allfour.errors import ArchiveError
 from allfour.pipeline.archives.text import escape_name
 
-PROMPT_NAMES = ("prompt", "text", "caption", "title", "prompt_text", "positive_prompt", "description")
+PROMPT_NAMES = (
+    "prompt",
+    "text_prompt",
+    "input_prompt",
+    "text",
+    "caption",
+    "title",
+    "prompt_text",
+    "positive_prompt",
+    "description",
+    "prompts",
+)
 """Customary names of a column of prompts, the plainest first."""
 PATH_NAMES = (
     "path", "file_name", "filename", "file", "image_path", "image", "img_path", "filepath", "file_path", "image_file",
-    "image_name", "img", "images", "location",
+    "image_name", "img", "images", "location", "image_filename", "image_file_name", "image_file_path", "img_name", "output_path",
 )  # fmt: skip
 """Customary names of a column of files."""
 URL_NAMES = ("url", "image_url", "img_url", "urls", "link")
 DOWNLOAD_FIRST = (
     "Images are not fetched from it: download them with img2dataset, then rescore the folder that it writes"
 )
+
+
+def column_key(name: str) -> str:
+    """A column's name as the customary names are written: `Image Path ` is `image_path`."""
+    return re.sub(r"[\s_-]+", "_", name.strip().lower())
+
+
+def separator_of(header: str) -> str:
+    """What parts the columns of a header: commas, or where it has none the semicolons, tabs or bars that it has most of."""
+    if header.startswith("sep=") and len(header.rstrip()) == len("sep=") + 1:
+        return header.rstrip()[-1]
+    return "," if "," in header else max(",;\t|", key=header.count)
 
 
 def is_data(text: str) -> bool:
@@ -68,7 +91,7 @@ def pick(
         if chosen in names:
             return chosen
         raise ArchiveError(f"{where}: no {what} column {chosen!r} ({option}). {suggestion(chosen, names)}")
-    lower = {name.strip().lower(): name for name in reversed(names)}
+    lower = {column_key(name): name for name in reversed(names)}
     return next((lower[name] for name in customary if name in lower), None)
 
 

@@ -9,7 +9,7 @@ from typing import Any, BinaryIO
 from allfour.border import read_json
 from allfour.errors import ArchiveError
 from allfour.pipeline.archives.captions import prompt_in_object
-from allfour.pipeline.archives.columns import PATH_NAMES, PROMPT_NAMES, listed
+from allfour.pipeline.archives.columns import PATH_NAMES, PROMPT_NAMES, column_key, listed
 from allfour.pipeline.archives.kinds import IMAGE_EXTENSIONS, extension
 
 MAX_LINE_BYTES = 2**20
@@ -107,7 +107,7 @@ def _of_file(name: str, inner: Any) -> Any:
         return {"file_name": name, "prompt": inner}
     if not isinstance(inner, dict):
         return inner
-    if isinstance(inner.get("p"), str) and {key.lower() for key in inner}.isdisjoint(PROMPT_NAMES):
+    if isinstance(inner.get("p"), str) and {column_key(key) for key in inner}.isdisjoint(PROMPT_NAMES):
         inner = {"prompt": inner["p"], **{key: field for key, field in inner.items() if key != "p"}}
     return {"file_name": name, **{key: field for key, field in inner.items() if key != "file_name"}}
 
@@ -115,15 +115,16 @@ def _of_file(name: str, inner: Any) -> Any:
 def flattened(value: dict[str, Any]) -> Iterator[dict[str, str]]:
     """An object as rows: one for each image where it names a list of them; a prompt inside an object is lifted out of it."""
     value = {str(key): field for key, field in value.items()}
-    lower = {key.lower() for key in value}
+    lower = {column_key(key) for key in value}
     for key, inner in value.items():
-        if key.lower() in PROMPT_NAMES and isinstance(inner, dict | list):
+        if column_key(key) in PROMPT_NAMES and isinstance(inner, dict | list):
             value[key] = (prompt_in_object(inner)[0] if isinstance(inner, dict) else None) or ""
     if lower.isdisjoint(PROMPT_NAMES):
         found, _ = prompt_in_object({key: field for key, field in value.items() if isinstance(field, dict)})
         value |= {"prompt": found} if found else {}
     several = next(
-        (key for key, field in value.items() if key.lower() in PATH_NAMES and isinstance(field, list) and field), None
+        (key for key, field in value.items() if column_key(key) in PATH_NAMES and isinstance(field, list) and field),
+        None,
     )
     images = value.pop(several) if several is not None else []
     if several is not None and all(isinstance(image, str) for image in images):
@@ -139,7 +140,7 @@ def flattened(value: dict[str, Any]) -> Iterator[dict[str, str]]:
 def spread_out(values: dict[str, str]) -> Iterator[dict[str, str]]:
     """A row of a table as rows: one for each image where a text lists them."""
     for key, text in values.items():
-        if text.startswith("[") and key.lower() in PATH_NAMES and (images := listed(text)) is not None:
+        if text.startswith("[") and column_key(key) in PATH_NAMES and (images := listed(text)) is not None:
             yield from ({**values, key: image} for image in images)
             return
     yield values

@@ -11,6 +11,8 @@ import pyarrow.parquet as pq
 
 from allfour.border import read_json
 from allfour.errors import ArchiveError
+from allfour.pipeline.archives.columns import separator_of
+from allfour.pipeline.archives.kinds import IMAGE_EXTENSIONS, extension
 from allfour.pipeline.archives.manifest_lines import Lines, as_text, flattened, objects_in, spread_out
 from allfour.pipeline.archives.manifest_rows import Row
 from allfour.pipeline.archives.parquet_columns import is_plain
@@ -19,6 +21,9 @@ from allfour.pipeline.archives.text import escape_name
 
 _JSON_LINES = (".jsonl", ".ndjson")
 _BATCH_ROWS = 1_024
+_WHOLE = ". If the file is one JSON document and not an object a line, name it .json"
+_QUOTES = ". A quote inside a quoted field is written twice"
+_UNQUOTED = ". A field that holds the separator must stand in quotes"
 _TOO_LONG = ". A manifest names files; images that stand in a table as text are read from a parquet"
 
 
@@ -82,12 +87,13 @@ class ManifestReader:
         for text in lines:
             if not text.strip():
                 continue
+            whole = _WHOLE if lines.last_line == 1 and text.lstrip("\ufeff \t").startswith(("[", "{\n", "{\r")) else ""
             try:
                 value = read_json(text.strip().removesuffix(","))
             except (ValueError, RecursionError) as error:
-                raise self.error(lines.last_line, f"is no JSON ({error})") from None
+                raise self.error(lines.last_line, f"is no JSON ({error}){whole}") from None
             if not isinstance(value, dict):
-                raise self.error(lines.last_line, 'is no JSON object such as {"path": ..., "prompt": ...}')
+                raise self.error(lines.last_line, f'is no JSON object such as {{"path": ..., "prompt": ...}}{whole}')
             for values in flattened(value):
                 yield Row(lines.last_line, lines.last_offset, values)
 
@@ -98,9 +104,8 @@ class ManifestReader:
             try:
                 fields = next(rows, None)
             except csv.Error as error:
-                raise self.error(
-                    line, f"is no valid CSV ({error}){_TOO_LONG if 'limit' in str(error) else ''}"
-                ) from None
+                hint = _TOO_LONG if "limit" in str(error) else _QUOTES if '"' in str(error) else ""
+                raise self.error(line, f"is no valid CSV ({error}){hint}") from None
             if fields is None:
                 return
             if not fields:
@@ -113,11 +118,14 @@ class ManifestReader:
                 if len(set(names)) < len(names):
                     double = next(name for name in names if names.count(name) > 1)
                     raise self.error(line, f"names the column '{escape_name(double)}' twice")
-                if len(names) == 1 and any(mark in names[0] for mark in ";\t|"):
+                if len(names) == 1 and any(mark in names[0] for mark in ",;\t|"):
                     raise self.error(line, "has one column; separate columns by commas (or tabs, in a .tsv)")
+                if any(extension(name) in IMAGE_EXTENSIONS for name in names):
+                    raise self.error(line, "names a file: the first line must name the columns, such as path,prompt")
                 continue
             if len(fields) != len(names):
-                raise self.error(line, f"has {len(fields)} fields, and the header {len(names)} columns")
+                more = _UNQUOTED if len(fields) > len(names) else ""
+                raise self.error(line, f"has {len(fields)} fields, and the header {len(names)} columns{more}")
             row = dict(zip(names, fields, strict=True))
             if any(field.startswith("[") for field in fields):
                 for values in spread_out(row):
@@ -126,13 +134,13 @@ class ManifestReader:
                 yield Row(line, offset, row)
 
     def _separator(self) -> str:
-        """Tabs in a .tsv, and in any other file whose header has tabs and no comma; else commas."""
+        """Tabs in a .tsv; in any other file what its header shows."""
         if address_path(self._file).lower().endswith(".tsv"):
             return "\t"
         if self._comma is None:
             with open_binary(self._file) as stream:
                 header = stream.read(4096).partition(b"\n")[0]
-            self._comma = "\t" if b"\t" in header and b"," not in header else ","
+            self._comma = separator_of(header.decode("utf-8-sig", "replace"))
         return self._comma
 
     def error(self, line: int, what: str) -> ArchiveError:

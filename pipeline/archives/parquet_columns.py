@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from allfour.errors import ArchiveError
 from allfour.pipeline.archives.arrow import ArrowFile
-from allfour.pipeline.archives.columns import DOWNLOAD_FIRST, PATH_NAMES, PROMPT_NAMES, URL_NAMES, pick
+from allfour.pipeline.archives.columns import DOWNLOAD_FIRST, PATH_NAMES, PROMPT_NAMES, URL_NAMES, column_key, pick
 from allfour.pipeline.archives.decoding import sniff_format
 from allfour.pipeline.archives.options import ArchiveOptions
 from allfour.pipeline.archives.remote import address_path, open_binary
@@ -98,9 +98,9 @@ def image_columns(
         raise ArchiveError(
             f"{shown}: column {escape_name(empty[0])} holds paths and not the images' bytes: embed the images, or write the paths as a manifest"
         )
-    if any(name.lower() in URL_NAMES for name in schema.names):
+    if any(column_key(name) in URL_NAMES for name in schema.names):
         raise ArchiveError(f"{shown}: no column holds images, but one holds addresses of images. {DOWNLOAD_FIRST}")
-    if named := [item.name for item in schema if item.name.lower() in PATH_NAMES and pa.types.is_string(item.type)]:
+    if named := [item.name for item in schema if column_key(item.name) in PATH_NAMES and pa.types.is_string(item.type)]:
         raise ArchiveError(
             f"{shown}: no column holds images; {escape_name(named[0])} names files, which are read by a manifest: write the table as .csv "
             "where these paths hold"
@@ -137,8 +137,8 @@ def names_files(file: str, options: ArchiveOptions) -> bool:
             ]
     except (pa.ArrowException, OSError, ValueError):
         return False
-    named = options.image_column in texts or any(name.lower() in PATH_NAMES for name in texts)
-    prompted = options.prompt_column in texts or any(name.lower() in PROMPT_NAMES for name in texts)
+    named = options.image_column in texts or any(column_key(name) in PATH_NAMES for name in texts)
+    prompted = options.prompt_column in texts or any(column_key(name) in PROMPT_NAMES for name in texts)
     return named and prompted
 
 

@@ -143,8 +143,29 @@ class TreeSource:
         raise ArchiveError(
             f"nothing in {self._location} says which prompt an image was made for: its folders have names such as "
             f"{self._a_name(listing)!r}, there are no captions or tables of prompts that are understood, and the images looked at hold none. "
+            f"{''.join(f'{note}. ' for note in self._not_understood(listing))}"
             f"Name the folders as prompts, or set archive.prompt_from: folder to take their names as they are{how}, or path with "
-            "archive.path_pattern"
+            f"archive.path_pattern{self._folder_above(listing)}"
+        )
+
+    def _not_understood(self, listing: Listing) -> list[str]:
+        """What lies beside the images, seems to hold their prompts and does not say which is whose."""
+        beside = self._beside()
+        notes = beside.unread_notes(beside.covered(listing))
+        if (told := listing.may_tell) and not listing.captioned and not beside.tables and not notes:
+            notes.append(
+                f"{escape_name(told[0])} may hold prompts, in a form that says of no image which is its own: a metadata.csv beside the "
+                "images, with the columns file_name and text, would say"
+            )
+        return notes
+
+    def _folder_above(self, listing: Listing) -> str:
+        """The pattern by which the folders one level up name the prompts, where these read as prompts."""
+        above = [prompt_name(part.path.rpartition("/")[0], "") for part in listing.directories if part.nameless]
+        if not above or any(not name or names_no_prompt(name) for name in above):
+            return ""
+        return (
+            f": '{{prompt}}/{{folder}}/{{image}}' takes the folders above them, such as {escape_name(above[0])[:120]!r}"
         )
 
     def _a_name(self, listing: Listing) -> str:
@@ -311,11 +332,7 @@ class TreeSource:
                 f"{table} beside the images has prompts for {covered:,} of them; prompts are taken from the folders. "
                 "prompt_from: table takes them from it"
             )
-        if (told := listing.may_tell) and not listing.captioned and not self._beside().tables:
-            notes.append(
-                f"{escape_name(told[0])} may hold prompts, in a form that says of no image which is its own; prompts are taken from the "
-                "folders. A metadata.csv beside the images, with the columns file_name and text, would say"
-            )
+        notes += [f"{note}. Prompts are taken from the folders" for note in self._not_understood(listing)]
         if name := self._telling_name(listing):
             notes.append(
                 f"the files' names, such as {escape_name(name)[:120]!r}, may hold prompts; these are taken from the folders. "

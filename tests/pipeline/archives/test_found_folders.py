@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from allfour.pipeline.archives import ArchiveOptions, open_source
+from allfour.pipeline.archives import ArchiveError, ArchiveOptions, open_source
 from allfour.pipeline.archives.captions import caption_in_file
 from allfour.pipeline.archives.naming import names_no_prompt, prompt_in_name
 from tests.hostile_images import encoded, picture
@@ -98,3 +98,49 @@ class TestSidecars:
         found, notes = read(tmp_path, files)
         assert found == {NURSE: 4, DOCTOR: 4}
         assert "my results.csv" in notes
+
+
+ROWS = [(f"{n}.png", 'a nurse, "smiling"' if n < 4 else "une infirmière") for n in range(8)]
+
+
+class TestTables:
+    def table(self, tmp_path: Path, content: bytes, name: str = "metadata.csv") -> tuple[Counter[str], str]:
+        return read(tmp_path, named([f"images/{name}" for name, _ in ROWS]) | {f"images/{name}": content})
+
+    def csv(self, mark: str, file: str = "file_name", prompt: str = "prompt") -> str:
+        rows = "".join('{}{}"{}"\r\n'.format(name, mark, text.replace('"', '""')) for name, text in ROWS)
+        return f"{file}{mark}{prompt}\r\n{rows}"
+
+    @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+    @pytest.mark.parametrize("mark", [",", ";", "\t", "|"])
+    def test_as_spreadsheets_write_them(self, tmp_path: Path, mark: str, encoding: str) -> None:
+        assert self.table(tmp_path, self.csv(mark).encode(encoding))[0] == {ROWS[0][1]: 4, ROWS[7][1]: 4}
+
+    @pytest.mark.parametrize(
+        ("file", "prompt"),
+        [("Image Name", "Input Prompt"), ("image-path", "text prompt"), ("output_path", "PROMPT "), ("img", "prompts")],
+    )
+    def test_names_of_columns(self, tmp_path: Path, file: str, prompt: str) -> None:
+        assert self.table(tmp_path, self.csv(",", file, prompt).encode())[0] == {ROWS[0][1]: 4, ROWS[7][1]: 4}
+
+    @pytest.mark.parametrize(
+        ("name", "content", "why"),
+        [("metadata.csv", "file_name,prompt\n0.png,infirmi\xe8re\n".encode("latin-1"), "neither UTF-8 nor marked as UTF-16"),
+         ("metadata.csv", b"image_id,prompt\n0,a\n", "no column of files (such as file_name). Its columns: image_id, prompt"),
+         ("my prompts.csv", b"file_name,prompts used\n0.png,a\n", "no column of prompts (such as prompt)"),
+         ("prompts.csv", b"file_name,prompt\n77.png,a\n78.png,b\n", "has prompts for files that are not here, such as 'images/77.png'"),
+         ("captions.json", b"{}", "does not say which file"),
+         ("prompts.txt", b"a nurse\na doctor\n", "prompts.txt may hold prompts, in a form that says of no image which is its own")],
+    )  # fmt: skip
+    def test_why_one_is_not_understood(self, tmp_path: Path, name: str, content: bytes, why: str) -> None:
+        with pytest.raises(ArchiveError) as caught:
+            self.table(tmp_path, content, name)
+        assert why in str(caught.value)
+
+    def test_the_folder_above_that_names_the_prompts_is_named(self, tmp_path: Path) -> None:
+        files = named([f"a {who}/seed_{n}/0.png" for who in ("nurse", "doctor") for n in range(4)])
+        with pytest.raises(ArchiveError) as caught:
+            read(tmp_path, files)
+        pattern = "{prompt}/{folder}/{image}"
+        assert pattern in str(caught.value)
+        assert read(tmp_path, files, prompt_from="path", path_pattern=pattern)[0] == {"a nurse": 4, "a doctor": 4}

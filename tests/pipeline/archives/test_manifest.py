@@ -116,6 +116,15 @@ class TestFiles:
         after = [shard.fingerprint for shard in open_source(path, options=options).shards()]
         assert after[0] == before[0] and after[1] != before[1]
 
+    @pytest.mark.parametrize(
+        "first", ["path{0}prompt\n", "sep={0}\npath{0}prompt\n", '"Image Path"{0}"Text Prompt "\n']
+    )
+    @pytest.mark.parametrize("mark", [";", "\t", "|"])
+    def test_what_parts_the_columns(self, tmp_path: Path, first: str, mark: str) -> None:
+        path = manifest(tmp_path, f'{first.format(mark)}0.png{mark}"a, b"\n1.png{mark}c\n')
+        items = check_contract(open_source(path))
+        assert [item.image.prompt for item in items] == ["a, b", "c"]
+
 
 class TestErrors:
     @pytest.mark.parametrize(
@@ -123,7 +132,9 @@ class TestErrors:
         [
             ("pth,prompt\n0.png,a\n", "line 1: no column 'path'. Did you mean 'pth'?"),
             ("path,promt\n0.png,a\n", "line 1: no column 'prompt'. Did you mean 'promt'?"),
-            ("path;prompt\n0.png;a\n", "line 1 has one column; separate columns by commas"),
+            ("0.png,a\n1.png,a\n", "line 1 names a file: the first line must name the columns"),
+            ("path,prompt\n0.png,a, b\n", "line 2 has 3 fields, and the header 2 columns. A field that holds the separator"),
+            ('path,prompt\n0.png,"a \\"b\\""\n', "A quote inside a quoted field is written twice"),
             ("path,prompt,path\n0.png,a,b\n", "line 1 names the column 'path' twice"),
             ("path,prompt\n0.png,a\n1.png\n", "line 3 has 1 fields, and the header 2 columns"),
             ("path,prompt\n0.png,a\n,b\n", "line 3 has no path"),
@@ -172,3 +183,10 @@ class TestErrors:
         assert (summary.layout, summary.images, summary.prompts) == ("manifest", 3, 2)
         assert summary.images_per_prompt == {1: 1, 2: 1}
         assert "further columns, kept as text: model" in summary.notes
+
+    @pytest.mark.parametrize(
+        "text", ['[{"path": "0.png", "prompt": "a"}]', '[\n{"path": "0.png", "prompt": "a"}\n]', '{\n"path": "0.png"}']
+    )
+    def test_one_document_named_as_lines(self, tmp_path: Path, text: str) -> None:
+        assert "line 1 is no JSON" in problem(manifest(tmp_path, text, "m.jsonl"))
+        assert "name it .json" in problem(tmp_path / "m.jsonl")
