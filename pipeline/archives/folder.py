@@ -16,6 +16,7 @@ from allfour.pipeline.archives.entries import SNIFF_BYTES, FileEntry
 from allfour.pipeline.archives.kinds import is_hidden
 from allfour.pipeline.archives.text import escape_name
 
+OUTSIDE = "links that lead out of the folder, not followed (a copy made with cp -rL holds what they lead to)"
 MAX_CAPTION_BYTES = 2**20
 
 
@@ -65,7 +66,7 @@ class LocalTree:
         """The file behind a link, where it lies under the root."""
         target = os.path.realpath(entry.path)
         if target != self._root and not target.startswith(self._root + os.sep):
-            notes["links that lead out of the folder, not followed"] += 1
+            notes[OUTSIDE] += 1
             return None
         try:
             status = os.stat(target)

@@ -163,9 +163,11 @@ def list_tree(tree: Tree, book: PromptBook, *, asked: bool = True, cut_grids: bo
     tables: list[tuple[str, FileEntry]] = []
     lone: list[str] = []
     told: list[str] = []
+    inside: list[str] = []
     for path, entries in tree.walk(counts):
         images, others = _images_of(tree, path, entries, counts)
         tables += _tables_of(path, others, images)
+        inside += [f"{path}/{entry.name}" if path else entry.name for entry in others if _is_inside(entry)]
         told += [f"{path}/{entry.name}" if path else entry.name for entry in others if _MAY_TELL.fullmatch(entry.name)]
         if not images:
             continue
@@ -193,6 +195,7 @@ def list_tree(tree: Tree, book: PromptBook, *, asked: bool = True, cut_grids: bo
     _number(directories, tree.root_name, book)
     total = sum(len(directory.names) for directory in directories)
     notes = [f"{count:,} {what}" for what, count in sorted(counts.items())]
+    notes += _not_opened(inside)
     without = Counter(part.lacks for part in directories for _ in part.names if part.lacks)
     notes += [f"{count:,} without a prompt, not scored: {what}" for what, count in sorted(without.items())]
     return Listing(directories, total, notes, tables, sorted(lone), sorted(told))
@@ -256,8 +259,7 @@ def _images_of(
             unknown.append(entry)
         elif kind is Kind.HIDDEN:
             counts["hidden or system files, not taken for images"] += 1
-        elif kind is Kind.CONTAINER and entry.name.lower() != "metadata.parquet":
-            counts[f".{extension(entry.name)} archives inside the tree, not opened: rescore them by themselves"] += 1
+        elif _is_inside(entry):
             others.append(entry)
         else:
             counts[f".{extension(entry.name)} files, not taken for images"] += 1
@@ -273,6 +275,29 @@ def _images_of(
             counts[f"{named}, taken for images: their content is {found}"] += 1
             images.append(entry)
     return images, others
+
+
+def _is_inside(entry: FileEntry) -> bool:
+    """Whether a file is an archive inside a tree, which is not opened."""
+    return kind_of(entry.name) is Kind.CONTAINER and entry.name.lower() != "metadata.parquet"
+
+
+def _not_opened(paths: Sequence[str]) -> list[str]:
+    """What is said of archives inside a tree, by their endings."""
+    count = Counter(map(extension, paths))
+    first = {ending: min(path for path in paths if extension(path) == ending) for ending in count}
+    return [
+        f"{count[ending]:,} .{ending} archives inside the tree, not opened: {_how(ending)}, such as {escape_name(first[ending])}"
+        for ending in sorted(count)
+    ]
+
+
+def _how(ending: str) -> str:
+    return (
+        "rescore them by themselves"
+        if ending in ("tar", "tgz", "zip", "parquet", "arrow", "gz")
+        else "unpack them first"
+    )
 
 
 def _number(directories: list[Directory], root_name: str, book: PromptBook) -> None:

@@ -130,7 +130,9 @@ def _kind(file: str) -> str:
         return _remote_kind(file)
     path = Path(file)
     if not is_folder:
-        what = "it is one image: give the folder that it lies in" if kind_of(path.name) is Kind.IMAGE else _EXPECTED
+        what = (
+            "it is one image: give the folder that it lies in" if kind_of(path.name) is Kind.IMAGE else _expected(name)
+        )
         raise ArchiveError(f"cannot read {show_address(file)}: {what}")
     if is_run_folder(path):
         return "run"
@@ -150,6 +152,19 @@ _EXPECTED = (
     "expected a folder of images, a manifest (.csv, .tsv, .jsonl, .json), .tar, .tar.gz, .zip, .parquet or .arrow. If it is one of "
     "these under another name, set archive.layout"
 )
+
+
+_PACKED = (".7z", ".rar", ".zst", ".xz", ".bz2", ".lzma", ".lz4", ".tzst", ".txz", ".tbz2", ".tbz")
+_SHEETS = (".xlsx", ".xls", ".ods", ".numbers")
+
+
+def _expected(name: str) -> str:
+    """What to do about a file that is nothing that is read, by its name."""
+    if name.endswith(_PACKED) or re.search(r"\.z?\d\d+$", name):
+        return "it is packed in a way that is not read: unpack it, and give the folder (or the .tar)"
+    if name.endswith(_SHEETS):
+        return "it is a spreadsheet: save the sheet as CSV (UTF-8), with the columns path and prompt, and give that"
+    return _EXPECTED
 
 
 def _folder_kind(names: Sequence[str], *, folders: bool) -> str:

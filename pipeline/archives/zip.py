@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import struct
 import zipfile
 import zlib
 from collections import Counter
@@ -30,6 +31,7 @@ from allfour.pipeline.archives.tree_reading import broken_item, find_shard
 SURVEYED = 100
 """Zips that a summary looks into."""
 
+ENCRYPTED = "encrypted: unpack the zip with its password, and give the folder"
 _READ = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _LOCAL_HEADER = 30
 _BROKEN = "broken"
@@ -60,6 +62,8 @@ class ZipTree:
         for name, info in members.items():
             if info.is_dir():
                 continue
+            if info.flag_bits & 1:
+                notes[f"files that cannot be read: {ENCRYPTED}"] += 1
             folder, _, base = name.rpartition("/")
             if any(is_hidden(part) for part in folder.split("/") if part not in (".", "..")):
                 notes["files in hidden or system folders, not taken for images"] += 1
@@ -88,7 +92,7 @@ class ZipTree:
         if path in shared:
             return "it shares its bytes with another member: refused as a decompression bomb"
         if info.flag_bits & 1:
-            return "encrypted"
+            return ENCRYPTED
         if info.compress_type not in _READ:
             return f"compression method {info.compress_type} is not supported"
         if info.file_size > limit and not head:
@@ -125,7 +129,16 @@ class ZipTree:
                 infos = archive.infolist()
             except (zipfile.BadZipFile, NotImplementedError, ValueError, OSError, EOFError, UnicodeError):
                 self._stream.close()
-                raise ArchiveError(f"{show_address(self._file)} is no zip, or is damaged") from None
+                raise ArchiveError(
+                    f"{show_address(self._file)} is no zip, is one part of several (.z01, .001), or is damaged or cut short, as a download that "
+                    "was broken off: get it again, or unpack what can be saved (zip -FF) and give the folder"
+                ) from None
+            if any(0 < info.volume < _IN_ZIP64 for info in infos):
+                self._stream.close()
+                raise ArchiveError(
+                    f"{show_address(self._file)} is the last part of a split zip: join its parts (zip -s 0 {escape_name(self.root_name)}.zip "
+                    "--out WHOLE.zip), and give the whole"
+                )
             members = _named(infos)
             self._opened = archive, members, _overlapping(members)
         return self._opened
@@ -135,7 +148,8 @@ def _named(infos: Sequence[zipfile.ZipInfo]) -> dict[str, zipfile.ZipInfo]:
     """Members by name. A name that comes again is kept as another member, as NAME~2.EXT."""
     members: dict[str, zipfile.ZipInfo] = {}
     for info in infos:
-        name = info.filename.replace("\\", "/") if "/" not in info.filename else info.filename
+        name = _name_of(info)
+        name = name.replace("\\", "/") if "/" not in name else name
         at, unique = 1, name
         while unique in members:
             at += 1
@@ -143,6 +157,41 @@ def _named(infos: Sequence[zipfile.ZipInfo]) -> dict[str, zipfile.ZipInfo]:
             unique = f"{stem}~{at}{dot}{ext}" if dot else f"{name}~{at}"
         members[unique] = info
     return members
+
+
+_IN_ZIP64 = 0xFFFF
+"""The number of a part, where it is written elsewhere."""
+_UTF8 = 0x800
+_UNICODE_PATH = 0x7075
+
+
+def _name_of(info: zipfile.ZipInfo) -> str:
+    """A member's name as it was meant: in UTF-8 also where the zip does not say so, as macOS and old tools write it.
+
+    The name that some tools keep beside it (field 0x7075, after the zip format's appendix D.4.6) goes before; it holds the checksum of the
+    name that it belongs to.
+    """
+    if info.flag_bits & _UTF8 or info.filename.isascii():
+        return info.filename
+    try:
+        raw = info.filename.encode("cp437")
+    except UnicodeEncodeError:
+        return info.filename
+    told = _unicode_path(info.extra, raw)
+    try:
+        return (raw if told is None else told).decode("utf-8")
+    except UnicodeDecodeError:
+        return info.filename
+
+
+def _unicode_path(extra: bytes, raw: bytes) -> bytes | None:
+    """The name in a member's extra fields, where it belongs to the name in its header."""
+    while len(extra) >= 4:
+        kind, size = struct.unpack("<HH", extra[:4])
+        if kind == _UNICODE_PATH and size > 5 and extra[5:9] == struct.pack("<I", zlib.crc32(raw)):
+            return extra[9 : 4 + size]
+        extra = extra[4 + size :]
+    return None
 
 
 def _overlapping(members: Mapping[str, zipfile.ZipInfo]) -> set[str]:

@@ -141,7 +141,10 @@ def test_encrypted_and_rare_methods(tmp_path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[data.rindex(b"PK\x01\x02") + 8] |= 1
     path.write_bytes(data)
-    assert check_contract(open_source(path))[0].error == "encrypted"
+    assert (
+        check_contract(open_source(path))[0].error == "encrypted: unpack the zip with its password, and give the folder"
+    )
+    assert "1 files that cannot be read: encrypted" in "\n".join(open_source(path).summary().notes)
 
 
 @pytest.mark.parametrize("data", [b"", b"PK\x05\x06" + bytes(18), b"PK\x03\x04" + b"x" * 100])
@@ -167,3 +170,63 @@ def test_members_that_share_a_local_header_overlap(gap: int) -> None:
     first.header_offset, first.compress_size = 0, 100
     second.header_offset, second.compress_size = 100 + gap, 100
     assert _overlapping({"a.png": first, "b.png": second}) == ({"a.png", "b.png"} if gap < 30 else set())
+
+
+def plain_zip(path: Path, names: list[bytes], *, extra: bytes = b"", part: int = 0) -> Path:
+    """A zip of stored pictures that says nothing of its names' encoding."""
+    body, index = b"", b""
+    for name in names:
+        rest = struct.pack("<HHHIIIH", 0, 0, 0x5000, zlib.crc32(PNG), len(PNG), len(PNG), len(name))
+        index += struct.pack("<4sHHH", b"PK\1\2", 20, 20, 0) + rest
+        index += struct.pack("<HHHHII", len(extra), 0, part, 0, 0, len(body)) + name + extra
+        body += struct.pack("<4sHH", b"PK\3\4", 20, 0) + rest + struct.pack("<H", 0) + name + PNG
+    end = struct.pack("<4sHHHHIIH", b"PK\5\6", part, part, len(names), len(names), len(index), len(body), 0)
+    path.write_bytes(body + index + end)
+    return path
+
+
+class TestNamesOfOtherSystems:
+    def told(self, tmp_path: Path, name: bytes, extra: bytes = b"") -> str:
+        return check_contract(open_source(plain_zip(tmp_path / "a.zip", [name], extra=extra)))[0].image.prompt
+
+    @pytest.mark.parametrize("encoding", ["utf-8", "cp437"])
+    def test_encodings_that_are_not_said(self, tmp_path: Path, encoding: str) -> None:
+        assert self.told(tmp_path, "Bilder/une infirmière/0.png".encode(encoding)) == "une infirmière"
+
+    def test_folders_parted_as_windows_does(self, tmp_path: Path) -> None:
+        assert self.told(tmp_path, b"Bilder\\a nurse\\0.png") == "a nurse"
+
+    def test_the_name_beside_the_name(self, tmp_path: Path) -> None:
+        raw, meant = "inf\xa2/0.png".encode("latin-1"), "看護師/0.png".encode()
+        for checksum, found in ((zlib.crc32(raw), "看護師"), (1, "infó")):
+            field = struct.pack("<BI", 1, checksum) + meant
+            assert self.told(tmp_path, raw, struct.pack("<HH", 0x7075, len(field)) + field) == found
+
+    def test_a_damaged_field_beside_the_name(self, tmp_path: Path) -> None:
+        assert self.told(tmp_path, "é/0.png".encode(), struct.pack("<HH", 0x7075, 3) + b"abc") == "é"
+
+
+class TestParts:
+    def test_a_part_of_several(self, tmp_path: Path) -> None:
+        with pytest.raises(ArchiveError, match=r"last part of a split zip: join its parts \(zip -s 0 a.zip"):
+            open_source(plain_zip(tmp_path / "a.zip", [b"p/0.png"], part=1)).summary()
+
+    def test_cut_short(self, tmp_path: Path) -> None:
+        path = plain_zip(tmp_path / "a.zip", [b"p/0.png"])
+        path.write_bytes(path.read_bytes()[:-30])
+        with pytest.raises(ArchiveError, match="damaged or cut short"):
+            open_source(path).summary()
+
+    @pytest.mark.parametrize(
+        ("name", "how"),
+        [
+            ("a.7z", "unpack it"),
+            ("a.tar.zst", "unpack it"),
+            ("a.z02", "unpack it"),
+            ("a.xlsx", "save the sheet as CSV"),
+        ],
+    )
+    def test_what_is_not_read(self, tmp_path: Path, name: str, how: str) -> None:
+        (tmp_path / name).write_bytes(b"x")
+        with pytest.raises(ArchiveError, match=how):
+            open_source(tmp_path / name)
