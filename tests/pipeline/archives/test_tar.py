@@ -253,7 +253,9 @@ class TestShards:
         (tmp_path / "q" / "0.jpg").write_bytes(JPG)
         source = open_source(tmp_path)
         assert source.identity()["layout"] == "folder"
-        assert "1 .tar archives inside the tree, not opened: rescore them by themselves" in "\n".join(source.summary().notes)
+        assert "1 .tar archives inside the tree, not opened: rescore them by themselves" in "\n".join(
+            source.summary().notes
+        )
 
 
 class TestHostile:
