@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 from allfour.border import read_json
 from allfour.models._hosted.chat import read_choice
 from allfour.models._hosted.errors import BadAnswerError, ServerError, error_in, filled, numbers_in, plain
 from allfour.models._hosted.moderation import flagged, withheld_item
+from allfour.models.generators._openai.bytes_check import is_data_address
 
+_MARKDOWN = re.compile(r"!\[[^\]\[]{0,500}\]\((data:image/[^)\s]+|https?://[^)\s]+)", re.IGNORECASE)
+"""A picture in a text of Markdown, which gateways make of an image where their chats have text alone."""
 _BULKY = 256
 """Characters from which a text may be an image."""
 
@@ -91,7 +95,7 @@ def read_answer(body: bytes, content_type: str = "") -> Answer:
 
 
 def read_chat_answer(body: bytes, content_type: str = "") -> Answer:
-    """The images in the answer of a chat model: `message.images`, or parts of `message.content`, as `image_url`.
+    """The images in the answer of a chat model: `message.images`, parts of `message.content`, or pictures of Markdown in its text.
 
     A model that answers in words alone has declined: its words are the reason.
 
@@ -105,10 +109,14 @@ def read_chat_answer(body: bytes, content_type: str = "") -> Answer:
         return Answer((), {}, None, choice)
     images = choice.message.get("images")
     parts = [*(images if isinstance(images, list) else []), *choice.parts]
-    urls = [url for part in parts if (url := _image_url(part))]
+    urls = [url for part in parts if (url := _image_url(part))] or _MARKDOWN.findall(choice.text or "")
     details = {"model": choice.model} if choice.model else {}
     if urls:
         return Answer(tuple(Item(None, url, None, None) for url in urls), details, choice.usage, None)
+    unread = next((part for part in parts if _holds_more_than_text(part)), None)
+    if unread is not None and choice.declined is None:
+        what = f"a part of the message that is not read; it has: {_named(unread)}"
+        return Answer((Item(None, None, None, None, what),), details, choice.usage, None)
     withheld = choice.declined or (("answered_in_words", text) if (text := choice.text) else None)
     return Answer((), details, choice.usage, None, withheld=withheld)
 
@@ -117,7 +125,24 @@ def _image_url(part: object) -> str | None:
     if not isinstance(part, Mapping):
         return None
     found = part.get("image_url")
-    return filled(found.get("url")) if isinstance(found, Mapping) else filled(found)
+    if url := filled(found.get("url")) if isinstance(found, Mapping) else filled(found):
+        return url
+    inline = part.get("inline_data") or part.get("inlineData")
+    coded = filled(inline.get("data")) if isinstance(inline, Mapping) else filled(part.get("b64_json"))
+    return f"data:image;base64,{coded}" if coded and not is_data_address(coded) else coded
+
+
+def _holds_more_than_text(part: object) -> TypeGuard[Mapping[str, object]]:
+    """Whether a part of a message may be an image in a form that is not known here."""
+    if not isinstance(part, Mapping):
+        return False
+    values = [
+        v
+        for name, value in part.items()
+        if name != "text"
+        for v in (value.values() if isinstance(value, Mapping) else (value,))
+    ]
+    return any(isinstance(value, str) and len(value) >= _BULKY for value in values)
 
 
 def _item(entry: object, answer: Mapping[str, Any], place: int) -> Item:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,8 @@ import pytest
 from PIL import Image
 
 from allfour.models._hosted.moderation import moderation_code
-from allfour.models.generators._openai.answers import read_answer
-from allfour.models.generators._openai.bytes_check import check_image
+from allfour.models.generators._openai.answers import read_answer, read_chat_answer
+from allfour.models.generators._openai.bytes_check import check_image, decode_base64
 from tests.loopback_image_server import Fault, png
 from tests.models.generators.hosted_helpers import (
     Failed,
@@ -177,3 +178,31 @@ def test_the_size_and_the_model_asked_for_are_no_news(server: LoopbackImageServe
     made = make(server, size="32x32")
     list(made.generate(requests(1, 1)))
     assert made.facts() == {}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        f"Here it is:\n![a nurse](data:image/png;base64,{SPELLED})",
+        [{"type": "text", "text": "Here:"}, {"inline_data": {"mime_type": "image/png", "data": SPELLED}}],
+        [{"type": "image", "b64_json": SPELLED}],
+        [{"type": "text", "text": f"![x]( data ) ![y](DATA:image/png;base64,{SPELLED})"}],
+    ],
+    ids=["Markdown", "inline data", "a part with base64", "Markdown in a part"],
+)
+def test_an_image_in_a_chat_is_found_where_gateways_put_it(content: Any) -> None:
+    body = json.dumps({"choices": [{"message": {"content": content}}]}).encode()
+    (item,) = read_chat_answer(body).items
+    assert item.url is not None
+    assert decode_base64(item.url) == PICTURE
+
+
+def test_a_part_of_a_chat_that_is_not_known_is_counted_and_no_refusal() -> None:
+    part = {"type": "picture", "pixels": {"raw": SPELLED}}
+    answer = read_chat_answer(json.dumps({"choices": [{"message": {"content": [part]}}]}).encode())
+    assert answer.withheld is None
+    assert [item.came for item in answer.items] == [True]
+    words = {"type": "text", "text": "I would rather not. " * 50}
+    answer = read_chat_answer(json.dumps({"choices": [{"message": {"content": [words]}}]}).encode())
+    assert answer.withheld is not None
+    assert answer.withheld[0] == "answered_in_words"
