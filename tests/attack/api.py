@@ -6,6 +6,7 @@ import base64
 from collections.abc import Sequence
 from pathlib import Path
 
+from tests.attack.false_answers import FALSE_ANSWERS
 from tests.attack.ground import HOSTED, Ground, go
 from tests.attack.kills import money_problems
 from tests.attack.process import Api
@@ -28,6 +29,7 @@ def _item(data: bytes) -> dict[str, str]:
 
 
 FAULTS: tuple[tuple[str, Fault], ...] = (
+    *FALSE_ANSWERS,
     *((f"HTTP {status}", Fault("status", status=status)) for status in _STATUSES),
     ("moderation", Fault("moderation")),
     ("rate limit", Fault("rate_limit")),
