@@ -112,6 +112,8 @@ class LoopbackImageServer(Loopback):
         self.max_requests = max_requests
         self.files: dict[str, Callable[[_Handler], None] | bytes] = {}
         """What GET answers under /files/: bytes, or a function that writes the reply itself."""
+        self.writes: Callable[[_Handler, Asked], None] | None = None
+        """Writes the whole answer to a request for images by itself."""
         self.models_reply: tuple[int, str, bytes] | None = None
         """(status, content type, body) for GET /models in place of the list."""
 
@@ -276,6 +278,8 @@ class _Handler(Handler[LoopbackImageServer]):
 
     def answer(self, asked: Asked, fault: Fault | None) -> None:
         owner = self.owner
+        if owner.writes is not None:
+            return owner.writes(self, asked)
         kind = fault.kind if fault else None
         if fault and kind in ("status", "moderation", "rate_limit", "quota", "drop_before", "raw"):
             return self.refuse(fault)

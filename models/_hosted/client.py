@@ -23,7 +23,7 @@ import openai
 
 from allfour.errors import BackendError
 from allfour.models._hosted.connection import Connection
-from allfour.models._hosted.deadline import hold_to_deadlines, within
+from allfour.models._hosted.deadline import came_before_its_request, hold_to_deadlines, within
 from allfour.models._hosted.errors import MAYBE_BILLED_STATUSES, Verdict
 from allfour.models._hosted.ledger import Ledger, Order
 from allfour.models._hosted.pacing import Pacer
@@ -146,7 +146,11 @@ class MeteredClient(httpx2.Client):
         """The answer behind a few redirects. A server that goes on redirecting has turned the request down, for good."""
         try:
             with within(self._body_seconds):
-                return super().send(request, stream=True, **options)
+                response = super().send(request, stream=True, **options)
+            if came_before_its_request(response):  # else an image of one prompt would stand under another
+                response.close()  # unread, which ends its connection
+                raise httpx2.RemoteProtocolError("the server answered before it was asked", request=request)
+            return response
         except httpx2.TooManyRedirects:
             message = (
                 f"the server redirects more than {_MAX_REDIRECTS} times. Set {self._service.block}.base_url to the address that "

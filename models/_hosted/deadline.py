@@ -37,11 +37,15 @@ def _left(timeout: float | None, error: type[Exception]) -> float | None:
 class _Stream(httpcore2.NetworkStream):
     def __init__(self, stream: httpcore2.NetworkStream) -> None:
         self._stream = stream
+        self.heard = True
+        """Whether anything came since something was sent."""
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        self.heard = True
         return self._stream.read(max_bytes, _left(timeout, httpcore2.ReadTimeout))
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        self.heard = False
         self._stream.write(buffer, _left(timeout, httpcore2.WriteTimeout))
 
     def close(self) -> None:
@@ -74,6 +78,12 @@ class _Backend(httpcore2.NetworkBackend):
 
     def sleep(self, seconds: float) -> None:
         self._backend.sleep(seconds)
+
+
+def came_before_its_request(response: httpx2.Response) -> bool:
+    """Whether an answer was there before its request was sent: a second one to the request before it, on the same connection."""
+    stream = response.extensions.get("network_stream")
+    return isinstance(stream, _Stream) and not stream.heard
 
 
 def hold_to_deadlines(client: httpx2.Client) -> None:

@@ -206,3 +206,21 @@ def test_a_part_of_a_chat_that_is_not_known_is_counted_and_no_refusal() -> None:
     answer = read_chat_answer(json.dumps({"choices": [{"message": {"content": [words]}}]}).encode())
     assert answer.withheld is not None
     assert answer.withheld[0] == "answered_in_words"
+
+
+def test_a_second_answer_to_one_request_is_not_the_next_requests(server: LoopbackImageServer) -> None:
+    """On a connection that is kept it lies there when the next prompt is asked for, whose image it would become."""
+
+    def twice(handler: Any, asked: Any) -> None:
+        body = json.dumps({"data": [{"b64_json": base64.b64encode(png(asked.prompt, 16)).decode()}]}).encode()
+        one = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
+        handler.wfile.write(one + one)
+        handler.wfile.flush()
+
+    server.writes = twice
+    made = make(server, concurrency=1, max_retries=2)
+    found = by_key(made.generate(requests(2, 1)))
+    assert kinds(found.values()) == {"Generated": 2}
+    for outcome in found.values():
+        assert isinstance(outcome, Generated)
+        assert outcome.data == png(outcome.request.prompt, 16)
