@@ -11,10 +11,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from allfour.files import read_regular
 from allfour.pipeline.report import svg
+from allfour.pipeline.report.lead import images_of_set
 from allfour.pipeline.run.documents import ReportError
 from allfour.pipeline.run.metrics import Metrics, SecondOpinion
 from allfour.pipeline.run.record import Interval, Number
-from allfour.pipeline.words import all_of, clean, grouped, interval_text, label_text, level, percent, quantity
+from allfour.pipeline.words import clean, grouped, interval_text, label_text, level, percent, quantity
 
 MAX_OPEN = 6
 """A factor with more settings is folded away until the reader opens it."""
@@ -130,7 +131,7 @@ def sensitivity_view(run_dir: Path, metrics: Metrics, *, classifier: object = No
         return SensitivityView((), "", (), (), shown, stored)
     baseline = found.baseline.unanimity.value
     return SensitivityView(
-        _sentences(found, label_text(metrics.headline)),
+        _sentences(found, label_text(metrics.headline), whole=images_of_set(metrics)),
         level(found.confidence),
         [_factor(factor, baseline, found.images) for factor in found.factors],
         [clean(note) for note in found.notes],
@@ -162,13 +163,13 @@ def _span(of: _Range) -> str:
     return f"{percent(of.low)} to {percent(of.high)}" if of.range else f"{percent(of.low)} under each"
 
 
-def _sentences(found: _Sensitivity, headline: str) -> list[str]:
+def _sentences(found: _Sensitivity, headline: str, *, whole: str) -> list[str]:
     settings = 1 + sum(len(factor.settings) for factor in found.factors)
     own = found.baseline.unanimity
     if own.value is None:
         return [f"No prompt has a full set of {quantity(found.set_size, 'image')}, so the headline has no value under any setting."]  # fmt: skip
     text = (
-        f"As run, {all_of(found.set_size)} images show one perceived {headline} for {percent(own.value)} of "
+        f"As run, {whole} show one perceived {headline} for {percent(own.value)} of "
         f"{quantity(found.prompts, 'prompt')} ({level(found.confidence)} interval {interval_text(own.low, own.high)}); over {quantity(settings, 'setting')} the figure "
         f"lies between {percent(found.low)} and {percent(found.high)}, and "
     )
