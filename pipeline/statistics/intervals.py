@@ -123,8 +123,8 @@ def effective_size(
 
     mean (1 - mean) prompts / variance, times (z / t)^2 with prompts - 1 degrees of freedom for the variance being an
     estimate, and at least `prompts`, because nothing between 0 and 1 varies more than a coin with the same mean. A
-    variance of zero says nothing of its own: it counts as `independent` flips, less the correction, which is the
-    limit of a single image that differs.
+    variance of zero says nothing of its own. At a mean of 0 or 1 it counts as `prompts` flips, since prompts of another
+    kind may be rare; in between as `independent` flips, less the correction.
 
     Parameters
     ----------
@@ -133,7 +133,7 @@ def effective_size(
     prompts
         Number of prompts.
     independent
-        Number of independent observations if prompts did not differ, such as the number of images.
+        Number of independent observations if prompts did not differ, such as the number of images; for means within 0 and 1.
     most
         Upper end, before the correction. Prompts that agree by chance must not count for more than this.
     confidence
@@ -151,7 +151,9 @@ def effective_size(
     ratio = float(special.ndtri(tail) / special.stdtrit(prompts - 1, tail)) if prompts > 1 else 0.0
     # Equal values leave a variance of rounding errors, far below what a single differing image would.
     same = variance <= 1e-12
-    size = np.where(same, independent, mean * (1 - mean) * prompts / np.where(same, 1.0, variance))
+    # at an end prompts may be of two kinds, of which the rarer was not drawn: its images say nothing, and prompts alone count
+    alike = np.where(np.minimum(mean, 1 - mean) <= 1e-12, prompts, independent)
+    size = np.where(same, alike, mean * (1 - mean) * prompts / np.where(same, 1.0, variance))
     corrected: FloatArray = np.maximum(np.minimum(size, most) * ratio**2, prompts)
     return corrected
 
@@ -175,7 +177,7 @@ def mean_over_prompts(
         One value between `lowest` and 1 per prompt; no prompts give the value None and the limits 0 and 1.
     independent
         Number of independent observations if prompts did not differ, such as the number of images behind a share or
-        the number of disjoint sets behind unanimity; it counts where all values agree. Default: the number of prompts.
+        the number of disjoint sets behind unanimity; it counts where all values agree between the ends. Default: the number of prompts.
     most
         See `effective_size`.
     lowest

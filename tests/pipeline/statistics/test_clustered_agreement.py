@@ -26,7 +26,7 @@ def test_values_are_those_of_the_table() -> None:
 def test_full_agreement_is_no_certainty_and_one_sided_labels_have_no_kappa() -> None:
     found = clustered_agreement([[[2, 0], [0, 2]]] * 20)
     assert (found.agreement.value, found.agreement.high) == (1, 1)
-    assert 0.9 < found.agreement.low < 1  # 80 images
+    assert found.agreement.low == pytest.approx(st.wilson(20, 20).low)  # of 20 prompts
     assert found.kappa.value == 1
     assert found.kappa.low < 1
     one_sided = clustered_agreement([[[3, 1], [0, 0]]] * 5)

@@ -14,6 +14,7 @@ from allfour.pipeline.statistics.intervals import (
     wilson,
     wilson_limit,
 )
+from scripts.validation.lopsided import check
 
 PROPORTIONS = st.integers(1, 400).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))
 
@@ -108,9 +109,18 @@ def test_no_value_below_the_lowest_possible():
 
 
 def test_effective_size_is_at_least_the_number_of_prompts():
-    sizes = effective_size([0.5, 0.5, 1.0], [0.3, 0.0125, 0.0], prompts=20, independent=80)
+    sizes = effective_size([0.5, 0.5, 0.5], [0.3, 0.0125, 0.0], prompts=20, independent=80)
     correction = (1.959964 / 2.093024) ** 2
     assert sizes.tolist() == pytest.approx([20, 400 * correction, 80 * correction], rel=1e-5)
+    assert effective_size([0.0, 1.0], 0.0, prompts=20, independent=80).tolist() == [20, 20]
+
+
+def test_prompts_of_a_rare_kind_are_not_excluded_by_more_images() -> None:
+    """Nearly every prompt shows one label throughout: five that agree say as much by 16 images each as by one."""
+    assert mean_over_prompts([1.0] * 5, independent=80).low == wilson(5, 5).low
+    assert mean_over_prompts([0.0] * 5, independent=80).high == wilson(0, 5).high
+    held, as_images, _ = check(0.1, 0.01, prompts=5, images=16, audits=300, random=np.random.default_rng(0))
+    assert held > 0.9 > 0.6 > as_images
 
 
 def test_share_interval_covers_clustered_images():
