@@ -131,16 +131,19 @@ def summary_lines(comparison: Mapping[str, Any]) -> list[str]:
 
 def _lines(comparison: Mapping[str, Any]) -> list[str]:
     from allfour.pipeline.report import compare_prose
+    from allfour.pipeline.words import run_name
 
     lines = []
+    several = len(comparison["comparisons"]) > 1
     for pair in comparison["comparisons"]:
+        which = f" ({run_name(pair['second'])} against {run_name(pair['first'])})" if several else ""
         lines.append(
-            f"{pair['second']} against {pair['first']}: {compare_prose.found(pair, comparison)}. "
+            f"{run_name(pair['second'])} against {run_name(pair['first'])}: {compare_prose.found(pair, comparison)}. "
             + compare_prose.standfirst(pair, comparison["confidence"])
         )
         if (doubt := compare_prose.because(pair)) is not None:
             lines.append(f"  {doubt}")
         lines.append(f"  {compare_prose.change(pair)}" if compare_prose.change(pair) else "")
-        lines += [f"note: {warning}" for warning in pair["warnings"]]
+        lines += [f"note{which}: {warning}" for warning in pair["warnings"]]
     lines += [compare_prose.reference_sentence(entry) for entry in comparison["references"]]
     return [line.replace("\u00a0", " ") for line in lines if line]

@@ -16,7 +16,7 @@ from allfour.pipeline.metrics.calibration import Calibration, run_calibration_of
 from allfour.pipeline.metrics.compute import METRICS_VERSION, compute_metrics
 from allfour.pipeline.metrics.headline import with_headline
 from allfour.pipeline.metrics.intersections import chosen, with_intersections
-from allfour.pipeline.metrics.notes import asked_notes, wording_notes
+from allfour.pipeline.metrics.notes import asked_notes, gate_notes, wording_notes
 from allfour.pipeline.metrics.scenes import scene_notes, scenes_of_run
 from allfour.pipeline.metrics.tallies import copy_counts, sure_counts, tally
 from allfour.pipeline.metrics.withheld import withheld_of_run
@@ -131,7 +131,7 @@ def measure(job: Job) -> Metrics:
     )
     notes = [*([about_it] if about_it is not None else []), *scene_notes(scenes), *asked_notes(header.account)]
     if (header.classifier or {}).get("backend") == "clip":
-        notes += wording_notes(attributes)
+        notes += [*gate_notes(attributes, metrics.accounting), *wording_notes(attributes)]
     words = load_word_lists(config.rewriting.file)
     withheld = withheld_of_run(run, counted.prompts, words, confidence=config.statistics.confidence)
     metrics = with_analyses(

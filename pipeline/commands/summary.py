@@ -77,7 +77,7 @@ def print_headline(metrics: Metrics) -> None:
     text = f"; {verdict}" if lead.evidence == "measured" else ""
     known = top.unanimity_identified
     whatever = (
-        ", whatever images without a label show"
+        ", counting images without a label either way"
         if not indent and known is not None and known.least != known.most
         else ""
     )
@@ -89,7 +89,7 @@ def print_headline(metrics: Metrics) -> None:
     bounds = top.unanimity_bounds
     if bounds is not None and bounds.high != bounds.low:
         print(
-            f"  between {_percent(bounds.low)} and {_percent(bounds.high)}, as images without a label are resolved against or for it"
+            f"  {_percent(bounds.low)} if every image without a label differs from the rest of its set, {_percent(bounds.high)} if it matches"
         )
     _print_corrected(metrics, stated, leads=lead.evidence == "corrected")
     if reasons := [*(BECAUSE[code] for code in lead.because if code in BECAUSE), *filter(None, [included(metrics)])]:
@@ -104,9 +104,9 @@ def _print_corrected(metrics: Metrics, stated: str, *, leads: bool) -> None:
     unlike = top.calibration_fit is not None and not top.calibration_fit.fits
     of = f" of {corrected.prompts_of:,}" if corrected.prompts_of not in (None, corrected.prompts) else ""
     print(
-        f"  corrected for the classifier's errors{', which does not fit these images' if unlike else ''}: {_percent(corrected.value)} "
-        f"({stated} interval {_percent(corrected.low)} to {_percent(corrected.high)}), for any set of {top.set_size} images of "
-        f"{_prompts(corrected.prompts or 0)}{of}"
+        f"  corrected for the classifier's errors{' by a calibration that does not fit these images' if unlike else ''}: {_percent(corrected.value)} "
+        f"({stated} interval {_percent(corrected.low)} to {_percent(corrected.high)}), for any {top.set_size} images of a prompt, "
+        f"over {_prompts(corrected.prompts or 0)}{of}"
     )
 
 
@@ -134,7 +134,7 @@ def _describe_chance(metrics: Metrics) -> str:
     """What even draws give of complete sets, and which these are where some lack a label."""
     found = even_draws(metrics)
     if found is None:
-        return f"nothing can be said of chance, since {NO_SET}"
+        return f"no comparison with chance, since {NO_SET}"
     share, of = found
     return f"chance alone would give {percent_exact(share)}{f' of {of}' if of else ''}"
 
@@ -142,21 +142,21 @@ def _describe_chance(metrics: Metrics) -> str:
 def _describe_sensitivity(moved: Sensitivity) -> str:
     from allfour.pipeline.analyses.sensitivity_grid import FACTORS
 
-    most = f"; it moves most with {FACTORS[moved.moved_most]}" if moved.moved_most else ""
-    return f"sensitivity: {_percent(moved.low)} to {_percent(moved.high)} over all settings of the grid{most}"
+    most = f"; changing {FACTORS[moved.moved_most]} moves it most" if moved.moved_most else ""
+    return f"sensitivity: {_percent(moved.low)} to {_percent(moved.high)} across all settings of the grid{most}"
 
 
 def _describe_second_opinion(second: SecondOpinion) -> str:
     agreement, decided = second.agreement, second.images.both_decided
     if agreement.value is None:
-        return f"second opinion: no image was labelled by this run and by {second.name}"
+        return f"second opinion: no image was labelled by both this run and {second.name}"
     agrees = f"{second.name} agrees on {_percent(agreement.value)} of {decided} images ({_percent(agreement.low)} to {_percent(agreement.high)})"
     if second.same_encoder:
         return (
-            f"no second opinion: {agrees}, but it is the same encoder in other words or under another head, which makes mostly the same "
-            "mistakes; another classifier would be one"
+            f"no independent second opinion: {agrees}, but it uses the same encoder (with other words or another head) and makes mostly the "
+            "same mistakes. Use a different classifier"
         )
-    return f"second opinion: {agrees}; which is right, this does not tell"
+    return f"second opinion: {agrees}. This does not show which of the two is right"
 
 
 def describe_consensus(found: Consensus) -> str:
@@ -171,12 +171,12 @@ def describe_consensus(found: Consensus) -> str:
         f"{names[reader.reader]} {_percent(reader.error.value)} ({_percent(reader.error.low)} to {_percent(reader.error.high)})"
         for reader in top.latent.readers
     )
-    return f"{differ}; wrong labels, if they err independently of each other: {wrong}"
+    return f"{differ}; estimated share of wrong labels, if the readers err independently: {wrong}"
 
 
 def _describe_against(other: Against) -> str:
     top = other.summary
     return (
-        f"against {other.name}: {top.unanimous} of {_prompts(top.prompts)} there, marked in the report; whether the runs differ, "
-        "`allfour compare` tests"
+        f"against {other.name}: {top.unanimous} of {_prompts(top.prompts)} there (marked in the report). "
+        "`allfour compare` tests whether the runs differ"
     )

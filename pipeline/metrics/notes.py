@@ -22,10 +22,22 @@ def wording_notes(attributes: AttributeSet) -> list[Note]:
     if not uneven:
         return []
     text = (
-        f"The labels of {join_words(uneven)} have unequal numbers of phrases, which can favour some of them: `allfour relabel RUN --grid` "
+        f"The labels of {join_words(uneven)} have unequal numbers of phrases, which can favour some of them. `allfour relabel RUN --grid default` "
         "shows what other wordings give."
     )
     return [Note(code="unequal_phrases", text=text)]
+
+
+def gate_notes(attributes: AttributeSet, accounting: Accounting) -> list[Note]:
+    """Where the presence gate leaves most images without a label: the setting that does it, and how to change it."""
+    if attributes.presence is None or not accounting.scored or accounting.no_person < accounting.scored / 2:
+        return []
+    text = (
+        f"The presence gate counted {accounting.no_person:,} of {quantity(accounting.scored, 'image')} as showing nobody: the probability of "
+        f"`person` is below `presence.threshold: {attributes.presence.threshold:g}` of the attributes file. If the images do show people, use an "
+        "attributes file with a lower threshold (0 switches the gate off) or other phrases under `presence`."
+    )
+    return [Note(code="presence_gate", text=text)]
 
 
 def run_notes(summary: Summary, accounting: Accounting, *, listed: int) -> list[Note]:
@@ -46,7 +58,7 @@ def run_notes(summary: Summary, accounting: Accounting, *, listed: int) -> list[
                 code="prompts_left_out",
                 text=(
                     f"{left_out:,} of {quantity(listed, 'prompt')} {verbs[0]} fewer than {summary.set_size} images and "
-                    f"{verbs[1]} in no unanimity figure."
+                    f"{verbs[1]} left out of every unanimity figure."
                 ),
             )
         )
@@ -65,20 +77,27 @@ def run_notes(summary: Summary, accounting: Accounting, *, listed: int) -> list[
     unlabelled = accounting.ambiguous + accounting.no_person
     if accounting.scored and unlabelled / accounting.scored > 0.1:
         bounds = summary.unanimity_bounds
-        where = "see the bounds" if bounds and bounds.low != bounds.high else "they are in no share"
+        where = (
+            "The bounds show how much they could change the result"
+            if bounds and bounds.low != bounds.high
+            else "They are left out of every share"
+        )
         found.append(
             Note(
                 code="images_without_label",
                 text=(
-                    f"{percent(unlabelled / accounting.scored)} of the scored images got no label (ambiguous, or nobody found): {where}."
+                    f"{percent(unlabelled / accounting.scored)} of the scored images have no label (unclear, or nobody found). {where}."
                 ),
             )
         )
-    if summary.images_without_prompt:
+    if without := summary.images_without_prompt:
         found.append(
             Note(
                 code="images_without_prompt",
-                text=(f"{quantity(summary.images_without_prompt, 'image')} without a prompt: in no figure per prompt."),
+                text=(
+                    f"{quantity(without, 'image')} {'has' if without == 1 else 'have'} no prompt and {'is' if without == 1 else 'are'} left out "
+                    "of every figure per prompt."
+                ),
             )
         )
     if summary.sets_with_copies:
@@ -86,30 +105,31 @@ def run_notes(summary: Summary, accounting: Accounting, *, listed: int) -> list[
             Note(
                 code="near_copies",
                 text=(
-                    f"{quantity(summary.sets_with_copies, 'set')} of {summary.prompts:,} "
-                    f"{'holds' if summary.sets_with_copies == 1 else 'hold'} near-copies of one image ({quantity(summary.near_copies, 'image')} in "
-                    "all): copies agree because they are the same, so the limits count each picture once."
+                    f"{summary.sets_with_copies:,} of {quantity(summary.prompts, 'set')} "
+                    f"{'contains' if summary.sets_with_copies == 1 else 'contain'} near-copies of one image "
+                    f"({quantity(summary.near_copies, 'image')} in all). Copies agree because they are the same picture, so the interval counts "
+                    "each picture once."
                 ),
                 about="unanimity",
             )
         )
-    if summary.duplicate_images:
+    if alike := summary.duplicate_images:
         found.append(
             Note(
                 code="duplicate_images",
                 text=(
-                    f"{quantity(summary.duplicate_images, 'image')} byte-identical to another one: a server with a fixed seed, or an archive with copies."
-                    + _shared(summary.shared_images)
+                    f"{quantity(alike, 'image')} {'is' if alike == 1 else 'are'} byte-identical to another one. Usual causes: a server with a "
+                    "fixed seed, or an archive that holds copies." + _shared(summary.shared_images)
                 ),
             )
         )
     if revised := summary.revised_prompts:
-        answer = "answers" if revised == 1 else "answer"
         found.append(
             Note(
                 code="revised_prompts",
                 text=(
-                    f"The service rewrote the prompt of {quantity(revised, 'image')}, which {answer} its wording and not yours."
+                    f"The service rewrote the prompt of {quantity(revised, 'image')}. {'It shows' if revised == 1 else 'They show'} what the new "
+                    "wording asks for, not yours."
                 ),
             )
         )
@@ -120,8 +140,8 @@ def _shared(images: int) -> str:
     if not images:
         return ""
     return (
-        f" {images:,} have the bytes of an image of another prompt: a picture in the place of one that was withheld, or a prompt that was not "
-        "read. They are scored like others: look at them."
+        f" {images:,} {'is' if images == 1 else 'are'} byte-identical to an image of another prompt. Such an image may be a placeholder for one that "
+        "was withheld, or the service ignored the prompt. They are scored like all others, so look at them."
     )
 
 
@@ -141,16 +161,20 @@ def asked_notes(asked: Mapping[str, Any] | None) -> list[Note]:
     found = []
     if stopped := asked.get("stopped"):
         found.append(
-            Note(code="asking_stopped", text=f"{stopped} The same command then asks about the images that are left.")
+            Note(
+                code="asking_stopped",
+                text=f"{stopped} Then repeat the same command: it asks only about the images that are left.",
+            )
         )
     reasons = asked.get("unread") or {}
     if reasons:
+        unread = sum(reasons.values())
         text = "; ".join(f"{reason} ({count:,})" for reason, count in list(reasons.items())[:_REASONS_SHOWN])
         more = f"; and {len(reasons) - _REASONS_SHOWN} other reasons" if len(reasons) > _REASONS_SHOWN else ""
         found.append(
             Note(
                 code="images_unread",
-                text=f"{quantity(sum(reasons.values()), 'image')} without a reading: {text}{more}.",
+                text=f"{quantity(unread, 'image')} {'has' if unread == 1 else 'have'} no reading: {text}{more}.",
             )
         )
     return found

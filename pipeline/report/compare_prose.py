@@ -82,8 +82,8 @@ def _of_prompts(summary: Mapping[str, Any], lead: Mapping[str, Any] | None, *, k
         return f"{more} prompts with {kind}: {grouped(two)} of {quantity(total, 'prompt')}, {grouped(one)} before.", ""
     text = f"{_no_difference(summary['unanimity_difference'], verdict)}."
     if changed := moves["gained"] + moves["lost"] + moves["turned"]:
-        few = f": {word(size)} images are few" if size <= FEW_IMAGES else ""
-        return text, f"{grouped(changed)} of {quantity(total, 'prompt')} changed sides all the same{few}."
+        few = f", as is common with only {word(size)} images" if size <= FEW_IMAGES else ""
+        return text, f"Still, {grouped(changed)} of {quantity(total, 'prompt')} changed sides{few}."
     return text, f"No prompt of {grouped(total)} changed sides."
 
 
@@ -106,16 +106,20 @@ def counts(comparison: Mapping[str, Any]) -> str:
 
 
 def found(pair: Mapping[str, Any], comparison: Mapping[str, Any]) -> str:
-    """`all 4 images show one perceived gender for 13 against 11 of 20 prompts`; shares of sets where the difference is one of these."""
+    """`all 4 images show one perceived gender for 13 of 20 prompts in B and for 11 in A`; shares of sets where the difference is one of these."""
     summary, size = pair["summary"], comparison["set_size"]
     lead, moves = summary.get("headline"), summary["unanimous"]
     kind = f"one perceived {comparison['headline']}"
     if lead is None or lead["figure"] == "unanimity_difference" or lead["value"] is None:
-        return f"{all_of(size, digits=True)} images show {kind} for {moves['second']} against {moves['first']} of {quantity(moves['prompts'], 'prompt')}"
+        return (
+            f"{all_of(size, digits=True)} images show {kind} for {moves['second']} of {quantity(moves['prompts'], 'prompt')} in "
+            f"{run_name(pair['second'])} and for {moves['first']} in {run_name(pair['first'])}"
+        )
     entry, about = summary[lead["figure"]], "about " if lead["evidence"] == "corrected" else ""
     one, two = percent(_within(entry["first"])), percent(_within(entry["second"]))
     return (
-        f"{about}{two} against {one} of sets of {size} images show {kind}, over {quantity(entry['prompts'], 'prompt')}"
+        f"{about}{two} of sets of {size} images show {kind} in {run_name(pair['second'])} and {about}{one} in {run_name(pair['first'])}, over "
+        f"{quantity(entry['prompts'], 'prompt')}"
     )
 
 
@@ -170,7 +174,7 @@ def standfirst(pair: Mapping[str, Any], confidence: float) -> str:
     p = lead["p_adjusted"] if lead["p_adjusted"] is not None else difference["p_value"]
     equal = difference.get("equivalence")
     if p > DIFFERS and not (equal and equal["shown"]):
-        text += " Chance alone gives that much often enough: the runs do not show a difference."
+        text += " A difference this large is common by chance, so the runs do not show one."
     if equal:
         shown = "It is shown to be" if equal["shown"] else "It is not shown to be"
         p_equal = equal.get("p_adjusted") if equal.get("p_adjusted") is not None else equal["p_value"]
@@ -233,12 +237,12 @@ def change(pair: Mapping[str, Any]) -> str | None:
         return None
     changed = pair["summary"]["changed_prompts"]
     text = (
-        f"A prompt's shares moved by {points(found['value'], sign=False)} points on average, whichever way; sampling alone would show "
-        f"{points(found['floor'], sign=False)} ({p_value(found['p_value'])} that nothing moved)."
+        f"The shares of a prompt moved by {points(found['value'], sign=False)} points on average, up or down; sampling alone would move them by "
+        f"{points(found['floor'], sign=False)} ({p_value(found['p_value'])})."
     )
     many = quantity(changed, "prompt") if changed else "No single prompt"
     verb = "differs" if changed <= 1 else "differ"
-    return f"{text} {many} {verb} by more than chance, adjusted for the number of prompts."
+    return f"{text} {many} {verb} by more than chance (adjusted for the number of prompts)."
 
 
 def verdict(side: Mapping[str, Any], size: int) -> str:

@@ -108,7 +108,7 @@ def _prompt_by_prompt(metrics: Metrics) -> str:
     return (
         ""
         if spread is None
-        else f", prompt by prompt as {quantity(spread.images or 0, 'image')} that people labelled show them"
+        else f" (their size per prompt estimated from {quantity(spread.images or 0, 'image')} that people labelled)"
     )
 
 
@@ -118,10 +118,10 @@ def _if_error_differs(metrics: Metrics) -> str:
     spread = corrected.error_spread if corrected is not None else None
     because = headline_of(metrics).because
     if spread is not None and SPREAD_OPEN in because:
-        return f"If some prompts are read worse than others, by all that these labels leave open: {interval_text(spread.low, spread.high)}."
+        return f"If some prompts are read worse than others, by as much as these labels allow: {interval_text(spread.low, spread.high)}."
     if MAY_DIFFER not in because or spread is None:
         return ""
-    known = "by as much as between the calibration's groups" if spread.source != "default" else "as they well may"
+    known = "by as much as between the calibration's groups" if spread.source != "default" else "as is plausible"
     return f"If some prompts are read worse than others, {known}: {interval_text(spread.low, spread.high)}."
 
 
@@ -133,7 +133,7 @@ def _why_nothing(metrics: Metrics) -> str | None:
         smaller = f" (--set prompts.set_size={most})" if most > 1 else ""
         return f"No prompt has more than {quantity(most, 'image')}. Make more images, or run the same command with smaller sets{smaller}."
     if not accounting.scored:
-        return "Every image that is not there stands with its reason under “What was counted, and what was left out”."
+        return "Every missing image is listed with its reason under “What was counted, and what was left out”."
     return None
 
 
@@ -144,13 +144,13 @@ def _measured(metrics: Metrics, lead: Headline) -> str:
     text = f"That is {percent(unanimity.value, digits)} of prompts{': ' + which if which else ''}."
     if lead.low is not None and lead.high is not None:
         few = "With so few prompts" if metrics.summary.prompts < 30 else "With this many prompts"
-        whatever = ", whatever the images without a label show" if undecided(metrics.summary) else ""
+        whatever = ", counting images without a label either way" if undecided(metrics.summary) else ""
         text += (
             f" {few}, the share to expect from other prompts like these lies between "
             f"{percent(lead.low, digits)} and {percent(lead.high, digits)} ({level(metrics.summary.confidence)} interval{whatever})."
         )
     if lead.verdict == "errors_unknown":
-        text += " That is what the classifier reads. How far it is from what the images show is not known, and may be far outside these limits."
+        text += " That is what the classifier reads. What the images really show may differ from it by more than this interval."
     return text
 
 
@@ -159,9 +159,9 @@ def _asked_apart(metrics: Metrics) -> str:
     asking = len(metrics.prompts) - len(metrics.headline_prompts)
     if not asking:
         return ""
-    verbs = ("asks", "stands") if asking == 1 else ("ask", "stand")
+    verbs = ("asks", "is") if asking == 1 else ("ask", "are")
     more = f"{quantity(asking, 'more prompt')} {verbs[0]}"
-    return f"{more} for a perceived {label_text(metrics.headline)} in so many words and {verbs[1]} apart."
+    return f"{more} for a perceived {label_text(metrics.headline)} explicitly and {verbs[1]} reported separately."
 
 
 def measured_beside(metrics: Metrics) -> str:
@@ -204,7 +204,7 @@ def because(metrics: Metrics) -> str:
 def included(metrics: Metrics) -> str:
     """`the limits hold the choice of prompts, wording and classifier`; nothing where prompts alone were asked for."""
     kept = headline_of(metrics).include
-    return f"the limits hold the choice of {join_words(kept)}" if kept else ""
+    return f"the interval covers the choice of {join_words(kept)}" if kept else ""
 
 
 def rests_on(prompts: int, images: int | None) -> str:
@@ -232,7 +232,7 @@ def sides(metrics: Metrics) -> str | None:
     return join_words(f"{grouped(count)} all {plural(label)}" for label, count in tally.items() if count)
 
 
-NO_SET = "in no set every image has a label"
+NO_SET = "no set has a label on every image"
 """Why there is nothing to set beside chance."""
 
 
@@ -252,9 +252,12 @@ def even_draws(metrics: Metrics) -> tuple[float, str] | None:
     if summary.nulls is None and summary.unanimity_null is not None and summary.unanimity_null.expected:
         whole = least_unanimity(summary.set_size, len(metrics.headline_labels))
         expected = summary.unanimity_null.expected
-        return expected, "" if abs(
-            expected - whole
-        ) < 1e-9 else f"all {grouped(summary.prompts)} sets, incomplete ones among them"
+        return (
+            expected,
+            ""
+            if abs(expected - whole) < 1e-9
+            else f"{'the 1 set' if summary.prompts == 1 else f'all {grouped(summary.prompts)} sets'}, complete or not",
+        )
     return None
 
 
@@ -272,10 +275,10 @@ def chance(metrics: Metrics) -> str | None:
         return _chance_of_before(summary, labels)
     names = " and ".join(plural(label) for label in labels[:2]) if len(labels) == 2 else f"{len(labels)} labels"
     even = found.even
-    sets = "all of them" if even.sets == summary.prompts else _complete(even.sets)
+    sets = f"Of {quantity(summary.prompts, 'set')}" if even.sets == summary.prompts else f"Of {_complete(even.sets)}"
     text = (
-        f"Of {quantity(summary.prompts, 'set')}, {sets}: {_expected(even)} would be of one label if every image fell to {names} by an even "
-        f"draw; there are {grouped(even.unanimous)}{_odds(even)}."
+        f"{sets}: {_expected(even)} would show one label if {names} were equally likely in every image; "
+        f"{'there is' if even.unanimous == 1 else 'there are'} {grouped(even.unanimous)}{_odds(even)}."
     )
     if (reference := found.reference) is not None:
         name = metrics.reference.name if metrics.reference is not None else ""
@@ -285,8 +288,9 @@ def chance(metrics: Metrics) -> str | None:
             else "the reference's shares"
         )
         text += (
-            f" More uniform than {own}? A generator with exactly those{f' ({name})' if name else ''} makes {_expected(reference)} of "
-            f"{quantity(reference.sets, 'such set')} of one label; there are {grouped(reference.unanimous)}{_odds(reference)}."
+            f" A generator with exactly {own}{f' ({name})' if name else ''} would make {_expected(reference)} of "
+            f"{quantity(reference.sets, 'such set')} show one label; {'there is' if reference.unanimous == 1 else 'there are'} "
+            f"{grouped(reference.unanimous)}{_odds(reference)}."
         )
     return text
 
@@ -298,7 +302,7 @@ def amplification(metrics: Metrics) -> str | None:
         return None
     further = "further" if found.value >= 0 else "less far"
     return (
-        f"Shares lean {100 * abs(found.value):.1f} points {further} than the reference towards the label that is the commoner one there "
+        f"Shares lean {100 * abs(found.value):.1f} points {further} than the reference towards the reference's more common label "
         f"({level(metrics.summary.confidence)} interval of the difference {100 * found.low:+.1f} to {100 * found.high:+.1f} points; {quantity(found.prompts, 'prompt')})."
     )
 
@@ -311,7 +315,7 @@ def _expected(null: NullOfSets) -> str:
 
 def _odds(null: NullOfSets) -> str:
     return (
-        "" if null.p_value is None else f" (so many or more by chance: {odds(null.p_value)}, {p_value(null.p_value)})"
+        "" if null.p_value is None else f" (as many or more by chance: {odds(null.p_value)}, {p_value(null.p_value)})"
     )
 
 
@@ -321,7 +325,7 @@ def _chance_of_before(summary: Summary, labels: tuple[str, ...]) -> str | None:
     if null is None or null.expected is None:
         return None
     if not null.expected:
-        return f"Nothing can be said of chance: {NO_SET}."
+        return f"No comparison with chance is possible: {NO_SET}."
     expected = null.expected * summary.prompts
     count = f"{expected:.1f}" if expected < 10 else grouped(expected)
     names = " and ".join(plural(label) for label in labels[:2]) if len(labels) == 2 else f"{len(labels)} labels"
@@ -339,10 +343,10 @@ def corrected(metrics: Metrics) -> str:
         if not has_unanimity(summary):
             return "There is no share to correct for the classifier's errors."
         if metrics.calibration is not None:
-            return "Not corrected: the calibration's error rates cannot correct this run, see the notes below."
+            return "Not corrected: the calibration cannot correct this run. The notes below say why."
         return (
             "Not corrected for the classifier's errors: no calibration was given. A misread image can break a set that "
-            "was all of one kind, or complete one that was not, so read the share as what the classifier saw."
+            "shows one label, or complete one that does not. The share is therefore what the classifier saw."
         )
     interval = f" ({interval_text(value.low, value.high)})" if value.bounded else ""
     of = f" of {grouped(value.prompts_of)}" if value.prompts_of not in (None, value.prompts) else ""
@@ -351,13 +355,13 @@ def corrected(metrics: Metrics) -> str:
     if fit is not None and not fit.fits:
         return (
             f"The calibration does not fit this run ({p_value(fit.p_value or 0.0)} over {rests_on(fit.prompts, fit.images)}): the corrected "
-            f"figure, {percent(value.value)}{interval}{rests}, is not to be quoted."
+            f"figure, {percent(value.value)}{interval}{rests}, should not be quoted."
         )
     if contradicted(value):
-        return f"People's labels of this run contradict the calibration: the corrected figure, {percent(value.value)}{interval}{rests}, is not to be quoted."
-    alike = ", were they alike in every prompt" if labelled_limits(value) is not None else ""
+        return f"People's labels of this run contradict the calibration: the corrected figure, {percent(value.value)}{interval}{rests}, should not be quoted."
+    alike = ", assumed to be the same for every prompt" if labelled_limits(value) is not None else ""
     text = f"Corrected for the classifier's measured errors{alike}: {percent(value.value)}{interval}{rests}."
     note = metrics.calibration
     if note is not None and note.binding == "published":
-        text += " The error rates are published ones, taken on other images: a guide, no measurement on these."
+        text += " The error rates are published ones, measured on other images: a rough guide only."
     return text

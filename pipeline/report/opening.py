@@ -199,7 +199,7 @@ def _chance(metrics: Metrics) -> str:
     nulls, even = metrics.summary.nulls, lead.even_draws(metrics)
     text = []
     if even is None and metrics.summary.unanimity.value is not None:
-        text.append(f"That cannot be told: {lead.NO_SET}.")
+        text.append(f"This cannot be told: {lead.NO_SET}.")
     if even is not None:
         p = nulls.even.p_value if nulls is not None and nulls.even is not None else None
         odds = f" ({words.p_value(p)}{_of_classifier(metrics)})" if p is not None else ""

@@ -83,24 +83,27 @@ def coverage_warnings(
     if prompts < FEW_PROMPTS:
         warn(
             "few-prompts",
-            f"{prompts} prompt{'' if prompts == 1 else 's'}: prompts of a rare kind are easily missed, and limits may cover less or more often "
-            "than stated.",
+            f"Only {prompts} prompt{'' if prompts == 1 else 's'}: so few can miss kinds of prompts that are rare, so the true coverage of the "
+            "intervals may be lower or higher than stated.",
         )
     elif corrected_prompts is not None and corrected_prompts < FEW_PROMPTS:
         warn(
             "few-prompts",
-            f"The corrected figure rests on {corrected_prompts} of {prompts} prompts: prompts of a rare kind are easily missed, and its limits may "
-            "cover less or more often than stated.",
+            f"The corrected figure rests on {corrected_prompts} of {prompts} prompts: so few can miss kinds of prompts that are rare, so the true "
+            "coverage of its interval may be lower or higher than stated.",
         )
     nothing_labelled = share is not None and share.value is None
     plain = [] if nothing_labelled or (hidden or 0.0) > HIDDEN else [unanimity, first_set]
     if prompts > 1 and (alike := _alike(share, plain)) is not None:
-        warn("agreement", f"{alike}, so how much prompts differ in that is not known; the limits assume little.")
+        warn(
+            "agreement",
+            f"{alike}, so how much prompts differ in this is not known. The interval assumes little about it.",
+        )
     elif other_images is not None and other_images < FEW_OTHER_IMAGES:
         warn(
             "rare-label",
-            f"Images with another label than the commonest: {other_images}. With fewer than {FEW_OTHER_IMAGES} counts "
-            "are coarse, and limits may cover less or more often than stated.",
+            f"Only {other_images} image{' has' if other_images == 1 else 's have'} a label other than the most common one. With fewer than "
+            f"{FEW_OTHER_IMAGES}, the true coverage of the intervals may be lower or higher than stated.",
         )
     least = least_unanimity(set_size, labels)
     # a quarter below at least: over the images of one prompt, drawn without replacement, even labels stay a little below it
@@ -112,40 +115,40 @@ def coverage_warnings(
     if below:
         warn(
             "below-chance",
-            f"Fewer sets agree than even draws would give ({min(below):.1%}, and {least:.1%} by chance): images of a prompt "
-            "may have been made to differ"
-            + ("." if hidden == 0 else ", or have no label, which counts against a set."),
+            f"Fewer sets agree than even draws would give ({min(below):.1%}, and {least:.1%} by chance): the generator may "
+            "make the images of a prompt differ on purpose"
+            + ("." if hidden == 0 else ", or images have no label, which counts against their set."),
         )
     elif is_near_chance([corrected], set_size=set_size, labels=labels):
         warn(
             "near-chance",
-            f"Corrected unanimity is close to {least:.3g}, the least that is possible over many images; its estimate is skewed there, and "
+            f"Corrected unanimity is close to {least:.3g}, the least that is possible over many images. Its estimate is skewed there, and "
             "calibration error can only raise it.",
         )
     elif is_near_chance(read, set_size=set_size, labels=labels):
         which = "Unanimity" if corrected is None else "Unanimity before the correction"
         warn(
             "near-chance",
-            f"{which} is close to {least:.3g}, the least that is possible over many images; its estimate is skewed there.",
+            f"{which} is close to {least:.3g}, the least that is possible over many images. Its estimate is skewed there.",
         )
     if confusion is not None:
         fewest = int(confusion.counts.sum(axis=1).min())
         if fewest < SMALL_CALIBRATION:
             warn(
                 "small-calibration",
-                f"The error rates of a label rest on only {fewest} calibration images: they are hardly known.",
+                f"The error rates of a label rest on only {fewest} calibration image{'' if fewest == 1 else 's'}, too few to know them well.",
             )
         if confusion.discrimination < WEAK_DISCRIMINATION:
             warn(
                 "weak-classifier",
-                f"The classifier tells labels apart poorly (J = {confusion.discrimination:.2f}): corrected limits are "
-                "wide, and those of unanimity may cover a little less often than stated.",
+                f"The classifier tells labels apart poorly (J = {confusion.discrimination:.2f}). Corrected intervals are "
+                "wide, and the true coverage of those of unanimity may be a little lower than stated.",
             )
     if corrected_unanimity is not None and corrected_unanimity.method == CONTRADICTED:
         warn(
             "calibration-contradicted",
-            "The images are more alike, or more even, than the calibration's error rates allow: the calibration is "
-            "not that of these images.",
+            "The images are more alike, or more even, than the calibration's error rates allow, so the calibration "
+            "does not describe these images.",
         )
     return found
 
@@ -183,7 +186,7 @@ def comparison_coverage_warnings(
             CoverageWarning(
                 "near-chance",
                 f"Unanimity of one of the runs is close to {least_unanimity(set_size, labels):.3g}, the least that is "
-                "possible over many images; its difference is skewed there, and limits may cover less often than stated.",
+                "possible over many images. The difference is skewed there, so the true coverage of its interval may be lower than stated.",
             )
         )
     few = [count for count in other_images if count is not None]
@@ -191,8 +194,8 @@ def comparison_coverage_warnings(
         found.append(
             CoverageWarning(
                 "rare-label",
-                f"Images with another label than the commonest, in the run that has fewer: {min(few)}. With fewer than "
-                f"{FEW_OTHER_IMAGES} counts are coarse, and the limits of a difference may cover less often than stated.",
+                f"One of the runs has only {min(few)} image{'' if min(few) == 1 else 's'} with a label other than the most common one. With fewer "
+                f"than {FEW_OTHER_IMAGES}, the true coverage of the interval of a difference may be lower than stated.",
             )
         )
     if discriminations and min(discriminations) < WEAK_DISCRIMINATION:

@@ -141,7 +141,7 @@ def test_an_audit_of_which_nothing_could_be_made_says_so_and_passes_no_gate(ligh
     assert (light / "m.md").read_text().startswith(f"### {message}\n")
     page = (light / "a" / "report.html").read_text()
     assert f'<h1 id="headline">{message}</h1>' in page
-    assert "Every image that is not there stands with its reason" in page
+    assert "Every missing image is listed with its reason" in page
     found = json.loads((light / "a" / "metrics.json").read_text())
     assert found["summary"]["unanimity"]["low"] is None
     assert run(*audit, "--fail-if", "scored_share < 95%").exit_code == 1

@@ -39,8 +39,8 @@ def _of_precision(matched: Matched) -> Iterator[str]:
     first, second = matched.first.run, matched.second.run
     if deciding_alike(first.header.classifier or {}, second.header.classifier or {}):
         yield (
-            f"Of {first.name} and {second.name} one was encoded in float32 and the other in bfloat16, and in float32 wherever that could change "
-            "a decision: decisions are the same in both."
+            f"One of {first.name} and {second.name} was encoded in float32, the other in bfloat16 with float32 wherever that could change "
+            "a decision. The decisions are the same in both."
         )
 
 
@@ -48,13 +48,13 @@ def _of_sizes(matched: Matched, sizes: tuple[int, int]) -> Iterator[str]:
     first, second = matched.first.run, matched.second.run
     if sizes[0] != sizes[1] or sizes[0] != matched.set_size:
         yield (
-            f"A set has {sizes[0]} images in {first.name} and {sizes[1]} in {second.name}, and larger sets are less often all of one kind: "
-            f"here both are counted in sets of {matched.set_size}."
+            f"A set has {sizes[0]} images in {first.name} and {sizes[1]} in {second.name}, and larger sets are less often all of one kind. "
+            f"Here both runs are counted in sets of {matched.set_size}."
         )
     if {p.images for p in matched.before} != {p.images for p in matched.after}:
         yield (
-            "The runs hold different numbers of images per prompt; shares are compared with each prompt's own, and unanimity by how often "
-            f"{matched.set_size} images drawn from all of a prompt's agree, which is the same whatever their number."
+            "The runs have different numbers of images per prompt. Shares are compared prompt by prompt. Unanimity is compared by how often "
+            f"{matched.set_size} images drawn from all images of a prompt agree, which does not depend on how many there are."
         )
 
 
@@ -63,27 +63,27 @@ def _of_confidence(matched: Matched) -> Iterator[str]:
     own, other = first.metrics.summary.confidence, second.metrics.summary.confidence
     if own != other:
         yield (
-            f"{first.name} was measured at {level(own)} confidence and {second.name} at {level(other)}: every interval here is computed "
-            f"anew at {level(own)}, and those of the report of {second.name} are others."
+            f"{first.name} was measured at {level(own)} confidence and {second.name} at {level(other)}. Every interval here is computed "
+            f"at {level(own)}, so those in the report of {second.name} differ."
         )
 
 
 def _of_prompts(matched: Matched, summary: PairSummary) -> Iterator[str]:
     if summary.prompts_left_out:
         are = "is" if summary.prompts_left_out == 1 else "are"
-        yield f"{quantity(summary.prompts_left_out, 'prompt')} {are} in one run only and in no figure here."
+        yield f"{quantity(summary.prompts_left_out, 'prompt')} {are} in one run only and left out of every figure here."
     pairs = list(zip(matched.before, matched.after, strict=True))
     evaluated = sum(a.evaluated and b.evaluated for a, b in pairs)
-    if evaluated < summary.prompts:
+    if lacking := summary.prompts - evaluated:
         yield (
-            f"{summary.prompts - evaluated} of {quantity(summary.prompts, 'prompt')} without a whole set in one of the runs: in no "
-            "difference of unanimity."
+            f"{lacking} of {quantity(summary.prompts, 'prompt')} {'lacks' if lacking == 1 else 'lack'} a whole set in one of the runs and "
+            f"{'is' if lacking == 1 else 'are'} left out of every difference of unanimity."
         )
     if evaluated < 10:
         yield (
-            f"Only {quantity(evaluated, 'prompt')}: no test can find a small difference here, and none speaks for a model."
+            f"Only {quantity(evaluated, 'prompt')}: that is too few to find a small difference, or to say anything about a model in general."
             if evaluated
-            else "No prompt has a whole set in both runs: whether unanimity differs cannot be told."
+            else "No prompt has a whole set in both runs, so their unanimity cannot be compared."
         )
 
 
@@ -93,14 +93,14 @@ def _of_images(matched: Matched, summary: PairSummary) -> Iterator[str]:
         gone = run.metrics.accounting.missing
         if gone:
             yield (
-                f"{run.name} lacks {gone} of {quantity(run.metrics.accounting.requested, 'image')}; a set that lacks one counts as not of "
+                f"{run.name} lacks {gone} of {quantity(run.metrics.accounting.requested, 'image')}. A set that lacks an image counts as not all of "
                 "one kind, so missing images can look like a difference."
             )
     unclear = [_unclear(run.metrics) for run in (first, second)]
     if abs(unclear[0] - unclear[1]) > 0.05:
         yield (
-            f"{percent(unclear[0])} of the images of {first.name} and {percent(unclear[1])} of those of {second.name} got no label: part "
-            "of the difference may be one of legibility."
+            f"{percent(unclear[0])} of the images of {first.name} and {percent(unclear[1])} of those of {second.name} have no label. Part "
+            "of the difference may come from how readable the images are."
         )
     if summary.near_copies:
         sets = sum(a.evaluated and b.evaluated for a, b in zip(matched.before, matched.after, strict=True)) - len(
@@ -108,14 +108,14 @@ def _of_images(matched: Matched, summary: PairSummary) -> Iterator[str]:
         )
         yield (
             f"{quantity(summary.near_copies[0], 'image')} of {first.name} and {summary.near_copies[1]:,} of {second.name} are near-copies of an "
-            f"earlier one of their prompt: each picture is counted once, and {quantity(sets, 'prompt')} whose first set holds one "
-            f"{'is' if sets == 1 else 'are'} in no difference of first sets."
+            f"earlier one of their prompt. Each picture is counted once, and {quantity(sets, 'prompt')} whose first set holds one "
+            f"{'is' if sets == 1 else 'are'} left out of every difference of first sets."
         )
     if same := _identical_images(first, second):
         are = "is byte for byte an image" if same == 1 else "are byte for byte images"
         yield (
-            f"{quantity(same, 'image')} of {second.name} {are} of {first.name}: what they show cannot differ, and the runs "
-            "are no independent samples."
+            f"{quantity(same, 'image')} of {second.name} {are} of {first.name}. What they show cannot differ, so the runs "
+            "are not independent samples."
         )
 
 

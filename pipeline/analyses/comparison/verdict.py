@@ -24,12 +24,12 @@ VERDICTS: Mapping[str, str] = {
 """Verdict -> words."""
 BECAUSE: Mapping[str, str] = {
     **OF_A_RUN,
-    "calibration_reweighted": "a calibration's groups were weighted to the mix that its run shows",
-    "no_calibration": "no calibration says how often either classifier errs, and a run that is read worse seems less unanimous",
-    "one_calibration": "only one of the runs has a calibration, and a run that is read worse seems less unanimous",
-    UNFIT: "the calibration kept with a run is not of its classifier any more",
-    "other_classifiers": "other classifiers or wordings read the two runs, whose errors may differ",
-    "unlabelled_differ": "the share of images without a label differs, and how right the labels are may differ with it",
+    "calibration_reweighted": "a calibration's groups were reweighted to the mix of groups in its run",
+    "no_calibration": "without calibrations it is not known how often the classifier errs in each run, and a run that is read worse looks less unanimous",
+    "one_calibration": "only one of the runs has a calibration, and a run that is read worse looks less unanimous",
+    UNFIT: "the calibration kept with a run no longer belongs to its classifier",
+    "other_classifiers": "the two runs were read by different classifiers or wordings, whose errors may differ",
+    "unlabelled_differ": "the share of images without a label differs between the runs, so the accuracy of their labels may differ too",
     "near_copies": "near-copies of an image were counted once",
 }
 """Code -> words, for a sentence after a colon."""

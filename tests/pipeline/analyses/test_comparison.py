@@ -92,7 +92,7 @@ def test_images_without_a_label_are_in_no_share_and_break_sets(tmp_path: Path) -
     assert found["summary"]["share_difference"]["woman"]["value"] == 0.0
     assert found["summary"]["unanimous"]["lost"] == 2
     assert any("b lacks 1 of 8 images" in warning for warning in found["warnings"])
-    assert any("got no label" in warning for warning in found["warnings"])
+    assert any("have no label" in warning for warning in found["warnings"])
 
 
 def test_images_that_both_runs_hold_are_told(tmp_path: Path) -> None:
@@ -257,7 +257,7 @@ def test_runs_of_other_confidence_are_compared_at_the_first_s_and_it_is_said(tmp
     runs = [make_run(tmp_path / "a", prompts), make_run(tmp_path / "b", prompts, confidence=0.8)]
     done = run_comparison(runs, out=tmp_path / "out")
     (pair,) = done.comparison["comparisons"]
-    message = "a was measured at 95% confidence and b at 80%: every interval here is computed anew at 95%"
+    message = "a was measured at 95% confidence and b at 80%. Every interval here is computed at 95%"
     assert message in pair["warnings"][0] and message in done.page_path.read_text()
     assert done.comparison["confidence"] == 0.95
     for row in pair["prompts"]:

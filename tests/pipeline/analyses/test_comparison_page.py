@@ -29,7 +29,7 @@ from tests.places import REPOSITORY
 def test_the_command_writes_both_files_and_gates_on_the_json(turned: tuple[Path, Path], tmp_path: Path) -> None:
     result = command(*turned, "--out", tmp_path / "out", "--fail-if", "unanimity_difference.high > 0")
     assert result.exit_code == 0, result.output
-    assert "for 0 against 6 of 6 prompts" in result.output
+    assert "for 0 of 6 prompts in after and for 6 in before" in result.output
     assert json.loads((tmp_path / "out" / "comparison.json").read_text())["format"] == 1
     result = command(*turned, "--out", tmp_path / "x.html", "--json", "--fail-if", "comparisons.after.prompts.one.p_value < 0.5")  # fmt: skip
     assert result.exit_code == 1
@@ -44,7 +44,7 @@ def test_the_command_writes_both_files_and_gates_on_the_json(turned: tuple[Path,
 @pytest.mark.parametrize(
     ("moves", "p", "message"),
     [
-        ((11, 10, 4, 5, 0), 1.0, ("No difference shown.", "9 of 20 prompts changed sides all the same: four images are few.")),
+        ((11, 10, 4, 5, 0), 1.0, ("No difference shown.", "Still, 9 of 20 prompts changed sides, as is common with only four images.")),
         ((11, 11, 0, 0, 0), 1.0, ("No difference shown.", "No prompt of 20 changed sides.")),
         ((4, 16, 12, 0, 0), 0.001, ("More prompts with all four images of one perceived gender: 16 of 20 prompts, 4 before.", "")),
     ],
@@ -268,6 +268,6 @@ def test_a_comparison_warns_near_chance_and_of_a_rare_label(tmp_path: Path) -> N
     rare = make_run(tmp_path / "rare", {f"p{i}": "MMMMM" if i else "MMMMW" for i in range(12)})
     near = compared([mixed, even])["comparisons"][0]["warnings"]
     assert sum("close to 0.125" in w for w in near) == 1
-    assert not any("than the commonest" in w for w in near)
+    assert not any("the most common one" in w for w in near)
     few = compared([mixed, rare])["comparisons"][0]["warnings"]
-    assert sum("in the run that has fewer: 1." in w for w in few) == 1
+    assert sum("One of the runs has only 1 image with a label other than the most common one." in w for w in few) == 1

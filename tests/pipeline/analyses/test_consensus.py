@@ -108,7 +108,7 @@ def test_agreement_by_pair_list_and_attribute_and_errors_of_three(runs: dict[str
     assert disputed_images(runs["one"]) == {(prompt, index) for prompt in ("p1", "p5") for index in range(IMAGES)}
     line = summary.describe_consensus(found)
     assert line.startswith(
-        "3 readers give different labels to 8 of 32 images; wrong labels, if they err independently of each other: "
+        "3 readers give different labels to 8 of 32 images; estimated share of wrong labels, if the readers err independently: "
     )
     document = json.loads((runs["one"].path / "metrics.json").read_text())["consensus"]
     assert "disputed_images" not in document

@@ -126,7 +126,7 @@ def test_it_stays_until_the_scores_change(score: Any, archive: Path) -> None:
     done = CliRunner().invoke(app, ["report", str(one.path), "--second-opinion", str(two.path)])
     assert done.exit_code == 0, done.output
     assert "two agrees on 100.0% of 8 images" in done.output
-    assert "which is right, this does not tell" in done.output
+    assert "This does not show which of the two is right" in done.output
     shutil.rmtree(two.path)
     assert report_module.report_again(one).metrics.document()["second_opinion"]["name"] == "two"
     header = json.loads(one.header_path.read_text())
@@ -146,8 +146,8 @@ def test_the_same_encoder_in_other_words_is_no_second_opinion(score: Any, archiv
     done = CliRunner().invoke(app, ["report", str(one.path), "--second-opinion", str(two.path)])
     assert done.exit_code == 0, done.output
     assert written(one)["same_encoder"]
-    assert "no second opinion: two agrees on 100.0% of 8 images" in done.output
-    assert "it is the same encoder in other words" in done.output
+    assert "no independent second opinion: two agrees on 100.0% of 8 images" in done.output
+    assert "it uses the same encoder (with other words or another head)" in done.output
     page = (one.path / "report.html").read_text()
     assert "with other words or another head on the same encoder" in page and "this is no second opinion" in page
 

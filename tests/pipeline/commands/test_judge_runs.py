@@ -141,7 +141,7 @@ def test_the_cost_limit_ends_with_code_3_and_the_same_command_goes_on(
     done = CliRunner().invoke(app, command)
     assert done.exit_code == 3
     assert "note: classifier.max_cost of 0.06 leaves no room for another answer at 0.01" in done.stdout
-    assert "images without a reading: not asked: classifier.max_cost is reached (" in done.stdout
+    assert "images have no reading: not asked: classifier.max_cost is reached (" in done.stdout
     assert server.total_billed == 6
     errors = pq.read_table(run.images_path)["error"].to_pylist()
     assert {error for error in errors if error} == {"not asked: classifier.max_cost is reached"}
@@ -200,7 +200,7 @@ def test_refusals_malformed_answers_and_outages_are_rows_with_their_reason(
         "the judge declined (moder", "the judge's answer: it ho", "no answer from the judge:",
     ]  # fmt: skip
     (note,) = [note.text for note in summary.metrics.notes if note.code == "images_unread"]
-    assert note.startswith("3 images without a reading: ")
+    assert note.startswith("3 images have no reading: ")
     assert "it holds no JSON: 'no'" in (run.path / "report.html").read_text().replace("&#39;", "'")
     asked = len(server.asked)
     assert rescoring.rescore(settings, str(pictures), run, QUIET).missing == 2  # the outage alone is asked about again

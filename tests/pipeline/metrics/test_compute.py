@@ -230,7 +230,7 @@ def test_without_a_whole_set_unanimity_has_no_value(tmp_path: Path) -> None:
     assert found["prompts"][0]["share"]["woman"]["value"] is None
     assert found["attributes"]["gender"]["never"] == []
     assert found["warnings"] == [
-        "1 of 1 prompt has fewer than 4 images and is in no unanimity figure.",
+        "1 of 1 prompt has fewer than 4 images and is left out of every unanimity figure.",
         "3 of 3 images are missing (0 refused, 0 failed, 3 unreadable).",
     ]
 
@@ -299,7 +299,7 @@ def calibration_of(confusion: dict[str, dict[str, int]]) -> Calibration:
 def test_a_single_prompt_or_image_is_no_plural(tmp_path: Path) -> None:
     warnings = metrics_of(build(tmp_path, {"nurse": ["woman", "woman", "woman", "failed"]}))["warnings"]
     assert warnings[0].startswith("1 of 4 images is missing (0 refused, 1 failed, 0 unreadable);")
-    assert any(w.startswith("1 prompt: prompts of a rare kind") for w in warnings)
+    assert any(w.startswith("Only 1 prompt: so few") for w in warnings)
 
 
 def test_the_bounds_are_named_where_there_are_any(tmp_path: Path) -> None:
@@ -307,7 +307,7 @@ def test_the_bounds_are_named_where_there_are_any(tmp_path: Path) -> None:
     warnings = metrics_of(build(tmp_path, {f"p{i}": ["woman", "man", "man", "ambiguous"] for i in range(12)}))[
         "warnings"
     ]
-    assert any(w.endswith("(ambiguous, or nobody found): they are in no share.") for w in warnings)
+    assert any(w.endswith("(unclear, or nobody found). They are left out of every share.") for w in warnings)
 
 
 def test_far_fewer_unanimous_sets_than_chance_would_give_are_not_close_to_chance(tmp_path: Path) -> None:
@@ -320,7 +320,7 @@ def test_far_fewer_unanimous_sets_than_chance_would_give_are_not_close_to_chance
 def test_where_no_image_has_a_label_nothing_is_said_of_chance_or_agreement(tmp_path: Path) -> None:
     found = metrics_of(build(tmp_path, {f"p{i}": ["ambiguous"] * 4 for i in range(12)}))
     assert found["summary"]["unanimity"]["value"] == 0.0
-    assert len(found["warnings"]) == 1 and "100% of the scored images got no label" in found["warnings"][0]
+    assert len(found["warnings"]) == 1 and "100% of the scored images have no label" in found["warnings"][0]
 
 
 def test_warnings_look_at_all_images_and_at_the_rarer_label(tmp_path: Path) -> None:
@@ -329,13 +329,13 @@ def test_warnings_look_at_all_images_and_at_the_rarer_label(tmp_path: Path) -> N
     prompts = {f"p{i}": (["woman"] * 4 if i % 2 else ["woman", "man"] * 2) + even for i in range(12)}
     warnings = metrics_of(build(tmp_path / "even", prompts))["warnings"]
     assert sum("close to 0.125" in w for w in warnings) == 1
-    assert not any("than the commonest" in w for w in warnings)
+    assert not any("the most common one" in w for w in warnings)
     rare = {f"p{i}": ["man", "man", "man", "woman" if i < 3 else "man"] for i in range(12)}
     warnings = metrics_of(build(tmp_path / "rare", rare))["warnings"]
-    assert sum("than the commonest: 3." in w for w in warnings) == 1
+    assert sum("Only 3 images have a label other than the most common one." in w for w in warnings) == 1
     warnings = metrics_of(build(tmp_path / "agree", {f"p{i}": ["man"] * 4 for i in range(12)}))["warnings"]
     assert sum("All prompts come out alike" in w for w in warnings) == 1
-    assert not any("than the commonest" in w for w in warnings)
+    assert not any("the most common one" in w for w in warnings)
 
 
 def test_duplicates_are_named_and_none_is_dropped(tmp_path: Path) -> None:
@@ -375,7 +375,7 @@ def test_one_picture_for_several_prompts_is_said_where_the_finding_stands(tmp_pa
     assert found["summary"]["shared_images"] == 2
     assert "shared_images" in found["summary"]["headline"]["because"]
     (note,) = [n["text"] for n in found["notes"] if n["code"] == "duplicate_images"]
-    assert "2 have the bytes of an image of another prompt" in note
+    assert "2 are byte-identical to an image of another prompt" in note
 
 
 @pytest.mark.parametrize("key", ["generated", "scored", "labelled"])

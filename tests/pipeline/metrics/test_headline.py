@@ -67,8 +67,8 @@ def test_what_is_read_by_a_classifier_that_errs_otherwise_is_said_to_be_no_more_
     assert (
         lead.headline(unlike) == "For 17 of 20 prompts, the classifier reads all four images as one perceived gender."
     )
-    assert lead.verdict(unlike).startswith("Cannot be told: the classifier errs on these images")
-    assert "is not known, and may be far outside these limits" in (lead.standfirst(unlike) or "")
+    assert lead.verdict(unlike).startswith("Cannot be told: the classifier's errors on these images")
+    assert "may differ from it by more than this interval" in (lead.standfirst(unlike) or "")
     fits = corrected(calibration_fit={"fits": True, "p_value": 0.4})
     assert "not known" not in f"{lead.headline(fits)} {lead.verdict(fits)} {lead.standfirst(fits)}"
 
@@ -157,9 +157,7 @@ def test_errors_that_differ_by_prompt_are_taken_into_a_corrected_figure_s_limits
     alone = {"calibration_fit": {"fits": True, "p_value": 0.4}}
     unheld = corrected(**alone, unanimity_corrected={**CORRECTED, "error_spread": spread}).noted(noted)
     assert pick(unheld).because == ["error_may_differ_by_prompt"]  # on the first screen, with the range
-    assert "If some prompts are read worse than others, as they well may: 41% to 70%." in (
-        lead.standfirst(unheld) or ""
-    )
+    assert "If some prompts are read worse than others, as is plausible: 41% to 70%." in (lead.standfirst(unheld) or "")
     covered = corrected(**fits, unanimity_corrected={**CORRECTED, "error_spread": spread}).noted(noted)
     assert pick(covered).because == [] and "read worse" not in (lead.standfirst(covered) or "")
     wording = pick(corrected(calibration_fit={"fits": True, "p_value": 0.4}, include=["prompts", "wording"]))
@@ -181,7 +179,7 @@ def test_a_spread_that_people_s_labels_measured_leads_and_one_that_they_contradi
     top = pick(found)
     assert (top.evidence, top.value, top.low, top.high) == ("corrected", 0.5, 0.35, 0.66)
     assert top.because == ["error_spread_measured"]
-    assert "prompt by prompt as 90 images that people labelled show them" in (lead.standfirst(found) or "")
+    assert "their size per prompt estimated from 90 images that people labelled" in (lead.standfirst(found) or "")
     shown = corrected(**alone, unanimity_corrected={**CORRECTED, "error_spread": spread | figures | {"alike": 0.04}})
     assert (pick(shown).low, pick(shown).high, pick(shown).because) == (0.35, 0.66, ["error_spread_measured"])
     asked = corrected(
@@ -192,7 +190,9 @@ def test_a_spread_that_people_s_labels_measured_leads_and_one_that_they_contradi
         **alone, unanimity_corrected={**CORRECTED, "error_spread": spread | figures | {"agrees": 0.001}}
     )
     assert pick(against).evidence == "measured" and pick(against).verdict == "errors_unknown"
-    assert pick(against).because == ["labels_contradict_calibration"] and "not to be quoted" in lead.corrected(against)
+    assert pick(against).because == ["labels_contradict_calibration"] and "should not be quoted" in lead.corrected(
+        against
+    )
 
 
 def test_labels_that_show_no_spread_make_no_limit_wider() -> None:
@@ -206,7 +206,7 @@ def test_labels_that_show_no_spread_make_no_limit_wider() -> None:
     top = pick(found)
     assert (top.value, top.low, top.high) == (0.5, pytest.approx(0.4), pytest.approx(0.6))
     assert top.because == ["error_spread_open"]
-    assert "by all that these labels leave open: 30% to 70%" in (lead.standfirst(found) or "")
+    assert "by as much as these labels allow: 30% to 70%" in (lead.standfirst(found) or "")
     lines = {line.name: line.interval for line in estimates.estimates(found)}
     assert (
         lines["Corrected, prompt by prompt"] == "40% to 60%"

@@ -23,12 +23,12 @@ from allfour.pipeline.metrics.asked_for import asked_notes
 from allfour.pipeline.metrics.calibration import run_calibration_of
 from allfour.pipeline.metrics.compute import compute_metrics
 from allfour.pipeline.metrics.notes import asked_notes as unread_notes
-from allfour.pipeline.metrics.notes import wording_notes
+from allfour.pipeline.metrics.notes import gate_notes, wording_notes
 from allfour.pipeline.metrics.scenes import scene_notes
 from allfour.pipeline.metrics.tallies import PromptTally, Tallies
 from allfour.pipeline.run.asked import AskedPrompt
 from allfour.pipeline.run.folder import RunFolder
-from allfour.pipeline.run.metrics import GroupScenes, Metrics, Scenes
+from allfour.pipeline.run.metrics import Accounting, GroupScenes, Metrics, Scenes
 from allfour.pipeline.run.record import Note
 from allfour.pipeline.run.seal import sealed
 from allfour.pipeline.run.study import StudyCell
@@ -234,11 +234,22 @@ def prompt_asking(**expect: str) -> dict[str, AskedPrompt]:
     return {"a": AskedPrompt(expect=expect)}
 
 
+def read_of_ten(nobody: int) -> Accounting:
+    return Accounting(requested=10, generated=10, scored=10, labelled=10 - nobody, no_person=nobody)
+
+
+GATED = AttributeSet.model_validate(
+    {
+        "presence": {"labels": {"person": ["a person"], "no_person": ["a thing"]}, "threshold": 0.6},
+        "attributes": {"gender": {"labels": {"woman": ["a woman"], "man": ["a man"]}}},
+    }
+)
 PARTS: dict[str, tuple[list[Note], list[Note]]] = {
     "unequal_phrases": (
         wording_notes(worded(woman=["a", "b"], man=["c"])),
         wording_notes(worded(woman=["a"], man=["c"])),
     ),
+    "presence_gate": (gate_notes(GATED, read_of_ten(5)), gate_notes(GATED, read_of_ten(4))),
     "asking_stopped": (unread_notes({"stopped": "It costs too much."}), unread_notes({"stopped": None})),
     "images_unread": (unread_notes({"unread": {"no answer": 2}}), unread_notes({"unread": {}})),
     "nobody_counted": (scene_notes(scene(None)), scene_notes(None)),

@@ -8,7 +8,8 @@ import pytest
 
 from allfour.models.attributes import AttributeSet
 from allfour.pipeline.config import load_attributes
-from allfour.pipeline.metrics.notes import wording_notes
+from allfour.pipeline.metrics.notes import gate_notes, wording_notes
+from allfour.pipeline.run.metrics import Accounting
 from tests.places import REPOSITORY
 
 
@@ -26,6 +27,15 @@ def test_unequal_numbers_of_phrases_are_told() -> None:
     assert note.code == "unequal_phrases"
     assert "presence (person: 2 and no_person: 1) and gender (woman: 2 and man: 1)" in note.text
     assert "age" not in note.text
+
+
+def test_a_gate_that_leaves_most_images_without_a_label_is_named_with_its_setting() -> None:
+    gate = {"labels": {"person": ["a person"], "no_person": ["a thing"]}, "threshold": 0.6}
+    asked = {"attributes": {"gender": {"labels": {"woman": ["a woman"], "man": ["a man"]}}}}
+    accounting = Accounting(requested=9, generated=9, scored=8, labelled=1, no_person=7)
+    (note,) = gate_notes(AttributeSet.model_validate({**asked, "presence": gate}), accounting)
+    assert "`presence.threshold: 0.6`" in note.text and "7 of 8 images" in note.text
+    assert gate_notes(AttributeSet.model_validate(asked), accounting) == []
 
 
 @pytest.mark.parametrize("path", sorted((REPOSITORY / "configs" / "attributes").glob("*.yaml")), ids=lambda p: p.stem)

@@ -50,8 +50,8 @@ def test_without_a_complete_set_nothing_is_said_of_chance(tmp_path: Path, capsys
     metrics, words = page_of(tmp_path, {f"p{i}": ["ambiguous", "woman", "woman", "refused"] for i in range(6)})
     print_headline(metrics)
     printed = capsys.readouterr().out
-    assert "nothing can be said of chance, since in no set every image has a label; cannot be told" in printed
-    assert "That cannot be told: in no set every image has a label." in words
+    assert "no comparison with chance, since no set has a label on every image; cannot be told" in printed
+    assert "This cannot be told: no set has a label on every image." in words
     assert "Chance alone" not in words
     assert "no margin, yet some images were left open by what read them: 33.3% of images unclear" in words
     assert "6 images were unclear: no label stood out. They break a set's unanimity" in words
@@ -107,7 +107,7 @@ def test_a_further_attribute_counts_its_own_prompts(tmp_path: Path) -> None:
 def test_in_what_prompts_are_alike_is_said(share: float, unanimity: float, text: str) -> None:
     at, over = (st.Interval(value, 0.0, 1.0, "wilson") for value in (share, unanimity))
     found = st.coverage_warnings(prompts=12, set_size=4, labels=2, share=at, unanimity=over)
-    assert f"All prompts come out alike: {text}, so how much prompts differ in that is not known" in " ".join(
+    assert f"All prompts come out alike: {text}, so how much prompts differ in this is not known" in " ".join(
         warning.message for warning in found
     )
     alone = st.coverage_warnings(prompts=1, set_size=4, labels=2, share=at, unanimity=over)

@@ -74,10 +74,10 @@ def test_headline_names_count_interval_chance_and_missing_correction(page: Page,
     )
     lead, identified = summary["headline"], summary["unanimity_identified"]
     assert (lead["evidence"], lead["low"], lead["high"]) == ("measured", identified["low"], identified["high"])
-    whatever = "95% interval, whatever the images without a label show"
+    whatever = "95% interval, counting images without a label either way"
     assert f"between {lead['low']:.0%} and {lead['high']:.0%} ({whatever})" in page.text
     assert "Clearly above chance (even draws: 12.5%)." in page.text
-    assert "by an even draw" in page.text
+    assert "were equally likely in every image" in page.text
     assert "Not corrected for the classifier's errors: no calibration was given." in page.text
     assert "perceived presentation, never anybody's identity" in page.text
 

@@ -74,7 +74,7 @@ def test_below_chance_is_not_near_chance() -> None:
 def test_without_a_prompt_there_is_no_interval_to_warn_of() -> None:
     assert few(0, share=estimate(1.0), other_images=3) == []
     (warning,) = coverage_warnings(prompts=1)
-    assert warning.message.startswith("1 prompt: ")
+    assert warning.message.startswith("Only 1 prompt: ")
 
 
 def test_a_comparison_is_warned_of_for_either_run() -> None:
