@@ -9,12 +9,10 @@ def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-IMAGE_EXTENSIONS = _words(
-    """jpg jpeg jpe jfif jif png apng webp gif bmp dib tif tiff avif avifs
-    heic heif hif jxl jp2 j2k jpf jpx ico tga ppm pgm pbm pnm"""
-)
-"""Whatever is named like this gets a row, whether it can be read or not. The second line is pictures in formats that
-are not decoded: they are images that cannot be read, and are counted as such."""
+UNDECODED_EXTENSIONS = _words("heic heif hif jxl jp2 j2k jpf jpx ico tga ppm pgm pbm pnm")
+"""Pictures in formats that are not decoded: they are images that cannot be read, and are counted as such."""
+IMAGE_EXTENSIONS = UNDECODED_EXTENSIONS | _words("jpg jpeg jpe jfif jif png apng webp gif bmp dib tif tiff avif avifs")
+"""Whatever is named like this gets a row, whether it can be read or not."""
 
 EXTENSION_OF = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp", "GIF": "gif", "BMP": "bmp", "TIFF": "tif", "AVIF": "avif"}
 """The decoder's name of a format -> the extension that its files are written with."""

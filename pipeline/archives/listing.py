@@ -20,7 +20,7 @@ from allfour.pipeline.archives.base import NO_PROMPT_ID, Shard
 from allfour.pipeline.archives.captions import CAPTION_EXTENSIONS
 from allfour.pipeline.archives.decoding import sniff_format
 from allfour.pipeline.archives.entries import FileEntry
-from allfour.pipeline.archives.kinds import Kind, extension, kind_of
+from allfour.pipeline.archives.kinds import UNDECODED_EXTENSIONS, Kind, extension, kind_of
 from allfour.pipeline.archives.naming import (
     GRID_NAME,
     NAMELESS,
@@ -101,6 +101,8 @@ class Listing:
     """Caption files that no image lies beside, though images with captions do."""
     may_tell: list[str] = field(default_factory=list)
     """Files that may hold prompts, by their names, in whatever form."""
+    sidecar: str = ""
+    """A file named as an image, in a form that is not read."""
 
     @property
     def captioned(self) -> int:
@@ -164,11 +166,13 @@ def list_tree(tree: Tree, book: PromptBook, *, asked: bool = True, cut_grids: bo
     lone: list[str] = []
     told: list[str] = []
     inside: list[str] = []
+    sidecars: list[str] = []
     for path, entries in tree.walk(counts):
         images, others = _images_of(tree, path, entries, counts)
         tables += _tables_of(path, others, images)
         inside += [f"{path}/{entry.name}" if path else entry.name for entry in others if _is_inside(entry)]
         told += [f"{path}/{entry.name}" if path else entry.name for entry in others if _MAY_TELL.fullmatch(entry.name)]
+        sidecars += filter(None, [_sidecar(path, others, images)])
         if not images:
             continue
         images.sort(key=lambda entry: (natural_key(entry.name), entry.name))
@@ -198,7 +202,18 @@ def list_tree(tree: Tree, book: PromptBook, *, asked: bool = True, cut_grids: bo
     notes += _not_opened(inside)
     without = Counter(part.lacks for part in directories for _ in part.names if part.lacks)
     notes += [f"{count:,} without a prompt, not scored: {what}" for what, count in sorted(without.items())]
-    return Listing(directories, total, notes, tables, sorted(lone), sorted(told))
+    return Listing(directories, total, notes, tables, sorted(lone), sorted(told), min(sidecars, default=""))
+
+
+_SIDECARS = ("yaml", "yml", "toml", "xml", "xmp", "html", "htm", "log", "md", "ini", "cfg")
+
+
+def _sidecar(path: str, others: list[FileEntry], images: list[FileEntry]) -> str:
+    """A file named as an image of its folder, in a form that is not read and may hold a prompt; empty where there is none."""
+    found = [entry.name for entry in others if extension(entry.name) in _SIDECARS]
+    stems = {stem for entry in images for stem in (entry.name.rpartition(".")[0], entry.name)} if found else set()
+    name = min((name for name in found if name.rpartition(".")[0] in stems), default="")
+    return f"{path}/{name}" if name and path else name
 
 
 def _lone(path: str, captions: Mapping[str, str], images: list[FileEntry]) -> list[str]:
@@ -206,8 +221,16 @@ def _lone(path: str, captions: Mapping[str, str], images: list[FileEntry]) -> li
     stems = {stem for entry in images for stem in (entry.name.rpartition(".")[0], entry.name)}
     if stems.isdisjoint(captions):
         return []
-    lone = [name for stem, name in captions.items() if stem not in stems and may_be_caption(name)]
+    lone = [name for stem, name in captions.items() if may_be_caption(name) and not _is_of(stem, stems)]
     return [f"{path}/{name}" if path else name for name in lone]
+
+
+_MORE_OF = re.compile(r"[-_. ](?=[^\W\d_]{3}[^\d]*\Z)")
+
+
+def _is_of(stem: str, stems: set[str]) -> bool:
+    """Whether a text is of an image that is there: its caption, or more on it, as `0_negative` is."""
+    return stem in stems or any(stem[: match.start()] in stems for match in _MORE_OF.finditer(stem))
 
 
 def _directory(path: str, images: list[FileEntry], captions: Mapping[str, str], lacks: str = "") -> Directory:
@@ -255,6 +278,13 @@ def _images_of(
         kind = kind_of(entry.name)
         if kind is Kind.IMAGE:
             images.append(entry)
+            ending = extension(entry.name)
+            if not entry.size:
+                counts["images that cannot be read: the file is empty"] += 1
+            elif ending in UNDECODED_EXTENSIONS:
+                counts[
+                    f"images that cannot be read: named .{ending}, a format that is not decoded; convert them to PNG or JPEG"
+                ] += 1
         elif kind is Kind.UNKNOWN:
             unknown.append(entry)
         elif kind is Kind.HIDDEN:

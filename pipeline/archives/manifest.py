@@ -47,6 +47,7 @@ from allfour.pipeline.archives.manifest_rows import (
     file_stamp,
     is_inside,
     key_of,
+    near,
 )
 from allfour.pipeline.archives.naming import may_be_no_sample, no_sample_notes, prompt_in_name
 from allfour.pipeline.archives.options import ArchiveOptions
@@ -187,7 +188,9 @@ class ManifestSource:
         notes = []
         missing, tried = self._missing(scan)
         if missing and tried >= scan.images - scan.addresses:
-            notes.append(f"{missing:,} of {scan.images:,} rows name files that are not there: they cannot be scored")
+            notes.append(
+                f"{missing:,} of {scan.images:,} rows name files that are not there: they cannot be scored{self._looked_for(scan)}"
+            )
         if scan.addresses:
             notes.append(
                 f"{scan.addresses:,} of {scan.images:,} rows name addresses, from which images are not fetched: they cannot be scored. Download them first, as "
@@ -212,6 +215,20 @@ class ManifestSource:
             named = [path for path in rows if is_inside(path)]
             self._asked = RemoteTree(self._file.rpartition("/")[0]).missing(named), len(named)
         return self._asked
+
+    def _looked_for(self, scan: _Scan) -> str:
+        """Where the first file was looked for that is not there, and where it seems to be."""
+        if self._remote:
+            return ""
+        named = (row.values[scan.columns.path] for row in self._reader.rows())
+        missing = next(
+            (path for path in named if "://" not in path and file_stamp(self._local_path(path))[1] == MISSING), None
+        )
+        return (
+            ""
+            if missing is None
+            else f". {escape_name(missing)} was looked for at {self._show(missing)}{near(self._folder, missing)}"
+        )
 
     def _contents(self, files: Sequence[tuple[str, int]]) -> Iterator[bytes | str]:
         return (read_file(path, limit=self._options.max_image_bytes) for path, _ in files)

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from allfour.pipeline.archives.base import Shard
 from allfour.pipeline.archives.remote import scheme_of
-from allfour.pipeline.archives.text import clean_text
+from allfour.pipeline.archives.text import clean_text, escape_name
 
 OTHERS = ("index", "group", "seed", "prompt_id")
 
@@ -74,6 +74,38 @@ def file_stamp(path: str) -> tuple[int, bytes]:
     except (OSError, ValueError):
         return -1, MISSING
     return status.st_size, f"{status.st_size} {status.st_mtime_ns}".encode()
+
+
+_LOOKED_IN = 100
+
+
+def near(folder: str, named: str) -> str:
+    """Where a file that is not there seems to be: under the rest of its path, with an ending, or in a folder beside the manifest.
+
+    Nothing of it is taken: it is said, for a person to decide.
+    """
+    parts = [part for part in named.replace("\\", "/").split("/") if part]
+    for start in range(1, len(parts)):
+        rest = "/".join(parts[start:])
+        if os.path.isfile(folder + rest):  # noqa: PTH113
+            return (
+                f"; {escape_name(rest)} is there, so the paths are of another folder: leave out what stands before it"
+            )
+    above, name = os.path.split(os.path.normpath(folder + "/".join(parts)))
+    try:
+        beside = os.listdir(above)  # noqa: PTH208
+        folders = [entry.name for entry in os.scandir(folder) if entry.is_dir()][:_LOOKED_IN]
+    except (OSError, ValueError):
+        return ""
+    ended = next((each for each in sorted(beside) if each.rpartition(".")[0] == name), None)
+    if ended is not None:
+        return f"; {escape_name(ended)} is there: write the paths with their endings"
+    inside = next((each for each in sorted(folders) if os.path.isfile(os.path.join(folder, each, *parts))), None)  # noqa: PTH113, PTH118
+    return (
+        ""
+        if inside is None
+        else f"; it is in {escape_name(inside)}: put the manifest there, or write the paths with that folder"
+    )
 
 
 def is_inside(named: str) -> bool:

@@ -41,7 +41,7 @@ class ProbedSource:
         summary = self.source.summary()
         book = SpellingBook()
         probe, with_prompt = self._look(book)
-        notes = [*summary.notes, *self._in_reach(probe)]
+        notes = [*summary.notes, *probe.fault_notes(), *self._in_reach(probe)]
         if summary.prompts is None:  # which else says so of all
             notes += book.notes()
         if summary.without_copies is None:
@@ -69,7 +69,10 @@ class ProbedSource:
         """
         probe, with_prompt = Probe(), 0
         for item in self._some():
-            text = probe.look(item.data, missing=item.error == "the file is missing")
+            missing = item.error == "the file is missing"
+            text = probe.look(item.data, missing=missing)
+            if item.error and not missing and not item.error.startswith("no prompt:"):
+                probe.faults.append(item.error)
             if text and book is not None and PromptBook().from_text(text).id == item.image.prompt_id:
                 book.from_text(text)
             if item.image.prompt_id != NO_PROMPT_ID:

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from allfour.pipeline.archives.decoding import UnreadableImage, decode
+from allfour.pipeline.archives.decoding import UnreadableImage, decode, sniff_format
 from allfour.pipeline.archives.metadata import find_prompt
 from allfour.pipeline.archives.seams import find_grid
 from allfour.pipeline.archives.text import PromptBook, clean_text, escape_name
@@ -19,6 +19,8 @@ _RUN = 4
 """Images looked at that follow on one another."""
 _SEARCHED = 2
 """Images looked at for seams, each the first of a run; all of them once one has some."""
+_MAX_DECODED_BYTES = 2 * 2**20
+"""Larger files are not decoded for a look."""
 _REDUCED = 256
 """Pixels of the shortest side that suffice for that."""
 
@@ -40,6 +42,8 @@ class Probe:
     searched: int = 0
     """Images that were looked at for seams."""
     missing: int = 0
+    faults: list[str] = field(default_factory=list)
+    """Why images cannot be read, of those that were looked at."""
     _seen: set[bytes] = field(default_factory=set)
 
     def look(self, data: bytes | None, *, missing: bool = False) -> str | None:
@@ -49,6 +53,8 @@ class Probe:
             self.unread += 1
             self.missing += missing
             return None
+        if (why := _fault(data)) is not None:
+            self.faults.append(why)
         if (self.images % _RUN == 1 and self.searched < _SEARCHED) or self.likely_grids:
             self.searched += 1
             self.likely_grids += _is_grid(data)
@@ -95,6 +101,16 @@ class Probe:
             "missing": self.missing if missing is None else missing,
         }
 
+    def fault_notes(self) -> list[str]:
+        """A word on images that were looked at and cannot be read."""
+        if not self.faults:
+            return []
+        count = len(self.faults)
+        such = "" if len(set(self.faults)) == 1 else "such as "
+        return [
+            f"{count} of the {self.images} images looked at cannot be read ({such}{self.faults[0]}): rows with an error, which are not scored"
+        ]
+
     def notes(self) -> list[str]:
         """What a user should know of the images, however they are read."""
         notes = []
@@ -104,6 +120,17 @@ class Probe:
                 "without saying more than one image does"
             )
         return notes
+
+
+def _fault(data: bytes) -> str | None:
+    """Why an image cannot be read; of a large one only what its first bytes say."""
+    if len(data) > _MAX_DECODED_BYTES and sniff_format(data) is not None:
+        return None
+    try:
+        decode(data, reduce_to=_REDUCED)
+    except UnreadableImage as error:
+        return str(error)
+    return None
 
 
 def _is_grid(data: bytes) -> bool:

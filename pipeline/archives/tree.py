@@ -157,6 +157,10 @@ class TreeSource:
                 f"{escape_name(told[0])} may hold prompts, in a form that says of no image which is its own: a metadata.csv beside the "
                 "images, with the columns file_name and text, would say"
             )
+        if (name := listing.sidecar) and not listing.captioned and not beside.tables:
+            notes.append(
+                f"{escape_name(name)}, and others named as images are, may hold prompts, in a form that is not read (.txt and .json are)"
+            )
         return notes
 
     def _folder_above(self, listing: Listing) -> str:
@@ -218,6 +222,7 @@ class TreeSource:
         notes += self.doubts()
         if prompt_from == "metadata":
             notes += metadata_note(probe.images - probe.in_metadata, probe.images)
+        notes += probe.fault_notes()
         notes += copies_note(counted.copies) or probe.notes()
         return ArchiveSummary(
             layout=self._layout,
@@ -389,6 +394,8 @@ class TreeSource:
             )
             for content in contents:
                 self._texts.append(probe.look(content if isinstance(content, bytes) else None))
+                if isinstance(content, str):
+                    probe.faults.append(content)
             self._probed = probe
         return self._probed
 

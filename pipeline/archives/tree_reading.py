@@ -103,6 +103,7 @@ def read_chunk(
 
 
 _NO_CAPTION = "no caption file (.txt, .caption, .cap or .json) beside it"
+_EMPTY_CAPTION = "its caption file (.{}) holds none"
 _NO_ROW = "no table beside it has its prompt"
 
 
@@ -119,6 +120,7 @@ def read_prompt(
         return prompt_in_name(path.rpartition("/")[2]), {}, "its name holds none"
     if prompt_from == "path":
         return prompt_in_path(path, options.path_pattern or "")
+    lacks = _NO_CAPTION
     for stem in (path.rpartition(".")[0], path):  # 0.txt, and 0.png.txt
         for ext in CAPTION_EXTENSIONS:
             caption = tree.read_small(f"{stem}.{ext}")
@@ -126,7 +128,8 @@ def read_prompt(
                 text, extra = caption_in_file(f"{stem}.{ext}", caption)
                 if text is not None:
                     return text, extra, None
-    return None, {}, _NO_CAPTION
+                lacks = _EMPTY_CAPTION.format(ext)
+    return None, {}, lacks
 
 
 def prompt_in_path(path: str, pattern: str) -> tuple[str | None, dict[str, str], str | None]:

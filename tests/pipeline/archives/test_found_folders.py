@@ -144,3 +144,57 @@ class TestTables:
         pattern = "{prompt}/{folder}/{image}"
         assert pattern in str(caught.value)
         assert read(tmp_path, files, prompt_from="path", path_pattern=pattern)[0] == {"a nurse": 4, "a doctor": 4}
+
+
+class TestWhatIsSaid:
+    def test_images_that_cannot_be_read(self, tmp_path: Path) -> None:
+        files = {
+            "a nurse/0.png": PICTURES[0],
+            "a nurse/1.png": b"",
+            "a nurse/2.heic": b"\0\0\0\x18ftypheic" + b"\0" * 40,
+        }
+        found, notes = read(tmp_path, files | {"a nurse/3.png": PICTURES[1][:90], "a nurse/4.png": b"<html>404</html>"})
+        assert found == {"a nurse": 5}
+        assert "1 images that cannot be read: the file is empty" in notes
+        assert "1 images that cannot be read: named .heic, a format that is not decoded" in notes
+        assert "4 of the 5 images looked at cannot be read (such as " in notes
+
+    def test_negative_words_beside_captions_are_no_missing_images(self, tmp_path: Path) -> None:
+        files = named([f"{n}.png" for n in range(4)])
+        files |= {
+            f"{n}{more}.txt": b"a nurse" if not more else b"ugly"
+            for n in range(4)
+            for more in ("", "_negative", ".negative")
+        }
+        found, notes = read(tmp_path, files)
+        assert found == {"a nurse": 4}
+        assert "no image beside" not in notes
+
+    def test_a_caption_without_a_prompt(self, tmp_path: Path) -> None:
+        files = named([f"{n}.png" for n in range(4)]) | {f"{n}.json": b'{"negative_prompt": "ugly"}' for n in range(4)}
+        source = open_source(write_tree(tmp_path, files))
+        assert {item.error for item in check_contract(source)} == {"no prompt: its caption file (.json) holds none"}
+
+    def test_sidecars_that_are_not_read(self, tmp_path: Path) -> None:
+        files = named([f"a nurse/{n}.png" for n in range(4)]) | {
+            f"a nurse/{n}.yaml": b"prompt: a nurse" for n in range(4)
+        }
+        assert (
+            "a nurse/0.yaml, and others named as images are, may hold prompts, in a form that is not read"
+            in read(tmp_path, files)[1]
+        )
+
+    @pytest.mark.parametrize(
+        ("path", "why"),
+        [("/home/bob/project/p/{n}.png", "; p/0.png is there, so the paths are of another folder"),
+         ("C:\\Users\\bob\\p\\{n}.png", "; p/0.png is there, so the paths are of another folder"),
+         ("p/{n}", "; 0.png is there: write the paths with their endings"), ("{n}.png", "; it is in p: put the manifest there"),
+         ("q/{n}.gif", ". q/0.gif was looked for at ")],
+    )  # fmt: skip
+    def test_paths_of_a_manifest_that_lead_nowhere(self, tmp_path: Path, path: str, why: str) -> None:
+        rows = "".join(f"{path.format(n=n)},a nurse\n" for n in range(4))
+        write_tree(tmp_path, named([f"p/{n}.png" for n in range(4)]) | {"m.csv": f"path,prompt\n{rows}".encode()})
+        source = open_source(tmp_path / "m.csv")
+        notes = "\n".join(source.summary().notes)
+        assert "4 of 4 rows name files that are not there" in notes and why in notes
+        assert {item.error for item in check_contract(source)} == {"the file is missing"}
