@@ -38,6 +38,7 @@ _FOR_A_FOLDER = re.compile(
     r"(metadata|info|prompt|config|params|settings)\.jsonl?|(prompt|caption|text|description)\.txt", re.IGNORECASE
 )
 _OF_PROMPTS = re.compile(r"(captions|prompts)\.(csv|tsv|jsonl?|parquet)", re.IGNORECASE)
+_SAYS_PROMPT = re.compile(rb"(?<!negative)(?<!negative[-_ ])prompt", re.IGNORECASE)
 _MAX_DIGITS = 18
 _FILE_NAMES = (*PATH_NAMES, "id", "key", "name")
 _PROMPT_KEYS = ("p", *PROMPT_NAMES)
@@ -56,10 +57,14 @@ class Beside:
         """Names of those that said something."""
         self.customary = False
         """Whether one of them has a name that such tables customarily have."""
+        self.of_prompts = False
+        """Whether one of them has a column that is called a prompt."""
         self.unread: dict[str, str] = {}
         """Tables that say nothing: their name, and why."""
         self.doubles = 0
         """Rows that name a file which an earlier one names."""
+        self.outvoted: Counter[str] = Counter()
+        """Rows of a table whose prompt is not that of an earlier table."""
         self.downloads: Counter[str] = Counter()
         """What img2dataset's accounts say: `count` of addresses, `failed` ones."""
 
@@ -68,6 +73,14 @@ class Beside:
         """What the tables of a tree say."""
         beside = cls()
         tables = [(folder, entry) for folder, entry in listing.tables if entry.size <= _limit(entry.name)][:MAX_TABLES]
+        tables.sort(
+            key=lambda each: (
+                each[0],
+                not is_customary(each[1].name),
+                "prompt" not in each[1].name.lower(),
+                each[1].name,
+            )
+        )
         paths = [(f"{folder}/{entry.name}" if folder else entry.name, entry.size) for folder, entry in tables]
         contents = tree.read_all(paths, limit=MAX_TABLE_BYTES) if paths else iter(())
         for (folder, entry), content in zip(tables, contents, strict=True):
@@ -159,6 +172,12 @@ class Beside:
                 f"{quantity(self.doubles, 'row')} of {self._called()} {'names' if self.doubles == 1 else 'name'} a file that an earlier row "
                 "names: the first one counts"
             )
+        for name, count in self.outvoted.items():
+            if count:
+                notes.append(
+                    f"{quantity(count, 'row')} of {escape_name(name)} {'has' if count == 1 else 'have'} another prompt for an image than "
+                    f"{self._called()}, which counts"
+                )
         return notes + self.failed()
 
     def missing(self, present: Iterable[str]) -> list[str]:
@@ -190,10 +209,13 @@ class Beside:
             return False
         if len(rows) == 1 and extension(rows[0][0] or "") not in IMAGE_EXTENSIONS:
             rows = [(None, rows[0][1])]  # an object with an id of its own
+        named: set[str] = set()
         for file, prompt in rows:
             if file is not None and prompt:
                 path = _plain_path(f"{folder}/{file}" if folder else file)
-                self.doubles += path in self._by_file
+                self.doubles += path in named
+                self.outvoted[name] += path not in named and self._by_file.get(path, prompt) != prompt
+                named.add(path)
                 self._by_file.setdefault(path, prompt)
                 if extension(path) in IMAGE_EXTENSIONS:
                     self._named.add(path)
@@ -201,6 +223,7 @@ class Beside:
                     self._by_file.setdefault(_plain_path(f"{folder}/{int(file)}"), prompt)
         if len(rows) == 1 and rows[0][0] is None and rows[0][1] and _FOR_A_FOLDER.fullmatch(name):
             self._by_folder[folder] = rows[0][1]
+        self.of_prompts = self.of_prompts or bool(_SAYS_PROMPT.search(content[:4096].replace(b"\0", b"")))
         understood = len(self._by_file) + len(self._by_folder) > before
         if not understood and _OF_PROMPTS.fullmatch(name) and not any(file and prompt for file, prompt in rows):
             raise _NotUnderstoodError("it does not say which file has which prompt")
@@ -278,7 +301,10 @@ def _csv_rows(text: str, name: str) -> Iterator[tuple[str | None, str | None]]:
     )
     names = next((row for row in rows if row and not row[0].startswith("sep=")), [])
     file = pick(names, _FILE_NAMES, None, what="", where="", option="")
-    prompt = pick(names, PROMPT_NAMES, None, what="", where="", option="")
+    able = [
+        each for each in names if is_customary(name) or column_key(each) != "description"
+    ]  # of what, a table of any name does not say
+    prompt = pick(able, PROMPT_NAMES, None, what="", where="", option="")
     if file is None or prompt is None:
         lacks = " and ".join(
             what

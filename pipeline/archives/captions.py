@@ -34,7 +34,7 @@ def caption_in_file(name: str, data: bytes) -> tuple[str | None, dict[str, str]]
             return (None if is_nothing(keyed) else keyed), {}
         if has_settings(text):
             return prompt_in_parameters(text), {}
-        return (None if is_nothing(text) else text), {}
+        return (None if is_nothing(text) or _NO_WORDS.fullmatch(text) else text), {}
     if isinstance(value, str):
         return value.strip() or None, {}
     if not isinstance(value, dict):
@@ -51,6 +51,8 @@ def caption_in_file(name: str, data: bytes) -> tuple[str | None, dict[str, str]]
 
 
 _KEYED = re.compile(r"[ \t]*([A-Za-z][\w -]{0,30}?)[ \t]*[:=](.*)")
+_NO_WORDS = re.compile(r"[\d\s.,;:|+-]*|https?://\S*", re.IGNORECASE)
+"""Numbers of classes and boxes, and addresses: what lies beside images as captions do, and is none."""
 _PROMPT_LINES = frozenset({"prompt", "positive prompt", "positive", "text prompt", "input prompt"})
 
 

@@ -25,7 +25,7 @@ PROMPT_NAMES = (
 """Customary names of a column of prompts, the plainest first."""
 PATH_NAMES = (
     "path", "file_name", "filename", "file", "image_path", "image", "img_path", "filepath", "file_path", "image_file",
-    "image_name", "img", "images", "location", "image_filename", "image_file_name", "image_file_path", "img_name", "output_path",
+    "image_name", "img", "images", "image_paths", "location", "image_filename", "image_file_name", "image_file_path", "img_name", "output_path",
 )  # fmt: skip
 """Customary names of a column of files."""
 URL_NAMES = ("url", "image_url", "img_url", "urls", "link")
@@ -104,11 +104,15 @@ def suggestion(name: str, names: Sequence[str]) -> str:
     return f"{hint}Columns: {listed}"
 
 
+_NO_FRACTION = re.compile(r"(?<=\d)\.0+\Z")
+"""As pandas writes whole numbers of a column that has gaps."""
+
+
 def whole_number(text: str | None) -> int | None:
     """A whole number that fits 64 bits, or None."""
     if text is None:
         return None
-    text = text.strip()
+    text = _NO_FRACTION.sub("", text.strip())
     digits = text.removeprefix("-")
     if not (digits.isascii() and digits.isdigit() and len(digits) <= 19):
         return None

@@ -23,7 +23,7 @@ _JSON_LINES = (".jsonl", ".ndjson")
 _BATCH_ROWS = 1_024
 _WHOLE = ". If the file is one JSON document and not an object a line, name it .json"
 _QUOTES = ". A quote inside a quoted field is written twice"
-_UNQUOTED = ". A field that holds the separator must stand in quotes"
+_UNQUOTED = ". A field that holds the separator must stand in double quotes, which follow the separator at once"
 _TOO_LONG = ". A manifest names files; images that stand in a table as text are read from a parquet"
 
 
@@ -108,8 +108,8 @@ class ManifestReader:
                 raise self.error(line, f"is no valid CSV ({error}){hint}") from None
             if fields is None:
                 return
-            if not fields:
-                continue  # an empty line
+            if not any(map(str.strip, fields)):
+                continue  # an empty line, or one of separators alone, as spreadsheets leave them
             if not names:
                 if line == 1 and fields[0].startswith("sep="):
                     continue  # what Excel begins with

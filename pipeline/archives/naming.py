@@ -172,8 +172,8 @@ def may_be_caption(name: str) -> bool:
 _DALLE = re.compile(
     r"DALL.{0,2}E \d{4}-\d\d-\d\d \d\d[.:_-]\d\d[.:_-]\d\d - (.+?)(?: - Copy)?(?: \(\d+\))?", re.IGNORECASE
 )
-_COUNTED = re.compile(r"(?:0\d+|\d{5,})[-_ .]+(?=\D)")
-"""A number before a prompt that counts: it begins with a zero, or is too long for a year or a number of things."""
+_COUNTED = re.compile(r"(?:(?:0\d+|\d{5,})[-_ .]+)+(?=\D)")
+"""Numbers before a prompt that count: they begin with a zero, or are too long for a year or a number of things."""
 _NUMBERED = re.compile(r"(.*\D)[-_ .]*(?:\(\d+\)|\d+)")
 _UUID = "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 _SERVICES = (
@@ -183,7 +183,7 @@ _SERVICES = (
 )
 _NAMELESS = re.compile(
     r"(?:ChatGPT Image .{5,40}|Gemini_Generated_Image|Copilot|Designer|ideogram|OIG\d?|download|unnamed|untitled|output|result)(?:[-_. (].*)?"
-    r"|_?(?=.*\d)[0-9a-f-]{12,}(?:[-_ (].*)?",
+    r"|_?(?=.*\d)(?=.*[a-f])[0-9a-f-]{12,}(?:[-_ ]?\(?\d*\)?)?",
     re.IGNORECASE,
 )
 """What services call a picture whatever was asked for."""

@@ -203,6 +203,9 @@ class TarSource:
                 notes += self._beside(file).notes(survey.names.get(file, ()))
         elif survey.tables:
             here = scheme_of(self._files[0]) is None
+            tables = self._beside(self._files[0]) if here else Beside()
+            if not tables.tables and (unread := tables.unread_notes(0)):
+                return notes + unread
             how = "prompt_from: table takes them" if here else "fetch the tar, and prompt_from: table takes them"
             notes.append(
                 f"{escape_name(survey.tables[0])} inside may say the prompts of images; they are taken from elsewhere. {how}"

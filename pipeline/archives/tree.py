@@ -121,7 +121,9 @@ class TreeSource:
     def _resolve(self, listing: Listing) -> PromptFrom:
         nameless = 2 * listing.nameless > listing.samples
         beside = self._beside()
-        if (beside.customary or nameless or listing.flat) and 2 * beside.covered(listing) >= max(1, listing.samples):
+        if (beside.customary or nameless or (listing.flat and beside.of_prompts)) and 2 * beside.covered(
+            listing
+        ) >= max(1, listing.samples):
             return "table"
         if 2 * listing.captioned > listing.samples and (listing.flat or nameless):
             return "caption"
@@ -293,6 +295,15 @@ class TreeSource:
         notes: list[str] = []
         if prompt_from == "folder":
             notes += self._in_reach(listing)
+            if (
+                listing.flat
+                and not listing.nameless
+                and self._options.prompt_from == "auto"
+                and not self._options.book().knows(self._tree.root_name)
+            ):
+                notes.append(
+                    f"all images lie in one folder, and its name, {clean_text(escape_name(self._tree.root_name))[:120]!r}, is taken for their one prompt"
+                )
             if listing.nameless:
                 notes.append(
                     f"{listing.nameless:,} images lie in folders such as {self._a_name(listing)!r}, whose names are no prompts: rows without "

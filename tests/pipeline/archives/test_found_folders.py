@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import tarfile
 from collections import Counter
 from pathlib import Path
 
@@ -51,7 +53,7 @@ class TestServices:
 
     @pytest.mark.parametrize(
         ("name", "prompt"),
-        [("00012_a_nurse.png", "a_nurse"), ("12 angry men.png", "12 angry men"), ("1920_nurse.png", "1920_nurse"),
+        [("00012_a_nurse.png", "a_nurse"), ("00000-123456-a nurse.png", "a nurse"), ("12 angry men.png", "12 angry men"), ("1920_nurse.png", "1920_nurse"),
          ("Gemini_Generated_Image_x1y2z3.png", None), ("_3fa9b2c4d5e6f7a8.jfif", None), ("Copilot_20250101_101010.png", None)],
     )  # fmt: skip
     def test_prompts_in_names(self, name: str, prompt: str | None) -> None:
@@ -198,3 +200,49 @@ class TestWhatIsSaid:
         notes = "\n".join(source.summary().notes)
         assert "4 of 4 rows name files that are not there" in notes and why in notes
         assert {item.error for item in check_contract(source)} == {"the file is missing"}
+
+    def test_the_name_of_a_flat_folder_is_said(self, tmp_path: Path) -> None:
+        said = "all images lie in one folder, and its name, 'my downloads', is taken for their one prompt"
+        found, notes = read(tmp_path / "my downloads", named(["x.png", "y.png"]))
+        assert found == {"my downloads": 2} and said in notes
+        assert said not in read(tmp_path / "my downloads", named(["x.png", "y.png"]), prompt_from="folder")[1]
+
+    def test_why_a_table_in_a_tar_is_not_understood(self, tmp_path: Path) -> None:
+        with tarfile.open(tmp_path / "a.tar", "w") as archive:
+            for name, data in [
+                *named(["images/0.png"]).items(),
+                ("images/metadata.csv", b"image_id;prompt\n0;a nurse\n"),
+            ]:
+                member = tarfile.TarInfo(name)
+                member.size = len(data)
+                archive.addfile(member, io.BytesIO(data))
+        notes = "\n".join(open_source(tmp_path / "a.tar").summary().notes)
+        assert "it has no column of files (such as file_name). Its columns: image_id, prompt" in notes
+
+
+class TestWhatIsNoPrompt:
+    @pytest.mark.parametrize(
+        "text", ["0 0.5 0.5 0.1 0.2\n1 0.4 0.4 0.3 0.3", "7", "https://example.org/img/0.png", "-1.5e"]
+    )
+    def test_classes_boxes_and_addresses(self, text: str) -> None:
+        assert (caption_in_file("0.txt", text.encode())[0] is None) == (text != "-1.5e")
+
+    def test_words_of_another_kind_in_a_table_of_any_name(self, tmp_path: Path) -> None:
+        table = b"file,score,description\n" + b"".join(b"%d.png,0.5,blurry\n" % n for n in range(4))
+        assert read(tmp_path / "a nurse", named([f"{n}.png" for n in range(4)]) | {"scores.csv": table})[0] == {
+            "a nurse": 4
+        }
+        texts = table.replace(b"description", b"text")
+        assert read(tmp_path / "a doctor", named([f"{n}.png" for n in range(4)]) | {"ocr.csv": texts})[0] == {
+            "a doctor": 4
+        }
+
+    def test_of_several_tables_the_prompts_go_first(self, tmp_path: Path) -> None:
+        rows = b"".join(b"%d.png,%%s\n" % n for n in range(4))
+        tables = {
+            "captions.csv": b"file_name,text\n" + rows.replace(b"%s", b"a woman"),
+            "prompts.csv": b"file_name,prompt\n" + rows.replace(b"%s", b"a nurse"),
+        }
+        found, notes = read(tmp_path, named([f"{n}.png" for n in range(4)]) | tables)
+        assert found == {"a nurse": 4}
+        assert "4 rows of captions.csv have another prompt for an image than prompts.csv, which counts" in notes

@@ -125,6 +125,11 @@ class TestFiles:
         items = check_contract(open_source(path))
         assert [item.image.prompt for item in items] == ["a, b", "c"]
 
+    def test_what_spreadsheets_and_pandas_leave(self, tmp_path: Path) -> None:
+        path = manifest(tmp_path, "path,prompt,seed,index\n0.png,a,42.0,1.0\n1.png,a,,2.0\n,,,\n , ,,\n")
+        images = [item.image for item in check_contract(open_source(path))]
+        assert [(image.seed, image.index) for image in images] == [(42, 1), (None, 2)]
+
 
 class TestErrors:
     @pytest.mark.parametrize(
