@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from allfour.errors import ClassifierError
 from allfour.models.attributes import AMBIGUOUS, NO_PERSON, PERSON, PRESENCE, AttributeSet
 from allfour.models.classifiers.views import steadiness
 from allfour.pipeline.run.labels import AMBIGUOUS_CODE, NO_PERSON_CODE
@@ -59,6 +60,11 @@ def decide(
         0 takes the most probable label always; an exact tie is `ambiguous` even then, for no order of labels may decide.
     lead
         The least log(p1 / p2) of the two most probable labels; None asks for none.
+
+    Raises
+    ------
+    ClassifierError
+        A probability is no number: compared with others it is never the larger one, and the first label would win.
     """
     columns = np.ascontiguousarray(probabilities.T, dtype=np.float32)
     # label after label over all images: a sort per image would cost ten times as much
@@ -70,6 +76,11 @@ def decide(
         np.maximum(best, column, out=best)
         code[higher] = position
     gap = best - second
+    if (lost := int(np.isnan(gap).sum())) > 0:
+        raise ClassifierError(
+            f"the classifier gave no numbers for {lost:,} of {len(gap):,} readings ({', '.join(labels[:3])}), as half precision that "
+            "overflows does. Try --set classifier.dtype=float32"
+        )
     code[(gap < np.float32(margin)) | (gap == 0)] = AMBIGUOUS_CODE
     if lead is not None:
         code[best < second * np.float32(np.exp(lead))] = AMBIGUOUS_CODE

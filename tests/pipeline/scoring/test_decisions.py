@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from allfour.errors import ClassifierError
 from allfour.models.attributes import AttributeSet
 from allfour.models.margins import margin_meaning
 from allfour.pipeline.scoring.decisions import decide, decide_all, tempered
@@ -92,3 +93,14 @@ def test_what_a_margin_means_for_a_model() -> None:
     assert "0.00405 in cosine" in margin_meaning("gender", spec, logit_scale=100.0)
     heated = asked(margin=0.2, temperature=2.0).attributes["gender"]
     assert "0.811 on the logit" in margin_meaning("gender", heated, logit_scale=None)
+
+
+def test_what_is_no_number_is_no_label() -> None:
+    """A comparison with it is false, and the first label must not win by that."""
+    lost = np.array([[0.9, 0.1], [np.nan, np.nan]], dtype=np.float32)
+    with pytest.raises(ClassifierError, match=r"no numbers for 1 of 2 readings \(woman, man.*dtype=float32"):
+        decide(lost, ("woman", "man"), margin=0.2)
+    with pytest.raises(ClassifierError, match="no numbers for 1 of 1"):
+        decide(np.array([[0.2, np.nan]], dtype=np.float32), ("woman", "man"), margin=0.0)
+    alone = decide(np.array([[0.7]], dtype=np.float32), ("person",), margin=0.0)
+    assert alone.decision.tolist() == ["person"]
