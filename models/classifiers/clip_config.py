@@ -32,6 +32,7 @@ from allfour.models.classifiers._clip.rules import (
     whole,
     word,
 )
+from allfour.models.classifiers._clip.undrawn import nothing_drawn
 
 CONFIG_NAME = "open_clip_config.json"
 
@@ -185,7 +186,8 @@ class FolderConfig:
         kind: Any = open_clip.CustomTextCLIP if custom else open_clip.CLIP
         if custom and "multimodal_cfg" in config:
             kind = open_clip.CoCa
-        model = kind(**config)
+        with nothing_drawn():
+            model = kind(**config)
         load_checkpoint(model, str(weights), strict=True, weights_only=True, device="cpu")
         chosen = merge_preprocess_dict(asdict(PreprocessCfg()), self.preprocess)
         chosen["size"] = model.visual.image_size

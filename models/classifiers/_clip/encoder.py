@@ -22,6 +22,7 @@ from allfour.models.classifiers import clip_weights
 from allfour.models.classifiers._clip.device_resize import DeviceTransform
 from allfour.models.classifiers._clip.half import HalfTower, has_bfloat16_units, why_in_full
 from allfour.models.classifiers._clip.staging import CudaStaging
+from allfour.models.classifiers._clip.undrawn import nothing_drawn
 from allfour.models.classifiers._clip.zero_shot import Question, zero_shot_probabilities
 from allfour.models.classifiers.base import NO_UNITS, TWICE, ByteArray, FloatArray, HalfArray, Staging
 from allfour.models.classifiers.views import NUDGE, VIEW_NAMES, views_of
@@ -75,9 +76,10 @@ def _built(weights: clip_weights.ClipWeights) -> tuple[Any, Any]:
 
     if weights.config is not None:
         return weights.config.build(weights.weights)
-    model, _, transform = open_clip.create_model_and_transforms(
-        weights.name, pretrained=str(weights.weights), precision="fp32", device="cpu", **weights.overrides
-    )
+    with nothing_drawn():
+        model, _, transform = open_clip.create_model_and_transforms(
+            weights.name, pretrained=str(weights.weights), precision="fp32", device="cpu", **weights.overrides
+        )
     return model, transform
 
 
