@@ -55,7 +55,7 @@ def violations(page: Any) -> list[tuple[str, str, Any]]:
     return [(item["impact"], item["id"], item["nodes"][0]["target"]) for item in result["violations"]]
 
 
-def wait_until(page: Any, condition: str, *, seconds: float = 10.0) -> None:
+def wait_until(page: Any, condition: str, *, seconds: float = 30.0) -> None:
     """Wait until an expression is true in a page.
 
     playwright's own `wait_for_function` looks a second time with `eval`, which the pages' policy forbids: it fails where the first look came

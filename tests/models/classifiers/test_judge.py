@@ -337,11 +337,11 @@ def test_busy_and_broken_servers_are_asked_again_and_then_given_up(server: Loopb
 
 
 def test_an_answer_that_drips_is_given_up_in_time(server: LoopbackChatServer) -> None:
-    server.plan = lambda asked: Fault("garbage_b64", seconds=20)
+    server.plan = lambda asked: Fault("garbage_b64", seconds=100)
     began = time.monotonic()
     (found,) = read(make(server, timeout=0.4, max_retries=0), RED)
     assert "no answer from the judge" in why(found)
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 30
 
 
 def test_what_stops_a_run_says_how_to_go_on(server: LoopbackChatServer) -> None:

@@ -341,7 +341,7 @@ def test_a_server_that_drips_is_given_up(server: LocalServers, name: str, answer
         started = time.monotonic()
         outcomes = list(generator.generate(requests(1, 1)))
     assert isinstance(outcomes[0], Failed)
-    assert time.monotonic() - started < 4
+    assert time.monotonic() - started < 30
 
 
 @pytest.mark.parametrize(

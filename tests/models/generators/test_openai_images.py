@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import threading
 import time
 from typing import Any
 
@@ -13,7 +14,7 @@ from PIL import Image
 from allfour.errors import BackendError
 from allfour.models.generators.base import Generator
 from allfour.models.generators.openai_images import SettingsError
-from tests.loopback_image_server import Fault, png
+from tests.loopback_image_server import Asked, Fault, png
 from tests.models.generators.hosted_helpers import (
     Failed,
     Generated,
@@ -139,18 +140,30 @@ def test_identical_bytes_are_passed_on_untouched(server: LoopbackImageServer) ->
 
 
 def test_concurrency_is_bounded_and_used(server: LoopbackImageServer) -> None:
-    server.latency = 0.15
-    assert kinds(make(server, concurrency=4).generate(requests(2, 4))) == {"Generated": 8}
+    four = threading.Event()
+
+    def until_four(asked: Asked) -> None:
+        if server.running >= 4:
+            four.set()
+        four.wait(30)
+
+    server.plan, server.latency = until_four, 0.15
+    assert kinds(make(server, concurrency=4, timeout=60).generate(requests(2, 4))) == {"Generated": 8}
     assert server.most_running == 4
 
 
 def test_outcomes_come_as_soon_as_they_stand(server: LoopbackImageServer) -> None:
-    server.plan = lambda asked: Fault("slow", seconds=0.8) if asked.prompt.endswith("0") else None
-    arrived = []
-    for outcome in make(server, concurrency=2).generate(requests(2, 1)):
-        arrived.append((outcome.request.prompt_id, time.monotonic()))
-    assert [name for name, _ in arrived] == ["p01", "p00"]
-    assert arrived[1][1] - arrived[0][1] > 0.4
+    taken, waited = threading.Event(), []
+
+    def after_the_other(asked: Asked) -> None:
+        if asked.prompt.endswith("0"):
+            waited.append(taken.wait(30))
+
+    server.plan, arrived = after_the_other, []
+    for outcome in make(server, concurrency=2, timeout=60).generate(requests(2, 1)):
+        arrived.append(outcome.request.prompt_id)
+        taken.set()
+    assert (arrived, waited) == (["p01", "p00"], [True])
 
 
 def test_images_per_minute(server: LoopbackImageServer) -> None:

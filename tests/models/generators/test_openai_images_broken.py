@@ -270,7 +270,10 @@ def test_a_caller_that_walks_away_ends_the_run(server: LoopbackImageServer) -> N
     assert seen <= 4
     time.sleep(0.2)
     assert len(server.asked) == seen
-    assert not [t for t in set(threading.enumerate()) - before if t.name.startswith("images-")]
+    for thread in set(threading.enumerate()) - before:
+        if thread.name.startswith("images-"):
+            thread.join(30)
+            assert not thread.is_alive()
 
 
 def test_a_defect_costs_one_row(server: LoopbackImageServer, monkeypatch: pytest.MonkeyPatch) -> None:

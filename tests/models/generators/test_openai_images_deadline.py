@@ -32,7 +32,7 @@ def test_an_api_that_drips_is_given_up(answer: Answer, monkeypatch: pytest.Monke
         started = time.monotonic()
         found = list(generator.generate(requests(1, 1)))
     assert isinstance(found[0], Failed)
-    assert time.monotonic() - started < 4
+    assert time.monotonic() - started < 30
 
 
 class _Fine:
@@ -57,4 +57,4 @@ def test_a_download_over_tls_that_drips_is_cut_off(
         started = time.monotonic()
         with pytest.raises(DownloadError):
             fetcher.fetch("https://images.example/x.png", threading.Event())
-    assert time.monotonic() - started < 4
+    assert time.monotonic() - started < 30

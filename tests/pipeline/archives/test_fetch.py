@@ -66,11 +66,12 @@ def test_bytes_of_a_store_are_counted() -> None:
     assert budget.spent
 
 
-def test_a_container_here_is_given_up_when_the_time_is_over(tmp_path: Path) -> None:
+def test_a_container_here_is_given_up_when_the_time_is_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_tar(tmp_path / "a.tar.gz", FILES.items(), mode="w:gz")
-    found = fetch([f"a.tar.gz::{name}" for name in FILES], base=tmp_path, budget=(budget := Budget(seconds=0.2)))
+    found = fetch([f"a.tar.gz::{name}" for name in FILES], base=tmp_path, budget=(budget := Budget(seconds=100)))
     next(found)
-    time.sleep(0.3)
+    clock = time.monotonic
+    monkeypatch.setattr(time, "monotonic", lambda: clock() + 100)
     assert not list(found)
     assert budget.spent
 

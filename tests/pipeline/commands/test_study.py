@@ -275,11 +275,11 @@ def test_whoever_stops_a_study_stops_what_is_ordered(
     study_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two of three hosted cells are under way when a cell of this process is interrupted: they end, and the third never begins."""
-    child = f"import pathlib, time; pathlib.Path({str(tmp_path)!r}, 'began').open('a').write('x'); time.sleep(60)"
+    child = f"import pathlib, time; pathlib.Path({str(tmp_path)!r}, 'began').open('a').write('x'); time.sleep(600)"
     monkeypatch.setattr(studies, "ALLFOUR", [sys.executable, "-c", child])
 
     def interrupted(*_: object, **__: object) -> None:
-        began, deadline = tmp_path / "began", time.monotonic() + 20
+        began, deadline = tmp_path / "began", time.monotonic() + 100
         while time.monotonic() < deadline and (not began.exists() or len(began.read_text()) < 2):
             time.sleep(0.01)
         raise KeyboardInterrupt
@@ -292,7 +292,7 @@ def test_whoever_stops_a_study_stops_what_is_ordered(
     started = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
         studies.run_study(load_study(study_file), tmp_path / "out", Reporter(quiet=True))
-    assert time.monotonic() - started < 40
+    assert time.monotonic() - started < 150
     assert (tmp_path / "began").read_text() == "xx"
 
 

@@ -68,7 +68,7 @@ def server(runs: Path) -> Iterator[IndexServer]:
 
 
 def get(server: IndexServer, path: str, host: str | None = None) -> tuple[int, str]:
-    connection = http.client.HTTPConnection("127.0.0.1", server.server_address[1], timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", server.server_address[1], timeout=60)
     connection.request("GET", path, headers={"Host": host} if host else {})
     answer = connection.getresponse()
     body = answer.read().decode()
@@ -241,7 +241,7 @@ def test_axe_finds_nothing_on_the_index_and_on_a_live_page_and_reloading_can_be_
                 page.evaluate(axe)
                 assert violations(page) == [], (scheme, path)
             page.evaluate("window.loadedOnce = true")
-            page.wait_for_function("!window.loadedOnce", timeout=15_000)
+            page.wait_for_function("!window.loadedOnce", timeout=60_000)
             page.get_by_role("button", name="Pause").click()
             page.reload()
             assert page.get_by_role("button", name="Go on").get_attribute("aria-pressed") == "true"

@@ -207,7 +207,10 @@ def test_a_generator_gets_no_further_ahead_than_two_batches(tmp_path: Path) -> N
         target=generate_images, args=(RunFolder(tmp_path / "run"), plan(tmp_path, images=12), Slow())
     )
     worker.start()
-    time.sleep(0.5)
+    deadline = time.monotonic() + 30
+    while len(seen) < 3 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    time.sleep(0.2)
     assert seen == [1, 2, 3]  # the third was handed over, and waits
     gate.set()
     worker.join()

@@ -99,7 +99,7 @@ class Tabs:
 
     def _made(self, options: dict[str, Any]) -> Watched:
         watched = Watched(self._browser.new_context(viewport=VIEWPORT, **options).new_page())
-        watched.page.set_default_timeout(20_000)
+        watched.page.set_default_timeout(60_000)
         watched.page.on("request", lambda request: watched.requests.append(request.url))
         watched.page.on("console", lambda message: watched.complaints.append(f"{message.type}: {message.text}"))
         watched.page.on("pageerror", lambda error: watched.complaints.append(str(error)))

@@ -371,7 +371,7 @@ class Slow(http.server.BaseHTTPRequestHandler):
         self.end_headers()
 
     def do_GET(self) -> None:
-        time.sleep(5)
+        self.server.over.wait(200)  # type: ignore[attr-defined]
 
 
 @pytest.fixture
@@ -379,8 +379,10 @@ def slow() -> Iterator[str]:
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Slow)
     server.handle_error = lambda *args: None  # type: ignore[method-assign]
     server.daemon_threads = True
+    over = server.over = threading.Event()  # type: ignore[attr-defined]
     threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     yield f"http://127.0.0.1:{server.server_address[1]}"
+    over.set()
     server.shutdown()
     server.server_close()
 
@@ -390,7 +392,7 @@ def test_a_slow_store_is_waited_for_no_longer_than_said(slow: str, name: str) ->
     budget = Budget(seconds=0.5)
     started = time.monotonic()
     assert not list(fetch([f"{slow}/{name.format(i)}" for i in range(40)], remote=True, budget=budget))
-    assert time.monotonic() - started < 3
+    assert time.monotonic() - started < 30
     assert budget.spent
 
 
