@@ -31,12 +31,15 @@ _NO_PROMPT = re.compile(
     | (?:model|method|variant)[-_ ][a-z] | (?:photos|bilder|fotos)\ (?:from|von|aus|de)\ (?:19|20)\d\d
     | \d+\s?x\s?\d+ | \d+\s?-\s?\d+
     | (?:{_KIND_WORDS}) (?:[-_ ](?:{_KIND_WORDS}|\d+))*
+    | (?:drive-download|takeout|onedrive|wetransfer|photos|icloud\ photos)[-_ ]\d[-\dTZ_]* | icloud\ photos | wetransfer[-_].*
     | (?:new|untitled)\ folder(?:\ \(?\d+\)?)? | neuer\ ordner | nouveau\ dossier | nueva\ carpeta
     | [0-9a-f]{{8}}-[0-9a-f]{{4}}-[0-9a-f]{{4}}-[0-9a-f]{{4}}-[0-9a-f]{{12}} | [0-9a-f]{{32,64}}
     )""",
     re.IGNORECASE | re.VERBOSE,
 )
 
+_COPY = re.compile(r"(?:\s?\(\d+\)|\ -\ copy|\ copy(?:\ \d+)?)+\Z", re.IGNORECASE)
+"""What systems put behind the name of a second copy."""
 NAMELESS = "the folder {name!r} names no prompt (archive.prompt_from: folder takes its name for one)"
 
 
@@ -46,7 +49,7 @@ def names_no_prompt(name: str) -> bool:
     >>> [names_no_prompt(name) for name in ("2023-05-01", "00012", "samples", "src", "a_nurse")]
     [True, True, True, True, False]
     """
-    return bool(_NO_PROMPT.fullmatch(name.strip()))
+    return bool(_NO_PROMPT.fullmatch(_COPY.sub("", name.strip())))
 
 
 # --- pictures that are no samples ------------------------------------------------------------------------------------

@@ -57,8 +57,10 @@ class TreeSource:
         layout: str = "folder",
         resolved: PromptFrom | None = None,
         book: SpellingBook | None = None,
+        alone: bool = True,
     ) -> None:
-        """`resolved` is what auto stands for, where that is decided already; `book` one that several trees share."""
+        """`resolved` is what auto stands for, where that is decided already; `book` one that several trees share; `alone` is false for one
+        of several."""
         if options.prompt_from == "column":
             raise ArchiveError(f"{location}: files have no columns; take prompt_from: folder, caption or metadata")
         self._tree = tree
@@ -67,6 +69,7 @@ class TreeSource:
         self._layout = layout
         self._resolved = resolved
         self._shared_book = book
+        self._alone = alone
         self._forget()
 
     def _forget(self) -> None:
@@ -295,15 +298,7 @@ class TreeSource:
         notes: list[str] = []
         if prompt_from == "folder":
             notes += self._in_reach(listing)
-            if (
-                listing.flat
-                and not listing.nameless
-                and self._options.prompt_from == "auto"
-                and not self._options.book().knows(self._tree.root_name)
-            ):
-                notes.append(
-                    f"all images lie in one folder, and its name, {clean_text(escape_name(self._tree.root_name))[:120]!r}, is taken for their one prompt"
-                )
+            notes += self._one_name(listing)
             if listing.nameless:
                 notes.append(
                     f"{listing.nameless:,} images lie in folders such as {self._a_name(listing)!r}, whose names are no prompts: rows without "
@@ -333,6 +328,16 @@ class TreeSource:
         if prompt_from == "table":
             return len(self._beside().missing(listing.paths()))
         return len(listing.lone_captions) if prompt_from == "caption" else 0
+
+    def _one_name(self, listing: Listing) -> list[str]:
+        """A word on a single folder whose name, which nobody chose for that, becomes the one prompt."""
+        name = self._tree.root_name
+        asked = self._options.prompt_from != "auto" or self._options.book().knows(name)
+        if asked or not self._alone or not listing.flat or listing.nameless:
+            return []
+        return [
+            f"all images lie in one folder, and its name, {clean_text(escape_name(name))[:120]!r}, is taken for their one prompt"
+        ]
 
     def _in_reach(self, listing: Listing) -> list[str]:
         """Prompts beside and in the images, where folders' names are taken."""

@@ -326,5 +326,11 @@ class ZipSource:
         """One zip as a tree, closed and forgotten after use: there may be thousands."""
         with contextlib.closing(ZipTree(file)) as tree:
             yield TreeSource(
-                tree, self._options, location=show_address(file), layout="zip", resolved=resolved, book=book
+                tree,
+                self._options,
+                location=show_address(file),
+                layout="zip",
+                resolved=resolved,
+                book=book,
+                alone=len(self._files) == 1,
             )

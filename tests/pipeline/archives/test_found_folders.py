@@ -60,7 +60,20 @@ class TestServices:
         assert prompt_in_name(name) == prompt
 
     @pytest.mark.parametrize(
-        "name", ["Photos from 2023", "Google Photos", "camera roll", "model_a", "Imágenes", "album 3"]
+        "name",
+        [
+            "Photos from 2023",
+            "Google Photos",
+            "camera roll",
+            "model_a",
+            "download (3)",
+            "images - Copy",
+            "drive-download-20240101T101010Z-001",
+            "Photos-001 (1)",
+            "OneDrive_1_12-3-2023",
+            "Imágenes",
+            "album 3",
+        ],
     )
     def test_folders_that_name_no_prompt(self, name: str) -> None:
         assert names_no_prompt(name)
