@@ -165,6 +165,12 @@ def prompt_column(schema: pa.Schema, options: ArchiveOptions, shown: str) -> str
     able = [item.name for item in schema if is_plain(item.type)]
     found = pick(able, PROMPT_NAMES, options.prompt_column, what="prompt", where=shown, option="prompt_column")
     if found is None:
+        odd = next((item for item in schema if column_key(item.name) in PROMPT_NAMES), None)
+        if odd is not None:
+            raise ArchiveError(
+                f"{shown}: column {escape_name(odd.name)} holds {str(odd.type)[:80]} and not one text a row, so which is the prompt is not said. Write "
+                "a column of texts and name it with prompt_column"
+            )
         raise ArchiveError(
             f"{shown}: no column of prompts ({', '.join(PROMPT_NAMES)}). Its columns: {_listed(schema.names)}. "
             "Set prompt_column to one of these, or prompt_from: metadata"

@@ -157,6 +157,9 @@ class _Looked:
         elif kind is Kind.UNKNOWN and member.regular and member.size:
             if sniff_format(stream.read() if member.size <= self._survey.max_image_bytes else b""):
                 self._waiting.append((member, -1, None))
+        elif kind is Kind.HIDDEN:
+            if member.regular:
+                self._survey.notes["hidden or system files, not taken for images"] += 1
         elif is_customary(base):
             self._survey.tables.append(member.name)
         elif extension(base) in CAPTION_EXTENSIONS and member.size <= MAX_CAPTION_BYTES:

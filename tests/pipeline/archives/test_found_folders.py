@@ -225,12 +225,14 @@ class TestWhatIsSaid:
             for name, data in [
                 *named(["images/0.png"]).items(),
                 ("images/metadata.csv", b"image_id;prompt\n0;a nurse\n"),
+                ("images/._0.png", b"x"),
             ]:
                 member = tarfile.TarInfo(name)
                 member.size = len(data)
                 archive.addfile(member, io.BytesIO(data))
         notes = "\n".join(open_source(tmp_path / "a.tar").summary().notes)
         assert "it has no column of files (such as file_name). Its columns: image_id, prompt" in notes
+        assert "1 hidden or system files, not taken for images" in notes
 
 
 class TestWhatIsNoPrompt:

@@ -78,6 +78,12 @@ def test_prompts_that_are_too_long(tmp_path: Path) -> None:
     assert any(note.startswith("2 prompts are longer than 10,000 characters") for note in source.summary().notes)
 
 
+def test_a_column_of_lists_is_no_column_of_prompts(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.parquet", {"image": struct_of([PNG]), "caption": pa.array([["a nurse", "a woman"]])})
+    with pytest.raises(ArchiveError, match=r"column caption holds list<.*> and not one text a row"):
+        items_of(open_source(path))
+
+
 def test_prompts_from_metadata(tmp_path: Path) -> None:
     columns = {"image": struct_of([png_with(parameters="a nurse"), PNG])}
     path = write(tmp_path / "a.parquet", columns)
