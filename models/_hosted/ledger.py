@@ -292,9 +292,13 @@ class Ledger:
         return None if row is None else Kept(fingerprint, order.prompt_id, order.index, read_json(row[0]), row[1])
 
     def release(self, fingerprint: str, order: Order) -> None:
-        """Forget the kept outcome of `order`: the caller has it."""
-        with self.transaction() as db:
-            db.execute(
+        """Forget the kept outcome of `order`: the caller has it.
+
+        One statement and no `transaction`, since signals strike here: one that comes as `transaction` hands over would leave the
+        lock to a frame of the traceback, while answers on the wire wait to be booked.
+        """
+        with self._lock:
+            self._db.execute(
                 "DELETE FROM kept WHERE fingerprint=? AND prompt_id=? AND image_index=?",
                 (fingerprint, order.prompt_id, order.index),
             )

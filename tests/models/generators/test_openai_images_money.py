@@ -12,7 +12,7 @@ import pytest
 
 from allfour.errors import BackendError
 from allfour.models._hosted.connection import money, to_nano
-from allfour.models._hosted.ledger import BudgetReachedError, Ledger, Settlement
+from allfour.models._hosted.ledger import BudgetReachedError, Kept, Ledger, Settlement
 from allfour.models.generators.base import spending_of
 from allfour.models.generators.openai_images import LedgerTotals, OpenAIImages
 from tests.loopback_image_server import Asked, Fault, faults_by_prompt
@@ -489,3 +489,14 @@ def test_a_signal_as_a_transaction_begins_or_ends_leaves_none_open(tmp_path: Pat
     ledger.settle(under_way, Settlement(billed=1), ())
     ledger.close()
     assert [row["state"] for row in rows(tmp_path / "ledger.sqlite")] == ["answered", "in_flight"][:booked]
+
+
+def test_what_was_handed_over_is_forgotten_in_one_statement(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is the main thread's own booking. A signal as a context manager hands over would leave its lock to a traceback."""
+    ledger = Ledger(tmp_path / "ledger.sqlite", price_nano=1, max_nano=None)
+    (order,) = requests(1, 1)
+    ledger.keep(Kept("print", order.prompt_id, order.index, {"kind": "refused"}))
+    monkeypatch.setattr(Ledger, "transaction", None)
+    ledger.release("print", order)
+    assert ledger.kept("print", order) is None
+    ledger.close()
