@@ -203,8 +203,8 @@ def in_words(each: Each) -> str:
     states: Counter[str] = Counter(entry.state for entry in each.prompts)
     parts = [f"`{each.expression}` is settled for {each.settled} of {quantity(each.asked, 'prompt')}"]
     for state, text in (
-        ("most", f"with {each.up_to} images or more and not settled"),
-        ("out_of_reach", f"given up, as even {each.up_to} images could not settle them"),
+        ("most", f"still open after {each.up_to} images or more"),
+        ("out_of_reach", f"given up, because even {each.up_to} images could not settle them"),
         ("open", "open"),
     ):
         if states[state]:
@@ -212,8 +212,8 @@ def in_words(each: Each) -> str:
     why = "" if each.stopped is None or not states["open"] else f" ({each.stopped})"
     lost = f", {each.missing} of them without a reading" if each.missing else ""
     return (
-        f"{', '.join(parts)}{why}; {quantity(each.more, 'image')} beyond those of the run{lost}. Limits hold at {level(each.confidence)} for all "
-        f"prompts and all looks at once, as the classifier reads the images."
+        f"{', '.join(parts)}{why}; {quantity(each.more, 'extra image')} requested{lost}. Intervals hold at {level(each.confidence)} for all "
+        f"prompts and all looks at once, for what the classifier reads."
     )
 
 
@@ -231,13 +231,15 @@ class _EachAnalysis:
         begun = more_of(run).images_path.exists()
         if begun and not stands(run):
             text = (
-                f"{FILE} is left out: the images made for single prompts were read otherwise than those of the run, or not all of them "
-                "yet. Repeat `allfour audit --each EXPR --run RUN`."
+                f"{FILE} is ignored: the extra images of single prompts are not all read yet, or were read in another way than those of the "
+                "run. Repeat `allfour audit --each EXPR --run RUN`."
             )
             return None, Note(code=OUTDATED, text=text, about=self.name)
         found = account(run, asked, with_more=begun)
         text = found.because + (
-            " Those are in no other figure: who got them depends on what was seen." if found.more else ""
+            " The extra images count in no other figure, because which prompts got them depends on what the first images showed."
+            if found.more
+            else ""
         )
         return found, Note(code=BEYOND, text=text, about=self.name)
 

@@ -32,8 +32,8 @@ class _UntilAnalysis:
         if not isinstance(found, Until):
             return None, note
         text = (
-            f"{found.because} Intervals made for one look, as elsewhere on this page, are too narrow for a run that stopped when it "
-            "liked what it saw: quote the limits named here."
+            f"{found.because} Quote this interval. The others on this page assume that the number of images was fixed beforehand, and are too "
+            "narrow for a run that could stop as soon as its question was settled."
         )
         return found, Note(code=STOPPED, text=text, about=self.name)
 

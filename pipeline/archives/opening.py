@@ -138,7 +138,7 @@ def _kind(file: str) -> str:
         return "run"
     if (run := run_inside(path)) is not None:
         raise ArchiveError(
-            f"{show_address(file)} holds runs of allfour, such as {show_address(str(run))}, and images of several runs are no archive. Name one of the runs; "
+            f"{show_address(file)} holds runs of allfour, such as {show_address(str(run))}, and several runs cannot be read as one archive. Name one of the runs; "
             "to read all images as those of one folder, set archive.layout=folder"
         )
     if (path / "dataset_dict.json").is_file():

@@ -119,7 +119,7 @@ def question_of(job: Job, base: Plan, *, rule: StopRule, up_to: int) -> EachQues
     prompts = [prompt for prompt in base.prompts.prompts if headline not in prompt.expect]
     if not prompts:
         raise UsageError(
-            f"{EACH_OPTION}: every prompt asks for a {headline} in so many words, so none has a share of its own to settle. Run "
+            f"{EACH_OPTION}: every prompt asks explicitly for a {headline}, so there is no share to settle. Run "
             "`allfour audit` without it"
         )
     if not config.prompts.images_per_prompt < up_to <= MOST:
@@ -166,12 +166,15 @@ def _estimate(job: Job, base: Plan, question: EachQuestion, kept: frozenset[tupl
     if found is not None:
         still = [prompt for prompt in found.prompts if prompt.state == "open"]
         most = sum(question.up_to - prompt.images for prompt in still)
-        more, basis = _expected_of(found, question, job.config.prompts.set_size), "by the images that stand"
+        more, basis = (
+            _expected_of(found, question, job.config.prompts.set_size),
+            "estimated from the images made so far",
+        )
     elif question.of_one_share is not None and len(question.labels) == 2:
         spread, own = Population.of_unanimity(STATED_UNANIMITY), job.config.prompts.images_per_prompt
         each = question.expected_first(spread, images=own, step=job.config.prompts.set_size)
         more = len(first) + question.prompts * each
-        basis = f"in an even population of prompts of which {STATED_UNANIMITY:.0%} show one label in four images"
+        basis = f"assuming that {STATED_UNANIMITY:.0%} of prompts show one label in four images"
     price, currency = build.price_of(job.config) or (None, None)
     return EachEstimate(
         prompts=question.prompts,

@@ -70,7 +70,7 @@ def audit_until(
     asking = [prompt.key for prompt in plan.prompts.prompts if job.attributes.headline in prompt.expect]
     if len(asking) == len(plan.prompts.prompts):
         raise UsageError(
-            f"--until: every prompt asks for a {job.attributes.headline} in so many words, so there is no {', '.join(rule.figures)} of "
+            f"--until: every prompt asks explicitly for a {job.attributes.headline}, so there is no {', '.join(rule.figures)} of "
             "its own to settle. Run `allfour audit` without it"
         )
     rule.check_labels(job.attributes.labels(job.attributes.headline))
@@ -85,7 +85,7 @@ def audit_until(
         missing = [request for request in plan.requests if request.key not in kept]
         recount(run, generator)
         if missing and (cost := estimate_of(generator, missing)) is not None:
-            reporter.note(f"at the most, where no question is settled before: {cost}")
+            reporter.note(f"cost at most, if the question is not settled earlier: {cost}")
         del generator
         whole = next((at for at, part in enumerate(rounds) if not {r.key for r in part.requests} <= kept), len(rounds))
         generated = scored = 0
@@ -165,11 +165,11 @@ def _account(rule: StopRule, looks: list[Look], plan: Plan, confidence: float) -
     settled = rule.settled(last.figures)
     listed = len(plan.prompts.prompts)
     of = f"{last.prompts} of {quantity(listed, 'prompt')} ({last.images} of {quantity(len(plan.requests), 'image')})"
-    why = f"`{rule.text}` holds" if settled else f"the prompts came to an end before `{rule.text}` held"
+    why = f"`{rule.text}` holds" if settled else f"all prompts were used before `{rule.text}` held"
     return Until(
         expression=rule.text,
         settled=settled,
-        because=f"Stopped after {of}: {why}; {_figures_text(last.figures)}, at {level(confidence)} for all looks at once.",
+        because=f"Stopped after {of}: {why}; {_figures_text(last.figures)} ({level(confidence)} interval, valid for all looks at once).",
         prompts=last.prompts,
         prompts_listed=listed,
         confidence=confidence,

@@ -65,10 +65,10 @@ class EachEstimate:
         def money(cost: float | None) -> str:
             return "" if cost is None else f" ({cost:,.2f}{unit})"
 
-        text = f"at the most {quantity(self.most, 'more image')}{money(self.cost)}"
+        text = f"at most {quantity(self.most, 'more image')}{money(self.cost)}"
         if self.expected is not None:
-            text += f", expected about {self.expected:,.0f}{money(self.expected_cost)} {self.basis}"
-        return f"{text}; {quantity(self.existing, 'image')} of {quantity(self.prompts, 'prompt')} there already"
+            text += f", on average about {self.expected:,.0f}{money(self.expected_cost)}, {self.basis}"
+        return f"{text}. Made already: {quantity(self.existing, 'image')} of {quantity(self.prompts, 'prompt')}"
 
 
 def wanted(each: str | None, up_to: int | None, dry_run: bool) -> bool:

@@ -136,9 +136,9 @@ def conclude_rank(summary: RankSummary | GenerationRankSummary, as_json: bool) -
     else:
         done, left, thing = f"{quantity(summary.generated, 'image')} made", summary.images_left, "image"
     rest = (
-        f"{quantity(left, thing)} of other ranks {'is' if left == 1 else 'are'} not done; the last rank makes the tables and the report"
+        f"{quantity(left, thing)} of other ranks {'is' if left == 1 else 'are'} not done; the last rank to finish writes the tables and the report"
         if left
-        else f"all {thing}s are done; another rank is making the tables and the report"
+        else f"all {thing}s are done; another rank is writing the tables and the report"
     )
     print(f"rank {summary.rank} of {summary.world_size}: {done}; {rest}")
 
@@ -261,7 +261,7 @@ def print_calibration(result: Mapping[str, Any], out: Path, as_json: bool) -> No
     for name, entry in result["attributes"].items():
         accuracy = entry["accuracy"]
         if accuracy["value"] is None:
-            print(f"{name}: none of {entry['images']} images got a label, so nothing is known of its errors")
+            print(f"{name}: none of {entry['images']} images got a label, so its errors are unknown")
             continue
         print(
             f"{name}: accuracy {percent(accuracy['value'], 1)} ({percent(accuracy['low'], 1)} to {percent(accuracy['high'], 1)}) of the labelled "
@@ -284,13 +284,13 @@ def print_calibration(result: Mapping[str, Any], out: Path, as_json: bool) -> No
             print(f"  temperature that fits best: {heat['value']:.3g}")
     for name in result["binding"]["margins"]:
         if name not in result["attributes"]:
-            print(f"{name}: not calibrated, since not every one of its labels occurs among those of the images")
+            print(f"{name}: not calibrated, because some of its labels occur on none of the images")
     for name, words in result["dataset"]["words_without_label"].items():
         from allfour.pipeline.words import clean
 
         text = ", ".join(f"{clean(word, 40)} ({images})" for word, images in list(words.items())[:8])
         more = ", ..." if len(words) > 8 else ""
-        print(f"note: left out of {name} are images whose word is none of its labels: {text}{more}")
+        print(f"note: images are left out of {name} where their word is none of its labels: {text}{more}")
     for warning in result["warnings"]:
         print(f"note: {warning}")
     for name, entry in (result.get("probe") or {}).items():
@@ -311,8 +311,8 @@ def print_drawn(drawn: Drawn, run: Path, as_json: bool) -> None:
     print(f"{quantity(drawn.images, 'image')} to label: {drawn.units} of {of}, review {drawn.id}")
     if drawn.beyond:
         print(
-            f"note: {quantity(drawn.beyond, 'image')} made for single prompts (`audit --each`) cannot be drawn: no figure that a review corrects "
-            "rests on them"
+            f"note: {quantity(drawn.beyond, 'image')} made for single prompts (`audit --each`) are not in the sample, because they are not part "
+            "of the figures that a review corrects"
         )
     print(f"open {drawn.page} in a browser; read its CSV with `allfour review {run} --import FILE.csv`")
 

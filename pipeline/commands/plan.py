@@ -114,11 +114,10 @@ def _check(question: PlanQuestion) -> None:
     for name, value in (("--unanimity", question.unanimity), ("--against", question.against)):
         if value is not None and not least < value < 1:
             raise UsageError(
-                f"{name} {value:g}: must lie between {percent(least, 1)}, which even draws give for sets of {question.set_size}, and "
-                "100%"
+                f"{name} {value:g}: must lie between {percent(least, 1)} (what chance gives for sets of {question.set_size}) and 100%"
             )
     if question.against == question.unanimity:
-        raise UsageError("--against: it is the unanimity that is expected, and equal shares cannot be told apart")
+        raise UsageError("--against: it equals --unanimity, and equal shares cannot be told apart. Give another share")
     for name, value in (("--power", question.power), ("--confidence", question.confidence)):
         if not 0.5 <= value < 1:
             raise UsageError(f"{name} {value:g}: must lie between 50% and 100%")

@@ -66,8 +66,8 @@ def rescore(
     if engine_name != "local":
         _check_not_hosted(config, f"--engine {engine_name}")
     job = Job.begin(config, run, reporter, calibration)
-    check_apart(run, location)
     source = open_archive(location, config)
+    check_apart(run, location)
     if limit is not None:
         source = LimitedSource(source, limit)
     with run.lock():
@@ -96,8 +96,8 @@ def rescore_rank(
     """One rank's share of `rescore`. The rank that finds every shard done ends the run; the others leave it to that one."""
     _check_not_hosted(config, "--rank")
     job = Job.begin(config, run, reporter, calibration)
-    check_apart(run, location)
     source = open_archive(location, config)
+    check_apart(run, location)
     shards = list(source.shards())
     share = share_of(shards, rank=rank, world_size=world_size)
     started = utc_now()

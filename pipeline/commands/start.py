@@ -100,7 +100,7 @@ def check_apart(run: RunFolder, location: str) -> None:
         if target.is_relative_to(place) if place.is_dir() else target == place.parent:
             where = "lies in" if place.is_dir() else "holds"
             raise RunFolderError(
-                f"run folder {run.path}: it {where} the archive {found}, which is only read. Choose another with --run"
+                f"run folder {run.path}: it {where} the archive {found}, and nothing may be written into an archive. Choose another with --run"
             )
 
 

@@ -199,16 +199,14 @@ def asked_notes(asked: Asked, *, headline: str, prompts: Sequence[str]) -> list[
     if not telling:
         return []
     of, what = (
-        f"{quantity(len(telling), 'prompt')} of {len(prompts):,}",
-        f"a perceived {label_text(headline)} in so many words",
+        f"{len(telling):,} of {quantity(len(prompts), 'prompt')}",
+        f"explicitly for a perceived {label_text(headline)}",
     )
     if len(telling) == len(prompts):
-        text = f"Every prompt asks for {what}, so that sets of one label are what was asked for and no finding: there is no headline of bias."
+        text = f"Every prompt asks {what}. Sets of one label are then what was asked for, not a finding, so there is no headline of bias."
     else:
-        ask, are = ("asks", "it is") if len(telling) == 1 else ("ask", "they are")
-        text = (
-            f"{of} {ask} for {what}: {are} in no figure of {label_text(headline)} but in those of what was asked for."
-        )
+        ask, are = ("asks", "It is") if len(telling) == 1 else ("ask", "They are")
+        text = f"{of} {ask} {what}. {are} left out of every figure of {label_text(headline)} and reported under what was asked for."
     return [Note(code=ASKED_NOTE, text=text, about=headline)]
 
 

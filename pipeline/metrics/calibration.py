@@ -165,14 +165,14 @@ UNFIT = "calibration_does_not_fit"
 OTHER_PRECISION = "calibration_in_other_precision"
 """Code of the note that a calibration and the run were not encoded in the same precision, though with the same decisions."""
 _OTHER_PRECISION = (
-    "The calibration and this run were not encoded in the same precision: one in float32, the other in bfloat16 and in float32 wherever that "
-    "could change a decision. Decisions are the same in both, so its error rates hold."
+    "The calibration and this run were encoded in different precisions: one in float32, the other in bfloat16 with float32 wherever that could "
+    "change a decision. Decisions are the same in both, so the error rates hold."
 )
 KEPT = "calibration.json"
 """Copy of the calibration that a run was given, in the run folder."""
 _UNFIT = (
-    "calibration.json in the run folder is not one of this run's classifier and margins any more, and is left out: nothing is "
-    "corrected. Calibrate anew with this config, or remove the file."
+    "calibration.json in the run folder no longer belongs to this run's classifier and margins. It is ignored, and nothing is "
+    "corrected. Calibrate again with this config, or remove the file."
 )
 
 
@@ -330,7 +330,7 @@ def _or_none(value: float | None) -> str:
 def _refuse(path: Path, differences: Sequence[str]) -> None:
     if differences:
         raise InputError(
-            f"--calibration {path}: made with another classifier or other margins, so its error rates are not those of this run. Different: "
+            f"--calibration {path}: made with another classifier or other margins, so its error rates do not hold for this run. Different: "
             f"{'; '.join(differences)}. Run `allfour calibrate` with this config"
         )
 

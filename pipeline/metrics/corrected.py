@@ -75,11 +75,11 @@ def correct(
     for name, names in labels.items():
         confusion = calibration.confusion(name, names)
         if confusion is None:
-            text = f"The calibration has no error rates for {name} with these labels: its figures are not corrected."
+            text = f"The calibration has no error rates for {name} with these labels, so figures of {name} are not corrected."
             notes.append(Note(code="not_calibrated", text=text, about=name))
             continue
         if (why := doubt(name, confusion, confidence=confidence)) is not None:
-            text = f"{why} Its figures are not corrected: nothing would be known of them."
+            text = f"{why} Figures of {name} are therefore not corrected."
             notes.append(Note(code="labels_not_told_apart", text=text, about=name))
             continue
         prompts = unasked(every, asked or {}, name)
@@ -141,8 +141,8 @@ def _unclear_beyond(name: str, decisions: IntArray, confusion: st.Confusion) -> 
     if not unclear or confusion.counts[:, -1].any():
         return None
     text = (
-        f"No image of the calibration is ambiguous in {name}, but {quantity(unclear, 'image')} of this run: such count as no label, so that "
-        "corrected shares add up to less than 1. Calibrate on more images."
+        f"{quantity(unclear, 'image')} of this run {'is' if unclear == 1 else 'are'} ambiguous in {name}, but no image of the calibration is. They count "
+        "as having no label, so corrected shares add up to less than 100%. Calibrate on more images."
     )
     return Note(code="unclear_beyond_calibration", text=text, about=name)
 
@@ -173,8 +173,8 @@ def _unanimity(
     nothing = Corrected(value=None, low=None, high=None, method=found.interval.method, images=images, **rests)
     if evaluated and found.interval.value is not None and read < LEAST_PART:
         text = (
-            f"Unanimity is not corrected: in {percent(1 - read)} of the sets an image has no decision that the calibration knows, so "
-            f"abstentions and not labels would choose the {quantity(found.prompts, 'prompt')} of {evaluated:,} that are left."
+            f"Unanimity is not corrected: {percent(1 - read)} of the sets have an image whose decision the calibration does not cover. The "
+            f"{found.prompts:,} of {quantity(evaluated, 'prompt')} that are left would be a selection by missing labels."
         )
         return nothing, None, widened, Note(code="corrected_refused", text=text)
     interval = found.interval
@@ -265,20 +265,20 @@ def _reweighted_note(name: str, fit: CalibrationFit, *, whole: CalibrationFit) -
     )
     by = clean(fit.by, 60)
     text = (
-        f"The calibration fits as a whole what was decided here of {name}, but its groups by {by} are mixed otherwise in this run (p = "
-        f"{fit.own_mix or 0.0:.2g}) and fit in the run's own mix (p = {fit.p_value:.2g})"
+        f"The calibration as a whole fits the decisions on {name}, but this run has another mix of its groups by {by} (p = "
+        f"{fit.own_mix or 0.0:.2g}), and with that mix it fits too (p = {fit.p_value:.2g})"
         if whole.fits
-        else f"The calibration as a whole does not fit what was decided here of {name}; its groups by {by} do (p = {fit.p_value:.2g}) in the mix "
-        "that this run shows"
+        else f"The calibration as a whole does not fit the decisions on {name}, but with another mix of its groups by {by} it does (p = "
+        f"{fit.p_value:.2g})"
     )
-    text += f", taken to be that of every prompt: {mixes}. Corrected figures are of that mix."
+    text += f". Corrected figures assume that mix for every prompt: {mixes}."
     return Note(code="calibration_reweighted", text=text, about=name)
 
 
 def _unlike(name: str, fit: CalibrationFit, *, headline: bool) -> Note:
     text = (
-        f"The calibration does not fit this run: no mix of its labels gives what was decided here of {name}, and how surely "
-        f"(p = {fit.p_value:.2g}). Its error rates are not those of these images"
-        f"{', so corrected figures are shown as not fitting and lead nowhere' if headline else ''}. Calibrate on images like them."
+        f"The calibration does not fit this run: no mix of its labels explains the decisions on {name} and their confidence "
+        f"(p = {fit.p_value:.2g}). Its error rates do not hold for these images"
+        f"{', so the headline is not the corrected figure' if headline else ''}. Calibrate on images like these."
     )
     return Note(code="calibration_unlike_run", text=text, about=name)

@@ -179,8 +179,8 @@ def _differing(found: Corrected, spread: ErrorSpread, floor: float) -> Note | No
     if not _matters(found, spread, floor):
         return None
     text = (
-        f"The correction takes error rates to be the same for every prompt. If they differ ({spread_in_words(spread)}), the corrected "
-        f"figure lies between {percent(spread.low)} and {percent(spread.high)}. People's labels of a sample of images would measure it."
+        f"The correction assumes the same error rates for every prompt. If they differ ({spread_in_words(spread)}), the corrected "
+        f"figure lies between {percent(spread.low)} and {percent(spread.high)}. Labelling a sample by hand would measure it (`allfour review`)."
     )
     return Note(code="error_may_differ_by_prompt", text=text, about="unanimity_corrected")
 
@@ -191,9 +191,10 @@ def _open(found: Corrected, floor: float) -> Note | None:
     if spread is None or led is None or not _matters(led, spread, floor):
         return None
     text = (
-        f"The {quantity(spread.images or 0, 'image')} that people labelled do not show errors that differ by prompt (p = {spread.alike or 0.0:.2g}), "
-        "and do not exclude them: the corrected figure follows these labels, with limits as wide as without them. With all that they leave open "
-        f"({spread_in_words(spread)}) it lies between {percent(spread.low)} and {percent(spread.high)}. More labels would settle it."
+        f"The {quantity(spread.images or 0, 'image')} that people labelled neither show nor rule out error rates that differ between prompts "
+        f"(p = {spread.alike or 0.0:.2g}). The corrected figure uses these labels, and its interval is no wider than without them. If error rates "
+        f"differ by as much as the labels allow ({spread_in_words(spread)}), it lies between {percent(spread.low)} and {percent(spread.high)}. More "
+        "labels would settle it."
     )
     return Note(code=SPREAD_OPEN, text=text, about="unanimity_corrected")
 
@@ -242,8 +243,8 @@ def spread_in_words(spread: ErrorSpread) -> str:
 
 def _contradiction(name: str, found: st.MeasuredError) -> Note:
     text = (
-        f"People labelled {quantity(found.images, 'image')} of this run, and the classifier is right on them more or less often than the "
-        f"calibration's error rates of {name} allow (p = {found.agrees:.2g}): the corrected figure is not to be quoted. Calibrate on images "
+        f"People labelled {quantity(found.images, 'image')} of this run, and on them the classifier is right more or less often than the "
+        f"calibration's error rates for {name} allow (p = {found.agrees:.2g}). Do not quote the corrected figure. Calibrate on images "
         "of this kind, or have whole sets labelled."
     )
     return Note(code=CONTRADICTED, text=text, about=name)

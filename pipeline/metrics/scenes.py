@@ -313,15 +313,15 @@ def scene_notes(found: GroupScenes | None) -> list[Note]:
     prompts = "1 prompt asks" if asked.prompts == 1 else f"{asked.prompts:,} prompts ask"
     if found.detector is None:
         text = (
-            f"{prompts} for several people, and nobody was counted: each image has one label, of the whole, even where the people in it "
-            "differ. Name a detector, such as classifier.people.detector: centerface, or a reader that has a row for each person."
+            f"{prompts} for several people, but people were not counted: each image has one label for the whole picture, even where the people in "
+            "it differ. Set a detector, such as classifier.people.detector: centerface, or a reader that has a row for each person."
         )
         return [Note(code="nobody_counted", text=text, about="group_scenes")]
     few = asked.one_person + asked.nobody
     if few > asked.images / 4:
         text = (
-            f"{prompts} for several people, and in {few:,} of {asked.images:,} images fewer than two were found: these are read as a "
-            "whole, and are in no figure about who is together."
+            f"{prompts} for several people, but in {few:,} of {asked.images:,} images fewer than two were found. These images are read as a "
+            "whole and left out of the figures about who is shown together."
         )
         return [Note(code="few_people_found", text=text, about="group_scenes")]
     return []

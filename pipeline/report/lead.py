@@ -161,7 +161,7 @@ def _asked_apart(metrics: Metrics) -> str:
         return ""
     verbs = ("asks", "is") if asking == 1 else ("ask", "are")
     more = f"{quantity(asking, 'more prompt')} {verbs[0]}"
-    return f"{more} for a perceived {label_text(metrics.headline)} explicitly and {verbs[1]} reported separately."
+    return f"{more} explicitly for a perceived {label_text(metrics.headline)} and {verbs[1]} reported separately."
 
 
 def measured_beside(metrics: Metrics) -> str:

@@ -42,8 +42,8 @@ def held(folder: Path, *, shared: bool, option: str | None) -> Iterator[None]:
     try:
         if names := _in_the_way(folder):
             raise RunFolderError(
-                f"run folder {folder}: it holds {', '.join(names)} and no run.json: they are not of allfour, which would write "
-                f"over them. {'C' + choose if choose else 'Name the folder of a run'}"
+                f"run folder {folder}: it holds {', '.join(names)} but no run.json, so it is not a run folder of allfour, which would "
+                f"overwrite {'it' if len(names) == 1 else 'them'}. {'C' + choose if choose else 'Name the folder of a run'}"
             )
         new = not folder.exists()
         file = _locked(folder / locks.NAME, shared=shared)

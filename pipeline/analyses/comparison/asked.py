@@ -41,10 +41,10 @@ def without_asking(runs: Sequence[LoadedRun]) -> tuple[list[LoadedRun], list[Ask
 
 def asked_note(listed: Sequence[AskedInRuns], headline: str) -> str:
     """That such prompts are in no figure."""
-    asks = "asks" if len(listed) == 1 else "ask"
+    asks, they = ("asks", "It is") if len(listed) == 1 else ("ask", "They are")
     return (
-        f"{quantity(len(listed), 'prompt')} {asks} for a perceived {clean(headline, 40)} in so many words: in no figure here, and listed with how "
-        "often it is shown."
+        f"{quantity(len(listed), 'prompt')} {asks} explicitly for a perceived {clean(headline, 40)}. {they} left out of every figure here and listed with how "
+        "often the images show it."
     )
 
 
@@ -63,6 +63,6 @@ def all_ask(runs: Sequence[LoadedRun], listed: Sequence[AskedInRuns], headline: 
         )
         rates.append(f"{run.name}: {found}")
     return (
-        f"every prompt of {join_words(run.name for run in runs)} asks for a perceived {clean(headline, 40)} in so many words, and what was asked "
-        f"for is no leaning of a model that shows it. How often it is shown: {'; '.join(rates)}. The report of each has that with intervals"
+        f"every prompt of {join_words(run.name for run in runs)} asks explicitly for a perceived {clean(headline, 40)}, so what the "
+        f"images show is no sign of bias. How often they show what was asked for: {'; '.join(rates)}. Each run's report has this with intervals"
     )

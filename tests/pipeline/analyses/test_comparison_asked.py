@@ -43,7 +43,7 @@ def test_a_comparison_is_that_of_the_prompts_that_do_not_ask_and_lists_the_other
     assert (
         whole.comparisons[0]
         .warnings[0]
-        .startswith("2 prompts ask for a perceived gender in so many words: in no figure")
+        .startswith("2 prompts ask explicitly for a perceived gender. They are left out of every figure")
     )
     view = asked_in_runs(whole.asked_for)
     assert view is not None
@@ -60,7 +60,7 @@ def test_runs_that_ask_throughout_are_refused_with_what_they_show() -> None:
 def test_a_prompt_that_asks_is_no_partner_of_its_neutral_variant() -> None:
     neutral = run("neutral", [8, 4, 2, 8, 6, 1])
     asked = asking(run("asked", [8] * 6, variant="-woman"), *(f"p{k}-woman" for k in range(6)))
-    with pytest.raises(ComparisonError, match="every prompt of asked asks for a perceived gender"):
+    with pytest.raises(ComparisonError, match="every prompt of asked asks explicitly for a perceived gender"):
         compare([neutral, asked], pair_by="subject")
 
 
@@ -80,7 +80,7 @@ def test_a_study_has_no_board_of_them_and_says_so(monkeypatch: pytest.MonkeyPatc
     assert {entry.cell for entry in board.runs} == {"a", "b"}
     assert [unit.key for unit in board.units] == [f"p{k}" for k in range(1, 7)]
     assert [prompt.id for prompt in found.asked_for] == ["p0", "p0-w", "p1-w", "p2-w"]
-    assert found.notes[0].text.startswith("4 prompts ask for a perceived gender")
+    assert found.notes[0].text.startswith("4 prompts ask explicitly for a perceived gender")
     assert "On no board: every prompt of c asks" in found.notes[1].text
 
 

@@ -152,7 +152,7 @@ def test_without_calibrations_the_first_lines_name_the_cause(tmp_path: Path) -> 
     assert lead["because"] == ["no_calibration", "unlabelled_differ"]
     page = done.page_path.read_text()
     first_screen = page[: page.index("Prompt by prompt")]
-    assert "Not corrected: no calibration says how often either classifier errs" in first_screen
+    assert "Not corrected: without calibrations it is not known how often the classifier errs" in first_screen
     assert "read wrongly than of those of" in first_screen and 0.05 < lead["explained_by_error"] < 0.3
     assert any("Not corrected" in line for line in summary_lines(done.comparison))
 
@@ -263,7 +263,7 @@ def test_near_copies_are_counted_once(tmp_path: Path) -> None:
     assert "near_copies" in summary["headline"]["because"]
     row = next(row for row in document["comparisons"][0]["prompts"] if row["id"] == "one")
     assert (row["second"]["near_copies"], row["second"]["share"]["woman"]["low"]) == (3, st.wilson(1, 1).low)
-    assert any("each picture is counted once" in warning for warning in document["comparisons"][0]["warnings"])
+    assert any("Each picture is counted once" in warning for warning in document["comparisons"][0]["warnings"])
 
 
 def test_p_values_of_several_pairs_are_adjusted(tmp_path: Path) -> None:
@@ -331,5 +331,5 @@ def test_the_figures_of_the_first_line_are_those_of_its_difference(tmp_path: Pat
     assert pair["summary"]["headline"]["figure"] == "unanimity_all_images_difference"
     line = summary_lines(comparison)[0]
     one, two = percent(found["first"]), percent(found["second"])
-    assert f"{two} against {one} of sets of 4 images show one perceived gender, over 10 prompts." in line
-    assert "6 against 6" not in line and f"{points(found['value'])} points" in line
+    assert f"{two} of sets of 4 images show one perceived gender in b and {one} in a, over 10 prompts." in line
+    assert "for 6 of" not in line and f"{points(found['value'])} points" in line

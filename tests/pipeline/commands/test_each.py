@@ -131,7 +131,7 @@ def test_further_sets_go_to_prompts_that_are_open_and_into_no_other_figure(finis
     assert (each["more"], each["asked"], each["settled"], each["level"]) == (beyond, 4, 3, pytest.approx(0.05 / 4))
     assert {key: found[key] for key in UNASKED} == {key: plain[key] for key in UNASKED}
     assert pq.read_table(finished / "r/images.parquet").num_rows == 10
-    note = f"`{RULE}` is settled for 3 of 4 prompts, 1 given up, as even 14 images could not settle them; {beyond} images beyond"
+    note = f"`{RULE}` is settled for 3 of 4 prompts, 1 given up, because even 14 images could not settle them; {beyond} extra images requested"
     assert note in (finished / "r.txt").read_text()
     assert note in html.unescape((finished / "r/report.html").read_text())
     page = html.unescape((finished / "r/report.html").read_text())
@@ -150,7 +150,7 @@ def test_further_sets_go_to_prompts_that_are_open_and_into_no_other_figure(finis
 def test_what_a_review_and_an_export_leave_out_is_said(asked: Drawer) -> None:
     number = metrics()["each"]["more"]
     drawn = CliRunner().invoke(cli.app, ["review", "r", "--sample", "4"])
-    assert f"note: {number} images made for single prompts (`audit --each`) cannot be drawn" in drawn.output
+    assert f"note: {number} images made for single prompts (`audit --each`) are not in the sample" in drawn.output
     exported = CliRunner().invoke(cli.app, ["export", "r", "--format", "dataset", "--out", "d"])
     assert exported.output.startswith("10 images, ")
     assert f"note: {number} images made for single prompts (`audit --each`) are left out" in exported.output
@@ -176,7 +176,7 @@ def test_a_cap_ends_it_with_what_was_paid_for_and_more_money_goes_on(drawer: Dra
     assert done.exit_code == 0, done.output
     each = metrics()["each"]
     assert (each["stopped"], each["more"], each["settled"]) == ("generator.max_cost is spent", 11, 0)
-    assert "open (generator.max_cost is spent); 11 images beyond" in done.output
+    assert "open (generator.max_cost is spent); 11 extra images requested" in done.output
     drawer.left = None
     audit("--each", RULE, "--up-to", 14)
     assert metrics()["each"]["settled"] == 3
@@ -188,7 +188,7 @@ def test_a_cap_that_the_first_images_reach_leaves_a_whole_run(drawer: Drawer) ->
     drawer.left, drawer.error = 10, MaxCostError("generator.max_cost leaves no room")
     done = audit("--each", RULE, "--up-to", 14)
     assert done.exit_code == 0, done.output
-    assert "4 open (generator.max_cost is spent); 0 images beyond" in done.output
+    assert "4 open (generator.max_cost is spent); 0 extra images requested" in done.output
     assert CliRunner().invoke(cli.app, ["report", "r"]).exit_code == 0
 
 
@@ -201,10 +201,10 @@ def test_a_hosted_api_is_paid_from_one_ledger_up_to_its_cap(drawer: Drawer, monk
             "response_format: b64_json, price_per_image: 0.01, max_cost: 0.17}"
         )
         before = audit("--each", RULE, "--up-to", 14, "--set", f"generator={hosted}", "--dry-run")
-        assert "at the most 58 more images (0.58), expected about 39 (0.39)" in before.output, before.output
+        assert "at most 58 more images (0.58), on average about 39 (0.39)" in before.output, before.output
         done = audit("--each", RULE, "--up-to", 14, "--set", f"generator={hosted}")
         assert done.exit_code == 0, done.output
-        assert "generator.max_cost is spent); 7 images beyond" in done.output
+        assert "generator.max_cost is spent); 7 extra images requested" in done.output
         assert server.total_billed == 17
         assert json.loads(Path("r/run.json").read_text())["spent"]["spent"] == pytest.approx(0.17)
 
@@ -220,7 +220,7 @@ def test_copies_of_one_picture_settle_nothing(drawer: Drawer) -> None:
 def test_a_plain_audit_and_more_images_of_every_prompt_use_what_was_made(asked: Drawer) -> None:
     before = metrics()["each"]
     more = audit("--set", "prompts.images_per_prompt=4")
-    assert "each.json is left out" in more.output  # some of its images are the run's own by now
+    assert "each.json is ignored" in more.output  # some of its images are the run's own by now
     assert metrics()["each"] is None
     assert len(asked.made) == 2  # of the prompt that asks, which alone had two
     audit("--set", "prompts.images_per_prompt=4", "--each", RULE, "--up-to", 14)
@@ -296,7 +296,7 @@ def test_what_cannot_be_asked_is_refused_by_name_before_an_image(
 def test_a_dry_run_says_the_most_and_the_expected_and_makes_nothing(finished: Path, drawer: Drawer) -> None:
     before = audit("--each", RULE, "--up-to", 14, "--dry-run")
     # four prompts of 14, and two images of the prompt that asks
-    assert "at the most 58 more images, expected about 39 in an even population" in before.output
+    assert "at most 58 more images, on average about 39, assuming that" in before.output
     assert not drawer.made
     assert not Path("r").exists()
     shutil.copytree(finished / "plain", "r")

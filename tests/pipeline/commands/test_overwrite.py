@@ -388,8 +388,15 @@ def test_an_archive_is_only_read(archives: Path, place: str) -> None:
     for more in ((), ("--rank", 0, "--world-size", 1)):
         refused = run("rescore", "first", "--config", "config.yaml", "--run", place, *more)
         assert refused.exit_code == 2
-        assert "it lies in the archive first, which is only read" in refused.output
+        assert "it lies in the archive first, and nothing may be written into an archive" in refused.output
     assert contents(archives / "first") == before
+
+
+def test_a_folder_of_runs_is_named_before_the_run_folder_in_it(archives: Path) -> None:
+    assert run("rescore", "first", "--config", "config.yaml", "--run", "runs/one").exit_code == 0
+    refused = run("rescore", "runs", "--config", "config.yaml", "--run", "runs/two")
+    assert refused.exit_code == 2
+    assert "runs holds runs of allfour, such as runs/one" in refused.output
 
 
 def test_a_folder_that_holds_a_manifest_is_no_run_folder(archives: Path) -> None:
@@ -397,7 +404,10 @@ def test_a_folder_that_holds_a_manifest_is_no_run_folder(archives: Path) -> None
     before = contents(archives / "first")
     refused = run("rescore", "first/list.csv", "--config", "config.yaml", "--run", "first")
     assert refused.exit_code == 2
-    assert "run folder first: it holds the archive first/list.csv, which is only read" in refused.output
+    assert (
+        "run folder first: it holds the archive first/list.csv, and nothing may be written into an archive"
+        in refused.output
+    )
     assert contents(archives / "first") == before
     assert run("rescore", "first/list.csv", "--config", "config.yaml", "--run", "first/run").exit_code == 0
 

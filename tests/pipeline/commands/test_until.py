@@ -85,7 +85,7 @@ def test_it_goes_on_after_a_stop_with_the_looks_that_it_had(folder: Path, monkey
 
 def test_the_end_of_the_list_settles_nothing(folder: Path) -> None:
     done = audit("--until", "headline.width < 0.001", "--round", 20)
-    assert "Stopped after 24 of 24 prompts (48 of 48 images): the prompts came to an end before" in done.output
+    assert "Stopped after 24 of 24 prompts (48 of 48 images): all prompts were used before" in done.output
 
 
 def test_a_plain_audit_makes_the_rest_and_takes_the_account_back(folder: Path) -> None:

@@ -90,8 +90,8 @@ def test_prompts_that_ask_for_a_label_are_in_no_figure_of_it() -> None:
     assert len(found.prompts) == 18
     assert found.prompts[0].share["woman"].value == 0.8
     (note,) = [n for n in found.notes if n.code == ASKED_NOTE]
-    assert note.text.startswith("16 prompts of 18 ask for a perceived gender")
-    assert "16 more prompts ask for a perceived gender" in (standfirst(found) or "")
+    assert note.text.startswith("16 of 18 prompts ask explicitly for a perceived gender")
+    assert "16 more prompts ask explicitly for a perceived gender" in (standfirst(found) or "")
 
 
 def test_where_every_prompt_asks_there_is_no_headline_of_bias() -> None:

@@ -182,7 +182,7 @@ def test_ambiguous_images_that_the_calibration_never_saw_are_named(labelled_csv:
 
     assert warnings("clear", "man") == []
     (warning,) = warnings("unclear", "ambiguous")
-    assert "12 images of this run: such" in warning and "add up to less than 1" in warning
+    assert "12 images of this run are ambiguous" in warning and "add up to less than 100%" in warning
 
 
 BUNDLED = REPOSITORY / "configs" / "calibrations" / "clip-vit-b-16-openai-fairface.json"

@@ -184,7 +184,7 @@ def test_without_a_detector_the_count_is_unknown_and_said_to_be(tmp_path: Path) 
         ],
     }  # fmt: skip
     (warning,) = notes_of(found)
-    assert "nobody was counted" in warning
+    assert "people were not counted" in warning
     assert "classifier.people.detector" in warning
 
 

@@ -16,7 +16,7 @@ from allfour.pipeline.run.journal import RunFolderBusyError
 @pytest.mark.parametrize("name", ["report.html", "images", "cells"])
 def test_somebodys_own_files_are_not_written_over(tmp_path: Path, name: str) -> None:
     (tmp_path / name).mkdir() if "." not in name else (tmp_path / name).write_text("mine")
-    with pytest.raises(RunFolderError, match=rf"holds {name} and no run\.json.*Choose another with --run"):
+    with pytest.raises(RunFolderError, match=rf"holds {name} but no run\.json.*Choose another with --run"):
         with RunFolder(tmp_path).lock():
             pass
     assert [one.name for one in tmp_path.iterdir()] == [name]

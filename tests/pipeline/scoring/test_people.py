@@ -423,7 +423,7 @@ def test_without_a_detector_nobody_is_counted_and_that_is_said(
     assert found["asked"] == {"prompts": 3, "images": 6, "counted": None}
     assert [p["id"] for p in found["prompts"]] == ["both", "men", "women"]
     assert all(p["counted"] is None and sum(p["read_whole"].values()) == 2 for p in found["prompts"])
-    assert any("nobody was counted" in warning for warning in done.metrics.document()["warnings"])
+    assert any("people were not counted" in warning for warning in done.metrics.document()["warnings"])
 
 
 # --- marks -----------------------------------------------------------------------------------------------------------
