@@ -226,6 +226,12 @@ def prompt_in_name(name: str) -> str | None:
     return stem if stem and not names_no_prompt(stem) else None
 
 
+def counted_name(name: str) -> str | None:
+    """What parts a number that counts from the prompt in a name, such as `_` in `000_a_nurse`; None for a name without one."""
+    match = re.match(r"(?:0\d+|\d{5,})([-_. ]+)(?=\D)", name)
+    return match[1] if match else None
+
+
 class PathPattern:
     """A pattern such as `{model}/{prompt}/{seed}`, held against the end of a path without its file's extension.
 

@@ -25,7 +25,13 @@ from allfour.pipeline.archives.listing import (
     prompt_name,
     shard_of,
 )
-from allfour.pipeline.archives.naming import is_download_name, names_no_prompt, prompt_in_name, service_prompt
+from allfour.pipeline.archives.naming import (
+    counted_name,
+    is_download_name,
+    names_no_prompt,
+    prompt_in_name,
+    service_prompt,
+)
 from allfour.pipeline.archives.options import ArchiveOptions, PromptFrom
 from allfour.pipeline.archives.probing import EXAMPLES, PROBED, Probe, lone_note, spread
 from allfour.pipeline.archives.text import (
@@ -298,7 +304,7 @@ class TreeSource:
         notes: list[str] = []
         if prompt_from == "folder":
             notes += self._in_reach(listing)
-            notes += self._one_name(listing)
+            notes += self._one_name(listing) + self._counted_names(listing)
             if listing.nameless:
                 notes.append(
                     f"{listing.nameless:,} images lie in folders such as {self._a_name(listing)!r}, whose names are no prompts: rows without "
@@ -328,6 +334,17 @@ class TreeSource:
         if prompt_from == "table":
             return len(self._beside().missing(listing.paths()))
         return len(listing.lone_captions) if prompt_from == "caption" else 0
+
+    def _counted_names(self, listing: Listing) -> list[str]:
+        """A word on folders whose names all begin with a number that counts, which becomes part of the prompts."""
+        names = [prompt_name(part.path, "") for part in listing.directories if not part.lacks and not part.nameless]
+        marks = {counted_name(name) for name in names}
+        if len(names) < 2 or len(marks) > 1 or (mark := next(iter(marks))) is None:
+            return []
+        return [
+            f"folders' names begin with a number, such as {escape_name(names[0])[:80]!r}, which stays part of the prompts: prompt_from: path "
+            f"with path_pattern: '{{number}}{mark}{{prompt}}/{{image}}' leaves it out"
+        ]
 
     def _one_name(self, listing: Listing) -> list[str]:
         """A word on a single folder whose name, which nobody chose for that, becomes the one prompt."""

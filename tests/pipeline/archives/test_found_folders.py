@@ -234,6 +234,13 @@ class TestWhatIsSaid:
         assert "it has no column of files (such as file_name). Its columns: image_id, prompt" in notes
         assert "1 hidden or system files, not taken for images" in notes
 
+    def test_numbers_before_prompts(self, tmp_path: Path) -> None:
+        files = named([f"00{k}_a_{who}/{n}.png" for k, who in enumerate(("nurse", "doctor")) for n in range(4)])
+        found, notes = read(tmp_path, files)
+        pattern = "{number}_{prompt}/{image}"
+        assert found == {"000 a nurse": 4, "001 a doctor": 4} and pattern in notes
+        assert read(tmp_path, files, prompt_from="path", path_pattern=pattern)[0] == {"a nurse": 4, "a doctor": 4}
+
 
 class TestWhatIsNoPrompt:
     @pytest.mark.parametrize(
