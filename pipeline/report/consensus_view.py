@@ -12,17 +12,17 @@ from allfour.pipeline.run.metrics import Metrics
 from allfour.pipeline.words import clean, group_text, grouped, label_text, level, percent, quantity
 
 NO_ESTIMATE = {
-    TWO_READERS: "Two readers do not tell how often each errs: other errors and other shares would give the same decisions. With a third "
-    "that errs independently, it can be estimated.",
+    TWO_READERS: "Two readers are not enough to tell how often each errs: other errors and other shares would give the same "
+    "decisions. With a third, independent reader it can be estimated.",
     SAME_SOURCE: "Fewer than three of these readers have weights of their own. The same weights make mostly the same mistakes, which "
     "agreement would take for what the images show, so no errors are estimated.",
-    FEW_PROMPTS: "There are too few prompts to tell how sure an estimate of the readers' errors would be, so none is made.",
+    FEW_PROMPTS: "There are too few prompts to say how certain an estimate of the readers' errors would be, so none is made.",
 }
 """Code -> why errors are not estimated."""
 ASSUMED = (
-    "Estimated without labels, by latent classes (Dawid and Skene 1979): each image is held to show one of the labels, and readers to err "
-    "independently of each other given which. Where they make the same mistakes, on the same hard images, those are taken for what the "
-    "images show, and these errors are too low. People's labels (allfour review) tell more."
+    "Estimated without labels, by latent classes (Dawid and Skene 1979): the estimate assumes that each image shows one of the labels and "
+    "that, given this label, readers err independently. Mistakes that they share, such as on the same hard images, are taken for what the "
+    "images show, and the errors given here are then too low. Labels by people (allfour review) tell more."
 )
 
 MOST_LABELS = 3
@@ -113,7 +113,7 @@ def _errors(found: AttributeConsensus, names: Sequence[str]) -> ErrorsTable:
         return ErrorsTable(title, NO_ESTIMATE.get(found.latent_missing or "", "No errors are estimated."), ())
     sentence = ASSUMED
     if not found.latent.settled:
-        sentence += " Here other rates fit the same decisions as well, so these are not settled."
+        sentence += " Here other error rates fit the same decisions equally well, so these are uncertain."
     return ErrorsTable(title, sentence, _lines(found.latent, names))
 
 

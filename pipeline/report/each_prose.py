@@ -33,4 +33,4 @@ def each_note(each: Each | None, prompt_id: str) -> str | None:
         f"{percent(at.value)} {plural(name.removeprefix(SHARE))} ({interval_text(at.low, at.high)} at every look)"
         for name, at in list(found.figures.items())[:1]
     )
-    return f"with {quantity(found.more, 'image')} more that are in no other figure: {figures}, {settled_text(found, parse_question(each.expression)) or 'not settled'}"
+    return f"with {quantity(found.more, 'extra image')} (counted in no other figure): {figures}, {settled_text(found, parse_question(each.expression)) or 'not settled'}"

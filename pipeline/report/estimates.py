@@ -31,7 +31,7 @@ def estimates(metrics: Metrics) -> list[Estimate]:
     size = word(summary.set_size)
     counted = rests_on(summary.prompts, summary.prompts * summary.set_size)
     measured = f"The first {size} images of each prompt, as the classifier read them: {counted}."
-    whole = "Images one after the other by number, whole sets only: for services that make a set at a time."
+    whole = "Images grouped into sets in the order of their numbers, whole sets only. For services that make a set at a time."
     lines = [
         _as_people_read(metrics),
         _point("Measured", summary.unanimity, measured),
@@ -77,7 +77,7 @@ def _corrected(metrics: Metrics) -> Estimate | None:
     rests = f"{quantity(corrected.prompts or 0, 'prompt')}{of}"
     meaning = f"Any set of {word(metrics.summary.set_size)}, with the classifier's measured errors taken out: {rests}."
     if unlike:
-        meaning += " The calibration is not one of images like these."
+        meaning += " The calibration does not fit these images."
     return _point("Corrected: does not fit" if unlike else "Corrected", corrected, meaning)
 
 
@@ -87,9 +87,9 @@ def _prompt_by_prompt(metrics: Metrics) -> Estimate | None:
     led = labelled_limits(corrected) if corrected is not None else None
     if corrected is None or led is None or corrected.error_spread is None or contradicted(corrected):
         return None
-    meaning = f"Corrected, error differing between prompts by a {spread_in_words(corrected.error_spread)}."
+    meaning = f"Corrected, with error rates that differ between prompts ({spread_in_words(corrected.error_spread)})."
     if _drawn_together(led, corrected.error_spread):
-        meaning = "Corrected by the errors that people's labels show, with limits no wider than without them: they show no spread."
+        meaning = "Corrected with the errors that people's labels show. They show no difference between prompts, so the interval is no wider."
     return Estimate(
         "Corrected, prompt by prompt", percent(led.value), interval_text(led.low, led.high), meaning, led, "point"
     )
@@ -104,8 +104,8 @@ def _if_error_differs(metrics: Metrics) -> Estimate | None:
     led = labelled_limits(corrected)
     if led is not None and not _drawn_together(led, spread):
         return None
-    name = "If error differs by prompt" if led is None else "With all that labels leave open"
-    meaning = f"Corrected, error differing between prompts by a {spread_in_words(spread)}."
+    name = "If errors differ by prompt" if led is None else "As far as labels allow"
+    meaning = f"Corrected, with error rates that differ between prompts ({spread_in_words(spread)})."
     return _range(name, interval_text(spread.low, spread.high), meaning, low=spread.low, high=spread.high)
 
 
@@ -126,9 +126,11 @@ def _identified(metrics: Metrics) -> Estimate | None:
     known = metrics.summary.unanimity_identified
     if known is None or known.low is None or known.high is None or known.least == known.most:
         return None
-    meaning = "Limits for the first sets of prompts like these, wherever between the two the truth lies."
+    meaning = (
+        "Interval for the first sets of prompts like these, valid for any labels that the unlabelled images may have."
+    )
     span = interval_text(known.low, known.high)
-    return _range("Whatever those without a label show", span, meaning, low=known.low, high=known.high)
+    return _range("Any label of unlabelled images", span, meaning, low=known.low, high=known.high)
 
 
 def _either_way(metrics: Metrics) -> Estimate | None:
@@ -137,7 +139,7 @@ def _either_way(metrics: Metrics) -> Estimate | None:
         return None
     digits = digits_for(bounds.low, bounds.high)
     low, high = percent(bounds.low, digits), percent(bounds.high, digits)
-    meaning = "If every unclear or missing image had spoken against one shared label, and if it had spoken for it."
+    meaning = "From every unclear or missing image breaking its set to every one completing it."
     return _range("Unclear images either way", f"{low} to {high}", meaning, low=bounds.low, high=bounds.high)
 
 
@@ -145,7 +147,7 @@ def _chance(metrics: Metrics) -> Estimate | None:
     if (even := even_draws(metrics)) is None:
         return None
     share, of = even
-    meaning = f"What even draws would give{f', of {of}' if of else ''}."
+    meaning = f"If all labels were equally likely in every image{f', in {of}' if of else ''}."
     return Estimate("Chance alone", percent_exact(share), "–", meaning, Interval(value=share), "chance")
 
 

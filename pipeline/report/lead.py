@@ -330,8 +330,8 @@ def _chance_of_before(summary: Summary, labels: tuple[str, ...]) -> str | None:
     count = f"{expected:.1f}" if expected < 10 else grouped(expected)
     names = " and ".join(plural(label) for label in labels[:2]) if len(labels) == 2 else f"{len(labels)} labels"
     return (
-        f"If every image with a label fell to {names} by an even draw, {percent_exact(null.expected)} of prompts would come out "
-        f"this way, {count} of {grouped(summary.prompts)}."
+        f"If {names} were equally likely in every image with a label, {percent_exact(null.expected)} of prompts would show one "
+        f"label, {count} of {grouped(summary.prompts)}."
     )
 
 

@@ -204,12 +204,12 @@ def _chance(metrics: Metrics) -> str:
         p = nulls.even.p_value if nulls is not None and nulls.even is not None else None
         odds = f" ({words.p_value(p)}{_of_classifier(metrics)})" if p is not None else ""
         share, of = even
-        text.append(f"Even draws would make {words.percent_exact(share)} of {of or 'sets'} alike{odds}.")
+        text.append(f"Chance alone would give one label in {words.percent_exact(share)} of {of or 'sets'}{odds}.")
     if nulls is not None and nulls.reference is not None and nulls.reference.expected is not None:
         known = metrics.reference
         own = "The planted shares" if known is not None and known.planted else "The reference's shares"
         odds = f" ({words.p_value(nulls.reference.p_value)})" if nulls.reference.p_value is not None else ""
-        text.append(f"{own} would make {words.percent(nulls.reference.expected)}{odds}.")
+        text.append(f"{own} would give {words.percent(nulls.reference.expected)}{odds}.")
     return " ".join(text)
 
 

@@ -179,7 +179,7 @@ def _table(caption: str, scene: Scenes, found: GroupScenes, labels: Sequence[str
     lines.append(
         _line(
             "Two people of an image differ",
-            "Diversity within an image: how often two of its people, taken at random, have different labels. The short line is an even draw.",
+            "Diversity within an image: how often two of its people, taken at random, have different labels. The short line marks equally likely labels.",
             scene.diversity,
             found.even_diversity,
         )

@@ -180,7 +180,7 @@ def _sentences(found: _Sensitivity, headline: str, *, whole: str) -> list[str]:
     rest = "One thing is changed at a time, from the same stored embeddings; the short line marks the headline as run."
     if found.combined is not None:
         rest += f" Wording and margin changed together, in {quantity(found.combined.settings, 'combination')}: {_span(found.combined)}."  # fmt: skip
-    return [text, f"{rest} The range is over settings that somebody chose: it is no interval, and it does not tell which setting is right."]  # fmt: skip
+    return [text, f"{rest} The settings were chosen by somebody, so the range is not a confidence interval and does not show which setting is right."]  # fmt: skip
 
 
 def _factor(factor: _Factor, baseline: float | None, images: int) -> FactorTable:
@@ -221,11 +221,11 @@ def _opinion(found: SecondOpinion) -> OpinionView:
     how = "other words or another head on the same encoder" if found.same_encoder else "another classifier"
     sentence = (
         f"The run {clean(found.name, 80)} reads {quantity(images.common, 'image')} of this one with {how}; "
-        f"both gave a label to {grouped(images.both_decided)}. Agreement does not tell who is right: two classifiers can make the "
+        f"both gave a label to {grouped(images.both_decided)}. Agreement does not show who is right: two classifiers can make the "
         "same mistakes."
     )
     if found.same_encoder:
-        sentence += " These two share an encoder, so that is likely, and this is no second opinion."
+        sentence += " These two share an encoder, so that is likely: this is not an independent second opinion."
     kappa = found.kappa
     bounded = kappa.value is not None and kappa.low is not None and kappa.high is not None
     lines = [

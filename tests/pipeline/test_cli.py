@@ -83,8 +83,8 @@ def test_chance_is_one_figure_with_one_denominator(light: Path) -> None:
     (light / "archive" / "nurse" / "0.png").write_bytes(b"no image")
     assert "chance alone would give 12.5% of the one set in which every image has a label;" in run(*arguments).output
     page = (light / "r" / "report.html").read_text()
-    assert "Even draws would make 12.5% of the one set in which every image has a label alike" in page
-    assert "What even draws would give, of the one set in which every image has a label." in page
+    assert "Chance alone would give one label in 12.5% of the one set in which every image has a label" in page
+    assert "If all labels were equally likely in every image, in the one set in which every image has a label." in page
     assert "6.2%" not in page
 
 
@@ -328,7 +328,10 @@ def test_what_other_ranks_have_left_is_counted_in_words(
 ) -> None:
     conclude_rank(RankSummary(run=tmp_path, rank=0, world_size=2, scored=1, shards_left=left), as_json=False)
     message = capsys.readouterr().out
-    assert message == f"rank 0 of 2: 1 image scored; {part} not done; the last rank makes the tables and the report\n"
+    assert (
+        message
+        == f"rank 0 of 2: 1 image scored; {part} not done; the last rank to finish writes the tables and the report\n"
+    )
 
 
 def test_the_version_and_the_repositorys_configs_are_there_from_anywhere(
@@ -351,7 +354,7 @@ def test_a_calibration_without_a_label_is_said_not_a_fault(light: Path) -> None:
         picture_of(128).save(light / "labelled" / name / "0.png")
     done = run("calibrate", "labelled", "--config", "light.yaml", "--out", "c.json")
     assert done.exit_code == 0, done.output
-    assert "gender: none of 2 images got a label, so nothing is known of its errors" in done.output
+    assert "gender: none of 2 images got a label, so its errors are unknown" in done.output
     result = run("rescore", "labelled", "--config", "light.yaml", "--run", "r", "--calibration", "c.json", "--json")
     assert json.loads(result.stdout)["summary"]["unanimity_corrected"] is None
 

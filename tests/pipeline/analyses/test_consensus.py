@@ -128,7 +128,7 @@ def test_two_readers_and_shared_weights_give_no_errors(
     found = report_again(runs["one"], second_opinions=[runs["two"]]).metrics.consensus
     assert found is not None
     assert (found.attributes[0].latent, found.attributes[0].latent_missing) == (None, TWO_READERS)
-    assert "Two readers do not tell how often each errs" in (runs["one"].path / "report.html").read_text()
+    assert "Two readers are not enough to tell how often each errs" in (runs["one"].path / "report.html").read_text()
     monkeypatch.setattr("allfour.pipeline.analyses.consensus.source_of", lambda classifier: "one encoder")
     found = report_again(runs["one"], second_opinions=[runs["two"], runs["three"]]).metrics.consensus
     assert found is not None

@@ -149,7 +149,10 @@ def test_the_same_encoder_in_other_words_is_no_second_opinion(score: Any, archiv
     assert "no independent second opinion: two agrees on 100.0% of 8 images" in done.output
     assert "it uses the same encoder (with other words or another head)" in done.output
     page = (one.path / "report.html").read_text()
-    assert "with other words or another head on the same encoder" in page and "this is no second opinion" in page
+    assert (
+        "with other words or another head on the same encoder" in page
+        and "this is not an independent second opinion" in page
+    )
 
 
 def test_a_damaged_file_is_one_plain_error(score: Any, archive: Path) -> None:

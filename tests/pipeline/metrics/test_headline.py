@@ -208,10 +208,7 @@ def test_labels_that_show_no_spread_make_no_limit_wider() -> None:
     assert top.because == ["error_spread_open"]
     assert "by as much as these labels allow: 30% to 70%" in (lead.standfirst(found) or "")
     lines = {line.name: line.interval for line in estimates.estimates(found)}
-    assert (
-        lines["Corrected, prompt by prompt"] == "40% to 60%"
-        and lines["With all that labels leave open"] == "30% to 70%"
-    )
+    assert lines["Corrected, prompt by prompt"] == "40% to 60%" and lines["As far as labels allow"] == "30% to 70%"
     within = corrected(**fits, include=["prompts", "classifier"], unanimity_corrected=plain | {"error_spread": wide})
     assert (pick(within.noted(noted)).low, pick(within.noted(noted)).because) == (0.3, [])
     narrow = wide | {"low": 0.45, "high": 0.55}

@@ -159,7 +159,7 @@ def test_an_image_that_broke_after_it_was_made_is_listed(tmp_path: Path) -> None
             row["decision"] = UNREADABLE
     pq.write_table(pa.Table.from_pylist(scores, schema=SCORES_SCHEMA), run / "scores.parquet")
     words = Page(write_report(run).read_text(encoding="utf-8")).text
-    assert "1 requested image is not there or could not be read" in words
+    assert "1 requested image is missing or could not be read" in words
     assert "damaged or changed after it was made" in words
 
 

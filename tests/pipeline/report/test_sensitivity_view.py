@@ -86,7 +86,7 @@ def test_every_setting_and_the_second_opinion_are_shown(runs: tuple[Path, Path])
     for factor in document["factors"]:
         assert f"{len(factor['settings'])} other setting" in page.text
     opinion = json.loads((runs[1] / "metrics.json").read_text())["second_opinion"]
-    assert "Agreement does not tell who is right" in page.text
+    assert "Agreement does not show who is right" in page.text
     assert "These two share an encoder" in page.text
     assert f"Agreement Share of the images labelled by both to which they gave the same label. {percent(opinion['agreement']['value'])}" in page.text  # fmt: skip
     kappa = opinion["kappa"]
