@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import gc
 import json
 import subprocess
@@ -15,27 +14,29 @@ from allfour import collecting
 
 
 @pytest.fixture
-def untouched() -> Iterator[tuple[int, int, int]]:
+def usual() -> Iterator[tuple[int, int, int]]:
+    """Python's own way, which is back after the test. What the tests' process left out of its collections stays out of them."""
     threshold = gc.get_threshold()
     yield threshold
     gc.set_threshold(*threshold)
-    gc.unfreeze()
-    atexit.unregister(gc.unfreeze)
     collecting._usual = None
 
 
-def test_a_command_collects_seldom_until_its_backends_are_built(untouched: tuple[int, int, int]) -> None:
+def test_a_command_collects_seldom_until_its_backends_are_built(usual: tuple[int, int, int]) -> None:
+    left_out = gc.get_freeze_count()
+    made = [[number] for number in range(1000)]
     collecting.collect_seldom()
     collecting.collect_seldom()
     assert gc.get_threshold()[0] == collecting._SELDOM
     collecting.collect_as_usual()
-    assert gc.get_threshold() == untouched and gc.get_freeze_count() > 0
+    assert gc.get_threshold() == usual and gc.get_freeze_count() >= left_out + len(made)
 
 
-def test_a_program_that_calls_allfour_keeps_its_own_way(untouched: tuple[int, int, int]) -> None:
+def test_a_program_that_calls_allfour_keeps_its_own_way(usual: tuple[int, int, int]) -> None:
     gc.set_threshold(77, 5, 5)
+    left_out = gc.get_freeze_count()
     collecting.collect_as_usual()
-    assert gc.get_threshold() == (77, 5, 5) and gc.get_freeze_count() == 0
+    assert gc.get_threshold() == (77, 5, 5) and gc.get_freeze_count() <= left_out
 
 
 def test_commands_begin_so() -> None:
