@@ -83,13 +83,13 @@ def coverage_warnings(
     if prompts < FEW_PROMPTS:
         warn(
             "few-prompts",
-            f"Only {prompts} prompt{'' if prompts == 1 else 's'}: so few can miss kinds of prompts that are rare, so the true coverage of the "
+            f"Only {prompts} prompt{'' if prompts == 1 else 's'}: so few can miss rare kinds of prompts, and the true coverage of the "
             "intervals may be lower or higher than stated.",
         )
     elif corrected_prompts is not None and corrected_prompts < FEW_PROMPTS:
         warn(
             "few-prompts",
-            f"The corrected figure rests on {corrected_prompts} of {prompts} prompts: so few can miss kinds of prompts that are rare, so the true "
+            f"The corrected figure rests on {corrected_prompts} of {prompts} prompts: so few can miss rare kinds of prompts, and the true "
             "coverage of its interval may be lower or higher than stated.",
         )
     nothing_labelled = share is not None and share.value is None
