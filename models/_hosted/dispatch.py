@@ -53,11 +53,13 @@ def dispatch(
     NoFurtherError
         After every outcome that stands.
     """
-    waiting: deque[Group[O]] = deque()
     source = iter(groups)
     workers: Workers[tuple[Call, Group[O]], CallResult[O, R]] = Workers(settings.concurrency, asker.ask)
     reason: NoFurtherError | None = None
     try:
+        waiting: deque[Group[O]] = (
+            deque()
+        )  # in here: see tests/test_signals.py, a loop must not be what a block begins with
         while True:
             while reason is None and workers.busy < settings.concurrency:
                 group = waiting.popleft() if waiting else next(source, None)
