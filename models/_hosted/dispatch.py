@@ -57,9 +57,8 @@ def dispatch(
     workers: Workers[tuple[Call, Group[O]], CallResult[O, R]] = Workers(settings.concurrency, asker.ask)
     reason: NoFurtherError | None = None
     try:
-        waiting: deque[Group[O]] = (
-            deque()
-        )  # in here: see tests/test_signals.py, a loop must not be what a block begins with
+        # in here, since no block may begin with a loop: a signal could leave it without its end (tests/test_signals.py)
+        waiting: deque[Group[O]] = deque()
         while True:
             while reason is None and workers.busy < settings.concurrency:
                 group = waiting.popleft() if waiting else next(source, None)

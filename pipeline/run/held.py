@@ -38,24 +38,24 @@ _TRIES = 100
 @contextlib.contextmanager
 def held(folder: Path, *, shared: bool, option: str | None) -> Iterator[None]:
     """See `RunFolder.lock`."""
-    choose = f"hoose another with {option}" if option else None
+    other = f"choose another with {option}" if option else None
     try:
         if names := _in_the_way(folder):
             raise RunFolderError(
                 f"run folder {folder}: it holds {', '.join(names)} but no run.json, so it is not a run folder of allfour, which would "
-                f"overwrite {'it' if len(names) == 1 else 'them'}. {'C' + choose if choose else 'Name the folder of a run'}"
+                f"overwrite {'it' if len(names) == 1 else 'them'}. {other.capitalize() if other else 'Name the folder of a run'}"
             )
         new = not folder.exists()
         file = _locked(folder / locks.NAME, shared=shared)
     except OSError as error:
         raise RunFolderError(
             f"run folder {folder}: cannot be written: {error.strerror}. "
-            + ("C" + choose if choose else "Make it writable, or work on a copy")
+            + (other.capitalize() if other else "Make it writable, or work on a copy")
         ) from None
     except locks.LockedError:
         raise RunFolderBusyError(
             f"run folder {folder}: another allfour process is writing to it. Wait for it, "
-            + (f"or c{choose}" if choose else "and repeat the command")
+            + (f"or {other}" if other else "and repeat the command")
         ) from None
     with file:
         locks.sign(file, shared=shared)

@@ -79,7 +79,7 @@ def decide(
     if (lost := int(np.isnan(gap).sum())) > 0:
         raise ClassifierError(
             f"the classifier gave no numbers for {lost:,} of {len(gap):,} readings ({', '.join(labels[:3])}), as half precision that "
-            "overflows does. Try --set classifier.dtype=float32"
+            "overflows does. Of a CLIP, try --set classifier.dtype=float32"
         )
     code[(gap < np.float32(margin)) | (gap == 0)] = AMBIGUOUS_CODE
     if lead is not None:
