@@ -12,7 +12,7 @@ import pytest
 
 from allfour.errors import BackendError
 from allfour.models._hosted.connection import money, to_nano
-from allfour.models._hosted.ledger import BudgetReachedError, Kept, Ledger, Settlement
+from allfour.models._hosted.ledger import BudgetReachedError, Ledger, Settlement
 from allfour.models.generators.base import spending_of
 from allfour.models.generators.openai_images import LedgerTotals, OpenAIImages
 from tests.loopback_image_server import Asked, Fault, faults_by_prompt
@@ -453,50 +453,3 @@ def test_outcomes_survive_the_ledger_unchanged(server: LoopbackImageServer, tmp_
     (again_refused,) = make(server, ledger_path=ledger).generate(requests(["other"], 1))
     assert isinstance(again_refused, Refused)
     assert again_refused == refused
-
-
-def test_every_booking_reaches_the_disk(tmp_path: Path) -> None:
-    """A power cut may not undo an intent: SQLite's FULL, which is not what it does with a write-ahead log by itself everywhere."""
-    ledger = Ledger(tmp_path / "ledger.sqlite", price_nano=1, max_nano=3)
-    assert ledger._db.execute("PRAGMA synchronous").fetchone() == (2,)
-
-
-class _Interrupted:
-    """A database while one of whose statements runs a signal comes: Python raises once it has run."""
-
-    def __init__(self, database: sqlite3.Connection, statement: str) -> None:
-        self._database, self._statement = database, statement
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._database, name)
-
-    def execute(self, statement: str, *values: Any) -> Any:
-        cursor = self._database.execute(statement, *values)
-        if statement == self._statement:
-            self._statement = ""
-            raise KeyboardInterrupt
-        return cursor
-
-
-@pytest.mark.parametrize(("statement", "booked"), [("BEGIN IMMEDIATE", 1), ("COMMIT", 2)])
-def test_a_signal_as_a_transaction_begins_or_ends_leaves_none_open(tmp_path: Path, statement: str, booked: int) -> None:
-    """Or no thread could book the answer that it waits for: it would count as lost, and be paid for again."""
-    ledger = Ledger(tmp_path / "ledger.sqlite", price_nano=1, max_nano=3)
-    under_way = ledger.begin(requests(1, 1))
-    ledger._db = _Interrupted(ledger._db, statement)  # type: ignore[assignment]
-    with pytest.raises(KeyboardInterrupt):
-        ledger.begin(requests(1, 1))
-    ledger.settle(under_way, Settlement(billed=1), ())
-    ledger.close()
-    assert [row["state"] for row in rows(tmp_path / "ledger.sqlite")] == ["answered", "in_flight"][:booked]
-
-
-def test_what_was_handed_over_is_forgotten_in_one_statement(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is the main thread's own booking. A signal as a context manager hands over would leave its lock to a traceback."""
-    ledger = Ledger(tmp_path / "ledger.sqlite", price_nano=1, max_nano=None)
-    (order,) = requests(1, 1)
-    ledger.keep(Kept("print", order.prompt_id, order.index, {"kind": "refused"}))
-    monkeypatch.setattr(Ledger, "transaction", None)
-    ledger.release("print", order)
-    assert ledger.kept("print", order) is None
-    ledger.close()
