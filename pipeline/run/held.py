@@ -68,10 +68,15 @@ def held(folder: Path, *, shared: bool, option: str | None) -> Iterator[None]:
 
 
 def _in_the_way(folder: Path) -> list[str]:
-    """Names under which a run writes, in a folder where no command of allfour has been."""
-    if any(True for sign in _SIGNS for _ in folder.glob(sign)):
+    """Names under which a run writes, in a folder where no command of allfour has been.
+
+    The names are looked at before the signs: whoever writes under one holds the lock by then, so that a rank which begins between
+    the two looks is never taken for somebody else.
+    """
+    names = [name for name in _NAMES if os.path.lexists(folder / name)]
+    if names and any(True for sign in _SIGNS for _ in folder.glob(sign)):
         return []
-    return [name for name in _NAMES if os.path.lexists(folder / name)]
+    return names
 
 
 def _locked(path: Path, *, shared: bool) -> IO[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from pathlib import Path
 
@@ -41,6 +42,20 @@ def test_a_folder_where_a_command_has_been_is_gone_on_with(tmp_path: Path, sign:
     (tmp_path / sign).touch()
     with RunFolder(tmp_path).lock():
         pass
+
+
+def test_a_rank_that_begins_at_the_same_time_is_nobody_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other makes its lock and its first folder after this one has begun to look."""
+    run, lexists = RunFolder(tmp_path / "run"), os.path.lexists
+
+    def as_another_begins(path: Path) -> bool:
+        run.ranks_folder.mkdir(parents=True, exist_ok=True)
+        (run.path / locks.NAME).touch()
+        return lexists(path)
+
+    monkeypatch.setattr(os.path, "lexists", as_another_begins)
+    with run.lock(shared=True):
+        assert run.ranks_folder.is_dir()
 
 
 def test_a_start_that_failed_leaves_no_folder(tmp_path: Path) -> None:
