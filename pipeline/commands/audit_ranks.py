@@ -71,7 +71,16 @@ def audit_rank(
     share = plan.share(rank=rank, world_size=world_size, set_size=config.prompts.set_size)
     check_kind(run, "audit")
     started, clock = utc_now(), time.monotonic()
-    with run.lock(shared=True), _world(run, world_size):
+    with contextlib.ExitStack() as held:
+        try:
+            held.enter_context(run.lock(shared=True))
+        except (
+            RunFolderBusyError
+        ):  # where all is done, whoever holds it is ending the run, and there is nothing to do for a rank
+            if outcomes_left(run, plan, dict(build.planned_generator(config, run, plan).identity())):
+                raise
+            return GenerationRankSummary(run=run.path, rank=rank, world_size=world_size, generated=0, images_left=0)
+        held.enter_context(_world(run, world_size))
         generator = build.planned_generator(config, run, plan)
         identity = dict(generator.identity())
         reconcile(run, config, plan, identity, reporter.note, journal=run.rank_journal_path(rank), overwrite=overwrite)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from allfour.errors import UsageError
 from allfour.pipeline.archives import open_source
-from allfour.pipeline.archives.base import ArchiveSource, HasDoubts
+from allfour.pipeline.archives.base import ArchiveSource, HasDoubts, Shard
 from allfour.pipeline.archives.limited import LimitedSource
 from allfour.pipeline.archives.marked import MarkedSource
 from allfour.pipeline.archives.options import ArchiveOptions
@@ -27,7 +28,7 @@ from allfour.pipeline.run.program import package_versions
 from allfour.pipeline.scoring.engines import share_of
 from allfour.pipeline.scoring.engines.base import part_store
 from allfour.pipeline.scoring.same_classifier import agree_with_ranks
-from allfour.pipeline.scoring.settled_precision import settle_precision, settled_in_half
+from allfour.pipeline.scoring.settled_precision import settle_precision, settled_in_half, take_up_precision
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +102,13 @@ def rescore_rank(
     shards = list(source.shards())
     share = share_of(shards, rank=rank, world_size=world_size)
     started = utc_now()
-    with run.lock(shared=True):
+    with contextlib.ExitStack() as held:
+        try:
+            held.enter_context(run.lock(shared=True))
+        except RunFolderBusyError:
+            if _nothing_left(run, job, shards):
+                return RankSummary(run=run.path, rank=rank, world_size=world_size, scored=0, shards_left=0)
+            raise
         check_kind(run, "rescore")
         check_source(run, source, overwrite=overwrite)
         classifier = build.build_classifier(config, job.attributes)
@@ -125,6 +132,16 @@ def rescore_rank(
         with contextlib.suppress(RunFolderBusyError):
             return rescore(config, location, run, reporter, calibration, overwrite=overwrite)
     return RankSummary(run=run.path, rank=rank, world_size=world_size, scored=scored, shards_left=left)
+
+
+def _nothing_left(run: RunFolder, job: Job, shards: Sequence[Shard]) -> bool:
+    """Whether every shard of a run that another process holds is done: that process is ending it, and a rank that comes now, as all do
+    where a whole array of tasks is started again, has nothing to do."""
+    classifier = build.build_classifier(job.config, job.attributes)
+    if not take_up_precision(run, classifier):
+        return False
+    store = part_store(run.path, classifier, job.config.scoring)
+    return all(store.done(shard) for shard in shards)
 
 
 def _check_not_hosted(config: RunConfig, option: str) -> None:

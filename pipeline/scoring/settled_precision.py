@@ -35,6 +35,17 @@ def settled_in_half(classifier: Classifier) -> bool:
     return isinstance(classifier, OpenPrecision) and classifier.precision_open and classifier.encodes_in_half
 
 
+def take_up_precision(run: RunFolder, classifier: Classifier) -> bool:
+    """Settle an open precision as the run is settled already, and write nothing; False where it is not settled yet."""
+    if not isinstance(classifier, EmbeddingClassifier) or not isinstance(classifier, OpenPrecision):
+        return True
+    if not classifier.precision_open or classifier.why_in_full() is not None:
+        return True
+    if (taken := _settled(run, _weights(classifier))) is not None:
+        classifier.settle(half=taken == TWICE)
+    return taken is not None
+
+
 def settle_precision(
     run: RunFolder,
     source: ArchiveSource,
@@ -93,10 +104,12 @@ def _settled(run: RunFolder, weights: str) -> str | None:
         known = {key: value for key, value in reading(encoder).items() if key not in _NOT_OF_THE_WEIGHTS}
         if fingerprint(known) == weights:
             return str(encoder["dtype"])
+    # Looked at before the record, which a rank writes before its first part.
+    begun = any(run.parts_folder.glob("part-*.json"))
     if (written := _read(_record(run, weights))) is not None:
         return written
     # parts without either are of ranks of an earlier version, which took float32
-    return FULL if encoder is None and any(run.parts_folder.glob("part-*.json")) else None
+    return FULL if encoder is None and begun else None
 
 
 def _chosen(

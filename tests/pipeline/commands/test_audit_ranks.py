@@ -145,6 +145,18 @@ def test_ranks_keep_apart(config: RunConfig, tmp_path: Path) -> None:
     assert isinstance(audit_rank(config, run, QUIET, rank=2, world_size=3), GenerationRankSummary)
 
 
+def test_a_rank_that_comes_while_another_ends_the_run_has_nothing_to_do(config: RunConfig, tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "run")
+    audit_rank(config, run, QUIET, rank=0, world_size=2)
+    with run.lock(), pytest.raises(RunFolderError, match="another allfour process"):
+        audit_rank(config, run, QUIET, rank=1, world_size=2)
+    audit_rank(config, run, QUIET, rank=1, world_size=2)
+    with run.lock():
+        found = audit_rank(config, run, QUIET, rank=1, world_size=2)
+    assert isinstance(found, GenerationRankSummary)
+    assert (found.generated, found.images_left) == (0, 0)
+
+
 def test_what_ranks_are_not_for(config: RunConfig, file: Path, tmp_path: Path) -> None:
     hosted = load_config(file, ["generator={backend: openai-images, model: m, base_url: 'http://127.0.0.1:9'}"])
     with pytest.raises(UsageError, match=r"generator\.concurrency"):

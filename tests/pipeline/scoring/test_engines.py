@@ -28,6 +28,7 @@ from allfour.pipeline.commands.progress import Reporter
 from allfour.pipeline.commands.rescore import RankSummary
 from allfour.pipeline.config import RunConfig, load_attributes
 from allfour.pipeline.run.folder import RunFolder
+from allfour.pipeline.run.journal import RunFolderBusyError
 from allfour.pipeline.scoring.engines import DEATHS, Worker, ray_cluster, share_of
 from allfour.pipeline.scoring.engines.base import SET_ASIDE, ScoringJob, part_store
 from tests import light_processes
@@ -171,6 +172,25 @@ def test_ranks_at_the_same_time(config: RunConfig, images: Path, tmp_path: Path)
         thread.join()
     assert sum(isinstance(each, RunSummary) for each in found) >= 1
     assert tables(run) == tables(whole)
+
+
+def test_a_rank_that_comes_while_another_ends_the_run_has_nothing_to_do(
+    config: RunConfig, images: Path, tmp_path: Path
+) -> None:
+    """As all do where an array of tasks is started again; while there is something left, whoever holds the run is in the way."""
+    run = RunFolder(tmp_path / "run")
+
+    def late() -> RankSummary | RunSummary:
+        return rescore_module.rescore_rank(config, str(images), run, QUIET, rank=1, world_size=2)
+
+    rescore_module.rescore_rank(config, str(images), run, QUIET, rank=0, world_size=2)
+    with run.lock(), pytest.raises(RunFolderBusyError, match="another allfour process"):
+        late()
+    late()
+    with run.lock():
+        found = late()
+    assert isinstance(found, RankSummary)
+    assert (found.scored, found.shards_left) == (0, 0)
 
 
 def test_a_run_without_ranks_finishes_what_ranks_left(config: RunConfig, images: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -26,9 +27,10 @@ from allfour.pipeline.commands.rescore import rescore, rescore_rank
 from allfour.pipeline.config import RunConfig, load_attributes
 from allfour.pipeline.run.folder import RunFolder
 from allfour.pipeline.run.header import PICKED_KIND
+from allfour.pipeline.run.seal import sealed
 from allfour.pipeline.scoring import precision, settled_precision
 from allfour.pipeline.scoring.engines.base import Worker
-from allfour.pipeline.scoring.settled_precision import settle_precision, settled_in_half
+from allfour.pipeline.scoring.settled_precision import settle_precision, settled_in_half, take_up_precision
 from tests.pipeline.scoring.halves import IMAGES, SANDBOX, SHARD, decisions, in_precision, made_in_half
 
 Settled = Callable[..., tuple[str | None, ClipClassifier]]
@@ -246,6 +248,38 @@ def test_ranks_take_what_the_first_of_them_took(
     assert decisions(run) == decisions(full)
     assert 0 < sum(made_in_half(run)) < sum(made_in_half(settled_run))
     assert TWICE in record.read_text()
+
+
+def test_a_rank_that_settles_while_another_looks_is_not_of_an_earlier_version(
+    settled: Settled, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other writes its record and its first part between the looks for them."""
+    run, read = RunFolder(tmp_path / "run"), settled_precision._read
+
+    def as_another_begins(path: Path) -> str | None:
+        found = read(path)
+        if not path.exists():
+            path.parent.mkdir(parents=True)
+            path.write_text(json.dumps(sealed({"dtype": TWICE, "because": "it gains"})))
+            run.parts_folder.mkdir()
+            (run.parts_folder / "part-0.json").touch()
+        return found
+
+    monkeypatch.setattr(settled_precision, "_read", as_another_begins)
+    _, clip = settled(run)
+    assert clip.encodes_in_half
+
+
+def test_what_a_rank_takes_up_without_the_run_is_written_nowhere(
+    auto: RunConfig, settled: Settled, settled_run: RunFolder, tmp_path: Path
+) -> None:
+    clip = build.build_classifier(auto, load_attributes(auto.attributes.file))
+    assert isinstance(clip, ClipClassifier)
+    empty = RunFolder(tmp_path / "empty")
+    assert not take_up_precision(empty, clip)
+    assert not clip.encodes_in_half and not empty.path.exists()
+    assert take_up_precision(settled_run, clip)
+    assert clip.encodes_in_half
 
 
 def test_a_record_that_is_none_is_written_anew(settled: Settled, tmp_path: Path) -> None:
