@@ -42,6 +42,8 @@ from PIL import (
     features,
 )
 
+from allfour.pipeline.archives.camera_raw import RAW, is_raw
+
 MAX_PIXELS = 89_478_485
 """Default limit, about 9,459 x 9,459: 256 MiB of 24-bit samples, the size from which Pillow itself suspects a bomb."""
 
@@ -107,6 +109,8 @@ def decode_image(data: bytes, *, max_pixels: int = MAX_PIXELS, reduce_to: int | 
         For whatever is wrong with the bytes.
     """
     kind = sniff_format(data)
+    if kind in (None, "TIFF") and is_raw(data):
+        raise UnreadableImage(RAW)
     if kind is None:
         raise UnreadableImage(_what_it_is(data))
     try:

@@ -9,7 +9,9 @@ def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-UNDECODED_EXTENSIONS = _words("heic heif hif jxl jp2 j2k jpf jpx ico tga ppm pgm pbm pnm")
+RAW_EXTENSIONS = _words("3fr arw cr2 cr3 crw dcr dng erf iiq kdc mrw nef nrw orf pef raf rw2 rwl sr2 srf srw x3f")
+"""Raw files of cameras."""
+UNDECODED_EXTENSIONS = RAW_EXTENSIONS | _words("heic heif hif jxl jp2 j2k jpf jpx ico tga ppm pgm pbm pnm")
 """Pictures in formats that are not decoded: they are images that cannot be read, and are counted as such."""
 IMAGE_EXTENSIONS = UNDECODED_EXTENSIONS | _words("jpg jpeg jpe jfif jif png apng webp gif bmp dib tif tiff avif avifs")
 """Whatever is named like this gets a row, whether it can be read or not."""

@@ -39,8 +39,6 @@ class Lines:
         self.offset += len(raw)
         if len(raw) > MAX_LINE_BYTES:
             raise self._error(f"is longer than {MAX_LINE_BYTES:,} bytes; is this a manifest?")
-        if self.last_line == 1 and raw.startswith((b"\xff\xfe", b"\xfe\xff")):
-            raise ArchiveError(f"{self._shown}: line 1: the file is UTF-16; save it as UTF-8")
         if b"\0" in raw:
             raise self._error("holds a zero byte; is this a text file?")
         try:

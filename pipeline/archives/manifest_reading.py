@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
+import io
 from collections.abc import Iterator, Sequence
 from typing import BinaryIO
 
@@ -21,6 +23,8 @@ from allfour.pipeline.archives.text import escape_name
 
 _JSON_LINES = (".jsonl", ".ndjson")
 _BATCH_ROWS = 1_024
+_MAX_UTF16_BYTES = 256 * 2**20
+"""Such a file is held in memory, since its rows are found again by where they stand in its UTF-8."""
 _WHOLE = ". If the file is one JSON document and not an object a line, name it .json"
 _QUOTES = ". A quote inside a quoted field is written twice"
 _UNQUOTED = ". A field that holds the separator must stand in double quotes, which follow the separator at once"
@@ -48,12 +52,32 @@ class ManifestReader:
         """Rows from the start, or from a row's offset and line with the header's names."""
         if not (self._json or self._whole or self._table):
             self._separator()  # before the file is opened: one in memory has a single place at a time
-        with open_binary(self._file) as stream:
+        with self._opened() as stream:
             if self._whole or self._table:
                 yield from self._listed_rows(stream, offset) if self._whole else self._table_rows(stream, offset)
                 return
             lines = Lines(stream, self._shown, offset=offset, line=line)
             yield from self._json_rows(lines) if self._json else self._csv_rows(lines, list(names))
+
+    def _opened(self) -> BinaryIO:
+        """The file; one of UTF-16 that says so by its mark, as spreadsheets save it, as UTF-8."""
+        stream = open_binary(self._file)
+        if self._table:
+            return stream
+        mark = stream.read(2)
+        stream.seek(0)
+        if mark not in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+            return stream
+        with stream:
+            content = stream.read(_MAX_UTF16_BYTES + 1)
+        if len(content) > _MAX_UTF16_BYTES:
+            raise ArchiveError(f"{self._shown} is UTF-16 and larger than {_MAX_UTF16_BYTES:,} bytes: save it as UTF-8")
+        try:
+            return io.BytesIO(content.decode("utf-16").encode())
+        except UnicodeDecodeError as error:
+            raise ArchiveError(
+                f"{self._shown} begins as UTF-16 and is none from byte {error.start + 1} on: save it as UTF-8"
+            ) from None
 
     def _listed_rows(self, stream: BinaryIO, first: int) -> Iterator[Row]:
         """Rows of a list of objects in one .json, from one of them on; where others have lines, these are numbered from 1."""
@@ -138,7 +162,7 @@ class ManifestReader:
         if address_path(self._file).lower().endswith(".tsv"):
             return "\t"
         if self._comma is None:
-            with open_binary(self._file) as stream:
+            with self._opened() as stream:
                 header = stream.read(4096).partition(b"\n")[0]
             self._comma = separator_of(header.decode("utf-8-sig", "replace"))
         return self._comma

@@ -125,6 +125,20 @@ class TestFiles:
         items = check_contract(open_source(path))
         assert [item.image.prompt for item in items] == ["a, b", "c"]
 
+    @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
+    @pytest.mark.parametrize(
+        ("name", "text"),
+        [("m.csv", "path,prompt\r\n0.png,une infirmière\r\n1.png,ਊ看護師\r\n"), ("m.tsv", "path\tprompt\n0.png\tune infirmière\n1.png\tਊ看護師\n"),
+         ("m.jsonl", '{"path": "0.png", "prompt": "une infirmière"}\n{"path": "1.png", "prompt": "ਊ看護師"}\n'),
+         ("m.json", '[{"path": "0.png", "prompt": "une infirmière"}, {"path": "1.png", "prompt": "ਊ看護師"}]')],
+    )  # fmt: skip
+    def test_utf16_with_its_mark(self, tmp_path: Path, name: str, text: str, encoding: str) -> None:
+        """U+0A0A has the byte of a line's end in it twice; every shard begins within the file."""
+        marked = text if encoding == "utf-16" else f"\ufeff{text}"
+        path = manifest(tmp_path, marked.encode(encoding), name)
+        items = check_contract(open_source(path, options=ArchiveOptions(shard_size=1)))
+        assert [item.image.prompt for item in items] == ["une infirmière", "ਊ看護師"]
+
     def test_what_spreadsheets_and_pandas_leave(self, tmp_path: Path) -> None:
         path = manifest(tmp_path, "path,prompt,seed,index\n0.png,a,42.0,1.0\n1.png,a,,2.0\n,,,\n , ,,\n")
         images = [item.image for item in check_contract(open_source(path))]
@@ -151,7 +165,8 @@ class TestErrors:
             ("path,prompt,index\n0.png,a,1\n1.png,b,1\n2.png,a,01\n", "line 4 is image 1 of the prompt 'a', and so is line 2"),
             ('path,prompt\n0.png,"a\n', "is no valid CSV"),
             (b"path,prompt\n0.png,caf\xe9\n", "line 2 is not UTF-8 (byte 10 of it is 0xe9)"),
-            ("path,prompt\n0.png,a\n".encode("utf-16"), "line 1: the file is UTF-16"),
+            ("path,prompt\n0.png,a\n".encode("utf-16")[:-1], "begins as UTF-16 and is none from byte 41 on: save it as UTF-8"),
+            ("path,prompt\n0.png,\n".encode("utf-16"), "line 2 has no prompt"),
             (b"path,prompt\n0.png,a\0b\n", "line 2 holds a zero byte"),
             ("path,prompt\n", "has no rows"),
             ("", "has no rows"),
