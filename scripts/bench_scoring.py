@@ -42,6 +42,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -168,7 +169,7 @@ class Bench:
             attributes=self.attributes, model=None, pretrained=str(self.weights), device="cpu", dtype="bfloat16+float32"
         )
         precision.FEWEST = 0  # an archive of a benchmark is small
-        measured = precision.measured_of(self.root, self.source, self.shards, clip, self.config.max_pixels)
+        measured = precision.measured_of(self.root, self.source, self.shards, clip, self.config)
         job = ScoringJob(run=run, source=self.source, config=self.config, build=lambda: clip, measured=measured)
         worker = Worker(job, clip)
 
@@ -191,15 +192,17 @@ class Bench:
 
         run = RunFolder(self.root / f"run-auto-{self.archive.name}")
         clip = ClipClassifier(attributes=self.attributes, model=None, pretrained=str(self.weights), device="cpu")
-        most = self.config.max_pixels
 
         def score(number: int) -> int:
             shutil.rmtree(run.path, ignore_errors=True)
             shards = [self.shards[shard] for shard in self.of_round(number)]
-            self.facts["auto"] = settle_precision(run, self.source, shards, clip, max_pixels=most)
+            started = time.perf_counter()
+            settled = settle_precision(run, self.source, shards, clip, config=self.config)
+            self.facts["auto"], self.facts["settled_in_s"] = settled.said, time.perf_counter() - started
             measured = None
             if clip.encodes_in_half:
-                measured = precision.measured_of(run.embeddings_folder, self.source, shards, clip, most)
+                measured = precision.measured_of(run.embeddings_folder, self.source, shards, clip, self.config)
+                measured = None if measured is None else replace(measured, ahead=settled.ahead)
             job = ScoringJob(
                 run=run.path, source=self.source, config=self.config, build=lambda: clip, measured=measured
             )
@@ -291,7 +294,7 @@ class Bench:
     def _encoder(self) -> Callable[[int], int]:
         from allfour.models.classifiers.base import ParallelEncoder
         from allfour.pipeline.archives.decoding import decode
-        from allfour.pipeline.scoring.encoding import GROUP
+        from allfour.pipeline.scoring.groups import GROUP
 
         one = self.classifier.prepare(decode(next(self.bytes_of(0))))
         parallel = isinstance(self.classifier, ParallelEncoder) and self.classifier.encodes_in_parallel

@@ -112,13 +112,11 @@ def rescore_rank(
         check_kind(run, "rescore")
         check_source(run, source, overwrite=overwrite)
         classifier = build.build_classifier(config, job.attributes)
-        taken = settle_precision(
-            run, source, shards, classifier, max_pixels=config.scoring.max_pixels, tell=reporter.note
-        )
-        if taken is not None and settled_in_half(classifier):
-            reporter.note(taken)
+        settled = settle_precision(run, source, shards, classifier, config=config.scoring, tell=reporter.note)
+        if settled.said is not None and settled_in_half(classifier):
+            reporter.note(settled.said)
         agree_with_ranks(run, config, job.attributes, classifier)
-        scored = score_shards(job, source, share, classifier=classifier, listed=shards)
+        scored = score_shards(job, source, share, classifier=classifier, listed=shards, ahead=settled.ahead)
         write_json(
             run.ranks_folder / f"rank-{rank}-of-{world_size}.json",
             {"shards": len(share), "scored": scored, "started": started, "finished": utc_now(),

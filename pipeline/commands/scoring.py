@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -21,6 +22,7 @@ from allfour.pipeline.run.columns import ImageStatus
 from allfour.pipeline.run.folder import IMAGES_STAGE, TABLE_STAGES, RunFolder, fingerprint, write_table
 from allfour.pipeline.scoring.engines import ScoringJob, engine
 from allfour.pipeline.scoring.engines.base import part_store
+from allfour.pipeline.scoring.groups import Ahead
 from allfour.pipeline.scoring.parts import PartStore
 from allfour.pipeline.scoring.precision import Measured, half_precision, measured_of, summed
 from allfour.pipeline.scoring.settled_precision import settle_precision, settled_in_half
@@ -64,12 +66,12 @@ def score(
     classifier = build.build_classifier(config, job.attributes)
     if isinstance(classifier, KeepsAccounts):
         classifier.keep_accounts(run.answers_path)
-    taken = settle_precision(
+    settled = settle_precision(
         run,
         source,
         shards,
         classifier,
-        max_pixels=config.scoring.max_pixels,
+        config=config.scoring,
         elsewhere=engine_name != "local",
         as_in=as_in,
         tell=job.reporter.note,
@@ -90,10 +92,10 @@ def score(
         run.forget_stages(*TABLE_STAGES, classifier=identity)
     else:
         run.forget_stages(*TABLE_STAGES, classifier=identity, account=None)
-    if taken is not None and settled_in_half(classifier):  # what is as ever is not worth a line
-        job.reporter.note(taken)
+    if settled.said is not None and settled_in_half(classifier):  # what is as ever is not worth a line
+        job.reporter.note(settled.said)
     ids = [s.id for s in shards]
-    scored = score_shards(job, source, shards, classifier=classifier, engine_name=engine_name)
+    scored = score_shards(job, source, shards, classifier=classifier, engine_name=engine_name, ahead=settled.ahead)
     if isinstance(classifier, KeepsAccounts):
         unread = dict(store.reasons(ids).most_common(_REASONS))
         run.update_header(account={**classifier.account(), "unread": unread})
@@ -144,6 +146,7 @@ def score_shards(
     classifier: Classifier,
     engine_name: str = "local",
     listed: Sequence[Shard] | None = None,
+    ahead: Ahead | None = None,
 ) -> int:
     """Commit every shard that is not done; returns the number of images scored.
 
@@ -151,6 +154,8 @@ def score_shards(
     ----------
     listed
         All of the source, where `shards` are a rank's share of them.
+    ahead
+        What this process has encoded of the shards, to settle its precision.
     """
     config = job.config.scoring
     store = part_store(job.run.path, classifier, config)
@@ -162,7 +167,7 @@ def score_shards(
         config=config,
         build=partial(build.build_classifier, job.config, job.attributes, half=settled_in_half(classifier)),
         actors=config.actors,
-        measured=_measured(job, source, listed or shards, classifier) if todo else None,
+        measured=_measured(job, source, listed or shards, classifier, ahead) if todo else None,
     )
     if isinstance(classifier, KeepsAccounts) and total is not None and todo:
         job.reporter.note(classifier.estimate(total))
@@ -171,11 +176,14 @@ def score_shards(
         return engine(engine_name).score(work, todo, classifier=classifier, advance=task.advance)
 
 
-def _measured(job: Job, source: ArchiveSource, shards: Sequence[Shard], classifier: Classifier) -> Measured | None:
+def _measured(
+    job: Job, source: ArchiveSource, shards: Sequence[Shard], classifier: Classifier, ahead: Ahead | None
+) -> Measured | None:
     """How far half precision is off, where the classifier encodes in it."""
     if not (isinstance(classifier, EmbeddingClassifier) and encodes_in_half(classifier)):
         return None
-    return measured_of(job.run.embeddings_folder, source, shards, classifier, job.config.scoring.max_pixels)
+    found = measured_of(job.run.embeddings_folder, source, shards, classifier, job.config.scoring)
+    return found if found is None or ahead is None else replace(found, ahead=ahead)
 
 
 def _precision(job: Job, store: PartStore, ids: Sequence[str]) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -22,15 +21,10 @@ from allfour.models.classifiers.base import (
 )
 from allfour.pipeline.archives.base import ArchiveItem
 from allfour.pipeline.config import ScoringConfig
-from allfour.pipeline.scoring.people import prepare
+from allfour.pipeline.scoring.groups import Encode, Listed, Pool, encoded_group, group_size, listed_groups
 from allfour.pipeline.scoring.precision import CHECKED, BeyondBandError, Doubt
 from allfour.pipeline.scoring.rows import Row, decode_row, listed_row, settle
 from allfour.pipeline.scoring.staged import Batch, Preparation
-
-Encode = Callable[[ByteArray], FloatArray]
-
-GROUP = 16
-"""Images that one core encodes at once: larger batches are hardly faster there, and leave cores idle at a shard's end."""
 
 DEVICE_THREADS = 4
 """Threads that decode for an encoder on a device, by default: more of them wait for each other's Python (docs/benchmarks.md)."""
@@ -143,47 +137,28 @@ def by_groups(
     if doubt is not None and isinstance(classifier, HalfEncoder):
         encode = partial(classifier.encode_in_half, one_core=workers > 0)
 
-    def work(number: int, group: list[tuple[Row, bytes]]) -> Found:
-        found, prepared = [], []
-        while group:
-            row, data = group.pop(0)  # the bytes are let go one by one
-            value = decode_row(row, data, partial(prepare, classifier=classifier), config.max_pixels)
-            if value is not None:
-                row.boxes, row.skins = value.boxes, value.skins
-                found += [row] * len(value.inputs)
-                prepared += value.inputs
-        parts = [encode(np.stack(prepared[start : start + size])) for start in range(0, len(prepared), size)]
-        vectors = np.concatenate([np.zeros((0, classifier.embedding_dim), dtype=np.float32), *parts])
+    def work(number: int, listed: Listed) -> Found:
+        group = doubt.measured.ahead.take(listed) if doubt is not None else None
+        if group is None:
+            group = encoded_group(listed, classifier=classifier, encode=encode, size=size, max_pixels=config.max_pixels)
         if doubt is None:
-            return Found(found, vectors)
-        again = doubt.of(vectors)
+            return Found(group.found, group.vectors)
+        again = doubt.of(group.vectors)
         again[:1] |= number * size % CHECKED < size
-        return Found(found, vectors, {int(position): prepared[position] for position in np.flatnonzero(again)})
+        return Found(group.found, group.vectors, {at: group.inputs[at] for at in np.flatnonzero(again).tolist()})
 
-    size = min(config.batch_size, GROUP)
-    first_of: dict[str, Row] = {}
-    group: list[tuple[Row, bytes]] = []
-    listed = number = 0
+    size = group_size(config)
+    told = 0
     _ = classifier.embedding_dim  # found out once, not by every worker at once
     with Pool(workers, window=workers + 1) as pool:
         second = _SecondPass(pool, full, size)
-        for item in items:
-            row = listed_row(item, first_of)
-            rows.append(row)
-            listed += 1
-            if row.error is None and row.twin is None and item.data is not None:
-                group.append((row, item.data))
-            if len(group) == size:
-                yield from second.after(pool.submit(work, number, group))
-                group = []
-                number += 1
-                advance(listed)  # those in hand are at most a few groups more
-                listed = 0
-        if group:
+        for number, group in enumerate(listed_groups(items, rows, size)):
             yield from second.after(pool.submit(work, number, group))
+            advance(len(rows) - told)  # those in hand are at most a few groups more
+            told = len(rows)
         yield from second.after(pool.drain())
         yield from second.rest()
-    advance(listed)
+    advance(len(rows) - told)
 
 
 class _SecondPass:
@@ -288,31 +263,3 @@ def decoded_rows(
             rows.append(row)
             yield from pool.submit(work, row, item.data)
         yield from pool.drain()
-
-
-class Pool:
-    """Threads whose results come in the order of submission, at most `window` of them waiting; 0 workers work at once."""
-
-    def __init__(self, workers: int, *, window: int) -> None:
-        self._threads = ThreadPoolExecutor(workers, thread_name_prefix="score") if workers else None
-        self._window = window
-        self._waiting: deque[Future[Any]] = deque()
-
-    def __enter__(self) -> Pool:
-        return self
-
-    def submit(self, work: Callable[..., Any], *arguments: Any) -> Iterator[Any]:
-        if self._threads is None:
-            yield work(*arguments)
-            return
-        self._waiting.append(self._threads.submit(work, *arguments))
-        while len(self._waiting) > self._window:
-            yield self._waiting.popleft().result()
-
-    def drain(self) -> Iterator[Any]:
-        while self._waiting:
-            yield self._waiting.popleft().result()
-
-    def __exit__(self, *_: object) -> None:
-        if self._threads is not None:
-            self._threads.shutdown(wait=True, cancel_futures=True)

@@ -7,7 +7,8 @@ that was encoded twice is found beyond its band, its whole shard is scored in fu
 
 What was measured is kept beside the embeddings, as embeddings: so the bands of other wording are known later. It is taken from images that
 do not depend on who scores what, and the first to write it is right for all ranks, so that a run that was killed or spread has the
-tables of one that was neither.
+tables of one that was neither. The process that measured does not read and encode those images in half precision again when their turn
+comes (`Ahead`); the tables are the same to the last bit.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import hashlib
 import os
 import secrets
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -33,13 +34,15 @@ from allfour.models.classifiers.base import (
     FloatArray,
     HalfArray,
     HalfEncoder,
+    ParallelEncoder,
 )
+from allfour.models.devices import granted_cores
 from allfour.pipeline.archives.base import ArchiveItem, ArchiveSource, Shard
+from allfour.pipeline.config import ScoringConfig
 from allfour.pipeline.run.folder import atomic_file, fingerprint
 from allfour.pipeline.run.identities import reading
 from allfour.pipeline.scoring.closeness import in_doubt, leads
-from allfour.pipeline.scoring.people import prepare
-from allfour.pipeline.scoring.rows import Row, decode_row, listed_row
+from allfour.pipeline.scoring.groups import Ahead, Encode, Group, Listed, Pool, encoded_group, group_size, listed_groups
 
 MEASURED, SPREAD = 128, 8
 """Images that are encoded both ways beforehand, and the shards that they are the first of."""
@@ -65,6 +68,8 @@ class Measured:
     full: FloatArray
     name: str = ""
     """Of the file that holds them."""
+    ahead: Ahead = field(default_factory=Ahead, compare=False, repr=False)
+    """What this process, where it measured, has encoded of the shards to come."""
 
     def data(self) -> bytes:
         """The bytes of an Arrow file that `load` reads: the same for the same figures."""
@@ -144,7 +149,7 @@ class Doubt:
 
 
 def measured_of(
-    folder: Path, source: ArchiveSource, shards: Sequence[Shard], classifier: EmbeddingClassifier, max_pixels: int
+    folder: Path, source: ArchiveSource, shards: Sequence[Shard], classifier: EmbeddingClassifier, config: ScoringConfig
 ) -> Measured | None:
     """What was measured for this source and encoder, now or before; None where the run is too small for it.
 
@@ -160,54 +165,86 @@ def measured_of(
     if None not in counts and known < FEWEST:
         return None
     chosen = [shards[len(shards) * n // SPREAD] for n in range(SPREAD)] if len(shards) > SPREAD else list(shards)
-    made_of = fingerprint(reading(classifier.encoder_identity()), max_pixels, [s.fingerprint for s in chosen])
+    made_of = fingerprint(reading(classifier.encoder_identity()), config.max_pixels, [s.fingerprint for s in chosen])
     path = folder / f"precision-{made_of[:16]}.arrow"
     if (found := Measured.load(path)) is not None:
         return found
     if not (isinstance(classifier, HalfEncoder) and classifier.gains_by_half):
         return None
-    inputs: list[ByteArray] = []
-    for number, shard in enumerate(chosen):
-        most = -(-(MEASURED - len(inputs)) // (len(chosen) - number))
-        inputs += _inputs(source, shard, classifier, max_pixels, most)
-    if len(inputs) < MEASURED / 2:
+    made = _measured(source, chosen, classifier, config)
+    if made is None:
         return None
-    put_first(path, _measure(classifier, inputs).data(), whole=lambda: Measured.load(path) is not None)
-    return Measured.load(path)
+    put_first(path, made.data(), whole=lambda: Measured.load(path) is not None)
+    found = Measured.load(path)
+    return None if found is None else replace(found, ahead=made.ahead)
 
 
-def _inputs(
-    source: ArchiveSource, shard: Shard, classifier: EmbeddingClassifier, max_pixels: int, most: int
-) -> Iterator[ByteArray]:
-    """The first `most` inputs of a shard: images, and persons in them."""
-    count = 0
-    with contextlib.closing(closing_items(source.read(shard))) as items:
-        first_of: dict[str, Row] = {}
-        for item in items:
-            row = listed_row(item, first_of)
-            if row.error is not None or row.twin is not None or item.data is None:
-                continue
-            value = decode_row(row, item.data, partial(prepare, classifier=classifier), max_pixels)
-            for one in value.inputs if value is not None else ():
-                yield one
-                count += 1
-                if count == most:
-                    return
+def _measured(
+    source: ArchiveSource, chosen: Sequence[Shard], classifier: EmbeddingClassifier, config: ScoringConfig
+) -> Measured | None:
+    """The first images of some shards, encoded both ways, as each core would encode them when their turn comes."""
+    assert isinstance(classifier, HalfEncoder)
+    workers = config.workers if config.workers is not None else granted_cores()
+    size = group_size(config)
+    one_core = workers > 0
+    full: Encode = (
+        classifier.encode_on_one_core if one_core and isinstance(classifier, ParallelEncoder) else classifier.encode
+    )
+    half = partial(
+        encoded_group, classifier=classifier, encode=partial(classifier.encode_in_half, one_core=one_core),
+        size=size, max_pixels=config.max_pixels,
+    )  # fmt: skip
+    _ = classifier.embedding_dim  # found out once, not by every worker at once
+    groups: list[Group] = []
+    of_shard: list[int] = []
+    with Pool(workers, window=workers + 1) as pool:
+        for number, listed in _first_groups(source, chosen, size):
+            of_shard.append(number)
+            groups += pool.submit(half, listed)
+        groups += pool.drain()
+        inputs: list[ByteArray] = []
+        vectors: list[FloatArray] = []
+        for number in range(len(chosen)):
+            most = _share(len(inputs), number, len(chosen))
+            for group in (group for of, group in zip(of_shard, groups, strict=True) if of == number):
+                inputs += group.inputs[:most]
+                vectors.append(group.vectors[:most])
+                most -= len(vectors[-1])
+        if len(inputs) < MEASURED / 2:
+            return None
+        parts: list[FloatArray] = []
+        for start in range(0, len(inputs), size):
+            parts += pool.submit(full, np.stack(inputs[start : start + size]))
+        parts += pool.drain()
+    ahead = Ahead()
+    for group in groups:
+        ahead.put(group)
+    return Measured(np.concatenate(vectors), np.concatenate(parts), ahead=ahead)
+
+
+def _share(found: int, number: int, shards: int) -> int:
+    """How many of the measured the shard of this number is to give, after those before it gave so many."""
+    return -(-(MEASURED - found) // (shards - number))
+
+
+def _first_groups(source: ArchiveSource, chosen: Sequence[Shard], size: int) -> Iterator[tuple[int, Listed]]:
+    """Number of a shard and images of its first groups: as many whole groups as hold its share."""
+    listed = 0
+    for number, shard in enumerate(chosen):
+        most = _share(listed, number, len(chosen))
+        before = listed
+        with contextlib.closing(closing_items(source.read(shard))) as items:
+            for group in listed_groups(items, [], size):
+                listed += len(group)
+                yield number, group
+                if listed - before >= most:
+                    break
+        listed = min(listed, before + most)
 
 
 def closing_items(items: Iterable[ArchiveItem]) -> Generator[ArchiveItem]:
     """A generator over anything: closing it lets go what it stands on."""
     yield from items
-
-
-def _measure(classifier: EmbeddingClassifier, inputs: Sequence[ByteArray]) -> Measured:
-    assert isinstance(classifier, HalfEncoder)
-    half, full = [], []
-    for start in range(0, len(inputs), 16):
-        batch = np.stack(inputs[start : start + 16])
-        half.append(classifier.encode_in_half(batch, one_core=False))
-        full.append(classifier.encode(batch))
-    return Measured(np.concatenate(half), np.concatenate(full))
 
 
 def put_first(path: Path, data: bytes, *, whole: Callable[[], bool]) -> None:

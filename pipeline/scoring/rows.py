@@ -38,6 +38,11 @@ class Row:
     skins: tuple[Skin, ...] = ()
     """Of the same persons, where pixels answer an attribute."""
 
+    def take(self, other: Row) -> None:
+        """Be read as another row of the same bytes was."""
+        self.width, self.height, self.error = other.width, other.height, other.error
+        self.vector, self.boxes, self.skins = other.vector, other.boxes, other.skins
+
 
 def listed_row(item: ArchiveItem, first_of: dict[str, Row]) -> Row:
     row = Row(image=item.image, error=item.error, single=item.single)
@@ -56,8 +61,7 @@ def settle(rows: Iterable[Row]) -> None:
     """Give every twin what was found of the first."""
     for row in rows:
         if row.twin is not None:
-            row.width, row.height, row.error = row.twin.width, row.twin.height, row.twin.error
-            row.vector, row.boxes, row.skins = row.twin.vector, row.twin.boxes, row.twin.skins
+            row.take(row.twin)
 
 
 _STRIP = 50

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,16 +19,27 @@ from allfour.errors import ClassifierError
 from allfour.files import read_regular
 from allfour.models.classifiers.base import NO_UNITS, TWICE, Classifier, EmbeddingClassifier, OpenPrecision
 from allfour.pipeline.archives.base import ArchiveSource, Shard
+from allfour.pipeline.config import ScoringConfig
 from allfour.pipeline.run.folder import RunFolder, fingerprint
 from allfour.pipeline.run.identities import reading
 from allfour.pipeline.run.seal import sealed, unsealed
+from allfour.pipeline.scoring.groups import Ahead
 from allfour.pipeline.scoring.precision import MEASURED, Doubt, closing_items, measured_of, put_first
 
 FULL: Final = "float32"
 FEWEST = 1024
-"""Images of a run from which on half precision is taken. To encode 128 both ways costs as much as 200 in float32; with a fifth in doubt, so
-much is gained on 800."""
+"""Images of a run from which on half precision is taken. To encode 128 in float32 too is gained again, with a fifth in doubt, on 500."""
 _NOT_OF_THE_WEIGHTS = frozenset({"dtype", "half", "people", "skin_tone"})
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What a run is encoded in."""
+
+    said: str | None = None
+    """What was taken and why; None where the settings say it all."""
+    ahead: Ahead = field(default_factory=Ahead)
+    """What was encoded to settle it, of the shards to come."""
 
 
 def settled_in_half(classifier: Classifier) -> bool:
@@ -52,11 +64,11 @@ def settle_precision(
     shards: Sequence[Shard],
     classifier: Classifier,
     *,
-    max_pixels: int,
+    config: ScoringConfig,
     elsewhere: bool = False,
     as_in: RunFolder | None = None,
     tell: Callable[[str], None] = lambda text: None,
-) -> str | None:
+) -> Settled:
     """Settle what the settings leave open: as the run is settled already, or by what gains.
 
     Parameters
@@ -69,26 +81,22 @@ def settle_precision(
         The run that this folder belongs to, whose precision is taken; None: it is a run of its own.
     tell
         Given what takes time, before it does.
-
-    Returns
-    -------
-    What was taken and why; None where the settings say it all.
     """
     if not (isinstance(classifier, EmbeddingClassifier) and isinstance(classifier, OpenPrecision)):
-        return None
+        return Settled()
     if not classifier.precision_open:
-        return None
-    weights = _weights(classifier)
+        return Settled()
+    weights, ahead = _weights(classifier), Ahead()
     taken, why = _settled(as_in or run, weights), "as it was begun"
     if taken is None and (always := classifier.why_in_full()) is not None:
-        return f"classifier.dtype=auto: {FULL} ({always})"  # on every machine, so nothing is to be agreed on
+        return Settled(f"classifier.dtype=auto: {FULL} ({always})")  # on every machine, so nothing is to be agreed on
     if taken is None:
-        taken, why = _chosen(run, source, shards, classifier, max_pixels, elsewhere=elsewhere, tell=tell)
+        taken, why, ahead = _chosen(run, source, shards, classifier, config, elsewhere=elsewhere, tell=tell)
         taken = _agreed(run, weights, taken, why)
     classifier.settle(half=taken == TWICE)
     if taken == TWICE and not classifier.gains_by_half:
         why += f"; {NO_UNITS} and encodes in {FULL}"
-    return f"classifier.dtype=auto: {taken} ({why})"
+    return Settled(f"classifier.dtype=auto: {taken} ({why})", ahead)
 
 
 def _weights(classifier: EmbeddingClassifier) -> str:
@@ -117,37 +125,42 @@ def _chosen(
     source: ArchiveSource,
     shards: Sequence[Shard],
     classifier: EmbeddingClassifier,
-    max_pixels: int,
+    config: ScoringConfig,
     *,
     elsewhere: bool,
     tell: Callable[[str], None],
-) -> tuple[str, str]:
-    """What to begin a run in, and why."""
+) -> tuple[str, str, Ahead]:
+    """What to begin a run in, why, and what was encoded to know it."""
     assert isinstance(classifier, OpenPrecision)
     if not classifier.has_half_units:
-        return FULL, NO_UNITS
+        return _in_full(NO_UNITS)
     if elsewhere:
-        return FULL, "workers may sit on other machines"
+        return _in_full("workers may sit on other machines")
     if not _holds(source, shards, FEWEST):
-        return FULL, f"for fewer than {FEWEST:,} images half precision gains nothing"
+        return _in_full(f"for fewer than {FEWEST:,} images half precision gains nothing")
     tell(f"classifier.dtype=auto: encoding {MEASURED} images in bfloat16 and in float32")
     classifier.settle(half=True)
     try:
-        measured = measured_of(run.embeddings_folder, source, shards, classifier, max_pixels)
+        measured = measured_of(run.embeddings_folder, source, shards, classifier, config)
     except ClassifierError:
-        return FULL, "this image tower does not run in bfloat16"
+        return _in_full("this image tower does not run in bfloat16")
     if measured is None:
-        return FULL, "too few images can be read to measure by"
+        return _in_full("too few images can be read to measure by")
     doubt = Doubt(classifier, measured)
     share = f"{doubt.share:.0%} of {len(measured.half)} images"
     if not doubt.pays:
         why = f"{share} would be encoded twice"
         tell(f"classifier.dtype=auto: {FULL} ({why})")
-        return FULL, why
+        return _in_full(why)
     return (
         TWICE,
         f"this CPU multiplies bfloat16 in hardware, and {share} are encoded in {FULL} too; decisions are those of {FULL}",
+        measured.ahead,
     )
+
+
+def _in_full(why: str) -> tuple[str, str, Ahead]:
+    return FULL, why, Ahead()
 
 
 def _holds(source: ArchiveSource, shards: Sequence[Shard], count: int) -> bool:

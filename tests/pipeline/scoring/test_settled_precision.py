@@ -14,7 +14,7 @@ from allfour.models.attributes import AttributeSet
 from allfour.models.classifiers._clip import encoder as encoder_module
 from allfour.models.classifiers._clip import half as half_module
 from allfour.models.classifiers._clip.encoder import ClipEncoder, auto_precision
-from allfour.models.classifiers.base import NO_UNITS, TWICE
+from allfour.models.classifiers.base import NO_UNITS, TWICE, ByteArray, FloatArray
 from allfour.models.classifiers.clip import ClipClassifier
 from allfour.models.classifiers.clip_weights import resolve, tower_size_of
 from allfour.pipeline.archives import open_source
@@ -30,6 +30,7 @@ from allfour.pipeline.run.header import PICKED_KIND
 from allfour.pipeline.run.seal import sealed
 from allfour.pipeline.scoring import precision, settled_precision
 from allfour.pipeline.scoring.engines.base import Worker
+from allfour.pipeline.scoring.groups import Ahead
 from allfour.pipeline.scoring.settled_precision import settle_precision, settled_in_half, take_up_precision
 from tests.pipeline.scoring.halves import IMAGES, SANDBOX, SHARD, decisions, in_precision, made_in_half
 
@@ -103,6 +104,30 @@ def test_a_run_that_gains_is_that_of_the_written_precision(
     assert "scores stand already" in (said := capsys.readouterr().err) and "classifier.dtype=auto" not in said
 
 
+def test_what_was_encoded_to_settle_it_is_not_encoded_again(
+    auto: RunConfig, settled_run: RunFolder, drawn_archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoded: list[int] = []
+    in_half = ClipClassifier.encode_in_half
+
+    def counted(clip: ClipClassifier, batch: ByteArray, *, one_core: bool) -> FloatArray:
+        encoded.append(len(batch))
+        return in_half(clip, batch, one_core=one_core)
+
+    monkeypatch.setattr(ClipClassifier, "encode_in_half", counted)
+    runs = [RunFolder(tmp_path / name) for name in ("ahead", "in_turn")]
+    for run in runs:
+        rescore(auto, str(drawn_archive), run, Reporter(quiet=True))
+        encoded.append(0)
+        monkeypatch.setattr(Ahead, "take", lambda ahead, listed: None)
+    first = encoded.index(0)
+    assert sum(encoded[:first]) == IMAGES < sum(encoded[first:])
+    ahead, in_turn = (
+        {path.name: path.read_bytes() for path in (run.scores_path, *run.embeddings_folder.iterdir())} for run in runs
+    )
+    assert ahead == in_turn and len(ahead) > 2
+
+
 @pytest.fixture
 def settled(auto: RunConfig, drawn_archive: Path, tmp_path: Path) -> Settled:
     """A run folder's precision, settled, without a run."""
@@ -112,8 +137,8 @@ def settled(auto: RunConfig, drawn_archive: Path, tmp_path: Path) -> Settled:
         assert isinstance(clip, ClipClassifier)
         source = open_source(str(drawn_archive), options=ArchiveOptions(shard_size=SHARD))
         run = run or RunFolder(tmp_path / "run")
-        said = settle_precision(run, source, list(source.shards()), clip, max_pixels=auto.scoring.max_pixels, **options)  # type: ignore[arg-type]
-        return said, clip
+        found = settle_precision(run, source, list(source.shards()), clip, config=auto.scoring, **options)  # type: ignore[arg-type]
+        return found.said, clip
 
     return settle
 
