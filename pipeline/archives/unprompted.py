@@ -2,66 +2,77 @@
 
 from __future__ import annotations
 
-import re
-from collections import Counter
-from collections.abc import Callable
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Final
 
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
+from allfour.files import open_regular
 
-LACKS_PROMPT = "no prompt: "
+LACKS_PROMPT: Final = "no prompt: "
 """How the error of such an image begins; what it lacks follows."""
-NOT_ONE = "not one picture: "
+NOT_ONE: Final = "not one picture: "
 """How the error of an image begins that is a grid of several."""
 
-_REQUEST = re.compile(r" \[[^\]]*\]$")
-"""The request's id at the end of an error, which no two have in common."""
+_MEMORY = "1GB"
+
+_COUNTED = """
+CREATE TEMP TABLE missing AS
+SELECT kind, status, reason, count(*) AS images FROM (
+  SELECT status,
+    CASE WHEN starts_with(error, $lacks) THEN 'unprompted' WHEN starts_with(error, $grid) THEN 'grid' ELSE 'other' END AS kind,
+    CASE kind WHEN 'unprompted' THEN substr(error, length($lacks) + 1) WHEN 'grid' THEN substr(error, length($grid) + 1)
+      ELSE regexp_replace(error, ' \\[[^\\]]*\\]$', '') END AS reason
+  FROM read_parquet({table}) WHERE error <> '' AND ((kind = 'unprompted') <= (prompt = '')) AND ((kind = 'grid') <= (prompt <> ''))
+) GROUP BY ALL
+"""
+"""A request's id, which no two errors have in common, ends an error in brackets."""
+_COMMONEST = "SELECT reason, status, images FROM missing WHERE kind = ? ORDER BY images DESC, status, reason LIMIT ?"
 
 
-def lacking_prompts(table: Path) -> dict[str, int]:
-    """What images lack to have a prompt, such as `no caption file ... beside it`, and how many lack it; most first.
+@dataclass(frozen=True, slots=True)
+class Reasons:
+    """Why images are in no set, and how many are for each reason; the commonest first."""
+
+    grids: Mapping[str, int] = field(default_factory=dict)
+    """What those are that show several pictures each."""
+    unprompted: Mapping[str, int] = field(default_factory=dict)
+    """What those lack that have no prompt, such as `no caption file ... beside it`."""
+    others: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    """(status, error) of the others that are missing."""
+    more: int = 0
+    """Reasons like the last that are not among them."""
+
+
+def why_missing(table: Path, *, most: int = 5, most_others: int = 3) -> Reasons:
+    """Count the reasons why images are missing, in one reading that keeps no row.
 
     Parameters
     ----------
     table
-        Images.parquet of a run. One that cannot be read says nothing.
+        Images.parquet of a run. One that cannot be read says nothing, nor does one with more reasons than 1 GB of memory takes.
+    most, most_others
+        Reasons of each kind.
     """
-    return _counted(table, pc.equal, LACKS_PROMPT)
+    import duckdb
 
+    from allfour.pipeline.run.database import literal
 
-def seen_as_grids(table: Path) -> dict[str, int]:
-    """What images are that are in no set for being several pictures each, and how many are; as `lacking_prompts`."""
-    return _counted(table, pc.not_equal, NOT_ONE)
-
-
-def missing_for(table: Path) -> dict[tuple[str, str], int]:
-    """Of images that are missing for another reason: (status, error), and how many there are; most first. As `lacking_prompts`."""
-    counts: Counter[tuple[str, str]] = Counter()
     try:
-        with pq.ParquetFile(table) as file:
-            for batch in file.iter_batches(columns=["status", "error"]):
-                errors = pc.fill_null(batch["error"], "")
-                told = pc.or_(pc.starts_with(errors, LACKS_PROMPT), pc.starts_with(errors, NOT_ONE))
-                rows = batch.filter(pc.and_(pc.not_equal(errors, ""), pc.invert(told)))
-                reasons = (_REQUEST.sub("", error) for error in rows["error"].to_pylist())
-                counts.update(zip(rows["status"].to_pylist(), reasons, strict=True))
-    except (pa.ArrowException, OSError, KeyError):
-        return {}
-    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
-
-
-def _counted(table: Path, which: Callable[..., Any], beginning: str) -> dict[str, int]:
-    """Errors with this beginning, without it, of rows whose prompt is (or is not) the empty one."""
-    counts: Counter[str] = Counter()
-    try:
-        with pq.ParquetFile(table) as file:
-            for batch in file.iter_batches(columns=["prompt", "error"]):
-                rows = pc.and_(which(batch["prompt"], ""), pc.starts_with(batch["error"], beginning))
-                counts.update(batch["error"].filter(rows).to_pylist())
-    except (pa.ArrowException, OSError, KeyError):
-        return {}
-    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-    return {error.removeprefix(beginning): count for error, count in ordered}
+        with open_regular(table):  # a pipe would be waited on for ever
+            pass
+        with duckdb.connect(config={"memory_limit": _MEMORY, "temp_directory": ""}) as connection:
+            connection.execute(_COUNTED.format(table=literal(table)), {"lacks": LACKS_PROMPT, "grid": NOT_ONE})
+            grids, unprompted, others = (
+                connection.execute(_COMMONEST, [kind, limit]).fetchall()
+                for kind, limit in (("grid", most), ("unprompted", most), ("other", most_others))
+            )
+            (count,) = connection.execute("SELECT count(*) FROM missing WHERE kind = 'other'").fetchone() or (0,)
+    except (duckdb.Error, OSError):
+        return Reasons()
+    return Reasons(
+        grids={reason: images for reason, _, images in grids},
+        unprompted={reason: images for reason, _, images in unprompted},
+        others={(status, reason): images for reason, status, images in others},
+        more=count - len(others),
+    )

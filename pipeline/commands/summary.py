@@ -41,18 +41,18 @@ def print_missing(summary: RunSummary) -> None:
         return
     are, images = "is" if summary.missing == 1 else "are", summary.run / "images.parquet"
     print(f"{quantity(summary.missing, 'image')} {are} missing: see the column `error` of {images}, or the report")
-    from allfour.pipeline.archives.unprompted import lacking_prompts, missing_for, seen_as_grids
+    from allfour.pipeline.archives.unprompted import why_missing
 
-    for what, count in list(seen_as_grids(images).items())[:5]:
+    found = why_missing(images, most_others=_REASONS)
+    for what, count in found.grids.items():
         print(f"  {count:,} of these {'is' if count == 1 else 'are'} in no set: {what}")
-    for what, count in list(lacking_prompts(images).items())[:5]:
+    for what, count in found.unprompted.items():
         has, is_ = ("has", "is") if count == 1 else ("have", "are")
         print(f"  {count:,} of these {has} no prompt and {is_} not scored: {what}")
-    reasons = list(missing_for(images).items())
-    for (status, why), count in reasons[:_REASONS]:
+    for (status, why), count in found.others.items():
         print(f"  {count:,} {status}: {clean(why, 200)}")
-    if len(reasons) > _REASONS:
-        print(f"  and {quantity(len(reasons) - _REASONS, 'other reason')}")
+    if found.more:
+        print(f"  and {quantity(found.more, 'other reason')}")
 
 
 def print_headline(metrics: Metrics) -> None:

@@ -67,3 +67,8 @@ os.register_at_fork(before=_close_idle)  # its threads would be missing in the c
 def quoted(text: str) -> str:
     """A text as SQL writes it."""
     return "'" + text.replace("'", "''") + "'"
+
+
+def literal(path: Path) -> str:
+    """A path as an SQL string that DuckDB takes literally where it expects a pattern, in which `[` or `*` mean more."""
+    return quoted("".join(f"[{c}]" if c in "*?[" else c for c in str(path)))

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from allfour.errors import RunFolderError
 from allfour.files import open_regular
 from allfour.models.attributes import PRESENCE
-from allfour.pipeline.run.database import database, quoted
+from allfour.pipeline.run.database import database, literal
 from allfour.pipeline.run.folder import RunFolder
 from allfour.pipeline.run.labels import IMAGE_LABEL_SQL
 
@@ -102,7 +102,7 @@ def add_views(connection: duckdb.DuckDBPyConnection, run: RunFolder, prefix: str
     for path in (run.images_path, run.scores_path):
         _check_table(path)
     run.check_tables(run.images_path, run.scores_path)
-    images, scores = _literal(run.images_path), _literal(run.scores_path)  # a view takes no parameters
+    images, scores = literal(run.images_path), literal(run.scores_path)  # a view takes no parameters
     connection.execute(
         f"CREATE TEMP VIEW {prefix}images AS SELECT *, {_PROMPTED} AS prompted FROM read_parquet({images}, file_row_number = true)"  # noqa: S608
     )
@@ -190,11 +190,6 @@ def _check_table(path: Path) -> None:
 
 
 SPILL = ".allfour-spill"
-
-
-def _literal(path: Path) -> str:
-    """A path as an SQL string that DuckDB takes literally where it expects a pattern, in which `[` or `*` mean more."""
-    return quoted("".join(f"[{c}]" if c in "*?[" else c for c in str(path)))
 
 
 def scalar(connection: duckdb.DuckDBPyConnection, query: str, parameters: Sequence[Any] = ()) -> int:

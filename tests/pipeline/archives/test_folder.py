@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from allfour.pipeline.archives import NO_PROMPT_ID, ArchiveError, ArchiveOptions, open_source
 from allfour.pipeline.archives.decoding import UnreadableImage, decode
 from allfour.pipeline.archives.text import clean_text, escape_name, natural_key, unescape_name
-from allfour.pipeline.archives.unprompted import LACKS_PROMPT, lacking_prompts
+from allfour.pipeline.archives.unprompted import LACKS_PROMPT, why_missing
 from allfour.pipeline.run.columns import IMAGES_SCHEMA
 from tests.conftest import shared_data
 from tests.hostile_images import good_file, write_hostile_names, write_mixed_archive
@@ -341,12 +341,10 @@ def test_what_images_without_a_prompt_lack(tmp_path: Path) -> None:
         schema=IMAGES_SCHEMA,
     )
     pq.write_table(table, tmp_path / "images.parquet")
-    assert list(lacking_prompts(tmp_path / "images.parquet").items()) == [
+    assert list(why_missing(tmp_path / "images.parquet").unprompted.items()) == [
         ("none in the image's metadata", 2),
         ("no caption", 1),
     ]
-    (tmp_path / "images.parquet").write_bytes(b"damaged")
-    assert lacking_prompts(tmp_path / "images.parquet") == lacking_prompts(tmp_path / "none") == {}
 
 
 def test_every_error_of_a_lacking_prompt_is_counted(tmp_path: Path) -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-from allfour.pipeline.archives.unprompted import LACKS_PROMPT, missing_for
+from allfour.pipeline.archives.unprompted import LACKS_PROMPT, NOT_ONE, Reasons, why_missing
 from allfour.pipeline.commands.summary import print_missing
 from allfour.pipeline.run.columns import IMAGES_SCHEMA
 from allfour.pipeline.run.folder import write_table
@@ -39,6 +41,28 @@ def test_the_commonest_reasons_are_told_and_the_rest_counted(
     assert said[-1] == "  and 2 other reasons"
 
 
+def test_each_kind_of_reason_is_counted_apart_and_as_many_as_asked_for_are_told(tmp_path: Path) -> None:
+    errors: list[tuple[str, str | None]] = [("unreadable", f"{NOT_ONE}grid {n % 3}") for n in range(4)]
+    errors += [("unreadable", f"{LACKS_PROMPT}no caption")] * 2 + [("unreadable", "cut [short] short"), ("failed", "")]
+    table = _table(tmp_path, errors)
+    nameless = pq.read_table(table)
+    nameless = nameless.set_column(nameless.schema.get_field_index("prompt"), "prompt", pa.array([""] * len(errors)))
+    table = table.rename(tmp_path / "*[1]?.parquet")
+    found = why_missing(table, most=2)
+    assert list(found.grids.items()) == [("grid 0", 2), ("grid 1", 1)]
+    assert not found.unprompted  # those have a prompt
+    assert (found.others, found.more) == ({("unreadable", "cut [short] short"): 1}, 0)
+    assert why_missing(table, most_others=0).more == 1
+    write_table(table, nameless)
+    found = why_missing(table)
+    assert (found.grids, found.unprompted) == ({}, {"no caption": 2})
+
+
 def test_a_table_that_cannot_be_read_says_nothing(tmp_path: Path) -> None:
-    (tmp_path / "images.parquet").write_bytes(b"no table")
-    assert missing_for(tmp_path / "images.parquet") == {}
+    table = tmp_path / "images.parquet"
+    assert why_missing(table) == Reasons()
+    table.write_bytes(b"no table")
+    assert why_missing(table) == Reasons()
+    table.unlink()
+    os.mkfifo(table)
+    assert why_missing(table) == Reasons()
