@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
@@ -82,14 +83,25 @@ def _in_the_way(folder: Path) -> list[str]:
 def _locked(path: Path, *, shared: bool) -> IO[str]:
     """The lock of a folder, which is made. Raises OSError, or LockedError where another process holds it."""
     for _ in range(_TRIES):
-        path.parent.mkdir(parents=True, exist_ok=True)
         with contextlib.ExitStack() as stack, contextlib.suppress(FileNotFoundError):  # taken away meanwhile
+            _make(path.parent)
             file = stack.enter_context(locks.open_lock(path))
             locks.take_soon(file, shared=shared)
             if os.path.samestat(os.fstat(file.fileno()), path.stat()):
                 stack.pop_all()
                 return file
     raise locks.LockedError
+
+
+def _make(folder: Path) -> None:
+    """A folder, and those above it, where there is none. Raises OSError: FileNotFoundError where one was, and is taken away meanwhile."""
+    try:
+        folder.mkdir(parents=True)
+    except FileExistsError:
+        # looked at once: between two looks it could be taken away by its maker and made by another
+        mode = folder.lstat().st_mode
+        if not (stat.S_ISDIR(mode) or (stat.S_ISLNK(mode) and folder.is_dir())):
+            raise
 
 
 def _take_away(folder: Path) -> None:

@@ -58,16 +58,22 @@ def take(file: IO[Any], *, shared: bool = False, wait: bool = False) -> None:
     ------
     LockedError
         Another process holds it, and `wait` is False.
+    OSError
+        It cannot be locked at all, as on a disk without locks.
     """
     kind = portalocker.LockFlags.SHARED if shared else portalocker.LockFlags.EXCLUSIVE
     try:
         portalocker.lock(file, kind if wait else kind | portalocker.LockFlags.NON_BLOCKING)
     except portalocker.AlreadyLocked:
         raise LockedError from None
+    except portalocker.LockException as error:
+        cause = error.__cause__
+        code, why = (cause.errno, cause.strerror) if isinstance(cause, OSError) else (None, str(cause))
+        raise OSError(code or errno.ENOLCK, f"its lock cannot be taken ({why})", str(file.name)) from None
 
 
 def take_soon(file: IO[Any], *, shared: bool = False) -> None:
-    """`take`, tried again for a moment: somebody may only be looking whether it is held. Raises LockedError."""
+    """`take`, tried again for a moment: somebody may only be looking whether it is held. Raises LockedError, OSError."""
     for _ in range(4):
         try:
             return take(file, shared=shared)

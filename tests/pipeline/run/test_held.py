@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 from pathlib import Path
 
+import portalocker
 import pytest
 
 from allfour.errors import RunFolderError
@@ -94,6 +96,43 @@ def test_a_lock_that_was_taken_away_meanwhile_is_made_anew(tmp_path: Path, monke
     with run.lock():
         assert len(calls) == 2
         with pytest.raises(RunFolderBusyError), RunFolder(run.path).lock():
+            pass
+
+
+def test_a_folder_that_is_taken_away_while_it_is_looked_at_is_made_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another start made it, and takes it away as it fails, just after it stood in the way of this one."""
+    run, mkdir = RunFolder(tmp_path / "run"), os.mkdir
+    run.path.mkdir()
+
+    def in_the_way_and_gone(path: Path, mode: int = 0o777) -> None:
+        try:
+            mkdir(path, mode)
+        except FileExistsError:
+            Path(path).rmdir()
+            raise
+
+    monkeypatch.setattr(os, "mkdir", in_the_way_and_gone)
+    with run.lock():
+        assert (run.path / locks.NAME).exists()
+
+
+@pytest.mark.parametrize("leads", ["to a file", "nowhere"])
+def test_what_is_no_folder_is_not_waited_for(tmp_path: Path, leads: str) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "run").symlink_to(tmp_path / ("file" if leads == "to a file" else "none"))
+    with pytest.raises(RunFolderError, match="cannot be written: File exists"), RunFolder(tmp_path / "run").lock():
+        pass
+
+
+def test_a_disk_without_locks_is_one_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def flock(descriptor: int, kind: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(portalocker.portalocker, "LOCKER", flock)
+    with pytest.raises(RunFolderError, match=r"lock cannot be taken \(No locks available\).*Choose another with --run"):
+        with RunFolder(tmp_path).lock():
             pass
 
 
