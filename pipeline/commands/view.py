@@ -120,9 +120,12 @@ class IndexServer(ThreadingHTTPServer):
 
 def _file(run: Path, name: str) -> tuple[bytes, str] | None:
     file = run.resolve() / name
-    if file.resolve() != file or not file.is_file():  # no link out of the run
+    if file.resolve() != file:  # no link out of the run
         return None
-    return read_regular(file), "text/html" if file.suffix == ".html" else "text/csv"
+    try:
+        return read_regular(file), "text/html" if file.suffix == ".html" else "text/csv"
+    except OSError:  # none, or one that is being made anew
+        return None
 
 
 def _live(run: Path, now: Progress) -> str:

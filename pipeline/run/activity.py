@@ -6,6 +6,7 @@ this machine's: a network drive may keep the locks of other machines to themselv
 
 from __future__ import annotations
 
+import contextlib
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,5 +49,9 @@ def activity(run_dir: Path) -> Activity:
 
 def last_news(run_dir: Path) -> float:
     """When the last image was made or part was scored; 0.0 where none was."""
-    patterns = ("outcomes*.jsonl", "parts/part-*.json")
-    return max((path.stat().st_mtime for pattern in patterns for path in run_dir.glob(pattern)), default=0.0)
+    newest = 0.0
+    for pattern in ("outcomes*.jsonl", "parts/part-*.json"):
+        for path in run_dir.glob(pattern):
+            with contextlib.suppress(OSError):  # a part that is made anew goes first
+                newest = max(newest, path.stat().st_mtime)
+    return newest

@@ -16,6 +16,8 @@ import pytest
 from PIL import EpsImagePlugin, Image
 
 from allfour.errors import UsageError
+from allfour.files import read_regular
+from allfour.pipeline.commands import view
 from allfour.pipeline.commands.view import IndexServer, write_index
 from allfour.pipeline.commands.view_live import WatchedRun, pace_of
 from allfour.pipeline.config import load_config
@@ -327,6 +329,35 @@ def test_a_run_of_another_machine_is_told_by_its_silence(live_server: IndexServe
     with RunFolder(run).lock(shared=True):
         assert activity(run).held
     assert activity(run).held is None  # either machine may have a rank at work
+
+
+def test_what_is_gone_between_two_looks_at_it_is_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker takes its attempt back, and a page gives way to a new one, at the worst moment."""
+    attempt, page = tmp_path / "parts" / "part-1.attempts.json", tmp_path / "report.html"
+    attempt.parent.mkdir()
+    attempt.write_text('{"attempts": 1}')
+    (tmp_path / "outcomes.jsonl").write_text(outcome())
+    (tmp_path / "run.json").write_text('{"format": 1, "name": "busy"}')
+    page.write_text("of before")
+    stat = Path.stat
+
+    def as_it_goes(path: Path, **options: bool) -> os.stat_result:
+        if path == attempt:
+            path.unlink()
+        return stat(path, **options)
+
+    def as_it_is_made_anew(path: Path) -> bytes:
+        path.unlink()
+        return read_regular(path)
+
+    monkeypatch.setattr(Path, "stat", as_it_goes)
+    monkeypatch.setattr(view, "read_regular", as_it_is_made_anew)
+    assert activity(tmp_path).silent is not None
+    server = IndexServer(tmp_path)
+    try:
+        assert server.content("/run/0/report.html") is None
+    finally:
+        server.server_close()
 
 
 def test_a_study_is_one_line_with_its_page_and_the_pages_of_its_runs(tmp_path: Path) -> None:
