@@ -16,7 +16,7 @@ import re
 import secrets
 import shutil
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -37,6 +37,8 @@ from allfour.pipeline.run.seal import sealed, unsealed
 IMAGES_STAGE = "images"
 TABLE_STAGES = ("scores", "metrics", "report")
 """Stages after the images, in order: each reads the tables of the one before."""
+_TRIES = 10
+"""Times that what is written aside is made again where another process sweeps it away."""
 
 
 def utc_now() -> str:
@@ -110,17 +112,33 @@ def atomic_file(path: Path) -> Iterator[IO[bytes]]:
     _check_place(path)
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-    temp = path.parent / f".tmp-{secrets.token_hex(6)}-{path.name[-80:]}"
-    try:
-        with temp.open("wb") as file, locks.at_work(temp):
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        temp.replace(path)
-        _fsync_folder(path.parent)
-    except BaseException:
-        temp.unlink(missing_ok=True)
-        raise
+    with _made_aside(path, Path.touch) as temp:
+        try:
+            with temp.open("r+b") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            temp.replace(path)
+            _fsync_folder(path.parent)
+        except BaseException:
+            temp.unlink(missing_ok=True)
+            raise
+
+
+@contextlib.contextmanager
+def _made_aside(path: Path, make: Callable[[Path], object]) -> Iterator[Path]:
+    """A file or folder beside `path`, marked as one that this process is working on.
+
+    Another process may take it for left behind (`sweep_beside`) after it is made and before it is marked: then it is made again.
+    """
+    for _ in range(_TRIES):
+        temp = path.parent / f".tmp-{secrets.token_hex(6)}-{path.name[-80:]}"
+        make(temp)
+        with locks.at_work(temp) as marked:
+            if marked is None or (marked and temp.exists()):
+                yield temp
+                return
+    raise OSError(errno.EBUSY, "what is made beside it is taken away again and again", str(path))
 
 
 @contextlib.contextmanager
@@ -144,13 +162,11 @@ def whole_folder(path: Path) -> Iterator[Path]:
 def aside_folder(path: Path) -> Iterator[Path]:
     """A folder beside `path` for what shall stand there; what is left of it in the end is removed."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.parent / f".tmp-{secrets.token_hex(6)}-{path.name[-80:]}"
-    aside.mkdir()
-    try:
-        with locks.at_work(aside):
+    with _made_aside(path, Path.mkdir) as aside:
+        try:
             yield aside
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
 
 
 def put_in_place(aside: Path, path: Path) -> None:

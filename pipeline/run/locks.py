@@ -140,22 +140,25 @@ def held(path: Path) -> bool | None:
 
 
 @contextlib.contextmanager
-def at_work(path: Path) -> Iterator[bool]:
-    """Mark a file or folder as one that this process is working on; False where another process is, or nobody can tell."""
+def at_work(path: Path) -> Iterator[bool | None]:
+    """Mark a file or folder as one that this process is working on; False where another process is, or it is gone; None where nobody can
+    tell."""
     if fcntl is None:
-        yield False
+        yield None
         return
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
     except OSError:
         yield False
         return
+    marked: bool | None = True
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:  # held, or a disk without locks
-            yield False
-        else:
-            yield True
+        except BlockingIOError:
+            marked = False
+        except OSError:  # a disk without locks
+            marked = None
+        yield marked
     finally:
         os.close(descriptor)

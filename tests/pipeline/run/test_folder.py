@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import stat
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
@@ -251,6 +253,34 @@ def test_what_a_killed_process_left_of_a_file_is_swept_and_what_one_is_writing_i
         sweep_beside(tmp_path / "data")
         (aside / "x").write_text("x")
     assert (tmp_path / "data" / "x").exists()
+
+
+@pytest.mark.parametrize("done", [True, False], ids=["before its mark", "as it is to be marked"])
+def test_what_another_takes_for_left_behind_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, done: bool
+) -> None:
+    mark = locks.at_work
+
+    @contextlib.contextmanager
+    def as_another_sweeps(path: Path) -> Iterator[bool | None]:
+        monkeypatch.setattr(locks, "at_work", mark)  # it comes by once
+        with contextlib.nullcontext() if done else mark(path):
+            if done:
+                sweep_beside(target)
+            with mark(path) as marked:
+                yield marked
+        sweep_beside(target)
+
+    target = tmp_path / "calibration.json"
+    monkeypatch.setattr(locks, "at_work", as_another_sweeps)
+    write_atomic(target, b"whole")
+    assert target.read_bytes() == b"whole"
+    target = tmp_path / "data"
+    monkeypatch.setattr(locks, "at_work", as_another_sweeps)
+    with whole_folder(target) as aside:
+        (aside / "x").write_text("x")
+    assert (target / "x").exists()
+    assert len(list(tmp_path.iterdir())) == 2
 
 
 def test_files_that_belong_together_are_never_of_two_writings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
