@@ -5,7 +5,8 @@ RUN/parts/part-<shard id>.json. A shard is done when its manifest stands and its
 any number of launchers may run the same shard any number of times, and its rows are in the tables once.
 
 Before a worker begins a shard it counts the attempt in RUN/parts/part-<shard id>.attempts.json; a worker that lives takes the
-count back, whatever became of the shard. So what the file counts is workers that died.
+count back, whatever became of the shard. So what the file counts is workers that died, and the one that is at work: it holds the
+file's lock.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ import pyarrow.parquet as pq
 from allfour.border import read_json
 from allfour.files import open_regular, read_regular, sha256_of
 from allfour.pipeline.archives.base import Shard
+from allfour.pipeline.run import locks
 from allfour.pipeline.run.columns import IMAGES_SCHEMA, SCORES_SCHEMA
 from allfour.pipeline.run.folder import RunFolder, atomic_file, fingerprint, write_json
 from allfour.pipeline.run.parquet import concatenate, table_writer
@@ -165,10 +167,13 @@ class PartStore:
 
     def deaths(self, shard: Shard) -> int:
         """How many workers this shard has taken with it, under this input and config."""
-        found = _read(self._path(shard.id, "attempts.json")) or {}
+        path = self._path(shard.id, "attempts.json")
+        found = _read(path) or {}
         matches = found.get("fingerprint") == self.wanted(shard.fingerprint)
         count = found.get("attempts")
-        return count if matches and isinstance(count, int) else 0
+        if not matches or not isinstance(count, int):
+            return 0
+        return count - 1 if count and locks.held(path) else count
 
     @contextlib.contextmanager
     def attempt(self, shard: Shard) -> Iterator[None]:
@@ -177,7 +182,8 @@ class PartStore:
         path = self._path(shard.id, "attempts.json")
         write_json(path, sealed({"fingerprint": self.wanted(shard.fingerprint), "attempts": before + 1}))
         try:
-            yield
+            with locks.at_work(path):
+                yield
         except BaseException:
             if before:
                 write_json(path, sealed({"fingerprint": self.wanted(shard.fingerprint), "attempts": before}))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib.util
 import json
@@ -273,6 +274,19 @@ def test_listing_that_kills_too_leaves_one_row(config: RunConfig, images: Path, 
     path.write_text("{}")  # of a process that was killed right after its commit
     store.merge([shard.id], images=True)
     assert not path.exists()
+
+
+def test_workers_that_are_at_work_have_not_died(config: RunConfig, images: Path, tmp_path: Path) -> None:
+    """As where one rank was started on every node."""
+    classifier = Reddish(load_attributes(config.attributes.file))
+    source = rescore_module.open_archive(str(images), config)
+    shard = next(iter(source.shards()))
+    store = part_store(tmp_path / "run", classifier, config.scoring)
+    with contextlib.ExitStack() as at_work:
+        for _ in range(DEATHS + 2):
+            assert store.deaths(shard) == 0
+            at_work.enter_context(store.attempt(shard))
+    assert not list((tmp_path / "run").rglob("*.attempts.json"))
 
 
 def test_an_error_is_no_death(config: RunConfig, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
