@@ -11,7 +11,9 @@ import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from allfour.errors import RunFolderError, UsageError
 from allfour.models.generators.base import facts_of
@@ -24,7 +26,7 @@ from allfour.pipeline.commands.unchanged import remember
 from allfour.pipeline.config import RunConfig
 from allfour.pipeline.generation.existing import reconcile
 from allfour.pipeline.generation.generate import generate_images, merge_outcomes, outcomes_left
-from allfour.pipeline.generation.plan import make_plan
+from allfour.pipeline.generation.plan import Plan, make_plan
 from allfour.pipeline.run import locks
 from allfour.pipeline.run.folder import RunFolder, utc_now, write_json
 from allfour.pipeline.run.journal import RunFolderBusyError
@@ -41,7 +43,7 @@ class GenerationRankSummary:
     generated: int
     """Images that this process made, refused and failed ones counted."""
     images_left: int
-    """Images of any rank that have no outcome; 0 where another rank is ending the run."""
+    """Images of any rank that have no outcome; 0 where another process, most often a rank that ends the run, holds the folder."""
 
 
 def audit_rank(
@@ -70,37 +72,48 @@ def audit_rank(
     job = Job.begin(config, run, reporter, calibration)
     share = plan.share(rank=rank, world_size=world_size, set_size=config.prompts.set_size)
     check_kind(run, "audit")
-    started, clock = utc_now(), time.monotonic()
-    with contextlib.ExitStack() as held:
-        try:
-            held.enter_context(run.lock(shared=True))
-        except (
-            RunFolderBusyError
-        ):  # where all is done, whoever holds it is ending the run, and there is nothing to do for a rank
-            if outcomes_left(run, plan, dict(build.planned_generator(config, run, plan).identity())):
-                raise
-            return GenerationRankSummary(run=run.path, rank=rank, world_size=world_size, generated=0, images_left=0)
-        held.enter_context(_world(run, world_size))
-        generator = build.planned_generator(config, run, plan)
-        identity = dict(generator.identity())
-        reconcile(run, config, plan, identity, reporter.note, journal=run.rank_journal_path(rank), overwrite=overwrite)
-        with reporter.task("generating", len(share.requests)) as task:
-            made = generate_images(run, share, generator, rank=rank, advance=task.advance, skip=task.skip)
-        write_json(
-            run.ranks_folder / f"rank-{rank}-of-{world_size}.json",
-            {"images": len(share.requests), "generated": made.made, "started": started, "finished": utc_now(),
-             "generator": identity, "generation": facts_of(generator), "versions": package_versions()},
-        )  # fmt: skip
-    del generator  # the rank that ends the run scores, and needs the memory
+    clock = time.monotonic()
+    summary = partial(GenerationRankSummary, run=run.path, rank=rank, world_size=world_size)
+    try:
+        identity, made = _make_share(job, plan, share, rank=rank, world_size=world_size, overwrite=overwrite)
+    except RunFolderBusyError:
+        if outcomes_left(run, plan, build.planned_generator(config, run, plan).identity()):
+            raise
+        return summary(generated=0, images_left=0)  # it comes as another rank ends the run
     # Looked at without the lock: of ranks that end at the same moment, one at least sees all done and finds the folder free.
     left = outcomes_left(run, plan, identity)
     if not left:
         with contextlib.suppress(RunFolderBusyError), run.lock():
-            start_run(run, config, job.attributes, kind="audit", asked=job.asked, generator=identity)
-            remember(run, generator=None)
-            merge_outcomes(run, plan, identity)
-            return finish_audit(job, plan, identity=identity, generated=made.made, seconds=time.monotonic() - clock)
-    return GenerationRankSummary(run=run.path, rank=rank, world_size=world_size, generated=made.made, images_left=left)
+            left = outcomes_left(run, plan, identity)  # a rank with --overwrite may have come between
+            if not left:
+                start_run(run, config, job.attributes, kind="audit", asked=job.asked, generator=identity)
+                remember(run, generator=None)
+                merge_outcomes(run, plan, identity)
+                return finish_audit(job, plan, identity=identity, generated=made, seconds=time.monotonic() - clock)
+    return summary(generated=made, images_left=left)
+
+
+def _make_share(
+    job: Job, plan: Plan, share: Plan, *, rank: int, world_size: int, overwrite: bool
+) -> tuple[dict[str, Any], int]:
+    """Make a rank's part of a plan; the identity of its generator, and how many images were made.
+
+    The generator goes with this call: the rank that ends the run scores, and needs its memory.
+    """
+    run, started = job.run, utc_now()
+    with run.lock(shared=True), _world(run, world_size):
+        generator = build.planned_generator(job.config, run, plan)
+        identity = dict(generator.identity())
+        journal = run.rank_journal_path(rank)
+        reconcile(run, job.config, plan, identity, job.reporter.note, journal=journal, overwrite=overwrite)
+        with job.reporter.task("generating", len(share.requests)) as task:
+            made = generate_images(run, share, generator, rank=rank, advance=task.advance, skip=task.skip).made
+        write_json(
+            run.ranks_folder / f"rank-{rank}-of-{world_size}.json",
+            {"images": len(share.requests), "generated": made, "started": started, "finished": utc_now(),
+             "generator": identity, "generation": facts_of(generator), "versions": package_versions()},
+        )  # fmt: skip
+    return identity, made
 
 
 @contextlib.contextmanager

@@ -157,6 +157,24 @@ def test_a_rank_that_comes_while_another_ends_the_run_has_nothing_to_do(config: 
     assert (found.generated, found.images_left) == (0, 0)
 
 
+def test_images_that_went_as_a_rank_was_about_to_end_the_run_are_left(
+    config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They were there when it looked, and are not when it holds the folder: a rank with --overwrite came between."""
+    run, lock = RunFolder(tmp_path / "run"), RunFolder.lock
+
+    def as_another_overwrites(self: RunFolder, *, shared: bool = False) -> Any:
+        if not shared:
+            next(run.images_folder.glob("*/*")).write_bytes(b"of another request")
+        return lock(self, shared=shared)
+
+    monkeypatch.setattr(RunFolder, "lock", as_another_overwrites)
+    audit_rank(config, run, QUIET, rank=0, world_size=2)
+    found = audit_rank(config, run, QUIET, rank=1, world_size=2)
+    assert isinstance(found, GenerationRankSummary) and found.images_left == 1
+    assert not run.images_path.exists() and not run.header_path.exists()
+
+
 def test_what_ranks_are_not_for(config: RunConfig, file: Path, tmp_path: Path) -> None:
     hosted = load_config(file, ["generator={backend: openai-images, model: m, base_url: 'http://127.0.0.1:9'}"])
     with pytest.raises(UsageError, match=r"generator\.concurrency"):
