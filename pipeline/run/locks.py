@@ -28,6 +28,10 @@ _SIGNATURES = 16 * 2**10
 """Bytes of a lock's file that are looked at."""
 
 
+_PAUSES = (0.02, 0.02, 0.04, 0.1, 0.3)
+"""Seconds between tries: a look takes microseconds, but the process that looks may be put aside in the middle of it."""
+
+
 class LockedError(Exception):
     """Another process holds the lock."""
 
@@ -74,11 +78,11 @@ def take(file: IO[Any], *, shared: bool = False, wait: bool = False) -> None:
 
 def take_soon(file: IO[Any], *, shared: bool = False) -> None:
     """`take`, tried again for a moment: somebody may only be looking whether it is held. Raises LockedError, OSError."""
-    for _ in range(4):
+    for pause in _PAUSES:
         try:
             return take(file, shared=shared)
         except LockedError:
-            time.sleep(0.02)
+            time.sleep(pause)
     return take(file, shared=shared)
 
 
