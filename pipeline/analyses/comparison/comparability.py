@@ -87,6 +87,7 @@ def check_comparable(
     shared_only: bool = False,
     pair_by: str = "id",
     calibrated: bool = False,
+    means: bool = False,
 ) -> None:
     """Refuse runs whose difference would not be one of what their images show.
 
@@ -98,6 +99,8 @@ def check_comparable(
         `id`, or `subject`: prompts of one subject are answers to one question, whatever their words.
     calibrated
         Both runs have a calibration, which takes out what another classifier, wording or margin does: those may differ then.
+    means
+        A subject may have several prompts in a run, whose mean is compared.
 
     Raises
     ------
@@ -108,7 +111,7 @@ def check_comparable(
         *(_label_reasons(first, second) or ([] if calibrated else _reading_reasons(first, second))),
         *_scored_reasons(first, second),
         *_set_reasons(first, second),
-        *_prompt_reasons(first, second, shared_only=shared_only, pair_by=pair_by),
+        *_prompt_reasons(first, second, shared_only=shared_only, pair_by=pair_by, means=means),
     ]
     if reasons:
         pair = f"{first.name} and {second.name} cannot be compared"
@@ -222,10 +225,10 @@ def _set_reasons(first: LoadedRun, second: LoadedRun) -> list[str]:
     ]
 
 
-def _prompt_reasons(first: LoadedRun, second: LoadedRun, *, shared_only: bool, pair_by: str) -> list[str]:
+def _prompt_reasons(first: LoadedRun, second: LoadedRun, *, shared_only: bool, pair_by: str, means: bool) -> list[str]:
     one, two = ({p.pairing(pair_by): p for p in run.metrics.prompts} for run in (first, second))
     reasons = []
-    if pair_by == "subject":
+    if pair_by == "subject" and not means:
         reasons += [
             _several(run, taken) for run, taken in ((first, one), (second, two)) if len(taken) < len(run.prompts)
         ]

@@ -86,7 +86,7 @@ def gather(run: LoadedRun, given: Path | None = None) -> Evidence:
     InputError
         The calibration that is given is not one of the run's classifier and margins.
     """
-    found = Evidence(run, copies=_copies(run))
+    found = Evidence(run, copies=copies_of(run))
     kept = run.path / KEPT
     path = given if given is not None else kept if kept.exists() else None
     if path is None:
@@ -148,7 +148,7 @@ def _checked(run: LoadedRun, calibration: Calibration) -> tuple[list[str], st.Co
     return doubts_of_correction(checked), correction.confusion if fit is not None and fit.by is not None else None
 
 
-def _copies(run: LoadedRun) -> dict[str, Copies]:
+def copies_of(run: LoadedRun) -> dict[str, Copies]:
     """Near-copies by attribute; none are looked for where the run's metrics say that there are none."""
     summary, folder = run.metrics.summary, RunFolder(run.path)
     if "near_copies" in summary.model_fields_set and not summary.near_copies:

@@ -1,7 +1,8 @@
 """Boards: runs that differ along one axis alone, ranked with the doubt that belongs to a rank.
 
-Runs are set side by side over the units that all of them have; pairs are tested over these (sign flips of the differences per unit)
-and adjusted over every pair of every board at once, so that in 95 of 100 studies in which nothing differs nothing is told apart.
+Runs are set side by side over the units that all of them have; pairs are tested over these (sign flips of the differences per unit, or
+images dealt anew where the runs have different numbers of them, as in a comparison of two) and adjusted over every pair of every board at
+once, so that in 95 of 100 studies in which nothing differs nothing is told apart.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -17,6 +18,7 @@ from allfour.pipeline import statistics as st
 from allfour.pipeline.analyses.comparison.comparability import ComparisonError, LoadedRun, check_comparable
 from allfour.pipeline.analyses.comparison.tables import flips
 from allfour.pipeline.analyses.study.units import MeasuredUnit, measured_units
+from allfour.pipeline.metrics.tallies import Copies
 from allfour.pipeline.run.record import Estimate, Interval, Note
 from allfour.pipeline.run.study import Board, PairOfRuns, Ranked, Unit
 from allfour.pipeline.words import clean, quantity
@@ -35,6 +37,8 @@ class Placed:
     cell: str
     place: Mapping[str, str]
     run: LoadedRun
+    copies: Copies = field(default_factory=dict)
+    """Near-copies of earlier images of their prompt, by the headline's labels."""
 
 
 @dataclass(slots=True)
@@ -92,8 +96,9 @@ def boards_of(placed: Sequence[Placed], *, pair_by: str, confidence: float) -> t
 
 def _draft(axis: str, fixed: dict[str, str], members: list[Placed], pair_by: str, confidence: float) -> _Draft:
     for other in members[1:]:
-        check_comparable(members[0].run, other.run, shared_only=True, pair_by=pair_by)
-    units = [measured_units(member.run.metrics, by=pair_by) for member in members]
+        check_comparable(members[0].run, other.run, shared_only=True, pair_by=pair_by, means=True)
+    labels = members[0].run.metrics.headline_labels  # which may stand in another order in another run
+    units = [measured_units(member.run.metrics, by=pair_by, labels=labels, copies=member.copies) for member in members]
     known = [{key for key, unit in run.items() if math.isfinite(unit.unanimous)} for run in units]
     keys = [key for key in units[0] if all(key in run for run in known)]
     everything = set().union(*units)
@@ -107,6 +112,10 @@ def _draft(axis: str, fixed: dict[str, str], members: list[Placed], pair_by: str
                 text=f"Only {quantity(len(keys), 'prompt')} in all runs: no test can tell two runs apart.",
             )
         )
+    copies = [sum(unit.copies for unit in run.values()) for run in units]
+    if any(copies):
+        text = f"Near-copies of an earlier image of their prompt are left out: {quantity(sum(copies), 'image')}."
+        notes.append(Note(code="near_copies", text=text, about=axis))
     pairs = [
         _pair(members, units, keys, (i, j), axis=axis, confidence=confidence)
         for i, j in itertools.combinations(range(len(members)), 2)
@@ -124,9 +133,8 @@ def _pair(
     confidence: float,
 ) -> PairOfRuns:
     one, two = ([units[k][key] for key in keys] for k in at)
-    sets = st.paired_difference(
-        [u.unanimous for u in one], [u.unanimous for u in two], confidence=confidence, draws=flips(len(keys))
-    )
+    set_size = members[at[0]].run.metrics.summary.set_size
+    sets = _sets_apart(one, two, set_size=set_size, confidence=confidence)
     both = [(a, b) for a, b in zip(one, two, strict=True) if math.isfinite(a.share) and math.isfinite(b.share)]
     images = [unit.images for pair in both for unit in pair]
     shares = st.paired_difference(
@@ -144,6 +152,24 @@ def _pair(
         share=Estimate.of(shares.interval),
         share_p_value=shares.p_value if shares.prompts else None,
     )
+
+
+def _sets_apart(
+    one: Sequence[MeasuredUnit], two: Sequence[MeasuredUnit], *, set_size: int, confidence: float
+) -> st.Difference | st.PairedDifference:
+    """Units of one prompt are tested like prompts of two runs, so that either may have more images; means of prompts by flips of signs."""
+    draws = flips(len(one))
+    if any(unit.prompts > 1 for unit in (*one, *two)):
+        return st.paired_difference(
+            [u.unanimous for u in one], [u.unanimous for u in two], confidence=confidence, draws=draws
+        )
+    sides = [
+        st.ReadImages(
+            np.array([u.counts for u in units]), len(units[0].counts), np.array([u.unlabelled for u in units])
+        )
+        for units in (one, two)
+    ]
+    return st.unanimity_difference(*sides, set_size=set_size, confidence=confidence, test_draws=draws).measured
 
 
 def _board(draft: _Draft, pairs: list[PairOfRuns], confidence: float) -> Board:

@@ -9,6 +9,7 @@ from typing import Literal
 
 from allfour.pipeline.analyses.comparison.asked import all_ask, asked_note, without_asking
 from allfour.pipeline.analyses.comparison.comparability import ComparisonError, LoadedRun, load_runs
+from allfour.pipeline.analyses.comparison.evidence import copies_of
 from allfour.pipeline.analyses.study.boards import AXES, Placed, boards_of
 from allfour.pipeline.metrics.asked_for import ASKED_NOTE
 from allfour.pipeline.run.folder import utc_now
@@ -51,7 +52,12 @@ def study_result(
         raise ComparisonError("no cell of the study is done: nothing can be set side by side")
     runs, asked = without_asking(load_runs([path for _, path in done]))
     placed = [
-        Placed(cell.name, {axis: getattr(cell, axis) for axis in AXES}, run)
+        Placed(
+            cell.name,
+            {axis: getattr(cell, axis) for axis in AXES},
+            run,
+            copies_of(run).get(run.metrics.headline, {}),
+        )
         for (cell, _), run in zip(done, runs, strict=True)
         if run.metrics.prompts or not asked
     ]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from allfour.pipeline import statistics as st
 from allfour.pipeline.analyses.comparison.tables import label_counts
+from allfour.pipeline.metrics.tallies import Copies
 from allfour.pipeline.run.metrics import Metrics, Prompt
 
 
@@ -33,20 +34,38 @@ class MeasuredUnit:
     """Images of each label, of all its prompts."""
     unlabelled: int
     prompts: int
+    copies: int = 0
+    """Near-copies of an earlier image of their prompt: in no other figure of the unit."""
 
 
-def measured_units(metrics: Metrics, *, by: str) -> dict[str, MeasuredUnit]:
-    """Key -> unit, in the order of the run's prompts."""
-    labels, size = metrics.headline_labels, metrics.summary.set_size
+def measured_units(
+    metrics: Metrics, *, by: str, labels: Sequence[str] | None = None, copies: Copies | None = None
+) -> dict[str, MeasuredUnit]:
+    """Key -> unit, in the order of the run's prompts.
+
+    Parameters
+    ----------
+    by
+        `subject` or `id`.
+    labels
+        Those of the headline in the order in which they are wanted; default: the run's own.
+    copies
+        Near-copies by the label of the headline, which are no draws of their own and are left out.
+    """
+    order = metrics.headline_labels if labels is None else labels
     members: dict[str, list[Prompt]] = {}
     for prompt in metrics.prompts:
         members.setdefault(prompt.pairing(by), []).append(prompt)
-    return {key: _unit(key, prompts, labels, metrics.headline, size) for key, prompts in members.items()}
+    return {key: _unit(key, prompts, metrics, order, copies or {}) for key, prompts in members.items()}
 
 
-def _unit(key: str, prompts: Sequence[Prompt], labels: Sequence[str], headline: str, size: int) -> MeasuredUnit:
-    counts = label_counts(prompts, headline, labels, headline)
-    images = np.array([prompt.images for prompt in prompts], dtype=np.int64)
+def _unit(key: str, prompts: Sequence[Prompt], metrics: Metrics, labels: Sequence[str], copies: Copies) -> MeasuredUnit:
+    headline, size = metrics.headline, metrics.summary.set_size
+    found: list[Mapping[str, int]] = [copies[prompt.id][1] if prompt.id in copies else {} for prompt in prompts]
+    copied = np.array([sum(own.values()) for own in found], dtype=np.int64)
+    of_labels = np.array([[own.get(label, 0) for label in labels] for own in found], dtype=np.int64)
+    counts = np.maximum(label_counts(prompts, headline, labels, headline) - of_labels, 0)
+    images = np.array([prompt.images for prompt in prompts], dtype=np.int64) - copied
     labelled = counts.sum(axis=1)
     unanimous = st.subset_unanimity(counts, set_size=size, unresolved=np.maximum(images - labelled, 0))
     with np.errstate(invalid="ignore"):
@@ -64,6 +83,7 @@ def _unit(key: str, prompts: Sequence[Prompt], labels: Sequence[str], headline: 
         counts=tuple(int(n) for n in counts.sum(axis=0)),
         unlabelled=int(np.maximum(images - labelled, 0).sum()),
         prompts=len(prompts),
+        copies=int(copied.sum()),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from allfour.pipeline.analyses.study.boards import Placed, boards_of
 from allfour.pipeline.analyses.study.units import measured_units
 from allfour.pipeline.run.header import Header
 from allfour.pipeline.run.metrics import Accounting, Metrics, Prompt, Summary
+from allfour.pipeline.run.study import Board
 
 LABELS = ("woman", "man")
 CLASSIFIER = {"backend": "clip", "weights": "one"}
@@ -34,6 +36,12 @@ def run(
         accounting=Accounting(requested=asked, generated=asked, scored=asked, labelled=asked),
     )  # fmt: skip
     return LoadedRun(name, Path(name), Header(format=1, classifier=CLASSIFIER), metrics, None)
+
+
+def first_board(*members: Placed, pair_by: str = "id") -> Board:
+    (board,), notes, _ = boards_of(list(members), pair_by=pair_by, confidence=0.95)
+    assert not notes
+    return board
 
 
 def placed(**runs: tuple[LoadedRun, str]) -> list[Placed]:
@@ -104,3 +112,43 @@ def test_a_prompt_that_one_run_lacks_is_in_no_figure_of_the_board() -> None:
         placed(a=(run("a", [8] * 8), "x"), b=(run("b", [8] * 7), "x")), pair_by="id", confidence=0.95
     )
     assert (len(board.units), board.units_left_out) == (7, 1)
+
+
+def test_subjects_with_several_prompts_are_on_a_board_by_their_means() -> None:
+    """`compare` refuses such runs and says that a study takes their mean."""
+    subjects = [f"s{k // 2}" for k in range(16)]
+    board = first_board(
+        *placed(a=(run("a", [8] * 16, subjects=subjects), "x"), b=(run("b", [4, 8] * 8, subjects=subjects), "x")),
+        pair_by="subject",
+    )
+    assert [unit.unanimous for unit in board.units] == [[1.0, pytest.approx((1 + 2 / 70) / 2)]] * 8
+    assert board.pairs[0].p_value == pytest.approx(2 / 2**8)
+
+
+def test_runs_with_different_numbers_of_images_are_tested_like_a_comparison_of_two() -> None:
+    """Under no change their differences are not symmetric: flips of signs called 20 equal prompts different in up to 9.7% of pairs."""
+    few, many = run("few", [0] * 6 + [1] * 4 + [2] * 2, images=4), run("many", [1] * 5 + [3] * 7, images=16)
+    board = first_board(*placed(few=(few, "x"), many=(many, "x")))
+    sides = [st.ReadImages([list(p.counts.values()) for p in found.metrics.prompts], 2) for found in (few, many)]
+    found = st.unanimity_difference(*sides).measured
+    assert found.test == "dealt"
+    assert (board.pairs[0].p_value, board.pairs[0].unanimity.low) == (found.p_value, found.interval.low)
+
+
+def test_near_copies_are_in_no_figure_of_a_board() -> None:
+    one, two = placed(one=(run("one", [6] * 6), "x"), two=(run("two", [4] * 6), "x"))
+    copied = {f"p{k}": ({"woman": 1}, {"woman": 4}) for k in range(3)}
+    board = first_board(Placed(one.cell, one.place, one.run, copied), two)
+    assert board.notes[-1].text == "Near-copies of an earlier image of their prompt are left out: 12 images."
+    assert [unit.shares for unit in board.units] == [[0.5, 0.5]] * 3 + [[0.75, 0.5]] * 3
+    assert board.units[0].unanimous[0] == 0  # two and two are left, of which no set agrees
+    gone = {f"p{k}": ({"woman": 4}, {"woman": 5}) for k in range(2)}
+    fewer = first_board(Placed(one.cell, one.place, one.run, gone), two)
+    assert (len(fewer.units), fewer.units_left_out) == (4, 2)  # three pictures are no set
+
+
+def test_labels_that_stand_in_another_order_in_another_run_are_matched_by_name() -> None:
+    one, two = run("one", [8, 6] * 4), run("two", [8, 6] * 4)
+    turned = two.metrics.model_copy(update={"labels": {"gender": ["man", "woman"]}})
+    board = first_board(*placed(one=(one, "x"), two=(replace(two, metrics=turned), "x")))
+    assert board.pairs[0].share.value == 0
