@@ -256,7 +256,7 @@ def plan_lines(plan: StudyPlan) -> list[str]:
     if plan.width:
         lines += [
             "",
-            f"For an interval no wider than {100 * (question.width or 0.2):.0f} points:",
+            f"For an interval about {100 * (question.width or 0.2):.0f} points wide (about half of all runs get a wider one):",
             *_table(plan.width, at_hand=f"width with {question.prompts}"),
         ]
     if question.sensitivity + question.specificity < 2 and plan.width:

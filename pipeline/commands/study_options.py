@@ -91,7 +91,8 @@ def plan(
         ),
     ] = None,
     width: Annotated[
-        str | None, typer.Option("--width", metavar="SHARE", help="The widest interval that will do, such as 20%.")
+        str | None,
+        typer.Option("--width", metavar="SHARE", help="The width that an interval may have on average, such as 20%."),
     ] = None,
     images: Annotated[
         list[int] | None,
