@@ -7,41 +7,36 @@ that of all images in its folder and below.
 from __future__ import annotations
 
 import csv
-import io
+import functools
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from allfour.border import read_json
-from allfour.pipeline.archives.captions import caption_in_file, may_be_prompt, prompt_in_object
-from allfour.pipeline.archives.columns import PATH_NAMES, PROMPT_NAMES, column_key, pick, separator_of
+from allfour.pipeline.archives.beside_rows import NotUnderstoodError, is_customary, table_rows
+from allfour.pipeline.archives.key_tables import KeyTable, key_table
+from allfour.pipeline.archives.keyed import TOLD_BY_PATTERN, Reading, find_reading, not_borne, several_folders
 from allfour.pipeline.archives.kinds import IMAGE_EXTENSIONS, extension
 from allfour.pipeline.archives.listing import Listing, Tree
 from allfour.pipeline.archives.naming import without_ending
-from allfour.pipeline.archives.text import escape_name, is_nothing
+from allfour.pipeline.archives.text import escape_name
 from allfour.pipeline.words import quantity
 
 MAX_TABLES = 1_000
 MAX_TABLE_BYTES = 256 * 2**20
+MAX_LISTS, MAX_LIST_BYTES = 20, 16 * 2**20
+"""Texts of a prompt a line that are looked at."""
 MAX_PARQUET_BYTES = 32 * 2**20
 """Larger ones hold more than names and prompts."""
-_CUSTOMARY = re.compile(
-    r"metadata\.(csv|tsv|jsonl?|ndjson|parquet)|part-\d+\.json|captions_\w{1,20}\.json|(captions|prompts)\.(csv|tsv|jsonl?|parquet)",
-    re.IGNORECASE,
-)
 _FOR_A_FOLDER = re.compile(
     r"(metadata|info|prompt|config|params|settings)\.jsonl?|(prompt|caption|text|description)\.txt", re.IGNORECASE
 )
 _OF_PROMPTS = re.compile(r"(captions|prompts)\.(csv|tsv|jsonl?|parquet)", re.IGNORECASE)
 _SAYS_PROMPT = re.compile(rb"(?<!negative)(?<!negative[-_ ])prompt", re.IGNORECASE)
 _MAX_DIGITS = 18
-_FILE_NAMES = (*PATH_NAMES, "id", "key", "name")
-_PROMPT_KEYS = ("p", *PROMPT_NAMES)
 
 
 class Beside:
@@ -65,12 +60,20 @@ class Beside:
         """Rows that name a file which an earlier one names."""
         self.outvoted: Counter[str] = Counter()
         """Rows of a table whose prompt is not that of an earlier table."""
+        self._moved: dict[str, str] = {}
+        """Images that a table names in other folders: the row by the image's path."""
+        self._by_key: list[KeyTable] = []
+        """Tables that name no files."""
+        self._joined: Reading | None = None
+        """How images bear the keys of one of these."""
+        self._told: list[str] = []
+        """What is said of that."""
         self.downloads: Counter[str] = Counter()
         """What img2dataset's accounts say: `count` of addresses, `failed` ones."""
 
     @classmethod
-    def of_tree(cls, tree: Tree, listing: Listing) -> Beside:
-        """What the tables of a tree say."""
+    def of_tree(cls, tree: Tree, listing: Listing, *, asked: bool = False) -> Beside:
+        """What the tables of a tree say; `asked` is whether they were asked for, whatever folders are called."""
         beside = cls()
         tables = [(folder, entry) for folder, entry in listing.tables if entry.size <= _limit(entry.name)][:MAX_TABLES]
         tables.sort(
@@ -86,8 +89,64 @@ class Beside:
         for (folder, entry), content in zip(tables, contents, strict=True):
             if isinstance(content, bytes):
                 beside.take(folder, entry.name, content)
-        beside.look_for(listing.paths())
+        beside._take_lists(tree, listing)
+        if beside._by_file or beside._by_key:
+            named = frozenset() if asked else listing.named
+            beside.find(listing.sample_paths(), present=listing.paths(), named=named)
         return beside
+
+    def find(
+        self, paths: Sequence[str], *, present: Iterable[str] | None = None, named: frozenset[str] = frozenset()
+    ) -> None:
+        """Find the prompts of images by what tables call them: the ends of their paths, and keys, where most are in no table otherwise.
+
+        Parameters
+        ----------
+        paths
+            Of all images that are samples.
+        present
+            Of these and all others.
+        named
+            Folders whose names may be prompts.
+        """
+        self.look_for(paths if present is None else present)
+        for look in (self.look_by_ends, functools.partial(self.join, named=named)):
+            if 2 * sum(self.prompt(path) is not None for path in paths) < len(paths):
+                look(paths)
+
+    def _take_lists(self, tree: Tree, listing: Listing) -> None:
+        """Take account of texts of a prompt a line."""
+        paths = [(path, -1) for path in listing.may_tell if extension(path) == "txt"][:MAX_LISTS]
+        for (path, _), content in zip(paths, tree.read_all(paths, limit=MAX_LIST_BYTES) if paths else (), strict=True):
+            folder, _, name = path.rpartition("/")
+            if isinstance(content, bytes) and (table := key_table(folder, name, content)) is not None:
+                self._by_key.append(table)
+
+    def join(self, paths: Sequence[str], *, named: frozenset[str] = frozenset()) -> None:
+        """Find how images bear the keys of a table that names no files.
+
+        Parameters
+        ----------
+        paths
+            Of all images that are samples.
+        named
+            Folders whose names may be prompts.
+        """
+        for table in self._by_key:
+            reading = find_reading(table, paths, named=named)
+            if isinstance(reading, Reading):
+                self.take_up(reading, paths)
+                return
+            self.unread[table.name] = f"{reading}{TOLD_BY_PATTERN}" if reading else not_borne(table)
+
+    def take_up(self, reading: Reading, paths: Sequence[str]) -> None:
+        """Find the prompts of images by the keys that they bear."""
+        self._joined = reading
+        self._told = [reading.told(paths), *several_folders(reading, paths)]
+        self.unread.pop(reading.table.name, None)
+        if reading.table.name not in self.tables:
+            self.tables.append(reading.table.name)
+        self.customary = True
 
     def look_for(self, paths: Iterable[str]) -> None:
         """Find images that a table names without the folder that they lie in, or by a number: where only one can be meant."""
@@ -99,6 +158,23 @@ class Beside:
                 continue
             for key in self._short(plain):
                 self._found_by[key] = plain if self._found_by.get(key, plain) == plain else None
+
+    def look_by_ends(self, paths: Sequence[str]) -> None:
+        """Find images of a table written where other folders stood around them, such as `/home/bob/run/0.png`: by the longest end of a path
+        that one row and one image alone have. Names that only count must be the same on both sides, none missing and none over: those of
+        a training set's table are also those of the validation set's images."""
+        ends: dict[str, str | None] = {}
+        for row in self._named:
+            for end in _ends(row):
+                ends[end] = None if end in ends else row
+        claimed: dict[str, str | None] = {}
+        for path in map(_plain_path, paths):
+            found = next((one for end in _ends(path) if (one := ends.get(end)) is not None), None)
+            if found is not None:
+                claimed[found] = None if found in claimed else path
+        moved = {path: row for row, path in claimed.items() if path is not None}
+        telling = all(_TELLING.fullmatch(without_ending(path.rpartition("/")[2])) for path in moved)
+        self._moved = moved if telling or len(moved) == len(paths) == len(self._named) else {}
 
     def _short(self, plain: str) -> Iterator[str]:
         """Keys of tables that may stand for an image."""
@@ -115,16 +191,26 @@ class Beside:
                 return
             folder = folder.rpartition("/")[0]
 
+    def add(self, path: str, prompt: str, source: str) -> None:
+        """Take account of one image's prompt, by where it stood."""
+        self._by_file.setdefault(_plain_path(path), prompt)
+        if source not in self.tables:
+            self.tables.append(source)
+        self.customary = True
+
     def take(self, folder: str, name: str, content: bytes) -> None:
         """Take account of one table."""
         if name.endswith("_stats.json") and (found := _downloads(content)):
             self.downloads.update(found)
             return
+        files = len(self._named)
         try:
             understood = self._read(folder, name, content)
-        except _NotUnderstoodError as error:
+        except NotUnderstoodError as error:
             self.unread[name] = str(error)
-            return
+            understood = False
+        if len(self._named) == files and (table := key_table(folder, name, content)) is not None:
+            self._by_key.append(table)
         if understood:
             self.tables.append(name)
             self.customary = self.customary or is_customary(name)
@@ -140,6 +226,10 @@ class Beside:
         if found is None and self._found_by:
             key = next((key for key in self._short(plain) if self._found_by.get(key) == plain), None)
             found = None if key is None else self._by_file[key]
+        if found is None and plain in self._moved:
+            found = self._by_file[self._moved[plain]]
+        if found is None and self._joined is not None:
+            found = self._joined.prompt(path)
         folder = path
         while found is None and folder and self._by_folder:
             folder = folder.rpartition("/")[0]
@@ -149,7 +239,7 @@ class Beside:
     def unread_notes(self, covered: int) -> list[str]:
         """A word on tables that seem to hold prompts and were not understood, or that have none for an image that lies here."""
         shown = [f"{escape_name(name)} beside the images is not understood: {why}" for name, why in self.unread.items()]
-        if self._by_file and not covered:
+        if self._by_file and not covered and not self.unread:
             shown.append(
                 f"{self._called()} has prompts for files that are not here, such as {escape_name(min(self._by_file))!r}"
             )
@@ -165,6 +255,14 @@ class Beside:
     def notes(self, present: Iterable[str]) -> list[str]:
         """What a user should know of them, given the paths of all images that are there."""
         notes = []
+        if self._joined is not None:
+            notes += self._told
+        if self._moved:
+            image, row = min(self._moved.items())
+            notes.append(
+                f"{self._called()} names files in other folders, such as {escape_name(row)}; images are found by the ends of these paths: that one is "
+                f"{escape_name(image)}"
+            )
         if lacking := self.missing(present):
             notes.append(missing_note(len(lacking), len(self._named), escape_name(lacking[0]), self._called()))
         if self.doubles:
@@ -185,6 +283,7 @@ class Beside:
         if not self._named:
             return []
         elsewhere = {key for key, path in self._found_by.items() if path is not None}
+        elsewhere |= set(self._moved.values())
         return sorted(self._named - elsewhere - {_plain_path(path) for path in present})
 
     def failed(self) -> list[str]:
@@ -202,9 +301,9 @@ class Beside:
     def _read(self, folder: str, name: str, content: bytes) -> bool:
         before = len(self._by_file) + len(self._by_folder)
         try:
-            rows = list(_rows(name, content))
+            rows = list(table_rows(name, content))
         except UnicodeDecodeError:
-            raise _NotUnderstoodError("it is neither UTF-8 nor marked as UTF-16: save it as UTF-8") from None
+            raise NotUnderstoodError("it is neither UTF-8 nor marked as UTF-16: save it as UTF-8") from None
         except (ValueError, RecursionError, csv.Error, pa.ArrowException, OSError):
             return False
         if len(rows) == 1 and extension(rows[0][0] or "") not in IMAGE_EXTENSIONS:
@@ -226,13 +325,8 @@ class Beside:
         self.of_prompts = self.of_prompts or bool(_SAYS_PROMPT.search(content[:4096].replace(b"\0", b"")))
         understood = len(self._by_file) + len(self._by_folder) > before
         if not understood and _OF_PROMPTS.fullmatch(name) and not any(file and prompt for file, prompt in rows):
-            raise _NotUnderstoodError("it does not say which file has which prompt")
+            raise NotUnderstoodError("it does not say which file has which prompt")
         return understood
-
-
-def is_customary(name: str) -> bool:
-    """Whether tables of prompts beside images are customarily called so."""
-    return bool(_CUSTOMARY.fullmatch(name))
 
 
 def missing_note(missing: int, of: int, example: str, table: str) -> str:
@@ -256,117 +350,18 @@ def _downloads(content: bytes) -> dict[str, int]:
     return {"count": found["count"], "failed": sum(each for each in failed if isinstance(each, int))}
 
 
-def _rows(name: str, content: bytes) -> Iterator[tuple[str | None, str | None]]:
-    """File and prompt of every row of a table."""
-    ending = extension(name)
-    if ending == "txt":
-        text = caption_in_file(name, content)[0]
-        return iter([(None, text)] if text and "\n" not in text else [])
-    if ending == "parquet":
-        return _parquet_rows(content)
-    text = content.decode("utf-16" if content.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig")
-    return _csv_rows(text, name) if ending in ("csv", "tsv") else _json_rows(text)
-
-
-def _parquet_rows(content: bytes) -> Iterator[tuple[str | None, str | None]]:
-    with pq.ParquetFile(pa.BufferReader(content)) as table:
-        texts = [
-            each.name
-            for each in table.schema_arrow
-            if pa.types.is_string(each.type) or pa.types.is_large_string(each.type)
-        ]
-        file = pick(texts, PATH_NAMES, None, what="", where="", option="")
-        prompt = pick(texts, PROMPT_NAMES, None, what="", where="", option="")
-        if file is None or prompt is None:
-            return
-        for batch in table.iter_batches(columns=[file, prompt], use_threads=False):
-            for row in batch.to_pylist():
-                if row[file]:
-                    yield row[file], _text_or_none(row[prompt] or "")
-
-
 def _plain_path(path: str) -> str:
     path = unicodedata.normalize("NFC", path).replace("\\", "/")
     return "/".join(part for part in path.split("/") if part not in ("", "."))
 
 
-class _NotUnderstoodError(Exception):
-    """Why a table that seems to hold prompts says nothing."""
+_LONGEST_END = 6
+_TELLING = re.compile(r"(?=.*[^\W\d_]).{8,}")
+"""Names that do more than count."""
 
 
-def _csv_rows(text: str, name: str) -> Iterator[tuple[str | None, str | None]]:
-    header = text.lstrip().partition("\n")[0]
-    rows = csv.reader(
-        io.StringIO(text, newline=None), delimiter="\t" if extension(name) == "tsv" else separator_of(header)
-    )
-    names = next((row for row in rows if row and not row[0].startswith("sep=")), [])
-    file = pick(names, _FILE_NAMES, None, what="", where="", option="")
-    able = [
-        each for each in names if is_customary(name) or column_key(each) != "description"
-    ]  # of what, a table of any name does not say
-    prompt = pick(able, PROMPT_NAMES, None, what="", where="", option="")
-    if file is None or prompt is None:
-        lacks = " and ".join(
-            what
-            for what, found in (("files (such as file_name)", file), ("prompts (such as prompt)", prompt))
-            if found is None
-        )
-        if is_customary(name) or any("prompt" in each.lower() or "caption" in each.lower() for each in names):
-            columns = ", ".join(map(escape_name, names[:20]))[:300]
-            raise _NotUnderstoodError(
-                f"it has no column of {lacks}. Its columns: {columns}. Rescored by itself, it is read with archive.image_column and prompt_column"
-            )
-        return
-    at, of = names.index(file), names.index(prompt)
-    for row in rows:
-        if len(row) > max(at, of):
-            yield row[at], _text_or_none(row[of])
-
-
-def _json_rows(text: str) -> Iterator[tuple[str | None, str | None]]:
-    try:
-        values = read_json(text)
-    except ValueError:
-        values = [read_json(line) for line in text.splitlines() if line.strip()]
-    if (
-        isinstance(values, dict)
-        and isinstance(values.get("annotations"), list)
-        and isinstance(values.get("images"), list)
-    ):
-        yield from _coco_rows(values["images"], values["annotations"])
-        return
-    if isinstance(values, dict) and any(extension(str(key)) in IMAGE_EXTENSIONS for key in values):
-        for key, value in values.items():
-            yield str(key), _prompt_in(value)
-        return
-    for value in values if isinstance(values, list) else [values]:
-        if isinstance(value, dict):
-            lower = {column_key(str(key)): field for key, field in value.items()}
-            file = next((lower[key] for key in _FILE_NAMES if isinstance(lower.get(key), str | int)), None)
-            yield (None if file is None or isinstance(file, bool) else str(file)), _prompt_in({**value, **lower})
-
-
-def _coco_rows(images: list[Any], annotations: list[Any]) -> Iterator[tuple[str | None, str | None]]:
-    """Files and their first captions, of the form that the data set COCO has."""
-    captions: dict[str, str] = {}
-    for each in annotations:
-        if isinstance(each, dict) and isinstance(each.get("caption"), str):
-            captions.setdefault(str(each.get("image_id")), each["caption"])
-    for each in images:
-        if isinstance(each, dict) and isinstance(each.get("file_name"), str):
-            yield each["file_name"], _text_or_none(captions.get(str(each.get("id")), ""))
-
-
-def _prompt_in(value: Any) -> str | None:
-    if isinstance(value, str):
-        return _text_or_none(value)
-    if not isinstance(value, Mapping):
-        return None
-    found = next(
-        (value[key] for key in _PROMPT_KEYS if isinstance(value.get(key), str) and may_be_prompt(value, key)), None
-    )
-    return _text_or_none(found) if found is not None else prompt_in_object(value)[0]
-
-
-def _text_or_none(text: str) -> str | None:
-    return None if is_nothing(text) else text.strip()
+def _ends(path: str) -> Iterator[str]:
+    """The ends of a path by whole parts, the longest first."""
+    parts = path.split("/")
+    for count in range(min(len(parts), _LONGEST_END), 0, -1):
+        yield "/".join(parts[-count:])

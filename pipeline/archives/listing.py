@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, Protocol
 
 from allfour.errors import ArchiveError
 from allfour.pipeline.archives.base import NO_PROMPT_ID, Shard
+from allfour.pipeline.archives.caption_folders import CaptionFolders, bears, captions_apart
 from allfour.pipeline.archives.captions import CAPTION_EXTENSIONS
 from allfour.pipeline.archives.decoding import sniff_format
 from allfour.pipeline.archives.entries import FileEntry
@@ -84,7 +85,9 @@ class Directory:
     nameless: bool = False
     """Whether the folder's name is no prompt unless it is asked for."""
     captioned: int = 0
-    """How many of these have a caption file beside them."""
+    """How many of these have a caption file beside them, or in `captions`."""
+    captions: str | None = None
+    """The folder that their captions lie in, where that is another one."""
 
     def join(self, name: str) -> str:
         return f"{self.path}/{name}" if self.path else name
@@ -103,6 +106,8 @@ class Listing:
     """Files that may hold prompts, by their names, in whatever form."""
     sidecar: str = ""
     """A file named as an image, in a form that is not read."""
+    doubtful_captions: str = ""
+    """What is said where the captions of a folder may lie in one of several."""
 
     @property
     def captioned(self) -> int:
@@ -112,6 +117,15 @@ class Listing:
     def paths(self) -> Iterator[str]:
         """Every image's path in the tree."""
         return (directory.join(name) for directory in self.directories for name in directory.names)
+
+    def sample_paths(self) -> list[str]:
+        """Every sample's path in the tree."""
+        return [part.join(name) for part in self.directories if not part.lacks for name in part.names]
+
+    @property
+    def named(self) -> frozenset[str]:
+        """Folders with samples whose names may be prompts."""
+        return frozenset(part.path for part in self.directories if not part.lacks and not part.nameless)
 
     @property
     def flat(self) -> bool:
@@ -138,6 +152,8 @@ class ChunkPart(NamedTuple):
     """Why these have no prompt, where they have none."""
     prompts: list[str | None] | None = None
     """Their prompts, where a table beside them says which."""
+    captions: str | None = None
+    """The folder that their captions lie in, where that is another one."""
 
 
 def prompt_name(path: str, root_name: str) -> str:
@@ -167,18 +183,21 @@ def list_tree(tree: Tree, book: PromptBook, *, asked: bool = True, cut_grids: bo
     told: list[str] = []
     inside: list[str] = []
     sidecars: list[str] = []
+    apart: dict[str, set[str]] = {}
     for path, entries in tree.walk(counts):
         images, others = _images_of(tree, path, entries, counts)
         tables += _tables_of(path, others, images)
         inside += [f"{path}/{entry.name}" if path else entry.name for entry in others if _is_inside(entry)]
         told += [f"{path}/{entry.name}" if path else entry.name for entry in others if _MAY_TELL.fullmatch(entry.name)]
         sidecars += filter(None, [_sidecar(path, others, images)])
-        if not images:
-            continue
-        images.sort(key=lambda entry: (natural_key(entry.name), entry.name))
         captions = {
             entry.name.rpartition(".")[0]: entry.name for entry in others if extension(entry.name) in CAPTION_EXTENSIONS
         }
+        if stems := captions_apart(captions, [entry.name for entry in images]):
+            apart[path] = stems
+        if not images:
+            continue
+        images.sort(key=lambda entry: (natural_key(entry.name), entry.name))
         lone += _lone(path, captions, images)
         lacking = no_samples(path, [entry.name for entry in images])
         if not lacking:
@@ -192,6 +211,7 @@ def list_tree(tree: Tree, book: PromptBook, *, asked: bool = True, cut_grids: bo
         for directory in directories:
             directory.lacks = "" if directory.lacks == GRID_NAME else directory.lacks
     _set_aside(directories)
+    doubtful = _find_captions(directories, apart) if apart else ""
     for directory in directories:
         name = prompt_name(directory.path, tree.root_name)
         directory.nameless = not asked and names_no_prompt(name) and not book.knows(name)
@@ -202,7 +222,20 @@ def list_tree(tree: Tree, book: PromptBook, *, asked: bool = True, cut_grids: bo
     notes += _not_opened(inside)
     without = Counter(part.lacks for part in directories for _ in part.names if part.lacks)
     notes += [f"{count:,} without a prompt, not scored: {what}" for what, count in sorted(without.items())]
-    return Listing(directories, total, notes, tables, sorted(lone), sorted(told), min(sidecars, default=""))
+    return Listing(directories, total, notes, tables, sorted(lone), sorted(told), min(sidecars, default=""), doubtful)
+
+
+def _find_captions(directories: list[Directory], apart: Mapping[str, set[str]]) -> str:
+    """Find the folders of captions that lie beside folders of images; returns what is said where one of several may be meant."""
+    folders, said = CaptionFolders(apart), ""
+    for part in directories:
+        if part.lacks or 2 * part.captioned > len(part.names):
+            continue
+        part.captions, doubt = folders.of(part.path, part.names)
+        said = said or doubt
+        if part.captions is not None:
+            part.captioned = sum(bears(apart[part.captions], name) for name in part.names)
+    return said
 
 
 _SIDECARS = ("yaml", "yml", "toml", "xml", "xmp", "html", "htm", "log", "md", "ini", "cfg")
@@ -255,6 +288,13 @@ def _set_aside(directories: list[Directory]) -> None:
 _ONE_PROMPT = re.compile(r"(prompt|caption|text|description)\.txt", re.IGNORECASE)
 """Texts that may be the prompt of all images of a folder."""
 _MAY_TELL = re.compile(r".*(?:prompt|caption)[^/]*\.(?:txt|md|ya?ml|xlsx?|html?|log|toml|docx?)", re.IGNORECASE)
+
+
+def is_list(name: str) -> bool:
+    """Whether a text may hold a prompt a line, by its name."""
+    return extension(name) == "txt" and bool(_MAY_TELL.fullmatch(name))
+
+
 _TABLES = ("csv", "tsv", "jsonl", "ndjson", "json", "parquet")
 
 
@@ -402,6 +442,8 @@ def shard_of(
             lacks = lacks or NAMELESS.format(name=escape_name(directory.path.rpartition("/")[2]))
         if prompt is not None:
             part += [lacks, [prompt(directory.join(name)) for name in names]]
+        elif directory.captions is not None:
+            part += [lacks, None, directory.captions]
         elif lacks:
             part.append(lacks)
         parts.append(part)

@@ -238,15 +238,15 @@ class PathPattern:
     Raises
     ------
     ArchiveError
-        For a pattern without `{prompt}`, with a field twice, or with two fields that nothing parts.
+        For a pattern without `{prompt}`, or what else is needed, with a field twice, or with two fields that nothing parts.
     """
 
-    def __init__(self, pattern: str) -> None:
+    def __init__(self, pattern: str, *, needs: str = "prompt") -> None:
         fields = re.findall(r"\{([a-z_][a-z0-9_]*)\}", pattern)
-        if "prompt" not in fields or len(set(fields)) < len(fields) or "}{" in pattern:
+        if needs not in fields or len(set(fields)) < len(fields) or "}{" in pattern:
             raise ArchiveError(
-                f"archive.path_pattern {pattern!r} needs {{prompt}}, each field once and something between two: such as "
-                "{model}/{prompt}/{seed}"
+                f"archive.path_pattern {pattern!r} needs {{{needs}}}, each field once and something between two: such as "
+                f"{{model}}/{{{needs}}}/{{seed}}"
             )
         parts = re.split(r"(\{[a-z_][a-z0-9_]*\})", unicodedata.normalize("NFC", pattern.strip("/")))
         self._expression = re.compile(

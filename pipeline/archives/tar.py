@@ -27,17 +27,19 @@ from allfour.pipeline.archives.base import (
     Shard,
 )
 from allfour.pipeline.archives.beside import Beside
+from allfour.pipeline.archives.beside_rows import is_customary
 from allfour.pipeline.archives.captions import CAPTION_EXTENSIONS
 from allfour.pipeline.archives.counting import copies_note
 from allfour.pipeline.archives.decoding import sniff_format
 from allfour.pipeline.archives.folder import read_file
 from allfour.pipeline.archives.kinds import Kind, extension, kind_of
 from allfour.pipeline.archives.metadata import LACKING, find_prompt, prompt_in_image
+from allfour.pipeline.archives.named_table import named_table
 from allfour.pipeline.archives.naming import names_no_prompt, prompt_in_name
 from allfour.pipeline.archives.options import ArchiveOptions
 from allfour.pipeline.archives.probing import PROBED, lone_note
 from allfour.pipeline.archives.remote import scheme_of, show_address, stamp_of
-from allfour.pipeline.archives.tar_aside import Aside, tables_inside
+from allfour.pipeline.archives.tar_aside import Aside, images_inside, tables_inside
 from allfour.pipeline.archives.tar_names import caption_of, folder_of, keep_caption, key_of, stem_of
 from allfour.pipeline.archives.tar_opening import ReportedError, open_tar, plain_and_here
 from allfour.pipeline.archives.tar_stream import BrokenTarError, TarMember, TarStream
@@ -70,7 +72,8 @@ class TarSource:
     """`ArchiveSource` over tars (.tar, .tar.gz), here or at addresses."""
 
     def __init__(self, files: Sequence[str], options: ArchiveOptions, *, location: str) -> None:
-        if options.prompt_from == "column" or (options.prompt_from == "table" and scheme_of(files[0]) is not None):
+        inside = options.prompt_from == "table" and options.prompt_table is None
+        if options.prompt_from == "column" or (inside and scheme_of(files[0]) is not None):
             where = "tars" if options.prompt_from == "column" else "tars at an address: fetch them first"
             raise ArchiveError(
                 f"{show_address(location)}: prompt_from: {options.prompt_from} is not for {where}; take caption, folder, metadata, name or path"
@@ -147,7 +150,8 @@ class TarSource:
         counted = survey.counted
         counted.known = survey.complete and prompt_from != "metadata"
         survey.look_for_copies(self._options.max_image_bytes)
-        what = {"name": "file name", "table": "row in the tables inside"}.get(prompt_from, prompt_from)
+        where = "the tables inside" if self._options.prompt_table is None else "archive.prompt_table"
+        what = {"name": "file name", "table": f"row in {where}"}.get(prompt_from, prompt_from)
         notes = [f"prompts are taken from each image's {what}", *self._lacking(survey, prompt_from)]
         if prompt_from == "metadata":
             notes += self._probed_metadata()
@@ -202,15 +206,21 @@ class TarSource:
             for file in self._files[:_PROBED_TARS]:
                 notes += self._beside(file).notes(survey.names.get(file, ()))
         elif survey.tables:
-            here = scheme_of(self._files[0]) is None
-            tables = self._beside(self._files[0]) if here else Beside()
-            if not tables.tables and (unread := tables.unread_notes(0)):
-                return notes + unread
-            how = "prompt_from: table takes them" if here else "fetch the tar, and prompt_from: table takes them"
-            notes.append(
-                f"{escape_name(survey.tables[0])} inside may say the prompts of images; they are taken from elsewhere. {how}"
-            )
+            notes += self._not_taken(survey)
         return notes
+
+    def _not_taken(self, survey: Survey) -> list[str]:
+        """A word on tables inside that prompts are not taken from."""
+        if scheme_of(self._files[0]) is None:
+            tables, how = self._beside(self._files[0]), "prompt_from: table takes them"
+            if not tables.tables:
+                return tables.unread_notes(0)
+            name = tables.tables[0]
+        else:
+            name = next(filter(is_customary, (each.rpartition("/")[2] for each in survey.tables)), "")
+            how = "fetch the tar, and prompt_from: table takes them"
+        said = f"{escape_name(name)} inside may say the prompts of images; they are taken from elsewhere. {how}"
+        return [said] if name else []
 
     def _missing(self, survey: Survey, prompt_from: str) -> int:
         """How many images are named by what says the prompts, and are not there."""
@@ -220,7 +230,11 @@ class TarSource:
 
     def _beside(self, file: str) -> Beside:
         """The tables in a tar; those of the last one asked for are kept."""
-        if self._tables is None or self._tables[0] != file:
+        if self._options.prompt_table is not None:
+            if self._tables is None:  # how names bear its keys is one question for all tars
+                names = [name for each in self._files[:_PROBED_TARS] for name in images_inside(each)]
+                self._tables = (self._files[0], named_table(self._options, names))
+        elif self._tables is None or self._tables[0] != file:
             self._tables = (file, tables_inside(file))
         return self._tables[1]
 
@@ -366,7 +380,8 @@ class TarSource:
             seen = "; ".join(f"{count:,} {what}" for what, count in survey.notes.items()) or "empty"
             where = self._location if len(self._files) <= _PROBED_TARS else f"the first tars of {self._location}"
             raise NoImagesError(f"no images in {where} ({seen})")
-        if survey.tables and scheme_of(file) is None and 2 * survey.captioned < survey.images:
+        told = survey.tables or survey.lone_captions
+        if told and scheme_of(file) is None and 2 * survey.captioned < survey.images:
             beside = self._beside(file)
             names = survey.names[file][:_PROBED_IMAGES]
             if 2 * sum(beside.prompt(name) is not None for name in names) >= len(names):

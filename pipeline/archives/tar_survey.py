@@ -9,14 +9,14 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import BinaryIO, NamedTuple
 
-from allfour.pipeline.archives.beside import is_customary
+from allfour.pipeline.archives.beside_rows import is_customary
 from allfour.pipeline.archives.captions import CAPTION_EXTENSIONS
 from allfour.pipeline.archives.counting import Counted
 from allfour.pipeline.archives.decoding import sniff_format
 from allfour.pipeline.archives.kinds import Kind, extension, kind_of
 from allfour.pipeline.archives.naming import is_download_name, may_be_caption, names_no_prompt
 from allfour.pipeline.archives.remote import open_binary, show_address
-from allfour.pipeline.archives.tar_aside import Judge
+from allfour.pipeline.archives.tar_aside import Judge, is_table
 from allfour.pipeline.archives.tar_names import caption_of, folder_of, keep_caption, key_of
 from allfour.pipeline.archives.tar_opening import open_tar, plain_and_here
 from allfour.pipeline.archives.tar_stream import BrokenTarError, TarMember, TarStream
@@ -160,7 +160,7 @@ class _Looked:
         elif kind is Kind.HIDDEN:
             if member.regular:
                 self._survey.notes["hidden or system files, not taken for images"] += 1
-        elif is_customary(base):
+        elif is_customary(base) or (is_table(base) and extension(base) not in CAPTION_EXTENSIONS):
             self._survey.tables.append(member.name)
         elif extension(base) in CAPTION_EXTENSIONS and member.size <= MAX_CAPTION_BYTES:
             keep_caption(self.captions, member.name, stream.read())

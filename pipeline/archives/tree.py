@@ -25,6 +25,7 @@ from allfour.pipeline.archives.listing import (
     prompt_name,
     shard_of,
 )
+from allfour.pipeline.archives.named_table import named_table
 from allfour.pipeline.archives.naming import (
     counted_name,
     is_download_name,
@@ -43,7 +44,14 @@ from allfour.pipeline.archives.text import (
     cut_note,
     escape_name,
 )
-from allfour.pipeline.archives.tree_reading import find_shard, metadata_note, read_chunk, read_prompt, shard_id
+from allfour.pipeline.archives.tree_reading import (
+    caption_path,
+    find_shard,
+    metadata_note,
+    read_chunk,
+    read_prompt,
+    shard_id,
+)
 from allfour.pipeline.words import quantity
 
 _WORDS = re.compile(r"[^\W\d_]+")
@@ -83,11 +91,12 @@ class TreeSource:
         self._tables: Beside | None = None
         self._probed: Probe | None = None
         self._counted: Counted | None = None
+        self._apart: Mapping[str, str] | None = None
         self._looked_at: list[tuple[str, int]] = []
         self._texts: list[str | None] = []
 
     def __getstate__(self) -> dict[str, Any]:
-        forgotten = dict.fromkeys(("_listing", "_tables", "_probed", "_counted"))
+        forgotten = dict.fromkeys(("_listing", "_tables", "_probed", "_counted", "_apart"))
         return self.__dict__ | forgotten | {"_looked_at": [], "_texts": []}
 
     def identity(self) -> Mapping[str, str]:
@@ -134,12 +143,12 @@ class TreeSource:
             listing
         ) >= max(1, listing.samples):
             return "table"
-        if 2 * listing.captioned > listing.samples and (listing.flat or nameless):
+        if 2 * listing.captioned > listing.samples and (listing.flat or nameless) and self._captions_speak(listing):
             return "caption"
         first = [name for part in listing.directories if not part.lacks for name in part.names[:PROBED]][:PROBED]
         if first and 2 * sum(is_download_name(name) for name in first) > len(first):
             return "name"
-        told = [found for name in first if (found := service_prompt(name))] if listing.flat else []
+        told = [found for name in first if (found := service_prompt(name))] if listing.flat or nameless else []
         if 2 * len(told) > len(first) and len(set(told)) > 1:  # so the folder's name is not the one prompt of all
             return "name"
         if listing.nameless < listing.samples or not listing.samples:
@@ -147,7 +156,7 @@ class TreeSource:
         probe = self._probe()
         if 2 * probe.in_metadata >= max(1, probe.images):
             return "metadata"
-        if listing.captioned:
+        if listing.captioned and self._captions_speak(listing):
             return "caption"
         name = self._telling_name(listing)
         how = f", name to take them from files' names such as {escape_name(name)[:120]!r}" if name else ""
@@ -159,6 +168,12 @@ class TreeSource:
             f"archive.path_pattern{self._folder_above(listing)}"
         )
 
+    def _captions_speak(self, listing: Listing) -> bool:
+        """Whether captions in folders of their own hold words, by the first of them; others are of their images whatever they hold."""
+        parts = [part for part in listing.directories if not part.lacks and part.captions is not None]
+        first = [part.join(name) for part in parts for name in part.names[:PROBED]][:PROBED]
+        return not parts or any(self._text(path, "caption") for path in first)
+
     def _not_understood(self, listing: Listing) -> list[str]:
         """What lies beside the images, seems to hold their prompts and does not say which is whose."""
         beside = self._beside()
@@ -168,6 +183,8 @@ class TreeSource:
                 f"{escape_name(told[0])} may hold prompts, in a form that says of no image which is its own: a metadata.csv beside the "
                 "images, with the columns file_name and text, would say"
             )
+        if listing.doubtful_captions:
+            notes.append(listing.doubtful_captions)
         if (name := listing.sidecar) and not listing.captioned and not beside.tables:
             notes.append(
                 f"{escape_name(name)}, and others named as images are, may hold prompts, in a form that is not read (.txt and .json are)"
@@ -190,7 +207,11 @@ class TreeSource:
     def _beside(self) -> Beside:
         """The tables beside the images, read once per process."""
         if self._tables is None:
-            self._tables = Beside.of_tree(self._tree, self.listing())
+            if self._options.prompt_table is not None:
+                self._tables = named_table(self._options, self.listing().sample_paths())
+            else:
+                asked = self._options.prompt_from == "table"
+                self._tables = Beside.of_tree(self._tree, self.listing(), asked=asked)
         return self._tables
 
     def shards(self) -> Iterator[Shard]:
@@ -250,9 +271,13 @@ class TreeSource:
     def _taken_from(self, prompt_from: str, probe: Probe) -> str:
         """A word on where prompts are taken from, other than the folders' names."""
         if prompt_from == "table":
-            return f"prompts are taken from {', '.join(sorted(set(self._beside().tables)))[:200]} beside the images"
+            where = "beside the images" if self._options.prompt_table is None else "(archive.prompt_table)"
+            return f"prompts are taken from {', '.join(sorted(set(self._beside().tables)))[:200]} {where}"
         what = {"name": "file name"}.get(prompt_from, prompt_from)
         note = f"prompts are taken from each image's {what}"
+        if prompt_from == "caption" and (apart := self._captions_apart()):
+            images, captions = next(iter(apart.items()))
+            note += f", which lies in {escape_name(captions) or 'the folder above'} for those of {escape_name(images) or 'the root'}"
         if not self.counted().known:
             note += ", and counted when it is read"
         if prompt_from == "metadata":
@@ -296,7 +321,17 @@ class TreeSource:
         """The prompt of an image as its table, caption, name or path gives it."""
         if prompt_from == "table":
             return self._beside().prompt(path)
+        if prompt_from == "caption" and (apart := self._captions_apart()):
+            folder = apart.get(path.rpartition("/")[0])
+            path = path if folder is None else caption_path(folder, path)
         return read_prompt(self._tree, path, None, prompt_from, self._options)[0]
+
+    def _captions_apart(self) -> Mapping[str, str]:
+        """Folders of images whose captions lie in another one, and that."""
+        if self._apart is None:
+            parts = self.listing().directories
+            self._apart = {part.path: part.captions for part in parts if part.captions is not None}
+        return self._apart
 
     def doubts(self) -> list[str]:
         """What a user should know before a run: prompts in reach that are not taken, images without any, names under several parents."""

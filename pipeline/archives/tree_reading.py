@@ -80,7 +80,9 @@ def read_chunk(
                 if part.prompts is not None:
                     found, lacks = part.prompts[position], _NO_ROW
                 else:
-                    found, extra, lacks = read_prompt(tree, path, data, prompt_from, options)
+                    apart = part.captions if prompt_from == "caption" else None
+                    told = path if apart is None else caption_path(apart, path)
+                    found, extra, lacks = read_prompt(tree, told, data, prompt_from, options)
                 if found is not None:
                     lacks = None
                     prompt = book.from_name(found) if prompt_from in ("name", "path") else book.from_text(found)
@@ -100,6 +102,12 @@ def read_chunk(
                 extra=prompt.with_cut(extra),
             )
             yield ArchiveItem(image, data, error)
+
+
+def caption_path(folder: str, path: str) -> str:
+    """An image's path as it would be in the folder of its captions."""
+    name = path.rpartition("/")[2]
+    return f"{folder}/{name}" if folder else name
 
 
 _NO_CAPTION = "no caption file (.txt, .caption, .cap or .json) beside it"

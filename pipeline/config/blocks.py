@@ -43,7 +43,11 @@ class ArchiveConfig(Block):
     layout: Literal["auto", "folder", "manifest", "tar", "zip", "parquet", "run"] = "auto"
     prompt_from: Literal["auto", "folder", "caption", "column", "metadata", "table", "name", "path"] = "auto"
     path_pattern: str | None = None
-    """What paths say, such as `{model}/{prompt}/{seed}`; with `prompt_from: path`."""
+    """What paths say, such as `{model}/{prompt}/{seed}`; with `prompt_from: path`, or with `{key}` beside a `prompt_table`."""
+    prompt_table: LocalPath | None = None
+    """A table of prompts that lies elsewhere: by file, or by a key that images bear in their names or folders."""
+    key_column: str | None = None
+    """The column of its keys; `row-0` or `row-1` where the number of the row, counted from there, is the key."""
     prompt_column: str | None = None
     image_column: str | None = None
     tiles: str | None = Field(default=None, pattern=r"^(auto|[1-8]x[1-8])$")

@@ -145,7 +145,8 @@ class TestTables:
          ("my prompts.csv", b"file_name,prompts used\n0.png,a\n", "no column of prompts (such as prompt)"),
          ("prompts.csv", b"file_name,prompt\n77.png,a\n78.png,b\n", "has prompts for files that are not here, such as 'images/77.png'"),
          ("captions.json", b"{}", "does not say which file"),
-         ("prompts.txt", b"a nurse\na doctor\n", "prompts.txt may hold prompts, in a form that says of no image which is its own")],
+         ("prompts.txt", b"a nurse\na doctor\n", "its 2 prompts say of no image which is its own, and the images are not numbered as its rows are (0 to 1, or 1 to 2)"),
+         ("prompts.md", b"a nurse\na doctor\n", "prompts.md may hold prompts, in a form that says of no image which is its own")],
     )  # fmt: skip
     def test_why_one_is_not_understood(self, tmp_path: Path, name: str, content: bytes, why: str) -> None:
         with pytest.raises(ArchiveError) as caught:

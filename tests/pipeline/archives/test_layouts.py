@@ -250,8 +250,8 @@ class TestCaptions:
         files = {
             f"{who}_{i:04}.png": PICTURES[i] for who in ("a_photo_of_a_nurse", "a_photo_of_a_pilot") for i in range(2)
         }
-        _, notes = tree(tmp_path, {**files, "all_prompts.txt": b"a photo of a nurse\na photo of a pilot\n"})
-        assert "all_prompts.txt may hold prompts" in notes
+        _, notes = tree(tmp_path, {**files, "all_prompts.md": b"a photo of a nurse\na photo of a pilot\n"})
+        assert "all_prompts.md may hold prompts" in notes
         assert "the files' names, such as 'a_photo_of_a_nurse_0000.png', may hold prompts" in notes
         _, notes = tree(tmp_path / "b", {f"a nurse/{i:04}.png": PICTURES[i] for i in range(2)})
         assert "may hold prompts" not in notes

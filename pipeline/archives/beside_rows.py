@@ -1,0 +1,157 @@
+"""Rows of tables that lie beside images: which file has which prompt, in the forms that are customary."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from allfour.border import read_json
+from allfour.pipeline.archives.captions import caption_in_file, may_be_prompt, prompt_in_object
+from allfour.pipeline.archives.columns import PATH_NAMES, PROMPT_NAMES, column_key, pick, separator_of
+from allfour.pipeline.archives.kinds import IMAGE_EXTENSIONS, extension
+from allfour.pipeline.archives.text import escape_name, is_nothing
+
+_CUSTOMARY = re.compile(
+    r"metadata\.(csv|tsv|jsonl?|ndjson|parquet)|part-\d+\.json|captions_\w{1,20}\.json|scenario_state\.json|(captions|prompts)\.(csv|tsv|jsonl?|parquet)",
+    re.IGNORECASE,
+)
+_FILE_NAMES = (*PATH_NAMES, "id", "key", "name")
+_PROMPT_KEYS = ("p", *PROMPT_NAMES)
+
+
+class NotUnderstoodError(Exception):
+    """Why a table that seems to hold prompts says nothing."""
+
+
+def is_customary(name: str) -> bool:
+    """Whether tables of prompts beside images are customarily called so."""
+    return bool(_CUSTOMARY.fullmatch(name))
+
+
+def table_rows(name: str, content: bytes) -> Iterator[tuple[str | None, str | None]]:
+    """File and prompt of every row of a table."""
+    ending = extension(name)
+    if ending == "txt":
+        text = caption_in_file(name, content)[0]
+        return iter([(None, text)] if text and "\n" not in text else [])
+    if ending == "parquet":
+        return _parquet_rows(content)
+    text = content.decode("utf-16" if content.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig")
+    return _csv_rows(text, name) if ending in ("csv", "tsv") else _json_rows(text)
+
+
+def _parquet_rows(content: bytes) -> Iterator[tuple[str | None, str | None]]:
+    with pq.ParquetFile(pa.BufferReader(content)) as table:
+        texts = [
+            each.name
+            for each in table.schema_arrow
+            if pa.types.is_string(each.type) or pa.types.is_large_string(each.type)
+        ]
+        file = pick(texts, PATH_NAMES, None, what="", where="", option="")
+        prompt = pick(texts, PROMPT_NAMES, None, what="", where="", option="")
+        if file is None or prompt is None:
+            return
+        for batch in table.iter_batches(columns=[file, prompt], use_threads=False):
+            for row in batch.to_pylist():
+                if row[file]:
+                    yield row[file], _text_or_none(row[prompt] or "")
+
+
+def _csv_rows(text: str, name: str) -> Iterator[tuple[str | None, str | None]]:
+    header = text.lstrip().partition("\n")[0]
+    rows = csv.reader(
+        io.StringIO(text, newline=None), delimiter="\t" if extension(name) == "tsv" else separator_of(header)
+    )
+    names = next((row for row in rows if row and not row[0].startswith("sep=")), [])
+    file = pick(names, _FILE_NAMES, None, what="", where="", option="")
+    able = [
+        each for each in names if is_customary(name) or column_key(each) != "description"
+    ]  # of what, a table of any name does not say
+    prompt = pick(able, PROMPT_NAMES, None, what="", where="", option="")
+    if file is None or prompt is None:
+        lacks = " and ".join(
+            what
+            for what, found in (("files (such as file_name)", file), ("prompts (such as prompt)", prompt))
+            if found is None
+        )
+        if is_customary(name) or any("prompt" in each.lower() or "caption" in each.lower() for each in names):
+            columns = ", ".join(map(escape_name, names[:20]))[:300]
+            raise NotUnderstoodError(
+                f"it has no column of {lacks}. Its columns: {columns}. Rescored by itself, it is read with archive.image_column and prompt_column"
+            )
+        return
+    at, of = names.index(file), names.index(prompt)
+    for row in rows:
+        if len(row) > max(at, of):
+            yield row[at], _text_or_none(row[of])
+
+
+def _json_rows(text: str) -> Iterator[tuple[str | None, str | None]]:
+    try:
+        values = read_json(text)
+    except ValueError:
+        values = [read_json(line) for line in text.splitlines() if line.strip()]
+    if isinstance(values, dict) and isinstance(values.get("request_states"), list):
+        yield from _heim_rows(values["request_states"])
+        return
+    if (
+        isinstance(values, dict)
+        and isinstance(values.get("annotations"), list)
+        and isinstance(values.get("images"), list)
+    ):
+        yield from _coco_rows(values["images"], values["annotations"])
+        return
+    if isinstance(values, dict) and any(extension(str(key)) in IMAGE_EXTENSIONS for key in values):
+        for key, value in values.items():
+            yield str(key), _prompt_in(value)
+        return
+    for value in values if isinstance(values, list) else [values]:
+        if isinstance(value, dict):
+            lower = {column_key(str(key)): field for key, field in value.items()}
+            file = next((lower[key] for key in _FILE_NAMES if isinstance(lower.get(key), str | int)), None)
+            yield (None if file is None or isinstance(file, bool) else str(file)), _prompt_in({**value, **lower})
+
+
+def _heim_rows(states: list[Any]) -> Iterator[tuple[str | None, str | None]]:
+    """Files and prompts of the form that HELM's `scenario_state.json` has for images."""
+    for state in states:
+        request, result = (state.get(key) if isinstance(state, dict) else None for key in ("request", "result"))
+        if not isinstance(request, dict) or not isinstance(result, dict):
+            continue
+        for completion in result.get("completions") or ():
+            content = completion.get("multimodal_content") if isinstance(completion, dict) else None
+            for media in (content.get("media_objects") or ()) if isinstance(content, dict) else ():
+                if isinstance(media, dict) and isinstance(media.get("location"), str):
+                    yield media["location"], _text_or_none(str(request.get("prompt") or ""))
+
+
+def _coco_rows(images: list[Any], annotations: list[Any]) -> Iterator[tuple[str | None, str | None]]:
+    """Files and their first captions, of the form that the data set COCO has."""
+    captions: dict[str, str] = {}
+    for each in annotations:
+        if isinstance(each, dict) and isinstance(each.get("caption"), str):
+            captions.setdefault(str(each.get("image_id")), each["caption"])
+    for each in images:
+        if isinstance(each, dict) and isinstance(each.get("file_name"), str):
+            yield each["file_name"], _text_or_none(captions.get(str(each.get("id")), ""))
+
+
+def _prompt_in(value: Any) -> str | None:
+    if isinstance(value, str):
+        return _text_or_none(value)
+    if not isinstance(value, Mapping):
+        return None
+    found = next(
+        (value[key] for key in _PROMPT_KEYS if isinstance(value.get(key), str) and may_be_prompt(value, key)), None
+    )
+    return _text_or_none(found) if found is not None else prompt_in_object(value)[0]
+
+
+def _text_or_none(text: str) -> str | None:
+    return None if is_nothing(text) else text.strip()

@@ -1,0 +1,318 @@
+"""Prompts in one place and images in another: tables of keys and rows, captions in folders of their own, tables written elsewhere."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from collections import Counter
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from allfour.pipeline.archives import ArchiveError, ArchiveOptions, open_source
+from tests.hostile_images import encoded, picture
+from tests.pipeline.archives.helpers import check_contract, write_tar, write_tree
+
+PICTURES = [encoded(picture(number), "png") for number in range(16)]
+PROMPTS = ["a photo of a nurse", "a portrait of a doctor", "a pilot in a cockpit", "a teacher at a blackboard"]
+JOINED = dict.fromkeys(PROMPTS, 4)
+Files = dict[str, bytes]
+
+
+def read(where: Path, **options: str) -> tuple[Counter[str], str]:
+    source = open_source(where, options=ArchiveOptions(**options))  # type: ignore[arg-type]
+    items = check_contract(source)
+    return Counter(item.image.prompt for item in items), "\n".join(source.summary().notes)
+
+
+def of_folder(tmp_path: Path, files: Files, **options: str) -> tuple[Counter[str], str]:
+    return read(write_tree(tmp_path / "archive", files), **options)
+
+
+def images(form: str, *, start: int = 0, samples: int = 4) -> Files:
+    """Pictures of four prompts, named by the number of the prompt and that of the sample."""
+    return {form.format(p=p + start, s=s): PICTURES[4 * p + s] for p in range(4) for s in range(samples)}
+
+
+def table(ids: str = "{}", columns: str = "id,prompt") -> bytes:
+    rows = "".join(f"{ids.format(number)},{prompt}\n" for number, prompt in enumerate(PROMPTS))
+    return f"{columns}\n{rows}".encode()
+
+
+def in_parquet() -> bytes:
+    file = io.BytesIO()
+    pq.write_table(pa.table({"prompt_id": [0, 1, 2, 3], "caption": PROMPTS}), file)
+    return file.getvalue()
+
+
+HEIM = json.dumps([{"id": f"id{n}", "input": {"text": text}, "references": []} for n, text in enumerate(PROMPTS)])
+ROWS = "Prompt\tCategory\n" + "".join(f"{text}\tPeople\n" for text in PROMPTS)
+
+
+class TestKeys:
+    @pytest.mark.parametrize(
+        ("name", "content", "form"),
+        [
+            ("prompts.csv", table(), "out/{p:05d}_{s}.png"),
+            ("prompts.csv", table(), "out/{p:05d}/{s}.png"),
+            ("prompts.csv", table("p{:03d}"), "sdxl/p{p:03d}/{s}.png"),
+            ("prompts.csv", table("p{}"), "out/p{p}-{s}.png"),
+            ("prompts.csv", table(columns="index,prompt"), "out/prompt_{p}_seed{s}.png"),
+            ("prompts.csv", table(columns=",prompt"), "out/{p}_{s}.png"),
+            ("metadata.csv", table("{:05d}", "folder,prompt"), "{p:05d}/{s}.png"),
+            ("bench.csv", table("nurse-{}", "prompt_id,prompt"), "nurse-{p}/{s}.png"),
+            ("instances.json", HEIM.encode(), "images/id{p}_{s}.png"),
+            ("instances.json", HEIM.encode(), "id{p}/{s}.png"),
+            ("prompts.json", json.dumps({str(n): text for n, text in enumerate(PROMPTS)}).encode(), "out/{p}_{s}.png"),
+            ("prompts.parquet", in_parquet(), "out/{p}_{s}.png"),
+            ("tables/prompts.csv", table(), "images/{p:05d}_{s}.png"),
+        ],
+    )  # fmt: skip
+    def test_ids(self, tmp_path: Path, name: str, content: bytes, form: str) -> None:
+        found, notes = of_folder(tmp_path, images(form) | {name: content})
+        assert found == JOINED
+        assert f"of {name.rpartition('/')[2]} in their" in notes and "'a photo of a nurse'" in notes
+
+    @pytest.mark.parametrize("start", [0, 1])
+    @pytest.mark.parametrize("form", ["out/{p:05d}_{s}.png", "out/{p}/samples/{s:04d}.png"])
+    @pytest.mark.parametrize(
+        ("name", "content"),
+        [
+            ("PartiPrompts.tsv", ROWS),
+            ("prompts.txt", "\n".join(PROMPTS)),
+            ("list.json", json.dumps(PROMPTS)),
+            ("evaluation_metadata.jsonl", "".join(json.dumps({"tag": "x", "prompt": text}) + "\n" for text in PROMPTS)),
+        ],
+    )
+    def test_rows(self, tmp_path: Path, name: str, content: str, form: str, start: int) -> None:
+        found, notes = of_folder(tmp_path, images(form, start=start) | {name: content.encode()})
+        assert found == JOINED
+        assert f"the numbers of the rows of {name}, counted from {start}, in their" in notes
+
+    def test_the_words_of_a_list_in_names(self, tmp_path: Path) -> None:
+        files = {f"samples/{text}_{n:06d}.png": PICTURES[n] for n in range(16) for text in [PROMPTS[n // 4]]}
+        found, notes = of_folder(tmp_path, files | {"all_prompts.txt": "\n".join(reversed(PROMPTS)).encode()})
+        assert found == JOINED and "bear the prompts of all_prompts.txt" in notes
+
+    @pytest.mark.parametrize("container", ["zip", "tar"])
+    @pytest.mark.parametrize(("name", "content"), [("prompts.csv", table()), ("PartiPrompts.tsv", ROWS.encode())])
+    def test_inside_containers(self, tmp_path: Path, container: str, name: str, content: bytes) -> None:
+        files = images("ds/out/{p:05d}_{s}.png") | {f"ds/{name}": content}
+        where = tmp_path / f"d.{container}"
+        if container == "tar":
+            write_tar(where, files.items())
+        else:
+            with zipfile.ZipFile(where, "w") as archive:
+                for path, data in files.items():
+                    archive.writestr(path, data)
+        assert read(where)[0] == JOINED
+
+    def test_models_that_bear_the_same_numbers_are_said(self, tmp_path: Path) -> None:
+        files = {f"{model}/{p:05d}.png": PICTURES[p] for model in ("sdxl", "flux") for p in range(4)}
+        found, notes = of_folder(tmp_path, files | {"prompts.csv": table()})
+        assert found == dict.fromkeys(PROMPTS, 2)
+        assert "lie in several folders, such as flux and sdxl" in notes
+
+
+class TestNotJoined:
+    @pytest.mark.parametrize(
+        ("name", "content"), [("prompts.csv", table()), ("prompts.txt", "\n".join(PROMPTS).encode())]
+    )
+    def test_numbers_in_folders_of_their_own_names_count_samples(
+        self, tmp_path: Path, name: str, content: bytes
+    ) -> None:
+        files = {
+            f"{who}/{s}.png": PICTURES[4 * p + s]
+            for p, who in enumerate(("cook", "judge", "maid", "pilot"))
+            for s in range(4)
+        }
+        found, notes = of_folder(tmp_path, files | {name: content})
+        assert found == {"cook": 4, "judge": 4, "maid": 4, "pilot": 4}
+        assert f"{name} beside the images is not understood" in notes and "archive.prompt_table" in notes
+
+    @pytest.mark.parametrize(
+        ("name", "content", "form", "why"),
+        [
+            ("prompts.csv", "id,prompt\n" + "".join(f"{n},prompt {n} of many\n" for n in range(99)), "out/{p}/{s}.png", "out/0/1.png may be of 1 or of 0"),
+            ("prompts.txt", "".join(f"prompt {n} of many\n" for n in range(99)), "out/{p}_{s}.png", "its 99 prompts say of no image"),
+            ("prompts.txt", "\n".join(PROMPTS[:3]), "out/{p}_{s}.png", "its 3 prompts say of no image"),
+            ("prompts.csv", table().decode(), "out/4{s}_{p:03d}.png", "its id, such as '0', is not found"),
+            ("classes.json", '["cat", "dog", "cow", "pig"]', "out/{p}_{s}.png", "there are no captions or tables of prompts"),
+            ("prompts.csv", "id,prompt\n0,a nurse\n0,a doctor\n", "out/{p}_{s}.png", "prompts for files that are not here"),
+        ],
+    )  # fmt: skip
+    def test_what_may_be_meant_in_several_ways_or_none(
+        self, tmp_path: Path, name: str, content: str, form: str, why: str
+    ) -> None:
+        with pytest.raises(ArchiveError) as caught:
+            of_folder(tmp_path, images(form) | {name: content.encode()})
+        assert why in str(caught.value)
+
+
+class TestPromptTable:
+    def joined(
+        self, tmp_path: Path, form: str, content: str | bytes, name: str = "list.csv", **options: str
+    ) -> tuple[Counter[str], str]:
+        file = tmp_path / name
+        file.write_bytes(content.encode() if isinstance(content, str) else content)
+        return of_folder(tmp_path, images(form), prompt_table=str(file), **options)
+
+    MANY = "\n".join([*PROMPTS, *(f"prompt {n} of many" for n in range(90))])
+
+    @pytest.mark.parametrize(
+        ("form", "options"),
+        [
+            ("out/{p}_{s}.png", {"path_pattern": "{key}_{index}"}),
+            ("out/{p}_{s}.png", {"key_column": "row-0"}),
+            ("out/{p:03d}/{s}.png", {"path_pattern": "{key}/{index}", "key_column": "row-0"}),
+            ("out/7{s}_{p}.png", {"path_pattern": "{seed}_{key}"}),
+        ],
+    )
+    def test_rows_of_a_list_that_has_more(self, tmp_path: Path, form: str, options: dict[str, str]) -> None:
+        found, notes = self.joined(tmp_path, form, self.MANY, "list.txt", **options)
+        assert found == JOINED and "list.txt (archive.prompt_table)" in notes
+
+    def test_keys_of_a_column_that_is_named(self, tmp_path: Path) -> None:
+        content = table("x{}", "case,wording")
+        options = {"key_column": "case", "prompt_column": "wording"}
+        assert self.joined(tmp_path, "a nurse/x{p}-{s}.png", content, **options)[0] == JOINED
+
+    def test_files_of_another_folder(self, tmp_path: Path) -> None:
+        rows = "".join(f"C:\\run\\{n // 4}_{n % 4}.png,{PROMPTS[n // 4]}\n" for n in range(16))
+        assert self.joined(tmp_path, "a nurse/{p}_{s}.png", f"path,prompt\n{rows}")[0] == JOINED
+
+    def test_a_tar(self, tmp_path: Path) -> None:
+        write_tar(tmp_path / "a.tar", images("{p:03d}/{s}.png").items())
+        (tmp_path / "list.txt").write_text(self.MANY)
+        options = {"prompt_table": str(tmp_path / "list.txt"), "path_pattern": "{key}/{index}"}
+        found, notes = read(tmp_path / "a.tar", **options)
+        assert found == JOINED and "row in archive.prompt_table" in notes
+
+    @pytest.mark.parametrize(
+        ("content", "options", "why"),
+        [
+            (MANY, {}, "how images bear its rows is not plain: set path_pattern, such as '{key}_{index}'"),
+            ("one line alone", {}, "is not understood: it needs two rows or more"),
+            (MANY, {"path_pattern": "{prompt}_{index}"}, "needs {key}"),
+            (MANY, {"prompt_from": "folder"}, "prompt_from: folder cannot be set beside it"),
+        ],
+    )
+    def test_errors(self, tmp_path: Path, content: str, options: dict[str, str], why: str) -> None:
+        with pytest.raises(ArchiveError) as caught:
+            self.joined(tmp_path, "out/{p}_{s}.png", content, "list.txt", **options)
+        assert why in str(caught.value)
+
+    def test_a_table_that_is_not_there_and_a_key_without_one(self, tmp_path: Path) -> None:
+        with pytest.raises(ArchiveError, match="the file is missing"):
+            of_folder(tmp_path, images("{p}_{s}.png"), prompt_table=str(tmp_path / "none.csv"))
+        with pytest.raises(ArchiveError, match="key_column is of a prompt_table"):
+            ArchiveOptions(key_column="id")
+
+    def test_a_changed_table_makes_other_shards(self, tmp_path: Path) -> None:
+        where, file = write_tree(tmp_path / "archive", images("{p}_{s}.png")), tmp_path / "list.csv"
+        stamps = []
+        for content in (table(), table().replace(b"nurse", b"maid")):
+            file.write_bytes(content)
+            source = open_source(where, options=ArchiveOptions(prompt_table=str(file)))
+            stamps.append([shard.fingerprint for shard in source.shards()] + [str(source.identity())])
+        assert stamps[0][0] != stamps[1][0] and stamps[0][1] != stamps[1][1]
+
+
+class TestCaptionFolders:
+    @pytest.mark.parametrize(
+        ("image", "caption"),
+        [
+            ("images/{n:04d}.png", "captions/{n:04d}.txt"),
+            ("data/train/images/{n}.png", "data/train/text/{n}.txt"),
+            ("images/train/{n}.png", "prompts/train/{n}.png.txt"),
+            ("{n}.png", "captions/{n}.txt"),
+            ("images/{n}.png", "{n}.txt"),
+            ("images/{n}.png", "labels/{n}.json"),
+        ],
+    )
+    @pytest.mark.parametrize("container", ["folder", "tar"])
+    def test_equal_names(self, tmp_path: Path, image: str, caption: str, container: str) -> None:
+        texts = [json.dumps({"prompt": text}) if caption.endswith("json") else text for text in PROMPTS]
+        files = {image.format(n=n): PICTURES[n] for n in range(16)}
+        files |= {caption.format(n=n): texts[n // 4].encode() for n in range(16)}
+        if container == "folder":
+            assert of_folder(tmp_path, files)[0] == JOINED
+            return
+        assert read(write_tar(tmp_path / "a.tar", sorted(files.items())))[0] == JOINED
+
+    def two(self, *folders: str) -> Files:
+        files = {f"images/{n}.png": PICTURES[n] for n in range(16)}
+        return files | {
+            f"{folder}/{n}.txt": f"{folder} {PROMPTS[n // 4]}".encode() for folder in folders for n in range(16)
+        }
+
+    def test_one_of_several_is_taken_where_its_name_says_so(self, tmp_path: Path) -> None:
+        found, _ = of_folder(tmp_path, self.two("prompts", "negative_prompts", "scores"))
+        assert found == {f"prompts {text}": 4 for text in PROMPTS}
+        with pytest.raises(ArchiveError, match="blip and llava have texts for the same images"):
+            of_folder(tmp_path / "b", self.two("blip", "llava"))
+
+    def test_classes_and_boxes_are_none(self, tmp_path: Path) -> None:
+        files = {f"images/{n}.png": PICTURES[n] for n in range(4)}
+        with pytest.raises(ArchiveError, match=r"nothing in .* says which prompt"):
+            of_folder(tmp_path, files | {f"labels/{n}.txt": b"0 0.5 0.5 0.1 0.1\n" for n in range(4)})
+
+    def test_folders_that_name_prompts_stand(self, tmp_path: Path) -> None:
+        files = {f"images/{who}/{n}.png": PICTURES[n] for who in ("cook", "maid") for n in range(2)}
+        files |= {f"captions/{who}/{n}.txt": b"a photo" for who in ("cook", "maid") for n in range(2)}
+        found, notes = of_folder(tmp_path, files)
+        assert found == {"cook": 2, "maid": 2} and "prompt_from: caption takes them" in notes
+        assert of_folder(tmp_path, {}, prompt_from="caption")[0] == {"a photo": 4}
+
+    def test_one_without_a_caption(self, tmp_path: Path) -> None:
+        files = self.two("captions")
+        del files["captions/3.txt"]
+        found, notes = of_folder(tmp_path, files)
+        assert found[""] == 1 and "1 of 16 images have no caption file" in notes
+
+
+class TestWrittenElsewhere:
+    def test_paths_of_another_machine(self, tmp_path: Path) -> None:
+        rows = "".join(f"/home/bob/run/{n // 4}/{n % 4}.png,{PROMPTS[n // 4]}\n" for n in range(16))
+        found, notes = of_folder(
+            tmp_path, images("images/{p}/{s}.png") | {"metadata.csv": f"path,prompt\n{rows}".encode()}
+        )
+        assert found == JOINED
+        assert "images are found by the ends of these paths: that one is images/0/0.png" in notes
+        assert "missing" not in notes
+
+    @pytest.mark.parametrize(("form", "joined"), [("val/{n}.png", False), ("val/{n:02d}c0ffee.png", True)])
+    def test_names_that_count_may_be_of_another_folder(self, tmp_path: Path, form: str, joined: bool) -> None:
+        names = [form.format(n=n) for n in range(4)]
+        rows = [f"train/{form.format(n=n).rpartition('/')[2]},{PROMPTS[n % 4]}\n" for n in range(6)]
+        files = dict(zip(names, PICTURES, strict=False)) | {"metadata.csv": f"path,prompt\n{''.join(rows)}".encode()}
+        if joined:
+            assert of_folder(tmp_path, files)[0] == dict.fromkeys(PROMPTS, 1)
+            return
+        with pytest.raises(ArchiveError, match="prompts for files that are not here"):
+            of_folder(tmp_path, files)
+
+    def test_an_end_that_several_images_have_is_of_none(self, tmp_path: Path) -> None:
+        files = {f"{folder}/{n}.png": PICTURES[n] for folder in ("0001", "0002") for n in range(4)}
+        rows = "".join(f"/run/{n}.png,{text}\n" for n, text in enumerate(PROMPTS))
+        with pytest.raises(ArchiveError, match="prompts for files that are not here"):
+            of_folder(tmp_path, files | {"metadata.csv": f"path,prompt\n{rows}".encode()})
+
+    def test_the_state_of_helm(self, tmp_path: Path) -> None:
+        def answer(p: int, s: int) -> dict[str, object]:
+            media = [{"content_type": "image/png", "location": f"prod/cache/{p}{s}ab.png"}]
+            return {"text": "", "multimodal_content": {"media_objects": media}}
+
+        states = [
+            {
+                "instance": {"id": f"id{p}"},
+                "request": {"prompt": text},
+                "result": {"completions": [answer(p, s) for s in range(4)]},
+            }
+            for p, text in enumerate(PROMPTS)
+        ]
+        files = images("cache/{p}{s}ab.png") | {"scenario_state.json": json.dumps({"request_states": states}).encode()}
+        assert of_folder(tmp_path, files)[0] == JOINED
