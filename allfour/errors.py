@@ -7,6 +7,11 @@ class AllfourError(Exception):
     """Base of every error that is about what allfour was given, and not about allfour."""
 
 
+def with_choices(problem: str, *ways: str) -> str:
+    """A message whose problem can be mended in several ways: a line for the problem, then an indented line for each way."""
+    return "\n".join([f"{problem}. Do one of these:", *(f"  - {way}" for way in ways)])
+
+
 class ConfigError(AllfourError, ValueError):
     """A config, or a file that it names (prompts, attributes, a reference), is wrong or asks for what cannot be."""
 

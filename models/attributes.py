@@ -39,14 +39,14 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 _+\-]{0,63}")
 def _checked_name(name: str) -> str:
     if not _NAME.fullmatch(name):
         raise ValueError(
-            f"{name!r} is no usable name: letters, digits, space, '_', '-', '+', at most 64, no leading mark"
+            f"{name!r} cannot be used as a name. Use at most 64 letters, digits, spaces, '_', '-' and '+', and begin with a letter or digit"
         )
     return name
 
 
 def _checked_template(template: str) -> str:
     if template.count("{}") != 1:
-        raise ValueError(f"template {template!r} must hold '{{}}' exactly once, where the label's phrase goes")
+        raise ValueError(f"template {template!r} must contain '{{}}' exactly once, where the label's phrase goes")
     return template
 
 
@@ -103,15 +103,14 @@ class AttributeSpec(_Frozen):
             raise ValueError("an attribute needs at least two labels")
         if taken := sorted(RESERVED_NAMES & set(self.labels)):
             raise ValueError(
-                f"a label may not be named {taken[0]!r}: images are counted under that name whatever they show. Name it otherwise; "
-                f"{', '.join(sorted(RESERVED_NAMES))} are taken"
+                f"a label may not be named {taken[0]!r}, because images are counted under that name whatever they show. Choose another name; {', '.join(sorted(RESERVED_NAMES))} are reserved"
             )
         if self.source == "skin-tone":
             from allfour.models.skin_tone import check_labels
 
             check_labels(self.labels)
             if self.templates is not None:
-                raise ValueError("an attribute of the source skin-tone has no wording, and so no templates")
+                raise ValueError("an attribute with source skin-tone has no wording, so it takes no templates")
         return self
 
 
@@ -126,7 +125,7 @@ class PresenceSpec(_Frozen):
     @model_validator(mode="after")
     def _check(self) -> Self:
         if set(self.labels) != {PERSON, NO_PERSON}:
-            raise ValueError(f"presence has exactly the labels {PERSON!r} and {NO_PERSON!r}")
+            raise ValueError(f"presence must have exactly the labels {PERSON!r} and {NO_PERSON!r}")
         return self
 
 
@@ -142,9 +141,9 @@ class AttributeSet(_Frozen):
     @model_validator(mode="after")
     def _check(self) -> Self:
         if PRESENCE in self.attributes:
-            raise ValueError(f"{PRESENCE!r} is the gate's name; write it beside 'attributes', not in it")
+            raise ValueError(f"{PRESENCE!r} is the name of the presence check. Write it beside 'attributes', not in it")
         if self.headline not in self.attributes:
-            raise ValueError(f"headline {self.headline!r} is none of the attributes: {', '.join(self.attributes)}")
+            raise ValueError(f"headline {self.headline!r} is not one of the attributes: {', '.join(self.attributes)}")
         return self
 
     def labels(self, attribute: str) -> tuple[str, ...]:
@@ -229,5 +228,5 @@ def age_bins(labels: Sequence[str]) -> Callable[[int], str | None]:
             # FairFace's "more than 70" follows 60-69, so it holds 70 too
             bins.append((int(match[1] or match[2]), 10_000, label))
         else:
-            raise ValueError(f"the age label {label!r} is no range of years (write 20-29, or more than 70)")
+            raise ValueError(f"the age label {label!r} is not a range of years (write 20-29, or more than 70)")
     return lambda age: next((label for low, high, label in bins if low <= age <= high), None)

@@ -37,8 +37,8 @@ def choose_device(name: str) -> str:
     kind, colon, number = name.partition(":")
     if not there.get(kind, False):
         available = ", ".join(kind for kind, present in there.items() if present)
-        raise ValueError(f"{name!r} is not there. Available: {available}; 'auto' takes the first of them")
+        raise ValueError(f"{name!r} does not exist here. Available: {available}; 'auto' takes the first of them")
     count = gpus if kind == "cuda" else 1
     if colon and not (number.isdecimal() and int(number) < count):
-        raise ValueError(f"{name!r} is not there: counted from 0, this machine has {count} of {kind}")
+        raise ValueError(f"{name!r} does not exist here. Devices of kind {kind}: {count}, numbered from 0")
     return name

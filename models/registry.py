@@ -116,7 +116,7 @@ def _load(kind: Kind, name: str, found: list[_Found]) -> type[BackendSettings]:
     if len(found) > 1:
         brought = " and ".join(f"{f.place} (package {f.package})" for f in found)
         return _refusing(
-            kind, name, f"two packages bring a {kind.noun} called {name!r}: {brought}. Uninstall one of them"
+            kind, name, f"two packages provide a {kind.noun} called {name!r}: {brought}. Uninstall one of them"
         )
     module, _, attribute = found[0].place.partition(":")
     if found[0].package != "allfour":
@@ -128,21 +128,19 @@ def _load(kind: Kind, name: str, found: list[_Found]) -> type[BackendSettings]:
         return _refusing(
             kind,
             name,
-            f"the {kind.noun} {name!r} of the package {found[0].package} cannot be imported ({why}). Install it with all that it "
-            f"needs: pip install '{found[0].package}'",
+            f"the {kind.noun} {name!r} from the package {found[0].package} cannot be imported ({why}). Install it with all that it needs: pip install '{found[0].package}'",
         )
     if not (isinstance(settings, type) and issubclass(settings, BackendSettings)):
         return _refusing(
             kind,
             name,
-            f"{found[0].place} (package {found[0].package}) is no subclass of allfour's settings of a {kind.noun}",
+            f"{found[0].place} (package {found[0].package}) is not a subclass of allfour's settings of a {kind.noun}",
         )
     if _tag_of(settings, kind) != name:
         return _refusing(
             kind,
             name,
-            f"the package {found[0].package} calls it {name!r} and its settings do not: {found[0].place} must have the field "
-            f'{kind.tag}: Literal["{name}"]',
+            f'the package {found[0].package} registers it as {name!r}, but its settings do not say so: {found[0].place} must have the field {kind.tag}: Literal["{name}"]',
         )
     return settings
 

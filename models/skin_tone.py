@@ -92,8 +92,7 @@ def check_labels(labels: Mapping[str, Sequence[str]]) -> None:
     scale = next((scale for scale in SCALES if steps_given and steps_given[0] in scale), None)
     if scale is None or sorted(steps_given) != sorted(scale):
         raise ValueError(
-            f"an attribute of the source skin-tone sorts all steps of one scale into labels, each step once: {', '.join(SCALES[0])}; or "
-            f"{', '.join(SCALES[1])}. It has: {', '.join(steps_given)[:300]}"
+            f"an attribute with source skin-tone must sort all steps of one scale into labels, each step once: {', '.join(SCALES[0])}; or {', '.join(SCALES[1])}. It has: {', '.join(steps_given)[:300]}"
         )
 
 

@@ -174,7 +174,7 @@ def audit(
     up_to: each_options.UpToOption = None,
     dry_run: each_options.DryRunOption = False,
 ) -> None:
-    """Generate images for every prompt, score them, and write the report."""
+    """Generate images, score them, and write the report."""
     with clear_errors():
         _defer()
         parsed = _metrics_gates(fail_if)

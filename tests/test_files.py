@@ -56,7 +56,7 @@ def test_pipes_as_files_that_a_config_or_a_command_names(tmp_path: Path) -> None
         open_labelled(pipe, attributes)
     with pytest.raises(ClassifierError, match="no regular file"):
         rows_of(pipe)
-    with pytest.raises(ClassifierError, match="is no fitted probe"):
+    with pytest.raises(ClassifierError, match="is not a fitted probe"):
         Probe.load(pipe)
     with pytest.raises(ClassifierError, match="cannot be read"):
         read_mapping(pipe, "a config")

@@ -149,13 +149,10 @@ class MeteredClient(httpx2.Client):
                 response = super().send(request, stream=True, **options)
             if came_before_its_request(response):  # else an image of one prompt would stand under another
                 response.close()  # unread, which ends its connection
-                raise httpx2.RemoteProtocolError("the server answered before it was asked", request=request)
+                raise httpx2.RemoteProtocolError("the server answered before the request was sent", request=request)
             return response
         except httpx2.TooManyRedirects:
-            message = (
-                f"the server redirects more than {_MAX_REDIRECTS} times. Set {self._service.block}.base_url to the address that "
-                "the API is really at"
-            )
+            message = f"the server redirects more than {_MAX_REDIRECTS} times. Set {self._service.block}.base_url to the API's final address"
             return httpx2.Response(
                 307,
                 headers={"content-type": "application/json", "x-should-retry": "false"},
@@ -181,7 +178,7 @@ class MeteredClient(httpx2.Client):
                     if len(body) > cap:
                         raise AnswerTooLargeError(f"the answer is larger than {cap // 2**20} MiB")
                     if time.monotonic() > deadline:
-                        raise httpx2.ReadTimeout("the answer's body took too long", request=response.request)
+                        raise httpx2.ReadTimeout("the answer's body took too long to arrive", request=response.request)
         finally:
             response.close()
         # as bytes: text that is no ASCII, which servers may send, could not be put into headers again
@@ -214,8 +211,7 @@ def _tls() -> ssl.SSLContext:
         return httpx2.create_ssl_context()
     except (OSError, ValueError) as error:  # of both, an ssl.SSLError is one
         raise BackendError(
-            f"No certificates can be read ({type(error).__name__}), so no server can be trusted. Set SSL_CERT_FILE and SSL_CERT_DIR to "
-            "what is there, or unset them."
+            f"No certificates can be read ({type(error).__name__}), so no server can be trusted. Set SSL_CERT_FILE and SSL_CERT_DIR to files that exist, or unset them."
         ) from None
 
 

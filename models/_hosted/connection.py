@@ -101,7 +101,9 @@ class Connection:
     api_key_header: str | None = None
 
     def __post_init__(self) -> None:
-        self.check(bool(self.model.strip()), "model", "name the model; the client's own default is a withdrawn one")
+        self.check(
+            bool(self.model.strip()), "model", "name the model, because the client's own default has been withdrawn"
+        )
         self._check_base_url()
         self.check(1 <= self.concurrency <= 256, "concurrency", "use 1 to 256")
         self.check(0 <= self.max_retries <= 20, "max_retries", "use 0 to 20")
@@ -110,9 +112,11 @@ class Connection:
         for name in (pace, price, "max_cost"):
             value = getattr(self, name)
             self.check(value is None or (math.isfinite(value) and value >= 0), name, "use a number of 0 or more")
-        self.check(getattr(self, pace) != 0, pace, "0 would never send anything: remove it for no limit")
+        self.check(getattr(self, pace) != 0, pace, "0 would never send anything. Remove it for no limit")
         if self.max_cost is not None:
-            self.check(bool(self.unit_price), "max_cost", f"set {price} too, else nothing can be counted")
+            self.check(
+                bool(self.unit_price), "max_cost", f"set {price} too, because without it spending cannot be counted"
+            )
         taken = sorted(self.reserved & set(self.extra_body))
         self.check(
             not taken, "extra_body", f"{', '.join(taken)} cannot be set here: the backend sets it or cannot take it"
@@ -136,13 +140,12 @@ class Connection:
             "use a code of three letters, such as USD",
         )
         for name, value in self.extra_headers.items():
-            self.check(bool(_HEADER_NAME.match(name)), "extra_headers", f"{name!r} is no name of a header")
+            self.check(bool(_HEADER_NAME.match(name)), "extra_headers", f"{name!r} is not a header's name")
             self.check(value.isascii() and value.isprintable(), "extra_headers", f"the value of {name} cannot be sent")
             self.check(
                 name.lower() not in _SECRET_HEADERS or bool(ENV_PLACEHOLDER.search(value)),
                 "extra_headers",
-                f"{name} holds a secret, which would be written into the run: put it into an environment variable and write "
-                "{env:NAME} in its place",
+                f"{name} contains a secret, which would be written into the run. Put it into an environment variable and write {{env:NAME}} instead",
             )
         self.check(
             self.api_key_header is None or bool(_HEADER_NAME.match(self.api_key_header)),
@@ -159,18 +162,17 @@ class Connection:
         self.check(
             parts.scheme in ("http", "https") and bool(parts.hostname),
             "base_url",
-            "use http(s)://HOST/v1 or leave it out",
+            "use http(s)://HOST/v1, or leave base_url out",
         )
         self.check(
             parts.username is None and parts.password is None,
             "base_url",
-            "leave credentials and query out: they would be written into the run; the key belongs into the environment",
+            "leave out credentials and query, because they would be written into the run. The key goes into the environment",
         )
         self.check(
             not parts.query and not parts.fragment,
             "base_url",
-            "leave credentials and query out; what the server needs in the address belongs into "
-            f'{self.service.block}.query, such as query: {{api-version: "2025-04-01-preview"}}',
+            f'leave out credentials and query. What the server needs in its address goes into {self.service.block}.query, such as query: {{api-version: "2025-04-01-preview"}}',
         )
         for ending in ("/images/generations", "/chat/completions"):
             self.check(

@@ -100,10 +100,7 @@ def dispatch(
 def budget_reached(ledger: Ledger, settings: Connection) -> str:
     """Why nothing more is ordered, and how to go on."""
     spent, service = ledger.totals().spent, settings.service
-    return (
-        f"{service.block}.max_cost of {settings.max_cost:g} leaves no room for another {service.order} at {settings.unit_price:g} "
-        f"({money(spent, settings.currency)} spent, by the run's ledger). Raise {service.block}.max_cost to go on."
-    )
+    return f"{service.block}.max_cost of {settings.max_cost:g} leaves no room for another {service.order} at {settings.unit_price:g}; the run's ledger shows {money(spent, settings.currency)} spent. Raise {service.block}.max_cost to continue."
 
 
 def _let_answers_arrive(asker: Asker[O, R], seconds: float) -> None:

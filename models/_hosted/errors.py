@@ -154,14 +154,14 @@ def verdict_of(
     if status == 402 or codes & QUOTA_CODES:
         return verdict(
             "stop",
-            f"The account cannot pay for more {service.orders} ({reason}). Add credit or raise its limit with the provider.",
+            f"The account cannot pay for more {service.orders} ({reason}). Add credit or raise the account's limit with the provider.",
         )
     if _is_missing_model(status, error, codes):
         return verdict("stop", reason, model_missing=True)
     if status == 403:
         return verdict(
             "stop",
-            f"The server forbids this request ({reason}). Check that the account and the key may use this model.",
+            f"The server refuses this request ({reason}). Check that your account and key may use this model.",
         )
     if status in (404, 405):
         return verdict(
@@ -173,13 +173,12 @@ def verdict_of(
     if wait is not None and wait > _CLIENT_WAITS_AT_MOST and (status == 429 or status >= 500):
         return verdict(
             "stop",
-            f"The server asks to wait {_span(wait)}, longer than the {_CLIENT_WAITS_AT_MOST:.0f} s that the client waits ({reason}).",
+            f"The server asks to wait {_span(wait)}, and allfour waits {_CLIENT_WAITS_AT_MOST:.0f} s at most ({reason}). Repeat the command later.",
         )
     if status in (400, 422) and error.param in own_fields:
         return verdict(
             "stop",
-            f"The server does not take the setting {service.setting(error.param or '')} ({reason}). "
-            "Change or remove it in the config.",
+            f"The server rejects the setting {service.setting(error.param or '')} ({reason}). Change or remove it in the config.",
         )
     if status == 429:
         return verdict("failed", f"{reason}. Lower {service.block}.concurrency or set {service.block}.{service.pace}.")

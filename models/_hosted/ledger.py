@@ -147,14 +147,13 @@ class Ledger:
             (version,) = self._db.execute("PRAGMA user_version").fetchone()
             if version > FORMAT:
                 raise BackendError(
-                    f"The ledger {path} has format {version}, newer than this version's {FORMAT}: update allfour."
+                    f"The ledger {path} has format {version}, which is newer than this version of allfour can read ({FORMAT}). Update allfour."
                 )
             self._db.executescript(_SCHEMA)
             self._db.execute(f"PRAGMA user_version={FORMAT}")
         except (sqlite3.Error, OSError) as error:
             raise BackendError(
-                f"The ledger {path} cannot be used ({error}). It holds what this run has spent: restore it from a "
-                "backup, or move it away: what run.json and the images tell of it is counted again, and no image is lost."
+                f"The ledger {path} cannot be used ({error}). It records what this run has spent. Restore it from a backup, or move it away: spending is then counted again from run.json and the images, and no image is lost."
             ) from None
 
     def close(self) -> None:

@@ -138,7 +138,7 @@ def withheld_item(entry: Mapping[str, object], *, has_image: bool) -> tuple[str,
     """
     for name in ("nsfw_content_detected", "has_nsfw_concepts", "nsfw"):
         if flagged(entry.get(name), 0):
-            return ("nsfw_content_detected" if name == "nsfw" else name), f"the server marks the image: {name}"
+            return ("nsfw_content_detected" if name == "nsfw" else name), f"the server flagged the image: {name}"
     if has_image:
         return None
     for name, withheld in (("respect_moderation", False), ("is_image_safe", False), ("content_violation", True)):
@@ -155,7 +155,7 @@ def withheld_item(entry: Mapping[str, object], *, has_image: bool) -> tuple[str,
         return "content_filter", "the server's content filter withheld the prompt"
     for name in ("finish_reason", "native_finish_reason", "finishReason"):
         if normal(reason := _text(entry.get(name))) in WITHHELD_FINISHES:
-            return normal(reason), f"the server ended without an image: {name} {reason}"
+            return normal(reason), f"the server finished without an image: {name} {reason}"
     if rai := _text(entry.get("raiFilteredReason")):
         return "content_filter", rai
     error = entry.get("error")

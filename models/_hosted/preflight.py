@@ -57,7 +57,7 @@ def _mend(settings: Connection, served: Sequence[str]) -> str:
     source, listed = ("Served now", served) if served else ("Models the openai package knows", service.known())
     fitting = [m for m in listed if service.likely is None or service.likely.search(m)] or list(listed)
     if not fitting:
-        return f"Set {wanted} to a model the server has. {service.hint}".rstrip()
+        return f"Set {wanted} to a model that the server has. {service.hint}".rstrip()
     close = difflib.get_close_matches(settings.model, fitting, n=1, cutoff=0.5)
     named = [*close, *(m for m in fitting if m not in close)][:_NAMED_AT_MOST]
     more = f" and {len(fitting) - len(named)} more" if len(fitting) > len(named) else ""
@@ -72,17 +72,16 @@ def check_models(client: Any, settings: Connection, scrub: Scrubber) -> Prefligh
     to list other names than it takes, and none with `preflight: warn`.
     """
     if settings.preflight == "off":
-        return missing_model(settings, ()) if settings.withdrawn_on else Preflight(True, "not asked (preflight: off).")
+        return (
+            missing_model(settings, ()) if settings.withdrawn_on else Preflight(True, "not checked (preflight: off).")
+        )
     found = _ask(client, settings, scrub)
     lenient = settings.preflight == "warn" or settings.lists_otherwise
     # A list that lacks the name may be of other names. A key that is not taken, or no connection, is no matter of lists.
     if found.ok or not found.served_models or not lenient or settings.withdrawn_on:
         return found
     service = settings.service
-    warning = (
-        f"{settings.model!r} is not in the list of models, which here may hold other names than those that are taken: whether it is "
-        f"served will show with the first {service.order}. It lists: {', '.join(found.served_models[:_NAMED_AT_MOST])}"
-    )
+    warning = f"{settings.model!r} is not in the server's list of models, but that list may use other names. Whether the model is served will show with the first {service.order}. Listed: {', '.join(found.served_models[:_NAMED_AT_MOST])}"
     return Preflight(True, f"{settings.base_url} answers.", None, found.served_models, (*found.warnings, warning))
 
 
@@ -106,7 +105,7 @@ def _ask(client: Any, settings: Connection, scrub: Scrubber) -> Preflight:
         listed = None
         reason = type(error).__name__
     else:
-        reason = "no list in its answer"
+        reason = "the answer holds no list"
     if listed is None:
         return _go_on(settings, f"The server's list of models cannot be read ({scrub(reason)}).")
     served = tuple(scrub(str(entry["id"]), limit=120) for entry in listed)
@@ -118,7 +117,7 @@ def _ask(client: Any, settings: Connection, scrub: Scrubber) -> Preflight:
     if shutdown and shutdown <= today:
         return Preflight(
             False,
-            f"{settings.model} was shut down on {shutdown}, says the server.",
+            f"{settings.model} was shut down on {shutdown}, according to the server.",
             _mend(settings, [m for m in served if m != settings.model]),
             served,
         )
@@ -137,7 +136,7 @@ def _listing_failed(error: Any, settings: Connection, scrub: Scrubber) -> Prefli
             f"Set a valid key: export {settings.api_key_env or 'OPENAI_API_KEY'}=...",
         )
     if status in _NO_LISTING:
-        return _go_on(settings, f"The server has no list of models (HTTP {status}).")
+        return _go_on(settings, f"The server offers no list of models (HTTP {status}).")
     # 403 among them: keys can be allowed to use models and yet not to list them.
     return _go_on(settings, f"The server does not list its models (HTTP {status}: {reported}).")
 

@@ -20,11 +20,11 @@ def in_words(error: BaseException) -> str:
         if isinstance(cause, ssl.SSLCertVerificationError):
             return f"its certificate is not trusted here ({cause.verify_message or 'no reason given'})"
         if isinstance(cause, ssl.SSLError):
-            return f"no TLS could be agreed on ({cause.reason or 'no reason given'})"
+            return f"no TLS connection could be agreed on ({cause.reason or 'no reason given'})"
         if isinstance(cause, socket.gaierror):
-            return "its name cannot be looked up"
+            return "its name cannot be resolved"
         if isinstance(cause, ConnectionRefusedError):
-            return "the connection was refused: no server listens there"
+            return "the connection was refused, so no server is listening there"
         if isinstance(cause, ConnectionResetError):
             return "the connection was reset"
         if isinstance(cause, TimeoutError):
@@ -43,12 +43,9 @@ def mend(error: BaseException, base_url: str, *, setting: str) -> str:
     """
     found = list(_chain(error))
     if any(isinstance(cause, ssl.SSLCertVerificationError) for cause in found):
-        return (
-            "Where the server's certificate is of an authority of your own, name its file: export SSL_CERT_FILE=FILE. "
-            "Then repeat the command."
-        )
+        return "If the server's certificate comes from an authority of your own, name that authority's file: export SSL_CERT_FILE=FILE. Then repeat the command."
     if any(isinstance(cause, ssl.SSLError) for cause in found):
-        return f"Check whether {setting} begins with https or http, then repeat the command."
+        return f"Check whether {setting} should begin with https or http, then repeat the command."
     proxy = proxy_of(base_url)
     by = f"the proxy in {proxy} (or exempt this host in NO_PROXY), " if proxy else ""
     return f"Check {by}the network and {setting}, then repeat the command."

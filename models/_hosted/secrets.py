@@ -151,14 +151,12 @@ def read_key(env: str | None, *, required: bool, block: str = "generator") -> st
     if not value:
         if required:
             raise BackendError(
-                f"No API key: the environment variable {env or f'named by {block}.api_key_env'} is not set. "
-                f"Set it and repeat the command: export {env or 'OPENAI_API_KEY'}=..."
+                f"No API key: the environment variable {env or f'that {block}.api_key_env names'} is not set. Set it and repeat the command: export {env or 'OPENAI_API_KEY'}=..."
             )
         return None
     if not (value.isascii() and value.isprintable() and " " not in value):
         # The HTTP library would quote the whole header, key included, in its own error.
         raise BackendError(
-            f"The API key in {env} holds spaces, control or non-ASCII characters, so it cannot be sent. "
-            f"Set it again without quotes or line breaks: export {env}=..."
+            f"The API key in {env} cannot be sent, because it contains spaces, control characters or characters outside ASCII. Set it again without quotes or line breaks: export {env}=..."
         )
     return value

@@ -73,8 +73,7 @@ def open_session(
     ):  # the HTTP library's words name another package, and may hold the proxy's password
         proxy = proxy_of(s.base_url) or "the environment"
         raise BackendError(
-            f"{s.service.setting('base_url')}: the proxy in {proxy} cannot be used. One that begins with socks5:// needs pip install socksio; "
-            "others begin with http:// or https://. Or unset it, or name this host in NO_PROXY."
+            f"{s.service.setting('base_url')}: the proxy in {proxy} cannot be used. For an address that begins with socks5://, run pip install socksio; any other must begin with http:// or https://. Or unset it, or add this host to NO_PROXY."
         ) from None
     return Session(client, scrub, verdicts)
 

@@ -46,17 +46,19 @@ def rows_of(file: Path) -> tuple[Iterator[Row], str]:
                 images = read_regular(beside)
             except OSError as error:
                 raise ClassifierError(
-                    f"{file}: the scores of a run, whose images.parquet must lie beside it: {error.strerror or error}"
+                    f"{file}: these are the scores of a run, so its images.parquet must be in the same folder: {error.strerror or error}"
                 ) from None
             digest.update(images)
             return _of_run(table, _table(beside, images)), digest.hexdigest()
         return ((f"row {n}", row) for n, row in enumerate(table.to_pylist(), start=1)), digest.hexdigest()
     if kind not in _KINDS:
-        raise ClassifierError(f"classifier.file: {file}: not one of {', '.join(_KINDS)}, nor a run folder")
+        raise ClassifierError(
+            f"classifier.file: {file} is neither a run folder nor one of these kinds of file: {', '.join(_KINDS)}"
+        )
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise ClassifierError(f"{file}: not UTF-8 at byte {error.start}") from None
+        raise ClassifierError(f"{file}: not UTF-8, at byte {error.start}. Save it as UTF-8") from None
     rows = (
         _of_lines(file, text) if kind in (".jsonl", ".ndjson") else _of_csv(file, text, "\t" if kind == ".tsv" else ",")
     )
@@ -75,7 +77,7 @@ def _of_csv(file: Path, text: str, delimiter: str) -> Iterator[Row]:
     try:
         for row in reader:
             if None in row or None in row.values():
-                raise ClassifierError(f"{file}: line {reader.line_num}: it has not as many fields as the first line")
+                raise ClassifierError(f"{file}: line {reader.line_num} does not have as many fields as the first line")
             yield f"line {reader.line_num}", row
     except csv.Error as error:
         raise ClassifierError(f"{file}: line {reader.line_num}: {error}") from None
@@ -91,14 +93,14 @@ def _of_lines(file: Path, text: str) -> Iterator[Row]:
             raise ClassifierError(f"{file}: line {number}: not JSON: {str(error)[:100]}") from None
         people = row.get("people") if isinstance(row, dict) else None
         if not isinstance(row, dict) or (people is not None and not isinstance(people, list)):
-            raise ClassifierError(f"{file}: line {number}: not an object, or its `people` are no list")
+            raise ClassifierError(f"{file}: line {number}: not an object, or its `people` is not a list")
         if people is None:
             yield f"line {number}", row
             continue
         shared = {key: value for key, value in row.items() if key != "people"}
         for place, person in enumerate(people):
             if not isinstance(person, dict):
-                raise ClassifierError(f"{file}: line {number}: person {place} is no object")
+                raise ClassifierError(f"{file}: line {number}: person {place} is not an object")
             yield f"line {number}", {**shared, "person": place, **person}
 
 

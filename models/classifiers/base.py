@@ -386,14 +386,11 @@ class ClassifierSettings(BackendSettings):
         """Raise ClassifierError where nothing would answer an attribute; before anything is loaded."""
         if attributes.steady and not self.looks_again():
             raise ClassifierError(
-                f"classifier.backend={self.backend}: it looks at an image once, and attributes.{attributes.steady[0]}.stability asks for other "
-                "views of it. The backend clip has them; or take the key out of the attributes file"
+                f"classifier.backend={self.backend} looks at each image once, but attributes.{attributes.steady[0]}.stability needs several views of it. Use the backend clip, which has them, or remove the key from the attributes file"
             )
         if attributes.measured and not self.measures():
             raise ClassifierError(
-                f"classifier.backend={self.backend}: nothing measures {', '.join(attributes.measured)}, whose source are the pixels of a "
-                "face. Let CenterFace find faces (extra `face`): `--set classifier.people.detector=centerface` with a CLIP, or the "
-                "backend face with `--set classifier.detector=centerface`; or take another file of attributes"
+                f"classifier.backend={self.backend} cannot measure {', '.join(attributes.measured)}, which is read from the pixels of a face. Let CenterFace find the faces (extra `face`): `--set classifier.people.detector=centerface` with a CLIP, or the backend face with `--set classifier.detector=centerface`. Or use another attributes file"
             )
 
     def check(self, *, attributes: AttributeSet) -> Readiness:

@@ -138,11 +138,10 @@ class FolderConfig:
             parsed = read_mapping(self._path, "an open_clip model config")
         except FileNotFoundError:
             raise ClassifierError(
-                f"{self._folder}: neither a folder in open_clip's own format ({CONFIG_NAME} is missing) nor one of transformers' "
-                "(config.json). Name a folder of one of the two, or an architecture and a pretrained tag"
+                f"{self._folder} is neither a folder in open_clip's format ({CONFIG_NAME} is missing) nor one in transformers' format (config.json is missing). Name a folder in one of these formats, or an architecture and a pretrained tag"
             ) from None
         if not isinstance(parsed.get("model_cfg"), dict):
-            raise ClassifierError(f"{self._path}: not an open_clip model config: model_cfg is no mapping")
+            raise ClassifierError(f"{self._path}: not an open_clip model config: model_cfg is not a mapping")
         return parsed
 
     def _checked(self, parsed: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -150,7 +149,7 @@ class FolderConfig:
         blocks = {name: model.pop(name) for name in _BLOCKS if name in model}
         for name in ("vision_cfg", "text_cfg"):
             if not isinstance(blocks.get(name), dict):
-                raise ClassifierError(f"{self._path}: model_cfg.{name} is no mapping")
+                raise ClassifierError(f"{self._path}: model_cfg.{name} is not a mapping")
         self._hold(model, _MODEL, "model_cfg")
         for name, block in blocks.items():
             self._hold(block, _BLOCKS[name], f"model_cfg.{name}")

@@ -94,8 +94,7 @@ class ClipConfig(OverClipConfig):
         super().refuse_unanswerable(attributes)
         if self.dtype == "bfloat16+float32" and attributes.steady:
             raise ClassifierError(
-                f"classifier.dtype={self.dtype}: no band is known for attributes.{attributes.steady[0]}.stability, which hangs on several views "
-                "of an image. Take `--set classifier.dtype=float32`, or leave the key out of the attributes file"
+                f"classifier.dtype={self.dtype} cannot be used with attributes.{attributes.steady[0]}.stability, which compares several views of an image. Use `--set classifier.dtype=float32`, or remove the key from the attributes file"
             )
 
     def build(self, *, attributes: AttributeSet) -> ClipClassifier:

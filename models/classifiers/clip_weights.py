@@ -16,7 +16,7 @@ from typing import Any
 
 from allfour import resources
 from allfour.deferred import defer
-from allfour.errors import ClassifierError
+from allfour.errors import ClassifierError, with_choices
 from allfour.files import sha256_of
 from allfour.models.classifiers._clip import hub, transformers_folder
 from allfour.models.classifiers._clip.hub import OFFLINE_ALTERNATIVE, ToBeDownloadedError
@@ -60,7 +60,7 @@ class ClipWeights:
         except OSError as error:
             raise ClassifierError(f"{self.weights}: cannot be read: {error.strerror}") from None
         if FileStamp.of(self.weights) != self.stamp:
-            raise ClassifierError(f"{self.weights}: the file was changed while it was in use. Repeat the command")
+            raise ClassifierError(f"{self.weights} was changed while it was in use. Repeat the command")
         return digest
 
     def tokenizer_sha256(self) -> str | None:
@@ -129,9 +129,13 @@ def resolve(*, model: str | None, pretrained: str | None, tag: str | None = None
         return _from_hub(of_hub, tag, download=download)
     if not pretrained:
         raise ClassifierError(
-            "classifier.pretrained is not set: it names the weights. Give a folder in open_clip's own format "
-            f"({CONFIG_NAME} and {_WEIGHT_NAMES[0]}) or in transformers', as in `--set classifier.pretrained=FOLDER`, or a pretrained "
-            f"tag, as in `--set classifier.model=ViT-L-14 --set classifier.pretrained=openai`. {OFFLINE_ALTERNATIVE}"
+            with_choices(
+                "classifier.pretrained is not set: it says which weights to use",
+                f"name a folder with a CLIP, in open_clip's format ({CONFIG_NAME} and {_WEIGHT_NAMES[0]}) or in transformers':  "
+                "--set classifier.pretrained=FOLDER",
+                "name an architecture and a pretrained tag:  --set classifier.model=ViT-L-14 --set classifier.pretrained=openai",
+                OFFLINE_ALTERNATIVE,
+            )
         )
     text = pretrained.removeprefix("local-dir:")
     path = Path(text).expanduser()
@@ -139,8 +143,7 @@ def resolve(*, model: str | None, pretrained: str | None, tag: str | None = None
     named_as_path = text != pretrained or "/" in text or "\\" in text or text.startswith((".", "~"))
     if tag is not None and not path.is_file():
         raise ClassifierError(
-            "classifier.tag: it says which tag's weights a .safetensors file holds, and classifier.pretrained names no file. Leave it "
-            "out, or name the tag in classifier.pretrained"
+            "classifier.tag says which tag's weights a .safetensors file holds, but classifier.pretrained does not name a file. Remove classifier.tag, or put the tag in classifier.pretrained"
         )
     if path.is_dir() and (
         named_as_path or any((path / name).exists() for name in (CONFIG_NAME, transformers_folder.CONFIG_NAME))
@@ -150,8 +153,11 @@ def resolve(*, model: str | None, pretrained: str | None, tag: str | None = None
         return _from_file(path, model, tag)
     if named_as_path:
         raise ClassifierError(
-            f"classifier.pretrained: no such folder or file: {path}. Give a folder that holds {CONFIG_NAME} and "
-            f"{_WEIGHT_NAMES[0]} (looked for: {', '.join(map(str, resources.candidates(text)))}). {OFFLINE_ALTERNATIVE}"
+            with_choices(
+                f"classifier.pretrained: no such folder or file: {path} (looked for: {', '.join(map(str, resources.candidates(text)))})",
+                f"name a folder that holds {CONFIG_NAME} and {_WEIGHT_NAMES[0]}",
+                OFFLINE_ALTERNATIVE,
+            )
         )
     return _from_tag(model, pretrained, download=download)
 
@@ -160,7 +166,7 @@ def _from_hub(named: dict[str, str], tag: str | None, *, download: bool) -> Clip
     key, name = next(iter(named.items()))
     if tag is not None or len(set(named.values())) > 1:
         raise ClassifierError(
-            f"classifier.{key}: {name[:100]} names a whole model: leave classifier.tag and a second id out"
+            f"classifier.{key}: {name[:100]} names a whole model. Remove classifier.tag and any second id"
         )
     folder = hub.folder_of(name, key=f"classifier.{key}", download=download)
     return _from_folder(folder, architecture=name.removeprefix(hub.PREFIX))
@@ -186,15 +192,14 @@ def _from_folder(folder: Path, *, architecture: str | None = None) -> ClipWeight
                 config=config,
             )
     raise ClassifierError(
-        f"{folder}: holds {config_name} but no weights ({', '.join(names)}); random weights are refused, since their scores would look "
-        "like any others"
+        f"{folder} has {config_name} but no weights ({', '.join(names)}). Add them: random weights are refused, because their scores would look like any others"
     )
 
 
 def _from_file(path: Path, model: str | None, tag: str | None) -> ClipWeights:
     if path.suffix != ".safetensors":
         raise ClassifierError(
-            f"{path}: weights must be .safetensors; a pickled checkpoint can run code when it is read"
+            f"{path}: weights must be a .safetensors file, because a pickled checkpoint can run code when it is read. Convert it, or get the .safetensors file of the same model"
         )
     name = _architecture(model)
     overrides = (
@@ -218,8 +223,7 @@ def _common_overrides(path: Path, name: str) -> dict[str, Any]:
     if len(kinds) > 1:
         groups = "; ".join(", ".join(tags) for tags in kinds.values())
         raise ClassifierError(
-            f"{path}: weights of {name} differ by their tag in activation or preprocessing, and a file does not say which it has. Name "
-            f"the tag that these are of: --set classifier.tag=TAG . Alike are: {groups}"
+            f"{path}: the tags of {name} differ in activation or preprocessing, and the file does not say which one it belongs to. Name the tag:  --set classifier.tag=TAG  (tags that are alike: {groups})"
         )
     found: dict[str, Any] = json.loads(next(iter(kinds))) if kinds else {}
     return found
@@ -233,12 +237,12 @@ def _architecture(model: str | None) -> str:
         _refuse_namesakes(str(model))
         return str(model)
     if model is None:
-        raise ClassifierError("classifier.model is not set: it names the architecture, such as ViT-L-14")
+        raise ClassifierError("classifier.model is not set: name the architecture, such as ViT-L-14")
     close = difflib.get_close_matches(model, known, n=3)
     raise ClassifierError(
         f"classifier.model: open_clip has no architecture {model!r}. "
         + (f"Did you mean {' or '.join(map(repr, close))}? " if close else "")
-        + 'All of them: python -c "import open_clip; print(open_clip.list_models())"'
+        + 'List them all:  python -c "import open_clip; print(open_clip.list_models())"'
     )
 
 
@@ -252,8 +256,7 @@ def _refuse_namesakes(name: str) -> None:
         found = text.get(key)
         if isinstance(found, str) and found and Path(found).exists():
             raise ClassifierError(
-                f"classifier.model: {name} takes its text tower from {found!r} of the model hub, and in the working directory something "
-                "of that name would be read in its place. Work in another directory, or rename it"
+                f"classifier.model: {name} loads its text tower from {found!r} on the model hub, but something in the working directory has that name and would be read instead. Work in another directory, or rename it"
             )
 
 
@@ -316,12 +319,12 @@ def _download(name: str, tag: str, config: dict[str, Any], *, allowed: bool) -> 
     problem = (
         hub.problem_of_the_hub()
         if repository
-        else "its weights are published only as a pickled file, which is not read"
+        else "its weights are published only as a pickled file, which allfour does not read"
     )
     command = f"python -c \"import open_clip; open_clip.create_model('{name}', pretrained='{tag}')\""
     if problem is None and not allowed:
         raise ToBeDownloadedError(
-            f"the weights of {name} / {tag} are not on this machine; the first run downloads them from the model hub, which answers",
+            f"the weights of {name} / {tag} are not on this machine; the first run will download them from the model hub, which is reachable",
             command=command,
         )
     if problem is None:
@@ -333,8 +336,10 @@ def _download(name: str, tag: str, config: dict[str, Any], *, allowed: bool) -> 
             except Exception as error:
                 problem = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no reason given'}"
     raise ClassifierError(
-        f"the weights of {name} / {tag} are not on this machine, and cannot be downloaded: {problem}. Two ways to get them: "
-        f"(1) on a machine with access to the model hub run  {command}  and copy its cache folder (HF_HOME, by default "
-        "~/.cache/huggingface) here; or (2) put the model in a folder in open_clip's own format and run with  "
-        f"--set classifier.pretrained=FOLDER . {OFFLINE_ALTERNATIVE}"
+        with_choices(
+            f"the weights of {name} / {tag} are not on this machine and cannot be downloaded: {problem}",
+            hub.copied_from_another_machine(command),
+            hub.OWN_FOLDER,
+            OFFLINE_ALTERNATIVE,
+        )
     )

@@ -187,12 +187,11 @@ def _checked(attributes: AttributeSet) -> Callable[[int], str | None] | None:
     """From years to the label of age, where that is asked. Raises ClassifierError on anything that faces do not tell."""
     if unknown := set(attributes.attributes) - {"gender", "age", *attributes.measured}:
         raise ClassifierError(
-            f"the face classifier cannot tell {', '.join(sorted(unknown))}: it gives gender and age. Use "
-            "--set attributes.file=configs/attributes/face.yaml, or another classifier"
+            f"the face classifier reads gender and age, and cannot tell {', '.join(sorted(unknown))}. Use --set attributes.file=configs/attributes/face.yaml, or another classifier"
         )
     if "gender" in attributes.worded and set(attributes.labels("gender")) != {"woman", "man"}:
         raise ClassifierError(
-            f"the face classifier gives the gender labels woman and man; the attribute set has {', '.join(attributes.labels('gender'))}"
+            f"the face classifier gives the gender labels woman and man, but the attributes file has {', '.join(attributes.labels('gender'))}. Use --set attributes.file=configs/attributes/face.yaml"
         )
     try:
         return age_bins(attributes.labels("age")) if "age" in attributes.attributes else None

@@ -91,8 +91,7 @@ class JudgeConfig(ClassifierSettings):
     def _repeats_differ(self) -> Self:
         if self.repeats > 1 and self.temperature == 0:
             raise ValueError(
-                f"repeats: {self.repeats} answers at temperature 0 are one answer paid {self.repeats} times: set temperature (1.0, say), "
-                "or repeats to 1"
+                f"repeats: at temperature 0, {self.repeats} answers are the same answer paid for {self.repeats} times. Set temperature (to 1.0, say), or repeats to 1"
             )
         return self
 
@@ -116,7 +115,9 @@ class JudgeConfig(ClassifierSettings):
         connection = self.connection()
         found = preflight(connection)
         unpriced = self.price_per_answer is None and not connection.host_is_local_name
-        warnings = ("price_per_answer is not set, so neither the cost nor max_cost can be told.",) if unpriced else ()
+        warnings = (
+            ("price_per_answer is not set, so the cost is unknown and max_cost cannot be kept.",) if unpriced else ()
+        )
         return Readiness(found.ok, found.message, found.mend, (*found.warnings, *warnings))
 
 
@@ -190,11 +191,7 @@ class JudgeClassifier:
             raise ClassifierError(str(error)) from None
         if not booked:
             return None
-        return (
-            f"{self._ledger.name} is gone, empty or an older copy: {booked:,} answers that it does not know are counted as spent "
-            f"({money(nano / NANO, s.currency)}), by run.json and by the images that were read. The answers themselves are lost: "
-            "what needs them again is asked again"
-        )
+        return f"{self._ledger.name} is missing, empty or an older copy. {booked:,} answers that it does not list are counted as spent ({money(nano / NANO, s.currency)}), because run.json and the images that were read show them. The answers themselves are lost, and images that need them are asked about again"
 
     def estimate(self, images: int) -> str:
         s, answers = self._settings, images * self._config.repeats
@@ -202,8 +199,8 @@ class JudgeClassifier:
         if not s.unit_price and s.host_is_local_name:
             return text
         if not s.unit_price:
-            return f"{text}; cost unknown, as classifier.price_per_answer is not set"
-        text += f", about {money(answers * s.unit_nano / NANO, s.currency)} at {s.unit_price:g} each if none was asked before"
+            return f"{text}; cost unknown, because classifier.price_per_answer is not set"
+        text += f", about {money(answers * s.unit_nano / NANO, s.currency)} at {s.unit_price:g} each if none has been asked before"
         return text + (f"; the limit is {s.max_cost:g}" if s.max_cost is not None else "")
 
     def account(self) -> dict[str, Any]:

@@ -86,10 +86,10 @@ class Probe:
                 return cls(labels=labels, weights=weights, biases=biases, encoder=read_json(metadata["encoder"]))
         except FileNotFoundError:
             raise ClassifierError(
-                f"classifier.probe: no such file: {path}. Fit one with `allfour calibrate DATASET --config CONFIG --fit-probe {path}`"
+                f"classifier.probe: no such file: {path}. Fit a probe:  allfour calibrate DATASET --config CONFIG --fit-probe {path}"
             ) from None
         except Exception as error:  # safetensors raises its own type for a damaged file
-            raise ClassifierError(f"classifier.probe: {path} is no fitted probe: {error}") from None
+            raise ClassifierError(f"classifier.probe: {path} is not a fitted probe: {error}") from None
 
     def probabilities(self, embeddings: FloatArray | HalfArray) -> dict[str, FloatArray]:
         """[N, D] unit embeddings -> attribute -> [N, labels], softmax of the linear scores."""
@@ -107,8 +107,7 @@ class Probe:
         for name, labels in self.labels.items():
             if name in attributes.attributes and set(attributes.labels(name)) != set(labels):
                 raise ClassifierError(
-                    f"classifier.probe: it was fitted for the {name} labels {', '.join(labels)}; the attribute set has "
-                    f"{', '.join(attributes.labels(name))}"
+                    f"classifier.probe: it was fitted for the {name} labels {', '.join(labels)}, but the attributes file has {', '.join(attributes.labels(name))}. Fit a probe with these labels, or use the attributes file that it was fitted with"
                 )
         # by what the tensors hold where both say it: the same weights may lie in another file
         key = next(
@@ -117,9 +116,7 @@ class Probe:
         fitted_on = self.encoder.get(key)
         if fitted_on != encoder[key]:
             raise ClassifierError(
-                f"classifier.probe: it was fitted on embeddings of {self.encoder.get('architecture')} with other weights "
-                f"({str(fitted_on)[:12]}) than {encoder['architecture']} "
-                f"({encoder[key][:12]}): fit it again with this config"
+                f"classifier.probe: it was fitted on embeddings of {self.encoder.get('architecture')} with other weights ({str(fitted_on)[:12]}) than those of this config, {encoder['architecture']} ({encoder[key][:12]}). Fit it again with this config"
             )
 
     def sha256(self) -> str:

@@ -71,13 +71,10 @@ class RecordedClassifier:
         for where, row in rows:
             answered |= self._add(f"{file}: {where}", row)
         if not self._images:
-            raise ClassifierError(
-                f"{file}: it holds no records. docs/recorded.md says what a file of records looks like"
-            )
+            raise ClassifierError(f"{file} holds no records. docs/recorded.md shows what the file must look like")
         if unanswered := [name for name in attributes.attributes if name not in answered]:
             raise ClassifierError(
-                f"{file}: it says nothing of {', '.join(unanswered)}. Give it a column {unanswered[0]} or columns "
-                f"{unanswered[0]}:{attributes.labels(unanswered[0])[0]} and so on, or ask less: --set attributes.file=FILE"
+                f"{file} has no answers for {', '.join(unanswered)}. Add a column {unanswered[0]}, or columns {unanswered[0]}:{attributes.labels(unanswered[0])[0]} and so on; or ask for fewer attributes: --set attributes.file=FILE"
             )
         gated = {PRESENCE} & answered
         self._questions = (*gated, *attributes.attributes)
@@ -115,7 +112,7 @@ class RecordedClassifier:
 
     def missing(self) -> str:
         """What is said of an image without a record."""
-        return f"no record of it in {self._file.name}"
+        return f"{self._file.name} has no record of it"
 
     def _by_path(self, sha256: str, path: str) -> _Image | None:
         """By the longest recorded path that ends the image's own: an archive may have been moved since."""
@@ -127,8 +124,7 @@ class RecordedClassifier:
                     known = self._of_path.setdefault(name, sha256)
                 if known != sha256:
                     raise ClassifierError(
-                        f"{self._images[name].where}: {name} is the end of several images' paths, and they differ. Record more of "
-                        "the path, or the sha256 of the bytes"
+                        f"{self._images[name].where}: {name} fits the paths of several different images. Give more of the path, or the sha256 of the bytes"
                     )
                 return self._images[name]
         return None
@@ -143,7 +139,7 @@ class RecordedClassifier:
         nobody = any(str(row.get(name, "")).strip() == NO_PERSON for name in self._attributes.attributes)
         if image.nobody or (nobody and image.people):
             raise ClassifierError(
-                f"{where}: of the image in {image.where} it was said already who is in it, or that nobody is"
+                f"{where}: the image in {image.where} already has a record of who is in it, or that nobody is"
             )
         if nobody:
             image.nobody = True
@@ -151,12 +147,12 @@ class RecordedClassifier:
         if number in (None, ""):
             if image.people:
                 raise ClassifierError(
-                    f"{where}: the same image as in {image.where}. Where it shows several people, number them in a column `person`"
+                    f"{where}: this is the same image as in {image.where}. If it shows several people, number them in a column `person`"
                 )
             number = 0
         place = _whole(where, number)
         if any(place == other for other, _ in image.people):
-            raise ClassifierError(f"{where}: person {place} of the image in {image.where} stands twice")
+            raise ClassifierError(f"{where}: person {place} of the image in {image.where} appears twice")
         image.people.append((place, PersonScores(probabilities=probabilities, box=_box(where, row))))
         return set(probabilities) | {name for name in self._attributes.attributes if name in row}
 
@@ -175,8 +171,7 @@ class RecordedClassifier:
             elif (label := "" if value is None else str(value).strip()) not in _UNCLEAR | {NO_PERSON}:
                 if label not in labels:
                     raise ClassifierError(
-                        f"{where}: {question} is {label!r}, which is none of its labels: {', '.join(labels)}. Rename it in the file, or "
-                        "give an attributes file with these labels"
+                        f"{where}: {question} is {label!r}, which is not one of its labels: {', '.join(labels)}. Rename it in the file, or use an attributes file with these labels"
                     )
                 yield question, {each: float(each == label) for each in labels}
 
@@ -224,14 +219,12 @@ def _key(where: str, row: Mapping[str, Any]) -> str:
     digest = str(row.get("sha256") or "").strip().lower()
     if digest:
         if len(digest) != hashlib.sha256().digest_size * 2 or set(digest) - set("0123456789abcdef"):
-            raise ClassifierError(f"{where}: {digest[:40]!r} is no sha256 (64 hexadecimal digits)")
+            raise ClassifierError(f"{where}: {digest[:40]!r} is not a sha256 (64 hexadecimal digits)")
         return f"sha256 {digest}"
     for column in PATH_COLUMNS:
         if path := str(row.get(column) or "").strip():
             return "path " + "/".join(PurePosixPath(path.replace("\\", "/")).parts)
-    raise ClassifierError(
-        f"{where}: it names no image. A column sha256 or {', '.join(PATH_COLUMNS)} must, in every row"
-    )
+    raise ClassifierError(f"{where}: no image is named. Every row needs a value in sha256 or {', '.join(PATH_COLUMNS)}")
 
 
 def _box(where: str, row: Mapping[str, Any]) -> tuple[int, int, int, int] | None:

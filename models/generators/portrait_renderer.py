@@ -67,13 +67,12 @@ class PortraitRenderer:
 
     def __init__(self, *, planted: str | Path | Mapping[str, Any], size: int = 64) -> None:
         if size < 16:
-            raise BackendError(f"portrait-renderer: size {size} is too small to tell anything apart; give 32 or more")
+            raise BackendError(f"portrait-renderer: size {size} is too small to show anything. Use 32 or more")
         try:
             self._table = PlantedTable.load(planted)
         except (ConfigError, ValueError) as error:
             raise BackendError(
-                f"portrait-renderer: cannot read the planted rates: {error}. Set generator.planted to a file like "
-                "configs/references/sandbox-planted.yaml"
+                f"portrait-renderer: the planted rates cannot be read: {error}. Set generator.planted to a file like configs/references/sandbox-planted.yaml"
             ) from error
         self._size = size
 

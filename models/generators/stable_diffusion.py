@@ -233,7 +233,7 @@ class StableDiffusion:
         self._batch_size = self._first_size(batch_size)
         if offload != "none" and compile is True:
             raise BackendError(
-                "generator.compile: a network that is offloaded is not compiled. Set generator.compile=false"
+                "generator.compile: a network that is offloaded cannot be compiled. Set generator.compile=false"
             )
         self._compile: compiling.Choice = False if offload != "none" else compile
         self._compiled: compiling.CompiledNetwork | None = None
@@ -415,8 +415,7 @@ class StableDiffusion:
                 ) from error
             if device_lost(error):
                 raise BackendError(
-                    f"stable-diffusion: the device gave up: {first_line(error)}. What stands is kept; repeat the command. Where it "
-                    "happens again, the driver or this build of PyTorch does not fit the card"
+                    f"stable-diffusion: the device failed: {first_line(error)}. The images made so far are kept; repeat the command. If it happens again, the driver or this build of PyTorch does not suit the card"
                 ) from error
             if len(batch) == 1:
                 failed = Failed(batch[0], error=f"{type(error).__name__}: {first_line(error)}")
@@ -425,7 +424,7 @@ class StableDiffusion:
             half = len(batch) // 2
             if out_of_memory(error):
                 self._batch_size = max(1, min(self._batch_size or half, half))
-                _LOG.warning("out of memory with %d images at a time; going on with %d", len(batch), self._batch_size)
+                _LOG.warning("out of memory with %d images at a time; continuing with %d", len(batch), self._batch_size)
             # Outside the handler the traceback, and with it the failed batch's tensors, would still be alive.
             error.__traceback__ = None
             parts = (batch[:half], batch[half:])

@@ -104,11 +104,12 @@ class WebUI:
             if wanted in [model.get(n) for n in names] or wanted == str(model["title"]).partition(" [")[0]:
                 return model
         known = ", ".join(m["title"] for m in listed[:12]) or "none"
-        problem = f"{wanted!r} is not" if wanted else "none is loaded, and generator.checkpoint names none"
-        raise BackendError(
-            f"generator.checkpoint: {problem} among the checkpoints at {self._server.base_url}: {self._server.scrub(known)}. Set it "
-            "to one of them."
+        problem = (
+            f"generator.checkpoint: {wanted!r} is not among the checkpoints at"
+            if wanted
+            else "generator.checkpoint is not set, and the web UI has none loaded. There are these at"
         )
+        raise BackendError(f"{problem} {self._server.base_url}: {self._server.scrub(known)}. Set it to one of them.")
 
     def _check_samplers(self) -> None:
         for key, path in (("sampler", "/sdapi/v1/samplers"), ("scheduler", "/sdapi/v1/schedulers")):
@@ -125,8 +126,8 @@ class WebUI:
             return self._server.get(path, timeout=min(_QUICK, self._settings.timeout))
         except ServerError as error:
             mend = {
-                404: "It runs without its API: start the web UI with --api.",
-                401: "It wants a password: set generator.auth_env to the variable with USER:PASSWORD.",
+                404: "The web UI is running without its API. Start it with --api.",
+                401: "The web UI asks for a password. Set generator.auth_env to the name of a variable that holds USER:PASSWORD.",
             }.get(error.status, "Start the web UI with --api, and set generator.base_url to its address.")
             raise BackendError(f"web-ui: {self._server.base_url}{path}: {error}. {mend}") from None
 
@@ -193,7 +194,7 @@ class WebUI:
             answer = self._server.post("/sdapi/v1/txt2img", body)
         except ServerError as error:
             if error.status in (401, 404, 422):  # it would meet every request alike
-                raise BackendError(f"web-ui: the server does not take the request ({error}).") from None
+                raise BackendError(f"web-ui: the server rejects the request ({error}).") from None
             raise
         images = answer.get("images") if isinstance(answer, dict) else None
         told = _told(answer.get("info") if isinstance(answer, dict) else None)
@@ -223,11 +224,11 @@ class WebUI:
         """With what else than asked for the server says that it drew; None where it says nothing of the kind."""
         expected, drawn = self._checkpoint.get("hash"), told.get("sd_model_hash")
         if expected and drawn and expected != drawn:
-            return f"the server drew with the checkpoint {drawn} where {expected} was asked for"
+            return f"the server used the checkpoint {drawn}, but {expected} was asked for"
         for name, words in _ASKED_FOR.items():
             asked, found = body.get(name), told.get(name)
             if asked is not None and _is_number(found) and found != asked:
-                return f"the server drew with {words} {found} where {asked} was asked for"
+                return f"the server used {words} {found}, but {asked} was asked for"
         return None
 
     def _kept(self, told: Mapping[str, Any]) -> dict[str, Any]:

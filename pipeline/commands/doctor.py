@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib.metadata
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -24,6 +24,7 @@ from allfour.pipeline.config import (
     load_reference,
     resolve_path,
 )
+from allfour.pipeline.words import quantity
 
 State = Literal["ok", "warning", "missing"]
 _REQUIRED = (
@@ -71,6 +72,16 @@ def diagnose(config: RunConfig | None) -> list[Check]:
     return checks
 
 
+def verdict(checks: Sequence[Check], *, of_config: bool) -> str:
+    """What the checks come to, as the last line of the report."""
+    missing = sum(check.state == "missing" for check in checks)
+    if missing:
+        return f"a run cannot start yet: fix what is marked missing ({quantity(missing, 'check')})"
+    if of_config:
+        return "a run can start"
+    return "nothing is missing; name a config with --config to check what it needs, too"
+
+
 def _python() -> Check:
     version = sys.version.split()[0]
     return Check("Python", "ok", version)
@@ -103,14 +114,14 @@ def _device() -> Check:
         )
     if torch.backends.mps.is_available():
         return Check("device", "ok", "Apple GPU (mps)")
-    return Check("device", "ok", f"CPU, {granted_cores()} cores (no GPU: large models are slow, the sandbox is not)")
+    return Check("device", "ok", f"CPU, {granted_cores()} cores (no GPU: the sandbox runs well, large models are slow)")
 
 
 def _disk() -> Check:
     free = shutil.disk_usage(Path.cwd()).free
     found = f"{free / 2**30:.1f} GiB free in {Path.cwd()}"
     if free < _DISK_WARNING:
-        return Check("disk", "warning", found, "free some space, or put the run elsewhere with --run")
+        return Check("disk", "warning", found, "free some space, or put the run on another disk with --run")
     return Check("disk", "ok", found)
 
 
@@ -128,7 +139,7 @@ def _files(config: RunConfig) -> list[Check]:
             loader(file)
             checks.append(Check(name, "ok", str(resolve_path(file))))
         except ConfigError as error:
-            checks.append(Check(name, "missing", str(error), "mend the file, or name another in the config"))
+            checks.append(Check(name, "missing", str(error), "correct the file, or name another one in the config"))
     return checks
 
 
@@ -144,7 +155,7 @@ def _classifier(config: RunConfig) -> Check:
 def _generator(config: RunConfig) -> Check:
     settings = config.generator
     if settings is None:
-        return Check("generator", "ok", "none: the config scores images that exist")
+        return Check("generator", "ok", "none, because this config scores images that already exist")
     return _backend("generator", settings, settings.backend, settings.check)
 
 

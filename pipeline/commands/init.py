@@ -25,24 +25,26 @@ class Choice:
 
 
 IMAGES: Mapping[str, Choice] = {
-    "sandbox": Choice("the embedded drawn world: no GPU, no key, nothing real", "sandbox"),
-    "diffusers": Choice("a model of Hugging Face or a folder, on this machine's GPU", "sdxl"),
-    "hosted": Choice("a hosted image API with a key", "hosted-image-api"),
+    "sandbox": Choice("the embedded drawn world: no GPU, no key; says nothing about real models", "sandbox"),
+    "diffusers": Choice("a diffusers model from the hub or a folder, on this machine's GPU", "sdxl"),
+    "hosted": Choice("a hosted image API, with a key", "hosted-image-api"),
     "web-ui": Choice("a Stable Diffusion web UI on this machine", "web-ui"),
     "comfyui": Choice("a ComfyUI on this machine", "comfyui"),
-    "archive": Choice("images that exist already, for `allfour rescore`", ""),
+    "archive": Choice("images that already exist, for `allfour rescore`", ""),
 }
 READERS: Mapping[str, Choice] = {
-    "clip": Choice("OpenAI's CLIP ViT-L/14: any picture, any label", "rescore"),
-    "face": Choice("a face detector and a model of gender and age: photographs, offline", "rescore-face"),
+    "clip": Choice("OpenAI's CLIP ViT-L/14: any picture, any labels", "rescore"),
+    "face": Choice("a face detector with a model of gender and age: photographs, offline", "rescore-face"),
     "judge": Choice("a vision-language model behind a chat API", "rescore-judge"),
-    "sandbox": Choice("the sandbox's small CLIP: only for its drawings", "sandbox"),
+    "sandbox": Choice("the sandbox's small CLIP: only for the sandbox's drawings", "sandbox"),
 }
 PROMPTS: Mapping[str, Choice] = {
-    "experiment": Choice("the twenty occupations of the hand experiment", "configs/prompts/bolukbasi-extremes.yaml"),
-    "us-labour": Choice("US occupations, with labour shares to compare", "configs/prompts/us-labour.yaml"),
-    "asked-for": Choice("each occupation as a woman and as a man", "configs/prompts/asked-for.yaml"),
-    "adjectives": Choice("twenty adjectives of character and standing", "configs/prompts/adjectives.yaml"),
+    "experiment": Choice(
+        "the twenty occupations of the 2022 hand experiment", "configs/prompts/bolukbasi-extremes.yaml"
+    ),
+    "us-labour": Choice("US occupations, compared with labour statistics", "configs/prompts/us-labour.yaml"),
+    "asked-for": Choice("each occupation asked for as a woman and as a man", "configs/prompts/asked-for.yaml"),
+    "adjectives": Choice("twenty adjectives of character and status", "configs/prompts/adjectives.yaml"),
     "all-occupations": Choice("all 320 words of Bolukbasi et al. 2016", "configs/prompts/bolukbasi-all.yaml"),
 }
 
@@ -72,11 +74,11 @@ def own_config(images: str, reader: str, prompts: str) -> str:
     ]
     if source.config:
         given = _text(source.config)
-        lines += ["seed: 0                # another seed gives other images", _prompts_block(listed), ""]
+        lines += ["seed: 0                # another seed makes other images", _prompts_block(listed), ""]
         lines += [*_head(given), *filter(None, [_block(given, "notice")]), _block(given, "generator"), ""]
     else:
         lines += [
-            f"prompts: {{file: {listed}, set_size: 4}}  # gives text and group to the folders and captions that it knows",
+            f"prompts: {{file: {listed}, set_size: 4}}  # text and group of the prompts that folder names and captions match",
             "",
         ]
     reading = _text(read.config)
@@ -89,24 +91,19 @@ def own_config(images: str, reader: str, prompts: str) -> str:
 
 
 def _prompts_block(listed: str) -> str:
-    return (
-        "prompts:\n"
-        f"  file: {listed}\n"
-        "  images_per_prompt: 4   # more images make a prompt's own share surer, more prompts the headline: `allfour plan`\n"
-        "  set_size: 4            # how many images must agree"
-    )
+    return f"prompts:\n  file: {listed}\n  images_per_prompt: 4   # more images narrow each prompt's interval; more prompts narrow the headline's (see `allfour plan`)\n  set_size: 4            # how many images must agree"
 
 
 def _chosen(question: str, answer: str, choices: Mapping[str, Choice]) -> Choice:
     if answer not in choices:
-        raise ConfigError(f"--{question} {answer}: not one of {', '.join(choices)}")
+        raise ConfigError(f"--{question} {answer}: choose one of {', '.join(choices)}")
     return choices[answer]
 
 
 def _text(name: str) -> str:
     found = resources.packaged(Path("configs") / f"{name}.yaml")
     if found is None or not found.is_file():
-        raise ConfigError(f"configs/{name}.yaml is missing from this installation: install allfour again")
+        raise ConfigError(f"configs/{name}.yaml is missing from this installation. Install allfour again")
     return found.read_text(encoding="utf-8")
 
 
@@ -131,7 +128,7 @@ def write_config(path: Path, text: str) -> None:
         with contextlib.suppress(OSError):
             if read_regular(path) == text.encode():
                 return
-        raise ConfigError(f"{path}: stands already, and is not replaced. Name another file with --out")
+        raise ConfigError(f"{path} already exists and is not replaced. Name another file with --out")
     write_atomic(path, text.encode())
 
 

@@ -149,11 +149,12 @@ def conclude_rank(summary: RankSummary | GenerationRankSummary, as_json: bool) -
 
 def _describe_probe(probed: Mapping[str, int]) -> str:
     """What the images that were looked at are, in a line."""
-    parts = [
-        f"{probed['images']} images looked at, {probed.get('with_prompt', 0)} with a prompt, {probed.get('distinct', 0)} distinct"
-    ]
+    from allfour.pipeline.words import quantity
+
+    opened, prompts = quantity(probed["images"], "image"), quantity(probed.get("distinct", 0), "different prompt")
+    parts = [f"{opened} opened, {probed.get('with_prompt', 0)} of them with a prompt ({prompts})"]
     for name, what in (
-        ("in_metadata", "hold a prompt inside"),
+        ("in_metadata", "with the prompt in the metadata"),
         ("copies", "copies of others"),
         ("likely_grids", "likely grids"),
         ("missing", "missing"),
@@ -364,10 +365,11 @@ def print_checks(checks: Sequence[Check], as_json: bool) -> None:
 
 
 def _print_checks_plainly(checks: Sequence[Check]) -> None:
-    """For a file or another program: a check or a command is a line, whole, however long."""
+    """For a file or another program: nothing is wrapped, however long; the further lines of a text stand below its first."""
     wide = max((len(check.name) for check in checks), default=0)
     for check in checks:
         mark = {"ok": "ok", "warning": "note"}.get(check.state, check.state)
-        print(f"{mark:<8}{check.name:<{wide}}  {check.found}")
+        aside = "\n" + " " * (8 + wide + 2)
+        print(f"{mark:<8}{check.name:<{wide}}  {check.found.replace(chr(10), aside)}")
         if check.mend:
             print(f"{'':<8}{'':<{wide}}  -> {check.mend}")

@@ -247,11 +247,13 @@ def doctor(
 ) -> None:
     """Check whether a run can start. Python, packages, device, weights, keys and disk, each with its fix."""
     with clear_errors():
-        from allfour.pipeline.commands.doctor import diagnose
+        from allfour.pipeline.commands.doctor import diagnose, verdict
         from allfour.pipeline.config import load_config
 
         checks = diagnose(load_config(config, overrides) if config else None)
     output.print_checks(checks, as_json)
+    if not as_json:
+        print(verdict(checks, of_config=config is not None))
     if any(check.state == "missing" for check in checks):
         raise typer.Exit(output.EXIT_USAGE)
 

@@ -83,12 +83,12 @@ def draw(run: RunFolder, *, sample: int, seed: int = 0, whole_sets: bool = False
     config, attributes = read_run(run)
     path = out or run.path / "review.html"
     if path.is_dir():
-        raise UsageError(f"{path} is a folder: name the page's file, as in --out {path / 'review.html'}")
+        raise UsageError(f"{path} is a folder. Name a file for the page, as in --out {path / 'review.html'}")
     attribute, set_size = attributes.headline, config.prompts.set_size
     labels = attributes.labels(attribute)
     if len(labels) > MAX_LABELS:
         raise UsageError(
-            f"{attribute} has {len(labels)} labels, and the page has {MAX_LABELS} keys: choose a headline attribute with fewer"
+            f"{attribute} has {len(labels)} labels, but the review page has only {MAX_LABELS} keys. Choose a headline attribute with fewer labels"
         )
     kind: Unit = "set" if whole_sets else "image"
     disputed = disputed_images(run)
@@ -143,19 +143,20 @@ def _pictures(run: RunFolder, images: Sequence[dict[str, Any]]) -> list[Picture]
     pictures = read_pictures(run.path, records, edge=edge, quality=quality, seconds=REMOTE_SECONDS, size=REMOTE_BYTES)
     lost = [record for record in records if record.key not in pictures.found]
     if lost:
-        changed = f" ({len(pictures.changed)} because the bytes changed since scoring)" if pictures.changed else ""
+        changed = (
+            f" ({len(pictures.changed)} because the file has changed since it was scored)" if pictures.changed else ""
+        )
         advice = (
-            "reading them takes long: run the command again, and it reads on from there"
+            "reading them takes long. Run the command again, and it continues from there"
             if pictures.cut_short
-            else "run `allfour review` where the images of this run are"
+            else "run `allfour review` on the machine that has the images of this run"
         )
         raise RunFolderError(
-            f"{len(lost)} of {len(images)} sampled images cannot be read here{changed}, first"
-            f" {f'{lost[0].path or lost[0].key}'[:200]!r}: {advice}"
+            f"{len(lost)} of {len(images)} sampled images cannot be read here{changed}, the first being {f'{lost[0].path or lost[0].key}'[:200]!r}: {advice}"
         )
     spent = sum(len(picture.jpeg) for picture in pictures.found.values())
     if spent > _BYTE_BUDGET:
-        raise UsageError(f"{len(images)} images make a page of {spent / 1e6:.0f} MB: ask for fewer with --sample")
+        raise UsageError(f"{len(images)} images would make a page of {spent / 1e6:.0f} MB. Ask for fewer with --sample")
     return [Picture(entry["image"], pictures.found[entry["prompt_id"], entry["index"]].jpeg) for entry in images]
 
 

@@ -13,6 +13,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import takewhile
 from pathlib import Path
 
 import yaml
@@ -142,7 +143,9 @@ def write_study(study: Study, out: Path, failed: dict[str, str]) -> StudyResult:
         )
     except ComparisonError as error:
         reasons = [f"{name}: {text}" for name, text in failed.items()] or [str(error)]
-        raise ConfigError("\n".join(["no cell of the study could be done:", *(f"  - {r}" for r in reasons)])) from None
+        raise ConfigError(
+            "\n".join(["no cell of the study could be completed:", *(f"  - {_hanging(r, 4)}" for r in reasons)])
+        ) from None
     for name in (STUDY_FILE, PAGE):
         sweep_beside(out / name)
     write_json(out / STUDY_FILE, result.document())
@@ -191,7 +194,7 @@ def _make(
         purse.expect(at_once)
         waiting = [(c, pool.submit(make, c)) for c in at_once]
         for number, cell in enumerate((c for c in todo if c not in at_once), 1):
-            reporter.note(f"{cell.name} ({number} of {len(todo) - len(at_once)} that make images)")
+            reporter.note(f"{cell.name} (generating, {number} of {len(todo) - len(at_once)})")
             with _noted(cell, failed), purse.lent(cell) as limited:
                 _write_config(limited, out)
                 audit(limited.config, _folder(out, cell), reporter, cell.calibration, overwrite=overwrite)
@@ -219,9 +222,9 @@ def _read(study: Study, out: Path, reporter: Reporter, failed: dict[str, str], *
         if cell is source:
             continue
         if source.name in failed:
-            failed[cell.name] = f"the images of {source.name} are missing"
+            failed[cell.name] = f"it needs the images of {source.name}, which could not be made"
             continue
-        reporter.note(f"{cell.name}: reads the images of {source.name}")
+        reporter.note(f"{cell.name}: scoring the images of {source.name}")
         with _noted(cell, failed):
             config = cell.config.model_copy(update={"generator": None})
             _write_config(CellPlan(cell.generator, cell.prompts, cell.classifier, config, cell.calibration), out)
@@ -306,8 +309,16 @@ class _Children:
         with self._guard:
             self._running.discard(child)
         if code not in (0, 3) and not self._stopped:
-            errors = [line.removeprefix("error: ") for line in text if line.startswith("error: ")]
-            raise ConfigError((errors or text or [f"exit code {code}"])[-1])
+            raise ConfigError(_last_error(text) or f"exit code {code}")
+
+
+def _last_error(lines: Sequence[str]) -> str | None:
+    """The last error that a command printed, with the indented lines that belong to it; otherwise its last line."""
+    begins = [place for place, line in enumerate(lines) if line.startswith("error: ")]
+    if not begins:
+        return lines[-1] if lines else None
+    first, *rest = lines[begins[-1] :]
+    return "\n".join([first.removeprefix("error: "), *takewhile(lambda line: line.startswith("  "), rest)])
 
 
 # --- money and time --------------------------------------------------------------------------------------------------
@@ -401,20 +412,20 @@ def estimate_lines(study: Study, found: Sequence[CellEstimate]) -> Iterator[str]
             what += f", about {entry.cost:.2f}{_currency(entry)}" if entry.cost else ""
             what += f", about {seconds_text(entry.seconds)}" if entry.seconds else ""
         else:
-            what = f"reads {quantity(entry.images, 'image')} of another cell"
+            what = f"{quantity(entry.images, 'image')} to score, made by another cell"
         yield f"  {entry.cell.name:<{width}}  {what}"
     total = sum(max(0, e.images - e.existing) for e in found if e.makes)
     costs = [e.cost for e in found if e.makes and e.cost is not None]
     times = [e.seconds for e in found if e.makes]
-    line = f"in all: {quantity(total, 'image')} to make, {quantity(sum(e.images for e in found), 'image')} to read"
+    line = f"in all: {quantity(total, 'image')} to make, {quantity(sum(e.images for e in found), 'image')} to score"
     if costs:
         line += f", about {sum(costs):.2f}{_currency(next(e for e in found if e.cost is not None))}"
         line += f" of at most {study.config.max_cost:g}" if study.config.max_cost is not None else ""
     known = [t for t in times if t is not None]
     if known and len(known) == len(times):
-        line += f", about {seconds_text(sum(known))} of making one after the other"
+        line += f", about {seconds_text(sum(known))} if made one after the other"
     else:
-        line += "; hours are not known before a cell of each generator has been made"
+        line += "; the time is not known until each generator has made the images of one cell"
     yield line
 
 
@@ -431,4 +442,9 @@ def study_lines(summary: StudySummary) -> Iterator[str]:
     for note in summary.result.notes:
         yield f"note: {note.text}"
     for name, reason in summary.failed.items():
-        yield f"not done: {name}: {reason}"
+        yield f"not done: {name}: {_hanging(reason, 2)}"
+
+
+def _hanging(text: str, indent: int) -> str:
+    """A text whose further lines stand further in than its first."""
+    return text.replace("\n", "\n" + " " * indent)

@@ -98,11 +98,15 @@ def _check_prices(cells: Sequence[CellPlan], cap: float) -> None:
     generators = [(cell.name, cell.config.generator) for cell in cells if cell.config.generator is not None]
     for name, generator in generators:
         if generator.hosted and generator.price() is None:
-            raise ConfigError(f"max_cost is {cap:g}, and {name} has no generator.price_per_image: set one")
+            raise ConfigError(
+                f"max_cost is {cap:g}, but {name} has no generator.price_per_image. Set one, so that spending can be counted"
+            )
     currencies = {price[1] for _, generator in generators if (price := generator.price()) is not None}
     if len(currencies) > 1:
         named = ", ".join(sorted(str(c) for c in currencies))
-        raise ConfigError(f"max_cost is one sum, and prices are in {named}: give all generators one `currency`")
+        raise ConfigError(
+            f"max_cost is one sum, but the prices are in {named}. Give all generators the same `currency`"
+        )
 
 
 def booked(cell: CellPlan, run: RunFolder) -> float:

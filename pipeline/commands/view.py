@@ -37,7 +37,7 @@ LOOPBACK = "127.0.0.1"
 
 def _runs(folder: Path) -> list[Path]:
     if not folder.is_dir():
-        raise UsageError(f"{folder} is no folder; give the one that your runs are in, such as runs")
+        raise UsageError(f"{folder} is not a folder. Give the folder that your runs are in, such as runs")
     return find_runs(folder)
 
 
@@ -74,7 +74,7 @@ class IndexServer(ThreadingHTTPServer):
             super().__init__((LOOPBACK, port), _Handler)
         except OSError as error:
             raise UsageError(
-                f"port {port} of this machine cannot be used ({error}); leave --port out to take a free one"
+                f"port {port} on this machine cannot be used ({error}). Leave out --port to take a free one"
             ) from None
 
     @property

@@ -26,9 +26,9 @@ def test_auto_is_one_of_this_machine() -> None:
 @NO_GPU
 @pytest.mark.parametrize("name", ["cuda", "cuda:1", "nonsense", "", "cpu:3", "cpu:x"])
 def test_a_device_that_is_not_there_is_refused(name: str) -> None:
-    with pytest.raises(ClassifierError, match=r"classifier\.device: .* is not there"):
+    with pytest.raises(ClassifierError, match=r"classifier\.device: .* does not exist"):
         pick_device(name)
-    with pytest.raises(BackendError, match=r"generator\.device: .* is not there"):
+    with pytest.raises(BackendError, match=r"generator\.device: .* does not exist"):
         loading.pick_device(name)
 
 

@@ -79,9 +79,9 @@ def test_a_backend_of_another_package_is_set_up_like_any(brought: Any, monkeypat
 @pytest.mark.parametrize(
     ("place", "parts"),
     [
-        ("foreign_broken:Fog", ["'fog' of the package fogpack cannot be imported", "a_package_that_is_nowhere", "pip install 'fogpack'"]),
-        ("foreign_fog:Fogg", ["foreign_fog:Fogg", "no subclass"]),
-        ("foreign_fog:Unrelated", ["foreign_fog:Unrelated (package fogpack)", "no subclass"]),
+        ("foreign_broken:Fog", ["'fog' from the package fogpack cannot be imported", "a_package_that_is_nowhere", "pip install 'fogpack'"]),
+        ("foreign_fog:Fogg", ["foreign_fog:Fogg", "not a subclass"]),
+        ("foreign_fog:Unrelated", ["foreign_fog:Unrelated (package fogpack)", "not a subclass"]),
         ("foreign_fog:Misnamed", ["fogpack", 'backend: Literal["fog"]']),
     ],
 )  # fmt: skip

@@ -96,7 +96,7 @@ def test_an_attribute_sorts_every_step_of_one_scale() -> None:
         {"a": list(MONK), "b": ["monk 1"]},
         {"a": list(MONK), "b": list(ANGLES)},
     ):
-        with pytest.raises(ValidationError, match="sorts all steps of one scale"):
+        with pytest.raises(ValidationError, match="must sort all steps of one scale"):
             of(wrong)
     with pytest.raises(ValidationError, match="no templates"):
         of(ANGLES, templates=["a {}"])

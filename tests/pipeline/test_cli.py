@@ -302,7 +302,7 @@ def test_weights_that_cannot_be_had_are_one_clear_error(
     monkeypatch.undo()  # the real classifiers
     result = run("rescore", light / "archive", "--config", REPOSITORY / "configs" / config, "--run", tmp_path / "r")
     assert result.exit_code == 2
-    assert "configs/rescore-face.yaml" in result.output
+    assert "classifier.backend=face" in result.output
     assert result.output.count("error:") == 1
 
 

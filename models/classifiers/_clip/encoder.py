@@ -16,11 +16,12 @@ import torch
 from PIL import Image
 
 from allfour.bare_packages import lay_bare
-from allfour.errors import ClassifierError
+from allfour.errors import ClassifierError, with_choices
 from allfour.models.attributes import AttributeSet
 from allfour.models.classifiers import clip_weights
 from allfour.models.classifiers._clip.device_resize import DeviceTransform
 from allfour.models.classifiers._clip.half import HalfTower, has_bfloat16_units, why_in_full
+from allfour.models.classifiers._clip.hub import copied_from_another_machine
 from allfour.models.classifiers._clip.staging import CudaStaging
 from allfour.models.classifiers._clip.undrawn import nothing_drawn
 from allfour.models.classifiers._clip.zero_shot import Question, zero_shot_probabilities
@@ -44,7 +45,7 @@ def pick_dtype(dtype: str, device: torch.device) -> torch.dtype:
     if dtype == TWICE:
         if device.type != "cpu":
             raise ClassifierError(
-                f"classifier.dtype: {TWICE!r} is for CPUs, and the encoder runs on {device.type}. Take 'auto' there (float16 on CUDA)"
+                f"classifier.dtype={TWICE} works on CPUs only, and the encoder runs on {device.type}. Use 'auto' there (float16 on CUDA)"
             )
         return torch.float32
     return {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}[dtype]
@@ -63,9 +64,7 @@ def auto_precision(device: str, *, size: int | None, views: bool) -> str:
         return f"{str(pick_dtype('auto', place)).removeprefix('torch.')} (on {place.type})"
     why = why_in_full(size=size, views=views) or (None if has_bfloat16_units() else NO_UNITS)
     return (
-        f"float32 ({why})"
-        if why
-        else f"{TWICE}, where there are images enough (this CPU multiplies bfloat16 in hardware)"
+        f"float32 ({why})" if why else f"{TWICE}, if there are enough images (this CPU multiplies bfloat16 in hardware)"
     )
 
 
@@ -123,7 +122,9 @@ class ClipEncoder:
         model.eval()
         model.requires_grad_(False)
         if any(not torch.isfinite(parameter).all() for parameter in model.parameters()):
-            raise ClassifierError(f"{weights.weights}: the weights hold values that are not finite")
+            raise ClassifierError(
+                f"{weights.weights}: the weights contain values that are not finite. The file is damaged; get it again"
+            )
         self.model = model
         self.logit_scale = float(model.logit_scale.exp())
         bias = getattr(model, "logit_bias", None)
@@ -175,8 +176,7 @@ class ClipEncoder:
         to 4 times as long as in float32."""
         if not self.precision_open:
             raise ClassifierError(
-                f"this run's images are encoded as classifier.dtype={TWICE} says, on CPUs, and the encoder runs on {self._device.type}. Set "
-                "classifier.device=cpu, or score them into another folder with --run"
+                f"this run's images were encoded with classifier.dtype={TWICE}, which works on CPUs only, and now the encoder runs on {self._device.type}. Set classifier.device=cpu, or score them into another folder with --run"
             )
         self.in_half = half
         self._half = HalfTower(self.model) if half and has_bfloat16_units() else None
@@ -346,10 +346,13 @@ class ClipEncoder:
             return open_clip.get_tokenizer(self._weights.name)
         except Exception as error:  # whatever a hub client raises where it is cut off
             raise ClassifierError(
-                f"the tokenizer of {self._weights.name} is not on this machine, and cannot be downloaded ({type(error).__name__}). On one "
-                f"with access to the model hub run  python -c \"import open_clip; open_clip.get_tokenizer('{self._weights.name}')\"  and "
-                "copy its cache folder (HF_HOME, by default ~/.cache/huggingface) here; or use a folder in open_clip's own format that "
-                "holds the tokenizer's files"
+                with_choices(
+                    f"the tokenizer of {self._weights.name} is not on this machine and cannot be downloaded ({type(error).__name__})",
+                    copied_from_another_machine(
+                        f"python -c \"import open_clip; open_clip.get_tokenizer('{self._weights.name}')\""
+                    ),
+                    "use a folder in open_clip's format that also holds the tokenizer's files:  --set classifier.pretrained=FOLDER",
+                )
             ) from None
 
     @torch.inference_mode()

@@ -38,7 +38,7 @@ def why_in_full(*, size: int | None, views: bool) -> str | None:
         Whether several views of an image are read, for which no band is known.
     """
     if size is not None and size < SMALLEST:
-        return f"an image tower of {size / 1e6:.1f} million numbers gains too little, those from {SMALLEST / 1e6:.0f} million on gain"
+        return f"its image tower has {size / 1e6:.1f} million parameters, and the gain is too small below {SMALLEST / 1e6:.0f} million"
     if views:
         return "`stability` asks for several views of an image"
     return None
@@ -92,6 +92,6 @@ class HalfTower:
                 features: torch.Tensor = encode(values)
         except RuntimeError as error:
             raise ClassifierError(
-                f"classifier.dtype={TWICE}: this image tower does not run in bfloat16 ({' '.join(str(error).split())[:200]}). Take float32"
+                f"classifier.dtype={TWICE}: this image tower does not run in bfloat16 ({' '.join(str(error).split())[:200]}). Use float32"
             ) from None
         return features

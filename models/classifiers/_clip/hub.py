@@ -6,7 +6,7 @@ import os
 import re
 from pathlib import Path
 
-from allfour.errors import ClassifierError
+from allfour.errors import ClassifierError, with_choices
 
 PREFIX = "hf-hub:"
 OPEN_CLIP_WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors", "model.safetensors")
@@ -19,9 +19,17 @@ _PROBE_SECONDS = 5.0
 _ID = re.compile(r"[A-Za-z0-9][\w.\-]{0,95}/[A-Za-z0-9][\w.\-]{0,95}", re.ASCII)
 
 OFFLINE_ALTERNATIVE = (
-    "Without any weights: `--set classifier.backend=face --set attributes.file=configs/attributes/face.yaml` (or "
-    "CONFIG=configs/rescore-face.yaml) scores photographs offline, with weights that ship in a package"
+    "read photographs with the face model, which needs no hub:  "
+    "--set classifier.backend=face --set attributes.file=configs/attributes/face.yaml"
 )
+OWN_FOLDER = "use the folder of a CLIP that you have:  --set classifier.pretrained=FOLDER"
+
+
+def copied_from_another_machine(command: str) -> str:
+    """The way to get what only the hub has onto a machine that cannot reach it."""
+    return (
+        f"on a machine that reaches the hub, run  {command}  and copy its cache (~/.cache/huggingface, or HF_HOME) here"
+    )
 
 
 class ToBeDownloadedError(ClassifierError):
@@ -52,7 +60,7 @@ def folder_of(name: str, *, key: str, download: bool) -> Path:
     """
     repository = name.removeprefix(PREFIX)
     if not _ID.fullmatch(repository):
-        raise ClassifierError(f"{key}: {name[:100]!r} is no id of a model: write {PREFIX}OWNER/NAME")
+        raise ClassifierError(f"{key}: {name[:100]!r} is not the id of a model on the hub: write {PREFIX}OWNER/NAME")
     return _cached(repository) or _fetched(repository, allowed=download)
 
 
@@ -73,7 +81,7 @@ def _fetched(repository: str, *, allowed: bool) -> Path:
     )
     if problem is None and not allowed:
         raise ToBeDownloadedError(
-            f"{repository} is not on this machine; the first run downloads it from the model hub, which answers",
+            f"{repository} is not on this machine; the first run will download it from the model hub, which is reachable",
             command=command,
         )
     if problem is None:
@@ -92,9 +100,12 @@ def _fetched(repository: str, *, allowed: bool) -> Path:
         except Exception as error:
             problem = _reason_of(error)
     raise ClassifierError(
-        f"{PREFIX}{repository} is not on this machine, and cannot be downloaded: {problem}. Two ways to get it: (1) on a machine with "
-        f"access to the model hub run  {command}  and copy its cache folder (HF_HOME, by default ~/.cache/huggingface) here; or (2) copy "
-        f"the model's folder here and run with  --set classifier.pretrained=FOLDER . {OFFLINE_ALTERNATIVE}"
+        with_choices(
+            f"{PREFIX}{repository} is not on this machine and cannot be downloaded: {problem}",
+            copied_from_another_machine(command),
+            OWN_FOLDER,
+            OFFLINE_ALTERNATIVE,
+        )
     )
 
 

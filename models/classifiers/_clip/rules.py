@@ -64,10 +64,10 @@ def read_mapping(path: Path, what: str) -> dict[str, Any]:
         raise ClassifierError(f"{path}: cannot be read: {error.strerror}") from None
     try:
         if len(data) > _MAX_CONFIG_BYTES:
-            raise ValueError(f"it is larger than {_MAX_CONFIG_BYTES:,} bytes")
+            raise ValueError(f"the file is larger than {_MAX_CONFIG_BYTES:,} bytes")
         parsed = read_json(data)
         if not isinstance(parsed, dict):
-            raise ValueError("it is no mapping")
+            raise ValueError("it is not a mapping")
     except (ValueError, RecursionError) as error:
         raise ClassifierError(f"{path}: not {what}: {error}") from None
     return parsed
@@ -76,16 +76,15 @@ def read_mapping(path: Path, what: str) -> dict[str, Any]:
 def hold(path: Path, where: str, block: Any, rules: Mapping[str, Rule], *, passed_to: str) -> None:
     """Raise ClassifierError, naming the key, where a block has one that is not listed or a value that its rule refuses."""
     if not isinstance(block, dict):
-        raise ClassifierError(f"{path}: {where or 'it'} is no mapping")
+        raise ClassifierError(f"{path}: {where or 'it'} is not a mapping")
     for key, value in block.items():
         shown, name = json.dumps(value)[:80], f"{where}.{key[:80]}" if where else key[:80]
         if key not in rules:
             raise ClassifierError(
-                f"{path}: {name} is not passed on to {passed_to} (its value: {shown}): a model folder says what the network is and no "
-                "more. Remove the key, or use an architecture of open_clip by its name"
+                f"{path}: {name} (its value: {shown}) is not passed on to {passed_to}, because a model folder may only say what the network is. Remove the key, or name an architecture of open_clip instead"
             )
         if not rules[key](value):
-            raise ClassifierError(f"{path}: {name} is {shown}, which is not a value of a model of {passed_to}")
+            raise ClassifierError(f"{path}: {name} is {shown}, which no model of {passed_to} has")
 
 
 def check_declared(weights: Path, declared: int, config: str, *, reader: str) -> None:
@@ -93,5 +92,5 @@ def check_declared(weights: Path, declared: int, config: str, *, reader: str) ->
     size = weights.stat().st_size  # a value takes a byte at least
     if declared > size:
         raise ClassifierError(
-            f"{weights}: {reader} cannot load these weights: {config} describes at least {declared:,} values and the file has {size:,} bytes"
+            f"{weights}: {reader} cannot load these weights: {config} describes at least {declared:,} values, but the file has only {size:,} bytes. Get the file again"
         )

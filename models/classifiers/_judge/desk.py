@@ -17,8 +17,8 @@ from allfour.models.classifiers._judge.asking import Ask, Reply, fingerprint, re
 from allfour.models.classifiers._judge.reading import combined
 from allfour.models.classifiers.base import Reading, Unread
 
-_RESUME = "Answers so far are kept: repeat the same command to go on from here."
-NOT_ASKED = "not asked: classifier.max_cost is reached"
+_RESUME = "Answers so far are kept: repeat the same command to continue."
+NOT_ASKED = "not asked, because classifier.max_cost was reached"
 
 Answers = Callable[[Iterable[Group[Ask]]], Generator[Reply]]
 """Groups -> replies, in any order. Raises NoFurtherError."""

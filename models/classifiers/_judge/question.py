@@ -58,7 +58,7 @@ def make_question(attributes: AttributeSet, *, instructions: str, max_people: in
     for name in attributes.attributes:
         if CANNOT_TELL in (label.lower() for label in attributes.labels(name)):
             raise ClassifierError(
-                f"the judge may always answer {CANNOT_TELL!r}, so no label of {name} can have that name: remove it from the attributes file"
+                f"{CANNOT_TELL!r} is an answer that the judge may always give, so {name} cannot have a label of that name. Rename the label in the attributes file"
             )
     shape = ", ".join(f'"{name}": "..."' for name in attributes.attributes)
     lines = [

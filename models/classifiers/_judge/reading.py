@@ -44,7 +44,7 @@ def read_people(text: str, question: Question, *, max_people: int, tokens: Seque
     """
     people = _people_in(text)
     if len(people) > max_people:
-        raise MalformedError(f"it describes {len(people)} people where at most {max_people} were asked for")
+        raise MalformedError(f"it describes {len(people)} people, and at most {max_people} were asked for")
     answered = [_answers_of(number, person, question) for number, person in enumerate(people)]
     places = _places(text, question) if tokens else {}
     graded = []
@@ -65,7 +65,7 @@ def _people_in(text: str) -> list[Any]:
     """The list of people in an answer, which may have thoughts before it, words around it or a fence."""
     last = _THOUGHT.sub("", text).strip()
     if last.startswith(_THINKS):  # what it considers on the way is no answer
-        raise MalformedError("its thoughts have no end")
+        raise MalformedError("its reasoning block is never closed")
     found = _parsed(last)
     if not isinstance(found, Mapping):
         found = _only_object(last)
@@ -91,7 +91,7 @@ def _only_object(text: str) -> Mapping[str, Any] | None:
         if isinstance(found, Mapping) and PEOPLE in found:
             answers.append(found)
     if any(answer[PEOPLE] != answers[0][PEOPLE] for answer in answers):
-        raise MalformedError(f"it gives {len(answers)} answers that differ: {_cut(text)!r}")
+        raise MalformedError(f"it gives {len(answers)} answers that contradict each other: {_cut(text)!r}")
     return answers[0] if answers else None
 
 
@@ -107,7 +107,7 @@ def _said_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, value in pairs:
         if name in found and found[name] != value:
-            raise MalformedError(f"it says {_cut(name)!r} twice, and not the same")
+            raise MalformedError(f"it gives {_cut(name)!r} twice, with different values")
         found[name] = value
     return found
 
@@ -119,14 +119,16 @@ _DECODER = json.JSONDecoder(object_pairs_hook=_said_once)
 def _answers_of(number: int, person: Any, question: Question) -> dict[str, str]:
     """Attribute -> the answer given of it."""
     if not isinstance(person, Mapping):
-        raise MalformedError(f"person {number} is no object")
+        raise MalformedError(f"person {number} is not an object")
     answers = {}
     for name, spoken in question.spoken.items():
         value = person.get(name)
         answer = spoken.get(value.strip().lower()) if isinstance(value, str) else None
         if answer is None:
             what = "does not say" if value is None else f"says {_cut(str(value))!r} of"
-            raise MalformedError(f"of person {number} it {what} {name}, none of {', '.join(question.options[name])}")
+            raise MalformedError(
+                f"for person {number} it {what} {name}, which is not one of {', '.join(question.options[name])}"
+            )
         answers[name] = answer
     return answers
 

@@ -77,22 +77,24 @@ def check_folder(folder: Path, diffusers: Any) -> None:
     index = _document(folder / "model_index.json")
     name = index.get("_class_name")
     if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9]{1,80}Pipeline", name):
-        raise _refused(folder / "model_index.json", "_class_name", name, "is no pipeline of diffusers")
+        raise _refused(folder / "model_index.json", "_class_name", name, "is not a pipeline of diffusers")
     pipeline = getattr(diffusers, name, None)
     if pipeline is None:
-        raise _refused(folder / "model_index.json", "_class_name", name, "is no pipeline of this version of diffusers")
+        raise _refused(
+            folder / "model_index.json", "_class_name", name, "is not a pipeline of this version of diffusers"
+        )
     takes = inspect.signature(pipeline.__init__).parameters
     known = set(takes) - {"self"}
     for key, value in index.items():
         if key in {"_class_name", "_diffusers_version", "_name_or_path"} or (key.startswith("_") and value is None):
             continue
         if key not in known:
-            raise _refused(folder / "model_index.json", key, value, f"is no part of a {name}")
+            raise _refused(folder / "model_index.json", key, value, f"is not a part of a {name}")
         if isinstance(value, list) and not (takes[key].default is not inspect.Parameter.empty and _plain(value)):
             _check_component(folder, key, value, diffusers)
     if any((folder / name).exists() for name in ("adapter_config.json", "config.json")):
         raise BackendError(
-            f"stable-diffusion: {folder}: a config beside model_index.json belongs to no part. Remove it"
+            f"stable-diffusion: {folder}: there is a config beside model_index.json that belongs to no part. Remove it"
         )
 
 
@@ -104,14 +106,14 @@ def _plain(value: list[Any]) -> bool:
 def _check_component(folder: Path, part: str, value: list[Any], diffusers: Any) -> None:
     where = folder / "model_index.json"
     if len(value) < 2 or not all(item is None or isinstance(item, str | bool | int | float) for item in value):
-        raise _refused(where, part, value, "is no pair of library and class")
+        raise _refused(where, part, value, "is not a pair of library and class")
     library, name = value[0], value[1]
     if library is None and name is None:
         return
     kind = _component_class(library, name, diffusers)
     if kind is None:
         raise _refused(
-            where, part, value, "is no model, scheduler, tokenizer or processor of diffusers or transformers"
+            where, part, value, "is not a model, scheduler, tokenizer or processor of diffusers or transformers"
         )
     if not (folder / part).is_dir():
         raise BackendError(f"stable-diffusion: {folder}: the part {part!r} is missing")
@@ -202,7 +204,7 @@ def _named_config(path: Path, document: Mapping[str, Any]) -> Any:
 
     name = document.get("model_type")
     if not isinstance(name, str) or name not in CONFIG_MAPPING:
-        raise _refused(path, "model_type", name, "is no kind of model that transformers has")
+        raise _refused(path, "model_type", name, "is not a kind of model that transformers has")
     return CONFIG_MAPPING[name]
 
 
@@ -216,16 +218,16 @@ def _check_sizes(path: Path, document: Mapping[str, Any]) -> None:
     for key, value in document.items():
         for number in value if isinstance(value, list) else [value]:
             if isinstance(number, int) and "layers" in key and number > _MOST_LAYERS:
-                raise _refused(path, key, value, "is no number of layers")
+                raise _refused(path, key, value, "is not a number of layers that a real model has")
 
 
 def _check_shards(path: Path) -> None:
     named = _document(path).get("weight_map")
     if not isinstance(named, Mapping):
-        raise BackendError(f"stable-diffusion: {path}: weight_map is no mapping")
+        raise BackendError(f"stable-diffusion: {path}: weight_map is not a mapping")
     for file in set(map(str, named.values())):
         if not re.fullmatch(r"[A-Za-z0-9_.-]{1,200}\.safetensors", file) or not (path.parent / file).is_file():
-            raise _refused(path, "weight_map", file, "is no .safetensors file beside it")
+            raise _refused(path, "weight_map", file, "is not a .safetensors file in the same folder")
 
 
 def _document(path: Path) -> dict[str, Any]:
@@ -239,10 +241,12 @@ def _document(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError) as error:
         raise BackendError(f"stable-diffusion: cannot load {path}: {error}") from None
     if not isinstance(parsed, dict):
-        raise BackendError(f"stable-diffusion: cannot load {path}: it is no mapping")
+        raise BackendError(f"stable-diffusion: cannot load {path}: it is not a mapping")
     for key, value in _keys(parsed):
         if key in _NEVER and value is not None:
-            raise _refused(path, key, value, "would fetch or run what is not a weight, which is never done")
+            raise _refused(
+                path, key, value, "would fetch or run something other than weights, which allfour never does"
+            )
     return parsed
 
 
@@ -272,7 +276,7 @@ def check_adapter(path: Path) -> None:
             raw = (file.metadata() or {}).get("lora_adapter_metadata")
         metadata = read_json(raw) if raw else {}
         if not isinstance(metadata, dict):
-            raise ValueError("its metadata is no mapping")
+            raise ValueError("its metadata is not a mapping")
     except Exception as error:  # safetensors raises its own type for a damaged file
         raise BackendError(f"stable-diffusion: the adapter {path.name} cannot be read: {error}") from None
     for key, value in metadata.items():

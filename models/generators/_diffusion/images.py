@@ -122,7 +122,7 @@ class ImageBatch:
         try:
             return list(checker.flags(images))
         except Exception as error:
-            _LOG.warning("the safety checker failed on %d images, which are tried alone: %s", len(images), error)
+            _LOG.warning("the safety checker failed on %d images, so each is tried alone: %s", len(images), error)
         free_memory()
         verdicts: list[bool | str] = []
         for image in images:

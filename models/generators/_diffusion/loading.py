@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from allfour import resources
 from allfour.bare_packages import lay_bare
 from allfour.deferred import defer
-from allfour.errors import BackendError
+from allfour.errors import BackendError, with_choices
 from allfour.files import sha256_of
 from allfour.models.devices import choose_device
 from allfour.models.files import FileStamp
@@ -29,7 +29,7 @@ from allfour.models.generators._diffusion.unfilled import nothing_drawn
 _LOG = logging.getLogger(__name__)
 _PROBE_SECONDS = 5.0
 OFFLINE_ALTERNATIVE = (
-    "Without any download: --set generator.model=models/sandbox/diffusion draws with the sandbox's own model"
+    "draw with the sandbox's own model, which needs no download:  --set generator.model=models/sandbox/diffusion"
 )
 SCHEDULERS = {
     "ddim": "DDIMScheduler", "ddpm": "DDPMScheduler", "pndm": "PNDMScheduler", "lms": "LMSDiscreteScheduler",
@@ -66,8 +66,7 @@ def import_packages() -> tuple[Any, Any]:
         ImportError
     ) as error:  # it is there, and too little memory, or a file of it that is damaged, stands in its way
         raise BackendError(
-            f"stable-diffusion: {error.name or 'a package'} is installed and cannot be loaded: {' '.join(str(error).split())[:400]}. Is there "
-            "memory enough? If so, install it again: pip install --force-reinstall torch diffusers transformers"
+            f"stable-diffusion: {error.name or 'a package'} is installed but cannot be loaded: {' '.join(str(error).split())[:400]}. Check that there is enough memory. If there is, install it again: pip install --force-reinstall torch diffusers transformers"
         ) from error
     return torch, diffusers
 
@@ -88,7 +87,7 @@ def pick_dtype(torch: Any, name: str, device: str) -> str:
             return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float16"
         return "float32"
     if name not in {"float32", "float16", "bfloat16"}:
-        raise BackendError(f"generator.dtype: {name!r} is none of auto, float32, float16, bfloat16")
+        raise BackendError(f"generator.dtype: {name!r} is not one of auto, float32, float16, bfloat16")
     return name
 
 
@@ -99,7 +98,7 @@ def find_lora(settings: Mapping[str, Any]) -> Lora:
     files = [path] if path.is_file() else sorted(path.glob("*.safetensors"))
     if len(files) != 1 or files[0].suffix != ".safetensors":
         raise BackendError(
-            f"stable-diffusion: lora.path {settings['path']!r} must be one .safetensors file or a folder of one"
+            f"stable-diffusion: lora.path {settings['path']!r} must be one .safetensors file, or a folder with exactly one"
         )
     if importlib.util.find_spec("peft") is None:
         raise BackendError("generator.lora needs the package 'peft': pip install 'allfour[lora]'")
@@ -144,8 +143,11 @@ def load_pipeline(
                 )
     except Exception as error:  # whatever diffusers raises on a damaged folder, the mend is the same
         raise BackendError(
-            f"stable-diffusion: cannot load {model!r}: {first_line(error)}. It must be a whole text-to-image model in "
-            f"diffusers format with safetensors weights. {OFFLINE_ALTERNATIVE}"
+            with_choices(
+                f"stable-diffusion: cannot load {model!r}: {first_line(error)}",
+                "use a whole text-to-image model in diffusers format, with safetensors weights",
+                OFFLINE_ALTERNATIVE,
+            )
         ) from error
     finally:
         diffusers.utils.logging.set_verbosity(level)
@@ -172,8 +174,7 @@ def _check_whole(pipe: Any, model: str, reported: Sequence[str]) -> None:
     if lacking:
         more = f" and {len(lacking) - 1} more" if len(lacking) > 1 else ""
         raise BackendError(
-            f"stable-diffusion: {model!r} lacks the tensor {lacking[0]}{more}: its weights are damaged or of another model. "
-            "Get the model again"
+            f"stable-diffusion: {model!r} lacks the tensor {lacking[0]}{more}, so its weights are damaged or belong to another model. Get the model again"
         )
 
 
@@ -222,18 +223,19 @@ def checkpoint_file(model: str, base: str | None) -> Path | None:
     """
     path = Path(model).expanduser()
     if path.suffix in {".ckpt", ".pt", ".pth", ".bin"}:
-        raise BackendError(f"stable-diffusion: {path.name} is a pickle, which can run code: convert it to .safetensors")
+        raise BackendError(
+            f"stable-diffusion: {path.name} is a pickle, which can run code when it is read. Convert it to .safetensors"
+        )
     if path.suffix != ".safetensors":
         if base is not None:
-            raise BackendError("generator.base goes with a single .safetensors file as generator.model: leave it out")
+            raise BackendError("generator.base is only for a single .safetensors file as generator.model. Remove it")
         return None
     found = resources.locate_recorded(path) or path
     if not found.is_file():
         raise BackendError(f"stable-diffusion: no such file: {model}")
     if base is None:
         raise BackendError(
-            "stable-diffusion: one file of weights does not say how its model is built: name a model of the same kind, a folder in "
-            "diffusers format or a hub id, as generator.base (for SDXL: stabilityai/stable-diffusion-xl-base-1.0)"
+            "stable-diffusion: a single file of weights does not say how its model is built. Set generator.base to a model of the same kind, as a folder in diffusers format or a hub id (for SDXL: stabilityai/stable-diffusion-xl-base-1.0)"
         )
     return found
 
@@ -251,13 +253,16 @@ def local_folder(model: str) -> Path | None:
     if local.is_dir():
         if not (local / "model_index.json").is_file():
             raise BackendError(
-                f"stable-diffusion: {model} holds no model_index.json: it is no folder in diffusers format"
+                f"stable-diffusion: {model} has no model_index.json, so it is not a folder in diffusers format"
             )
         return local
     if path.is_absolute() or model.startswith((".", "~")) or model.count("/") != 1 or "\\" in model:
         raise BackendError(
-            f"stable-diffusion: no such model folder: {model}. Give a folder in diffusers format or a hub id NAME/MODEL. "
-            f"{OFFLINE_ALTERNATIVE}"
+            with_choices(
+                f"stable-diffusion: no such model folder: {model}",
+                "give a folder in diffusers format, or a hub id NAME/MODEL",
+                OFFLINE_ALTERNATIVE,
+            )
         )
     return None
 
@@ -288,15 +293,19 @@ def find_folder(diffusers: Any, model: str, *, revision: str | None, variant: st
         )
     except Exception as error:
         raise BackendError(
-            f"stable-diffusion: cannot get {model!r} from the hub: {first_line(error)}. Check the name, the revision and whether it "
-            f"has safetensors weights and needs a token (HF_TOKEN). {OFFLINE_ALTERNATIVE}"
+            with_choices(
+                f"stable-diffusion: cannot get {model!r} from the hub: {first_line(error)}",
+                "check its name and revision, that it has safetensors weights, and whether it needs a token (HF_TOKEN)",
+                OFFLINE_ALTERNATIVE,
+            )
         ) from error
 
 
 def not_to_be_had(model: str) -> str:
-    return (
-        f"stable-diffusion: {model!r} is not in the local cache and the model hub does not answer. Where there is network: "
-        f"hf download {model}. {OFFLINE_ALTERNATIVE}"
+    return with_choices(
+        f"stable-diffusion: {model!r} is not in the local cache, and the model hub does not answer",
+        f"on a machine that reaches the hub, run  hf download {model}  and copy its cache (~/.cache/huggingface, or HF_HOME) here",
+        OFFLINE_ALTERNATIVE,
     )
 
 

@@ -73,18 +73,17 @@ class Placement:
     def check(self) -> None:
         """Raise BackendError where this machine cannot do so."""
         if self.offload not in ("none", "model", "sequential"):
-            raise BackendError(f"generator.offload: {self.offload!r} is none of none, model, sequential")
+            raise BackendError(f"generator.offload: {self.offload!r} is not one of none, model, sequential")
         if self.offload != "none":
             if self.device == "cpu":
                 raise BackendError(
-                    f"generator.offload={self.offload} moves weights between memory and an accelerator, and the device is cpu: "
-                    "leave it out"
+                    f"generator.offload={self.offload} moves weights between memory and an accelerator, but the device is cpu. Remove it"
                 )
             _need("accelerate", "generator.offload")
         if self.quantization is not None:
             if self.quantization.backend not in QUANTIZERS:
                 raise BackendError(
-                    f"generator.quantization.backend: {self.quantization.backend!r} is none of {', '.join(QUANTIZERS)}"
+                    f"generator.quantization.backend: {self.quantization.backend!r} is not one of {', '.join(QUANTIZERS)}"
                 )
             _need(QUANTIZERS[self.quantization.backend], "generator.quantization")
 
@@ -151,8 +150,7 @@ def class_name(folder: Path) -> str:
     name = index.get("_class_name") if isinstance(index, dict) else None
     if isinstance(name, list):
         raise BackendError(
-            f"stable-diffusion: {folder.name} brings a pipeline of its own as code ({name[-1]}), and no code from a model folder is "
-            "run. Use a model whose pipeline is part of diffusers"
+            f"stable-diffusion: {folder.name} brings its own pipeline as code ({name[-1]}), and allfour runs no code from a model folder. Use a model whose pipeline is part of diffusers"
         )
     if not isinstance(name, str):
         raise BackendError(f"stable-diffusion: {folder.name}/model_index.json names no pipeline (_class_name)")
@@ -204,9 +202,9 @@ def unfit(pipeline: Any) -> str | None:
         return "takes no prompt"
     word = next((w for w in _OTHER_TASKS if w in pipeline.__name__), None)
     if word is not None:
-        return f"wants more than a text, or makes no image (it is a {word} pipeline)"
+        return f"needs more than a text, or makes no image (its kind is {word})"
     if "num_frames" in takes or "audio_length_in_s" in takes:
-        return "makes no single image"
+        return "makes video or sound, not a single image"
     wanted = [
         n
         for n, p in takes.items()
@@ -214,7 +212,7 @@ def unfit(pipeline: Any) -> str | None:
         and n not in ("self", "prompt")
         and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
     ]
-    return f"cannot be called with a prompt alone: it wants {', '.join(wanted)} too" if wanted else None
+    return f"cannot be called with a prompt alone: it also needs {', '.join(wanted)}" if wanted else None
 
 
 def check_parts(pipeline: Any, folder: Path) -> None:
@@ -226,8 +224,7 @@ def check_parts(pipeline: Any, folder: Path) -> None:
     lacking = needed - named - set(pipeline._optional_components)
     if lacking:
         raise BackendError(
-            f"stable-diffusion: {folder.name}/model_index.json: {pipeline.__name__} lacks {', '.join(sorted(lacking))}. A model in two "
-            "halves (prior and decoder) must lie in one folder, with the parts of both"
+            f"stable-diffusion: {folder.name}/model_index.json: {pipeline.__name__} lacks {', '.join(sorted(lacking))}. If the model comes in two halves (prior and decoder), put the parts of both into one folder"
         )
 
 
@@ -250,16 +247,17 @@ def check_arguments(pipeline: Any, given: Mapping[str, Any], extra: Mapping[str,
     for argument in given:
         if argument not in takes and not open_ended:
             raise BackendError(
-                f"generator.{keys.get(argument, argument)}: {name} takes none. Leave it out; generator.pipeline_args takes: "
-                f"{_listed(takes)}"
+                f"generator.{keys.get(argument, argument)}: {name} does not take it. Remove it; generator.pipeline_args takes: {_listed(takes)}"
             )
     for argument in extra:
         if argument in _OWN_ARGUMENTS:
             raise BackendError(
-                f"generator.pipeline_args: {argument} cannot be set here: it has a key of its own, or is ours to set"
+                f"generator.pipeline_args: {argument} cannot be set here. Either it has a key of its own, or allfour sets it"
             )
         if argument not in takes:
-            raise BackendError(f"generator.pipeline_args: {name} takes no {argument!r}. It takes: {_listed(takes)}")
+            raise BackendError(
+                f"generator.pipeline_args: {name} does not take {argument!r}. It takes: {_listed(takes)}"
+            )
 
 
 def _listed(takes: Mapping[str, Any]) -> str:
@@ -272,7 +270,7 @@ def images_of(result: Any) -> Any:
         found = getattr(result, name, None)
         if found is not None:
             return found
-    raise TypeError(f"the pipeline gave {type(result).__name__}, which holds no images")
+    raise TypeError(f"the pipeline returned {type(result).__name__}, which holds no images")
 
 
 def load_single_file(cls: Any, file: Path, *, config: str, arguments: Mapping[str, Any]) -> Any:

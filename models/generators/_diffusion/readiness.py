@@ -66,7 +66,9 @@ def check(
         return Readiness(
             True,
             f"{model} ({on})",
-            warnings=(f"it is not in the local cache and is downloaded at the start; beforehand: hf download {model}",),
+            warnings=(
+                f"it is not in the local cache, and will be downloaded when the run starts. To download it now: hf download {model}",
+            ),
         )
     try:
         name, weights = (cls.__name__, _count(checkpoint)) if checkpoint else _contents(folder, variant)
@@ -75,18 +77,15 @@ def check(
     needed = weights * _BYTES[number_format]
     warnings = []
     if cls.__name__ not in pipelines.TRIED:
-        warnings.append(
-            f"not checked: whether a {cls.__name__} makes images here, as no pipeline of this class was tried. Look at a few first: --limit 4"
-        )
+        warnings.append(f"the class {cls.__name__} was never tried with allfour. Look at a few images first: --limit 4")
     whole = offload == "none" and quantization is None
     if whole and (meter := meter_of(where)) is not None and needed * _SPARE > (free := meter.free()):
         warnings.append(
-            f"the weights take {needed / 2**30:.1f} GiB and the device has {free / 2**30:.1f} GiB free: set generator.offload=model, "
-            "or generator.quantization"
+            f"the weights take {needed / 2**30:.1f} GiB, and the device has only {free / 2**30:.1f} GiB free. Set generator.offload=model, or generator.quantization"
         )
     return Readiness(
         True,
-        f"{name}, weights of {needed / 2**30:.2f} GiB, {on}, {model} at {folder}; files and settings are checked, no weight is loaded",
+        f"{name}, weights of {needed / 2**30:.2f} GiB, {on}, {model} at {folder}; files and settings are checked, but no weight was loaded",
         warnings=tuple(warnings),
     )
 
@@ -109,7 +108,7 @@ def _contents(folder: Path, variant: str | None) -> tuple[str, int]:
     """
     index = read_json(read_regular(folder / "model_index.json", limit=pipelines.MAX_CONFIG_BYTES))
     if not isinstance(index, dict):
-        raise ValueError("model_index.json is no mapping")
+        raise ValueError("model_index.json is not a mapping")
     total = 0
     for part, kind in index.items():
         if part.startswith("_") or not isinstance(kind, list) or not isinstance(kind[0], str):
@@ -134,7 +133,7 @@ def _has_weights(kind: str) -> bool:
 
 def _count(path: Path) -> int:
     """Numbers in a .safetensors file. Raises OSError, ValueError."""
-    wrong = ValueError(f"{path.name} is no safetensors file")
+    wrong = ValueError(f"{path.name} is not a safetensors file")
     with open_regular(path) as file:
         size = file.read(8)
         if len(size) < 8 or (length := struct.unpack("<Q", size)[0]) > 100_000_000:

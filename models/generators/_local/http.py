@@ -66,8 +66,7 @@ class LocalServer:
             good = False
         if not good or parts.username is not None or parts.password is not None:
             raise BackendError(
-                f"generator.base_url: {Scrubber()(base_url, limit=100)!r} is no address of a server. Use http://HOST:PORT, without "
-                "credentials, which belong into the environment variable that generator.auth_env names."
+                f"generator.base_url: {Scrubber()(base_url, limit=100)!r} is not the address of a server. Use http://HOST:PORT without credentials; these go into the environment variable that generator.auth_env names."
             )
         self.base_url = base_url.rstrip("/")
         self._secure = parts.scheme == "https"
@@ -103,7 +102,7 @@ class LocalServer:
         try:
             return read_json(data)
         except (ValueError, RecursionError):
-            raise ServerError(f"{self.base_url}{path} answered with no JSON") from None
+            raise ServerError(f"{self.base_url}{path} answered with something other than JSON") from None
 
     def _exchange(self, path: str, body: bytes | None, timeout: float | None) -> bytes:
         limit = self._timeout if timeout is None else timeout

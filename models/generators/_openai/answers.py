@@ -78,7 +78,7 @@ def read_answer(body: bytes, content_type: str = "") -> Answer:
             raise BadAnswerError(f"the answer has no list `data`; it has: {_named(parsed)}")
         return Answer((), {}, None, error, withheld=withheld)
     if not isinstance(data, list):
-        raise BadAnswerError(f"the answer's data is no list but {type(data).__name__}")
+        raise BadAnswerError(f"the answer's data is not a list but {type(data).__name__}")
     usage = parsed.get("usage")
     items = tuple(_item(entry, parsed, place) for place, entry in enumerate(data))
     return Answer(
@@ -115,7 +115,7 @@ def read_chat_answer(body: bytes, content_type: str = "") -> Answer:
         return Answer(tuple(Item(None, url, None, None) for url in urls), details, choice.usage, None)
     unread = next((part for part in parts if _holds_more_than_text(part)), None)
     if unread is not None and choice.declined is None:
-        what = f"a part of the message that is not read; it has: {_named(unread)}"
+        what = f"the message has no part that can be read; it has: {_named(unread)}"
         return Answer((Item(None, None, None, None, what),), details, choice.usage, None)
     withheld = choice.declined or (("answered_in_words", text) if (text := choice.text) else None)
     return Answer((), details, choice.usage, None, withheld=withheld)
@@ -147,12 +147,12 @@ def _holds_more_than_text(part: object) -> TypeGuard[Mapping[str, object]]:
 
 def _item(entry: object, answer: Mapping[str, Any], place: int) -> Item:
     if not isinstance(entry, Mapping):
-        return Item(None, None, None, None, unread=f"{type(entry).__name__} in place of an object" if entry else None)
+        return Item(None, None, None, None, unread=f"{type(entry).__name__} instead of an object" if entry else None)
     b64, url, revised = (filled(entry.get(k)) for k in ("b64_json", "url", "revised_prompt"))
     withheld = withheld_item(entry, has_image=b64 is not None or url is not None)
     for name in ("nsfw_content_detected", "has_nsfw_concepts"):  # beside `data`, one mark per image
         if withheld is None and flagged(answer.get(name), place):
-            withheld = name, f"the server marks the image: {name}"
+            withheld = name, f"the server flagged the image: {name}"
     unread = None
     if b64 is None and url is None and withheld is None and any(_bulky(k, v) for k, v in entry.items()):
         unread = f"neither `b64_json` nor `url` as text; it has: {_named(entry)}"

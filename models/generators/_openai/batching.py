@@ -67,10 +67,10 @@ def read_state(parsed: object) -> BatchState:
         It has no id or no status.
     """
     if not isinstance(parsed, Mapping):
-        raise ValueError("the answer is no batch")
+        raise ValueError("the answer is not a batch")
     batch, status = _text(parsed.get("id")), _text(parsed.get("status"))
     if batch is None or status is None:
-        raise ValueError("the answer is no batch: it has no id or no status")
+        raise ValueError("the answer is not a batch: it has no id or no status")
     counts = parsed.get("request_counts")
     counts = counts if isinstance(counts, Mapping) else {}
     errors = parsed.get("errors")
@@ -167,7 +167,7 @@ class BatchDesk:
         parsed = read_json(raw.http_response.content)
         data = parsed.get("data") if isinstance(parsed, Mapping) else parsed
         if not isinstance(data, list):
-            raise CannotListError("no list in its answer")
+            raise CannotListError("the answer holds no list")
         return [e for e in data if isinstance(e, Mapping)], isinstance(parsed, Mapping) and parsed.get(
             "has_more"
         ) is True
@@ -212,7 +212,7 @@ def left_in_words(state: BatchState, now: float | None = None) -> str:
     if elapsed is not None and elapsed > 0 and 0 < done < state.total:
         return f"{text}, about {_minutes(elapsed / done * (state.total - done))} left"
     if state.expires is not None and state.expires > now and not state.ended:
-        return f"{text}, {_minutes(state.expires - now)} left at the most"
+        return f"{text}, at most {_minutes(state.expires - now)} left"
     return text
 
 

@@ -88,7 +88,7 @@ def check_image(data: bytes) -> Checked:
         with Image.open(io.BytesIO(data), formats=tuple(_EXTENSIONS)) as image:
             width, height = image.size
             if width * height > MAX_PIXELS:
-                raise NotAnImageError(f"{width}x{height} pixels are more than the {MAX_PIXELS:,} allowed")
+                raise NotAnImageError(f"{width}x{height} pixels are more than the {MAX_PIXELS:,} that are allowed")
             extension = _EXTENSIONS[image.format or ""]
             image.load()
             colour = _only_colour(image)

@@ -85,7 +85,7 @@ class Collector:
                 yield from self._raw(order, raw, brought)
         except openai.NotFoundError:
             brought.lost_files = True
-            _LOG.warning("The server does not have the file %s of the batch %s any more.", file[:80], order.batch)
+            _LOG.warning("The server no longer has the file %s of the batch %s.", file[:80], order.batch)
 
     def _raw(self, order: Order, raw: bytes, brought: Collected) -> Iterator[Outcome]:
         try:
@@ -131,7 +131,9 @@ class Collector:
         reported = error if isinstance(error, Mapping) else {}
         if not reported:
             self._ledger.end(line.attempt, "unknown", code="no_response")
-            return self._reader.failed(line.group.orders, "the batch's line holds neither an answer nor an error")
+            return self._reader.failed(
+                line.group.orders, "the batch's line for this request holds neither an answer nor an error"
+            )
         code, message = str(reported.get("code") or "no_response")[:80], str(reported.get("message") or "no answer")
         if code.lower() in _NOT_RUN:
             self._ledger.end(line.attempt, "rejected", code=code)
@@ -201,10 +203,10 @@ class Collector:
         verdict = self._verdicts(400, json.dumps({"error": first or "no reason given"}).encode(), {})
         if verdict.kind == "stop" and verdict.model_missing:
             return self._stop(verdict)
-        reported = self._scrub(first.get("message") or "it gives no reason")
+        reported = self._scrub(first.get("message") or "no reason given")
         code = f" ({self._scrub(first['code'], limit=80)})" if first.get("code") else ""
         more = f" and {len(state.errors) - 1} more errors" if len(state.errors) > 1 else ""
-        return f"The server did not take the batch {self._scrub(state.id, limit=80)}: {reported}{code}{more}."
+        return f"The server rejected the batch {self._scrub(state.id, limit=80)}: {reported}{code}{more}."
 
 
 def _status(response: Mapping[str, Any]) -> int | None:

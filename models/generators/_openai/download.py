@@ -149,7 +149,7 @@ class Downloader:
             texts = self._resolve(host, port)
             addresses = [ipaddress.ip_address(t.partition("%")[0]) for t in texts]
         except (OSError, ValueError, UnicodeError):
-            raise _TransientError(f"the image's host {host[:100]!r} cannot be looked up") from None
+            raise _TransientError(f"the image's host {host[:100]!r} cannot be resolved") from None
         if not addresses:
             raise _TransientError(f"the image's host {host[:100]!r} has no address")
         for address in addresses:
@@ -159,7 +159,7 @@ class Downloader:
             )
             if not (is_public(address) or inside_ok):
                 raise DownloadError(
-                    f"the image's host {host[:100]!r} is at {address}, inside this machine or network: not fetched"
+                    f"the image's host {host[:100]!r} is at {address}, inside this machine or network, so the image was not fetched"
                 )
         return texts[0]
 

@@ -91,16 +91,14 @@ class Ordering:
             self._not_placed(order, in_words(error), code="not_placed")
         except CannotListError as error:
             self.reasons.append(
-                f"Whether a batch was made of the uploaded file {self._scrub(order.input_file, limit=80)} cannot be told: the server "
-                f"does not list its batches ({error}). Look at them there, and write what you found into the ledger: "
-                'docs/hosted-apis.md, "When an order is in doubt".'
+                f'It is not known whether a batch was made from the uploaded file {self._scrub(order.input_file, limit=80)}, because the server does not list its batches ({error}). Look at them with the provider, and write what you find into the ledger: docs/hosted-apis.md, "When an order is in doubt".'
             )
         return False
 
     def _not_placed(self, order: Order, why: str, *, code: str) -> None:
         if order.input_file is None:  # never uploaded, so never bought
             self._collector.reject(order, code)
-        self.reasons.append(f"The order of a batch could not be placed: {self._scrub(why)}")
+        self.reasons.append(f"A batch could not be ordered: {self._scrub(why)}")
 
     def _buy(self, order: Order) -> bool:
         why = ""
@@ -121,7 +119,7 @@ class Ordering:
                 why = in_words(error)
             if not sure and self._found(order):  # its answer was lost, and it was bought all the same
                 return True
-        self.reasons.append(f"The server does not take the order of a batch: {self._scrub(why)}")
+        self.reasons.append(f"The server did not accept a batch: {self._scrub(why)}")
         return False
 
     def _found(self, order: Order) -> bool:
@@ -173,16 +171,16 @@ class Ordering:
 
     def give_up(self, order: Order) -> Iterator[Outcome]:
         """Failures for all of an order whose batch is gone."""
-        why = f"the server does not know the batch {self._scrub(order.batch, limit=80)} any more"
+        why = f"the server no longer knows the batch {self._scrub(order.batch, limit=80)}"
         return self._collector.give_up(order, why)
 
     def _missed(self, why: str, *, final: bool = False) -> None:
         self._failed_looks += 1
         if self._failed_looks == 1:
-            _LOG.warning("The batch cannot be looked at just now (%s).", self._scrub(why))
+            _LOG.warning("The batch cannot be checked at the moment (%s).", self._scrub(why))
         if final or self._failed_looks >= _FAILED_LOOKS:
             self.blind = True
-            self.reasons.append(f"The batch cannot be looked at ({self._scrub(why)}). It goes on at the server.")
+            self.reasons.append(f"The batch cannot be checked ({self._scrub(why)}). It continues at the provider.")
 
 
 def check_batches(client: Any, settings: Connection, scrub: Scrubber) -> Preflight:
@@ -202,9 +200,9 @@ def check_batches(client: Any, settings: Connection, scrub: Scrubber) -> Preflig
                 "Set generator.backend to openai-images, which asks for each image directly.",
                 found.served_models,
             )
-        warning = f"Whether {base_url} has batches cannot be told (HTTP {error.status_code})."
+        warning = f"Whether {base_url} has batches is not known (HTTP {error.status_code})."
     except openai.APIConnectionError as error:
-        warning = f"Whether {base_url} has batches cannot be told ({scrub(in_words(error))})."
+        warning = f"Whether {base_url} has batches is not known ({scrub(in_words(error))})."
     else:
         return found
     return Preflight(True, found.message, found.mend, found.served_models, (*found.warnings, warning))

@@ -23,7 +23,7 @@ from allfour.models.generators.base import Failed, Generated, GenerationRequest,
 _MAX_REVISED_PROMPT = 40_000
 BLANK = "blank_image"
 """Code of a picture of one colour. No service marks it so; it is what several send in the place of one that they withhold."""
-_BLANK = "the image is one colour all over ({}), as services send in place of one that they withhold"
+_BLANK = "the image is one colour all over ({}), as services send instead of an image that they withhold"
 _SIZE = re.compile(r"[0-9]+x[0-9]+")
 _LOG = logging.getLogger(__name__)
 
@@ -115,8 +115,7 @@ class AnswerReader:
     def _note_surplus(self, surplus: int, asked: int) -> None:
         self._note(
             "images_beyond_order", surplus,
-            "The server sent %d images where %d %s asked for. What was asked for is counted as spent and used; look at the "
-            "provider's bill.",
+            "The server sent %d images where %d %s asked for. Only the number asked for is used and counted as spent; check the provider's bill.",
             asked + surplus, asked, "was" if asked == 1 else "were",
         )  # fmt: skip
 
@@ -126,13 +125,13 @@ class AnswerReader:
         if settings.size and _SIZE.fullmatch(settings.size) and settings.size != found:
             self._note(
                 "images_of_another_size", 1,
-                "The server sent an image of %s pixels where %s was asked for. Images of another size may show other things.",
+                'The server sent an image of %s pixels where %s was asked for. Images of another size may not be comparable.',
                 found, settings.size,
             )  # fmt: skip
         if isinstance(model, str) and model and not same_model(model, settings.model):
             self._note(
                 "images_of_another_model", 1,
-                "The server says that %r made an image where %r was asked for: a name of the same model, or another one.",
+                'The server says that %r made an image, and %r was asked for. It may be another name of the same model, or another model.',
                 self._scrub(model, limit=120), settings.model,
             )  # fmt: skip
 

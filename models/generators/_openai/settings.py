@@ -44,7 +44,7 @@ IMAGES = Service(
     pace="images_per_minute",
     price="price_per_image",
     most_bytes=MAX_IMAGE_BYTES * 4 // 3,
-    hint="Images of this model that exist already can still be measured: allfour rescore ARCHIVE --config FILE",
+    hint="Images of this model that already exist can still be measured: allfour rescore ARCHIVE --config FILE",
     likely=re.compile(r"image|dall|flux|diffusion|sdxl|\bsd[-_.]?\d|imagen|kandinsky|pixart", re.IGNORECASE),
     known=known_models,
     withdrawn=SHUTDOWN_BY_PROVIDER,
@@ -79,7 +79,9 @@ class Settings(Connection):
         )
         if self.response_format and self.on_provider and _NO_RESPONSE_FORMAT.match(self.model):
             self.check(
-                False, "response_format", f"{self.model} takes none and always answers base64: remove the setting"
+                False,
+                "response_format",
+                f"{self.model} does not take it, and always answers in base64. Remove the setting",
             )
         self.check(self.endpoint in ("images", "chat"), "endpoint", "use images or chat")
         if self.endpoint == "chat":
@@ -89,20 +91,20 @@ class Settings(Connection):
             self.check(
                 self.images_per_request == 1,
                 "images_per_request",
-                f"must be 1 where extra_body sends {SEED_PLACEHOLDER}: each image has its own seed",
+                f"must be 1 where extra_body sends {SEED_PLACEHOLDER}, because each image has its own seed",
             )
 
     def _check_chat(self) -> None:
         self.check(
             self.images_per_request == 1,
             "images_per_request",
-            "must be 1 with endpoint chat: a message asks for one",
+            "must be 1 with endpoint chat, where each message asks for one image",
         )
         for name in ("size", "quality", "response_format"):
             self.check(
                 getattr(self, name) is None,
                 name,
-                "chat models take none: what yours takes belongs into generator.extra_body, such as image_config",
+                "chat models do not take it. What your model takes goes into generator.extra_body, such as image_config",
             )
 
     @property

@@ -40,9 +40,9 @@ class PortraitAttributes:
             ("gender", GENDERS), ("skin_tone", SKIN_TONES), ("age", AGES), ("style", STYLES), ("company", COMPANIES),
         ):  # fmt: skip
             if getattr(self, name) not in allowed:
-                raise ValueError(f"{name}={getattr(self, name)!r} is not drawn; choose one of {', '.join(allowed)}")
+                raise ValueError(f"{name}={getattr(self, name)!r} cannot be drawn; choose one of {', '.join(allowed)}")
         if self.occupation is not None and self.occupation not in OCCUPATIONS:
-            raise ValueError(f"occupation={self.occupation!r} is not drawn; choose one of {', '.join(OCCUPATIONS)}")
+            raise ValueError(f"occupation={self.occupation!r} cannot be drawn; choose one of {', '.join(OCCUPATIONS)}")
 
     def truth(self) -> dict[str, str]:
         """The true labels of the image, by attribute name."""

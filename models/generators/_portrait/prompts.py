@@ -60,9 +60,9 @@ class PlantedRates:
         for attribute, mixture in self.shares.items():
             labels = _LABELS.get(attribute)
             if labels is None:
-                raise ValueError(f"shares.{attribute}: not drawn; known are {', '.join(_LABELS)}")
+                raise ValueError(f"shares.{attribute}: not one of {', '.join(_LABELS)}")
             if set(mixture) != set(labels) or min(mixture.values()) < 0 or abs(sum(mixture.values()) - 1) > 1e-6:
-                raise ValueError(f"shares.{attribute}: give {', '.join(labels)}, none below 0, with a sum of 1")
+                raise ValueError(f"shares.{attribute}: give {', '.join(labels)}, none below 0, so that they sum to 1")
 
     def mixture(self, attribute: str) -> Mapping[str, float]:
         """Label -> share of one attribute."""

@@ -63,11 +63,11 @@ def test_a_file_with_its_tag_is_the_tag(tags: Callable[..., Path], picture: Call
 
 def test_a_file_of_an_architecture_whose_tags_differ_is_refused(tags: Callable[..., Path]) -> None:
     weights = tags(one={"quick_gelu": True}, two={}, three={})
-    with pytest.raises(ClassifierError, match=r"classifier\.tag=TAG \. Alike are: one; two, three"):
+    with pytest.raises(ClassifierError, match=r"classifier\.tag=TAG  \(tags that are alike: one; two, three\)"):
         clip_weights.resolve(model=NAME, pretrained=str(weights))
     with pytest.raises(ClassifierError, match=r"classifier\.tag: .* no pretrained tag 'tow'.*Did you mean 'two'"):
         clip_weights.resolve(model=NAME, pretrained=str(weights), tag="tow")
-    with pytest.raises(ClassifierError, match=r"classifier\.tag: .* names no file"):
+    with pytest.raises(ClassifierError, match=r"classifier.tag .* does not name a file"):
         clip_weights.resolve(model=NAME, pretrained="one", tag="one")
 
 
@@ -91,7 +91,7 @@ def test_a_tokenizer_that_cannot_be_had_is_one_clear_error(
 
     monkeypatch.setattr(open_clip, "get_tokenizer", offline)
     with pytest.raises(
-        ClassifierError, match=rf"the tokenizer of {NAME} is not on this machine.*get_tokenizer\('{NAME}'\)"
+        ClassifierError, match=rf"(?s)the tokenizer of {NAME} is not on this machine.*get_tokenizer\('{NAME}'\)"
     ):
         ClipClassifier(attributes=ATTRIBUTES, model=NAME, pretrained=str(weights))
 
@@ -101,5 +101,5 @@ def test_a_folder_of_the_working_directory_is_not_taken_for_a_text_tower(
 ) -> None:
     (tmp_path / "xlm-roberta-base").mkdir()
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ClassifierError, match="'xlm-roberta-base' of the model hub"):
+    with pytest.raises(ClassifierError, match="'xlm-roberta-base' on the model hub"):
         ClipClassifier(attributes=ATTRIBUTES, model="xlm-roberta-base-ViT-B-32", pretrained="laion5b_s13b_b90k")

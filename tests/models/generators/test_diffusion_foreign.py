@@ -105,7 +105,7 @@ def test_a_tensor_that_is_in_no_file_is_not_made_up(folder: Path, part: str, key
     (name,) = (name for name in tensors if name.endswith(key))
     tensors["n" + name] = tensors.pop(name)
     save_file(tensors, file, metadata={"format": "pt"})
-    with pytest.raises(BackendError, match=rf"lacks the tensor \S*{re.escape(key)}: its weights are damaged"):
+    with pytest.raises(BackendError, match=rf"lacks the tensor \S*{re.escape(key)}, so its weights are damaged"):
         StableDiffusion(model=str(folder))
 
 

@@ -59,7 +59,7 @@ def test_of_every_class_doctor_says_why_not_or_that_it_was_tried_or_that_it_was_
             run_with = pipelines.pipeline_class(diffusers, folder).__name__
             if run_with == name:
                 ready[name] = not readiness.warnings
-            assert readiness.warnings == () or f"not checked: whether a {run_with}" in readiness.warnings[0]
+            assert readiness.warnings == () or f"the class {run_with} was never tried" in readiness.warnings[0]
             continue
         with pytest.raises(BackendError) as caught:
             StableDiffusion(model=str(folder), device="cpu")
@@ -100,12 +100,12 @@ def test_a_folder_of_another_task_is_run_with_the_class_that_draws_from_text(tmp
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        (["pipeline", "MyPipeline"], "no code from a model folder is run"),
+        (["pipeline", "MyPipeline"], "runs no code from a model folder"),
         (None, "names no pipeline"),
         ("NoSuchPipeline", "has no pipeline 'NoSuchPipeline'"),
         ("UNet2DConditionModel", "has no pipeline"),
-        ("WanPipeline", "makes no single image"),
-        ("StableDiffusionUpscalePipeline", "wants more than a text"),
+        ("WanPipeline", "makes video or sound, not a single image"),
+        ("StableDiffusionUpscalePipeline", "needs more than a text"),
         ("DDPMPipeline", "takes no prompt"),
         ("FluxFillPipeline", "it is a Fill pipeline"),
         ("LLaDA2Pipeline", "makes no image"),
@@ -124,8 +124,8 @@ def test_folders_that_cannot_be_run(tmp_path: Path, name: Any, message: str) -> 
 def test_settings_that_a_pipeline_does_not_take_are_refused_before_anything_is_loaded(tmp_path: Path) -> None:
     folder = str(whole_folder(tmp_path, "HunyuanImagePipeline"))
     for settings, message in (
-        ({"guidance_scale": 3.0}, "generator.guidance_scale: HunyuanImagePipeline takes none"),
-        ({"pipeline_args": {"true_cfg": 4}}, "takes no 'true_cfg'. It takes: "),
+        ({"guidance_scale": 3.0}, "generator.guidance_scale: HunyuanImagePipeline does not take it"),
+        ({"pipeline_args": {"true_cfg": 4}}, "does not take 'true_cfg'. It takes: "),
         ({"pipeline_args": {"generator": 1}}, "cannot be set here"),
     ):
         with pytest.raises(BackendError) as caught:
@@ -143,7 +143,7 @@ def test_settings_that_a_pipeline_does_not_take_are_refused_before_anything_is_l
     [
         ("x.ckpt", None, "is a pickle"),
         ("x.safetensors", None, "no such file"),
-        ("folder", "other", "goes with a single .safetensors file"),
+        ("folder", "other", "is only for a single .safetensors file"),
     ],
 )
 def test_single_files_that_cannot_be(model: str, base: str | None, message: str) -> None:
@@ -215,8 +215,8 @@ def test_placement(placement: pipelines.Placement, dimensions: int, done: list[A
     ("placement", "message"),
     [
         (pipelines.Placement("cpu", "model"), "the device is cpu"),
-        (pipelines.Placement("cuda", "all"), "none of none, model, sequential"),  # type: ignore[arg-type]
-        (pipelines.Placement("cuda", "none", pipelines.Quantization("bits")), "is none of bitsandbytes_4bit"),
+        (pipelines.Placement("cuda", "all"), "not one of none, model, sequential"),  # type: ignore[arg-type]
+        (pipelines.Placement("cuda", "none", pipelines.Quantization("bits")), "is not one of bitsandbytes_4bit"),
     ],
 )
 def test_placements_that_cannot_be(placement: pipelines.Placement, message: str) -> None:

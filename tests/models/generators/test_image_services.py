@@ -61,7 +61,7 @@ def test_images_come_and_a_refusal_is_refused_once(services: ImageServices, shap
 def test_a_name_that_a_server_lists_otherwise_is_a_warning(services: ImageServices, shape: str) -> None:
     found = generator(services, shape).preflight()
     assert found.ok
-    assert "is not in the list of models, which here may hold other names" in found.warnings[0]
+    assert "is not in the server's list of models, but that list may use other names" in found.warnings[0]
     assert not generator(services, shape, preflight="strict").preflight().ok
 
 
@@ -131,7 +131,7 @@ def test_behind_a_redirect_to_another_server_no_key_is_sent(services: ImageServi
         ({"base_url": "https://x.example/openai/v1?api-version=1"}, "generator.query"),
         ({"base_url": "https://x.example/v1/images/generations"}, "leave /images/generations out"),
         ({"extra_headers": {"Authorization": "Key abc"}}, "{env:NAME}"),
-        ({"extra_headers": {"bad name": "x"}}, "no name of a header"),
+        ({"extra_headers": {"bad name": "x"}}, "not a header's name"),
         ({"endpoint": "chat", "size": "1024x1024"}, "generator.extra_body"),
         ({"endpoint": "chat", "images_per_request": 2}, "must be 1"),
         ({"currency": "euro"}, "three letters"),
@@ -207,7 +207,7 @@ def test_a_far_retry_after_ends_the_run_in_words_of_bounded_length(status: int, 
         own_fields=frozenset(),
     )
     assert verdict.kind == "stop"
-    assert "asks to wait more than four days, longer than the 120 s" in verdict.message
+    assert "asks to wait more than four days, and allfour waits 120 s at most" in verdict.message
 
 
 def test_an_answer_without_choices_is_no_answer() -> None:

@@ -98,7 +98,7 @@ def test_a_server_that_draws_with_another_checkpoint_is_found_out(server: LocalS
     server.fault = lambda path, body: (200, wrong) if path.endswith("txt2img") else None
     (outcome,) = web_ui(server).generate(requests(1, 1))
     assert isinstance(outcome, Failed)
-    assert "with the checkpoint ffff where aaaa000001" in outcome.error
+    assert "used the checkpoint ffff, but aaaa000001" in outcome.error
 
 
 @pytest.mark.parametrize(
@@ -129,7 +129,7 @@ def test_a_web_ui_without_its_api(server: LocalServers) -> None:
     server.fault = lambda path, body: (404, {"detail": "Not Found"})
     found = web_ui(server).check()
     assert not found.ok
-    assert "start the web UI with --api" in found.message
+    assert "Start it with --api" in found.message
 
 
 def test_a_password_comes_from_the_environment_and_is_not_shown(
@@ -228,10 +228,10 @@ def test_identity_is_the_workflow_less_prompt_and_seed(server: LocalServers, tmp
 @pytest.mark.parametrize(
     ("settings", "expected"),
     [
-        ({"inputs": {"prompt": "Prompt.text"}}, "seed must say which field"),
+        ({"inputs": {"prompt": "Prompt.text"}}, "seed must be given, to say which field"),
         ({"inputs": {"prompt": "Nobody.text", "seed": "sampler.seed"}}, "no node 'Nobody'. Nodes: model (Checkpoint)"),
         ({"inputs": {"prompt": "Prompt.words", "seed": "sampler.seed"}}, "has no field 'words'. It has: clip, text"),
-        ({"inputs": {"prompt": "text", "seed": "sampler.seed"}}, "is no NODE.field"),
+        ({"inputs": {"prompt": "text", "seed": "sampler.seed"}}, "is not of the form NODE.field"),
         ({"negative_prompt": "x"}, "generator.inputs.negative_prompt"),
         ({"output": "nobody"}, "generator.output"),
         ({"workflow": "absent.json"}, "cannot be read"),
@@ -405,9 +405,9 @@ def _answering(server: LocalServers, **told: Any) -> None:
 @pytest.mark.parametrize(
     ("told", "expected"),
     [
-        ({"seed": 1}, "drew with the seed 1 where"),
-        ({"steps": 1}, "drew with steps 1 where 20 was asked for"),
-        ({"cfg_scale": 1.5}, "drew with guidance 1.5 where 7.0 was asked for"),
+        ({"seed": 1}, "used the seed 1, but"),
+        ({"steps": 1}, "used steps 1, but 20 was asked for"),
+        ({"cfg_scale": 1.5}, "used guidance 1.5, but 7.0 was asked for"),
     ],
 )
 def test_a_web_ui_that_draws_with_something_else_is_found_out(

@@ -121,7 +121,7 @@ def test_a_null_entry_is_asked_for_again_alone(server: LoopbackImageServer) -> N
         (Fault("garbage_b64"), "not base64"),
         (Fault("raw", status=200, body=b'{"data": [{"b64'), "not JSON"),
         (Fault("raw", status=200, body=b"[1, 2]"), "not a JSON object"),
-        (Fault("raw", status=200, body=b'{"data": "no"}'), "no list but str"),
+        (Fault("raw", status=200, body=b'{"data": "no"}'), "not a list but str"),
         (Fault("raw", status=200, body=b"[" * 100_000), "not JSON"),
         (Fault("raw", status=200, body=b"\xff\xfe\x00"), "not JSON"),
         (
@@ -178,7 +178,7 @@ def test_an_image_of_too_many_pixels(server: LoopbackImageServer, monkeypatch: p
     monkeypatch.setattr("allfour.models.generators._openai.bytes_check.MAX_PIXELS", 100)
     (outcome,) = make(server).generate(requests(1, 1))
     assert isinstance(outcome, Failed)
-    assert "16x16 pixels are more than the 100 allowed" in outcome.error
+    assert "16x16 pixels are more than the 100 that are allowed" in outcome.error
 
 
 def test_base64_with_a_prefix_and_line_breaks_is_taken(server: LoopbackImageServer) -> None:
@@ -204,17 +204,17 @@ def test_base64_with_a_prefix_and_line_breaks_is_taken(server: LoopbackImageServ
         ),
         (Fault("raw", status=402, body={"detail": "payment required"}), "cannot pay for more images"),
         (Fault("raw", status=401, body={"error": {"message": "bad key"}}), "does not accept the API key"),
-        (Fault("raw", status=403, body={"error": {"message": "not your region"}}), "forbids this request"),
+        (Fault("raw", status=403, body={"error": {"message": "not your region"}}), "refuses this request"),
         (Fault("raw", status=405, body={"detail": "Method Not Allowed"}), "no image generation at this address"),
         (Fault("raw", status=404, body={"detail": "Model 'x' not found"}), "is not served at"),
         (Fault("rate_limit", headers={"retry-after-ms": "", "retry-after": "600"}), "asks to wait 600 s"),
         (
             Fault("raw", status=400, body={"error": {"message": "bad size", "param": "size"}}),
-            "does not take the setting generator.size",
+            "rejects the setting generator.size",
         ),
         (
             Fault("raw", status=422, body={"detail": [{"loc": ["body", "n"], "msg": "must be 1"}]}),
-            "does not take the setting generator.images_per_request",
+            "rejects the setting generator.images_per_request",
         ),
     ],
 )

@@ -176,7 +176,7 @@ def test_redirects_from_https_to_http_are_not_followed(monkeypatch: pytest.Monke
 
 
 def test_https_is_not_taken_from_a_server_without_it(outside: LoopbackImageServer) -> None:
-    with pytest.raises(DownloadError, match=r"broke off: no TLS could be agreed on .* \(3 tries\)"):
+    with pytest.raises(DownloadError, match=r"broke off: no TLS connection could be agreed on .* \(3 tries\)"):
         fetch("https://images.example/files/ok.png", images_example=PUBLIC)
     assert not outside.fetched
 
@@ -292,7 +292,7 @@ def test_a_local_server_may_point_at_itself_but_not_at_metadata(
     assert isinstance(found["p00"], Generated)
     failed = found["p01"]
     assert isinstance(failed, Failed)
-    assert "inside this machine or network: not fetched" in failed.error
+    assert "inside this machine or network, so the image was not fetched" in failed.error
     assert "secret" not in failed.error
 
 
@@ -301,5 +301,5 @@ def test_a_remote_server_may_not_point_inside(server: LoopbackImageServer, monke
     monkeypatch.setattr("allfour.models.generators._openai.reading.is_inside", lambda host, port: False)
     (outcome,) = make(server, model="dall-e-2").generate(requests(1, 1))
     assert isinstance(outcome, Failed)
-    assert "inside this machine or network: not fetched" in outcome.error
+    assert "inside this machine or network, so the image was not fetched" in outcome.error
     assert not server.fetched

@@ -56,7 +56,7 @@ def test_estimate(server: LoopbackImageServer) -> None:
     estimate = make(server, price_per_image=0.02, max_cost=1.0, images_per_request=3).estimate(requests(20, 4))
     assert (estimate.images, estimate.api_requests, estimate.cost, estimate.fits) == (80, 40, 1.6, False)
     assert "80 images in 40 requests, about 1.60" in estimate.describe()
-    assert "stop the run before its end" in estimate.describe()
+    assert "stop the run before it is complete" in estimate.describe()
     assert make(server).estimate(requests(1, 1)).describe().startswith("1 image in 1 request; cost unknown")
     assert make(server, price_per_image=0.1, max_cost=0.3).estimate(requests(1, 3)).fits  # 3 x 0.1 is 0.3 here
     assert not server.asked
@@ -67,7 +67,7 @@ def test_estimate_counts_what_was_spent_before(server: LoopbackImageServer, tmp_
     list(generator.generate(requests(1, 3)))
     estimate = generator.estimate(requests(1, 2))
     assert (estimate.already_spent, estimate.cost, estimate.fits) == (1.5, 1.0, False)
-    assert "after 1.50 spent before" in estimate.describe()
+    assert "in addition to 1.50 already spent" in estimate.describe()
 
 
 def test_amounts_show_every_digit_that_they_have() -> None:
@@ -81,7 +81,7 @@ def test_what_was_asked_for_is_what_is_spent(
 ) -> None:
     server.plan = lambda asked: Fault("short", count=-49)  # 50 images for n = 1
     generator = make(server, price_per_image=0.015, max_cost=0.06, concurrency=1, ledger_path=tmp_path / "l.sqlite")
-    with pytest.raises(BackendError, match=r"\(0\.06 spent, by the run's ledger\)"):
+    with pytest.raises(BackendError, match=r"the run's ledger shows 0\.06 spent"):
         for outcome in generator.generate(requests(1, 5)):
             assert isinstance(outcome, Generated)
     assert len(server.asked) == 4
@@ -89,7 +89,7 @@ def test_what_was_asked_for_is_what_is_spent(
     assert generator.facts() == {"images_beyond_order": 4 * 49}
     assert {row["code"] for row in rows(tmp_path / "l.sqlite")} == {"surplus_49"}
     assert [record.getMessage()[:55] for record in caplog.records] == [
-        "The server sent 50 images where 1 was asked for. What w"
+        "The server sent 50 images where 1 was asked for. Only t"
     ]
 
 
@@ -374,7 +374,7 @@ def test_what_a_ledger_lacks_is_booked_again_and_said_once(tmp_path: Path, loss:
     assert (logged is None) == (loss == "nothing")
     if logged is not None:
         count = 7 if loss == "older copy" else 10
-        assert f"{count} images that it does not know are counted as spent ({0.02 * count:.2f})" in logged
+        assert f"{count} images that it does not list are counted as spent ({0.02 * count:.2f})" in logged
     assert (made.spent().answered_images, made.spent().spent) == (10, 0.2)
     assert made.recount(earlier, existing=10) is None
 
@@ -422,7 +422,7 @@ def test_a_newer_ledger_is_not_touched(server: LoopbackImageServer, tmp_path: Pa
     with sqlite3.connect(ledger) as database:
         database.execute("PRAGMA user_version=99")
     database.close()
-    with pytest.raises(BackendError, match="format 99, newer"):
+    with pytest.raises(BackendError, match="format 99, which is newer"):
         make(server, ledger_path=ledger).spent()
 
 

@@ -65,7 +65,7 @@ def test_a_shutdown_date_that_passed(server: LoopbackImageServer, shape: str) ->
     server.shutdown_dates = {"gpt-image-2": "2026-05-12" if shape == "date" else "2026-05-12T00:00:00Z"}
     found = make(server, model="gpt-image-2").preflight()
     assert not found.ok
-    assert found.message == "gpt-image-2 was shut down on 2026-05-12, says the server."
+    assert found.message == "gpt-image-2 was shut down on 2026-05-12, according to the server."
     assert found.mend is not None
     assert "gpt-image-2.5-flare" in found.mend
     assert "allfour rescore" in found.mend
@@ -172,7 +172,10 @@ def test_no_server(monkeypatch: pytest.MonkeyPatch) -> None:
         generator = make(server, max_retries=0)
     found = generator.preflight()
     assert not found.ok
-    assert found.message == f"No connection to {server.base_url}: the connection was refused: no server listens there."
+    assert (
+        found.message
+        == f"No connection to {server.base_url}: the connection was refused, so no server is listening there."
+    )
 
 
 def test_the_package_is_missing(monkeypatch: pytest.MonkeyPatch, server: LoopbackImageServer) -> None:

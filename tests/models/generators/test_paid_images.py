@@ -81,7 +81,7 @@ def test_a_broken_address_costs_its_own_image_alone(server: LoopbackImageServer,
     [
         ({"data": [{"b64_json": [SPELLED]}]}, "b64_json (list)"),
         ({"data": [{"image": SPELLED, "seed": 3}]}, "image (str), seed (int)"),
-        ({"data": [SPELLED]}, "str in place of an object"),
+        ({"data": [SPELLED]}, "str instead of an object"),
         ({"images": [{"b64_json": SPELLED}]}, "images (list)"),
     ],
     ids=["a list", "another name", "a bare text", "another list"],

@@ -47,14 +47,14 @@ def test_a_certificate_that_nobody_knows(certificate: Path) -> None:
 def test_a_server_without_tls_at_an_https_address() -> None:
     with served(lambda peer, done: peer.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")) as port:
         said = _said(f"https://127.0.0.1:{port}/v1")
-    assert "no TLS could be agreed on" in said
-    assert "Check whether generator.base_url begins with https or http" in said
+    assert "no TLS connection could be agreed on" in said
+    assert "Check whether generator.base_url should begin with https or http" in said
 
 
 def test_a_name_that_is_not_known() -> None:
     said = _said("https://no-such-host.invalid/v1")
     assert said == (
-        "No connection to https://no-such-host.invalid/v1: its name cannot be looked up. Check the network and generator.base_url, then "
+        "No connection to https://no-such-host.invalid/v1: its name cannot be resolved. Check the network and generator.base_url, then "
         "repeat the command."
     )
 
@@ -79,7 +79,7 @@ def test_a_proxy_in_the_environment_is_named(monkeypatch: pytest.MonkeyPatch, va
 def test_certificates_that_cannot_be_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     client._tls.cache_clear()
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "none.pem"))
-    assert "Set SSL_CERT_FILE and SSL_CERT_DIR to what is there, or unset them" in _said("https://images.example/v1")
+    assert "Set SSL_CERT_FILE and SSL_CERT_DIR to files that exist, or unset them" in _said("https://images.example/v1")
 
 
 def test_off_needs_no_quotes_in_yaml() -> None:

@@ -113,7 +113,7 @@ def test_out_of_memory_halves_the_batch(folder: Path, caplog: pytest.LogCaptureF
         seen = pixels(list(generator.generate(REQUESTS)))
     assert seen.keys() == plain.keys()
     assert all(np.abs(seen[key] - plain[key]).max() <= 2 for key in plain)
-    assert "out of memory with 4 images at a time; going on with 2" in caplog.text
+    assert "out of memory with 4 images at a time; continuing with 2" in caplog.text
     assert sizes == [4, 2, 2, 2, 2, 2, 2]  # three batches of two, of two steps each
     assert generator.facts()["batch_size"] == 2
 

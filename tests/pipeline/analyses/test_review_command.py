@@ -106,7 +106,7 @@ def test_the_command(run: RunFolder, tmp_path: Path) -> None:
     assert found["answers"]["Ada"] and found["report"] is None
     assert not run.metrics_path.exists() and not (run.path / "report.html").exists()
     folder = call("review", run.path, "--out", tmp_path)
-    assert (folder.exit_code, f"{tmp_path} is a folder: name the page's file" in folder.output) == (2, True)
+    assert (folder.exit_code, f"{tmp_path} is a folder. Name a file for the page" in folder.output) == (2, True)
     both = call("review", run.path, "--import", file, "--forget", "Ada")
     assert (both.exit_code, "forget first, then import" in both.output) == (2, True)
     gone = call("review", run.path, "--forget", "Ada")

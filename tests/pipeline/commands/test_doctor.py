@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from allfour.errors import ClassifierError
+from allfour.errors import ClassifierError, with_choices
 from allfour.models.classifiers import clip_weights
 from allfour.models.classifiers.clip import ClipEncoder
 from allfour.models.classifiers.linear_probe import Probe
 from allfour.pipeline.commands import output
-from allfour.pipeline.commands.doctor import Check, diagnose
+from allfour.pipeline.commands.doctor import Check, diagnose, verdict
 from allfour.pipeline.config import RunConfig
 
 TAG = {"backend": "clip", "model": "ViT-L-14", "pretrained": "openai"}
@@ -66,7 +66,7 @@ def classifier_check(**classifier: Any) -> Check:
 def test_weights_that_a_hub_has_are_named_and_left_there(hub: list[str], tmp_path: Path) -> None:
     check = classifier_check(**TAG)
     assert check.state == "warning"
-    assert "the first run downloads them" in check.found
+    assert "the first run will download them" in check.found
     assert "create_model('ViT-L-14', pretrained='openai')" in check.mend
     assert hub == ["/"]
     assert not (tmp_path / "cache").exists()
@@ -77,7 +77,7 @@ def test_a_diffusion_model_that_a_hub_has_is_a_note_too(hub: list[str]) -> None:
     config = RunConfig.model_validate({"classifier": {"backend": "face"}, "generator": generator})
     check = next(check for check in diagnose(config) if check.name.startswith("generator"))
     assert check.state == "warning"
-    assert "downloaded at the start" in check.found
+    assert "downloaded when the run starts" in check.found
     assert hub == []  # a connection was made, and nothing asked for
 
 
@@ -106,7 +106,7 @@ def test_a_probe_on_weights_that_are_not_here_downloads_nothing_either(hub: list
     )
     probe.save(tmp_path / "probe.safetensors")
     check = classifier_check(**{**TAG, "backend": "linear-probe"}, probe=str(tmp_path / "probe.safetensors"))
-    assert (check.state, "the first run downloads them" in check.found) == ("warning", True)
+    assert (check.state, "the first run will download them" in check.found) == ("warning", True)
     check = classifier_check(**{**TAG, "backend": "linear-probe"}, probe=str(tmp_path / "none.safetensors"))
     assert check.state == "missing"
     assert "--fit-probe" in check.found
@@ -115,7 +115,12 @@ def test_a_probe_on_weights_that_are_not_here_downloads_nothing_either(hub: list
 def test_without_a_hub_the_weights_are_missing() -> None:
     check = classifier_check(**TAG)
     assert check.state == "missing"
-    for part in ("HF_HUB_OFFLINE is set", "(1)", "(2)", "configs/rescore-face.yaml"):
+    for part in (
+        "HF_HUB_OFFLINE is set",
+        "\n  - on a machine that reaches the hub",
+        "\n  - use the folder",
+        "classifier.backend=face",
+    ):
         assert part in check.found
     with pytest.raises(ClassifierError) as caught:
         clip_weights.resolve(model="ViT-L-14", pretrained="openai", download=False)
@@ -148,3 +153,18 @@ def test_what_is_piped_is_neither_cut_nor_wrapped(capsys: pytest.CaptureFixture[
     assert lines[1].endswith(f"-> {mend}")
     assert [line.split()[0] for line in (lines[0], lines[2])] == ["missing", "ok"]
     assert len(lines) == 3
+
+
+def test_the_last_line_says_whether_a_run_can_start() -> None:
+    fine, lost = Check("torch", "ok", "2.14.1"), Check("weights", "missing", "not there")
+    assert verdict([fine], of_config=True) == "a run can start"
+    assert "--config" in verdict([fine], of_config=False)
+    assert verdict([fine, lost], of_config=True).endswith("fix what is marked missing (1 check)")
+
+
+def test_the_further_lines_of_a_check_stand_below_its_first(capsys: pytest.CaptureFixture[str]) -> None:
+    output.print_checks([Check("weights", "missing", with_choices("lost", "find them", "do without"))], False)
+    first, *rest = capsys.readouterr().out.splitlines()
+    assert [line.index(text) for line, text in zip(rest, ("- find", "- do"), strict=True)] == [
+        first.index("lost") + 2
+    ] * 2

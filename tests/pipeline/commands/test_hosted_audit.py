@@ -192,7 +192,8 @@ def test_a_ledger_that_is_gone_is_no_second_budget(config: Path, tmp_path: Path,
     code, _, err = finish(config, run, *limited)
     assert code == 2, err
     assert (
-        f"ledger.sqlite is gone, empty or an older copy: {stopped_at} images that it does not know are counted" in err
+        f"ledger.sqlite is missing, empty or an older copy. {stopped_at} images that it does not list are counted"
+        in err
     )
     assert "generator.max_cost" in err
     assert server.total_billed == 10

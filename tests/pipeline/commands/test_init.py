@@ -41,11 +41,11 @@ def test_the_config_is_written_and_the_next_commands_are_named(tmp_path: Path, m
     assert run.invoke(app, same).exit_code == 0  # as it would be written: a killed command is repeated
     again = run.invoke(app, ["init", "--images", "sandbox"])
     assert again.exit_code == 2
-    assert "allfour.yaml: stands already" in again.stderr
+    assert "allfour.yaml already exists" in again.stderr
 
 
 @pytest.mark.parametrize(
-    ("option", "message"), [("--images", "not one of sandbox, diffusers"), ("--reader", "clip, face")]
+    ("option", "message"), [("--images", "choose one of sandbox, diffusers"), ("--reader", "clip, face")]
 )
 def test_an_answer_that_is_none_is_named(tmp_path: Path, option: str, message: str) -> None:
     found = run.invoke(app, ["init", option, "nope", "--out", str(tmp_path / "x.yaml")])

@@ -141,10 +141,10 @@ def test_the_cost_limit_ends_with_code_3_and_the_same_command_goes_on(
     done = CliRunner().invoke(app, command)
     assert done.exit_code == 3
     assert "note: classifier.max_cost of 0.06 leaves no room for another answer at 0.01" in done.stdout
-    assert "images have no reading: not asked: classifier.max_cost is reached (" in done.stdout
+    assert "images have no reading: not asked, because classifier.max_cost was reached (" in done.stdout
     assert server.total_billed == 6
     errors = pq.read_table(run.images_path)["error"].to_pylist()
-    assert {error for error in errors if error} == {"not asked: classifier.max_cost is reached"}
+    assert {error for error in errors if error} == {"not asked, because classifier.max_cost was reached"}
     assert CliRunner().invoke(app, command).exit_code == 3
     assert server.total_billed == 6
     done = CliRunner().invoke(app, [*command, "--set", "classifier.max_cost=1"])
@@ -162,7 +162,7 @@ def test_a_lost_ledger_gives_no_second_budget(
     other = config_of(server, tmp_path, price_per_answer=0.01, max_cost=0.2, instructions="Look well.")
     rescoring.rescore(other, str(pictures), run, QUIET)
     assert server.total_billed == 20  # what is left of 0.20 after the 0.15 that the first question took
-    assert "answers.sqlite is gone, empty or an older copy: 15 answers" in caplog.text
+    assert "answers.sqlite is missing, empty or an older copy. 15 answers" in caplog.text
     account = run.header().account or {}
     assert (account["answers"], account["spent"]) == (20, 0.2)
 

@@ -123,7 +123,7 @@ def test_a_dry_run_says_what_is_left_and_makes_nothing(study_file: Path, tmp_pat
     out = tmp_path / "out"
     found = CliRunner().invoke(app, ["study", str(study_file), "--out", str(out), "--dry-run"])
     assert found.exit_code == 0
-    assert "in all: 24 images to make, 48 images to read; hours are not known" in " ".join(found.stdout.split())
+    assert "in all: 24 images to make, 48 images to score; the time is not known" in " ".join(found.stdout.split())
     assert not out.exists()
     studies.run_study(load_study(study_file), out, Reporter(quiet=True))
     found = CliRunner().invoke(app, ["study", str(study_file), "--out", str(out), "--dry-run"])
@@ -137,7 +137,10 @@ def test_a_cell_that_cannot_be_done_is_named_and_the_others_are_done(study_file:
     found = CliRunner().invoke(app, ["study", str(study_file), "--out", str(tmp_path / "out")])
     assert found.exit_code == 2
     assert "not done: even--short--light: " in found.stdout
-    assert "not done: even--short--other: the images of even--short--light are missing" in found.stdout
+    assert (
+        "not done: even--short--other: it needs the images of even--short--light, which could not be made"
+        in found.stdout
+    )
     result = json.loads((tmp_path / "out" / "study.json").read_text())
     assert [cell["state"] for cell in result["cells"]] == ["done", "done", "failed", "failed"]
 

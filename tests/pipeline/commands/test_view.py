@@ -171,7 +171,7 @@ def test_the_static_index_links_to_the_reports_and_leaves_runs_as_they_are(runs:
     page = write_index(runs, runs.parent / "index.html").read_text()
     assert 'href="runs/done/report.html"' in page
     assert sorted((path, path.stat().st_mtime_ns) for path in runs.rglob("*") if path.is_file()) == before
-    with pytest.raises(UsageError, match="is no folder"):
+    with pytest.raises(UsageError, match="is not a folder"):
         write_index(runs / "absent", runs.parent / "x.html")
 
 

@@ -284,14 +284,14 @@ def test_two_prompts_with_one_id_are_refused(tmp_path: Path) -> None:
             "attributes: {gender: {labels: {woman: [a], man: [b]}}, race: {labels: {x: [a], failed: [b]}}}",
             "named 'failed'",
         ),
-        ("attributes: {race: {labels: {a: [a], b: [b]}}}", "headline 'gender' is none"),
+        ("attributes: {race: {labels: {a: [a], b: [b]}}}", "headline 'gender' is not one"),
         ("templates: [a photo]\nattributes: {gender: {labels: {a: [a], b: [b]}}}", "exactly once"),
         (
             "presence: {labels: {person: [a], nobody: [b]}}\nattributes: {gender: {labels: {a: [a], b: [b]}}}",
             "exactly the labels",
         ),
         ("attributes: {gender: {margin: 1.5, labels: {a: [a], b: [b]}}}", "attributes.gender.margin"),
-        ("attributes: {gender: {labels: {'<b>': [a], b: [b]}}}", "no usable name"),
+        ("attributes: {gender: {labels: {'<b>': [a], b: [b]}}}", "cannot be used as a name"),
     ],
 )
 def test_attribute_files_are_checked(tmp_path: Path, text: str, part: str) -> None:

@@ -339,7 +339,7 @@ def test_a_probe_belongs_to_its_encoder(tiny_clip: Path, tmp_path: Path, monkeyp
     with pytest.raises(ClassifierError, match="no such file"):
         LinearProbeClassifier(attributes=ATTRIBUTES, probe="none.safetensors", **options)
     (tmp_path / "bad.safetensors").write_bytes(b"xx")
-    with pytest.raises(ClassifierError, match="no fitted probe"):
+    with pytest.raises(ClassifierError, match="not a fitted probe"):
         LinearProbeClassifier(attributes=ATTRIBUTES, probe="bad.safetensors", **options)
 
 

@@ -212,12 +212,12 @@ def test_a_processor_without_such_units_encodes_in_float32(
 
 
 def test_what_it_cannot_do_is_refused() -> None:
-    with pytest.raises(ClassifierError, match=r"is for CPUs, and the encoder runs on cuda. Take 'auto'"):
+    with pytest.raises(ClassifierError, match=r"works on CPUs only, and the encoder runs on cuda. Use 'auto'"):
         pick_dtype(TWICE, torch.device("cuda"))
     attributes = AttributeSet.model_validate(
         {"attributes": {"gender": {"stability": True, "labels": {"woman": ["a woman"], "man": ["a man"]}}}}
     )
-    with pytest.raises(ClassifierError, match=r"no band is known for attributes\.gender\.stability"):
+    with pytest.raises(ClassifierError, match=r"cannot be used with attributes\.gender\.stability"):
         ClipConfig(backend="clip", pretrained=str(SANDBOX), dtype=TWICE).refuse_unanswerable(attributes)
 
 

@@ -148,7 +148,7 @@ def test_what_gains_nothing_stays_float32(
 ) -> None:
     for number, (module, name, value, why) in enumerate(
         (
-            (half_module, "SMALLEST", 20_000_000, "an image tower of 3.0 million numbers gains too little"),
+            (half_module, "SMALLEST", 20_000_000, "its image tower has 3.0 million parameters"),
             (settled_precision, "FEWEST", IMAGES + 2, f"for fewer than {IMAGES + 2} images"),
             (precision, "FEWEST", IMAGES + 2, "too few images can be read"),
             (precision, "WORTH", 0.0, "images would be encoded twice"),
@@ -372,8 +372,8 @@ def test_the_doctor_s_size_of_a_tower_is_that_of_the_model(monkeypatch: pytest.M
     assert tower_size_of(SANDBOX / "open_clip_config.json") is None
     monkeypatch.setattr(encoder_module, "has_bfloat16_units", lambda: True)
     monkeypatch.setattr(half_module, "SMALLEST", 20_000_000)
-    assert auto_precision("cpu", size=size, views=False).startswith("float32 (an image tower of 3.0 million")
-    assert auto_precision("cpu", size=90_000_000, views=False).startswith(f"{TWICE}, where there are images enough")
+    assert auto_precision("cpu", size=size, views=False).startswith("float32 (its image tower has 3.0 million")
+    assert auto_precision("cpu", size=90_000_000, views=False).startswith(f"{TWICE}, if there are enough images")
     assert auto_precision("cpu", size=None, views=True) == "float32 (`stability` asks for several views of an image)"
     monkeypatch.setattr(encoder_module, "has_bfloat16_units", lambda: False)
     assert auto_precision("cpu", size=90_000_000, views=False) == f"float32 ({NO_UNITS})"
