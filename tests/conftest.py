@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import typer.testing
+from hypothesis import HealthCheck, settings
 from PIL import Image
 
 from tests import origin
@@ -25,6 +26,10 @@ os.environ.setdefault("TORCHINDUCTOR_VEC_ISA_OK", "1")  # what a CPU lists it ca
 os.fsync = os.fstat  # type: ignore[assignment]  # no test cuts the power, so nothing waits for a disk; a closed descriptor stays an error
 
 typer.testing._get_command = functools.cache(typer.testing._get_command)  # type: ignore[attr-defined]  # an app is the same in every test
+
+# the same examples every time, and no clock on them: an example may take long where a machine is busy
+settings.register_profile("allfour", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("allfour")
 
 SHARED = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
 

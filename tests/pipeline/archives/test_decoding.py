@@ -282,7 +282,7 @@ class TestRefusals:
                 assert file.readable is not False, file.name
                 assert image.mode == "RGB"
 
-    @settings(max_examples=300, deadline=None)
+    @settings(max_examples=300)
     @given(st.sampled_from(["", *FORMATS]), st.binary(max_size=200), st.integers(0, 60))
     def test_nothing_but_unreadable_image(self, kind: str, noise: bytes, at: int) -> None:
         data = noise if not kind else good_file(0, kind)
@@ -304,7 +304,7 @@ class TestReducedSize:
         assert (decoded.width, decoded.height) == (1024, 768)
 
     @given(st.integers(1, 400), st.integers(1, 400), st.integers(1, 200))
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=60)
     def test_never_smaller_than_needed(self, width: int, height: int, reduce_to: int) -> None:
         if max(width, height) > 100 * min(width, height):
             return

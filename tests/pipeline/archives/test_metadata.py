@@ -199,7 +199,7 @@ class TestHostile:
         for file in damaged_files(200, seed=5):
             prompt_in_image(file.data)
 
-    @settings(max_examples=200, deadline=None)
+    @settings(max_examples=200)
     @given(st.sampled_from(["jpeg", "png", "webp", "tiff"]), st.binary(min_size=1, max_size=60), st.integers(0, 400))
     def test_never_raises(self, kind: str, noise: bytes, at: int) -> None:
         data = _with_everything(kind)

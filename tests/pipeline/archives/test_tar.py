@@ -34,7 +34,7 @@ def read_all(data: bytes) -> list[tuple[str, bytes]]:
 
 
 class TestStream:
-    @settings(max_examples=40, deadline=None)
+    @settings(max_examples=40)
     @given(
         st.lists(
             st.tuples(
@@ -65,7 +65,7 @@ class TestStream:
         assert read_all(buffer.getvalue()) == [(name, b"")]
 
     @given(st.binary(max_size=3000))
-    @settings(max_examples=100, deadline=None)
+    @settings(max_examples=100)
     def test_noise(self, noise: bytes) -> None:
         try:
             read_all(noise)

@@ -22,7 +22,7 @@ NAMES = {0: "woman", 1: "man", AMBIGUOUS_CODE: AMBIGUOUS, NO_PERSON_CODE: NO_PER
 PEOPLE = st.lists(st.sampled_from([0, 1, AMBIGUOUS_CODE, NO_PERSON_CODE]), min_size=1, max_size=4)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(PEOPLE, min_size=1, max_size=5))
 def test_tables_arrays_and_single_images_agree(images: list[list[int]]) -> None:
     code = np.array([c for people in images for c in people], dtype=np.int16)

@@ -76,7 +76,7 @@ def test_estimate_is_unbiased_under_misclassification_and_abstention(images):
     assert chances @ values == pytest.approx(share**4 + (1 - share) ** 4)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)).filter(lambda r: sum(r) >= 4), min_size=2, max_size=9))
 def test_perfect_classifier_changes_nothing(rows):
     corrected, raw = corrected_unanimity(rows, confusion=PERFECT, draws=2000), unanimity(rows)
