@@ -27,23 +27,21 @@ class Done:
 
 
 class Running:
-    """A command that was started: it can be asked whether it has ended, sent a signal, and waited for."""
+    """A command that was started: it can be sent a signal, and waited for."""
 
     def __init__(self, process: Any, folder: Path) -> None:
         self._process, self._folder = process, folder
 
-    def poll(self) -> int | None:
-        code: int | None = self._process.exitcode
-        return code
-
-    def send_signal(self, number: int) -> None:
-        os.kill(self._process.pid, number)
+    @property
+    def pid(self) -> int:
+        found: int = self._process.pid
+        return found
 
     def wait(self, timeout: float = 120) -> Done:
         self._process.join(timeout)
         code = self._process.exitcode
         if code is None:
-            self.send_signal(signal.SIGKILL)
+            os.kill(self.pid, signal.SIGKILL)
             raise TimeoutError(f"the command still ran after {timeout} s")
         out, err = (self._folder.joinpath(name).read_text() for name in ("stdout", "stderr"))
         shutil.rmtree(self._folder)

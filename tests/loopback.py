@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import queue
 import socket
 import struct
 import threading
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Generic, Self, TypeVar
 
@@ -93,3 +95,26 @@ class Handler(BaseHTTPRequestHandler, Generic[Owner]):
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         with contextlib.suppress(OSError):
             self.connection.close()
+
+
+class Signals:
+    """Sends a signal to the process that asks as a server is asked for the n-th time, before it answers: at no moment of the test's own.
+
+    Parameters
+    ----------
+    at
+        Which requests these are; each is met by the next process that was started.
+    """
+
+    def __init__(self, signal: int, at: Container[int]) -> None:
+        self._signal, self._at = signal, at
+        self._started: queue.SimpleQueue[int] = queue.SimpleQueue()
+
+    def started(self, pid: int) -> None:
+        """Say which process is at work from now on."""
+        self._started.put(pid)
+
+    def asked(self, number: int) -> None:
+        """To be called with the number of each request."""
+        if number in self._at:
+            os.kill(self._started.get(timeout=60), self._signal)

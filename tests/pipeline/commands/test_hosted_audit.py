@@ -6,7 +6,6 @@ import contextlib
 import json
 import signal
 import sqlite3
-import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests import light_processes
+from tests.loopback import Signals
 from tests.loopback_image_server import KEY, Asked, Fault, LoopbackImageServer
 
 REFUSED = ("nurse", "captain")
@@ -63,17 +63,16 @@ def finish(config: Path, run: Path, *more: str, key: str = KEY) -> tuple[int, di
 
 
 def test_a_run_with_faults_and_three_kills(config: Path, tmp_path: Path, server: LoopbackImageServer) -> None:
-    run = tmp_path / "run"
-    server.latency = 0.05
-    for lines in (8, 25, 50):
+    run, kills = tmp_path / "run", Signals(signal.SIGKILL, at=(12, 35, 60))
+
+    def killing(asked: Asked) -> Fault | None:
+        kills.asked(asked.number)
+        return plan(asked)
+
+    server.plan = killing
+    for _ in range(3):
         process = start(config, run)
-        deadline = time.monotonic() + 60
-        while process.poll() is None and time.monotonic() < deadline:
-            journal = run / "outcomes.jsonl"
-            if journal.exists() and journal.read_bytes().count(b"\n") >= lines:
-                break
-            time.sleep(0.01)
-        process.send_signal(signal.SIGKILL)
+        kills.started(process.pid)
         assert process.wait().returncode == -signal.SIGKILL
     code, result, err = finish(config, run)
     assert code == 3, err
@@ -117,12 +116,10 @@ def test_sigterm_is_ctrl_c_and_settles_what_is_on_the_wire(
     config: Path, tmp_path: Path, server: LoopbackImageServer
 ) -> None:
     run = tmp_path / "run"
-    server.plan, server.latency = None, 0.3
+    stop = Signals(signal.SIGTERM, at=(6,))
+    server.plan, server.latency = lambda asked: stop.asked(asked.number), 0.3
     process = start(config, run)
-    deadline = time.monotonic() + 60
-    while process.poll() is None and time.monotonic() < deadline and len(server.asked) < 6:
-        time.sleep(0.01)
-    process.send_signal(signal.SIGTERM)
+    stop.started(process.pid)
     done = process.wait()
     assert done.returncode == 143, done.stderr
     assert "stopped; what was finished is kept. Repeat the same command to go on." in done.stderr

@@ -7,7 +7,6 @@ import multiprocessing
 import shlex
 import signal
 import sqlite3
-import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,6 +30,7 @@ from allfour.pipeline.commands.report import report_again
 from allfour.pipeline.commands.review_draw import draw
 from allfour.pipeline.config import RunConfig
 from allfour.pipeline.run.folder import RunFolder
+from tests.loopback import Signals
 from tests.loopback_chat_server import BLUE, GREY, KEY, MODEL, RED, LoopbackChatServer, solid
 from tests.loopback_image_server import Asked, Fault
 from tests.places import REPOSITORY
@@ -78,36 +78,22 @@ def test_three_kills_and_nothing_that_was_answered_is_asked_again(
     server: LoopbackChatServer, pictures: Path, tmp_path: Path
 ) -> None:
     settings = config_of(server, tmp_path, price_per_answer=0.5, concurrency=2)
-    run = RunFolder(tmp_path / "run")
-    server.latency = 0.08
-
-    def answered() -> list[str]:
-        if not run.answers_path.exists():
-            return []
-        with sqlite3.connect(f"file:{run.answers_path}?mode=ro", uri=True) as ledger:
-            return [name for (name,) in ledger.execute("SELECT prompt_id FROM attempts WHERE state = 'answered'")]
-
-    for number in (3, 6, 9):
+    run, kills = RunFolder(tmp_path / "run"), Signals(signal.SIGKILL, at=(4, 9, 14))
+    server.plan = lambda asked: kills.asked(asked.number)
+    for _ in range(3):
         process = multiprocessing.get_context("fork").Process(  # a new interpreter would take seconds
             target=rescoring.rescore, args=(settings, str(pictures), run, QUIET)
         )
         process.start()
-        deadline = time.monotonic() + 60
-        while process.is_alive() and time.monotonic() < deadline:
-            try:
-                if len(answered()) >= number:
-                    break
-            except sqlite3.Error:
-                pass
-            time.sleep(0.01)
-        process.kill()
-        process.join()
+        assert process.pid is not None
+        kills.started(process.pid)
+        process.join(120)
         assert process.exitcode == -signal.SIGKILL
     assert rescoring.rescore(settings, str(pictures), run, QUIET).missing == 0
-    names = answered()
-    assert len(names) == len(set(names)) == 15  # pictures with other bytes
     with sqlite3.connect(run.answers_path) as ledger:
         attempts = ledger.execute("SELECT prompt_id, state FROM attempts").fetchall()
+    names = [name for name, state in attempts if state == "answered"]
+    assert len(names) == len(set(names)) == 15  # pictures with other bytes
     lost = Counter(state for _, state in attempts)["in_flight"]
     assert lost <= 2 * 3  # of each kill what was on the wire, or written down and not sent yet
     assert len(server.asked) <= len(attempts) == 15 + lost
@@ -124,7 +110,6 @@ def test_three_kills_and_nothing_that_was_answered_is_asked_again(
     (tmp_path / "gender.yaml").write_text(GENDER.replace("0.2", "0.4"))
     assert rescoring.rescore(settings, str(pictures), run, QUIET).work == {"scored": 16}
     assert len(server.asked) == count
-    server.latency = 0
     changed = config_of(server, tmp_path, instructions="Look well.")
     rescoring.rescore(changed, str(pictures), run, QUIET)
     assert len(server.asked) == count + 15
