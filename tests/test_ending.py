@@ -43,7 +43,7 @@ def test_what_is_registered_is_done_and_printed_and_no_object_visited() -> None:
     "first",
     [
         "ending.end_as_usual()",
-        "threading.Thread(target=lambda: (time.sleep(0.2), print('thread', end=' '))).start()",
+        "threading.Thread(target=lambda: (threading.main_thread().join(), print('thread', end=' '))).start()",
         "sys.setprofile(lambda *_: None)",
         "sys.settrace(lambda *_: None)",
     ],

@@ -82,10 +82,10 @@ def test_what_is_not_listed_is_refused_by_name(
         block = config["model_cfg"] if where is None else config["model_cfg"][where]
         block[key] = value
 
-    started = time.monotonic()
+    started = time.process_time()
     with pytest.raises(ClassifierError, match=key if value != 1_999_999 else "describes at least"):
         load(folder_of(tiny_clip, tmp_path / "m", change))
-    assert time.monotonic() - started < 5
+    assert time.process_time() - started < 5
 
 
 def test_preprocessing_is_held_to_its_keys(tiny_clip: Path, tmp_path: Path) -> None:

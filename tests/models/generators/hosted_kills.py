@@ -58,7 +58,7 @@ class Caller:
         assert self._process.pid is not None
         os.kill(self._process.pid, signal.SIGKILL)
 
-    def run(self, seconds: float = 30.0) -> int | None:
+    def run(self, seconds: float = 120.0) -> int | None:
         """Start a caller, and wait for its end. Its exit code: -9 where it was killed."""
         self._process = context().Process(target=_work, args=self._arguments, daemon=True)
         self._process.start()

@@ -9,6 +9,7 @@ import time
 import pytest
 
 from allfour.errors import BackendError
+from allfour.models._hosted import dispatch
 from tests.loopback_image_server import Asked, Fault, png
 from tests.models.generators.hosted_helpers import (
     Failed,
@@ -64,7 +65,7 @@ def test_retries_end(server: LoopbackImageServer, fault: Fault) -> None:
 
 
 def test_no_answer_in_time(server: LoopbackImageServer) -> None:
-    server.plan = always(Fault("slow", seconds=2.0))
+    server.plan = always(Fault("slow", seconds=30.0))
     (outcome,) = make(server, timeout=0.3, max_retries=0).generate(requests(1, 1))
     assert isinstance(outcome, Failed)
     assert "no answer within 0.3 s (1 attempt)" in outcome.error
@@ -232,14 +233,28 @@ def test_what_no_further_request_can_mend_stops_at_once(
     assert len(server.asked) == 3  # and nothing was sent after
 
 
-def test_answers_under_way_are_kept_when_the_run_stops(server: LoopbackImageServer) -> None:
-    def plan(asked: Asked) -> Fault | None:
-        return Fault("quota") if asked.number == 4 else Fault("slow", seconds=0.4)
+def test_answers_under_way_are_kept_when_the_run_stops(
+    server: LoopbackImageServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three are answered once the run knows that it stops, because of the fourth."""
+    knows = threading.Event()
 
+    class Known(dispatch.NoFurtherError):
+        def __init__(self, reason: str, *, budget: bool) -> None:
+            super().__init__(reason, budget=budget)
+            knows.set()
+
+    def plan(asked: Asked) -> Fault | None:
+        if asked.number == 4:
+            return Fault("quota")
+        knows.wait(60)
+        return None
+
+    monkeypatch.setattr(dispatch, "NoFurtherError", Known)
     server.plan = plan
     found = []
     with pytest.raises(BackendError, match="cannot pay"):
-        for outcome in make(server, concurrency=4).generate(requests(3, 4)):
+        for outcome in make(server, concurrency=4, timeout=60).generate(requests(3, 4)):
             found.append(outcome)
     assert kinds(found) == {"Generated": 3}
     assert len(server.asked) == 4

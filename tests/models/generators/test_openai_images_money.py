@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 import sqlite3
 from dataclasses import asdict
@@ -11,7 +12,9 @@ from typing import Any
 import pytest
 
 from allfour.errors import BackendError
+from allfour.models._hosted import client
 from allfour.models._hosted.connection import money, to_nano
+from allfour.models._hosted.deadline import within
 from allfour.models._hosted.ledger import BudgetReachedError, Ledger, Settlement
 from allfour.models.generators.base import spending_of
 from allfour.models.generators.openai_images import LedgerTotals, OpenAIImages
@@ -141,7 +144,7 @@ def test_ledger_equals_the_servers_count_under_every_fault(server: LoopbackImage
         (Fault("raw", status=504, body={"detail": "gateway timeout"}), "unknown", 2),
         (Fault("drop_after"), "unknown", 2),
         (Fault("drop_before"), "unknown", 2),  # nobody can tell the two apart
-        (Fault("slow", seconds=2.0), "unknown", 2),
+        (Fault("slow", seconds=30.0), "unknown", 2),
         (Fault("raw", status=200, body=b"<html>"), "unknown", 2),
         (Fault("garbage_image"), "answered", 2),
         (Fault("short", count=1), "answered", 1),
@@ -161,9 +164,15 @@ def test_what_counts_as_spent(
     assert first["started"] <= first["ended"]
 
 
-def test_a_timed_out_attempt_and_its_retry_both_count(server: LoopbackImageServer, tmp_path: Path) -> None:
-    server.plan = lambda asked: Fault("slow", seconds=3.0) if asked.attempt == 1 else None
-    generator = make(server, timeout=1.0, price_per_image=1.0, ledger_path=tmp_path / "ledger.sqlite")
+def test_a_timed_out_attempt_and_its_retry_both_count(
+    server: LoopbackImageServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only the first answer is late, and only it is not waited for."""
+    server.plan = lambda asked: Fault("slow", seconds=30.0) if asked.attempt == 1 else None
+    generator = make(server, timeout=30.0, price_per_image=1.0, ledger_path=tmp_path / "ledger.sqlite")
+    assert generator.preflight().ok
+    patience = itertools.chain([0.3], itertools.repeat(30.0))
+    monkeypatch.setattr(client, "within", lambda seconds: within(next(patience)))
     assert kinds(generator.generate(requests(1, 1))) == {"Generated": 1}
     assert generator.spent() == LedgerTotals(2, 1, 1, 0, 0, 2.0)
 

@@ -181,10 +181,10 @@ class TestHostile:
     def test_time_is_linear(self, text: str) -> None:
         webp = encoded(picture(0), "webp")
         chunk = b"XMP " + len(text).to_bytes(4, "little") + text.encode() + b"\0" * (len(text) % 2)
-        start = time.perf_counter()
+        start = time.process_time()
         prompt_in_image(webp + chunk)
         prompt_in_image(png(parameters=text[:900_000]))
-        assert time.perf_counter() - start < 5
+        assert time.process_time() - start < 5
 
     def test_compressed_texts_are_capped(self) -> None:
         for data in bombs().values():

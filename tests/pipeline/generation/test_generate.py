@@ -5,8 +5,8 @@ from __future__ import annotations
 import errno
 import itertools
 import threading
-import time
 from collections.abc import Iterable, Iterator
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -193,28 +193,19 @@ def test_images_made_ahead_are_the_same(tmp_path: Path) -> None:
     assert again.batches == 0
 
 
-def test_a_generator_gets_no_further_ahead_than_two_batches(tmp_path: Path) -> None:
-    gate = threading.Event()
-    seen: list[int] = []
+def test_a_generator_gets_no_further_ahead_than_two_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whenever a batch is waited for, two others are under way at most."""
+    from allfour.pipeline.generation import generate as generation
 
-    class Slow(Ahead):
-        def generate_ahead(self, requests: Iterable[GenerationRequest]) -> Iterator[Any]:
-            for batch in super().generate_ahead(requests):
-                seen.append(self.batches)
-                yield [(request, lambda finish=finish: (gate.wait(30), finish())[1]) for request, finish in batch]
+    ahead, settle, under_way = Ahead(), generation._Writers._settle, []
 
-    worker = threading.Thread(
-        target=generate_images, args=(RunFolder(tmp_path / "run"), plan(tmp_path, images=12), Slow())
-    )
-    worker.start()
-    deadline = time.monotonic() + 30
-    while len(seen) < 3 and time.monotonic() < deadline:
-        time.sleep(0.01)
-    time.sleep(0.2)
-    assert seen == [1, 2, 3]  # the third was handed over, and waits
-    gate.set()
-    worker.join()
-    assert len(seen) == 8
+    def counted(batch: Iterable[Future[None]]) -> None:
+        under_way.append(ahead.batches - len(under_way))
+        settle(batch)
+
+    monkeypatch.setattr(generation._Writers, "_settle", staticmethod(counted))
+    generate_images(RunFolder(tmp_path / "run"), plan(tmp_path, images=12), ahead)
+    assert under_way == [3] * 6 + [2, 1]
 
 
 def test_a_full_disk_stops_the_run_and_keeps_what_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -238,12 +229,15 @@ def test_a_full_disk_stops_the_run_and_keeps_what_stands(tmp_path: Path, monkeyp
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, BackendError])
 def test_what_is_made_is_written_before_the_run_stops(tmp_path: Path, error: type[BaseException]) -> None:
+    stopped = threading.Event()
+
     class Stopped(Ahead):
         def generate_ahead(self, requests: Iterable[GenerationRequest]) -> Iterator[Any]:
             for batch in super().generate_ahead(requests):
                 if self.batches == 3:
+                    stopped.set()
                     raise error("stop")
-                yield [(request, lambda finish=finish: (time.sleep(0.1), finish())[1]) for request, finish in batch]
+                yield [(request, lambda finish=finish: (stopped.wait(60), finish())[1]) for request, finish in batch]
 
     run = RunFolder(tmp_path / "run")
     with pytest.raises(error):
