@@ -7,6 +7,7 @@ import functools
 import gc
 import json
 import os
+import socket
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -110,6 +111,12 @@ def write_tiny_clip(folder: Path) -> Path:
 def tiny_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in open_clip's own format with small seeded weights: it knows nothing, and its arithmetic is CLIP's."""
     return write_tiny_clip(tmp_path_factory.mktemp("tiny-clip"))
+
+
+@pytest.fixture
+def no_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever reaches for a network fails the test: so nothing is waited for either."""
+    monkeypatch.setattr(socket.socket, "connect", lambda _, address: pytest.fail(f"connects to {address}"))
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -205,10 +204,9 @@ def test_unknown_architecture_and_tag_offer_the_closest() -> None:
     assert "Did you mean 'openai'?" in refuse(model="ViT-L-14", pretrained="openia")
 
 
-def test_without_a_hub_the_error_comes_in_seconds_and_names_the_ways_out() -> None:
-    started = time.monotonic()
+@pytest.mark.usefixtures("no_connection")
+def test_without_a_hub_the_error_comes_at_once_and_names_the_ways_out() -> None:
     message = refuse(model="ViT-L-14", pretrained="openai")
-    assert time.monotonic() - started < 10
     for part in (
         "ViT-L-14 / openai",
         "\n  - on a machine that reaches the hub",

@@ -7,6 +7,7 @@ import io
 import json
 import re
 import sqlite3
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,7 +27,7 @@ from allfour.models.classifiers._judge.reading import MalformedError, combined, 
 from allfour.models.classifiers.base import AskedPeople, KeepsAccounts, PersonScores, Reading, Unread
 from allfour.models.classifiers.judge import JudgeClassifier, JudgeConfig
 from tests.loopback_chat_server import BLUE, GREEN, GREY, KEY, MODEL, RED, LoopbackChatServer, solid
-from tests.loopback_image_server import Fault
+from tests.loopback_image_server import Asked, Fault
 
 ASKED = AttributeSet.model_validate(
     {
@@ -357,8 +358,15 @@ def test_what_stops_a_run_says_how_to_go_on(server: LoopbackChatServer) -> None:
 
 
 def test_concurrency_is_bounded_and_used(server: LoopbackChatServer) -> None:
-    server.latency = 0.05
-    read(make(server, concurrency=3), *[RED] * 9)
+    three = threading.Event()
+
+    def until_three(asked: Asked) -> None:
+        if server.running >= 3:
+            three.set()
+        three.wait(30)
+
+    server.plan = until_three
+    read(make(server, concurrency=3, timeout=60), *[RED] * 9)
     assert server.most_running == 3
 
 

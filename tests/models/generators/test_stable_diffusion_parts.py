@@ -6,7 +6,6 @@ import contextlib
 import importlib.util
 import io
 import shutil
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -360,6 +359,7 @@ def test_readiness_counts_weights_without_loading_them(folder: Path, tmp_path: P
     assert "'unet' has no .safetensors weights" in broken.message
 
 
+@pytest.mark.usefixtures("no_connection")
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -371,8 +371,6 @@ def test_readiness_counts_weights_without_loading_them(folder: Path, tmp_path: P
     ],
 )
 def test_readiness_says_what_is_missing(folder: Path, changes: dict[str, Any], message: str) -> None:
-    began = time.monotonic()
     found = check(**{"model": str(folder), "device": "cpu", **changes})
     assert not found.ok
     assert message in found.message
-    assert time.monotonic() - began < 10

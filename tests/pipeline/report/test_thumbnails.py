@@ -348,12 +348,12 @@ def test_a_store_that_is_down_or_needs_a_package(
     with monkeypatch.context() as patch:
         patch.setattr(fsspec.core, "url_to_fs", absent)
         assert message in page_of(run)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{free.getsockname()[1]}")
     monkeypatch.setattr(thumbnails, "REMOTE_SECONDS", 1.0)
-    fsspec.filesystem("s3").clear_instance_cache()
-    assert "could not be read again from the archive" in page_of(run)
+    with socket.socket() as taken:  # bound and not listening: refused
+        taken.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{taken.getsockname()[1]}")
+        fsspec.filesystem("s3").clear_instance_cache()
+        assert "could not be read again from the archive" in page_of(run)
     fsspec.filesystem("s3").clear_instance_cache()
     assert "Traceback" not in "".join(capfd.readouterr())
 
