@@ -6,9 +6,8 @@ import dataclasses
 import http.client
 import json
 import os
-import re
 import threading
-import time
+import types
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,17 +16,32 @@ from PIL import EpsImagePlugin, Image
 
 from allfour.errors import UsageError
 from allfour.files import read_regular
-from allfour.pipeline.commands import view
+from allfour.pipeline.commands import view, view_live
 from allfour.pipeline.commands.view import IndexServer, write_index
 from allfour.pipeline.commands.view_live import WatchedRun, pace_of
 from allfour.pipeline.config import load_config
-from allfour.pipeline.report import write_report
+from allfour.pipeline.report import index_page, write_report
 from allfour.pipeline.report.index_page import notices_of, read_line, render_index
+from allfour.pipeline.run import activity as activity_module
 from allfour.pipeline.run.activity import activity
 from allfour.pipeline.run.folder import RunFolder
 from allfour.pipeline.run.study import StudyCell, StudyResult
 from tests.browser import NEEDS_CHROMIUM, axe_source, chromium, violations
 from tests.pipeline.report.fixture_run import Options, build_run
+
+NOW = 1_900_000_000.0
+"""When everything here is looked at, however long a test takes."""
+
+
+@pytest.fixture(autouse=True)
+def clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (activity_module, index_page, view_live):
+        monkeypatch.setattr(module, "time", types.SimpleNamespace(time=lambda: NOW))
+
+
+def news(journal: Path, *, age: float) -> None:
+    """Let a file be of so many seconds ago."""
+    os.utime(journal, (NOW - age, NOW - age))
 
 
 def outcome(**values: object) -> str:
@@ -52,6 +66,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "busy").mkdir()
     (folder / "busy" / "run.json").write_text('{"format": 1, "name": "busy"}')
     (folder / "busy" / "outcomes.jsonl").write_text("".join(outcome(index=index) for index in range(2)))
+    news(folder / "busy" / "outcomes.jsonl", age=1)
     (folder / "<script>x").mkdir()
     (folder / "<script>x" / "run.json").write_text("{")
     (folder / "other").mkdir()
@@ -97,7 +112,7 @@ def test_a_damaged_finding_is_told_from_one_that_is_being_written(
     (tmp_path / "run.json").write_text('{"format": 1, "name": "x"}')
     for name, text, age in (("outcomes.jsonl", outcome(), made), ("metrics.json", '{"format": 1, "summa', written)):
         (tmp_path / name).write_text(text)
-        os.utime(tmp_path / name, (time.time() - age,) * 2)
+        news(tmp_path / name, age=age)
     state = read_line(tmp_path, "").state
     assert ("not valid JSON" in state) is damaged
     assert ("1 image so far" in state) is not damaged
@@ -201,6 +216,7 @@ def working_run(folder: Path) -> Path:
         {"index": 3, "prompt": "a nurse", "path": "../outside.png"},
     ]
     (run / "outcomes.jsonl").write_text("".join(outcome(**line) for line in lines), encoding="utf-8")
+    news(run / "outcomes.jsonl", age=1)
     return run
 
 
@@ -296,8 +312,7 @@ def test_a_picture_that_only_a_program_could_draw_is_not_shown(
 
 
 def test_a_run_that_stands_still_is_said_to_have_stopped(live_server: IndexServer) -> None:
-    journal = live_server.folder / "working" / "outcomes.jsonl"
-    os.utime(journal, (1_000_000, 1_000_000))
+    news(live_server.folder / "working" / "outcomes.jsonl", age=10_000)
     page = get(live_server, "/run/0/live")[1]
     assert "repeat its command to go on" in page
     assert 'http-equiv="refresh"' not in page
@@ -307,10 +322,10 @@ def test_a_run_that_stands_still_is_said_to_have_stopped(live_server: IndexServe
 def test_a_run_whose_process_was_killed_is_said_to_have_ended_at_once(live_server: IndexServer) -> None:
     run, page = live_server.folder / "working", "/run/0/live"
     with RunFolder(run).lock():
-        os.utime(run / "outcomes.jsonl", (1_000_000, 1_000_000))  # one image may take long: its process is there
+        news(run / "outcomes.jsonl", age=10_000)  # one image may take long: its process is there
         assert "3 of 4 images so far<" in get(live_server, page)[1]
         assert "nothing new for " in get(live_server, page)[1]
-        os.utime(run / "outcomes.jsonl")
+        news(run / "outcomes.jsonl", age=1)
     ended = get(live_server, page)[1]
     assert "its process has ended: repeat its command to go on" in ended
     assert "left" not in ended.partition("<main")[2]
@@ -323,9 +338,8 @@ def test_a_run_of_another_machine_is_told_by_its_silence(live_server: IndexServe
         pass
     (run / ".lock").write_text("563d1aaa-5f85-4f1d-815d-b36ddc9e3f30\n")
     assert "repeat its command" not in get(live_server, page)[1]
-    long_ago = time.time() - 40
-    os.utime(run / "outcomes.jsonl", (long_ago, long_ago))
-    assert re.search(r"nothing new for (4\d|5\d)\.\d s", get(live_server, page)[1])
+    news(run / "outcomes.jsonl", age=40)
+    assert "nothing new for 40.0 s" in get(live_server, page)[1]
     with RunFolder(run).lock(shared=True):
         assert activity(run).held
     assert activity(run).held is None  # either machine may have a rank at work
