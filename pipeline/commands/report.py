@@ -119,6 +119,7 @@ def measure(job: Job) -> Metrics:
         calibration=known,
         surely=_surely(run, known, {name: attributes.labels(name) for name in names}, several=counted.persons > 0),
         copies=copy_counts(run, attribute=attributes.headline, images=copies.images, set_size=config.prompts.set_size),
+        nearly_shared=copies.shared,
         labelled=_labelled(run) if known is not None else None,
     )
     metrics = with_intersections(metrics, run, counted.prompts, chosen(config.intersections, attributes))

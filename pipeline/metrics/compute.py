@@ -32,7 +32,7 @@ from allfour.pipeline.run.metrics import (
 )
 from allfour.pipeline.run.record import FORMAT, Note
 
-METRICS_VERSION = 14
+METRICS_VERSION = 15
 """Raise it when the same tables would give other numbers: it is part of the stage's fingerprint."""
 
 
@@ -47,6 +47,7 @@ def compute_metrics(
     calibration: Calibration | None = None,
     surely: Surely | None = None,
     copies: Copies | None = None,
+    nearly_shared: int = 0,
     include: Sequence[str] = ("prompts",),
     asked: Asked | None = None,
     labelled: Labelled | None = None,
@@ -74,6 +75,8 @@ def compute_metrics(
     copies
         Near-copies of an earlier image of their prompt. They are counted as they are, but are no draws of their own: limits hold
         whatever an image in their place would have shown.
+    nearly_shared
+        Images that are nearly the same as ones of several other prompts; see `near_copies`.
     include
         What the headline's limits are to hold, of `prompts`, `wording` and `classifier`; see `included.with_included`.
     asked
@@ -134,6 +137,7 @@ def compute_metrics(
         revised_prompts=sum(p.revised for p in tallies.prompts),
         duplicate_images=tallies.duplicate_images,
         shared_images=tallies.shared_images,
+        nearly_shared_images=nearly_shared,
         images_without_prompt=unprompted,
         **_beside_reference(own_entries, names, confidence=confidence) if reference is not None else {},
         **{"include": list(include)} if {*include} - {"prompts"} else {},

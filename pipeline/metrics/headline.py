@@ -24,6 +24,8 @@ WIDE = 0.1
 
 MEASURED_SPREAD = "error_spread_measured"
 """The reason that stands where a corrected figure holds how much error differs by prompt, as people's labels show it."""
+NEARLY_SHARED = "nearly_shared_images"
+"""The reason that stands where one picture, or nearly so, is under several prompts."""
 UNFIT = frozenset({"calibration_unlike_run", "calibration_contradicted", LABELS_CONTRADICT})
 """Reasons by which the classifier is known to err on these images otherwise than where it was tested: how far its reading can be trusted is
 then not known, and it is no ground for a verdict."""
@@ -58,6 +60,7 @@ BECAUSE: Mapping[str, str] = {
     "images_without_label": "many images have no label",
     "near_copies": "some sets contain near-copies of one image, which count only once in the interval",
     "shared_images": "some images are identical byte for byte under several prompts, so they tell nothing about a prompt",
+    NEARLY_SHARED: "some images are nearly the same picture under several prompts, so they tell nothing about a prompt",
     "review_too_small": "people labelled too few sets",
     "review_of_images": "people labelled single images, which measures shares but not whole sets",
     "all_labelled": "people labelled every set",
@@ -226,6 +229,7 @@ def _measured(summary: Summary, *, chance: float, because: list[str]) -> Headlin
         because = [*because, "images_without_label"]
     because = [*because, "near_copies"] if summary.sets_with_copies else because
     because = [*because, "shared_images"] if summary.shared_images else because
+    because = [*because, NEARLY_SHARED] if summary.nearly_shared_images else because
     if verdict != "too_few_prompts" and UNFIT.intersection(because):
         verdict = "errors_unknown"
     return Headline(

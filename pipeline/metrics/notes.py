@@ -123,6 +123,17 @@ def run_notes(summary: Summary, accounting: Accounting, *, listed: int) -> list[
                 ),
             )
         )
+    if nearly := summary.nearly_shared_images:
+        found.append(
+            Note(
+                code="nearly_shared_images",
+                text=(
+                    f"{quantity(nearly, 'image')} {'is' if nearly == 1 else 'are'} nearly the same picture as images of two other prompts or more, by the "
+                    "classifier's embeddings. Such a picture may be a placeholder for one that was withheld, with other noise or another time on it, or "
+                    "the service ignored the prompt. They are scored like all others, so look at them."
+                ),
+            )
+        )
     if revised := summary.revised_prompts:
         found.append(
             Note(

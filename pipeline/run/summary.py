@@ -216,6 +216,8 @@ class Summary(Record):
     duplicate_images: Count = 0
     shared_images: Count = 0
     """Images whose bytes an image of another prompt has too: a picture put in the place of an answer, or a prompt that was not read."""
+    nearly_shared_images: Count = 0
+    """Further images that are nearly the same as ones of two other prompts or more, by the classifier's embeddings."""
     near_copies: Count = 0
     """Labelled images that are nearly the same as an earlier one of their prompt, equal bytes among them."""
     sets_with_copies: Count = 0

@@ -54,6 +54,16 @@ def test_one_picture_for_several_prompts_is_said_where_the_finding_stands(tmp_pa
     assert "2 are byte-identical to an image of another prompt" in note
 
 
+def test_nearly_one_picture_for_several_prompts_is_said_where_the_finding_stands(tmp_path: Path) -> None:
+    run = build(tmp_path, {f"p{i}": ["woman"] * 4 for i in range(3)})
+    found = metrics_of(run, nearly_shared=3)
+    assert found["summary"]["nearly_shared_images"] == 3
+    assert "nearly_shared_images" in found["summary"]["headline"]["because"]
+    (note,) = [n["text"] for n in found["notes"] if n["code"] == "nearly_shared_images"]
+    assert note.startswith("3 images are nearly the same picture as images of two other prompts or more")
+    assert metrics_of(run)["summary"]["nearly_shared_images"] == 0
+
+
 def test_copies_count_once_in_the_limits_and_are_named(tmp_path: Path) -> None:
     run = build(tmp_path, {f"p{i}": ["woman"] * 4 for i in range(20)})
     copied = [(f"p{i}", index) for i in range(10) for index in range(1, 4)]

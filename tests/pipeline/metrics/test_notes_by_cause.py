@@ -187,6 +187,7 @@ RUNS: dict[str, tuple[Callable[[], Metrics], set[str]]] = {
     "nobody knows the prompt": (lambda: run(mixed(), unprompted=3), {"images_without_prompt"}),
     "near-copies": (lambda: run(mixed(), copies={"0": ({"woman": 3}, {"woman": 3})}), {"near_copies"}),
     "equal bytes of other prompts": (lambda: run(mixed(), duplicates=2), {"duplicate_images"}),
+    "nearly one picture for many prompts": (lambda: run(mixed(), nearly_shared=3), {"nearly_shared_images"}),
     "prompts rewritten": (lambda: run(mixed(), revised=2), {"revised_prompts"}),
     "a calibration without an error": (lambda: calibrated(PERFECT, PERFECT), set()),
     "a calibration that fits": (lambda: calibrated(ADULTS, ADULTS), {SPREAD}),

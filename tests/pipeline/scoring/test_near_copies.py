@@ -19,7 +19,7 @@ from allfour.pipeline.scoring.parts import PartStore, read_embeddings, write_emb
 def run_of(tmp_path: Path, vectors: NDArray[np.float64], *, bytes_of: list[str] | None = None, kept: bool = True) -> RunFolder:  # fmt: skip
     """A run with these embeddings, shape (prompts, images, dimensions)."""
     run = RunFolder(tmp_path / "run")
-    run.path.mkdir()
+    run.path.mkdir(parents=True)
     prompts, images, dim = vectors.shape
     names = [(f"p{p}", i) for p in range(prompts) for i in range(images)]
     digests = bytes_of or [f"{p}/{i}" for p, i in names]
@@ -86,3 +86,41 @@ def test_equal_bytes_are_found_without_embeddings(tmp_path: Path) -> None:
     found = near_copies(run)
     assert found.images == {("p0", 2)}  # another prompt's image with the same bytes is no copy within the set
     assert found.threshold is None
+
+
+class TestOnePictureUnderSeveralPrompts:
+    def blocked(self, *places: tuple[int, int], noise: float = 0.01) -> NDArray[np.float64]:
+        """Twenty prompts' faces, where one picture stands in some places, a little different each time."""
+        random = np.random.default_rng(1)
+        vectors, picture = faces(20, 4, copied=0), random.normal(size=64)
+        for place in places:
+            one = picture / np.linalg.norm(picture) + noise / 8 * random.normal(size=64)
+            vectors[place] = one / np.linalg.norm(one)
+        return vectors
+
+    @pytest.mark.parametrize(
+        ("places", "count"), [(((0, 1), (3, 2), (7, 0)), 3), (((0, 1), (3, 2)), 0), (((0, 1), (0, 2), (3, 2)), 0)]
+    )
+    def test_from_three_prompts_on(self, tmp_path: Path, places: tuple[tuple[int, int], ...], count: int) -> None:
+        assert near_copies(run_of(tmp_path, self.blocked(*places))).shared == count
+
+    def test_in_half_of_all_images(self, tmp_path: Path) -> None:
+        places = [(p, i) for p in range(20) for i in range(2)]
+        assert near_copies(run_of(tmp_path, self.blocked(*places))).shared == 40
+
+    def test_other_pictures_are_not(self, tmp_path: Path) -> None:
+        assert near_copies(run_of(tmp_path, self.blocked((0, 1), (3, 2), (7, 0), noise=3.0))).shared == 0
+        assert near_copies(run_of(tmp_path / "b", faces(20, 4, copied=10))).shared == 0
+
+    def test_equal_bytes_are_counted_elsewhere(self, tmp_path: Path) -> None:
+        digests = [f"{p}/{i}" for p in range(20) for i in range(4)]
+        digests[1] = digests[4 * 3 + 2] = "blocked"
+        vectors = self.blocked((0, 1), (3, 2), (7, 0), (8, 0))
+        assert near_copies(run_of(tmp_path, vectors, bytes_of=digests)).shared == 2
+
+    def test_more_images_than_are_held_against_each_other(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("allfour.pipeline.scoring.near_copies._ANCHORS", 16)
+        places = [(p, i) for p in range(20) for i in range(2)]
+        assert near_copies(run_of(tmp_path, self.blocked(*places))).shared == 40
