@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -61,19 +62,19 @@ class Journal:
 
     def __enter__(self) -> Journal:
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = self._path.open("a+b")  # never truncates what a process writes that came first
-        try:
-            locks.take(self._file)
-        except locks.LockedError:
-            self._file.close()
-            self._file = None
-            raise RunFolderBusyError(
-                f"{self._path}: another allfour process is writing to it. Wait for it, or choose another rank or run folder"
-            ) from None
-        self._file.seek(0)
-        data = self._file.read()
-        whole = data.rfind(b"\n") + 1
-        self._file.truncate(whole)
+        with contextlib.ExitStack() as stack:
+            file = stack.enter_context(self._path.open("a+b"))  # never truncates what a process writes that came first
+            try:
+                locks.take(file)
+            except locks.LockedError:
+                raise RunFolderBusyError(
+                    f"{self._path}: another allfour process is writing to it. Wait for it, or choose another rank or run folder"
+                ) from None
+            file.seek(0)
+            data = file.read()
+            file.truncate(data.rfind(b"\n") + 1)
+            stack.pop_all()
+        self._file = file
         return self
 
     def __exit__(self, *_: object) -> None:

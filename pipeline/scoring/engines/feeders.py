@@ -215,20 +215,20 @@ class _Feeder:
     """A process that feeds, as the one with the model sees it."""
 
     def __init__(self, layout: _Layout, setup: _Setup, environment: Mapping[str, str]) -> None:
-        here, there = socket.socketpair()
-        memory = os.memfd_create("allfour-batches")
-        os.ftruncate(memory, layout.bytes())
-        self._memory = mmap.mmap(memory, layout.bytes())
-        self.pieces, self.vectors = layout.pieces(self._memory), layout.vectors(self._memory)
         self.staged: list[Any] = []
         """What the encoder has of its next batch."""
-        self.connection: Connection[Any, Any] = Connection(here.detach())
         self.shard: Shard | None = None
-        numbers = (there.fileno(), memory, setup.number)
-        command = [sys.executable, "-P", "-c", _START, *map(str, numbers)]
-        self._process = subprocess.Popen(command, pass_fds=numbers, env=dict(environment), stdin=subprocess.DEVNULL)
-        there.close()
-        os.close(memory)
+        here, there = socket.socketpair()
+        memory = os.memfd_create("allfour-batches")
+        with here, there, contextlib.ExitStack() as stack:
+            stack.callback(os.close, memory)
+            os.ftruncate(memory, layout.bytes())
+            self._memory = mmap.mmap(memory, layout.bytes())
+            self.pieces, self.vectors = layout.pieces(self._memory), layout.vectors(self._memory)
+            numbers = (there.fileno(), memory, setup.number)
+            command = [sys.executable, "-P", "-c", _START, *map(str, numbers)]
+            self._process = subprocess.Popen(command, pass_fds=numbers, env=dict(environment), stdin=subprocess.DEVNULL)
+            self.connection: Connection[Any, Any] = Connection(here.detach())
 
     def give(self, shard: Shard) -> None:
         self.shard = shard
@@ -268,7 +268,12 @@ class Feeders:
         self._count = count
 
     def __enter__(self) -> Feeders:
-        self._feeders = [self._started() for _ in range(self._count)]
+        try:
+            while len(self._feeders) < self._count:
+                self._feeders.append(self._started())
+        except BaseException:  # a machine may have no room for another
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 import pickle
 import sys
@@ -17,6 +19,7 @@ from allfour.models.classifiers.base import PIECE, Classifier
 from allfour.models.classifiers.clip import ClipClassifier
 from allfour.pipeline.archives import ArchiveOptions, open_source
 from allfour.pipeline.config import ScoringConfig
+from allfour.pipeline.scoring.engines import feeders
 from allfour.pipeline.scoring.engines.base import DEATHS, SET_ASIDE, ScoringJob, part_store
 from allfour.pipeline.scoring.engines.feeders import SHARDS_THAT_PAY, feeders_that_pay, threads_each
 from allfour.pipeline.scoring.engines.local import LocalEngine
@@ -158,6 +161,35 @@ def test_a_fault_is_raised_where_the_command_runs(
     with pytest.raises(RuntimeError, match="a fault"):
         score(images, tmp_path / "run", TWO, Lent(ATTRIBUTES))
     assert not list((tmp_path / "run").rglob("*.attempts.json"))
+
+
+def memories() -> set[str]:
+    """Open files of this process that are memory shared with one that feeds."""
+    found = set()
+    for path in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # that by which the folder is read
+            if "memfd:allfour" in str(path.readlink()):
+                found.add(path.name)
+    return found
+
+
+def test_a_process_that_cannot_be_started_leaves_none_behind(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    popen, started = feeders.subprocess.Popen, list[Any]()
+
+    def no_second(*arguments: Any, **options: Any) -> Any:
+        if started:
+            raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+        started.append(popen(*arguments, **options))
+        return started[0]
+
+    monkeypatch.setattr(feeders.subprocess, "Popen", no_second)
+    before = memories()
+    with pytest.raises(BlockingIOError):
+        score(images, tmp_path / "run", TWO, Lent(ATTRIBUTES))
+    assert started[0].returncode is not None
+    assert memories() <= before
 
 
 def test_when_processes_pay() -> None:
