@@ -19,7 +19,7 @@ from allfour.pipeline.analyses.calibration import Judged, attribute_entry
 from allfour.pipeline.analyses.labelled_images import LabelledImage, LabelledSet, truth_mapping
 from allfour.pipeline.config import load_attributes
 from allfour.pipeline.metrics.calibration import FORMAT
-from allfour.pipeline.run.folder import write_json
+from allfour.pipeline.run.writing import write_json
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 OUT = REPOSITORY / "configs" / "calibrations" / "clip-vit-b-16-openai-fairface.json"

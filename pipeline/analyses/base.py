@@ -11,9 +11,10 @@ from pydantic import ValidationError
 from allfour.border import read_json
 from allfour.errors import RunFolderError
 from allfour.files import read_regular
-from allfour.pipeline.run.folder import RunFolder, fingerprint, write_json
+from allfour.pipeline.run.folder import RunFolder, fingerprint
 from allfour.pipeline.run.record import Note, Record
 from allfour.pipeline.run.seal import sealed, unsealed
+from allfour.pipeline.run.writing import write_json
 
 BASIS_VERSION = 1
 """Raise it when the same scores would give other analyses."""

@@ -24,11 +24,12 @@ from allfour.pipeline.config import validate
 from allfour.pipeline.metrics.each_prompt import EachQuestion, parse_question
 from allfour.pipeline.run.columns import UNREADABLE, ImageStatus
 from allfour.pipeline.run.each import FOLDER, Each, EachPrompt
-from allfour.pipeline.run.folder import IMAGES_STAGE, RunFolder, write_json
+from allfour.pipeline.run.folder import IMAGES_STAGE, RunFolder
 from allfour.pipeline.run.header import PICKED_KIND
 from allfour.pipeline.run.record import Note
 from allfour.pipeline.run.seal import sealed, unsealed
 from allfour.pipeline.run.tables import connect
+from allfour.pipeline.run.writing import write_json
 from allfour.pipeline.scoring.near_copies import near_copies
 from allfour.pipeline.words import level, quantity
 

@@ -28,9 +28,10 @@ from allfour.pipeline.generation.existing import reconcile
 from allfour.pipeline.generation.generate import generate_images, merge_outcomes, outcomes_left
 from allfour.pipeline.generation.plan import Plan, make_plan
 from allfour.pipeline.run import locks
-from allfour.pipeline.run.folder import RunFolder, utc_now, write_json
+from allfour.pipeline.run.folder import RunFolder, utc_now
 from allfour.pipeline.run.journal import RunFolderBusyError
 from allfour.pipeline.run.program import package_versions
+from allfour.pipeline.run.writing import write_json
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,8 +15,8 @@ from allfour.pipeline.commands import build
 from allfour.pipeline.commands.progress import Reporter
 from allfour.pipeline.config import RunConfig, load_attributes
 from allfour.pipeline.metrics.calibration_doubt import calibration_notes
-from allfour.pipeline.run.folder import sweep_beside, write_atomic, write_json
 from allfour.pipeline.run.seal import sealed
+from allfour.pipeline.run.writing import sweep_beside, write_atomic, write_json
 from allfour.pipeline.scoring.scorer import score_shard
 
 

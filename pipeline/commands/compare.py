@@ -14,7 +14,7 @@ from allfour.pipeline.analyses.comparison.compare import compare_paths
 from allfour.pipeline.analyses.study.result import PairBy, study_of_runs
 from allfour.pipeline.report.compare_page import render_comparison
 from allfour.pipeline.report.study_page import render_study
-from allfour.pipeline.run.folder import json_bytes, write_together
+from allfour.pipeline.run.writing import json_bytes, write_together
 from allfour.pipeline.words import quantity
 
 _NAME = 40

@@ -40,8 +40,9 @@ from allfour.pipeline.report.model_card import model_index
 from allfour.pipeline.report.prose import PERCEIVED, of_an_archive, sought_in
 from allfour.pipeline.run.columns import ImageStatus
 from allfour.pipeline.run.documents import ReportError, read_header, read_metrics
-from allfour.pipeline.run.folder import RunFolder, atomic_file, reading_table, sweep_beside, whole_folder, write_atomic
+from allfour.pipeline.run.folder import RunFolder, reading_table
 from allfour.pipeline.run.metrics import Metrics
+from allfour.pipeline.run.writing import atomic_file, sweep_beside, whole_folder, write_atomic
 
 Format = Literal["markdown", "latex", "junit", "csv", "intersections", "model-card", "dataset"]
 _SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_\-]{0,99}")

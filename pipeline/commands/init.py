@@ -11,7 +11,7 @@ from pathlib import Path
 from allfour import resources
 from allfour.errors import ConfigError
 from allfour.files import read_regular
-from allfour.pipeline.run.folder import sweep_beside, write_atomic
+from allfour.pipeline.run.writing import sweep_beside, write_atomic
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,17 +36,11 @@ from allfour.pipeline.config import (
 from allfour.pipeline.metrics.calibration import check_calibration
 from allfour.pipeline.metrics.wanted_error import with_margins
 from allfour.pipeline.run.columns import IMAGES_SCHEMA
-from allfour.pipeline.run.folder import (
-    TABLE_STAGES,
-    RunFolder,
-    atomic_file,
-    fingerprint,
-    reading_table,
-    write_json,
-)
+from allfour.pipeline.run.folder import TABLE_STAGES, RunFolder, fingerprint, reading_table
 from allfour.pipeline.run.header import PICKED_KIND, Header
 from allfour.pipeline.run.parquet import table_writer
 from allfour.pipeline.run.seal import sealed
+from allfour.pipeline.run.writing import atomic_file, write_json
 from allfour.pipeline.scoring.parts import PRECISION, PartStore, read_embeddings
 from allfour.pipeline.scoring.people import reading_scores
 from allfour.pipeline.scoring.precision import Doubt, Measured

@@ -24,8 +24,9 @@ from allfour.pipeline.report import write_report
 from allfour.pipeline.report.exports import write_prompts_csv
 from allfour.pipeline.report.prose import of_an_archive, sought_in
 from allfour.pipeline.run.documents import read_metrics
-from allfour.pipeline.run.folder import RunFolder, fingerprint, sweep_temp_files, utc_now, write_json
+from allfour.pipeline.run.folder import RunFolder, fingerprint, sweep_temp_files, utc_now
 from allfour.pipeline.run.metrics import Metrics
+from allfour.pipeline.run.writing import write_json
 from allfour.pipeline.scoring.near_copies import near_copies
 
 if TYPE_CHECKING:

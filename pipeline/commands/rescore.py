@@ -22,9 +22,10 @@ from allfour.pipeline.commands.scoring import score, score_shards
 from allfour.pipeline.commands.start import check_apart, check_kind, check_source, start_run
 from allfour.pipeline.config import RunConfig, load_prompts
 from allfour.pipeline.run.columns import SEVERAL
-from allfour.pipeline.run.folder import RunFolder, utc_now, write_json
+from allfour.pipeline.run.folder import RunFolder, utc_now
 from allfour.pipeline.run.journal import RunFolderBusyError
 from allfour.pipeline.run.program import package_versions
+from allfour.pipeline.run.writing import write_json
 from allfour.pipeline.scoring.engines import share_of
 from allfour.pipeline.scoring.engines.base import part_store
 from allfour.pipeline.scoring.same_classifier import agree_with_ranks

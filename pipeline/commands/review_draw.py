@@ -28,17 +28,10 @@ from allfour.pipeline.analyses.review.sample import (
 from allfour.pipeline.report.review_page import Picture, render_review
 from allfour.pipeline.report.tables import ImageRecord
 from allfour.pipeline.report.thumbnails import read_pictures
-from allfour.pipeline.run.folder import (
-    RunFolder,
-    fingerprint,
-    sweep_beside,
-    sweep_temp_files,
-    utc_now,
-    write_atomic,
-    write_json,
-)
+from allfour.pipeline.run.folder import RunFolder, fingerprint, sweep_temp_files, utc_now
 from allfour.pipeline.run.seal import sealed
 from allfour.pipeline.run.tables import connect
+from allfour.pipeline.run.writing import sweep_beside, write_atomic, write_json
 
 _LADDER = ((80, 1024, 84), (250, 768, 82), (600, 640, 80), (10**9, 448, 78))
 """At most so many pictures -> longest side in pixels, JPEG quality."""

@@ -19,7 +19,8 @@ from allfour.pipeline.commands import build
 from allfour.pipeline.commands.job import Job
 from allfour.pipeline.commands.unchanged import backend_state, known_identity, remember
 from allfour.pipeline.run.columns import ImageStatus
-from allfour.pipeline.run.folder import IMAGES_STAGE, TABLE_STAGES, RunFolder, fingerprint, write_table
+from allfour.pipeline.run.folder import IMAGES_STAGE, TABLE_STAGES, RunFolder, fingerprint
+from allfour.pipeline.run.writing import write_table
 from allfour.pipeline.scoring.engines import ScoringJob, engine
 from allfour.pipeline.scoring.engines.base import part_store
 from allfour.pipeline.scoring.groups import Ahead

@@ -35,9 +35,10 @@ from allfour.pipeline.metrics.asked_for import asked_of
 from allfour.pipeline.metrics.calibration import check_calibration
 from allfour.pipeline.report.study_page import PAGE, render_study
 from allfour.pipeline.run.documents import read_header
-from allfour.pipeline.run.folder import RunFolder, sweep_beside, write_atomic, write_json
+from allfour.pipeline.run.folder import RunFolder
 from allfour.pipeline.run.record import STUDY_FILE
 from allfour.pipeline.run.study import StudyCell, StudyResult
+from allfour.pipeline.run.writing import sweep_beside, write_atomic, write_json
 from allfour.pipeline.words import grouped, quantity, seconds_text
 
 CELLS = "cells"

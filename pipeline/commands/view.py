@@ -22,8 +22,8 @@ from allfour.pipeline.report.index_page import (
     render_index,
 )
 from allfour.pipeline.report.live_page import LiveRun, render_live
-from allfour.pipeline.run.folder import sweep_beside, write_atomic
 from allfour.pipeline.run.record import STUDY_FILE
+from allfour.pipeline.run.writing import sweep_beside, write_atomic
 
 _PAGE = re.compile(r"/run/(\d{1,6})/(report\.html|prompts\.csv|study\.html|report/prompts-\d{3,}\.html)")
 """All that is served of a run or study: its pages and its table, by its place in the index."""

@@ -41,9 +41,10 @@ from allfour.pipeline.archives.kinds import DECODED_EXTENSIONS, EXTENSION_OF
 from allfour.pipeline.generation.existing import request_fingerprint, valid_outcomes
 from allfour.pipeline.generation.plan import Plan
 from allfour.pipeline.run.columns import IMAGES_SCHEMA, PEOPLE, SEVERAL
-from allfour.pipeline.run.folder import RunFolder, write_atomic, write_table
+from allfour.pipeline.run.folder import RunFolder
 from allfour.pipeline.run.journal import Journal
 from allfour.pipeline.run.outcome import Key, Outcome
+from allfour.pipeline.run.writing import write_atomic, write_table
 
 _LOG = logging.getLogger(__name__)
 _WRITERS = 4

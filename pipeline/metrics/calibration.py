@@ -23,11 +23,11 @@ from allfour.files import read_regular
 from allfour.models.attributes import AttributeSet
 from allfour.pipeline import statistics as st
 from allfour.pipeline.run.columns import AMBIGUOUS
-from allfour.pipeline.run.folder import write_json
 from allfour.pipeline.run.identities import deciding_alike, differing
 from allfour.pipeline.run.metrics import CalibrationNote
 from allfour.pipeline.run.record import Note
 from allfour.pipeline.run.seal import sealed, unsealed
+from allfour.pipeline.run.writing import write_json
 
 FORMAT = 1
 SMALLEST_GROUP = 20

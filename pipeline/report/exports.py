@@ -14,9 +14,9 @@ from typing import Any, Protocol
 from allfour.pipeline import words
 from allfour.pipeline.report import lead, prose
 from allfour.pipeline.report.view import ranked
-from allfour.pipeline.run.folder import write_atomic
 from allfour.pipeline.run.metrics import Metrics, Prompt
 from allfour.pipeline.run.record import Interval
+from allfour.pipeline.run.writing import write_atomic
 
 _FORMULA_STARTS = frozenset("=+-@\t\r\n|%＝＋－＠﹦﹢﹣﹫")
 _FIELDS = re.compile(r"[^;|]+")

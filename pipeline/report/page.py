@@ -14,9 +14,9 @@ from allfour.pipeline.report.pages import remove_pages, write_pages
 from allfour.pipeline.report.sections import parts_of
 from allfour.pipeline.report.view import MAX_ROWS, page_path, ranked
 from allfour.pipeline.run.documents import read_header, read_metrics
-from allfour.pipeline.run.folder import write_atomic
 from allfour.pipeline.run.header import Header
 from allfour.pipeline.run.metrics import Metrics
+from allfour.pipeline.run.writing import write_atomic
 
 SCRIPTS = ("list.js", "detail.js", "copy.js")
 """What a page with rows of prompts and images needs beside what every page does."""

@@ -11,8 +11,8 @@ from typing import Any
 import jinja2
 
 from allfour.pipeline.report.view import PageBuilder
-from allfour.pipeline.run.folder import aside_folder, put_in_place, write_atomic
 from allfour.pipeline.run.metrics import Metrics, Prompt
+from allfour.pipeline.run.writing import aside_folder, put_in_place, write_atomic
 
 FOLDER = "report"
 ROWS_PER_PAGE = 500

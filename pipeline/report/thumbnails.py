@@ -35,7 +35,7 @@ from allfour.pipeline.archives.text import unescape_name
 from allfour.pipeline.config import ArchiveConfig
 from allfour.pipeline.report.tables import ImageRecord, Key
 from allfour.pipeline.run.columns import ImageStatus
-from allfour.pipeline.run.folder import write_table
+from allfour.pipeline.run.writing import write_table
 from allfour.pipeline.words import grouped
 
 KEPT = "thumbnails.parquet"

@@ -28,9 +28,10 @@ from allfour.files import open_regular, read_regular, sha256_of
 from allfour.pipeline.archives.base import Shard
 from allfour.pipeline.run import locks
 from allfour.pipeline.run.columns import IMAGES_SCHEMA, SCORES_SCHEMA
-from allfour.pipeline.run.folder import RunFolder, atomic_file, fingerprint, write_json
+from allfour.pipeline.run.folder import RunFolder, fingerprint
 from allfour.pipeline.run.parquet import concatenate, table_writer
 from allfour.pipeline.run.seal import sealed, unsealed
+from allfour.pipeline.run.writing import atomic_file, write_json
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,8 +39,9 @@ from allfour.models.classifiers.base import (
 from allfour.models.devices import granted_cores
 from allfour.pipeline.archives.base import ArchiveItem, ArchiveSource, Shard
 from allfour.pipeline.config import ScoringConfig
-from allfour.pipeline.run.folder import atomic_file, fingerprint
+from allfour.pipeline.run.folder import fingerprint
 from allfour.pipeline.run.identities import reading
+from allfour.pipeline.run.writing import atomic_file
 from allfour.pipeline.scoring.closeness import in_doubt, leads
 from allfour.pipeline.scoring.groups import Ahead, Encode, Group, Listed, Pool, encoded_group, group_size, listed_groups
 

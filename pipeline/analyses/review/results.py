@@ -29,9 +29,10 @@ from allfour.pipeline.analyses.review.sample import (
     scores_fingerprint,
     stratify,
 )
-from allfour.pipeline.run.folder import RunFolder, utc_now, write_json
+from allfour.pipeline.run.folder import RunFolder, utc_now
 from allfour.pipeline.run.metrics import Review
 from allfour.pipeline.run.seal import sealed, unsealed
+from allfour.pipeline.run.writing import write_json
 
 
 def import_answers(run: RunFolder, files: Sequence[Path]) -> dict[str, Any]:

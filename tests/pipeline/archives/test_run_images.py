@@ -15,7 +15,7 @@ from allfour.errors import RunFolderError
 from allfour.pipeline.archives import ArchiveError, ArchiveOptions, RunImages, open_source
 from allfour.pipeline.archives.base import HasDoubts
 from allfour.pipeline.run.columns import IMAGES_SCHEMA
-from allfour.pipeline.run.folder import write_json
+from allfour.pipeline.run.writing import write_json
 from tests.hostile_images import good_file
 from tests.pipeline.archives.helpers import check_contract
 

@@ -14,7 +14,7 @@ import pytest
 from allfour.pipeline.archives.unprompted import LACKS_PROMPT, NOT_ONE, Reasons, why_missing
 from allfour.pipeline.commands.summary import print_missing
 from allfour.pipeline.run.columns import IMAGES_SCHEMA
-from allfour.pipeline.run.folder import write_table
+from allfour.pipeline.run.writing import write_table
 
 
 def _table(folder: Path, errors: list[tuple[str, str | None]]) -> Path:

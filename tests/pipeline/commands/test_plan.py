@@ -10,8 +10,8 @@ import pytest
 from typer.testing import CliRunner
 
 from allfour.pipeline import cli
-from allfour.pipeline.run.folder import write_json
 from allfour.pipeline.run.seal import sealed
+from allfour.pipeline.run.writing import write_json
 from tests.pipeline.report.fixture_run import build_run
 
 

@@ -22,8 +22,9 @@ from allfour.pipeline.metrics.compute import compute_metrics
 from allfour.pipeline.metrics.gate import evaluate, parse_gate
 from allfour.pipeline.metrics.tallies import tally
 from allfour.pipeline.run.columns import IMAGES_SCHEMA, SCORES_SCHEMA
-from allfour.pipeline.run.folder import RunFolder, write_table
+from allfour.pipeline.run.folder import RunFolder
 from allfour.pipeline.run.metrics import Accounting
+from allfour.pipeline.run.writing import write_table
 
 LABELS = {"gender": ("woman", "man"), "race": ("White", "Black", "Indian")}
 

@@ -9,8 +9,8 @@ import pyarrow as pa
 from allfour.pipeline.metrics.tallies import copy_counts
 from allfour.pipeline.report.view import PageBuilder
 from allfour.pipeline.run.columns import IMAGES_SCHEMA
-from allfour.pipeline.run.folder import write_table
 from allfour.pipeline.run.metrics import Metrics
+from allfour.pipeline.run.writing import write_table
 from tests.pipeline.metrics.test_compute import build, metrics_of
 
 

@@ -24,8 +24,9 @@ from allfour.pipeline.metrics.scenes import (
 )
 from allfour.pipeline.metrics.tallies import tally
 from allfour.pipeline.run.columns import IMAGES_SCHEMA, SCORES_SCHEMA
-from allfour.pipeline.run.folder import RunFolder, write_table
+from allfour.pipeline.run.folder import RunFolder
 from allfour.pipeline.run.metrics import GroupScenes
+from allfour.pipeline.run.writing import write_table
 
 LABELS = ("woman", "man")
 LETTERS = {"w": "woman", "m": "man", "a": "ambiguous", "n": "no_person"}

@@ -14,7 +14,8 @@ from allfour.pipeline.analyses.labelled_images import LabelledImage, LabelledSet
 from allfour.pipeline.metrics.calibration import Calibration
 from allfour.pipeline.metrics.tallies import sure_counts
 from allfour.pipeline.run.columns import IMAGES_SCHEMA, SCORES_SCHEMA
-from allfour.pipeline.run.folder import RunFolder, write_table
+from allfour.pipeline.run.folder import RunFolder
+from allfour.pipeline.run.writing import write_table
 
 LABELS = ("woman", "man")
 EDGES = [0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 4.5]

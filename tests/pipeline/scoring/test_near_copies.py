@@ -11,7 +11,8 @@ import pytest
 from numpy.typing import NDArray
 
 from allfour.pipeline.run.columns import IMAGES_SCHEMA, embeddings_schema
-from allfour.pipeline.run.folder import RunFolder, write_table
+from allfour.pipeline.run.folder import RunFolder
+from allfour.pipeline.run.writing import write_table
 from allfour.pipeline.scoring.near_copies import near_copies
 from allfour.pipeline.scoring.parts import PartStore, read_embeddings, write_embeddings
 
