@@ -9,13 +9,12 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from allfour.errors import RunFolderError, UsageError
+from allfour.errors import UsageError
 from allfour.models.generators.base import facts_of
 from allfour.pipeline.commands import build
 from allfour.pipeline.commands.audit import finish_audit
@@ -27,11 +26,9 @@ from allfour.pipeline.config import RunConfig
 from allfour.pipeline.generation.existing import reconcile
 from allfour.pipeline.generation.generate import generate_images, merge_outcomes, outcomes_left
 from allfour.pipeline.generation.plan import Plan, make_plan
-from allfour.pipeline.run import locks
 from allfour.pipeline.run.folder import RunFolder, utc_now
 from allfour.pipeline.run.journal import RunFolderBusyError
-from allfour.pipeline.run.program import package_versions
-from allfour.pipeline.run.writing import write_json
+from allfour.pipeline.run.ranks import one_world, write_record
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,50 +99,15 @@ def _make_share(
     The generator goes with this call: the rank that ends the run scores, and needs its memory.
     """
     run, started = job.run, utc_now()
-    with run.lock(shared=True), _world(run, world_size):
+    with run.lock(shared=True), one_world(run, world_size):
         generator = build.planned_generator(job.config, run, plan)
         identity = dict(generator.identity())
         journal = run.rank_journal_path(rank)
         reconcile(run, job.config, plan, identity, job.reporter.note, journal=journal, overwrite=overwrite)
         with job.reporter.task("generating", len(share.requests)) as task:
             made = generate_images(run, share, generator, rank=rank, advance=task.advance, skip=task.skip).made
-        write_json(
-            run.ranks_folder / f"rank-{rank}-of-{world_size}.json",
-            {"images": len(share.requests), "generated": made, "started": started, "finished": utc_now(),
-             "generator": identity, "generation": facts_of(generator), "versions": package_versions()},
+        write_record(
+            run, rank, world_size, started=started, images=len(share.requests), generated=made, generator=identity,
+            generation=facts_of(generator),
         )  # fmt: skip
     return identity, made
-
-
-@contextlib.contextmanager
-def _world(run: RunFolder, size: int) -> Iterator[None]:
-    """Ranks of one world size at a time: those of another would make the same images.
-
-    Raises
-    ------
-    RunFolderBusyError
-        Ranks of another world size are at work.
-    RunFolderError
-        The file that they agree by is none.
-    """
-    try:
-        opened = locks.open_lock(run.path / ".lock-world")
-    except OSError as error:
-        raise RunFolderError(f"{run.path / '.lock-world'}: cannot be used: {error.strerror}. Move it aside") from None
-    with opened as file:
-        try:
-            locks.take(file)
-        except locks.LockedError:
-            pass  # others are at work
-        else:
-            file.truncate(0)
-            file.write(str(size))
-            file.flush()
-            locks.give_back(file)
-        locks.take(file, shared=True, wait=True)
-        file.seek(0)
-        if (found := file.read()) != str(size):
-            raise RunFolderBusyError(
-                f"run folder {run.path}: ranks of --world-size {found} are at work. Wait for them, or use their world size"
-            )
-        yield

@@ -24,8 +24,7 @@ from allfour.pipeline.config import RunConfig, load_prompts
 from allfour.pipeline.run.columns import SEVERAL
 from allfour.pipeline.run.folder import RunFolder, utc_now
 from allfour.pipeline.run.journal import RunFolderBusyError
-from allfour.pipeline.run.program import package_versions
-from allfour.pipeline.run.writing import write_json
+from allfour.pipeline.run.ranks import write_record
 from allfour.pipeline.scoring.engines import share_of
 from allfour.pipeline.scoring.engines.base import part_store
 from allfour.pipeline.scoring.same_classifier import agree_with_ranks
@@ -118,11 +117,15 @@ def rescore_rank(
             reporter.note(settled.said)
         agree_with_ranks(run, config, job.attributes, classifier)
         scored = score_shards(job, source, share, classifier=classifier, listed=shards, ahead=settled.ahead)
-        write_json(
-            run.ranks_folder / f"rank-{rank}-of-{world_size}.json",
-            {"shards": len(share), "scored": scored, "started": started, "finished": utc_now(),
-             "classifier": dict(classifier.identity()), "versions": package_versions()},
-        )  # fmt: skip
+        write_record(
+            run,
+            rank,
+            world_size,
+            started=started,
+            shards=len(share),
+            scored=scored,
+            classifier=dict(classifier.identity()),
+        )
     # Looked at without the lock: of ranks that end at the same moment, one at least sees all done and finds the folder free.
     store = part_store(run.path, classifier, config.scoring)
     left = sum(not store.done(shard) for shard in shards)

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from allfour.errors import RunFolderError
-from allfour.pipeline.commands import audit_ranks
 from allfour.pipeline.run import locks
 from allfour.pipeline.run.folder import RunFolder
+from allfour.pipeline.run.ranks import one_world
 
 
 def test_one_writer_at_a_time(tmp_path: Path) -> None:
@@ -30,7 +30,7 @@ def test_a_lock_that_leads_elsewhere_is_not_opened(tmp_path: Path) -> None:
         (run.path / name).symlink_to(mine)
     with pytest.raises(RunFolderError, match="cannot be written"), run.lock():
         pass
-    with pytest.raises(RunFolderError, match="cannot be used"), audit_ranks._world(run, 2):
+    with pytest.raises(RunFolderError, match="cannot be used"), one_world(run, 2):
         pass
     assert mine.read_text() == "my notes"
     (run.path / ".lock").unlink()
