@@ -100,18 +100,13 @@ def _of(shown: int, images: int) -> str:
 def _table(attribute: str, found: AskedFor) -> AskedTable:
     sentences = [_finding(label, entry) for label, entry in found.labels.items()]
     if found.shown_p_value is not None:
-        verdict = (
-            "they differ by what is asked for" if found.shown_p_value < 0.05 else "that is no sign that they differ"
-        )
+        verdict = "Some labels are" if found.shown_p_value < 0.05 else "There is no sign that some labels are"
         sentences.append(
-            f"Were all labels shown as often where they are asked for, rates so far apart would come with {p_value(found.shown_p_value)}: "
-            f"{verdict}."
+            f"{verdict} shown less often than others when they are asked for ({p_value(found.shown_p_value)})."
         )
     if found.refused_p_value is not None and any(entry.counts.get("refused") for entry in found.labels.values()):
-        verdict = (
-            "refusals depend on what is asked for" if found.refused_p_value < 0.05 else "that is no sign that they do"
-        )
-        sentences.append(f"The same of refusals: {p_value(found.refused_p_value)}, {verdict}.")
+        verdict = "Refusals" if found.refused_p_value < 0.05 else "There is no sign that refusals"
+        sentences.append(f"{verdict} depend on what is asked for ({p_value(found.refused_p_value)}).")
     sentences += [_difference(pair) for pair in found.differences]
     return AskedTable(f"Perceived {label_text(attribute)}", sentences, [_line(k, v) for k, v in found.labels.items()])
 

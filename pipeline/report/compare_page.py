@@ -101,7 +101,7 @@ def _answers(comparison: Mapping[str, Any], runs: Sequence[RunOnPage]) -> list[t
     answers = []
     if len(pairs) == 1:
         answers = [("Single prompts", say.change(pairs[0]) or ""), ("What it rests on", say.because(pairs[0]) or "")]
-    answers.append(("Not seen", f"{'; '.join(_unseen(run) for run in runs)}."))
+    answers.append(("Images without a label", f"{'; '.join(_unseen(run) for run in runs)}."))
     return [(question, answer) for question, answer in answers if answer]
 
 
@@ -110,11 +110,7 @@ def _unseen(run: RunOnPage) -> str:
     with words.seeking(prose.sought_in(run.header)):
         parts = unseen(run.metrics.accounting)
     total = words.quantity(run.metrics.accounting.requested, "image")
-    return (
-        f"{run.name}: {words.join_words(parts)} of {total}"
-        if parts
-        else f"{run.name}: nothing, all of {total} were read"
-    )
+    return f"{run.name}: {words.join_words(parts)} of {total}" if parts else f"{run.name}: none, all {total} were read"
 
 
 def _banners(runs: Sequence[RunOnPage]) -> Iterator[str]:

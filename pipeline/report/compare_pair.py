@@ -230,7 +230,7 @@ def _estimates(pair: Mapping[str, Any], labels: Sequence[str], size: int) -> dic
     whole, shares = words.all_of(size), summary["share_difference"]
     lines = [
         _line(
-            f"{whole[:1].upper()}{whole[1:]} of one kind",
+            f"{whole[:1].upper()}{whole[1:]} alike",
             f"Share of prompts whose first {words.word(size)} images agree.",
             (moves["first"] / prompts, moves["second"] / prompts) if prompts else (None, None),
             summary["unanimity_difference"],
@@ -262,10 +262,10 @@ _RATES = (
 
 
 def _moves(moves: Mapping[str, Any], labels: Sequence[str]) -> dict[str, Any]:
-    """From what to what: the first run's verdicts down, the second's across."""
+    """How the sets changed: the first run's verdicts down, the second's across."""
     kinds: list[str | None] = [*labels, None]
     counts = {(move["first"], move["second"]): move["prompts"] for move in moves["moves"]}
-    names = [f"all {words.plural(kind)}" if kind else "not all of one kind" for kind in kinds]
+    names = [f"all {words.plural(kind)}" if kind else "not unanimous" for kind in kinds]
     return {
         "columns": names,
         "rows": [
@@ -337,8 +337,8 @@ def _kinds(row: Row, labels: Sequence[str]) -> set[str]:
 def _shows(kinds: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
     return [
         ("changed", "those that changed sides"),
-        ("gained", "became all of one kind"),
-        ("lost", "ceased to be all of one kind"),
+        ("gained", "became unanimous"),
+        ("lost", "ceased to be unanimous"),
         ("turned", "turned to another kind"),
         ("differs", "more apart than by chance"),
         ("same", "those that did not change sides"),

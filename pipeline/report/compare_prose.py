@@ -27,7 +27,7 @@ from allfour.pipeline.words import (
 METHOD = (
     "Prompts are paired: each is compared with itself, so how much prompts differ among themselves is no part of the uncertainty. "
     "The unit is the prompt, and images of one prompt are never counted as independent where prompts are averaged.",
-    "The number of prompts whose first set is all of one kind is tested by McNemar's exact test on the prompts that changed. Mean "
+    "The number of prompts whose first set is unanimous is tested by McNemar's exact test on the prompts that changed. Mean "
     "shares, and unanimity over all images, are tested by flipping the signs of the prompts' differences. Intervals are those of the "
     "mean of paired differences, with one unseen change either way counted in, so that two equal runs are not declared equal for "
     "certain. Where the runs hold different numbers of images, unanimity is how often a set drawn from all images of a prompt agrees, "
@@ -190,16 +190,16 @@ def _tested(difference: Mapping[str, Any], lead: Mapping[str, Any]) -> str:
 
 
 def _changes(moves: Mapping[str, Any]) -> str:
-    """` Two became all of one kind, none ceased to be.`"""
+    """` Two became unanimous, none ceased to be.`"""
     text = ""
     if moves["gained"] or moves["lost"]:
         text += (
-            f" {_count(moves['gained'])} became all of one kind, {_count(moves['lost']).lower()} ceased to be."
+            f" {_count(moves['gained'])} became unanimous, {_count(moves['lost']).lower()} ceased to be."
             if moves["gained"]
-            else f" {_count(moves['lost'])} ceased to be all of one kind, none became so."
+            else f" {_count(moves['lost'])} ceased to be unanimous, none became so."
         )
     if moves["turned"]:
-        text += f" {_count(moves['turned'])} turned from all of one kind to all of the other."
+        text += f" {_count(moves['turned'])} turned from unanimous to all of the other."
     return text
 
 
@@ -246,14 +246,14 @@ def change(pair: Mapping[str, Any]) -> str | None:
 
 
 def verdict(side: Mapping[str, Any], size: int) -> str:
-    """`all four women`, `not all of one kind`."""
+    """`all four women`, `not unanimous`."""
     if not side["evaluated"]:
         return f"fewer than {word(size)} images"
-    return f"{all_of(size)} {plural(side['unanimous'])}" if side["unanimous"] else "not all of one kind"
+    return f"{all_of(size)} {plural(side['unanimous'])}" if side["unanimous"] else "not unanimous"
 
 
 def verdict_change(row: Mapping[str, Any], size: int) -> str:
-    """`All four women, then not all of one kind`."""
+    """`All four women, then not unanimous`."""
     one, two = verdict(row["first"], size), verdict(row["second"], size)
     text = f"{one} in both" if one == two else f"{one}, then {two}"
     return text[:1].upper() + text[1:]

@@ -194,11 +194,7 @@ def _table_cells(metrics: Metrics, prompt: Prompt) -> tuple[str, str, list[str]]
 
 def _verdict_head(metrics: Metrics) -> str:
     """Of the column that says whether a set is of one label, which is not all of a prompt's images where there are more."""
-    return (
-        f"first {words.word(metrics.summary.set_size)} of one kind"
-        if lead.more_than_sets(metrics)
-        else "all of one kind"
-    )
+    return f"first {words.word(metrics.summary.set_size)} unanimous" if lead.more_than_sets(metrics) else "unanimous"
 
 
 def markdown_table(metrics: Metrics, *, limit: int | None = None) -> str:

@@ -167,8 +167,8 @@ def _classifier_name(identity: Any) -> str:
 def classifier_gist(view: ClassifierView) -> str:
     """What it is, and how often it was right."""
     lines = [table.lines[0] for table in view.qualities if table.lines]
-    right = f"; right for {words.percent(lines[0].accuracy.value)} of a labelled set" if lines else "; not calibrated"
-    return f"{view.name}{right}"
+    right = f"correct on {words.percent(lines[0].accuracy.value)} of a labelled set" if lines else "not calibrated"
+    return "; ".join(part for part in (view.name, right) if part)
 
 
 # --- sensitivity, method ---------------------------------------------------------------------------------------------

@@ -9,17 +9,19 @@ import hashlib
 import json
 import marshal
 import os
+import re
 import sys
 from importlib.util import MAGIC_NUMBER
 from pathlib import Path
 from typing import Any
 
 import jinja2
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from allfour.pipeline import words
 
 TEMPLATES = Path(__file__).parent / "templates"
+_BACKTICKS = re.compile(r"`([^`]{1,300})`")
 _OPTIONS: dict[str, Any] = {"trim_blocks": True, "lstrip_blocks": True}
 
 
@@ -74,7 +76,7 @@ def environment() -> jinja2.Environment:
     )
     env.filters.update(
         clean=words.clean, percent=words.percent, grouped=words.grouped, label=words.label_text, plural=words.plural,
-        words=words.group_text, duration=words.seconds_text, quantity=words.quantity, all_of=words.all_of,
+        words=words.group_text, code=with_code, duration=words.seconds_text, quantity=words.quantity, all_of=words.all_of,
     )  # fmt: skip
     return env
 
@@ -84,6 +86,11 @@ def compile_all() -> None:
     env = environment()
     for name in env.list_templates(extensions=["j2"]):
         env.get_template(name)
+
+
+def with_code(text: object) -> Markup:
+    """A text as HTML, with what stands between backticks as code. Everything in it is escaped first."""
+    return Markup(_BACKTICKS.sub(r"<code>\1</code>", str(escape(text))))  # noqa: S704  escaped here
 
 
 def script_json(value: Any) -> Markup:

@@ -54,6 +54,8 @@ class RunLine:
     notice: str
     working: bool = False
     """Whether it changes while one looks."""
+    labels: tuple[str, ...] = ()
+    """What the colours of the squares stand for."""
 
 
 def find_runs(folder: Path) -> list[Path]:
@@ -111,7 +113,10 @@ def read_line(run_dir: Path, link: str, *, count: Callable[[], int] | None = Non
         return RunLine(name, link, what, day, state, "", -1.0, Markup(), banner(header) or "", now.working)
     at = headline_of(metrics).value
     value = -1.0 if at is None else at
-    return RunLine(name, link, what, day, "", lead.one_line(metrics), value, _squares(metrics), banner(header) or "")
+    return RunLine(
+        name, link, what, day, "", lead.one_line(metrics), value, _squares(metrics), banner(header) or "",
+        labels=tuple(metrics.headline_labels),
+    )  # fmt: skip
 
 
 def _progress(done: int, now: Activity) -> str:
@@ -153,7 +158,7 @@ def _squares(metrics: Metrics) -> Markup:
         corner = f"M{11 * (place % 20)} {11 * (place // 20)}"
         drawn.setdefault(kinds.get(prompt.unanimous or "", "u"), []).append(f"{corner}h9v9h-9z")
     shapes = [svg.el("path", d="".join(squares), class_=f"cell s-{kind}") for kind, squares in drawn.items()]
-    text = f"{metrics.summary.unanimous} of {words.quantity(metrics.summary.prompts, 'prompt')} of one kind"
+    text = f"{metrics.summary.unanimous} of {words.quantity(metrics.summary.prompts, 'prompt')} unanimous"
     height = 11 * max(1, -(-len(prompts) // 20))
     return svg.el("svg", *shapes, class_="few", width="220", height=height, role="img", aria_label=text)
 
@@ -167,6 +172,16 @@ def notices_of(lines: Sequence[RunLine]) -> dict[str, str]:
     return {**tags, drawn[0]: "Drawn world"} if len(drawn) == 1 else tags
 
 
+def _colours(lines: Sequence[RunLine]) -> list[tuple[str, str]]:
+    """Series and words of the squares' colours; none where runs differ in their labels, and so in what a colour means."""
+    found = {line.labels for line in lines if line.labels}
+    if len(found) != 1:
+        return []
+    labels = found.pop()
+    kinds = kinds_by_label(labels)
+    return [*((kinds[label], f"all {words.plural(label)}") for label in labels), ("u", "not unanimous")]
+
+
 def render_index(lines: Sequence[RunLine], title: str, *, live: bool = False) -> str:
     """The page as text; `live`: it loads itself again while a run works."""
     css, css_hash = inlined("report.css", "index.css")
@@ -178,6 +193,7 @@ def render_index(lines: Sequence[RunLine], title: str, *, live: bool = False) ->
         policy=security_policy(css_hash, script_hash),
         title=words.clean(title, 120),
         lines=lines,
+        colours=_colours(lines),
         notices=notices_of(lines),
         refresh=_REFRESH if live and any(line.working for line in lines) else None,
     )

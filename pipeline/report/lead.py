@@ -46,7 +46,7 @@ def headline(metrics: Metrics) -> str:
     part = f"For {grouped(summary.unanimous)} of {quantity(summary.prompts, 'prompt')}"
     open_ = undecided(summary)
     untold = lead.verdict in ("cannot_be_told", "errors_unknown") and open_
-    rest = f"; for {grouped(open_)} more that cannot be told" if untold else ""
+    rest = f"; {grouped(open_)} more {'is' if open_ == 1 else 'are'} undecided" if untold else ""
     if lead.verdict == "errors_unknown":
         read = f"the first {word(summary.set_size)}" if more_than_sets(metrics) else whole
         return f"{part}, the classifier reads {read} images as one perceived {attribute}{rest}."
@@ -91,11 +91,9 @@ def standfirst(metrics: Metrics) -> str | None:
         if lead.evidence == "corrected"
         else ""
     )
-    text = f"That is from {basis(metrics)}{which}."
+    text = f"This rests on {basis(metrics)}{which}."
     if lead.low is not None and lead.high is not None:
-        text += (
-            f" Other prompts like these: {interval_text(lead.low, lead.high)} ({level(summary.confidence)} interval)."
-        )
+        text += f" For other prompts like these, expect {interval_text(lead.low, lead.high)} ({level(summary.confidence)} interval)."
     return " ".join(
         part for part in (text, _if_error_differs(metrics), measured_beside(metrics), _asked_apart(metrics)) if part
     )
@@ -175,11 +173,15 @@ def measured_beside(metrics: Metrics) -> str:
 
 
 def verdict(metrics: Metrics) -> str:
-    """`Clearly above chance (12.5% for even draws).`"""
+    """`Clearly above the 12.5% that chance alone would give.`"""
     lead, summary = headline_of(metrics), metrics.summary
     words = VERDICTS.get(lead.verdict, lead.verdict.replace("_", " "))
     chance = percent_exact(least_unanimity(summary.set_size, len(metrics.headline_labels)))
-    beside = f" (even draws: {chance})" if lead.verdict in ("above_chance", "compatible_with_chance") else ""
+    if lead.verdict == "cannot_be_told":
+        return "Too many images have no label to tell whether that is more than chance."
+    if lead.verdict == "above_chance":
+        return f"Clearly above the {chance} that chance alone would give."
+    beside = f", which alone would give {chance}" if lead.verdict == "compatible_with_chance" else ""
     return f"{words[0].upper()}{words[1:]}{beside}."
 
 
@@ -232,6 +234,15 @@ def sides(metrics: Metrics) -> str | None:
     return join_words(f"{grouped(count)} all {plural(label)}" for label, count in tally.items() if count)
 
 
+def all_labels(metrics: Metrics) -> str:
+    """`women and men`, or `all 7 labels`."""
+    return _names(metrics.headline_labels)
+
+
+def _names(labels: tuple[str, ...]) -> str:
+    return " and ".join(plural(label) for label in labels) if len(labels) == 2 else f"all {len(labels)} labels"
+
+
 NO_SET = "no set has a label on every image"
 """Why there is nothing to set beside chance."""
 
@@ -273,7 +284,7 @@ def chance(metrics: Metrics) -> str | None:
         return None
     if found is None or found.even is None or found.even.expected_count is None:
         return _chance_of_before(summary, labels)
-    names = " and ".join(plural(label) for label in labels[:2]) if len(labels) == 2 else f"{len(labels)} labels"
+    names = all_labels(metrics)
     even = found.even
     sets = f"Of {quantity(summary.prompts, 'set')}" if even.sets == summary.prompts else f"Of {_complete(even.sets)}"
     text = (
@@ -328,7 +339,7 @@ def _chance_of_before(summary: Summary, labels: tuple[str, ...]) -> str | None:
         return f"No comparison with chance is possible: {NO_SET}."
     expected = null.expected * summary.prompts
     count = f"{expected:.1f}" if expected < 10 else grouped(expected)
-    names = " and ".join(plural(label) for label in labels[:2]) if len(labels) == 2 else f"{len(labels)} labels"
+    names = _names(labels)
     return (
         f"If {names} were equally likely in every image with a label, {percent_exact(null.expected)} of prompts would show one "
         f"label, {count} of {grouped(summary.prompts)}."

@@ -79,9 +79,9 @@ def prompts_view(material: Material) -> PromptsView:
 def _shows(labels: Sequence[str]) -> list[tuple[str, str]]:
     names = [(svg.series_class(place), words.plural(label)) for place, label in enumerate(labels)]
     return [
-        ("unanimous", "all of one kind"),
+        ("unanimous", "unanimous"),
         *((f"all-{kind}", f"all {name}") for kind, name in names),
-        ("mixed", "not all of one kind"),
+        ("mixed", "not unanimous"),
         *((f"has-label-{place}", f"with {name}") for place, (_, name) in enumerate(names)),
         ("has-ambiguous", "with unclear images"),
         ("has-no_person", f"with {words.label_text('no_person')}"),

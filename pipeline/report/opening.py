@@ -32,7 +32,7 @@ class TileList:
     name: str
     """Empty where all squares stand in one block."""
     summary: str
-    """How many of its prompts are of one kind."""
+    """How many of its prompts are unanimous."""
     tiles: Sequence[TileView]
 
 
@@ -154,7 +154,7 @@ def _lists(material: Material) -> list[TileList]:
 
 
 def _group_summary(group: Group | None, material: Material) -> str:
-    """`8 of 10: 7 all women, 1 all men`."""
+    """`8 of 10 show one gender: 7 all women, 1 all men`."""
     if group is None or not group.prompts:
         return ""
     sides = [
@@ -163,7 +163,8 @@ def _group_summary(group: Group | None, material: Material) -> str:
         if (count := group.unanimous_by_label.get(label, 0))
     ]
     which = f": {', '.join(sides)}" if sides else ""
-    return f"{words.grouped(group.unanimous)} of {words.grouped(group.prompts)} of one kind{which}"
+    attribute = words.label_text(material.metrics.headline)
+    return f"{words.grouped(group.unanimous)} of {words.grouped(group.prompts)} show one {attribute}{which}"
 
 
 def _histogram(metrics: Metrics) -> Markup:
@@ -187,7 +188,7 @@ def _answers(metrics: Metrics, header: Header) -> list[tuple[str, str]]:
     answers = [
         ("More than chance?", _chance(metrics)),
         ("What it rests on", "" if found.value is None else f"{rests[:1].upper()}{rests[1:]}."),
-        ("Not seen", _not_seen(metrics.accounting, archive=prose.of_an_archive(header))),
+        ("Images without a label", _not_seen(metrics.accounting, archive=prose.of_an_archive(header))),
     ]
     return [(question, answer) for question, answer in answers if answer]
 
@@ -204,7 +205,10 @@ def _chance(metrics: Metrics) -> str:
         p = nulls.even.p_value if nulls is not None and nulls.even is not None else None
         odds = f" ({words.p_value(p)}{_of_classifier(metrics)})" if p is not None else ""
         share, of = even
-        text.append(f"Chance alone would give one label in {words.percent_exact(share)} of {of or 'sets'}{odds}.")
+        text.append(
+            f"If {lead.all_labels(metrics)} were equally likely in every image, {words.percent_exact(share)} of {of or 'sets'} "
+            f"would show only one of them{odds}."
+        )
     if nulls is not None and nulls.reference is not None and nulls.reference.expected is not None:
         known = metrics.reference
         own = "The planted shares" if known is not None and known.planted else "The reference's shares"
@@ -222,7 +226,7 @@ def _not_seen(accounting: Accounting, *, archive: bool) -> str:
     if parts := unseen(accounting):
         return f"Of {words.quantity(accounting.requested, 'image')}: {words.join_words(parts)}."
     total = words.quantity(accounting.requested, "image")
-    return f"Nothing: all {total} {'listed' if archive else 'requested'} were read." if accounting.requested else ""
+    return f"None: all {total} {'listed' if archive else 'requested'} were read." if accounting.requested else ""
 
 
 def unseen(accounting: Accounting) -> list[str]:

@@ -62,8 +62,8 @@ def against(metrics: Metrics) -> str | None:
     verbs = ("is", "has") if count == 1 else ("are", "have")
     without = f" {quantity(count, 'prompt')} of this run {verbs[0]} not in it and {verbs[1]} no mark." if count else ""
     return (
-        f"The hollow dot below is the same share in {clean(other.name, 60)}, another run that the same classifier read.{without} "
-        "It shows where that run stands; whether the two differ by more than chance is what allfour compare tests."
+        f"The hollow dot below is the same share in {clean(other.name, 60)}, a run read by the same classifier.{without} "
+        "To test whether the two differ by more than chance, use `allfour compare`."
     )
 
 

@@ -111,7 +111,7 @@ def _sentence(sample: ReviewSample) -> str:
 
 def _kappa_words(found: Agreement) -> str:
     if not _known(found.kappa):
-        return "and Cohen's kappa cannot be told from these labels"
+        return "and these labels are too few or too alike for Cohen's kappa"
     return f"with Cohen's kappa {_kappa(found.kappa)}"
 
 
@@ -162,7 +162,7 @@ def _line(name: str, meaning: str, at: Powered | None) -> PoweredLine | None:
         meaning,
         percent(at.classifier, 1),
         percent(here.value, 1),
-        "all of it labelled" if settled else _bounds(here),
+        "fully labelled" if settled else _bounds(here),
         _bounds(like),
         svg.interval_row(svg.Mark(here.value, like.low, like.high), second=second),
     )

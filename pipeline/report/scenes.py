@@ -135,9 +135,9 @@ def _intro(found: GroupScenes) -> str:
             f"To count people and read each of them, score again with {HOW_TO_COUNT}."
         )
     return (
-        f"People were told apart by {clean(found.detector, 120)}. An image in which two or more were found is read person by person; it is "
+        f"People were found by {clean(found.detector, 120)}. An image in which two or more were found is read person by person; it is "
         "given a label if all of them share it, and is mixed if two differ. People who were missed, such as those seen from the "
-        "side or far away, are in no figure here."
+        "side or far away, are not counted here."
     )
 
 
@@ -169,8 +169,8 @@ def _table(caption: str, scene: Scenes, found: GroupScenes, labels: Sequence[str
     aside = f" {quantity(unclear, 'image')} with somebody unclear left out." if unclear else ""
     lines = [
         _line(
-            f"{plural(label).capitalize()} alone",
-            "Share of images in which everybody reads so.",
+            f"Only {plural(label)}",
+            "Share of images in which everybody has this label.",
             scene.share.get(label),
         )
         for label in labels
@@ -178,14 +178,14 @@ def _table(caption: str, scene: Scenes, found: GroupScenes, labels: Sequence[str
     lines.append(_line("Mixed", f"Share of images in which two people differ.{aside}", scene.share.get(MIXED)))
     lines.append(
         _line(
-            "Two people of an image differ",
+            "Two people in an image differ",
             "Diversity within an image: how often two of its people, taken at random, have different labels. The short line marks equally likely labels.",
             scene.diversity,
             found.even_diversity,
         )
     )
     lines += [
-        _line(f"{plural(label).capitalize()} among the people", "Mean over images of their share.", scene.people_share.get(label), even)
+        _line(f"{plural(label).capitalize()} among the people", "Their share of the people in an image, on average.", scene.people_share.get(label), even)
         for label in labels[: 1 if len(labels) == 2 else len(labels)]
     ]  # fmt: skip
     prompts = quantity(scene.prompts, "prompt")
@@ -207,12 +207,12 @@ def _lines(scene: Scenes, labels: Sequence[str], counts: dict[str, int]) -> list
         return [f"Read as a whole: {', '.join(parts) or 'no image'}. How many people they show is not known."]
     text = [_found_sentence(scene)]
     if scene.counted:
-        keys = {**{label: f"of {plural(label)} alone" for label in labels}, MIXED: "mixed", AMBIGUOUS: "unclear"}
+        keys = {**{label: f"of {plural(label)} only" for label in labels}, MIXED: "mixed", AMBIGUOUS: "unclear"}
         text.append("Images: " + ", ".join(f"{grouped(scene.counts.get(k, 0))} {v}" for k, v in keys.items() if scene.counts.get(k)) + ".")  # fmt: skip
         text.append(f"People: {_people_text(scene.people, labels)}.")
     if scene.diversity is not None and scene.diversity.value is not None:
         at = scene.diversity
-        text.append(f"Two people of an image differ: {percent(at.value)} ({interval_text(at.low, at.high)}).")
+        text.append(f"Two people in an image differ: {percent(at.value)} ({interval_text(at.low, at.high)}).")
     missing = sum(counts.get(key, 0) for key in ("refused", "failed", "unreadable"))
     return text + ([f"{quantity(missing, 'image')} missing or unreadable."] if missing else [])
 

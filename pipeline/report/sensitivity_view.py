@@ -196,9 +196,9 @@ def _factor(factor: _Factor, baseline: float | None, images: int) -> FactorTable
 
 
 def _setting(setting: _Setting, baseline: float | None, images: int) -> Line:
-    meaning = f"{grouped(setting.images_changed)} of {quantity(images, 'image')} read otherwise"
+    meaning = f"{grouped(setting.images_changed)} of {quantity(images, 'image')} read differently"
     if setting.prompts_gained or setting.prompts_lost:
-        meaning += f"; prompts unanimous only so: {grouped(setting.prompts_gained)}, only as run: {grouped(setting.prompts_lost)}"
+        meaning += f"; prompts unanimous only under this setting: {grouped(setting.prompts_gained)}, only as run: {grouped(setting.prompts_lost)}"
     return estimate_line(clean(setting.name, 200), meaning, setting.unanimity, () if baseline is None else (baseline,))
 
 

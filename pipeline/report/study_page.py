@@ -203,7 +203,7 @@ def _heat_cell(unit: Unit, place: int, label: str) -> dict[str, Any]:
         svg.el("rect", width="100%", height="100%", rx=3, class_=f"s-{kind}", fill_opacity=round(0.06 + 0.84 * strength, 3)),
         width="100%", height=26, aria_hidden="true",
     )  # fmt: skip
-    hint = f"{words.percent(share)} {words.plural(label)}" + (", all of one kind" if whole else "")
+    hint = f"{words.percent(share)} {words.plural(label)}" + (", unanimous" if whole else "")
     return {
         "figure": figure,
         "text": words.percent(share),

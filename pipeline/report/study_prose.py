@@ -23,15 +23,16 @@ from allfour.pipeline.words import (
 
 AXIS = {"generator": "models", "prompts": "prompt sets", "classifier": "classifiers"}
 METHOD = (
-    "Each run is one cell: a generator, a prompt set and a classifier. Runs are set side by side over the prompts that all of them have, and "
-    "prompts are paired by subject or id, which takes out how much they differ among themselves. The figure that is ranked is the share of "
+    "Each run is one cell: a generator, a prompt set and a classifier. Runs are compared over the prompts that all of them have. "
+    "Prompts are paired by subject or id, so that differences between prompts do not count. The figure that is ranked is the share of "
     "all sets that could be drawn from a prompt's images and show one perceived label, as a mean over prompts; an image without a label "
     "breaks its sets, and near-copies of an earlier image are left out.",
-    "Two runs are told apart by a permutation test over prompts (flips of the signs of their differences; where the runs have different "
-    "numbers of images, these dealt anew to either), adjusted over every pair of the whole study (Holm 1979). A rank is an interval: a run that is told to be above k others has at least rank k + 1, one that is told to be "
-    "below k others at most rank m - k. All these intervals hold at once with 95% (Mogstad, Romano, Shaikh and Wilhelm 2024; Klein, Wright and "
+    "Two runs are compared by a permutation test over prompts, which flips the signs of their differences; where the runs have different "
+    "numbers of images, it deals the images out anew. The tests are adjusted for every pair of the whole study (Holm 1979). A rank is an "
+    "interval: of m runs, one that is shown to be above k others has at least rank k + 1, and one that is shown to be below k others has "
+    "at most rank m - k. All these intervals hold at once with 95% (Mogstad, Romano, Shaikh and Wilhelm 2024; Klein, Wright and "
     "Wieczorek 2020), so models that are equal share a rank in 95 of 100 studies. Rank 1 shows one label throughout least often; that is a "
-    "finding about variety, and no grade.",
+    "finding about variety, not a grade.",
     "Labels describe how an image reads, not who somebody is. No figure is corrected for the classifier's errors unless it is said to be "
     "corrected or reviewed. One classifier reads all runs of a board, so an error that is the same for all moves ranks less than values.",
 )

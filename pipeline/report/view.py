@@ -272,7 +272,7 @@ class PageBuilder:
             who = plural(prompt.unanimous)
             whole = "Both" if size == 2 else f"All {word(size)}"
             return f"First {word(size)} all {who}" if more else f"{whole} {who}", self.kinds.get(prompt.unanimous, "u")
-        return f"First {word(size)} not all of one kind" if more else "Not all of one kind", "mixed"
+        return f"First {word(size)} not unanimous" if more else "Not unanimous", "mixed"
 
     def _share_text(self, mark: svg.Mark | None) -> str:
         if mark is None or mark.value is None:

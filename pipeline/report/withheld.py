@@ -47,7 +47,7 @@ def withheld_view(metrics: Metrics) -> list[RateTable]:
         _rates(caption, rates, texts, what)
         for caption, rates, what in (
             ("Refused", found.refused, "A content policy withheld {}."),
-            ("Failed", found.failed, "{} failed for another reason: no image came of them."),
+            ("Failed", found.failed, "{} failed for another reason and gave no image."),
         )
         if rates.images
     ]
@@ -79,8 +79,12 @@ def withheld_facts(metrics: Metrics) -> list[tuple[str, str]]:
 def _rates(caption: str, rates: Rates, texts: dict[str, str], what: str) -> RateTable:
     sentence = what.format(f"{grouped(rates.images)} of {quantity(rates.requested, 'requested image')}")
     if rates.p_value is not None:
-        verdict = "the lists differ" if rates.p_value < 0.05 else "that is no sign that the lists differ"
-        sentence += f" Were all lists alike, rates so far apart would come with {p_value(rates.p_value)}: {verdict}."
+        verdict = (
+            "The lists of prompts differ"
+            if rates.p_value < 0.05
+            else "There is no sign that the lists of prompts differ"
+        )
+        sentence += f" {verdict} ({p_value(rates.p_value)}, permutation test)."
     lines = [_line("All prompts", f"{grouped(rates.images)} of {grouped(rates.requested)} images", rates.rate)]
     lines += [
         _line(

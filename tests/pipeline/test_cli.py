@@ -83,7 +83,7 @@ def test_chance_is_one_figure_with_one_denominator(light: Path) -> None:
     (light / "archive" / "nurse" / "0.png").write_bytes(b"no image")
     assert "chance alone would give 12.5% of the one set in which every image has a label;" in run(*arguments).output
     page = (light / "r" / "report.html").read_text()
-    assert "Chance alone would give one label in 12.5% of the one set in which every image has a label" in page
+    assert "12.5% of the one set in which every image has a label would show only one of them" in page
     assert "If all labels were equally likely in every image, in the one set in which every image has a label." in page
     assert "6.2%" not in page
 

@@ -220,7 +220,7 @@ def _set_reasons(first: LoadedRun, second: LoadedRun) -> list[str]:
     if one == two:
         return []
     return [
-        f"a set has {one} images in one and {two} in the other, and larger sets are less often all of one kind. Repeat the "
+        f"a set has {one} images in one and {two} in the other, and larger sets are less often unanimous. Repeat the "
         f"command of {second.name} with --set prompts.set_size={one}: no image is read again"
     ]
 

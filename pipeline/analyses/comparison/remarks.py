@@ -48,7 +48,7 @@ def _of_sizes(matched: Matched, sizes: tuple[int, int]) -> Iterator[str]:
     first, second = matched.first.run, matched.second.run
     if sizes[0] != sizes[1] or sizes[0] != matched.set_size:
         yield (
-            f"A set has {sizes[0]} images in {first.name} and {sizes[1]} in {second.name}, and larger sets are less often all of one kind. "
+            f"A set has {sizes[0]} images in {first.name} and {sizes[1]} in {second.name}, and larger sets are less often unanimous. "
             f"Here both runs are counted in sets of {matched.set_size}."
         )
     if {p.images for p in matched.before} != {p.images for p in matched.after}:
@@ -93,8 +93,8 @@ def _of_images(matched: Matched, summary: PairSummary) -> Iterator[str]:
         gone = run.metrics.accounting.missing
         if gone:
             yield (
-                f"{run.name} lacks {gone} of {quantity(run.metrics.accounting.requested, 'image')}. A set that lacks an image counts as not all of "
-                "one kind, so missing images can look like a difference."
+                f"{run.name} lacks {gone} of {quantity(run.metrics.accounting.requested, 'image')}. A set that lacks an image counts as not "
+                "unanimous, so missing images can look like a difference."
             )
     unclear = [_unclear(run.metrics) for run in (first, second)]
     if abs(unclear[0] - unclear[1]) > 0.05:
@@ -106,10 +106,15 @@ def _of_images(matched: Matched, summary: PairSummary) -> Iterator[str]:
         sets = sum(a.evaluated and b.evaluated for a, b in zip(matched.before, matched.after, strict=True)) - len(
             own_sets(matched)
         )
+        left_out = (
+            f" {quantity(sets, 'prompt')} whose first set holds one {'is' if sets == 1 else 'are'} left out of every difference of "
+            "first sets."
+            if sets
+            else ""
+        )
         yield (
-            f"{quantity(summary.near_copies[0], 'image')} of {first.name} and {summary.near_copies[1]:,} of {second.name} are near-copies of an "
-            f"earlier one of their prompt. Each picture is counted once, and {quantity(sets, 'prompt')} whose first set holds one "
-            f"{'is' if sets == 1 else 'are'} left out of every difference of first sets."
+            f"Near-copies of an earlier image of the same prompt: {summary.near_copies[0]:,} in {first.name}, {summary.near_copies[1]:,} in "
+            f"{second.name}. Each picture is counted once.{left_out}"
         )
     if same := _identical_images(first, second):
         are = "is byte for byte an image" if same == 1 else "are byte for byte images"

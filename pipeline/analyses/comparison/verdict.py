@@ -15,8 +15,8 @@ from allfour.pipeline.metrics.headline import FEWEST_PROMPTS
 from allfour.pipeline.run.comparison import Difference, Pair, PairHeadline, PairSummary
 
 VERDICTS: Mapping[str, str] = {
-    "more": "more often all of one kind",
-    "fewer": "less often all of one kind",
+    "more": "more often unanimous",
+    "fewer": "less often unanimous",
     "equivalent": "no difference larger than the margin",
     "no_difference_shown": "no difference shown",
     "too_few_prompts": "too few prompts for a verdict",

@@ -77,7 +77,7 @@ def estimates(sample: Sample) -> dict[str, Any]:
             name: powered_share(sample, units.predicted[:, column], sample.answers[:, column])
             for column, name in enumerate(population.categories)
         }
-        note = "unanimity needs whole sets: draw them with --whole-sets"
+        note = "for unanimity, label whole sets: allfour review RUN --whole-sets"
     else:
         unanimity = unanimity_of_sets(sample)
     return {"shares": shares, "outcomes": outcomes, "unanimity": unanimity, "note": note}

@@ -88,7 +88,7 @@
     byId("rater").setAttribute("aria-invalid", String(!fits));
     byId("rater-note").classList.toggle("wrong", !fits);
     if (!fits) {
-      byId("rater-note").textContent = "Letters, digits, spaces, dots and hyphens, please, with a letter or digit first.";
+      byId("rater-note").textContent = "Please use letters, digits, spaces, dots and hyphens, beginning with a letter or digit.";
       byId("rater").focus();
       return;
     }

@@ -250,7 +250,7 @@ def test_labelling_by_keyboard(tmp_path: Path) -> None:
         page.keyboard.press("m")
         page.get_by_role("button", name="Woman").click()
         page.keyboard.press("2")
-        assert page.inner_text("#finish-title") == "All 6 images have your answer."
+        assert page.inner_text("#finish-title") == "You have labelled all 6 images."
         with page.expect_download() as download:
             page.click("#export-end")
         download.value.save_as(tmp_path / "ada.csv")

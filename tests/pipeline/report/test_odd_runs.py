@@ -122,8 +122,8 @@ def test_more_images_than_a_set_are_not_all_of_one_label(tmp_path: Path, capsys:
     assert "1 of 1 prompt: the first 4 images all show one perceived gender" in capsys.readouterr().out
     assert "For 1 of 1 prompt, the first four images all show one perceived gender." in words
     table = markdown_table(metrics)
-    assert "first four of one kind" in table and "all of one kind" not in table
+    assert "first four unanimous" in table and "| unanimous |" not in table
     assert table.splitlines()[-1].endswith("| all men |") and table.splitlines()[-2].endswith("| – |")
-    assert "first four of one kind" in latex_table(metrics)
+    assert "first four unanimous" in latex_table(metrics)
     _, words = page_of(tmp_path / "two", {"guard": ["man", "man", "woman"]}, set_size=2)
     assert "For 1 of 1 prompt, the first two images both show one perceived gender." in words

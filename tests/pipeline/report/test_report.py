@@ -18,6 +18,7 @@ import pytest
 from allfour.errors import RunFolderError
 from allfour.pipeline import words
 from allfour.pipeline.report import ReportError, svg, write_report
+from allfour.pipeline.report.html import with_code
 from allfour.pipeline.report.tables import read_missing
 from allfour.pipeline.report.view import PageBuilder, sample
 from allfour.pipeline.run.columns import IMAGES_SCHEMA, SCORES_SCHEMA, UNREADABLE
@@ -76,7 +77,7 @@ def test_headline_names_count_interval_chance_and_missing_correction(page: Page,
     assert (lead["evidence"], lead["low"], lead["high"]) == ("measured", identified["low"], identified["high"])
     whatever = "95% interval, counting images without a label either way"
     assert f"between {lead['low']:.0%} and {lead['high']:.0%} ({whatever})" in page.text
-    assert "Clearly above chance (even draws: 12.5%)." in page.text
+    assert "Clearly above the 12.5% that chance alone would give." in page.text
     assert "were equally likely in every image" in page.text
     assert "Not corrected for the classifier's errors: no calibration was given." in page.text
     assert "perceived presentation, never anybody's identity" in page.text
@@ -280,3 +281,10 @@ def test_a_prompt_of_which_nothing_was_read_is_not_called_mixed() -> None:
     metrics = Metrics.model_validate({"format": 1, "labels": {"gender": ["woman", "man"]}, "prompts": [prompt]})
     row = PageBuilder(metrics).row(1, metrics.prompts[0], [], {})
     assert (row.verdict, row.verdict_kind) == ("No image could be read", "n")
+
+
+def test_backticks_become_code_and_everything_else_is_escaped() -> None:
+    assert with_code("run `allfour plan <x>` & <b>go</b>") == (
+        "run <code>allfour plan &lt;x&gt;</code> &amp; &lt;b&gt;go&lt;/b&gt;"
+    )
+    assert with_code("one ` alone") == "one ` alone"

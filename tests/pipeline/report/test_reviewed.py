@@ -97,7 +97,7 @@ def test_shares_and_unanimity_by_the_classifier_and_corrected(run: RunFolder, pa
         cells += [interval_text(at["low"], at["high"]) for at in (here, like)]
         assert " ".join(cells) in page.text
     assert "One label in the whole set" in page.text
-    assert "Unanimity needs whole sets: draw them with --whole-sets." in page.text
+    assert "For unanimity, label whole sets: allfour review RUN --whole-sets." in page.text
 
 
 def test_agreement_by_list(run: RunFolder, page: Page) -> None:

@@ -56,7 +56,7 @@ def test_people_are_framed_and_counted(tmp_path: Path) -> None:
     html, found = scenes_page(tmp_path)
     words = Page(html).text
     assert found["asked"]["counts"]["mixed"] == 2
-    assert "People were told apart by eyes." in words
+    assert "People were found by eyes." in words
     assert "Several people in 2 of 4 images" in words
     assert "Images: 2 mixed." in words
     assert "People: 2 women and 2 men." in words

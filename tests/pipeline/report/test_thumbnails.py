@@ -446,7 +446,7 @@ def test_raters_see_the_images_of_a_container_in_full(scored: Callable[[str], tu
     check_pictures(run.path)
     (run.path / KEPT).unlink()
     with pytest.raises(
-        RunFolderError, match=r"8 of 8 sampled images cannot be read here, first .*: run `allfour review`"
+        RunFolderError, match=r"8 of 8 sampled images cannot be read here, the first being .*: run `allfour review`"
     ):
         draw(run, sample=8)
 
@@ -471,7 +471,8 @@ def test_raters_are_shown_no_image_that_changed(scored: Callable[[str], tuple[Pa
     (run.path / KEPT).unlink()
     write_archive(archive.parent, "a.zip", FILES | {"nurse/2.png": OTHER})
     with pytest.raises(
-        RunFolderError, match=r"1 of 8 sampled images cannot be read here \(1 because the bytes changed since scoring\)"
+        RunFolderError,
+        match=r"1 of 8 sampled images cannot be read here \(1 because the file has changed since it was scored\)",
     ):
         draw(run, sample=8)
 
