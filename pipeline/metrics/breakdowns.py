@@ -84,15 +84,10 @@ def mean_shares(counts: np.ndarray[Any, Any], labels: Sequence[str], confidence:
     counts
         [prompts, labels] images; prompts without any are left out.
     """
-    images = counts.sum(axis=1)
-    known = images > 0
-    result: Shares = {}
-    for column, label in enumerate(labels):
-        values = counts[known, column] / images[known]
-        result[label] = Interval.of(
-            st.mean_over_prompts(values, independent=float(images.sum()) or None, confidence=confidence)
-        )
-    return result
+    return {
+        label: Interval.of(st.mean_share(counts, label=column, confidence=confidence))
+        for column, label in enumerate(labels)
+    }
 
 
 def groups_of(

@@ -175,13 +175,7 @@ def _table(joint: Joint, prompts: Sequence[PromptTally], cells: Sequence[tuple[s
 
 def _shares(every: IntArray, confidence: float) -> list[Interval]:
     """Mean share of each combination over prompts that have an image with one."""
-    images = every.sum(axis=1)
-    known = images > 0
-    flips = float(images.sum()) or None
-    return [
-        Interval.of(st.mean_over_prompts(every[known, place] / images[known], independent=flips, confidence=confidence))
-        for place in range(every.shape[1])
-    ]
+    return [Interval.of(st.mean_share(every, label=place, confidence=confidence)) for place in range(every.shape[1])]
 
 
 def _imbalance(every: IntArray, confidence: float) -> dict[str, Imbalance]:

@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from allfour.pipeline import statistics as st
 from allfour.pipeline.metrics.accounting import AccountingError
 from allfour.pipeline.metrics.asked_for import unasked
@@ -271,10 +273,7 @@ def _summary(
     sums = sum((one.labels for one in scenes), Counter[str]())
     people = sum((one.people for one in scenes), Counter[str]())
     keys = (*labels, MIXED)
-    shares = {
-        key: [one.labels[key] / n for one in scenes if (n := sum(one.labels[k] for k in keys))] for key in keys
-    }  # fmt: skip
-    labelled = float(sum(sums[key] for key in keys))
+    table = np.array([[one.labels[key] for key in keys] for one in scenes], dtype=np.int64)
     inside = {label: [one.values(_share(number)) for one in scenes] for number, label in enumerate(labels)}
     return Scenes(
         prompts=len(scenes),
@@ -285,8 +284,7 @@ def _summary(
         persons=_persons(scenes),
         counts={key: sums[key] for key in (*keys, AMBIGUOUS)},
         share={
-            key: Interval.of(st.mean_over_prompts(shares[key], independent=labelled or None, confidence=confidence))
-            for key in keys
+            key: Interval.of(st.mean_share(table, label=place, confidence=confidence)) for place, key in enumerate(keys)
         },
         people={key: people[key] for key in (*labels, AMBIGUOUS)},
         people_share={label: _over_prompts(values, confidence) for label, values in inside.items()},

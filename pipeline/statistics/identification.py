@@ -7,7 +7,7 @@ wanted confidence: that is narrower than an interval for the whole range, and be
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +23,7 @@ from allfour.pipeline.statistics.arrays import (
     check_set_size,
 )
 from allfour.pipeline.statistics.intervals import effective_size, wilson_limit
+from allfour.pipeline.statistics.rates import rate_over_prompts
 from allfour.pipeline.statistics.roots import root_between
 from allfour.pipeline.statistics.unanimity import subset_unanimity
 
@@ -194,6 +195,8 @@ def identified_share(
 ) -> IdentifiedInterval:
     """Return limits for a label's mean share over prompts, whatever the images without a label show.
 
+    They reach at least as far as those of a share with all these images against the label, and with all for it (`rate_over_prompts`).
+
     Parameters
     ----------
     counts
@@ -211,12 +214,16 @@ def identified_share(
     known = images > 0
     of_label: IntArray = table[known, label]
     total: FloatArray = images[known].astype(np.float64)
-    return identified_mean(
+    found = identified_mean(
         of_label / total,
         (of_label + open_[known]) / total,
         independent=float(total.sum()) or None,
         confidence=confidence,
     )
+    against, in_favour = (
+        rate_over_prompts(of_label + more, trials=images[known], confidence=confidence) for more in (0, open_[known])
+    )
+    return replace(found, low=min(found.low, against.low), high=max(found.high, in_favour.high))
 
 
 def _even_split(images: int, *, labels: int, set_size: int) -> float:

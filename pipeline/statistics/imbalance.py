@@ -21,6 +21,7 @@ from scipy import special
 from allfour.pipeline.statistics.arrays import FloatArray, as_counts, check_confidence
 from allfour.pipeline.statistics.binomial import binom_pmf
 from allfour.pipeline.statistics.intervals import Interval, mean_over_prompts
+from allfour.pipeline.statistics.rates import rate_over_prompts
 
 Measure = Literal["mean_absolute_deviation", "total_variation", "kl_divergence", "entropy_deficit"]
 """How a distance is measured; p are the observed shares, r the reference shares, K the number of labels.
@@ -67,7 +68,7 @@ class AbsentLabel:
 def mean_share(counts: npt.ArrayLike, *, label: int = 0, confidence: float = 0.95) -> Interval:
     """Return the mean over prompts of a label's share of the labelled images; every prompt counts the same.
 
-    Prompts without labelled images are left out. The interval is about prompts like these.
+    Prompts without labelled images are left out. The interval is about prompts like these (`rate_over_prompts`).
 
     Parameters
     ----------
@@ -85,8 +86,7 @@ def mean_share(counts: npt.ArrayLike, *, label: int = 0, confidence: float = 0.9
     """
     table = as_counts(counts)
     table = table[table.sum(axis=1) > 0]
-    images = table.sum(axis=1)
-    return mean_over_prompts(table[:, label] / images, independent=float(images.sum()), confidence=confidence)
+    return rate_over_prompts(table[:, label], trials=table.sum(axis=1), confidence=confidence)
 
 
 def imbalance_scores(counts: npt.ArrayLike, *, measure: Measure, reference: npt.ArrayLike | None = None) -> FloatArray:

@@ -1,8 +1,8 @@
-"""How often something happens over prompts, where it is rare and prompts differ: refusals, failures, words put in or taken out.
+"""Means over prompts of a count out of a prompt's images: shares of a label, refusals, words put in or taken out.
 
-The spread between prompts is what makes an interval over prompts wide, and where a handful of prompts show the event at all it is
-seen too small most of the time: an interval from the observed spread then ends too low. Here how much prompts differ is a parameter
-of its own, and the interval is averaged over what it may be.
+The spread between prompts is what makes such an interval wide, and it is seen too small most of the time where few prompts differ from
+the others: none of a rarer kind may have been drawn. An interval from the observed spread alone then ends too soon. Here how much
+prompts differ is a parameter of its own, and the interval is averaged over what it may be.
 """
 
 from __future__ import annotations
@@ -16,19 +16,22 @@ from allfour.pipeline.statistics.intervals import Interval, mean_over_prompts, w
 
 ENOUGH_OF_EITHER = 20
 """Prompts with the event, and prompts with something else, from which on their observed spread is taken as it is."""
+METHOD = "beta-binomial"
 _MEANS, _ALIKENESS = 161, 32
+_SUMMED = 64
+"""Images of a prompt up to which its likelihood is a sum of logarithms; beyond, gamma functions are faster."""
 _NEGLIGIBLE = 1e-7
 
 
 def rate_over_prompts(events: npt.ArrayLike, *, trials: npt.ArrayLike, confidence: float = 0.95) -> Interval:
     """Return the mean over prompts of events / trials, for a population of prompts like these.
 
-    Where fewer than `ENOUGH_OF_EITHER` prompts show the event, or something else, counts are taken as beta-binomial: a prompt's own rate
-    is Beta distributed with mean m, and two images of one prompt have the correlation rho. The limits are quantiles of m after averaging
-    over rho, with m from Jeffreys' Beta(1/2, 1/2) and rho uniform. Where nothing was seen of the one kind, nothing is known of rho
-    either, and the limit is that of prompts which have the event in all of their images or in none: Wilson's of so many prompts. Where
-    prompts have different numbers of images the limits reach at least as far as those of `mean_over_prompts`. With more prompts of both
-    kinds they are those, which need no such distribution.
+    The limits reach as far as those of `mean_over_prompts`, which take the spread between prompts as it was seen, and, where fewer than
+    `ENOUGH_OF_EITHER` prompts show the event, or something else, at least as far as those of a model in which it is not known: counts are
+    beta-binomial, a prompt's own rate being Beta distributed with mean m and two images of one prompt having the correlation rho. Its
+    limits are quantiles of m after averaging over rho, with m from Jeffreys' Beta(1/2, 1/2) and rho uniform. Where nothing was seen of
+    the one kind, nothing is known of rho either, and the limit is that of prompts which have the event in all of their images or in none:
+    Wilson's of so many prompts. One image of each prompt says nothing of rho and needs none: its limits are Wilson's.
 
     Parameters
     ----------
@@ -61,31 +64,28 @@ def rate_over_prompts(events: npt.ArrayLike, *, trials: npt.ArrayLike, confidenc
         raise ValueError("there can be no more events than trials")
     seen, asked = seen[asked > 0], asked[asked > 0]
     if not len(asked):
-        return Interval(None, 0.0, 1.0, "beta-binomial")
+        return Interval(None, 0.0, 1.0, METHOD)
     with_event, with_other = int((seen > 0).sum()), int((seen < asked).sum())
-    if min(with_event, with_other) >= ENOUGH_OF_EITHER:
-        return mean_over_prompts(seen / asked, independent=float(asked.sum()), confidence=confidence)
     if not with_event or not with_other:
         return wilson(len(asked) if with_event else 0, len(asked), confidence=confidence)
-    value = float((seen / asked).mean())
-    low, high = _posterior_limits(seen, asked, confidence)
-    if asked.min() < asked.max():  # rates may go with the number of images, which the model takes them not to
-        plain = mean_over_prompts(seen / asked, independent=float(asked.sum()), confidence=confidence)
-        low, high = min(low, plain.low), max(high, plain.high)
-    return Interval(value, min(low, value), max(high, value), "beta-binomial")
+    plain = mean_over_prompts(seen / asked, independent=float(asked.sum()), confidence=confidence)
+    if min(with_event, with_other) >= ENOUGH_OF_EITHER or asked.max() == 1:
+        return plain
+    low, high = beta_binomial_limits(seen, asked, confidence)
+    return Interval(plain.value, min(low, plain.low), max(high, plain.high), METHOD)
 
 
-def _posterior_limits(
+def beta_binomial_limits(
     seen: npt.NDArray[np.int64], asked: npt.NDArray[np.int64], confidence: float
 ) -> tuple[float, float]:
-    """Quantiles of the mean: over a coarse grid first, then over the part of it that holds the mass."""
-    base = int(asked.max()) + 1
-    pairs, times = np.unique(seen * base + asked, return_counts=True)  # one number each, which sorts faster than rows
-    rows = np.column_stack(np.divmod(pairs, base))
+    """Return limits of the mean rate of beta-binomial counts, with how much prompts differ averaged out; see `rate_over_prompts`.
+
+    The quantiles are found over a coarse grid first, then over the part of it that holds the mass.
+    """
     start, end = 0.0, 1.0
     for _ in range(3):
         edges = np.linspace(start, end, _MEANS + 1)
-        mass = _mass(rows, times, (edges[1:] + edges[:-1]) / 2)
+        mass = _mass(seen, asked, (edges[1:] + edges[:-1]) / 2)
         kept = np.flatnonzero(mass > _NEGLIGIBLE * mass.max())
         # a cell more on either side, since a narrow mass may lie at the border of one
         start, end = float(edges[max(kept[0] - 1, 0)]), float(edges[min(kept[-1] + 2, _MEANS)])
@@ -96,14 +96,32 @@ def _posterior_limits(
     return float(low), float(high)
 
 
-def _mass(rows: npt.NDArray[np.int64], times: npt.NDArray[np.int64], angles: FloatArray) -> FloatArray:
+def _mass(seen: npt.NDArray[np.int64], asked: npt.NDArray[np.int64], angles: FloatArray) -> FloatArray:
     """Posterior mass of every angle, as parts of a right one, with the correlation averaged out."""
     root = (np.arange(_ALIKENESS) + 0.5) / _ALIKENESS  # finer towards 0, where a little matters
     rho, weight = root**2, 2 * root
-    mean = np.sin(angles * np.pi / 2)[:, np.newaxis] ** 2
-    first, second = mean * (1 / rho - 1), (1 - mean) * (1 / rho - 1)
-    logs = np.log(weight) - times.sum() * special.betaln(first, second)
-    for (events, trials), count in zip(rows.tolist(), times.tolist(), strict=True):
-        logs += count * special.betaln(first + events, second + trials - events)
+    mean, size = np.sin(angles * np.pi / 2)[:, np.newaxis] ** 2, 1 / rho - 1
+    first, second = mean * size, (1 - mean) * size
+    add = _summed if asked.max() <= _SUMMED else _by_gamma
+    # the beta functions of a likelihood are rising factorials: those of the two kinds over that of all images
+    logs = np.log(weight) + add(seen, first) + add(asked - seen, second) - add(asked, size)
     mass: FloatArray = np.exp(logs - logs.max()).sum(axis=1)
     return mass
+
+
+def _summed(counts: npt.NDArray[np.int64], start: FloatArray) -> FloatArray:
+    """Logarithms of start (start + 1) ... (start + count - 1), summed over the counts: each factor once, with how many have it."""
+    having = len(counts) - np.cumsum(np.bincount(counts))[:-1]  # counts beyond 0, 1, 2, ...
+    total = np.zeros(np.shape(start))
+    for step, many in enumerate(having.tolist()):
+        total += many * np.log(start + step)
+    return total
+
+
+def _by_gamma(counts: npt.NDArray[np.int64], start: FloatArray) -> FloatArray:
+    """The same by gamma functions, for counts that are many but not many different ones."""
+    distinct, times = np.unique(counts, return_counts=True)
+    total = -float(len(counts)) * special.gammaln(start)
+    for count, many in zip(distinct.tolist(), times.tolist(), strict=True):
+        total += many * special.gammaln(start + count)
+    return total

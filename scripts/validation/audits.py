@@ -34,8 +34,8 @@ def raw_limits(women: IntArray, images: int) -> dict[str, Limits]:
     rows = np.column_stack([np.arange(images + 1), images - np.arange(images + 1)])
     lowest = float(subset_unanimity([[images // 2, images - images // 2]], set_size=SET_SIZE)[0])
     together = images == SET_SIZE
+    limits: dict[str, Limits] = {"share": share_limits(women, images)}
     values = {
-        "share": (rows[:, 0] / images, prompts * images, np.inf, 0.0),
         "unanimity": (
             subset_unanimity(rows, set_size=SET_SIZE),
             prompts if together else prompts * images / SET_SIZE,
@@ -43,7 +43,6 @@ def raw_limits(women: IntArray, images: int) -> dict[str, Limits]:
             0.0 if together else lowest,
         ),
     }
-    limits: dict[str, Limits] = {}
     for name, (table, independent, most, low) in values.items():
         scaled = np.clip((table[women] - low) / (1 - low), 0, 1)
         mean = scaled.mean(axis=1)
@@ -53,6 +52,14 @@ def raw_limits(women: IntArray, images: int) -> dict[str, Limits]:
         upper = np.where(mean == 1, 1.0, wilson_limit(mean, size, z))
         limits[name] = (low + (1 - low) * mean, low + (1 - low) * lower, low + (1 - low) * upper)
     return limits
+
+
+def share_limits(women: IntArray, images: int) -> Limits:
+    """Return value and limits of the mean share per audit; audits with the same counts in another order are one."""
+    found, place = np.unique(np.sort(women, axis=1), axis=0, return_inverse=True)
+    each = [mean_share(np.column_stack([row, images - row])) for row in found]
+    table = np.array([[one.value, one.low, one.high] for one in each], dtype=np.float64)[place.ravel()]
+    return table[:, 0], table[:, 1], table[:, 2]
 
 
 def corrected_limits(

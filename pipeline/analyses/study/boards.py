@@ -187,7 +187,7 @@ def _board(draft: _Draft, pairs: list[PairOfRuns], confidence: float) -> Board:
             cell=member.cell,
             level=levels[k],
             unanimity=_unanimity(row, member.run.metrics.summary.set_size, confidence),
-            share=_mean([u.share for u in row if math.isfinite(u.share)], sum(u.images for u in row), confidence),
+            share=_share(row, confidence),
             rank=ranks[k].rank,
             rank_low=ranks[k].low,
             rank_high=ranks[k].high,
@@ -219,6 +219,13 @@ def _unanimity(row: Sequence[MeasuredUnit], set_size: int, confidence: float) ->
         confidence=confidence,
     )
     return Interval.of(found.interval)
+
+
+def _share(row: Sequence[MeasuredUnit], confidence: float) -> Interval:
+    """Of the first label, likewise."""
+    if any(unit.prompts > 1 for unit in row):
+        return _mean([u.share for u in row if math.isfinite(u.share)], sum(u.images for u in row), confidence)
+    return Interval.of(st.mean_share([unit.counts for unit in row], confidence=confidence))
 
 
 def _mean(values: Sequence[float], independent: int, confidence: float) -> Interval:

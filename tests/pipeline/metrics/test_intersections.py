@@ -51,7 +51,7 @@ def test_shares_are_means_over_prompts(metrics: Metrics) -> None:
         ("man", one): pytest.approx((0.2 + 0.5) / 3),
         ("man", two): pytest.approx((0.5 + 1.0) / 3),
     }
-    by_hand = st.mean_over_prompts([0.8, 0.0, 0.0], independent=12)
+    by_hand = st.rate_over_prompts([4, 0, 0], trials=[5, 4, 3])
     share = cells["woman", one].share
     assert share is not None and (share.low, share.high) == (by_hand.low, by_hand.high)
     assert cells["man", two].images == 5
