@@ -121,7 +121,7 @@ def _summed(counts: npt.NDArray[np.int64], start: FloatArray) -> FloatArray:
 def _by_gamma(counts: npt.NDArray[np.int64], start: FloatArray) -> FloatArray:
     """The same by gamma functions, for counts that are many but not many different ones."""
     distinct, times = np.unique(counts, return_counts=True)
-    total = -float(len(counts)) * special.gammaln(start)
+    total: FloatArray = -float(len(counts)) * special.gammaln(start)
     for count, many in zip(distinct.tolist(), times.tolist(), strict=True):
         total += many * special.gammaln(start + count)
     return total

@@ -14,7 +14,7 @@ from allfour.pipeline.statistics.intervals import (
     wilson,
     wilson_limit,
 )
-from scripts.validation.lopsided import check
+from scripts.validate_shares import check, spread
 
 PROPORTIONS = st.integers(1, 400).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))
 
@@ -119,8 +119,8 @@ def test_prompts_of_a_rare_kind_are_not_excluded_by_more_images() -> None:
     """Nearly every prompt shows one label throughout: five that agree say as much by 16 images each as by one."""
     assert mean_over_prompts([1.0] * 5, independent=80).low == wilson(5, 5).low
     assert mean_over_prompts([0.0] * 5, independent=80).high == wilson(0, 5).high
-    held, as_images, _ = check(0.1, 0.01, prompts=5, images=16, audits=300, random=np.random.default_rng(0))
-    assert held > 0.9 > 0.6 > as_images
+    seen, model, ours = check(spread(0.1, 0.01), prompts=5, images=16, audits=300, random=np.random.default_rng(0))
+    assert ours.held > 0.95 and ours.held >= max(seen.held, model.held)
 
 
 def test_share_interval_covers_clustered_images():
