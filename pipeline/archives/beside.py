@@ -18,7 +18,15 @@ import pyarrow as pa
 from allfour.border import read_json
 from allfour.pipeline.archives.beside_rows import NotUnderstoodError, is_customary, table_rows
 from allfour.pipeline.archives.key_tables import KeyTable, key_table
-from allfour.pipeline.archives.keyed import TOLD_BY_PATTERN, Reading, find_reading, not_borne, several_folders
+from allfour.pipeline.archives.keyed import (
+    TOLD_BY_PATTERN,
+    Reading,
+    find_reading,
+    is_below,
+    not_borne,
+    scope_of,
+    several_folders,
+)
 from allfour.pipeline.archives.kinds import IMAGE_EXTENSIONS, extension
 from allfour.pipeline.archives.listing import Listing, Tree
 from allfour.pipeline.archives.naming import without_ending
@@ -37,6 +45,8 @@ _FOR_A_FOLDER = re.compile(
 _OF_PROMPTS = re.compile(r"(captions|prompts)\.(csv|tsv|jsonl?|parquet)", re.IGNORECASE)
 _SAYS_PROMPT = re.compile(rb"(?<!negative)(?<!negative[-_ ])prompt", re.IGNORECASE)
 _MAX_DIGITS = 18
+_MAX_TOLD = 4
+"""Joins of which it is said how they were made."""
 
 
 class Beside:
@@ -64,7 +74,7 @@ class Beside:
         """Images that a table names in other folders: the row by the image's path."""
         self._by_key: list[KeyTable] = []
         """Tables that name no files."""
-        self._joined: Reading | None = None
+        self._joined: list[Reading] = []
         """How images bear the keys of one of these."""
         self._told: list[str] = []
         """What is said of that."""
@@ -119,8 +129,8 @@ class Beside:
         paths = [(path, -1) for path in listing.may_tell if extension(path) == "txt"][:MAX_LISTS]
         for (path, _), content in zip(paths, tree.read_all(paths, limit=MAX_LIST_BYTES) if paths else (), strict=True):
             folder, _, name = path.rpartition("/")
-            if isinstance(content, bytes) and (table := key_table(folder, name, content)) is not None:
-                self._by_key.append(table)
+            if isinstance(content, bytes):
+                self.take(folder, name, content)
 
     def join(self, paths: Sequence[str], *, named: frozenset[str] = frozenset()) -> None:
         """Find how images bear the keys of a table that names no files.
@@ -132,17 +142,22 @@ class Beside:
         named
             Folders whose names may be prompts.
         """
+        left = paths
         for table in self._by_key:
+            scope = scope_of(table.folder, paths)
+            if not any(is_below(path, scope) for path in left):
+                continue
             reading = find_reading(table, paths, named=named)
             if isinstance(reading, Reading):
                 self.take_up(reading, paths)
-                return
-            self.unread[table.name] = f"{reading}{TOLD_BY_PATTERN}" if reading else not_borne(table)
+                left = [path for path in left if reading.key(path) is None]
+            else:
+                self.unread[table.name] = f"{reading}{TOLD_BY_PATTERN}" if reading else not_borne(table)
 
     def take_up(self, reading: Reading, paths: Sequence[str]) -> None:
         """Find the prompts of images by the keys that they bear."""
-        self._joined = reading
-        self._told = [reading.told(paths), *several_folders(reading, paths)]
+        self._joined.append(reading)
+        self._told += [reading.told(paths), *several_folders(reading, paths)][: _MAX_TOLD - len(self._told)]
         self.unread.pop(reading.table.name, None)
         if reading.table.name not in self.tables:
             self.tables.append(reading.table.name)
@@ -213,7 +228,8 @@ class Beside:
             self._by_key.append(table)
         if understood:
             self.tables.append(name)
-            self.customary = self.customary or is_customary(name)
+            lines = extension(name) == "txt" and len(self._named) > files
+            self.customary = self.customary or is_customary(name) or lines
 
     def prompt(self, path: str) -> str | None:
         """The prompt of an image by its path in the tree."""
@@ -228,8 +244,8 @@ class Beside:
             found = None if key is None else self._by_file[key]
         if found is None and plain in self._moved:
             found = self._by_file[self._moved[plain]]
-        if found is None and self._joined is not None:
-            found = self._joined.prompt(path)
+        if found is None and self._joined:
+            found = next((prompt for each in self._joined if (prompt := each.prompt(path)) is not None), None)
         folder = path
         while found is None and folder and self._by_folder:
             folder = folder.rpartition("/")[0]
@@ -255,8 +271,7 @@ class Beside:
     def notes(self, present: Iterable[str]) -> list[str]:
         """What a user should know of them, given the paths of all images that are there."""
         notes = []
-        if self._joined is not None:
-            notes += self._told
+        notes += self._told
         if self._moved:
             image, row = min(self._moved.items())
             notes.append(

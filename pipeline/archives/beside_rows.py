@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from allfour.border import read_json
-from allfour.pipeline.archives.captions import caption_in_file, may_be_prompt, prompt_in_object
+from allfour.pipeline.archives.captions import caption_in_file, decoded, may_be_prompt, prompt_in_object
 from allfour.pipeline.archives.columns import PATH_NAMES, PROMPT_NAMES, column_key, pick, separator_of
 from allfour.pipeline.archives.kinds import IMAGE_EXTENSIONS, extension
 from allfour.pipeline.archives.text import escape_name, is_nothing
@@ -38,12 +38,26 @@ def table_rows(name: str, content: bytes) -> Iterator[tuple[str | None, str | No
     """File and prompt of every row of a table."""
     ending = extension(name)
     if ending == "txt":
+        if named := lines_of_files(content):
+            return iter(named)
         text = caption_in_file(name, content)[0]
         return iter([(None, text)] if text and "\n" not in text else [])
     if ending == "parquet":
         return _parquet_rows(content)
     text = content.decode("utf-16" if content.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig")
     return _csv_rows(text, name) if ending in ("csv", "tsv") else _json_rows(text)
+
+
+_OF_A_FILE = re.compile(
+    rf"\s*\"?(\S[^\t|]*?\.(?:{'|'.join(sorted(IMAGE_EXTENSIONS))}))(?:#\d+)?\"?\s*[\t,:;|=]\s*(\S.*)", re.IGNORECASE
+)
+
+
+def lines_of_files(content: bytes) -> list[tuple[str | None, str | None]]:
+    """File and prompt of every line of a text such as `0.png<TAB>a photo of a nurse`; nothing for any other text."""
+    lines = [line for line in decoded(content).splitlines() if line.strip()]
+    found = [match for line in lines if (match := _OF_A_FILE.fullmatch(line))]
+    return [(match[1], _text_or_none(match[2])) for match in found] if 1 < len(lines) == len(found) else []
 
 
 def _parquet_rows(content: bytes) -> Iterator[tuple[str | None, str | None]]:
@@ -69,6 +83,10 @@ def _csv_rows(text: str, name: str) -> Iterator[tuple[str | None, str | None]]:
         io.StringIO(text, newline=None), delimiter="\t" if extension(name) == "tsv" else separator_of(header)
     )
     names = next((row for row in rows if row and not row[0].startswith("sep=")), [])
+    if len(names) == 2 and [extension(each) in IMAGE_EXTENSIONS for each in names] == [True, False]:  # no header
+        yield names[0], _text_or_none(names[1])
+        yield from ((row[0], _text_or_none(row[1])) for row in rows if len(row) == 2)
+        return
     file = pick(names, _FILE_NAMES, None, what="", where="", option="")
     able = [
         each for each in names if is_customary(name) or column_key(each) != "description"
@@ -124,11 +142,15 @@ def _heim_rows(states: list[Any]) -> Iterator[tuple[str | None, str | None]]:
         request, result = (state.get(key) if isinstance(state, dict) else None for key in ("request", "result"))
         if not isinstance(request, dict) or not isinstance(result, dict):
             continue
-        for completion in result.get("completions") or ():
-            content = completion.get("multimodal_content") if isinstance(completion, dict) else None
-            for media in (content.get("media_objects") or ()) if isinstance(content, dict) else ():
-                if isinstance(media, dict) and isinstance(media.get("location"), str):
+        for completion in _objects(result.get("completions")):
+            content = completion.get("multimodal_content")
+            for media in _objects(content.get("media_objects")) if isinstance(content, dict) else ():
+                if isinstance(media.get("location"), str):
                     yield media["location"], _text_or_none(str(request.get("prompt") or ""))
+
+
+def _objects(value: Any) -> list[dict[str, Any]]:
+    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
 
 
 def _coco_rows(images: list[Any], annotations: list[Any]) -> Iterator[tuple[str | None, str | None]]:

@@ -27,7 +27,7 @@ def caption_in_file(name: str, data: bytes) -> tuple[str | None, dict[str, str]]
     -------
     (None, {}) where the file holds no caption; bytes that are no text are kept as replacement characters.
     """
-    text = _decoded(data).strip()
+    text = decoded(data).strip()
     value = _loaded(text)
     if not name.endswith(".json") and not isinstance(value, dict | list):
         if (keyed := _prompt_line(text)) is not None:
@@ -77,7 +77,7 @@ def _prompt_line(text: str) -> str | None:
     return " ".join(filter(None, found)) if found else None
 
 
-def _decoded(data: bytes) -> str:
+def decoded(data: bytes) -> str:
     """Text in UTF-8 or UTF-16, or else as Windows writes it in Western languages."""
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         return data.decode("utf-16", "replace")

@@ -25,9 +25,11 @@ KEY_NAMES = (
 """Customary names of a column of keys, the plainest first; pandas leaves that of its row numbers without one."""
 _OF_PROMPTS = re.compile(r".*(?:prompt|caption).*", re.IGNORECASE)
 FEWEST_ROWS = 2
+_NUMBERED = re.compile(r"\s*(\d{1,9})\s*[\t,:;|.)]\s*(\S.*)")
+"""A line such as `12: a photo of a nurse`."""
 _KEY, _INPUT = "id", "input"
-_LISTED = "prompt"
-"""The one column of a list of texts."""
+_LISTED = "prompt "
+"""What the column of bare texts is called; the space tells it from one that somebody called so."""
 _WORDS = 3
 """Words that most texts of a list have at least, to be prompts where nothing calls them so."""
 
@@ -41,6 +43,11 @@ class KeyTable:
     column: str | None
     """Which one has the keys; None where rows are counted, the first as 0."""
     prompts: Mapping[str, str]
+
+    @property
+    def counts(self) -> bool:
+        """Whether all keys are numbers."""
+        return all(map(str.isdecimal, self.prompts))
 
 
 def key_table(
@@ -71,7 +78,11 @@ def key_table(
         return None
     asked = asked or bool(_OF_PROMPTS.fullmatch(name))
     names = list(rows[0])
-    if names == [_LISTED] and not asked and 2 * sum(len(row[_LISTED].split()) >= _WORDS for row in rows) < len(rows):
+    if (
+        _LISTED in names
+        and not asked
+        and 2 * sum(len(row.get(_LISTED, "").split()) >= _WORDS for row in rows) < len(rows)
+    ):
         return None  # classes, tags, names of files
     of = pick(names, PROMPT_NAMES, None, what="", where="", option="") if prompt_column is None else prompt_column
     if of not in names or not (asked or _OF_PROMPTS.fullmatch(of)):
@@ -113,7 +124,12 @@ def _rows(name: str, content: bytes) -> Iterator[dict[str, str]]:
     if ending in ("csv", "tsv"):
         yield from _csv_rows(text, "\t" if ending == "tsv" else separator_of(text.lstrip().partition("\n")[0]))
     elif ending == "txt":
-        yield from ({_LISTED: line.strip()} for line in text.rstrip().splitlines())
+        lines = text.rstrip().splitlines()
+        numbered = [match for line in lines if (match := _NUMBERED.fullmatch(line))]
+        if len(numbered) == len(lines):
+            yield from ({_KEY: match[1], _LISTED: match[2].strip()} for match in numbered)
+        else:
+            yield from ({_LISTED: line.strip()} for line in lines)
     else:
         yield from _json_rows(text)
 
@@ -155,7 +171,9 @@ def _json_rows(text: str) -> Iterator[dict[str, str]]:
 
 
 def _by_key(values: Mapping[str, Any]) -> Iterator[dict[str, str]]:
-    """Rows of an object that has a prompt, or an object with one, for every key."""
+    """Rows of an object that has a prompt, or an object with one, for every key; none of one with the settings of a single prompt."""
+    if any(column_key(str(key)) in (*PROMPT_NAMES, "negative_prompt") for key in values):
+        return
     for key, value in values.items():
         yield {_KEY: str(key), _LISTED: value} if isinstance(value, str) else {_KEY: str(key), **_row(value)}
 
@@ -179,5 +197,5 @@ def _row(value: Any) -> dict[str, str]:
         given = value.get(_INPUT)
         inner = prompt_in_object(given)[0] if isinstance(given, dict) else given if isinstance(given, str) else None
         found = inner or prompt_in_object(value)[0]
-        plain |= {_LISTED: found} if found else {}
+        plain |= {"prompt": found} if found else {}
     return plain

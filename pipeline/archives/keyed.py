@@ -60,7 +60,7 @@ class Reading:
 
     def key(self, path: str) -> str | None:
         """The key that a path bears; None for none that the table has."""
-        if self.scope and not path.startswith(f"{self.scope}/"):
+        if not is_below(path, self.scope):
             return None
         if self.pattern is not None:
             fields = self.pattern.fields(path)
@@ -145,12 +145,13 @@ def find_reading(
     -------
     The reading; a text where there are several that fit; None where there is none.
     """
-    scope = _scope(table.folder, paths)
-    below = [path for path in paths if not scope or path.startswith(f"{scope}/")]
+    scope = scope_of(table.folder, paths)
+    below = [path for path in paths if is_below(path, scope)]
     if not below:
         return None
     tried = [below[at] for at in spread(len(below), _TRIED)]
     found: list[tuple[Reading, int, tuple[str | None, ...]]] = []
+    shifted: str | None = None
     for reading in _readings(table, scope, start):
         exact = reading.by == BY_KEY and table.column is None and start is None
         least = len(tried) if exact else -(-len(tried) // 2)
@@ -158,7 +159,13 @@ def find_reading(
             continue
         keys = tuple(reading.key(path) for path in below)
         borne, used = sum(key is not None for key in keys), len({*keys} - {None})
+        fits = borne == len(below) or used == len(table.prompts)
         if (exact and (borne < len(below) or used < len(table.prompts))) or 2 * borne < len(below):
+            continue
+        if reading.by == BY_TEXT and reading.level and borne < len(below):
+            continue  # folders that are not in the list have names too
+        if not fits and table.counts:
+            shifted = shifted or _shifted(reading, below)
             continue
         if keys not in [each for _, _, each in found]:
             found.append((reading, used, keys))
@@ -166,10 +173,21 @@ def find_reading(
     if whole:
         return max(whole, key=lambda reading: reading.level)  # PROMPT/SAMPLE, as folders have it
     if len(found) <= 1:
-        return found[0][0] if found else None
+        return found[0][0] if found else shifted
     first, second = (reading for reading, _, _ in found[:2])
     path = next((path for path in below if first.key(path) != second.key(path)), below[0])
     return f"{escape_name(path)} may be of {first.key(path)} or of {second.key(path)}"
+
+
+def _shifted(reading: Reading, paths: Sequence[str]) -> str:
+    """What is said of numbers that begin elsewhere in the table and in the names: then those that agree are of others."""
+    keys = {reading.key(path) for path in paths}
+    lone = next(path for path in paths if reading.key(path) is None)
+    unused = next(key for key in reading.table.prompts if key not in keys)
+    return (
+        f"{escape_name(lone)} has no {escape_name(reading.table.column or 'row')} in it, and {escape_name(unused)} no image: they may be counted from "
+        "another number"
+    )
 
 
 def _readings(table: KeyTable, scope: str, start: int | None) -> Iterator[Reading]:
@@ -189,11 +207,16 @@ def _counts_samples(reading: Reading, paths: Sequence[str], named: frozenset[str
     return len(folders) > 1 and not named.isdisjoint(folders)
 
 
-def _scope(folder: str, paths: Sequence[str]) -> str:
+def scope_of(folder: str, paths: Sequence[str]) -> str:
     """The nearest folder around a table that has images in it or below."""
-    while folder and not any(path.startswith(f"{folder}/") for path in paths):
+    while folder and not any(is_below(path, folder) for path in paths):
         folder = folder.rpartition("/")[0]
     return folder
+
+
+def is_below(path: str, folder: str) -> bool:
+    """Whether a file lies in a folder, or below it; all lie below the root."""
+    return not folder or path.startswith(f"{folder}/")
 
 
 def several_folders(reading: Reading, paths: Sequence[str]) -> list[str]:

@@ -59,6 +59,7 @@ from allfour.pipeline.archives.tree_reading import find_shard, prompt_in_path
 
 MAX_ASKED = 256
 """Files at an address that a summary asks for."""
+_GIVE_THE_FOLDER = "; or, where images bear the number or the id of a row in their names, rescore their folder with archive.prompt_table set to this file"
 _BY_PATH = ("folder", "name", "path")
 
 
@@ -97,7 +98,7 @@ class ManifestSource:
         if options.prompt_from in ("caption", "metadata", "table"):
             raise ArchiveError(
                 f"{show_address(file)}: a manifest's prompts come from its column, or from the paths in it with prompt_from: folder, name or "
-                f"path; {options.prompt_from} is for folders"
+                f"path; {options.asked_for()} is for folders, zips and tars"
             )
         self._options = options
         self._remote = scheme_of(file) is not None
@@ -363,7 +364,11 @@ class ManifestSource:
         if path is None:
             if any(name.lower() in URL_NAMES for name in names):
                 raise ArchiveError(f"{where}: no column 'path', but one of addresses. {DOWNLOAD_FIRST}")
-            raise ArchiveError(f"{where}: no column 'path'. {suggestion('path', names)}. Or set image_column")
+            keyed = pick(names, PROMPT_NAMES, options.prompt_column, what="", where=where, option="prompt_column")
+            raise ArchiveError(
+                f"{where}: no column 'path'. {suggestion('path', names)}. Or set image_column"
+                f"{_GIVE_THE_FOLDER if keyed is not None and not self._remote else ''}"
+            )
         prompt = None
         if options.prompt_from not in _BY_PATH:
             prompt = pick(

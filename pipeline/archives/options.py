@@ -70,6 +70,10 @@ class ArchiveOptions:
         if self.tiles is not None:
             layout_of(self.tiles)
 
+    def asked_for(self) -> str:
+        """What says where prompts come from, as a user wrote it."""
+        return "prompt_table" if self.prompt_table is not None else str(self.prompt_from)
+
     @property
     def cuts(self) -> bool:
         """Whether grids are cut."""

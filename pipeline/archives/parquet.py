@@ -43,7 +43,7 @@ class ParquetSource:
         if options.prompt_from not in ("auto", "column", "metadata"):
             raise ArchiveError(
                 f"{show_address(location)}: a parquet's prompts come from its column, or from the images with prompt_from: metadata; "
-                f"{options.prompt_from} is for files and folders"
+                f"{options.asked_for()} is for files and folders"
             )
         self._files = list(files)
         self._options = options

@@ -13,6 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from allfour.pipeline.archives import ArchiveError, ArchiveOptions, open_source
+from allfour.pipeline.archives.beside import Beside
+from allfour.pipeline.archives.key_tables import key_table
 from tests.hostile_images import encoded, picture
 from tests.pipeline.archives.helpers import check_contract, write_tar, write_tree
 
@@ -97,6 +99,14 @@ class TestKeys:
         found, notes = of_folder(tmp_path, files | {"all_prompts.txt": "\n".join(reversed(PROMPTS)).encode()})
         assert found == JOINED and "bear the prompts of all_prompts.txt" in notes
 
+    def test_folders_that_are_not_in_a_list_keep_their_names(self, tmp_path: Path) -> None:
+        files = {
+            f"{text.replace(' ', '_')}/{s}.png": PICTURES[4 * p + s] for p, text in enumerate(PROMPTS) for s in range(4)
+        }
+        assert of_folder(tmp_path, files | {"prompts.txt": "\n".join(PROMPTS[:3]).encode()})[0] == JOINED
+        written = [text.upper() for text in PROMPTS]
+        assert of_folder(tmp_path, {"prompts.txt": "\n".join(written).encode()})[0] == dict.fromkeys(written, 4)
+
     @pytest.mark.parametrize("container", ["zip", "tar"])
     @pytest.mark.parametrize(("name", "content"), [("prompts.csv", table()), ("PartiPrompts.tsv", ROWS.encode())])
     def test_inside_containers(self, tmp_path: Path, container: str, name: str, content: bytes) -> None:
@@ -115,6 +125,44 @@ class TestKeys:
         found, notes = of_folder(tmp_path, files | {"prompts.csv": table()})
         assert found == dict.fromkeys(PROMPTS, 2)
         assert "lie in several folders, such as flux and sdxl" in notes
+
+
+class TestLists:
+    @pytest.mark.parametrize(
+        "line", ["{file}\t{text}", "{file}: {text}", "{file},{text}", '"{file}" | {text}', "{file}#0\t{text}"]
+    )
+    @pytest.mark.parametrize("folder", ["out", "my run"])
+    def test_lines_that_name_files(self, tmp_path: Path, line: str, folder: str) -> None:
+        lines = [line.format(file=f"{p}_{s}.png", text=PROMPTS[p]) for p in range(4) for s in range(4)]
+        files = images(f"{folder}/{{p}}_{{s}}.png") | {f"{folder}/captions.txt": "\n".join(lines).encode()}
+        assert of_folder(tmp_path, files)[0] == JOINED
+
+    @pytest.mark.parametrize("line", ["{n}\t{text}", "{n}. {text}", "{n}: {text}"])
+    def test_lines_that_are_numbered(self, tmp_path: Path, line: str) -> None:
+        lines = [line.format(n=n + 1, text=text) for n, text in enumerate(PROMPTS)]
+        files = images("out/{p:03d}_{s}.png", start=1) | {"prompts.txt": "\n".join(lines).encode()}
+        assert of_folder(tmp_path, files)[0] == JOINED
+        with pytest.raises(
+            ArchiveError,
+            match=r"out/000_0.png has no id in it, and 4 no image: they may be counted from another number",
+        ):
+            of_folder(tmp_path / "b", images("out/{p:03d}_{s}.png") | {"prompts.txt": "\n".join(lines).encode()})
+
+    def test_a_table_without_a_header(self, tmp_path: Path) -> None:
+        rows = "".join(f"{p}_{s}.png|{PROMPTS[p]}\n" for p in range(4) for s in range(4))
+        assert of_folder(tmp_path, images("out/{p}_{s}.png") | {"out/metadata.csv": rows.encode()})[0] == JOINED
+
+    def test_a_list_in_every_folder(self, tmp_path: Path) -> None:
+        files = {
+            f"{model}/{p:05d}.png": PICTURES[4 * m + p] for m, model in enumerate(("flux", "sdxl")) for p in range(4)
+        }
+        lists = {
+            f"{model}/prompts.txt": "\n".join(f"{text} by {model}" for text in PROMPTS).encode()
+            for model in ("flux", "sdxl")
+        }
+        found, notes = of_folder(tmp_path, files | lists)
+        assert found == {f"{text} by {model}": 1 for text in PROMPTS for model in ("flux", "sdxl")}
+        assert notes.count("bear the numbers of the rows of prompts.txt") == 2
 
 
 class TestNotJoined:
@@ -141,6 +189,7 @@ class TestNotJoined:
             ("prompts.txt", "\n".join(PROMPTS[:3]), "out/{p}_{s}.png", "its 3 prompts say of no image"),
             ("prompts.csv", table().decode(), "out/4{s}_{p:03d}.png", "its id, such as '0', is not found"),
             ("classes.json", '["cat", "dog", "cow", "pig"]', "out/{p}_{s}.png", "there are no captions or tables of prompts"),
+            ("classes.json", '{"0": "cat", "1": "dog", "2": "cow", "3": "pig"}', "out/{p}_{s}.png", "there are no captions or tables of prompts"),
             ("prompts.csv", "id,prompt\n0,a nurse\n0,a doctor\n", "out/{p}_{s}.png", "prompts for files that are not here"),
         ],
     )  # fmt: skip
@@ -150,6 +199,33 @@ class TestNotJoined:
         with pytest.raises(ArchiveError) as caught:
             of_folder(tmp_path, images(form) | {name: content.encode()})
         assert why in str(caught.value)
+
+
+def test_settings_beside_images_are_no_table(tmp_path: Path) -> None:
+    settings = {
+        "prompt": "a photo of a nurse",
+        "negative_prompt": "ugly, blurry, bad hands",
+        "note": "for the second run",
+    }
+    files = {f"a nurse/{n}.png": PICTURES[n] for n in range(4)} | {
+        "a nurse/settings.json": json.dumps(settings).encode()
+    }
+    found, notes = of_folder(tmp_path, files)
+    assert found == {"a nurse": 4} and "not understood" not in notes
+
+
+@pytest.mark.parametrize("name", ["x.csv", "x.json", "x.jsonl", "x.txt", "x.tsv", "x.parquet"])
+@pytest.mark.parametrize(
+    "content",
+    ["", "\n\n", "[]", "{}", "[[], {}]", '[{"prompt": 1}, {}]', '{"a": [1, 2]}', '{"a": "b c d", "e": {"f": 1}}', "id,prompt\n1\n2,a,b\n", '["a b c", 3]',
+     '[{"id": 1, "prompt": "a"}, {"prompt": "b"}]', '{"request_states": [1, {"request": {}, "result": {"completions": [2, {}]}}]}',
+     '{"request_states": [{"request": {}, "result": {"completions": 5}}]}', '{"request_states": [{"request": {}, "result": {"completions": [{"multimodal_content": {"media_objects": 7}}]}}]}', "\0,\0\n\0,\0", "1. a\nb"],
+)  # fmt: skip
+def test_what_is_no_table_of_keys_ends_in_none_or_one(name: str, content: str) -> None:
+    for encoding in ("utf-8", "utf-16", "latin-1"):
+        Beside().take("", name, content.encode(encoding))
+        found = key_table("", name, content.encode(encoding), asked=True)
+        assert found is None or all(isinstance(text, str) for text in found.prompts.values())
 
 
 class TestPromptTable:
@@ -210,6 +286,14 @@ class TestPromptTable:
             of_folder(tmp_path, images("{p}_{s}.png"), prompt_table=str(tmp_path / "none.csv"))
         with pytest.raises(ArchiveError, match="key_column is of a prompt_table"):
             ArchiveOptions(key_column="id")
+
+    def test_what_takes_none(self, tmp_path: Path) -> None:
+        (tmp_path / "list.csv").write_bytes(table())
+        (tmp_path / "m.csv").write_text("path,prompt\n0.png,a nurse\n")
+        with pytest.raises(ArchiveError, match="prompt_table is for folders, zips and tars"):
+            read(tmp_path / "m.csv", prompt_table=str(tmp_path / "list.csv"))
+        with pytest.raises(ArchiveError, match=r"rescore their folder with archive.prompt_table set to this file"):
+            read(tmp_path / "list.csv")
 
     def test_a_changed_table_makes_other_shards(self, tmp_path: Path) -> None:
         where, file = write_tree(tmp_path / "archive", images("{p}_{s}.png")), tmp_path / "list.csv"
