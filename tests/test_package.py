@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 import tomllib
@@ -47,6 +48,15 @@ def test_imports_run_one_way() -> None:
                 if other != own and level[other] >= level[own]:
                     wrong.append(f"{file.relative_to(REPOSITORY)} imports {module}")
     assert wrong == []
+
+
+@pytest.mark.parametrize("folder", ["analyses", "archives", "commands", "metrics", "report", "run", "scoring"])
+def test_a_folder_says_where_everything_is(folder: str) -> None:
+    place = REPOSITORY / "pipeline" / folder
+    said = ast.get_docstring(ast.parse((place / "__init__.py").read_text(encoding="utf-8"))) or ""
+    there = {path.stem for path in place.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
+    told = set(re.findall(r"\w+", said))
+    assert there - {"__init__"} - told == set()
 
 
 def test_models_know_nothing_of_the_pipeline() -> None:

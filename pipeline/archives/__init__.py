@@ -1,6 +1,26 @@
 """Images that exist already, whatever they lie in: `open_source(location)` gives an `ArchiveSource`.
 
 A name is imported when it is first used: whoever needs to know what a shard is need not load every reader.
+
+Common
+    base (the interface), opening (location -> source), options, kinds (what a file is), remote (addresses), decoding (bytes -> RGB), budget
+Trees of files
+    tree, tree_reading, listing, entries, folder, zip; whose prompt an image has: naming, captions, caption_folders, beside and beside_rows
+    (tables beside images), keyed, key_tables and named_table (prompts by key), text
+Tars
+    tar, tar_opening, tar_stream, tar_survey, tar_names, tar_aside
+Tables
+    manifest, manifest_reading, manifest_lines, manifest_rows; parquet, parquet_file, parquet_columns, arrow; columns (by customary names)
+Runs of allfour
+    run_images
+Prompts in pictures
+    metadata, carriers (where texts lie), dialects (who wrote them), stealth, comfy, comfy_text, comfy_drawn
+Grids of pictures
+    tiles (cut), seams, seam_lines, seam_pixels, seam_rules, seam_strips
+Around any source
+    limited (a first look), marked (groups of people), probing and probed (looks before reading), counting, unprompted, camera_raw
+Single images again
+    fetch
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Files of answers to a review page (pipeline/review.py), read strictly: a file is read whole or not at all."""
+"""Files of answers to a review page (`allfour review`), read strictly: a file is read whole or not at all."""
 
 from __future__ import annotations
 

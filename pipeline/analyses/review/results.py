@@ -1,4 +1,4 @@
-"""What people said of a sample (pipeline/review.py), put into the run: RUN/review.json, and `review` of metrics.json."""
+"""What people said of a sample (`allfour review`), put into the run: RUN/review.json, and `review` of metrics.json."""
 
 from __future__ import annotations
 

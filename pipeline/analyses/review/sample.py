@@ -1,7 +1,7 @@
 """A sample of a run's images for people to label: who is drawn, with what probability, and the page to label them on.
 
 The classifier's decisions are known for every image; people label some. So that their labels say something of all images
-whatever the classifier's error (pipeline/review_estimates.py), the sample is random with known probabilities: within strata
+whatever the classifier's error (estimates.py), the sample is random with known probabilities: within strata
 of the classifier's decision and the prompt's group, every unit is as likely as any other.
 
 A unit is an image, for shares, or a whole set of a prompt, for unanimity: labels of single images of many sets do not say of
