@@ -3,9 +3,9 @@
 import sys
 
 from allfour import NOT_INSTALLED
-from allfour.collecting import collect_seldom
-from allfour.ending import end
-from allfour.frames import begin_command
+from allfour.process.collecting import collect_seldom
+from allfour.process.ending import end
+from allfour.process.own_process import begin_command
 from allfour.signals import leave_at_once
 
 

@@ -18,8 +18,8 @@ from typing import Any, Literal
 
 from pydantic import Field, create_model, model_validator
 
-from allfour.ending import end_as_usual
 from allfour.models.settings import BackendSettings
+from allfour.process.ending import end_as_usual
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from allfour.errors import UsageError
-from allfour.frames import leave_out_pandas
 from allfour.pipeline.commands import each_options, output, result_options, study_options
 from allfour.pipeline.commands.errors import clear_errors, end_on
 from allfour.pipeline.commands.options import (
@@ -40,6 +39,7 @@ from allfour.pipeline.commands.options import (
     packaged_config,
 )
 from allfour.pipeline.commands.streams import EXIT_PIPE, OutputLostError, guarded_streams
+from allfour.process.frames import leave_out_pandas
 
 if TYPE_CHECKING:
     from allfour.pipeline.commands.progress import Reporter
@@ -126,8 +126,8 @@ def load_config(path: Path, overrides: list[str] | None = None) -> RunConfig:
 
 
 def _defer() -> None:
-    """See `allfour.deferred.defer`."""
-    from allfour.deferred import defer
+    """See `allfour.process.deferred.defer`."""
+    from allfour.process.deferred import defer
 
     defer()
 

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 from allfour import resources
-from allfour.deferred import defer
 from allfour.errors import ClassifierError, with_choices
 from allfour.files import sha256_of
 from allfour.models.classifiers._clip import hub, transformers_folder
@@ -23,6 +22,7 @@ from allfour.models.classifiers._clip.hub import OFFLINE_ALTERNATIVE, ToBeDownlo
 from allfour.models.classifiers._clip.transformers_folder import TransformersFolder
 from allfour.models.classifiers.clip_config import CONFIG_NAME, FolderConfig
 from allfour.models.files import FileStamp
+from allfour.process.deferred import defer
 
 __all__ = ["ClipWeights", "ToBeDownloadedError", "resolve"]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from allfour.collecting import collect_as_usual
 from allfour.errors import ConfigError
 from allfour.models.attributes import AttributeSet
 from allfour.models.classifiers.base import Classifier, OpenPrecision
@@ -11,6 +10,7 @@ from allfour.models.settings import named_if_missing
 from allfour.pipeline.config import RunConfig
 from allfour.pipeline.generation.plan import Plan
 from allfour.pipeline.run.folder import RunFolder
+from allfour.process.collecting import collect_as_usual
 
 
 def build_classifier(config: RunConfig, attributes: AttributeSet, *, half: bool = False) -> Classifier:

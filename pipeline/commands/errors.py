@@ -14,8 +14,8 @@ from typing import NoReturn
 import typer
 
 from allfour.errors import AllfourError
-from allfour.frames import PLAIN_IMPORTS, own_process
 from allfour.pipeline.commands import output
+from allfour.process.own_process import PLAIN_IMPORTS, own_process
 from allfour.signals import Terminated, stops_on_signals
 
 _ASIDE = re.compile(r"\.tmp-[0-9a-f]{12}-(?=[^/\\]+$)")

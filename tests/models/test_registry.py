@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, create_model
 
-from allfour import ending
 from allfour.errors import ConfigError
 from allfour.models import registry
 from allfour.models.generators.base import GeneratorSettings
 from allfour.models.registry import CLASSIFIERS, DETECTORS, GENERATORS, settings_of, union_of
 from allfour.models.settings import BackendSettings, named_if_missing
 from allfour.pipeline.config import validate
+from allfour.process import ending
 
 FOREIGN = """
 from typing import Literal

@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from PIL import Image
 
-from allfour.bare_packages import lay_bare
 from allfour.errors import ClassifierError, with_choices
 from allfour.models.attributes import AttributeSet
 from allfour.models.classifiers import clip_weights
@@ -28,6 +27,7 @@ from allfour.models.classifiers._clip.zero_shot import Question, zero_shot_proba
 from allfour.models.classifiers.base import NO_UNITS, TWICE, ByteArray, FloatArray, HalfArray, Staging
 from allfour.models.classifiers.views import NUDGE, VIEW_NAMES, views_of
 from allfour.models.devices import choose_device
+from allfour.process.bare_packages import lay_bare
 
 
 def pick_device(device: str) -> torch.device:

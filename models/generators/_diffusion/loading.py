@@ -15,8 +15,6 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from allfour import resources
-from allfour.bare_packages import lay_bare
-from allfour.deferred import defer
 from allfour.errors import BackendError, with_choices
 from allfour.files import sha256_of
 from allfour.models.devices import choose_device
@@ -25,6 +23,8 @@ from allfour.models.generators._diffusion import foreign, pipelines
 from allfour.models.generators._diffusion.load_report import missing_tensors
 from allfour.models.generators._diffusion.memory import first_line
 from allfour.models.generators._diffusion.unfilled import nothing_drawn
+from allfour.process.bare_packages import lay_bare
+from allfour.process.deferred import defer
 
 _LOG = logging.getLogger(__name__)
 _PROBE_SECONDS = 5.0

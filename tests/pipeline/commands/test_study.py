@@ -162,7 +162,7 @@ def test_a_mistake_is_named_before_anything_is_made(study_file: Path, old: str, 
 
 
 LIGHT = (
-    "from allfour.frames import begin_command; begin_command(); from tests.light_backends import install; install(generator=False); "
+    "from allfour.process.own_process import begin_command; begin_command(); from tests.light_backends import install; install(generator=False); "
     "from allfour.__main__ import main; main()"
 )
 

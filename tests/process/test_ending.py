@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from allfour import ending
+from allfour.process import ending
 
 SCRIPT = """
 import atexit, sys, threading, time
-from allfour import ending
+from allfour.process import ending
 class Held:
     def __del__(self): print("held", flush=True)
 held = Held()

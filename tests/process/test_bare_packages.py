@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from allfour import bare_packages, deferred, frames
+from allfour.process import bare_packages, deferred, own_process
 
 RAN = "bare_moor_ran"
 NOTE = f"import sys; sys.{RAN}.append(__name__)\n"
@@ -27,7 +27,7 @@ def ran(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     ran: list[str] = []
     monkeypatch.setattr(sys, RAN, ran, raising=False)
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
-    monkeypatch.setattr(frames, "_own_process", True)
+    monkeypatch.setattr(own_process, "_own_process", True)
     monkeypatch.setattr(deferred, "_bound", {})
     homes = {"Peat": "moor.peat", "Heath": "moor.heath", "Bog": "moor.bog", "Turf": "moor.peat"}
     monkeypatch.setattr(bare_packages, "BARE", {"moor": homes, "no_such_moor": {}})
@@ -84,7 +84,7 @@ def test_what_is_asked_of_every_package_is_not_looked_for(ran: list[str], name: 
 
 
 def test_in_a_process_of_others_nothing_is_bare(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(frames, "_own_process", False)
+    monkeypatch.setattr(own_process, "_own_process", False)
     monkeypatch.setattr(bare_packages, "BARE", {"this": {}})
     bare_packages.lay_bare()
     assert "this" not in sys.modules

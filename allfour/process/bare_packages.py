@@ -16,8 +16,8 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
-from allfour import frames
-from allfour.deferred import late, spec_of
+from allfour.process.deferred import late, spec_of
+from allfour.process.own_process import own_process
 
 _OF_TRANSFORMERS = {
     "configuration_utils": ("PretrainedConfig",),
@@ -82,7 +82,7 @@ _NOT_THERE = frozenset(
 
 def lay_bare() -> None:
     """Lay bare what is installed and not loaded yet, in a command's own process."""
-    if not frames.own_process():
+    if not own_process():
         return
     for name in BARE:
         if name not in sys.modules and (spec := spec_of(name)) is not None and spec.submodule_search_locations:

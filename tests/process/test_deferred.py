@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from allfour import deferred, frames
+from allfour.process import deferred, own_process
 from tests.pinned import with_pinned
 
 RAN = "deferred_fogs_ran"
@@ -34,7 +34,7 @@ def fogs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
     monkeypatch.setattr(sys, "meta_path", list(sys.meta_path))
     monkeypatch.setattr(importlib.metadata, "packages_distributions", importlib.metadata.packages_distributions)
-    monkeypatch.setattr(frames, "_own_process", True)
+    monkeypatch.setattr(own_process, "_own_process", True)
     monkeypatch.setattr(deferred, "CALLED", {"fog": frozenset({"lift"}), "no_such_fog": frozenset()})
     deferred.defer()
     yield ran
@@ -183,26 +183,26 @@ def test_the_packages_are_listed_when_somebody_looks(fogs: list[str], monkeypatc
 
 
 def test_in_a_process_of_others_nothing_is_deferred(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(frames, "_own_process", False)
+    monkeypatch.setattr(own_process, "_own_process", False)
     before = list(sys.meta_path), dict(sys.modules), importlib.metadata.packages_distributions
     deferred.defer()
     assert (sys.meta_path, dict(sys.modules), importlib.metadata.packages_distributions) == before
 
 
 def test_a_variable_of_the_environment_leaves_imports_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(frames, "_own_process", False)
-    monkeypatch.setenv(frames.PLAIN_IMPORTS, "1")
-    frames.begin_command()
-    assert not frames.own_process()
-    monkeypatch.delenv(frames.PLAIN_IMPORTS)
-    frames.begin_command()
-    assert frames.own_process()
+    monkeypatch.setattr(own_process, "_own_process", False)
+    monkeypatch.setenv(own_process.PLAIN_IMPORTS, "1")
+    own_process.begin_command()
+    assert not own_process.own_process()
+    monkeypatch.delenv(own_process.PLAIN_IMPORTS)
+    own_process.begin_command()
+    assert own_process.own_process()
 
 
 STARTED = """
 import json, sys
-from allfour import bare_packages, deferred, frames
-frames.begin_command()
+from allfour.process import bare_packages, deferred, own_process
+own_process.begin_command()
 deferred.defer()
 from allfour.pipeline.config import load_attributes
 from allfour.models.generators.base import GenerationRequest

@@ -2,20 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 
-PLAIN_IMPORTS = "ALLFOUR_PLAIN_IMPORTS"
-"""Set to anything, this variable of the environment has a command import packages as any program does."""
-
-_own_process = False
-
-
-def begin_command() -> None:
-    """Say that this process is a command's own, and no notebook or program in which somebody may want data frames."""
-    global _own_process  # noqa: PLW0603
-    _own_process = not os.environ.get(PLAIN_IMPORTS)
+from allfour.process.own_process import own_process
 
 
 class _NoPandas:
@@ -27,17 +17,12 @@ class _NoPandas:
             raise ModuleNotFoundError(name)
 
 
-def own_process() -> bool:
-    """Whether this process is a command's, and runs nobody else's code beside: packages need not be whole in it."""
-    return _own_process
-
-
 def leave_out_pandas() -> None:
     """Let pyarrow look for pandas now and find none, in a command's own process; for commands that run no code of others.
 
     From then on its tables make no data frames in this process. Everything else finds pandas where it is.
     """
-    if not _own_process or "pandas" in sys.modules:
+    if not own_process() or "pandas" in sys.modules:
         return
     import pyarrow as pa
 

@@ -21,7 +21,7 @@ from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
-from allfour import frames
+from allfour.process.own_process import own_process
 
 COMPILER = "torch._dynamo"
 SIZES = "torch.fx.experimental.symbolic_shapes"
@@ -115,7 +115,7 @@ _COMPILERS: Mapping[str, Any] = {
 
 def defer() -> None:
     """Defer what is installed and not loaded yet, in a command's own process. Called before packages are imported that would load it."""
-    if not frames.own_process():
+    if not own_process():
         return
     if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Finder())

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from allfour import collecting
+from allfour.process import collecting
 
 
 @pytest.fixture
