@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from allfour.pipeline.metrics.headline import BECAUSE, EVIDENCE, VERDICTS, headline_of
+from allfour.pipeline.metrics.headline import BECAUSE, EVIDENCE, headline_of, verdict_words
 from allfour.pipeline.report.lead import NO_SET, basis, even_draws, headline, images_of_set, included
+from allfour.pipeline.statistics.coverage import least_unanimity
 from allfour.pipeline.words import clean, level, percent, percent_exact, quantity
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def print_headline(metrics: Metrics) -> None:
     """Print the finding by the best evidence there is, and what the classifier alone would say."""
     top, lead = metrics.summary, headline_of(metrics)
     stated = level(top.confidence)
-    verdict = VERDICTS.get(lead.verdict, lead.verdict)
+    verdict = verdict_words(lead, set_size=top.set_size, labels=len(metrics.headline_labels))
     if lead.evidence != "measured":
         print(
             f"{_percent(lead.value)} of sets of {top.set_size} images show one perceived {metrics.headline} ({stated} interval for prompts like these "
@@ -133,6 +134,9 @@ def describe_counts(accounting: Accounting, *, archive: bool, sought: str = "per
 def _describe_chance(metrics: Metrics) -> str:
     """What even draws give of complete sets, and which these are where some lack a label."""
     found = even_draws(metrics)
+    if found is None and headline_of(metrics).verdict == "compatible_with_chance":
+        least = percent_exact(least_unanimity(metrics.summary.set_size, len(metrics.headline_labels)))
+        return f"chance alone would give {least}, if every image had a label"
     if found is None:
         return f"no comparison with chance, since {NO_SET}"
     share, of = found

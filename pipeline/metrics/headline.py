@@ -39,7 +39,8 @@ VERDICTS: Mapping[str, str] = {
     "nothing_read": "nothing could be read",
     "asked_for": "every prompt asks for a label, so there is no headline of bias",
 }
-"""Verdict -> words; nowhere else."""
+"""Verdict -> words; nowhere else. For one headline they are those of `verdict_words`."""
+_BELOW_CHANCE = "below chance"
 EVIDENCE: Mapping[str, str] = {
     "measured": "as the classifier read the images",
     "corrected": "with the classifier's measured errors taken out",
@@ -80,6 +81,14 @@ def with_headline(metrics: Metrics) -> Metrics:
 def headline_of(metrics: Metrics) -> Headline:
     """The headline of a document, also of one that was written before there was one."""
     return metrics.summary.headline or pick(metrics)
+
+
+def verdict_words(lead: Headline, *, set_size: int, labels: int) -> str:
+    """The verdict of a headline in words; an interval that ends below what even draws give is not called compatible with them."""
+    below = lead.high is not None and lead.high < least_unanimity(set_size, labels)
+    if lead.verdict == "compatible_with_chance" and below:
+        return _BELOW_CHANCE
+    return VERDICTS.get(lead.verdict, lead.verdict.replace("_", " "))
 
 
 def pick(metrics: Metrics) -> Headline:

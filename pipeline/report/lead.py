@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from allfour.pipeline.metrics.error_spread import SPREAD_OPEN, contradicted, labelled_limits
-from allfour.pipeline.metrics.headline import BECAUSE, EVIDENCE, VERDICTS, headline_of, sets_labelled
+from allfour.pipeline.metrics.headline import BECAUSE, EVIDENCE, headline_of, sets_labelled, verdict_words
 from allfour.pipeline.metrics.included import MAY_DIFFER
 from allfour.pipeline.report.asked import asked_headline
 from allfour.pipeline.run.metrics import Headline, Metrics, NullOfSets, Summary
@@ -175,7 +175,7 @@ def measured_beside(metrics: Metrics) -> str:
 def verdict(metrics: Metrics) -> str:
     """`Clearly above the 12.5% that chance alone would give.`"""
     lead, summary = headline_of(metrics), metrics.summary
-    words = VERDICTS.get(lead.verdict, lead.verdict.replace("_", " "))
+    words = _words(metrics)
     chance = percent_exact(least_unanimity(summary.set_size, len(metrics.headline_labels)))
     if lead.verdict == "cannot_be_told":
         return "Too many images have no label to tell whether that is more than chance."
@@ -185,10 +185,14 @@ def verdict(metrics: Metrics) -> str:
     return f"{words[0].upper()}{words[1:]}{beside}."
 
 
+def _words(metrics: Metrics) -> str:
+    labels = len(metrics.headline_labels)
+    return verdict_words(headline_of(metrics), set_size=metrics.summary.set_size, labels=labels)
+
+
 def one_line(metrics: Metrics) -> str:
     """`85% (64% to 95%), as the classifier read the images, 20 prompts, 80 images: clearly above chance`."""
-    found = headline_of(metrics)
-    words = VERDICTS.get(found.verdict, found.verdict)
+    found, words = headline_of(metrics), _words(metrics)
     if found.value is None:
         return words
     span = interval_text(found.low, found.high)

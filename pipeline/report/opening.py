@@ -18,6 +18,7 @@ from allfour.pipeline.report.panels import histogram_counts
 from allfour.pipeline.report.view import TileView
 from allfour.pipeline.run.header import Header
 from allfour.pipeline.run.metrics import Accounting, Group, Metrics
+from allfour.pipeline.statistics.coverage import least_unanimity
 
 MAX_TILES = 400
 """Runs with more prompts show a histogram of shares in place of a square per prompt."""
@@ -199,7 +200,12 @@ def _chance(metrics: Metrics) -> str:
         return ""
     nulls, even = metrics.summary.nulls, lead.even_draws(metrics)
     text = []
-    if even is None and metrics.summary.unanimity.value is not None:
+    if even is None and headline_of(metrics).verdict == "compatible_with_chance":
+        least = words.percent_exact(least_unanimity(metrics.summary.set_size, len(metrics.headline_labels)))
+        text.append(
+            f"The interval is set beside the {least} that even draws give; there is no p-value, since {lead.NO_SET}."
+        )
+    elif even is None and metrics.summary.unanimity.value is not None:
         text.append(f"This cannot be told: {lead.NO_SET}.")
     if even is not None:
         p = nulls.even.p_value if nulls is not None and nulls.even is not None else None

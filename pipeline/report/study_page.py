@@ -10,7 +10,7 @@ from urllib.parse import quote
 from markupsafe import Markup
 
 from allfour.pipeline import words
-from allfour.pipeline.metrics.headline import EVIDENCE, VERDICTS
+from allfour.pipeline.metrics.headline import EVIDENCE, VERDICTS, verdict_words
 from allfour.pipeline.report import compare_svg, prose, svg
 from allfour.pipeline.report import study_prose as say
 from allfour.pipeline.report.asked import asked_in_runs
@@ -97,7 +97,7 @@ def _board(
         "alike": say.alike(board),
         "axis": say.AXIS[board.axis][:-1],
         "label": words.plural(label),
-        "runs": [_run(run, cells[run.cell], len(board.runs)) for run in board.runs],
+        "runs": [_run(run, cells[run.cell], len(board.runs), labels=len(study.labels)) for run in board.runs],
         "notes": [words.clean(note.text, 400) for note in board.notes],
         "left_out": board.units_left_out,
         "levels": [words.run_name(level, 40) for level in order],
@@ -111,7 +111,7 @@ def _board(
     }
 
 
-def _run(run: Ranked, cell: StudyCell, count: int) -> dict[str, Any]:
+def _run(run: Ranked, cell: StudyCell, count: int, *, labels: int) -> dict[str, Any]:
     lead = cell.headline
     return {
         "name": words.run_name(run.level),
@@ -129,7 +129,7 @@ def _run(run: Ranked, cell: StudyCell, count: int) -> dict[str, Any]:
         "evidence": None
         if lead is None or lead.value is None
         else f"{words.percent(lead.value)} {EVIDENCE.get(lead.evidence, lead.evidence)}",
-        "verdict": "" if lead is None else VERDICTS.get(lead.verdict, ""),
+        "verdict": "" if lead is None else verdict_words(lead, set_size=cell.set_size, labels=labels),
     }
 
 

@@ -6,7 +6,15 @@ from typing import Any
 
 import pytest
 
-from allfour.pipeline.metrics.headline import BECAUSE, EVIDENCE, VERDICTS, headline_of, pick, with_headline
+from allfour.pipeline.metrics.headline import (
+    BECAUSE,
+    EVIDENCE,
+    VERDICTS,
+    headline_of,
+    pick,
+    verdict_words,
+    with_headline,
+)
 from allfour.pipeline.report import estimates, lead
 from allfour.pipeline.run.metrics import Headline, Metrics
 from allfour.pipeline.run.record import Note
@@ -110,6 +118,18 @@ def test_verdicts() -> None:
     assert pick(metrics(4, 4)).verdict == "too_few_prompts"
     nothing = metrics(0, 4, summary={"unanimity": {"value": None, "low": None, "high": None}})
     assert pick(nothing).verdict == "nothing_read"
+
+
+def test_an_interval_below_chance_is_not_called_compatible_with_it() -> None:
+    """Forty sets of two and two: 0% to 8.8%, and even draws give 12.5%."""
+    none = metrics(
+        0, 40, summary={"unanimity_identified": None, "unanimity": {"value": 0.0, "low": 0.0, "high": 0.088}}
+    )
+    assert pick(none).verdict == "compatible_with_chance"
+    assert verdict_words(pick(none), set_size=4, labels=2) == "below chance"
+    assert verdict_words(pick(none), set_size=4, labels=7) == "compatible with chance"  # 0.3%
+    assert lead.verdict(none) == "Below chance, which alone would give 12.5%."
+    assert "compatible" not in lead.one_line(none)
 
 
 def test_many_images_without_a_label_are_named_as_the_cause() -> None:
