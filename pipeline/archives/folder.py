@@ -41,26 +41,29 @@ class LocalTree:
             try:
                 with os.scandir(os.path.join(self._root, folder)) as entries:
                     for entry in entries:
-                        if entry.is_symlink():
-                            linked = self._linked(entry, notes)
-                            if linked is not None:
-                                files.append(linked)
-                        elif entry.is_dir(follow_symlinks=False):
+                        if entry.is_dir(follow_symlinks=False):
                             if is_hidden(entry.name):
                                 notes["hidden or system folders, not looked into"] += 1
                             else:
                                 pending.append(f"{folder}/{entry.name}" if folder else entry.name)
-                        elif entry.is_file(follow_symlinks=False):
-                            status = entry.stat(follow_symlinks=False)
-                            files.append(FileEntry(entry.name, status.st_size, status.st_mtime_ns))
-                        else:
-                            notes["pipes, sockets or devices, not read"] += 1
+                        elif (file := self._file(entry, notes)) is not None:
+                            files.append(file)
             except OSError as error:
                 if not folder:
                     raise ArchiveError(f"cannot list {escape_name(self._root)}: {error.strerror}") from error
                 example = unlisted.setdefault(error.strerror, self.show(folder))
                 notes[f"folders that cannot be listed ({error.strerror}), such as {example}"] += 1
             yield folder, files
+
+    def _file(self, entry: os.DirEntry[str], notes: Counter[str]) -> FileEntry | None:
+        """What the folder says of a file, or of one that a link leads to. Raises OSError."""
+        if entry.is_symlink():
+            return self._linked(entry, notes)
+        if not entry.is_file(follow_symlinks=False):
+            notes["pipes, sockets or devices, not read"] += 1
+            return None
+        status = entry.stat(follow_symlinks=False)
+        return FileEntry(entry.name, status.st_size, status.st_mtime_ns)
 
     def _linked(self, entry: os.DirEntry[str], notes: Counter[str]) -> FileEntry | None:
         """The file behind a link, where it lies under the root."""
