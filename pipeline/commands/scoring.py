@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -59,10 +60,7 @@ def score(
     if known_identity(run, "classifier", state) is not None:
         scores = run.header().stages.get("scores")
         store = PartStore(run, scoring_fingerprint=str(scores.scoring if scores is not None else None))
-        if run.stage_done("scores", fingerprint([(s.id, store.wanted(s.fingerprint)) for s in shards]), *tables):
-            job.reporter.note("scores stand already: nothing to score")
-            if own_images:
-                _tell_reasons(job, store, [s.id for s in shards])
+        if _stand_already(job, store, shards, tables, own_images=own_images):
             return 0
     classifier = build.build_classifier(config, job.attributes)
     if isinstance(classifier, KeepsAccounts):
@@ -79,13 +77,9 @@ def score(
     )
     identity = dict(classifier.identity())
     store = part_store(run.path, classifier, config.scoring)
-    stage = fingerprint([(s.id, store.wanted(s.fingerprint)) for s in shards])
-    if run.stage_done("scores", stage, *tables):
+    if _stand_already(job, store, shards, tables, own_images=own_images):
         run.update_header(classifier=identity)
         remember(run, classifier=state)
-        job.reporter.note("scores stand already: nothing to score")
-        if own_images:
-            _tell_reasons(job, store, [s.id for s in shards])
         return 0
     if isinstance(classifier, KeepsAccounts):
         if (note := classifier.recount(run.header().account or {}, read=store.pictures_read(shards))) is not None:
@@ -100,6 +94,7 @@ def score(
     if isinstance(classifier, KeepsAccounts):
         unread = dict(store.reasons(ids).most_common(_REASONS))
         run.update_header(account={**classifier.account(), "unread": unread})
+    stage = _made_of(store, shards)
     if not all(store.done(shard) for shard in shards):
         stage = fingerprint(stage, "images to be asked about again")
     listed, rows = store.merge(ids, images=not own_images)
@@ -117,6 +112,23 @@ def score(
     )
     remember(run, classifier=state)
     return scored
+
+
+def _made_of(store: PartStore, shards: Sequence[Shard]) -> str:
+    """Fingerprint of the scoring stage: every shard's images, and how they are scored."""
+    return fingerprint([(shard.id, store.wanted(shard.fingerprint)) for shard in shards])
+
+
+def _stand_already(
+    job: Job, store: PartStore, shards: Sequence[Shard], tables: Sequence[Path], *, own_images: bool
+) -> bool:
+    """Whether the scores of these shards stand, which is said."""
+    if not job.run.stage_done("scores", _made_of(store, shards), *tables):
+        return False
+    job.reporter.note("scores stand already: nothing to score")
+    if own_images:
+        _tell_reasons(job, store, [shard.id for shard in shards])
+    return True
 
 
 def _tell_reasons(job: Job, store: PartStore, ids: Sequence[str]) -> None:
