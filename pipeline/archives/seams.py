@@ -284,20 +284,15 @@ class _Looked:
 
     # --- seams and repetition ----------------------------------------------------------------------------------------
 
-    def by_seams(self, rows: int, columns: int, *, alone: bool = False) -> tuple[Box, ...] | None:
-        """Equal parts that touch, where seams (`alone`), or seams and what repeats, show them; None where they do not."""
+    def by_seams(self, rows: int, columns: int) -> tuple[Box, ...] | None:
+        """Equal parts that touch, where seams, and what repeats in grids of up to four, show them; None where they do not."""
         lines, _ = _places(rows, columns)
-        fine = rows * columns > 4
-        least, seam, _ = _SHOWN[0]
-        if fine or alone:
-            if fine and not self._may_break(*lines[0]):
+        if rows * columns > 4:
+            if not self._may_break(*lines[0]):
                 return None  # most pictures
-            shares = list(
-                takewhile(
-                    lambda share: share >= (_SEAM_FINE if fine else seam), (self._seam(*line).steps for line in lines)
-                )
-            )
-            shown = len(shares) == len(lines) and sum(shares) >= least * len(shares)
+            seen = (self._seam(*line).steps for line in lines)
+            shares = list(takewhile(lambda share: share >= _SEAM_FINE, seen))
+            shown = len(shares) == len(lines) and sum(shares) >= _SHOWN[0][0] * len(shares)
         else:
             shown = self._shown(rows, columns, lines)
         return _equal_parts(self._image.size, rows, columns) if shown else None

@@ -21,7 +21,7 @@ from allfour.pipeline.metrics.tallies import PromptTally
 from allfour.pipeline.run.folder import RunFolder
 from allfour.pipeline.run.metrics import Cell, Imbalance, Intersection, Metrics, NeverTogether, Null, OverPrompts
 from allfour.pipeline.run.record import Estimate, Interval
-from allfour.pipeline.run.tables import MEMORY_LIMIT, connect, count_together, scalar
+from allfour.pipeline.run.tables import connect, count_together, scalar
 from allfour.pipeline.statistics.arrays import IntArray
 from allfour.pipeline.statistics.coverage import least_unanimity
 
@@ -82,11 +82,11 @@ def with_intersections(
     return metrics.model_copy(update={"intersections": [*found, *others]}) if found else metrics
 
 
-def joint_counts(run: RunFolder, names: Sequence[str], *, set_size: int, memory: str = MEMORY_LIMIT) -> Joint:
+def joint_counts(run: RunFolder, names: Sequence[str], *, set_size: int) -> Joint:
     """Count images per prompt by their labels of several attributes."""
     labels = ", ".join(f"label{place}" for place in range(len(names)))
     found: dict[str, tuple[dict[tuple[str, ...], int], dict[tuple[str, ...], int]]] = {}
-    with connect(run, memory=memory) as connection:
+    with connect(run) as connection:
         rows = count_together(connection, names, f"prompt_id, {labels}, count(*)")
         for prompt_id, *cell, count in rows:
             found.setdefault(prompt_id, ({}, {}))[1][tuple(cell)] = count

@@ -11,7 +11,7 @@ from allfour.pipeline.run.columns import ImageStatus
 from allfour.pipeline.run.folder import RunFolder
 from allfour.pipeline.run.labels import SET_LABEL_SQL
 from allfour.pipeline.run.repeats import repeated_rows
-from allfour.pipeline.run.tables import MEMORY_LIMIT, connect, count_together, scalar
+from allfour.pipeline.run.tables import connect, count_together, scalar
 
 _GAPS = 'SELECT prompt_id FROM images GROUP BY prompt_id HAVING min("index") <> 0 OR max("index") >= count(*)'
 """Prompts whose images are not numbered 0, 1, 2, ...: in all others a number is a position."""
@@ -78,7 +78,7 @@ class Tallies:
 MAX_DUPLICATE_GROUPS = 200
 
 
-def tally(run: RunFolder, *, attributes: list[str], set_size: int, memory: str = MEMORY_LIMIT) -> Tallies:
+def tally(run: RunFolder, *, attributes: list[str], set_size: int) -> Tallies:
     """Count labels per prompt over images.parquet and scores.parquet.
 
     Parameters
@@ -87,10 +87,8 @@ def tally(run: RunFolder, *, attributes: list[str], set_size: int, memory: str =
         Attribute names; labels of all of them are counted, and pairs of the first with each other one jointly.
     set_size
         Number of first images of a prompt that make its set.
-    memory
-        DuckDB's memory limit, such as `1GB`.
     """
-    with connect(run, memory=memory) as connection:
+    with connect(run) as connection:
         prompts: dict[str, PromptTally] = {}
         for prompt_id, text, group, revised, prompted in connection.execute(
             "SELECT prompt_id, arg_min(prompt, file_row_number), arg_min(\"group\", file_row_number),"
@@ -146,9 +144,7 @@ def tally(run: RunFolder, *, attributes: list[str], set_size: int, memory: str =
     )
 
 
-def sure_counts(
-    run: RunFolder, *, attribute: str, edges: Sequence[float], memory: str = MEMORY_LIMIT
-) -> dict[str, dict[str, tuple[int, ...]]]:
+def sure_counts(run: RunFolder, *, attribute: str, edges: Sequence[float]) -> dict[str, dict[str, tuple[int, ...]]]:
     """Count, per prompt and label, the images that were decided with a lead of each edge or more.
 
     The lead is log(p1 / p2) of the two most probable labels. Nothing is counted of a run with several people in an image, whose label
@@ -168,7 +164,7 @@ def sure_counts(
         " (SELECT prompt_id, decision, list_reverse_sort(map_values(probabilities)) AS p FROM scores"
         " WHERE attribute = ? AND len(map_values(probabilities)) > 1)) GROUP BY ALL"
     )
-    with connect(run, memory=memory) as connection:
+    with connect(run) as connection:
         found: dict[str, dict[str, tuple[int, ...]]] = {}
         for prompt_id, decision, *counts in connection.execute(query, [*edges, attribute]).fetchall():
             found.setdefault(prompt_id, {})[decision] = tuple(counts)
@@ -180,7 +176,7 @@ Copies = Mapping[str, tuple[Mapping[str, int], Mapping[str, int]]]
 
 
 def copy_counts(
-    run: RunFolder, *, attribute: str, images: Iterable[tuple[str, int]], set_size: int, memory: str = MEMORY_LIMIT
+    run: RunFolder, *, attribute: str, images: Iterable[tuple[str, int]], set_size: int
 ) -> dict[str, tuple[dict[str, int], dict[str, int]]]:
     """Count near-copies by label, for `Copies`.
 
@@ -198,7 +194,7 @@ def copy_counts(
     found: dict[str, tuple[dict[str, int], dict[str, int]]] = {}
     if not rows:
         return found
-    with connect(run, memory=memory) as connection:
+    with connect(run) as connection:
         connection.register("copied", table)
         query = (
             'SELECT l.prompt_id, l.label, count(*), count(*) FILTER (l."index" <= s.last) FROM labels l JOIN copied c'

@@ -24,7 +24,7 @@ from allfour.pipeline.run.metrics import (
     Withheld,
 )
 from allfour.pipeline.run.record import Interval
-from allfour.pipeline.run.tables import MEMORY_LIMIT, connect
+from allfour.pipeline.run.tables import connect
 
 MAX_PROMPTS = 50
 """Prompts named one by one, those with the highest rates."""
@@ -33,9 +33,7 @@ _TOKEN = re.compile(r"\w+(?:['’-]\w+)*")
 _CHUNK = 10_000
 
 
-def withheld_of_run(
-    run: RunFolder, prompts: Sequence[PromptTally], words: WordLists, *, confidence: float, memory: str = MEMORY_LIMIT
-) -> Withheld:
+def withheld_of_run(run: RunFolder, prompts: Sequence[PromptTally], words: WordLists, *, confidence: float) -> Withheld:
     """Refusals, failures and rewriting of a run.
 
     Parameters
@@ -50,7 +48,7 @@ def withheld_of_run(
     failed = rates(known, ImageStatus.FAILED, confidence=confidence)
     rewriting = None
     if any(p.revised for p in known):
-        with connect(run, memory=memory) as connection:
+        with connect(run) as connection:
             found = connection.execute(
                 "SELECT prompt_id, prompt, revised_prompt FROM images WHERE prompted AND revised_prompt IS NOT NULL"
             )

@@ -224,7 +224,7 @@ def markdown_table(metrics: Metrics, *, limit: int | None = None) -> str:
     return "\n".join(lines) + "\n"
 
 
-def latex_table(metrics: Metrics, *, limit: int | None = None) -> str:
+def latex_table(metrics: Metrics) -> str:
     """The ranked prompts as a LaTeX table for `booktabs`, under the run's first line as a comment."""
     labels = metrics.headline_labels
     names = [latex_text(words.plural(label)) for label in labels]
@@ -236,7 +236,7 @@ def latex_table(metrics: Metrics, *, limit: int | None = None) -> str:
         " & ".join(["prompt", *names, f"share of {names[0]} ({level} interval)", _verdict_head(metrics)]) + r" \\",
         r"\midrule",
     ]
-    for prompt in ranked(metrics)[:limit]:
+    for prompt in ranked(metrics):
         value, interval, counts = _table_cells(metrics, prompt)
         verdict = f"all {latex_text(words.plural(prompt.unanimous))}" if prompt.unanimous else "--"
         cells = [latex_text(prompt.text), *counts, latex_text(f"{value} ({interval})").replace("–", "--"), verdict]

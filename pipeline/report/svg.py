@@ -126,16 +126,14 @@ def interval_row(
     references: Sequence[float] = (),
     kind: str = "ink",
     second: Mark | None = None,
-    description: str | None = None,
 ) -> Markup:
     """One dot with its interval on a 0-100% scale; `references` are ticks, `second` stands below it as a hollow dot."""
     shapes = [el("line", x1="0", x2="100%", y1=10, y2=10, class_="axis")]
     shapes += [el("line", x1=_pc(at), x2=_pc(at), y1=2, y2=18, class_="reftick") for at in references]
     shapes += _whisker(mark, 10.0 if second is None else 6.0, kind)
     shapes += _whisker(second, 15.0, "quiet")
-    hidden = {"aria_hidden": "true"} if description is None else {"role": "img", "aria_label": description}
     numbers = numbers_text(mark.value, mark.low, mark.high)
-    return el("svg", *shapes, class_="interval", width="100%", height=20, data_csv=numbers, **hidden)
+    return el("svg", *shapes, class_="interval", width="100%", height=20, data_csv=numbers, aria_hidden="true")
 
 
 def numbers_text(*values: float | None) -> str:
