@@ -163,6 +163,11 @@ class Beside:
             self.tables.append(reading.table.name)
         self.customary = True
 
+    @property
+    def joined(self) -> bool:
+        """Whether images were found by keys that they bear."""
+        return bool(self._joined)
+
     def look_for(self, paths: Iterable[str]) -> None:
         """Find images that a table names without the folder that they lie in, or by a number: where only one can be meant."""
         if not self._by_file:

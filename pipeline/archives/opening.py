@@ -145,9 +145,33 @@ def _kind(file: str) -> str:
         return "parquet"  # splits of a saved dataset
     entries = list(os.scandir(path))
     folders = any(entry.is_dir() and not is_hidden(entry.name) for entry in entries)
-    return _folder_kind([entry.name for entry in entries if not entry.is_dir()], folders=folders)
+    kind = _folder_kind([entry.name for entry in entries if not entry.is_dir()], folders=folders)
+    return _folder_kind(_containers_below(path), folders=False) if kind == "folder" and folders else kind
 
 
+_MOST_ENTRIES = 100_000
+"""Files of a tree among which containers are looked for."""
+
+
+def _containers_below(folder: Path) -> list[str]:
+    """Paths of the containers in a tree that holds no image beside them, as a repository of a data set does; nothing for any other tree."""
+    found: list[str] = []
+    seen = 0
+    for where, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not is_hidden(name))
+        seen += len(names)
+        if seen > _MOST_ENTRIES or any(kind_of(name) is Kind.IMAGE for name in names):
+            return []
+        below = os.path.relpath(where, folder)
+        found += [
+            name if below == "." else f"{below}/{name}"
+            for name in names
+            if kind_of(name) is Kind.CONTAINER and name.lower().endswith(_CONTAINERS)
+        ]
+    return found
+
+
+_CONTAINERS = tuple(suffix for kind in ("tar", "zip", "parquet") for suffix in _SUFFIXES[kind])
 _EXPECTED = (
     "expected a folder of images, a manifest (.csv, .tsv, .jsonl, .json), .tar, .tar.gz, .zip, .parquet or .arrow. If it is one of "
     "these under another name, set archive.layout"
@@ -212,6 +236,8 @@ def _inside(file: str, layout: str) -> list[str]:
                 if split.is_dir()
                 for each in os.scandir(split.path)
             ]
+        elif not any(name.lower().endswith(suffixes) for name in names):
+            names = _containers_below(Path(file))
         base = str(Path(file).resolve())
     elif scheme_of(file) is None:
         return [str(Path(file).resolve())]
@@ -220,7 +246,7 @@ def _inside(file: str, layout: str) -> list[str]:
     else:
         names = RemoteTree(file).top()[0]
         base = file.rstrip("/")
-    chosen = [name for name in names if name.lower().endswith(suffixes) and not is_hidden(name)]
+    chosen = [name for name in names if name.lower().endswith(suffixes) and not is_hidden(name.rpartition("/")[2])]
     chosen = [name for name in chosen if not _CACHED.search(name)]
     if not chosen:
         raise ArchiveError(f"no {' or '.join(suffixes)} file in {show_address(file)}")

@@ -27,7 +27,6 @@ from allfour.pipeline.archives.listing import (
 )
 from allfour.pipeline.archives.named_table import named_table
 from allfour.pipeline.archives.naming import (
-    counted_name,
     is_download_name,
     names_no_prompt,
     prompt_in_name,
@@ -44,6 +43,7 @@ from allfour.pipeline.archives.text import (
     cut_note,
     escape_name,
 )
+from allfour.pipeline.archives.tree_notes import counted_names, several_parents
 from allfour.pipeline.archives.tree_reading import (
     caption_path,
     find_shard,
@@ -139,11 +139,16 @@ class TreeSource:
     def _resolve(self, listing: Listing) -> PromptFrom:
         nameless = 2 * listing.nameless > listing.samples
         beside = self._beside()
+        captions = (
+            2 * listing.captioned > listing.samples and (listing.flat or nameless) and self._captions_speak(listing)
+        )
+        if captions and beside.joined:  # what is beside every image needs no join
+            return "caption"
         if (beside.customary or nameless or (listing.flat and beside.of_prompts)) and 2 * beside.covered(
             listing
         ) >= max(1, listing.samples):
             return "table"
-        if 2 * listing.captioned > listing.samples and (listing.flat or nameless) and self._captions_speak(listing):
+        if captions:
             return "caption"
         first = [name for part in listing.directories if not part.lacks for name in part.names[:PROBED]][:PROBED]
         if first and 2 * sum(is_download_name(name) for name in first) > len(first):
@@ -339,7 +344,7 @@ class TreeSource:
         notes: list[str] = []
         if prompt_from == "folder":
             notes += self._in_reach(listing)
-            notes += self._one_name(listing) + self._counted_names(listing)
+            notes += self._one_name(listing) + counted_names(listing)
             if listing.nameless:
                 notes.append(
                     f"{listing.nameless:,} images lie in folders such as {self._a_name(listing)!r}, whose names are no prompts: rows without "
@@ -360,7 +365,7 @@ class TreeSource:
             notes += self._beside().notes(listing.paths())
         else:
             notes += self._beside().failed()
-        if prompt_from in ("folder", "caption", "table", "name") and (parents := self._several_parents(listing)):
+        if prompt_from in ("folder", "caption", "table", "name") and (parents := several_parents(listing)):
             notes.append(parents)
         return notes
 
@@ -369,17 +374,6 @@ class TreeSource:
         if prompt_from == "table":
             return len(self._beside().missing(listing.paths()))
         return len(listing.lone_captions) if prompt_from == "caption" else 0
-
-    def _counted_names(self, listing: Listing) -> list[str]:
-        """A word on folders whose names all begin with a number that counts, which becomes part of the prompts."""
-        names = [prompt_name(part.path, "") for part in listing.directories if not part.lacks and not part.nameless]
-        marks = {counted_name(name) for name in names}
-        if len(names) < 2 or len(marks) > 1 or (mark := next(iter(marks))) is None:
-            return []
-        return [
-            f"folders' names begin with a number, such as {escape_name(names[0])[:80]!r}, which stays part of the prompts: prompt_from: path "
-            f"with path_pattern: '{{number}}{mark}{{prompt}}/{{image}}' leaves it out"
-        ]
 
     def _one_name(self, listing: Listing) -> list[str]:
         """A word on a single folder whose name, which nobody chose for that, becomes the one prompt."""
@@ -425,24 +419,6 @@ class TreeSource:
         first = [name for part in listing.directories if not part.lacks for name in part.names[:PROBED]][:PROBED]
         telling = [name for name in first if len(_WORDS.findall(prompt_in_name(name) or "")) >= _WORDS_OF_A_PROMPT]
         return telling[0] if 2 * len(telling) > len(first) else None
-
-    def _several_parents(self, listing: Listing) -> str | None:
-        """A word on folders of one name under several parents, whose images become one prompt."""
-        parents: dict[str, set[str]] = {}
-        for part in listing.directories:
-            if "/" in part.path and not part.lacks and not part.nameless:
-                above, _, name = part.path.rpartition("/")
-                parents.setdefault(name, set()).add(above)
-        several = {name: sorted(each) for name, each in parents.items() if len(each) > 1}
-        if not several:
-            return None
-        name = next(iter(several))
-        shown = ", ".join(escape_name(each) for each in several[name][:4])
-        return (
-            f"{quantity(len(several), 'folder name')} {'occurs' if len(several) == 1 else 'occur'} under several parents, such as {escape_name(name)!r} under {shown}: the images of one name "
-            "are one prompt. Where the parents are models, rescore each by itself and compare the runs, or set prompt_from: path with "
-            "path_pattern: '{model}/{prompt}/{index}' to have the parents in a column"
-        )
 
     def _prompts(self, listing: Listing) -> Iterator[Prompt]:
         book = self._options.book()

@@ -358,6 +358,40 @@ class TestCaptionFolders:
         assert found[""] == 1 and "1 of 16 images have no caption file" in notes
 
 
+class TestFoldersOfContainers:
+    def test_a_repository_of_a_data_set(self, tmp_path: Path) -> None:
+        file = io.BytesIO()
+        cells = [{"bytes": data, "path": None} for data in PICTURES]
+        pq.write_table(pa.table({"image": cells, "prompt": [PROMPTS[n // 4] for n in range(16)]}), file)
+        files = {"data/train-00000-of-00001.parquet": file.getvalue(), "README.md": b"a card", ".git/config": b"x"}
+        assert of_folder(tmp_path, files)[0] == JOINED
+
+    def test_tars_in_a_folder_below(self, tmp_path: Path) -> None:
+        for shard in range(2):
+            members = [
+                (f"{n}.{ending}", data)
+                for n in range(8 * shard, 8 * shard + 8)
+                for ending, data in (("png", PICTURES[n]), ("txt", PROMPTS[n // 4].encode()))
+            ]
+            where = tmp_path / "set" / f"shards/{shard:05d}.tar"
+            where.parent.mkdir(parents=True, exist_ok=True)
+            write_tar(where, members)
+        assert read(tmp_path / "set")[0] == JOINED
+        (tmp_path / "set" / "a nurse").mkdir()
+        (tmp_path / "set" / "a nurse" / "0.png").write_bytes(PICTURES[0])
+        found, notes = read(tmp_path / "set")
+        assert found == {"a nurse": 1} and "2 .tar archives inside the tree, not opened" in notes
+
+    def test_captions_beside_images_go_before_a_join(self, tmp_path: Path) -> None:
+        files = {
+            f"00000/{n:05d}.{ending}": PICTURES[n] if ending == "png" else b"a caption"
+            for n in range(8)
+            for ending in ("png", "txt")
+        }
+        rows = "".join(f"{n:05d},another text\n" for n in range(8))
+        assert of_folder(tmp_path, files | {"00000.csv": f"prompt_id,caption\n{rows}".encode()})[0] == {"a caption": 8}
+
+
 class TestWrittenElsewhere:
     def test_paths_of_another_machine(self, tmp_path: Path) -> None:
         rows = "".join(f"/home/bob/run/{n // 4}/{n % 4}.png,{PROMPTS[n // 4]}\n" for n in range(16))
