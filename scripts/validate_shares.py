@@ -126,7 +126,7 @@ def page(audits: int, seed: int = 0) -> str:
             "",
             "Where most prompts show nearly the same, the few that differ may not have been drawn, and the spread between the",
             "prompts that were is too small. So the limits of a share reach as far as those from the spread as it is seen, and",
-            "as far as those of a model in which the spread is not known ([method.md](method.md#rates-over-prompts-ratespy)).",
+            "as far as those of a model in which the spread is not known ([method.md](method.md#rates-over-prompts)).",
             "",
             f"| limits | cells of {len(cells)} below 93% | lowest |",
             "|---|---|---|",
