@@ -181,6 +181,8 @@ def verdict(metrics: Metrics) -> str:
         return "Too many images have no label to tell whether that is more than chance."
     if lead.verdict == "above_chance":
         return f"Clearly above the {chance} that chance alone would give."
+    if lead.verdict == "compatible_with_chance" and words.startswith("below"):
+        return f"Below the {chance} that chance alone would give."
     beside = f", which alone would give {chance}" if lead.verdict == "compatible_with_chance" else ""
     return f"{words[0].upper()}{words[1:]}{beside}."
 
