@@ -128,7 +128,7 @@ def test_an_interval_below_chance_is_not_called_compatible_with_it() -> None:
     assert pick(none).verdict == "compatible_with_chance"
     assert verdict_words(pick(none), set_size=4, labels=2) == "below chance"
     assert verdict_words(pick(none), set_size=4, labels=7) == "compatible with chance"  # 0.3%
-    assert lead.verdict(none) == "Below chance, which alone would give 12.5%."
+    assert lead.verdict(none) == "Below the 12.5% that chance alone would give."
     assert "compatible" not in lead.one_line(none)
 
 
