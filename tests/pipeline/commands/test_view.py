@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import http.client
 import json
@@ -73,15 +74,24 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-def server(runs: Path) -> Iterator[IndexServer]:
-    found = IndexServer(runs)
+@contextlib.contextmanager
+def serving(folder: Path) -> Iterator[IndexServer]:
+    """A server of the folder that answers until the block ends."""
+    found = IndexServer(folder)
     thread = threading.Thread(target=found.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
-    yield found
-    found.shutdown()
-    thread.join()
-    found.server_close()
+    try:
+        yield found
+    finally:
+        found.shutdown()
+        thread.join()
+        found.server_close()
+
+
+@pytest.fixture(scope="module")
+def server(runs: Path) -> Iterator[IndexServer]:
+    with serving(runs) as found:
+        yield found
 
 
 def get(server: IndexServer, path: str, host: str | None = None) -> tuple[int, str]:
@@ -223,13 +233,8 @@ def working_run(folder: Path) -> Path:
 @pytest.fixture
 def live_server(tmp_path: Path) -> Iterator[IndexServer]:
     working_run(tmp_path)
-    found = IndexServer(tmp_path)
-    thread = threading.Thread(target=found.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield found
-    found.shutdown()
-    thread.join()
-    found.server_close()
+    with serving(tmp_path) as found:
+        yield found
 
 
 def test_a_run_that_works_shows_counts_and_pictures_and_loads_itself_again(live_server: IndexServer) -> None:
