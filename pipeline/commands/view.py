@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import re
@@ -146,6 +147,11 @@ class _Handler(BaseHTTPRequestHandler):
     server: IndexServer
 
     def do_GET(self) -> None:
+        """A page, to whoever is still there."""
+        with contextlib.suppress(ConnectionError):
+            self._answer()
+
+    def _answer(self) -> None:
         """Only to who asks for this machine by name: a page elsewhere cannot read it under a name of its own."""
         host = urlsplit(f"//{self.headers.get('Host', '')}").hostname
         content = self.server.content(urlsplit(self.path).path) if host in (LOOPBACK, "localhost") else None

@@ -7,6 +7,8 @@ import dataclasses
 import http.client
 import json
 import os
+import socket
+import struct
 import threading
 import types
 from collections.abc import Iterator
@@ -377,6 +379,26 @@ def test_what_is_gone_between_two_looks_at_it_is_nothing(tmp_path: Path, monkeyp
         assert server.content("/run/0/report.html") is None
     finally:
         server.server_close()
+
+
+def test_who_leaves_before_the_answer_is_nothing_to_tell(
+    live_server: IndexServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a browser does whose page is left while it loads."""
+    ended, errors, end = threading.Event(), list[object](), live_server.shutdown_request
+    client = socket.create_connection(live_server.server_address)
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # closed at once, with a reset
+
+    def as_it_leaves(path: str) -> tuple[bytes, str]:
+        client.close()
+        return b"x" * 2**24, "text/html"
+
+    monkeypatch.setattr(live_server, "content", as_it_leaves)
+    monkeypatch.setattr(live_server, "handle_error", lambda *error: errors.append(error))
+    monkeypatch.setattr(live_server, "shutdown_request", lambda request: (end(request), ended.set()))
+    client.sendall(b"GET / HTTP/1.0\r\nHost: 127.0.0.1\r\n\r\n")
+    assert ended.wait(60)
+    assert errors == []
 
 
 def test_a_study_is_one_line_with_its_page_and_the_pages_of_its_runs(tmp_path: Path) -> None:
