@@ -99,13 +99,16 @@ def spread_biases(
         result: FloatArray = ((mixed @ scores.T) ** set_size).sum(axis=-1)
         return result
 
+    def bias(pull: FloatArray, weight: FloatArray) -> float:
+        """Over the shares that fit the decisions if errors are pulled so: other pulls would make other shares of the same decisions."""
+        prior = _fitted(table, _mixed(confusion.rates, share, pull), weight)
+        return float(prior @ (expected(pull) @ weight - truth))
+
+    normal, sure = _WEIGHTS / _WEIGHTS.sum(), np.ones(1)
     found = []
     for spread in spreads:
-        random = np.broadcast_to(spread * _NODES, (_GRID, len(_NODES)))
-        weight = _WEIGHTS / _WEIGHTS.sum()
-        prior = _fitted(table, _mixed(confusion.rates, share, random), weight)
-        apart = [float(prior @ (expected(random) @ weight - truth))]
-        apart += [float(prior @ (expected((sign * spread * lead)[:, np.newaxis])[:, 0] - truth)) for sign in (1, -1)]
+        apart = [bias(np.broadcast_to(spread * _NODES, (_GRID, len(_NODES))), normal)]
+        apart += [bias((sign * spread * lead)[:, np.newaxis], sure) for sign in (1, -1)]
         found.append(apart)
     return np.array(found)
 

@@ -6,6 +6,9 @@ import numpy as np
 import pytest
 
 from allfour.pipeline import statistics as st
+from allfour.pipeline.statistics.compositions import compositions, set_probabilities, set_scores
+from allfour.pipeline.statistics.confusion import decision_scores
+from allfour.pipeline.statistics.varying_error import spread_biases
 
 RATES = np.array([[0.85, 0.10, 0.05], [0.10, 0.85, 0.05]])
 TRUTH = 2 * (0.3 * 1.3 * 2.3 * 3.3) / (0.6 * 1.6 * 2.6 * 3.6)
@@ -28,6 +31,23 @@ def test_a_cue_that_goes_with_the_label_is_within_the_range_where_the_interval_i
         plain += found.low <= TRUTH <= found.high
         ranged += found.low - (found.value - at.least) <= TRUTH <= found.high + (at.most - found.value)
     assert plain < 28 and ranged >= 36
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_the_bias_of_errors_that_go_with_a_cue_or_against_it_is_that_of_such_a_run(sign: int) -> None:
+    """The shares behind the decisions are those that fit them under these very errors: under others the bias against was -0.08 for -0.38."""
+    random = np.random.default_rng(5)
+    share = random.beta(0.3, 0.3, size=3000)
+    rates = RATES * np.stack([np.exp(sign * np.sign(share - 0.5)), *np.ones((2, 3000))], axis=-1)[:, np.newaxis]
+    rates /= rates.sum(axis=-1, keepdims=True)
+    table = random.multinomial(12, share[:, np.newaxis] * rates[:, 0] + (1 - share[:, np.newaxis]) * rates[:, 1])
+    confusion = st.Confusion(np.round(RATES * 2000).astype(int))
+    scores = decision_scores(confusion.rates, weights=1 / np.maximum(table.sum(axis=0) / table.sum(), 0.05))
+    ways = compositions(3, 4)
+    estimate = (set_probabilities(table, ways) @ set_scores(scores, ways)).mean()
+    bias = estimate - (share**4 + (1 - share) ** 4).mean()
+    found = spread_biases(table, confusion=confusion, spreads=(1.0,))[0, 1 if sign > 0 else 2]
+    assert abs(bias) > 0.25 and found == pytest.approx(bias, abs=0.04)
 
 
 def test_no_spread_is_no_effect() -> None:
