@@ -71,6 +71,7 @@ from allfour.pipeline.statistics.paired import (
 )
 from allfour.pipeline.statistics.ppi import Agreement, PoweredEstimate, agreement, powered_mean
 from allfour.pipeline.statistics.ranking import RankInterval, alike_groups, rank_intervals
+from allfour.pipeline.statistics.rate_difference import rate_difference
 from allfour.pipeline.statistics.rates import rate_over_prompts
 from allfour.pipeline.statistics.unanimity import (
     Resolve,
@@ -164,6 +165,7 @@ __all__ = [
     "powered_mean",
     "prompt_differences",
     "rank_intervals",
+    "rate_difference",
     "rate_over_prompts",
     "recentred",
     "reference_distance",

@@ -27,7 +27,7 @@ from allfour.pipeline.statistics.roots import root_between
 from allfour.pipeline.statistics.unanimity import subset_unanimity
 
 _CELLS = 4_000_000
-_MAX_DEALT = 3_000_000
+MAX_DEALT = 3_000_000
 """Hands dealt for one test; with very many prompts there are fewer draws."""
 
 
@@ -204,7 +204,7 @@ def mean_difference(
         value = None if old is None or new is None else new - old
         unknown = None if margin is None else 1.0
         return Difference(Interval(value, -1.0, 1.0, "paired"), 1.0, test, prompts, old, new, unknown)
-    mean, error = _mean_and_error(two - one, least_step(np.concatenate([one, two])) if step is None else step)
+    mean, error = mean_and_error(two - one, least_step(np.concatenate([one, two])) if step is None else step)
     half = float(special.stdtrit(prompts - 1, (1 + confidence) / 2)) * error
     equal = None
     if margin is not None:
@@ -226,7 +226,14 @@ def _step(one: ReadImages, two: ReadImages, set_size: int) -> float:
     return 1.0 if min(one.images.min(), two.images.min()) == set_size else max(least_step(side) for side in values)
 
 
-def _mean_and_error(difference: FloatArray, step: float) -> tuple[float, float]:
+def share_step(one: IntArray, two: IntArray) -> float:
+    """Return what one image more does to a share: of the median number of images, or at most where the runs hold different numbers."""
+    if np.array_equal(one, two):
+        return 1 / float(np.median(one)) if len(one) else 1.0
+    return 1 / float(min(one.min(), two.min()))
+
+
+def mean_and_error(difference: FloatArray, step: float) -> tuple[float, float]:
     """Return the mean of differences and its standard error, one unseen pair counted in."""
     prompts, mean = len(difference), float(difference.mean())
     variance = (float(((difference - mean) ** 2).sum()) + 2 * step**2) / (prompts + 1)
@@ -281,11 +288,11 @@ def dealt_test(one: ReadImages, two: ReadImages, *, set_size: int = 4, draws: in
     tables = [_with_rest(run) for run in (one, two)]
     values = [run.unanimity(set_size) for run in (one, two)]
     step = _step(one, two, set_size)
-    mean, error = _mean_and_error(values[1] - values[0], step)
+    mean, error = mean_and_error(values[1] - values[0], step)
     observed = abs(mean / error)
     pooled, size = tables[0] + tables[1], tables[0].sum(axis=1)
     random = np.random.default_rng(seed)
-    times = int(max(199, min(draws, _MAX_DEALT // max(prompts, 1))))
+    times = int(max(199, min(draws, MAX_DEALT // max(prompts, 1))))
     total, squares = np.zeros(times), np.zeros(times)
     for row in range(prompts):
         hand = random.multivariate_hypergeometric(pooled[row], int(size[row]), size=times, method="marginals")
@@ -316,7 +323,7 @@ def _bounds(one: ReadImages, two: ReadImages, set_size: int, *, confidence: floa
     against = [run.unanimity(set_size) for run in (one, two)]
     favour = [run.unanimity(set_size, favourable=True) for run in (one, two)]
     step = _step(one, two, set_size)
-    ends = [_mean_and_error(d, step) for d in (against[1] - favour[0], favour[1] - against[0])]
+    ends = [mean_and_error(d, step) for d in (against[1] - favour[0], favour[1] - against[0])]
     (least, below), (most, above) = ends
     wide = imbens_manski(most - least, error=max(below, above), confidence=confidence)
     quantile = (1 + confidence) / 2
@@ -376,7 +383,7 @@ def corrected_difference(
     prompts = int(read.sum())
     quantiles = special.stdtrit(prompts - 1, (random.permutation(draws) + 0.5) / draws)
     points = [side.point for side in sides]
-    step = 1 / float(np.median([run.images for run in runs])) if label is not None else _step(runs[0], runs[1], size)
+    step = _step(runs[0], runs[1], size) if label is None else share_step(runs[0].images, runs[1].images)
     drawn: list[FloatArray] = []
     block = max(1, _CELLS // max(prompts, 1))
     for start in range(0, draws, block):

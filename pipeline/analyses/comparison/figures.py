@@ -9,7 +9,7 @@ import numpy as np
 
 from allfour.pipeline import statistics as st
 from allfour.pipeline.analyses.comparison.evidence import Evidence, same_calibration
-from allfour.pipeline.analyses.comparison.tables import Counts, Floats, flips, label_shares, share_distance
+from allfour.pipeline.analyses.comparison.tables import Counts, flips, label_shares, share_distance
 from allfour.pipeline.run.comparison import (
     Change,
     Difference,
@@ -190,21 +190,16 @@ def _first_sets(matched: Matched) -> Difference:
 def share_differences(counts: tuple[Counts, Counts], labels: Sequence[str], confidence: float) -> dict[str, Difference]:
     """Mean share of each label over prompts, in both runs and their difference."""
     totals = counts[0].sum(axis=1), counts[1].sum(axis=1)
-    known = (totals[0] > 0) & (totals[1] > 0)
-    shares = label_shares(counts[0][known]), label_shares(counts[1][known])
-    images = np.concatenate([totals[0][known], totals[1][known]])
-    step = 1 / float(np.median(images)) if len(images) else 1.0
     return {
-        label: _flipped(shares[0][:, column], shares[1][:, column], step=step, confidence=confidence)
+        label: _rate(counts[0][:, column], counts[1][:, column], trials=totals, confidence=confidence)
         for column, label in enumerate(labels)
     }
 
 
-def _flipped(one: Floats, two: Floats, *, step: float, confidence: float) -> Difference:
-    """A difference of per-prompt values, tested by flipping the signs of prompts."""
-    p = st.sign_flip_test(two - one, draws=flips(len(one)))
-    found = st.mean_difference(one, two, p_value=p, test="sign-flip", step=step, confidence=confidence)
-    return entry_of(found)
+def _rate(one: Counts, two: Counts, *, trials: tuple[Counts, Counts], confidence: float) -> Difference:
+    """A difference of counts out of a prompt's images, over the prompts that have some in both runs."""
+    prompts = int(((trials[0] > 0) & (trials[1] > 0)).sum())
+    return entry_of(st.rate_difference(one, two, trials=trials, confidence=confidence, draws=flips(prompts)))
 
 
 def _corrected_shares(matched: Matched, sides: tuple[st.ReadImages, st.ReadImages]) -> dict[str, Difference] | None:
@@ -239,16 +234,13 @@ def _withheld(matched: Matched, status: str) -> Difference | None:
 def _rates(matched: Matched, events: _Count, trials: _Count) -> Difference | None:
     """A rate per prompt in both runs, prompts as units; None where nothing happened in either.
 
-    A policy decides by the prompt, so that images of one are no independent trials: signs are flipped prompt by prompt.
+    A policy decides by the prompt, so that images of one are no independent trials: what is tested is the difference of each prompt.
     """
-    happened = [np.array([events(p) for p in side], dtype=np.float64) for side in (matched.before, matched.after)]
-    asked = [np.array([trials(p) for p in side], dtype=np.float64) for side in (matched.before, matched.after)]
-    known = (asked[0] > 0) & (asked[1] > 0)
-    if not known.any() or not (happened[0].any() or happened[1].any()):
+    happened = [np.array([events(p) for p in side], dtype=np.int64) for side in (matched.before, matched.after)]
+    one, two = (np.array([trials(p) for p in side], dtype=np.int64) for side in (matched.before, matched.after))
+    if not ((one > 0) & (two > 0)).any() or not (happened[0].any() or happened[1].any()):
         return None
-    one, two = (h[known] / a[known] for h, a in zip(happened, asked, strict=True))
-    step = 1 / float(np.median(np.concatenate([a[known] for a in asked])))
-    return _flipped(one, two, step=step, confidence=matched.confidence)
+    return _rate(happened[0], happened[1], trials=(one, two), confidence=matched.confidence)
 
 
 def absolute_change(counts: tuple[Counts, Counts]) -> Change:

@@ -135,15 +135,7 @@ def _pair(
     one, two = ([units[k][key] for key in keys] for k in at)
     set_size = members[at[0]].run.metrics.summary.set_size
     sets = _sets_apart(one, two, set_size=set_size, confidence=confidence)
-    both = [(a, b) for a, b in zip(one, two, strict=True) if math.isfinite(a.share) and math.isfinite(b.share)]
-    images = [unit.images for pair in both for unit in pair]
-    shares = st.paired_difference(
-        [a.share for a, _ in both],
-        [b.share for _, b in both],
-        resolution=1 / float(np.median(images)) if images else None,
-        confidence=confidence,
-        draws=flips(len(keys)),
-    )
+    shares = _shares_apart(one, two, confidence=confidence)
     return PairOfRuns(
         first=members[at[0]].place[axis],
         second=members[at[1]].place[axis],
@@ -170,6 +162,33 @@ def _sets_apart(
         for units in (one, two)
     ]
     return st.unanimity_difference(*sides, set_size=set_size, confidence=confidence, test_draws=draws).measured
+
+
+def _shares_apart(
+    one: Sequence[MeasuredUnit], two: Sequence[MeasuredUnit], *, confidence: float
+) -> st.Difference | st.PairedDifference:
+    """The same of the first label's share."""
+    draws = flips(len(one))
+    if not any(unit.prompts > 1 for unit in (*one, *two)):
+        hits, trials = ([np.array([of(u) for u in side]) for side in (one, two)] for of in (_first_label, _labelled))
+        return st.rate_difference(*hits, trials=(trials[0], trials[1]), confidence=confidence, draws=draws)
+    both = [(a, b) for a, b in zip(one, two, strict=True) if math.isfinite(a.share) and math.isfinite(b.share)]
+    images = [unit.images for pair in both for unit in pair]
+    return st.paired_difference(
+        [a.share for a, _ in both],
+        [b.share for _, b in both],
+        resolution=1 / float(np.median(images)) if images else None,
+        confidence=confidence,
+        draws=draws,
+    )
+
+
+def _first_label(unit: MeasuredUnit) -> int:
+    return unit.counts[0]
+
+
+def _labelled(unit: MeasuredUnit) -> int:
+    return unit.images
 
 
 def _board(draft: _Draft, pairs: list[PairOfRuns], confidence: float) -> Board:
