@@ -151,7 +151,7 @@ class Beside:
             if isinstance(reading, Reading):
                 self.take_up(reading, paths)
                 left = [path for path in left if reading.key(path) is None]
-            else:
+            elif scope == table.folder or "prompt" in f"{table.folder}/{table.name}".lower():
                 self.unread[table.name] = f"{reading}{TOLD_BY_PATTERN}" if reading else not_borne(table)
 
     def take_up(self, reading: Reading, paths: Sequence[str]) -> None:
@@ -262,7 +262,7 @@ class Beside:
         shown = [f"{escape_name(name)} beside the images is not understood: {why}" for name, why in self.unread.items()]
         if self._by_file and not covered and not self.unread:
             shown.append(
-                f"{self._called()} has prompts for files that are not here, such as {escape_name(min(self._by_file))!r}"
+                f"{self._called()} has prompts for files that are not here, such as {escape_name(min(self._by_file))[:120]!r}"
             )
         return shown[:3]
 

@@ -25,6 +25,8 @@ KEY_NAMES = (
 """Customary names of a column of keys, the plainest first; pandas leaves that of its row numbers without one."""
 _OF_PROMPTS = re.compile(r".*(?:prompt|caption).*", re.IGNORECASE)
 FEWEST_ROWS = 2
+_LONGEST_KEY = 255
+"""Of a part of a path; longer texts are images, in base64, or words."""
 _NUMBERED = re.compile(r"\s*(\d{1,9})\s*[\t,:;|.)]\s*(\S.*)")
 """A line such as `12: a photo of a nurse`."""
 _KEY, _INPUT = "id", "input"
@@ -93,7 +95,8 @@ def key_table(
         if any(map(is_nothing, texts)):
             return None
         return KeyTable(folder, name, None, dict(zip(map(str, range(len(texts))), texts, strict=True)))
-    if len({row.get(keys, "").strip() for row in rows}) < len(rows):
+    distinct = {row.get(keys, "").strip() for row in rows}
+    if len(distinct) < len(rows) or max(map(len, distinct)) > _LONGEST_KEY:
         return None
     found = {row.get(keys, "").strip(): text for row, text in zip(rows, texts, strict=True)}
     return KeyTable(

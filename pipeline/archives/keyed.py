@@ -152,14 +152,19 @@ def find_reading(
     tried = [below[at] for at in spread(len(below), _TRIED)]
     found: list[tuple[Reading, int, tuple[str | None, ...]]] = []
     shifted: str | None = None
+    single = len({path.rpartition("/")[0] for path in below}) == 1
     for reading in _readings(table, scope, start):
         exact = reading.by == BY_KEY and table.column is None and start is None
         least = len(tried) if exact else -(-len(tried) // 2)
-        if sum(reading.key(path) is not None for path in tried) < least or _counts_samples(reading, below, named):
+        if sum(reading.key(path) is not None for path in tried) < least:
             continue
         keys = tuple(reading.key(path) for path in below)
         borne, used = sum(key is not None for key in keys), len({*keys} - {None})
         fits = borne == len(below) or used == len(table.prompts)
+        if not (borne == len(below) and used == len(table.prompts) and single) and _counts_samples(
+            reading, below, named
+        ):
+            continue
         if (exact and (borne < len(below) or used < len(table.prompts))) or 2 * borne < len(below):
             continue
         if reading.by == BY_TEXT and reading.level and borne < len(below):
@@ -200,11 +205,10 @@ def _readings(table: KeyTable, scope: str, start: int | None) -> Iterator[Readin
 
 
 def _counts_samples(reading: Reading, paths: Sequence[str], named: frozenset[str]) -> bool:
-    """Whether numbers of files may count the samples of several folders that have names of their own."""
-    if reading.level or reading.by == BY_TEXT or not named:
+    """Whether numbers of files may count the samples of folders that have names of their own."""
+    if reading.level or reading.by == BY_TEXT or not named or not reading.table.counts:
         return False
-    folders = {path.rpartition("/")[0] for path in paths}
-    return len(folders) > 1 and not named.isdisjoint(folders)
+    return not named.isdisjoint(path.rpartition("/")[0] for path in paths)
 
 
 def scope_of(folder: str, paths: Sequence[str]) -> str:

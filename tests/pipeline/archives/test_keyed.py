@@ -181,6 +181,13 @@ class TestNotJoined:
         assert found == {"cook": 4, "judge": 4, "maid": 4, "pilot": 4}
         assert f"{name} beside the images is not understood" in notes and "archive.prompt_table" in notes
 
+    def test_numbers_in_one_such_folder_are_of_a_table_that_has_just_these(self, tmp_path: Path) -> None:
+        files = {f"my run/{n}.png": PICTURES[n] for n in range(4)} | {"prompts.csv": table(columns="index,prompt")}
+        assert of_folder(tmp_path, files)[0] == dict.fromkeys(PROMPTS, 1)
+        assert of_folder(tmp_path, {"my run/4.png": PICTURES[4]})[0] == {"my run": 5}
+        keyed = images("my run/p{p}_{s}.png") | {"prompts.csv": table("p{}")}
+        assert of_folder(tmp_path / "b", keyed)[0] == JOINED
+
     @pytest.mark.parametrize(
         ("name", "content", "form", "why"),
         [
@@ -199,6 +206,15 @@ class TestNotJoined:
         with pytest.raises(ArchiveError) as caught:
             of_folder(tmp_path, images(form) | {name: content.encode()})
         assert why in str(caught.value)
+
+
+def test_tables_of_other_folders_and_images_in_text_are_not_spoken_of(tmp_path: Path) -> None:
+    files = {f"a nurse/{n}.png": PICTURES[n] for n in range(4)}
+    files["tars/00000.csv"] = b"key,caption\n000000,a cat\n000001,a dog\n"
+    files["b64.csv"] = b"image,caption\n" + b"".join(b"%s,a cat\n" % (b"%d/9j/4AA" % n * 99) for n in range(3))
+    found, notes = of_folder(tmp_path, files)
+    assert found == {"a nurse": 4} and "its key" not in notes and "its image" not in notes
+    assert max(map(len, notes.splitlines())) < 300
 
 
 def test_settings_beside_images_are_no_table(tmp_path: Path) -> None:
