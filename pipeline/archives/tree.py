@@ -153,7 +153,8 @@ class TreeSource:
         first = [name for part in listing.directories if not part.lacks for name in part.names[:PROBED]][:PROBED]
         if first and 2 * sum(is_download_name(name) for name in first) > len(first):
             return "name"
-        told = [found for name in first if (found := service_prompt(name))] if listing.flat or nameless else []
+        alone = nameless or len({part.path for part in listing.directories}) == 1
+        told = [found for name in first if (found := service_prompt(name))] if alone else []
         if 2 * len(told) > len(first) and len(set(told)) > 1:  # so the folder's name is not the one prompt of all
             return "name"
         if listing.nameless < listing.samples or not listing.samples:

@@ -45,6 +45,11 @@ class TestServices:
         assert found == {NURSE: 4, DOCTOR: 4}
         assert "file name" in notes
 
+    @pytest.mark.parametrize("folder", ["mj", "2024-05-01"])
+    def test_and_in_one_folder_below_or_one_that_says_nothing(self, tmp_path: Path, folder: str) -> None:
+        names = [f"{folder}/alice_{NURSE if n < 4 else DOCTOR}_{UUID}{n}_0.png" for n in range(8)]
+        assert read(tmp_path, named(names))[0] == {NURSE: 4, DOCTOR: 4}
+
     def test_downloads_of_one_prompt_keep_the_name_of_their_folder(self, tmp_path: Path) -> None:
         names = [f"nurses/alice_a_nurse_smiling_{UUID}{n}_{n}.png" for n in range(4)]
         found, notes = read(tmp_path, named(names))
