@@ -82,16 +82,14 @@ def relabel(
     if out.path.resolve() == run.path.resolve():
         raise UsageError(f"--run {out.path}: that is the run to be relabelled; choose another folder")
     origin = str(run.path.resolve())
-    if (earlier := out.header().relabelled_from) not in (None, origin):
-        raise RunFolderError(
-            f"run folder {out.path}: it is {earlier} relabelled, which would be lost. Nothing was changed. "
-            "Choose another folder with --run, or remove this one"
-        )
+    _check_replaces_nothing(out, origin)
     encoder = stored_encoder(run, header)
     attributes = with_margins(load_attributes(attributes_file), calibration, out.path)
     check_calibration(calibration, attributes)
     config = _config(header, overrides, attributes_file, where=str(run.header_path))
     with read_lock(run), out.lock():
+        run.check_still(header)
+        _check_replaces_nothing(out, origin)
         parts = stored_parts(run, header, encoder, config)
         classifier = build.build_classifier(without_detector(config), attributes)
         if not isinstance(classifier, EmbeddingClassifier):
@@ -120,6 +118,15 @@ def relabel(
         job = Job(out, config, attributes, reporter, calibration)
         scored += _relabel_more(run, job, encoder, classifier, identity)
         return finish_run(job, work={"relabelled": scored})
+
+
+def _check_replaces_nothing(out: RunFolder, origin: str) -> None:
+    """Raise RunFolderError where a folder has another run's result."""
+    if (earlier := out.header().relabelled_from) not in (None, origin):
+        raise RunFolderError(
+            f"run folder {out.path}: it is {earlier} relabelled, which would be lost. Nothing was changed. "
+            "Choose another folder with --run, or remove this one"
+        )
 
 
 def _relabel_more(

@@ -69,6 +69,7 @@ def relabel_grid(
             "without it to see how far wording moves them"
         )
     with run.lock(option=None):
+        run.check_still(header)
         sweep_temp_files(run.path)
         parts = stored_parts(run, header, encoder, config)
         classifier = build.build_classifier(without_detector(config), attributes)

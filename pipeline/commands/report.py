@@ -54,8 +54,9 @@ def report_again(
     InputError, RunFolderError
         It is no run folder, its scores do not stand, or one of the other runs is not fit for what it is asked for.
     """
-    job = Job.of_run(run, Reporter(quiet=True), calibration)
+    run.scored_header()  # before the lock, which would make the folder
     with run.lock(option=None):
+        job = Job.of_run(run, Reporter(quiet=True), calibration)
         sweep_temp_files(run.path)
         write_opinions(run, second_opinions)
         if against is None:

@@ -231,6 +231,11 @@ class RunFolder:
         self.check_tables(self.images_path, self.scores_path)
         return header
 
+    def check_still(self, header: Header) -> None:
+        """Raise RunFolderError where another command has worked here since this header was read, which was before the lock was taken."""
+        if self.header() != header:
+            raise RunFolderError(f"{self.path}: another command worked in it at the same moment. Repeat this one")
+
     def _what_else(self, usual: str) -> str:
         """What to do where the folder is no run: most often the usual."""
         if (self.path / STUDY_FILE).is_file():

@@ -263,3 +263,22 @@ def test_another_runs_result_is_not_replaced(scored: tuple[Path, Path, RunConfig
         relabel(RunFolder(tmp_path / "other"), config.attributes.file, out, QUIET)
     assert {path: path.read_bytes() for path in out.path.rglob("*") if path.is_file()} == before
     relabel(RunFolder(run), config.attributes.file, out, QUIET)  # its own is done again
+
+
+@pytest.mark.parametrize("command", ["relabel", "grid"])
+def test_what_changes_between_a_look_at_a_run_and_its_lock_is_told(
+    scored: tuple[Path, Path, RunConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    shutil.copytree(scored[0], tmp_path / "run")
+    run, lock = RunFolder(tmp_path / "run"), RunFolder.lock
+
+    def as_another_works(self: RunFolder, **options: Any) -> Any:
+        RunFolder(run.path).update_header(name="of another config")
+        return lock(self, **options)
+
+    monkeypatch.setattr(RunFolder, "lock", as_another_works)
+    with pytest.raises(RunFolderError, match="another command worked in it at the same moment"):
+        if command == "grid":
+            relabel_grid(run, load_grid("default"), QUIET)
+        else:
+            relabel(run, scored[2].attributes.file, RunFolder(tmp_path / "out"), QUIET)

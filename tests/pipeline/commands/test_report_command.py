@@ -7,7 +7,11 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import pytest
+
+from allfour.errors import RunFolderError
 from allfour.pipeline.commands.report import report_again
 from allfour.pipeline.run.folder import RunFolder
 from allfour.pipeline.run.seal import sealed
@@ -72,3 +76,20 @@ def test_documents_are_read_once_each_and_nothing_needless_is_imported(tmp_path:
     assert found["run.json"] <= 3
     assert found["metrics.json"] <= 1
     assert found["needless"] == []
+
+
+def test_a_run_that_another_command_makes_anew_meanwhile_is_not_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It begins, and is killed, between this command's look at the run and its lock."""
+    run, lock = RunFolder(reportable(tmp_path)), RunFolder.lock
+    before = run.metrics_path.read_bytes()
+
+    def as_another_begins(self: RunFolder, **options: Any) -> Any:
+        RunFolder(run.path).forget_stages("scores", "metrics", "report")
+        return lock(self, **options)
+
+    monkeypatch.setattr(RunFolder, "lock", as_another_begins)
+    with pytest.raises(RunFolderError, match="is being made anew"):
+        report_again(run)
+    assert run.metrics_path.read_bytes() == before
