@@ -250,17 +250,18 @@ def closing_items(items: Iterable[ArchiveItem]) -> Generator[ArchiveItem]:
 
 def put_first(path: Path, data: bytes, *, whole: Callable[[], bool]) -> None:
     """Write a file where nothing whole stands yet: of several ranks, the first is right for all."""
+    if whole():
+        return
     aside = path.parent / f".tmp-{secrets.token_hex(6)}-{path.name}"
     with atomic_file(aside) as file:
         file.write(data)
     try:
         os.link(aside, path)
-    except FileExistsError:
-        if not whole():  # damaged
+    except OSError:  # another was first; or what stands is damaged, or the disk has no links
+        if not whole():
             aside.replace(path)
-    except OSError:  # a disk without links
-        aside.replace(path)
-    aside.unlink(missing_ok=True)
+    finally:
+        aside.unlink(missing_ok=True)
 
 
 def summed(facts: Iterable[Mapping[str, Any]]) -> dict[str, Any] | None:

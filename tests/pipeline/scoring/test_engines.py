@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import importlib.util
 import json
@@ -143,9 +144,16 @@ def test_a_worker_of_ray_in_another_precision_reads_nothing(config: RunConfig, i
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("links", [True, False], ids=["", "on a disk without links"])
 def test_a_rank_in_another_precision_than_the_first_is_told_before_it_reads(
-    config: RunConfig, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    config: RunConfig, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: bool
 ) -> None:
+    def no_link(*_: object) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    if not links:
+        monkeypatch.setattr(os, "link", no_link)
+
     def rank(number: int, dtype: str) -> Any:
         monkeypatch.setattr(build_module, "build_classifier", lambda config, attributes: InPrecision(attributes, dtype))
         return rescore_module.rescore_rank(
