@@ -175,6 +175,22 @@ def write_atomic(path: Path, data: bytes) -> None:
         file.write(data)
 
 
+def write_first(path: Path, data: bytes, *, whole: Callable[[], bool]) -> None:
+    """Write a file where nothing whole stands yet: of several ranks, the first is right for all."""
+    if whole():
+        return
+    aside = path.parent / f".tmp-{secrets.token_hex(6)}-{path.name}"
+    with atomic_file(aside) as file:
+        file.write(data)
+    try:
+        os.link(aside, path)
+    except OSError:  # another was first; or what stands is damaged, or the disk has no links
+        if not whole():
+            aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
 def json_bytes(value: Any) -> bytes:
     """Indented JSON; not-a-number is refused, since it is no JSON."""
     return (json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode("utf-8", "replace")

@@ -15,9 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
-import secrets
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -41,7 +39,7 @@ from allfour.pipeline.archives.base import ArchiveItem, ArchiveSource, Shard
 from allfour.pipeline.config import ScoringConfig
 from allfour.pipeline.run.folder import fingerprint
 from allfour.pipeline.run.identities import reading
-from allfour.pipeline.run.writing import atomic_file
+from allfour.pipeline.run.writing import write_first
 from allfour.pipeline.scoring.closeness import in_doubt, leads
 from allfour.pipeline.scoring.groups import Ahead, Encode, Group, Listed, Pool, encoded_group, group_size, listed_groups
 
@@ -175,7 +173,7 @@ def measured_of(
     made = _measured(source, chosen, classifier, config)
     if made is None:
         return None
-    put_first(path, made.data(), whole=lambda: Measured.load(path) is not None)
+    write_first(path, made.data(), whole=lambda: Measured.load(path) is not None)
     found = Measured.load(path)
     return None if found is None else replace(found, ahead=made.ahead)
 
@@ -246,22 +244,6 @@ def _first_groups(source: ArchiveSource, chosen: Sequence[Shard], size: int) -> 
 def closing_items(items: Iterable[ArchiveItem]) -> Generator[ArchiveItem]:
     """A generator over anything: closing it lets go what it stands on."""
     yield from items
-
-
-def put_first(path: Path, data: bytes, *, whole: Callable[[], bool]) -> None:
-    """Write a file where nothing whole stands yet: of several ranks, the first is right for all."""
-    if whole():
-        return
-    aside = path.parent / f".tmp-{secrets.token_hex(6)}-{path.name}"
-    with atomic_file(aside) as file:
-        file.write(data)
-    try:
-        os.link(aside, path)
-    except OSError:  # another was first; or what stands is damaged, or the disk has no links
-        if not whole():
-            aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
 
 
 def summed(facts: Iterable[Mapping[str, Any]]) -> dict[str, Any] | None:

@@ -20,7 +20,7 @@ from allfour.pipeline.config import RunConfig
 from allfour.pipeline.run.folder import RunFolder, fingerprint
 from allfour.pipeline.run.identities import differing
 from allfour.pipeline.run.seal import sealed, unsealed
-from allfour.pipeline.scoring.precision import put_first
+from allfour.pipeline.run.writing import write_first
 
 
 def why_not_same(of_run: Mapping[str, Any], own: Mapping[str, Any], *, whose: str) -> str | None:
@@ -55,7 +55,7 @@ def agree_with_ranks(run: RunFolder, config: RunConfig, attributes: AttributeSet
     asked = [config.classifier.model_dump(mode="json"), attributes.model_dump(mode="json")]
     path = run.ranks_folder / f"classifier-{fingerprint(asked)[:16]}.json"
     own = {"classifier": dict(classifier.identity())}
-    put_first(path, json.dumps(sealed(own), indent=1).encode(), whole=lambda: _read(path) is not None)
+    write_first(path, json.dumps(sealed(own), indent=1).encode(), whole=lambda: _read(path) is not None)
     why = why_not_same(_read(path) or own["classifier"], own["classifier"], whose="the rank that came first")
     if why is not None:
         anew = "" if "--set classifier.dtype=" in why else f". Where all ranks begin anew, remove {path}"

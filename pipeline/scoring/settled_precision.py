@@ -23,8 +23,9 @@ from allfour.pipeline.config import ScoringConfig
 from allfour.pipeline.run.folder import RunFolder, fingerprint
 from allfour.pipeline.run.identities import reading
 from allfour.pipeline.run.seal import sealed, unsealed
+from allfour.pipeline.run.writing import write_first
 from allfour.pipeline.scoring.groups import Ahead
-from allfour.pipeline.scoring.precision import MEASURED, Doubt, closing_items, measured_of, put_first
+from allfour.pipeline.scoring.precision import MEASURED, Doubt, closing_items, measured_of
 
 FULL: Final = "float32"
 FEWEST = 1024
@@ -186,7 +187,7 @@ def _agreed(run: RunFolder, weights: str, taken: str, why: str) -> str:
     """What stands in the run's record after this process has written there, or another before it."""
     path = _record(run, weights)
     document = sealed({"dtype": taken, "because": why})
-    put_first(path, json.dumps(document, indent=1).encode(), whole=lambda: _read(path) is not None)
+    write_first(path, json.dumps(document, indent=1).encode(), whole=lambda: _read(path) is not None)
     return _read(path) or taken
 
 
