@@ -107,7 +107,7 @@ def test_a_folder_of_another_task_is_run_with_the_class_that_draws_from_text(tmp
         ("WanPipeline", "makes video or sound, not a single image"),
         ("StableDiffusionUpscalePipeline", "needs more than a text"),
         ("DDPMPipeline", "takes no prompt"),
-        ("FluxFillPipeline", "it is a Fill pipeline"),
+        ("FluxFillPipeline", "its kind is Fill"),
         ("LLaDA2Pipeline", "makes no image"),
     ],
 )

@@ -84,7 +84,9 @@ def test_allocation_is_proportional_and_leaves_no_stratum_out() -> None:
 
 def test_a_picture_that_cannot_be_shown_is_an_error(run: RunFolder) -> None:
     (run.path / "images/0/0.png").unlink()
-    with pytest.raises(RunFolderError, match=r"1 of 35 sampled images cannot be read here, first 'images/0/0.png'"):
+    with pytest.raises(
+        RunFolderError, match=r"1 of 35 sampled images cannot be read here, the first being 'images/0/0.png'"
+    ):
         draw(run, sample=100)
 
 
@@ -99,7 +101,10 @@ def test_an_image_that_changed_since_it_was_scored_is_not_shown(run: RunFolder) 
     (run.path / "images" / "0" / "0.png").write_bytes(picture(999))
     result = call("review", run.path, "--sample", 40)
     assert result.exit_code == 2
-    assert "1 of 35 sampled images cannot be read here (1 because the bytes changed since scoring)" in result.output
+    assert (
+        "1 of 35 sampled images cannot be read here (1 because the file has changed since it was scored)"
+        in result.output
+    )
     assert not (run.path / "review.html").exists()
 
 

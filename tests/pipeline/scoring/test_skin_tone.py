@@ -143,5 +143,5 @@ def test_what_finds_no_face_is_refused_before_anything_is_loaded(block: dict[str
     if answers:
         settings.refuse_unanswerable(asked())
         return
-    with pytest.raises(ClassifierError, match=r"nothing measures skin tone.*people\.detector=centerface"):
+    with pytest.raises(ClassifierError, match=r"cannot measure skin tone.*people\.detector=centerface"):
         settings.refuse_unanswerable(asked())
