@@ -212,7 +212,7 @@ def open_run(path: Paths) -> Run:
     Raises
     ------
     allfour.errors.RunFolderError
-        It is no measured run.
+        It is not a measured run.
     """
     return Run(path)
 
@@ -229,7 +229,7 @@ def audit(
     overwrite: bool = False,
     quiet: bool = False,
 ) -> Run:
-    """Generate images for every prompt, score them, and report; what stands already is not done again.
+    """Generate images for every prompt, score them, and report; what already exists is not done again.
 
     Parameters
     ----------
@@ -321,7 +321,7 @@ def compare(
     pair_by
         `subject`: prompts of one subject are paired, whatever their words and ids.
     shared_prompts
-        Leave out prompts that one run lacks, in place of refusing.
+        Leave out prompts that one run lacks, instead of refusing.
     calibrations
         A calibration file per run, in their order, in place of the one kept in its folder; None for that one.
     equivalent

@@ -188,7 +188,7 @@ class AttributeSet(_Frozen):
         return tuple(name for name, spec in self.attributes.items() if spec.stability)
 
     def decided_by(self) -> dict[str, Any]:
-        """What decisions hang on beside the probabilities, by name: margins, temperatures and the presence threshold."""
+        """What decisions depend on beside the probabilities, by name: margins, temperatures and the presence threshold."""
         found: dict[str, Any] = {}
         for name, spec in self.attributes.items():
             found[f"margin of {name}"] = spec.margin

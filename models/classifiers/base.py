@@ -371,7 +371,7 @@ class ClassifierSettings(BackendSettings):
     backend: str
 
     def build(self, *, attributes: AttributeSet) -> Classifier:
-        """The classifier, for these questions. Imports what it needs. Raises ClassifierError where it cannot be had."""
+        """The classifier, for these questions. Imports what it needs. Raises ClassifierError where it is not available."""
         raise NotImplementedError
 
     def measures(self) -> bool:

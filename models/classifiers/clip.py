@@ -142,7 +142,7 @@ class ClipClassifier(OverClip):
     Raises
     ------
     ClassifierError
-        The weights cannot be had or loaded.
+        The weights are not available or cannot be loaded.
     """
 
     def __init__(

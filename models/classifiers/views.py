@@ -1,4 +1,4 @@
-"""Other views of an image that show the same: a label that changes between them hangs on what does not matter."""
+"""Other views of an image that show the same: a label that changes between them depends on what does not matter."""
 
 from __future__ import annotations
 

@@ -122,7 +122,7 @@ class DetectorSettings(BackendSettings):
     """Side of the square that is read around what was found, in sides of it: around a face, hair and shoulders are cues too."""
 
     def build(self) -> PersonDetector:
-        """The detector. Raises ClassifierError where it cannot be had."""
+        """The detector. Raises ClassifierError where it is not available."""
         raise NotImplementedError
 
     def finder(self) -> PeopleFinder | None:

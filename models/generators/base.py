@@ -82,7 +82,7 @@ Finish = Callable[[], Outcome]
 class Generator(Protocol):
     """Turns requests into outcomes.
 
-    `generate` yields exactly one outcome per request, in any order, and yields each as soon as it stands, so that the
+    `generate` yields exactly one outcome per request, in any order, and yields each as soon as it is made, so that the
     caller can commit it before the next one is paid for.
     """
 
@@ -165,7 +165,7 @@ class Recounts(HasLedger, Protocol):
         earlier
             Totals that `spent` gave when a command last ended; empty where none did.
         existing
-            Images of this generator that stand.
+            Existing images of this generator.
 
         Returns
         -------
@@ -195,7 +195,7 @@ def facts_of(generator: Generator) -> dict[str, Any]:
 
 
 def tell_progress(generator: Generator, note: Callable[[str], None]) -> None:
-    """Let a generator say how it gets on; see `TellsProgress`."""
+    """Let a generator say how far it is; see `TellsProgress`."""
     if isinstance(generator, TellsProgress):
         generator.tell(note)
 
@@ -251,7 +251,7 @@ class GeneratorSettings(BackendSettings):
         Raises
         ------
         BackendError
-            It cannot be had.
+            It is not available.
         """
         raise NotImplementedError
 

@@ -3,7 +3,7 @@
 Each image has a noise of its own, drawn on the CPU from the request's seed, so it does not depend on the batch it is made in (up to
 the float noise of batched kernels), on the order, or on the device. Requests of different prompts share a batch.
 
-Only safetensors are loaded and no code from a model folder runs. What cannot be had is one `BackendError` within seconds.
+Only safetensors are loaded and no code from a model folder runs. What is not available is one `BackendError` within seconds.
 """
 
 from __future__ import annotations
@@ -182,7 +182,7 @@ class StableDiffusion:
     Raises
     ------
     BackendError
-        The packages, the model, the scheduler or the device cannot be had. The message names the mend.
+        The packages, the model, the scheduler or the device is not available. The message says how to mend it.
     """
 
     def __init__(

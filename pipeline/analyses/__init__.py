@@ -1,4 +1,4 @@
-"""What can be laid beside a run.
+"""Analyses that a run can have beside its own figures.
 
 Common
     base (a kept analysis, and whether it still belongs to these scores), listing (all of them), against (another run's shares)

@@ -1,4 +1,4 @@
-"""Another run's shares, to be marked beside every prompt of this one. Whether the two differ, `allfour compare` tests.
+"""Another run's shares, marked beside every prompt of this one. To test whether the two differ, use `allfour compare`.
 
 RUN/against.json keeps the marks, so that the other run is not needed again.
 """

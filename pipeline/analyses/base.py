@@ -1,4 +1,4 @@
-"""What can be laid beside a run: a document in its folder, kept until the scores that it rests on are gone."""
+"""An analysis that a run can have beside its own figures: a document in its folder, kept until the scores that it rests on are gone."""
 
 from __future__ import annotations
 

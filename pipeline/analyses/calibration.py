@@ -1,4 +1,4 @@
-"""Measuring how wrong a classifier is, per group: a labelled set through the very classifier of a config -> calibration.json."""
+"""Measuring how wrong a classifier is, per group: a labelled set read by the classifier of a config -> calibration.json."""
 
 from __future__ import annotations
 

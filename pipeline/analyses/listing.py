@@ -1,6 +1,6 @@
-"""Every analysis that metrics.json and the report know, in the order in which they are told.
+"""Every analysis that metrics.json and the report know, in the order of the report.
 
-One is imported where its document stands: most runs have none, and each brings its statistics along.
+An analysis is imported only where its document exists: most runs have none, and each imports its own statistics.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Two classifiers over the same images: how far they agree. Which of them is right, agreement does not tell.
+"""How far two classifiers agree over the same images. Agreement does not tell which of them is right.
 
 Images are matched by the hash of their bytes. RUN/second-opinion.json holds the result, so that the other run is not needed again.
 """
@@ -90,7 +90,7 @@ def write_second_opinion(run: RunFolder, other: RunFolder) -> None:
 
 
 def check_second_opinion(run: RunFolder, other: RunFolder) -> None:
-    """Raise RunFolderError where another run is no second opinion on this one, whatever images it has."""
+    """Raise RunFolderError where another run is not a second opinion on this one, whatever images it has."""
     _check(run, other, _loaded(run)[1], _loaded(other)[1])
 
 

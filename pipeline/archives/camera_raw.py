@@ -1,6 +1,6 @@
-"""Raw files of cameras: what a sensor measured, which is no picture before a program has developed it.
+"""Raw files of cameras: what a sensor measured, which becomes a picture only when a program develops it.
 
-Many are TIFFs in which a small preview stands first, so that a reader of TIFF gives that, or noise.
+Many are TIFFs that begin with a small preview, so a reader of TIFF returns the preview, or noise.
 """
 
 from __future__ import annotations

@@ -47,7 +47,7 @@ def separator_of(header: str) -> str:
 
 
 def is_data(text: str) -> bool:
-    """Whether a text is a JSON object or list, which is no prompt; braces of other kinds stand in prompts too."""
+    """Whether a text is a JSON object or list, which is not a prompt; braces of other kinds stand in prompts too."""
     text = text.strip()
     if (text[:1], text[-1:]) not in (("{", "}"), ("[", "]")):
         return False

@@ -1,4 +1,4 @@
-"""Tables of prompts that name no files: by ids, by numbers, or by the order of their rows."""
+"""Tables of prompts that do not name files, but go by ids, by numbers, or by the order of their rows."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def _key_column(names: list[str], chosen: str | None) -> str | None:
 
 
 def _names_a_file(row: Mapping[str, str]) -> bool:
-    """Whether a row names an image by its file, or where it is to be had."""
+    """Whether a row names an image by its file, or where it can be fetched."""
     return any(
         column_key(name) in PATH_NAMES and extension(value.replace("\\", "/").rpartition("/")[2]) in IMAGE_EXTENSIONS
         for name, value in row.items()

@@ -1,6 +1,6 @@
-"""Prompts by key: a table that gives every prompt a number or an id, and images whose names or folders bear it.
+"""Prompts by key: a table that gives every prompt a number or an id, and images whose names or folders contain it.
 
-So lie what benchmarks make (DrawBench, PartiPrompts, HEIM): a list of prompts here, images called `00012_3.png` there. Where in a path
+Benchmarks keep their images this way (DrawBench, PartiPrompts, HEIM): a list of prompts in one file, images called `00012_3.png` beside it. Where in a path
 the key stands is one question for the whole archive, and it is answered only if one answer fits. A list whose rows have no keys must have
 exactly as many rows as there are numbers among the images, or its very words must stand in the names.
 """

@@ -83,7 +83,7 @@ class Directory:
     lacks: str = ""
     """What these are that are no samples; empty for those that are. A folder with both stands in the listing twice."""
     nameless: bool = False
-    """Whether the folder's name is no prompt unless it is asked for."""
+    """Whether the folder's name is not a prompt unless it is asked for."""
     captioned: int = 0
     """How many of these have a caption file beside them, or in `captions`."""
     captions: str | None = None

@@ -1,4 +1,4 @@
-"""Images of prompts that ask for a group of people, marked as such in their `extra`, whatever kind of archive they lie in."""
+"""Marks images whose prompt asks for a group of people, in their `extra`, for every kind of archive."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ class ParquetFile:
     Raises
     ------
     ArchiveError
-        If it is no parquet, or has no column of images or prompts.
+        If it is not a parquet, or has no column of images or prompts.
     """
 
     def __init__(

@@ -1,6 +1,6 @@
-"""Whether a picture is a grid of several, told from its pixels: by gutters, by seams, by what repeats.
+"""Tells from a picture's pixels whether it is a grid of several: by gutters, by seams, and by what repeats.
 
-Looked at are a few lines about the places where the pictures of a grid of equal parts would meet:
+It looks at a few lines near the places where the pictures of a grid of equal parts would meet:
 
 - a gutter is a band of one colour that crosses the whole picture there, with sharp edges;
 - where two pictures touch without one, the line between them is a step that none of the lines beside it has, and hardly anything goes on

@@ -1,4 +1,4 @@
-"""Pictures of a tar that are no samples: grids, masks and the like by their names; and tables of prompts that lie inside."""
+"""Members of a tar that are not samples (grids, masks and the like, known by their names), and tables of prompts inside it."""
 
 from __future__ import annotations
 

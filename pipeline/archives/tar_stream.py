@@ -19,7 +19,7 @@ _SKIP_BYTES = 2**20
 
 
 class BrokenTarError(Exception):
-    """The stream is no tar, or is damaged from here on. The message says what, without a path."""
+    """The stream is not a tar, or is damaged from here on. The message says what, without a path."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,7 +69,7 @@ _LONGEST_NOTHING = max(map(len, _NOTHINGS))
 
 
 def is_nothing(text: str) -> bool:
-    """Whether a text is a word that tables have for "nothing", which is no prompt."""
+    """Whether a text is a word that tables have for "nothing", which is not a prompt."""
     text = text.strip()
     return len(text) <= _LONGEST_NOTHING and text.casefold() in _NOTHINGS  # folding makes no text shorter
 

@@ -120,7 +120,7 @@ class TiledSource:
 
 
 def _cut(item: ArchiveItem, layout: tuple[int, int] | None) -> Iterator[ArchiveItem]:
-    """The images of one picture; the picture itself where it is no grid, or cannot be read."""
+    """The images of one picture; the picture itself where it is not a grid, or cannot be read."""
     count = MAX_PARTS**2 if layout is None else layout[0] * layout[1]
     if item.image.index > _MAX_INDEX:
         raise ArchiveError(

@@ -120,7 +120,7 @@ class ZipTree:
         Raises
         ------
         ArchiveError
-            If it is no zip, or its list of members is damaged.
+            If it is not a zip, or its list of members is damaged.
         """
         if self._opened is None:
             self._stream = self._open_file(self._file)

@@ -7,7 +7,7 @@ Verbs
 Signatures that typer reads, beside pipeline/cli.py
     result_options, study_options, each_options; options holds what several share
 Steps that verbs share, in their order
-    job (what is worked on), build (backends), start (checks, and the header), unchanged (whether a backend is the one of before),
+    job (what is worked on), build (backends), start (checks, and the header), unchanged (whether a backend is the same as before),
     scoring, each_tables (tables of `--each` that come along); the last two stages, `finish_run`, are in report
 What is printed
     progress, summary, output (results and exit codes), errors, streams (a standard output that is lost)

@@ -43,7 +43,7 @@ def audit(
     Parameters
     ----------
     overwrite
-        Replace images that stand and were made for other requests, in place of refusing.
+        Replace existing images that were made for other requests, instead of refusing.
     limit
         Images of a first look, rounded up to whole sets. The same command without it goes on from there.
 

@@ -2,7 +2,7 @@
 
 The run's own images are made, read and measured as ever. Those beyond them lie with the others and are booked in the same ledger, but
 their tables stand apart (`allfour.pipeline.analyses.each`), so that nothing else rests on images that were made because of what others
-showed. What comes next follows from the tables that stand: a run that was killed goes on where it was.
+showed. What comes next follows from the tables that exist: a run that was killed goes on where it was.
 """
 
 from __future__ import annotations
@@ -198,7 +198,7 @@ def _known(job: Job, question: EachQuestion) -> Each | None:
 
 
 def _expected_of(found: Each, question: EachQuestion, step: int) -> float | None:
-    """Images that prompts will be given beyond those that stand, where shares are spread as in these; None where that is not known."""
+    """Images that prompts will be given beyond those that exist, where shares are spread as in these; None where that is not known."""
     label = question.of_one_share
     if label is None:
         return None

@@ -1,7 +1,7 @@
 """`allfour audit --until EXPR`: prompts in rounds, until the question is settled by limits that hold at every look.
 
 Prompts are visited in an order that the run's seed and their ids decide, so that those visited are a random sample of the list, a
-run that was killed goes on in the same order, and the looks that it had are seen again from the prompts that stand.
+run that was killed goes on in the same order, and the looks that it had are seen again from the prompts that exist.
 """
 
 from __future__ import annotations
@@ -151,7 +151,7 @@ def _round(job: Job, plan: Plan, part: Plan, identity: Mapping[str, Any], *, ima
 
 
 def _looks(metrics: Metrics, rule: StopRule, rounds: Sequence[Plan], *, confidence: float) -> list[Look]:
-    """Every look so far, those of before a kill too: all are seen from the prompts in their order."""
+    """Every look so far, also those from before a kill: all are seen from the prompts in their order."""
     ends = [len(part.prompts.prompts) for part in rounds]
     found = limits_at_looks(metrics, rule.figures, ends=ends, confidence=confidence)
     return [

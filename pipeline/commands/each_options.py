@@ -44,7 +44,7 @@ class EachEstimate:
     prompts: int
     """Of which it is asked."""
     existing: int
-    """Images that stand, those beyond the run's own among them."""
+    """Images that exist, those beyond the run's own among them."""
     most: int
     """Images still to be made at the most."""
     expected: float | None

@@ -64,16 +64,16 @@ TIDY_SCHEMA = pa.schema(
 
 
 def evaluate_gates(run: Path, gates: Sequence[Gate]) -> list[GateResult]:
-    """Gates against the metrics of a run that stands.
+    """Gates against the metrics of an existing run.
 
     Raises
     ------
     UsageError
-        It is no measured run, or a gate's path leads to no number of it.
+        It is not a measured run, or a gate's path leads to no number of it.
     """
     metrics = _metrics(run)  # which says in one sentence what is wrong with the file
     document = read_json((run / "metrics.json").read_text(encoding="utf-8"))
-    # a document of before there was a headline has the one that every page gives it
+    # a document from before there was a headline has the one that every page gives it
     if isinstance(summary := document.get("summary"), dict):
         summary.setdefault("headline", headline_of(metrics).document())
     return [evaluate(gate, document) for gate in gates]
@@ -85,7 +85,7 @@ def text_export(run: Path, kind: Format, *, gates: Sequence[GateResult] = ()) ->
     Raises
     ------
     UsageError
-        It is no measured run.
+        It is not a measured run.
     """
     metrics = _metrics(run)
     if kind == "markdown":
@@ -117,7 +117,7 @@ def ci_junit(metrics: Metrics, gates: Sequence[GateResult], *, name: str) -> byt
 def write_ci_files(run: Path, gates: Sequence[GateResult], *, junit: Path | None, markdown: Path | None) -> None:
     """What continuous integration picks up: gates as JUnit XML, and the summary as Markdown.
 
-    The Markdown is added to the end of a file that stands, as step summaries want it.
+    The Markdown is added to the end of an existing file, as step summaries want it.
     """
     if junit is None and markdown is None:
         return
@@ -175,14 +175,14 @@ def export_dataset(run: Path, out: Path) -> dict[str, int]:
     Raises
     ------
     UsageError
-        It is no scored run, or OUT holds something already.
+        It is not a scored run, or OUT holds something already.
     ArchiveError
         The archive that the run scored is not where it was.
     """
     metrics = _metrics(run)
     folder = RunFolder(run)
     if not folder.images_path.exists() or not folder.scores_path.exists():
-        raise RunFolderError(f"{run}: no scored run: images.parquet and scores.parquet must stand there")
+        raise RunFolderError(f"{run}: no scored run: images.parquet and scores.parquet must be there")
     folder.check_tables(folder.images_path, folder.scores_path)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(f"--out {out}: holds something already. Name a new or an empty folder")

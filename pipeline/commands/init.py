@@ -122,7 +122,7 @@ def _block(text: str, key: str) -> str:
 
 
 def write_config(path: Path, text: str) -> None:
-    """Write a config that did not stand there, or stands as it would be written. Raises ConfigError."""
+    """Write a config that did not exist, or exists exactly as it would be written. Raises ConfigError."""
     sweep_beside(path)
     if path.exists():
         with contextlib.suppress(OSError):

@@ -105,7 +105,7 @@ def relabel(
         scored = 0
         if out.stage_done("scores", stage, out.scores_path, out.images_path):
             out.update_header(classifier=identity)
-            reporter.note("scores stand already: nothing to relabel")
+            reporter.note("scores already exist: nothing to relabel")
         else:
             out.forget_stages(*TABLE_STAGES, classifier=identity)
             started = time.monotonic()

@@ -1,4 +1,4 @@
-"""`allfour relabel RUN --grid`: how far the headline hangs on wording, margin, threshold and head, without touching an image."""
+"""`allfour relabel RUN --grid`: how far the headline depends on wording, margin, threshold and head, without touching an image."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def relabel_grid(
         )  # fmt: skip
         scored = 0
         if _stands(run, made):
-            reporter.note("sensitivity.json stands already: nothing to score")
+            reporter.note("sensitivity.json already exists: nothing to score")
         else:
             started = time.monotonic()
             task = Task(

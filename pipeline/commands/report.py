@@ -52,7 +52,7 @@ def report_again(
     Raises
     ------
     InputError, RunFolderError
-        It is no run folder, its scores do not stand, or one of the other runs is not fit for what it is asked for.
+        It is not a run folder, its scores do not exist, or one of the other runs is not fit for what it is asked for.
     """
     run.scored_header()  # before the lock, which would make the folder
     with run.lock(option=None):

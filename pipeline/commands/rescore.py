@@ -60,7 +60,7 @@ def rescore(
     Parameters
     ----------
     overwrite
-        Replace the result of another source, in place of refusing.
+        Replace the result of another source, instead of refusing.
     limit
         Images of a first look; None: all.
     """

@@ -39,7 +39,7 @@ def import_review(run: RunFolder, files: Sequence[Path]) -> ImportedReview:
     Raises
     ------
     InputError, RunFolderError
-        It is no scored run, a file is not as exported or holds less than the same rater's file of before, or the report
+        It is not a scored run, a file is not as exported or holds less than the same rater's earlier file, or the report
         cannot be made.
     """
     result, report = _and_report(run, lambda: import_answers(run, files))
@@ -71,7 +71,7 @@ def forget(run: RunFolder, raters: Sequence[str]) -> ForgottenRaters:
     Raises
     ------
     InputError, RunFolderError
-        It is no scored run, a name is not among those imported, or the report cannot be made.
+        It is not a scored run, a name is not among those imported, or the report cannot be made.
     """
     answers, report = _and_report(run, lambda: forget_raters(run, raters))
     return ForgottenRaters(answers=answers, review=run.path / "review.json", report=report)

@@ -48,7 +48,7 @@ def score(
     Parameters
     ----------
     own_images
-        Whether the run made the images, so that images.parquet stands already.
+        Whether the run made the images, so that images.parquet already exists.
     as_in
         The run that these images are laid beside, which they are to be read like; None: they are the run's own.
     """
@@ -125,7 +125,7 @@ def _stand_already(
     """Whether the scores of these shards stand, which is said."""
     if not job.run.stage_done("scores", _made_of(store, shards), *tables):
         return False
-    job.reporter.note("scores stand already: nothing to score")
+    job.reporter.note("scores already exist: nothing to score")
     if own_images:
         _tell_reasons(job, store, [shard.id for shard in shards])
     return True
@@ -137,7 +137,7 @@ def _tell_reasons(job: Job, store: PartStore, ids: Sequence[str]) -> None:
     try:
         reasons = store.errors(ids)
     except (OSError, pa.ArrowException):
-        return  # scores that stand need no parts
+        return  # existing scores need no parts
     images = pq.read_table(path, columns=["prompt_id", "index", "status", "error"])
     made = pc.equal(images["status"], ImageStatus.GENERATED.value).to_pylist()
     before = images["error"].to_pylist()

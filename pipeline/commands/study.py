@@ -82,7 +82,7 @@ class CellEstimate:
 
 
 def run_study(study: Study, out: Path, reporter: Reporter, *, overwrite: bool = False) -> StudySummary:
-    """Make, read and compare every cell; what stands already is not done again.
+    """Make, read and compare every cell; what already exists is not done again.
 
     A cell that cannot be done is told of at the end, and the others are done all the same.
 
@@ -120,7 +120,7 @@ def check_cells(study: Study) -> None:
 
 
 def write_study(study: Study, out: Path, failed: dict[str, str]) -> StudyResult:
-    """Write study.json and the page from the cells that stand.
+    """Write study.json and the page from the cells that exist.
 
     Raises
     ------

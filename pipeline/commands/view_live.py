@@ -102,7 +102,7 @@ class WatchedRun:
                     self._made.append((line.prompt or line.prompt_id, line.path))
 
     def _scored(self) -> int:
-        """Images in the parts that stand."""
+        """Images in the parts that exist."""
         for path in (self._run_dir / "parts").glob("part-*.json"):
             if path.name.endswith(".attempts.json") or (state := stat_of(path)) is None:
                 continue

@@ -33,7 +33,7 @@ def apply_overrides(data: dict[str, Any], overrides: list[str]) -> dict[str, Any
     Raises
     ------
     ConfigError
-        One is no `path.to.key=value`, or its path leads through what is no block.
+        One is no `path.to.key=value`, or its path leads through what is not a block.
     """
     result: dict[str, Any] = json.loads(json.dumps(data, default=str))
     given: set[tuple[str, ...]] = set()
@@ -187,7 +187,7 @@ def load_prompts(path: str | Path) -> PromptSet:
     Raises
     ------
     ConfigError
-        It is no prompt set, or a list of words that it names is none.
+        It is not a prompt set, or a list of words that it names is none.
     """
     resolved = resolve_path(path)
     data = read_yaml(resolved)

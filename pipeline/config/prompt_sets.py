@@ -179,7 +179,7 @@ class PromptFile(Block):
         Raises
         ------
         ValueError
-            A template names what is no variable, or the set would be larger than `MAX_PROMPTS`.
+            A template names what is not a variable, or the set would be larger than `MAX_PROMPTS`.
         """
         prompts = [prompt.model_dump(exclude_defaults=True) for prompt in self.prompts]
         for template in self.templates:

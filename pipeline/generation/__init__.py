@@ -1,1 +1,1 @@
-"""Which images are asked for, making them, and what stands already."""
+"""Which images are asked for, making them, and what already exists."""

@@ -75,7 +75,7 @@ def metrics_gates(texts: Sequence[str] | None) -> list[Gate]:
     Raises
     ------
     UsageError
-        A text is no gate, a name is none of metrics.json, or the threshold is out of what the figure can be.
+        A text is not a gate, a name is none of metrics.json, or the threshold is out of what the figure can be.
     """
     return [_checked(parse_gate(text)) for text in texts or ()]
 
@@ -86,7 +86,7 @@ def comparison_gates(texts: Sequence[str] | None) -> list[Gate]:
     Raises
     ------
     UsageError
-        A text is no gate, or the threshold is out of what the figure can be.
+        A text is not a gate, or the threshold is out of what the figure can be.
     """
     found = [parse_gate(text) for text in texts or ()]
     for gate in found:

@@ -73,7 +73,7 @@ class HeadlineSets:
 
     @property
     def hidden(self) -> float | None:
-        """Share of prompts whose unanimity hangs on images without a label; None where nothing is known."""
+        """Share of prompts whose unanimity depends on images without a label; None where nothing is known."""
         least, most = self.in_sets.least, self.in_sets.most
         return None if least is None or most is None else most - least
 

@@ -40,7 +40,7 @@ def chosen(named: Sequence[Sequence[str]] | None, attributes: AttributeSet) -> l
     Raises
     ------
     ConfigError
-        One names what is no attribute, or has too many combinations of labels.
+        One names what is not an attribute, or has too many combinations of labels.
     """
     if named is None:
         return [DEFAULT] if all(name in attributes.attributes for name in DEFAULT) else []

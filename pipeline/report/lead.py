@@ -256,7 +256,7 @@ NO_SET = "no set has a label on every image"
 def even_draws(metrics: Metrics) -> tuple[float, str] | None:
     """What even draws would make of one label, as a share of complete sets, and which sets these are where not all are complete.
 
-    It is the one figure that page, terminal and exports show as chance; None where no set is complete. A document of before `nulls` knows a
+    It is the one figure that page, terminal and exports show as chance; None where no set is complete. A document from before `nulls` has a
     share of all sets alone.
     """
     summary = metrics.summary

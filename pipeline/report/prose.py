@@ -30,7 +30,7 @@ def sought_in(header: Header) -> str:
 
 
 def identities(accounting: Accounting, *, archive: bool = False) -> list[tuple[str, int, list[tuple[int, str]]]]:
-    """The accounting as sums: total's name, total, parts; parts that are nought are left out save the first.
+    """The accounting as sums: total's name, total, parts; parts that are zero are left out, except the first.
 
     `archive`: the images were found, not made.
     """

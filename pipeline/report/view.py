@@ -295,7 +295,7 @@ class PageBuilder:
         return found if verdict_kind == "n" else found | {"unanimous", f"all-{verdict_kind}"}
 
     def images(self, records: Sequence[ImageRecord], text: str, thumbnails: Mapping[Key, Thumbnail]) -> list[ImageView]:
-        """Images of a prompt that are none of its first set, in their order."""
+        """Images of a prompt that are not among its first set, in their order."""
         return [self._image(record, text, thumbnails, False) for record in records]
 
     def _image(self, record: ImageRecord, text: str, thumbnails: Mapping[Key, Thumbnail], evaluated: bool) -> ImageView:

@@ -79,7 +79,7 @@ _WRITTEN = ("images/*", "parts", "embeddings", "ranks", "report", "review")
 def sweep_temp_files(folder: Path) -> None:
     """Remove what a killed process left half-written in a run folder. Call only under the run's lock.
 
-    Only names that `atomic_file` gives, only where a run writes, and nothing at all in a folder that is no run: it may be anybody's.
+    Only names that `atomic_file` gives, only where a run writes, and nothing at all in a folder that is not a run: it may be anybody's.
     """
     try:
         header = read_json(read_regular(folder / "run.json"))
@@ -131,7 +131,7 @@ class RunFolder:
         return self.path / f"outcomes-{rank}.jsonl"
 
     def journals(self) -> list[Journal]:
-        """Every journal that stands: of commands without ranks, and of each rank."""
+        """Every journal that exists: of commands without ranks, and of each rank."""
         paths = [self.journal_path, *sorted(self.path.glob("outcomes-*.jsonl"))]
         return [Journal(path) for path in paths if path.exists()]
 
@@ -209,7 +209,7 @@ class RunFolder:
         Raises
         ------
         RunFolderError
-            It is no scored run, one that is being made anew, or one whose tables or header are damaged.
+            It is not a scored run, one that is being made anew, or one whose tables or header are damaged.
         """
         self.check_name()
         if not self.path.is_dir():
@@ -220,7 +220,7 @@ class RunFolder:
         self._check_a_run(header)
         if not (self.header_path.exists() and self.scores_path.exists() and self.images_path.exists()):
             raise RunFolderError(
-                f"{self.path}: no scored run: run.json, images.parquet and scores.parquet must stand there. "
+                f"{self.path}: no scored run: run.json, images.parquet and scores.parquet must be there. "
                 + self._what_else("Score it first: `allfour audit` or `allfour rescore`")
             )
         self._check_not_forgotten(header, "scores")
@@ -237,7 +237,7 @@ class RunFolder:
             raise RunFolderError(f"{self.path}: another command worked in it at the same moment. Repeat this one")
 
     def _what_else(self, usual: str) -> str:
-        """What to do where the folder is no run: most often the usual."""
+        """What to do where the folder is not a run: most often the usual."""
         if (self.path / STUDY_FILE).is_file():
             return f"It is a study: its page is {self.path / 'study.html'}, and its runs are in {self.path / 'cells'}"
         return usual

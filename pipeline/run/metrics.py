@@ -138,7 +138,7 @@ class SettingsRange(Record):
 
 
 class Sensitivity(SettingsRange):
-    """How far the headline hangs on wording, margin, threshold and head."""
+    """How far the headline depends on wording, margin, threshold and head."""
 
     fingerprint: str = ""
     baseline: Interval | None = None
@@ -336,7 +336,7 @@ class Metrics(Record):
     calibration: CalibrationNote | None = None
     notes: list[Note] = Field(default_factory=list)
     warnings: list[str] = Field(default_factory=list)
-    """The notes' texts, for readers of before there were codes."""
+    """The notes' texts, for readers from before there were codes."""
     group_scenes: GroupScenes | None = None
     withheld: Withheld | None = None
     asked_for: dict[str, AskedFor] | None = None
@@ -354,7 +354,7 @@ class Metrics(Record):
     @model_validator(mode="before")
     @classmethod
     def _notes_of_before(cls, data: Any) -> Any:
-        """A document of before there were codes has warnings alone."""
+        """A document from before there were codes has only warnings."""
         if isinstance(data, dict) and "notes" not in data and isinstance(data.get("warnings"), list):
             return {**data, "notes": [{"code": "uncoded", "text": str(text)} for text in data["warnings"]]}
         return data

@@ -25,7 +25,7 @@ def sealed(document: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def unsealed(document: Any) -> Any:
-    """The document without its seal. One that has none, of an earlier version or by hand, passes; so does what is no mapping.
+    """The document without its seal. One that has none, of an earlier version or by hand, passes; so does what is not a mapping.
 
     Raises
     ------

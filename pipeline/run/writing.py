@@ -55,7 +55,7 @@ def atomic_file(path: Path) -> Iterator[IO[bytes]]:
     Raises
     ------
     OSError
-        It cannot be written, or what stands at `path` is no file but a device, a pipe or a socket, which a rename would do away with.
+        It cannot be written, or what stands at `path` is not a file but a device, a pipe or a socket, which a rename would do away with.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     _check_place(path)
@@ -130,9 +130,9 @@ def put_in_place(aside: Path, path: Path) -> None:
 
 
 def write_together(folder: Path, files: Mapping[str, bytes]) -> None:
-    """Write several files that belong together: in a new folder all of them or none, and never a new one beside one of before.
+    """Write several files that belong together: in a new folder all of them or none, and never a new one beside one from before.
 
-    Where the folder stands already, files of before make way only once the new ones are whole on the disk. What killed processes left of
+    Where the folder already exists, files of before make way only once the new ones are whole on the disk. What killed processes left of
     these files is removed.
     """
     for place in (folder, *(folder / name for name in files)):

@@ -64,7 +64,7 @@ def decide(
     Raises
     ------
     ClassifierError
-        A probability is no number: compared with others it is never the larger one, and the first label would win.
+        A probability is not a number: compared with others it is never the larger one, and the first label would win.
     """
     columns = np.ascontiguousarray(probabilities.T, dtype=np.float32)
     # label after label over all images: a sort per image would cost ten times as much

@@ -1,6 +1,6 @@
 """Groups of images that one core reads and encodes together, and the threads that do so.
 
-Which images are a group hangs on their order in a shard alone. So a group that was encoded before its shard's turn has come (to measure
+Which images are a group depends on their order in a shard alone. So a group that was encoded before its shard's turn has come (to measure
 by, see `allfour.pipeline.scoring.precision`) has the embeddings that it would have had then, to the last bit.
 """
 

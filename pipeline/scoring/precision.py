@@ -86,7 +86,7 @@ class Measured:
 
     @classmethod
     def load(cls, path: Path) -> Measured | None:
-        """What stands there; None where nothing does, or something else than was written."""
+        """What is there; None where nothing is, or something else than was written."""
         try:
             table = pa.ipc.open_file(pa.py_buffer(read_regular(path))).read_all().combine_chunks()
             columns = {

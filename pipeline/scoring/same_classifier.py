@@ -1,6 +1,6 @@
 """Whether all who score one run read with one classifier: under `classifier.dtype: auto`, and with files of each machine's own, they may not.
 
-A part of another classifier is none of the run's, so ranks of two would each wait for the other's shards for ever.
+A part of another classifier is not one of the run's, so ranks of two would each wait for the other's shards for ever.
 """
 
 from __future__ import annotations

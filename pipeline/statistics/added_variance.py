@@ -1,4 +1,4 @@
-"""An interval over prompts, with what else an estimate hangs on: a variance that was found apart is added to it."""
+"""Widens an interval over prompts by what else an estimate depends on: a variance that was found separately is added."""
 
 from __future__ import annotations
 

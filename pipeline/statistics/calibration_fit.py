@@ -1,4 +1,4 @@
-"""Do a calibration's error rates fit a run? What can be seen of it without a single true label.
+"""Do a calibration's error rates fit a run? This much can be told without a single true label.
 
 Given the true label, an image falls into a cell (what was decided, and how surely) with rates that the calibration knows. Over the
 run's images the cells are then a mixture of its rows, whatever the shares are. K rows leave cells - K directions in which no mixture

@@ -394,7 +394,7 @@ def normal_draws(draws: int, random: np.random.Generator) -> FloatArray:
 def decision_weights(table: IntArray) -> FloatArray:
     """Return one over the frequency of each decision, no frequency taken as less than `RAREST_DECISION`.
 
-    Without the floor, a decision that the audit hardly shows gets a score so large that the estimate hangs on how often the
+    Without the floor, a decision that the audit hardly shows gets a score so large that the estimate depends on how often the
     calibration, with a handful of images, happened to show it.
     """
     smoothed = table.sum(axis=0) + 0.5

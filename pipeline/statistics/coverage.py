@@ -70,7 +70,7 @@ def coverage_warnings(
     fits
         Whether the calibration fits the run. How low an estimate is whose calibration does not says nothing of chance.
     hidden
-        Share of prompts whose unanimity hangs on images without a label. Where that is more than `HIDDEN`, how low the uncorrected
+        Share of prompts whose unanimity depends on images without a label. Where that is more than `HIDDEN`, how low the uncorrected
         unanimity is says nothing of agreement or chance, and no such note is given.
     """
     found: list[CoverageWarning] = []

@@ -348,7 +348,7 @@ def corrected_difference(
 
     Every prompt's estimate is unbiased for given error rates (see `corrected_unanimity`). For each draw of either side's rates from its
     posterior the mean difference and its standard error over prompts give a t distribution; limits and p-values are those of the
-    mixture. Images that no error rate covers (no person, unreadable, missing) may show anything: as much of a prompt as hangs on them is
+    mixture. Images that no error rate covers (no person, unreadable, missing) may show anything: as much of a prompt as depends on them is
     added to both limits.
 
     Where one calibration serves both runs, and they have as many images of every prompt, none of them outside the error model, images of

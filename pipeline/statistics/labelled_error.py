@@ -92,7 +92,7 @@ def measured_error(
     These three have normal priors, a fourth (blur) is how common the calibration, by its size, leaves errors to be; their posterior is drawn
     from by importance sampling. For each draw, what the moment
     estimate of `corrected_unanimity` is expected to be off by is taken from it, so that limits hold prompts, the calibration's size and
-    what is not known of the spread. Which images were labelled may hang on what was decided, and on nothing else.
+    what is not known of the spread. Which images were labelled may depend on what was decided, and on nothing else.
 
     Parameters
     ----------
@@ -151,7 +151,7 @@ def measured_error(
 class _Model:
     """The likelihood of what was decided and labelled, of images that got one of the two labels.
 
-    Which images did not may have been chosen (a sample in strata of decisions holds more of them), and hangs on the label alone.
+    Which images did not may have been chosen (a sample in strata of decisions holds more of them), and depends on the label alone.
     """
 
     def __init__(self, rest: IntArray, known: IntArray, confusion: Confusion) -> None:

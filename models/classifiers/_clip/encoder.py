@@ -52,7 +52,7 @@ def pick_dtype(dtype: str, device: torch.device) -> torch.dtype:
 
 
 def auto_precision(device: str, *, size: int | None, views: bool) -> str:
-    """What a run that begins here takes by `dtype: auto`, and why, as far as that does not hang on its images.
+    """What a run that begins here takes by `dtype: auto`, and why, as far as that does not depend on its images.
 
     Parameters
     ----------
@@ -149,7 +149,7 @@ class ClipEncoder:
         self._staging: CudaStaging | None = None
         self._texts: dict[str, torch.Tensor] = {}
         self._elsewhere: Staging | None = None
-        """Another process encodes, where this one has no model."""
+        """Set where this process has no model and another one encodes."""
 
     def to_device(self) -> None:
         """Move the image tower to its device and dtype. The text tower stays on the CPU in fp32, where it runs once."""

@@ -56,7 +56,7 @@ def folder_of(name: str, *, key: str, download: bool) -> Path:
     ToBeDownloadedError
         `download` is False, and only a download is missing.
     ClassifierError
-        It is no id of a repository, or is neither cached nor to be downloaded.
+        It is not an id of a repository, or is neither cached nor to be downloaded.
     """
     repository = name.removeprefix(PREFIX)
     if not _ID.fullmatch(repository):

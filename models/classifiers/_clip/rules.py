@@ -54,7 +54,7 @@ def mapping(keys: Mapping[str, Rule]) -> Rule:
 
 
 def read_mapping(path: Path, what: str) -> dict[str, Any]:
-    """A JSON file of a model folder. Raises ClassifierError where it is not there, or is no mapping; FileNotFoundError is the caller's."""
+    """A JSON file of a model folder. Raises ClassifierError where it is not there, or is not a mapping; FileNotFoundError is the caller's."""
     try:
         with open_regular(path) as file:
             data = file.read(_MAX_CONFIG_BYTES + 1)

@@ -106,7 +106,7 @@ _PREPROCESSOR: dict[str, Rule] = {
 _INTERPOLATIONS = {2: "bilinear", 3: "bicubic"}
 
 _EARLIEST_EOS = 2
-"""In configs of before July 2023 the end's number is wrong; transformers then takes the highest token of a text, as open_clip does."""
+"""In configs from before July 2023 the number of the end token is wrong; transformers then takes the highest token of a text, as open_clip does."""
 
 
 def is_transformers(folder: Path) -> bool:

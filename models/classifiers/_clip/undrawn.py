@@ -1,4 +1,4 @@
-"""Networks whose weights are all read from a file: nothing is drawn for them before."""
+"""Builds networks whose weights are all read from a file, without drawing random initial weights first."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any
 
 @contextlib.contextmanager
 def nothing_drawn() -> Iterator[None]:
-    """Within it, what would draw numbers for a tensor leaves it as it is, in this thread.
+    """Within this context, and in this thread, functions that would fill a tensor with random values leave it as it is.
 
-    For a network that is then loaded strictly. Random first weights of ViT-L/14 take two processor seconds.
+    For a network whose weights are then loaded strictly. Random first weights of ViT-L/14 take two processor seconds.
     """
     import torch
     from torch.nn import init

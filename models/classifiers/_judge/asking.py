@@ -73,7 +73,7 @@ def reply_of(ask: Ask, kept: Kept) -> Reply:
 
 @dataclass(frozen=True, slots=True)
 class _Form:
-    """What is asked for beside the answer itself. A server that does not take it is asked for less."""
+    """What is asked for beside the answer itself. A server that rejects it is asked for less."""
 
     format: str
     logprobs: int
@@ -169,7 +169,7 @@ class JudgeAsker(Asker[Ask, Reply]):
         return super()._turned_down(group, verdict)
 
     def _give_way(self, verdict: Verdict) -> bool:
-        """Ask for less where the server said that it does not take what was sent; whether that changes anything."""
+        """Ask for less if the server rejected something that was sent. Returns whether that changes anything."""
         sent: _Form = self._sent.form
         text = f"{verdict.message} {verdict.param or ''}"
         with self._lock:

@@ -1,4 +1,4 @@
-"""Images come in, answers about them come back: what was answered before is taken from the ledger, the rest is asked."""
+"""Takes images and returns answers about them: earlier answers come from the ledger, the rest is asked."""
 
 from __future__ import annotations
 

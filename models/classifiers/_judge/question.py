@@ -9,7 +9,7 @@ from allfour.errors import ClassifierError
 from allfour.models.attributes import AttributeSet
 
 CANNOT_TELL = "cannot tell"
-"""The answer that is no label; the decision is then `ambiguous`."""
+"""The answer that is not a label; the decision is then `ambiguous`."""
 PEOPLE = "people"
 """Key of the answer's list."""
 

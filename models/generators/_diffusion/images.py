@@ -18,7 +18,7 @@ from allfour.models.generators.base import Failed, Finish, Generated, Generation
 
 _LOG = logging.getLogger(__name__)
 BLACK = "the image is all black: the decoder overflowed. Try --set generator.dtype=float32"
-"""Also what becomes of an image with a pixel that is no number: a part of it would be scored as if it had been drawn."""
+"""Also what becomes of an image with a pixel that is not a number: a part of it would be scored as if it had been drawn."""
 
 
 class SafetyChecker:
@@ -51,7 +51,7 @@ class SafetyChecker:
 
 
 def _own_stream(device: Any) -> contextlib.AbstractContextManager[Any]:
-    """Not behind the next batch in the device's queue."""
+    """A stream of its own, so that the copy need not wait for the next batch in the device's queue."""
     import torch
 
     if device.type != "cuda":

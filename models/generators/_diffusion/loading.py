@@ -1,4 +1,4 @@
-"""Finds, checks and loads a diffusers pipeline. What cannot be had is one `BackendError` within seconds."""
+"""Finds, checks and loads a diffusers pipeline. What is not available is one `BackendError` within seconds."""
 
 from __future__ import annotations
 

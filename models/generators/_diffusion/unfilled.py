@@ -1,4 +1,4 @@
-"""Networks that are built before their weights are read: of tensors without numbers, which need no first ones either."""
+"""Builds networks before their weights are read, from tensors without values, so that no initial values are computed."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any
 
 @contextlib.contextmanager
 def nothing_drawn() -> Iterator[None]:
-    """Within it, first numbers are given to no tensor that can hold none, and memory like such a tensor's is asked for by its shape.
+    """Within this context, tensors on the device `meta` get no initial values, and memory like theirs is allocated by their shape.
 
-    PyTorch works either out in Python, for which it imports a system of computer algebra. Tensors with numbers are treated as ever.
+    PyTorch computes both in Python, and imports a computer algebra system for it. Other tensors are treated as usual.
     """
     import torch
     from torch.overrides import TorchFunctionMode

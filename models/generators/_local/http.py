@@ -54,7 +54,7 @@ class LocalServer:
     Raises
     ------
     BackendError
-        `base_url` is no address, or the variable is not set.
+        `base_url` is not an address, or the variable is not set.
     """
 
     def __init__(self, base_url: str, *, auth_env: str | None, timeout: float) -> None:

@@ -66,7 +66,7 @@ class Collector:
         yield from self._rest(order, state, brought)
 
     def give_up(self, order: Order, why: str) -> Iterator[Outcome]:
-        """Failures for every open line of an order whose answers cannot be had any more: paid for, for all that is known."""
+        """Failures for every open line of an order whose answers can no longer be fetched: paid for, as far as is known."""
         yield from self._close(order, "unknown", "batch_lost", why)
 
     def reject(self, order: Order, code: str) -> None:

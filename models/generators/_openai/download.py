@@ -191,7 +191,7 @@ class Downloader:
 
 
 def joined(base: str, url: str) -> str:
-    """`url` as it is meant beside `base`. Raises DownloadError for what is no address."""
+    """`url` as it is meant beside `base`. Raises DownloadError for what is not an address."""
     try:
         return urljoin(base, url)
     except ValueError:

@@ -18,7 +18,7 @@ def fingerprint(identity: Mapping[str, Any], request: GenerationRequest) -> str:
 
 
 def kept_of(fingerprint: str, outcome: Outcome) -> Kept | None:
-    """An outcome as it is kept; None for a failure, which is no possession: whether it is asked for again is the caller's choice."""
+    """An outcome as it is kept; None for a failure, which is nothing to keep: whether it is asked for again is the caller's choice."""
     data: bytes | None = None
     if isinstance(outcome, Generated):
         data = outcome.data

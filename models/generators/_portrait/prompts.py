@@ -160,7 +160,7 @@ class PlantedTable:
         ValueError
             The table is malformed; the message names the prompt and the key.
         ConfigError
-            There is no such file, or it is no YAML of a table.
+            There is no such file, or it is not a YAML of a table.
         """
         if isinstance(source, Mapping):
             data, where = source, "planted rates"

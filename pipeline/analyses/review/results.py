@@ -47,7 +47,7 @@ def import_answers(run: RunFolder, files: Sequence[Path]) -> dict[str, Any]:
     Raises
     ------
     RunFolderError
-        A file is not as exported, or holds less than the same rater's file of before.
+        A file is not as exported, or holds less than the same rater's earlier file.
     """
     plan, fresh = read_answers(run, files)
     document = _read_document(run)

@@ -102,7 +102,7 @@ def read_run(run: RunFolder) -> tuple[RunConfig, AttributeSet]:
     Raises
     ------
     RunFolderError
-        It is no run folder, or its scores do not stand.
+        It is not a run folder, or its scores do not exist.
     """
     header = run.scored_header()
     config = recorded_config(header.config, where=str(run.header_path))

@@ -55,7 +55,7 @@ class RayEngine:
     Raises
     ------
     UsageError
-        Ray is not installed, or no cluster can be had.
+        Ray is not installed, or no cluster is available.
     """
 
     def __init__(self) -> None:

@@ -101,7 +101,7 @@ def test_a_run_that_gains_is_that_of_the_written_precision(
     assert decisions(settled_run) == decisions(full)
     assert 0 < sum(made_in_half(settled_run)) < IMAGES
     rescore(auto, str(drawn_archive), settled_run, Reporter())
-    assert "scores stand already" in (said := capsys.readouterr().err) and "classifier.dtype=auto" not in said
+    assert "scores already exist" in (said := capsys.readouterr().err) and "classifier.dtype=auto" not in said
 
 
 def test_what_was_encoded_to_settle_it_is_not_encoded_again(
