@@ -316,7 +316,9 @@ def print_drawn(drawn: Drawn, run: Path, as_json: bool) -> None:
             f"note: {quantity(drawn.beyond, 'image')} made for single prompts (`audit --each`) are not in the sample, because they are not part "
             "of the figures that a review corrects"
         )
-    print(f"open {drawn.page} in a browser and label the images; then read the exported file: allfour review {run} --import FILE.csv")
+    print(
+        f"open {drawn.page} in a browser and label the images; then read the exported file: allfour review {run} --import FILE.csv"
+    )
 
 
 def print_imported(imported: ImportedReview, run: Path, as_json: bool) -> None:

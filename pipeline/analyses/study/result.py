@@ -72,7 +72,9 @@ def study_result(
         notes.append(Note(code=ASKED_NOTE, text=text, about=first.headline))
     missing = [cell.name for cell in full if cell.state != "done"]
     if missing:
-        notes.append(Note(code="cells_missing", text=f"Not completed, and left out of every figure: {', '.join(missing)}."))
+        notes.append(
+            Note(code="cells_missing", text=f"Not completed, and left out of every figure: {', '.join(missing)}.")
+        )
     return StudyResult(
         name=name,
         created=utc_now(),
