@@ -115,6 +115,7 @@ def test_every_setting_is_what_relabel_gives(run: Path, tmp_path: Path, monkeypa
     monkeypatch.setattr(ClipEncoder, "encode", lambda self, batch: (encoded.append(len(batch)), real(self, batch))[1])
     done = relabel_grid(RunFolder(run), Grid(margins=(0.0, 0.05, 0.2), thresholds=(0.0, 0.5)), QUIET)
     assert sum(encoded) <= 1  # the probe for the embedding's size: no image is read
+    monkeypatch.setattr(report_module, "write_report", lambda path, metrics: path)  # figures are compared, no page
     entries = settings_of(run)
     # 3 templates: each left out and each alone; 2 phrases: each alone; 3 margins; 2 thresholds
     assert len(entries) == 1 + 6 + 2 + 3 + 2

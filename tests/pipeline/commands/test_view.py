@@ -265,11 +265,11 @@ def test_axe_finds_nothing_on_the_index_and_on_a_live_page_and_reloading_can_be_
                 page.goto(f"http://127.0.0.1:{port}{path}")
                 page.evaluate(axe)
                 assert violations(page) == [], (scheme, path)
-            page.evaluate("window.loadedOnce = true")
-            page.wait_for_function("!window.loadedOnce", timeout=60_000)
-            page.get_by_role("button", name="Pause").click()
-            page.reload()
-            assert page.get_by_role("button", name="Go on").get_attribute("aria-pressed") == "true"
+        page.evaluate("window.loadedOnce = true")
+        page.wait_for_function("!window.loadedOnce", timeout=60_000)
+        page.get_by_role("button", name="Pause").click()
+        page.reload()
+        assert page.get_by_role("button", name="Go on").get_attribute("aria-pressed") == "true"
 
 
 def test_a_look_reads_on_where_the_last_one_ended(tmp_path: Path) -> None:
