@@ -25,7 +25,9 @@ from allfour.pipeline.report.exports import write_prompts_csv
 from allfour.pipeline.report.prose import of_an_archive, sought_in
 from allfour.pipeline.run.documents import read_metrics
 from allfour.pipeline.run.folder import RunFolder, fingerprint, sweep_temp_files, utc_now
-from allfour.pipeline.run.metrics import Metrics
+from allfour.pipeline.run.header import Header
+from allfour.pipeline.run.metrics import Metrics, Note
+from allfour.pipeline.run.tables import connect
 from allfour.pipeline.run.writing import write_json
 from allfour.pipeline.scoring.near_copies import near_copies
 
@@ -102,9 +104,21 @@ def measure(job: Job) -> Metrics:
         The calibration that was given is not one of this run's classifier.
     """
     started = time.monotonic()
-    run, config, attributes = job.run, job.config, job.attributes
+    run = job.run
     header = run.header()
-    known, about_it = run_calibration_of(run.path, job.calibration, header.classifier or {}, attributes)
+    known, about_it = run_calibration_of(run.path, job.calibration, header.classifier or {}, job.attributes)
+    with connect(run):  # whatever counts below counts within it
+        metrics = _counted(job, header, known, [about_it] if about_it is not None else [])
+    metrics = with_headline(with_analyses(metrics, run))
+    _write(run, metrics)
+    stage = fingerprint(METRICS_VERSION, header.fingerprint_of("scores"))
+    run.commit_stage("metrics", stage, run.metrics_path, seconds=time.monotonic() - started)
+    return metrics
+
+
+def _counted(job: Job, header: Header, known: Calibration | None, about_it: Sequence[Note]) -> Metrics:
+    """What the tables of a run say, by a calibration and with the notes about it."""
+    run, config, attributes = job.run, job.config, job.attributes
     reference = load_reference(config.reference.file) if config.reference else None
     names = [attributes.headline, *(name for name in attributes.attributes if name != attributes.headline)]
     counted = tally(run, attributes=names, set_size=config.prompts.set_size)
@@ -132,22 +146,13 @@ def measure(job: Job) -> Metrics:
         labels=attributes.labels(attributes.headline),
         confidence=config.statistics.confidence,
     )
-    notes = [*([about_it] if about_it is not None else []), *scene_notes(scenes), *asked_notes(header.account)]
+    notes = [*about_it, *scene_notes(scenes), *asked_notes(header.account)]
     if (header.classifier or {}).get("backend") == "clip":
         notes += [*gate_notes(attributes, metrics.accounting), *wording_notes(attributes)]
     words = load_word_lists(config.rewriting.file)
     withheld = withheld_of_run(run, counted.prompts, words, confidence=config.statistics.confidence)
-    metrics = with_analyses(
-        with_asked(metrics, counted.prompts, header.asked)
-        .model_copy(update={"group_scenes": scenes, "withheld": withheld})
-        .noted(*notes),
-        run,
-    )
-    metrics = with_headline(metrics)
-    _write(run, metrics)
-    stage = fingerprint(METRICS_VERSION, header.fingerprint_of("scores"))
-    run.commit_stage("metrics", stage, run.metrics_path, seconds=time.monotonic() - started)
-    return metrics
+    metrics = with_asked(metrics, counted.prompts, header.asked)
+    return metrics.model_copy(update={"group_scenes": scenes, "withheld": withheld}).noted(*notes)
 
 
 def _labelled(run: RunFolder) -> LabelledImages:

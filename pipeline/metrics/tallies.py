@@ -17,7 +17,9 @@ _GAPS = 'SELECT prompt_id FROM images GROUP BY prompt_id HAVING min("index") <> 
 """Prompts whose images are not numbered 0, 1, 2, ...: in all others a number is a position."""
 
 _SETS = f"""
-WITH gaps AS ({_GAPS})
+WITH gaps AS ({_GAPS}),
+ranked AS (SELECT prompt_id, "index", row_number() OVER (PARTITION BY prompt_id ORDER BY "index") AS rank FROM images
+  WHERE prompt_id IN (FROM gaps))
 SELECT prompt_id, count(*) FROM (
   SELECT prompt_id, "index" // $size AS block FROM labels WHERE attribute = $attribute AND prompt_id NOT IN (FROM gaps) GROUP BY ALL
   HAVING count(*) = $size AND {SET_LABEL_SQL} IS NOT NULL)
@@ -26,7 +28,7 @@ UNION ALL
 SELECT prompt_id, count(*) FROM (
   SELECT r.prompt_id, (r.rank - 1) // $size AS block
   FROM ranked r LEFT JOIN labels l ON r.prompt_id = l.prompt_id AND r."index" = l."index" AND l.attribute = $attribute
-  WHERE r.prompt_id IN (FROM gaps) GROUP BY ALL HAVING count(*) = $size AND {SET_LABEL_SQL} IS NOT NULL)
+  GROUP BY ALL HAVING count(*) = $size AND {SET_LABEL_SQL} IS NOT NULL)
 GROUP BY ALL
 """  # noqa: S608 (constants of the run's rules)
 """Prompt id -> whole sets of one label."""

@@ -6,6 +6,7 @@ import contextlib
 import re
 import shutil
 from collections.abc import Collection, Iterator, Sequence
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -32,11 +33,6 @@ SELECT prompt_id, "index", attribute, {IMAGE_LABEL_SQL} AS label, max(person) + 
 FROM {{scores}} WHERE attribute <> '{PRESENCE}' GROUP BY ALL
 """  # noqa: S608 (constants of this module)
 
-_RANKED = """
-CREATE TEMP VIEW ranked AS
-SELECT prompt_id, "index", status, row_number() OVER (PARTITION BY prompt_id ORDER BY "index") AS rank FROM images
-"""
-
 _COUNTED = """
 CREATE TEMP VIEW counted_images AS
 SELECT *, prompted AND (prompt_id NOT IN (SELECT prompt_id FROM asking) OR (SELECT every FROM all_ask)) AS counted FROM images
@@ -51,25 +47,35 @@ FROM counted_images GROUP BY prompt_id
 MEMORY_LIMIT = "1GB"
 """DuckDB's own share; what does not fit goes to the run's disk. Its default would be most of the machine."""
 
+_open: ContextVar[tuple[Path, str, duckdb.DuckDBPyConnection] | None] = ContextVar("open tables", default=None)
+"""The connection that this thread is within, of which run and with how much memory."""
+
 
 @contextlib.contextmanager
 def connect(run: RunFolder, *, memory: str = MEMORY_LIMIT) -> Iterator[duckdb.DuckDBPyConnection]:
     """A DuckDB connection with the views below; it spills to the run folder and leaves nothing there.
 
-    `images` (with `prompted`), `scores`, `labels` (a row per image and attribute), `ranked` (images with their position in the
-    prompt), `counted_images` (images with `counted`: whether the headline rests on them, which it does not on prompts that ask for its
-    labels, unless all do), and `first_sets(size)`: per prompt how many images it has and the index of the last of its first `size`.
+    `images` (with `prompted`), `scores`, `labels` (a row per image and attribute), `counted_images` (images with `counted`: whether the
+    headline rests on them, which it does not on prompts that ask for its labels, unless all do), and `first_sets(size)`: per prompt how
+    many images it has and the index of the last of its first `size`.
+    Within a connection to the same run it is that one: the files are looked at once.
     """
+    known = _open.get()
+    if known is not None and known[:2] == (run.path, memory):
+        yield known[2]
+        return
     spill = run.path / SPILL
     shutil.rmtree(spill, ignore_errors=True)  # of a process that was killed
     try:
         with database(spill=spill, memory=memory) as connection:
             add_views(connection, run)
-            connection.execute(_RANKED)
-            _add_asking(connection, run.header().asking)
-            connection.execute(_COUNTED)
+            _add_counted(connection, run.header().asking)
             connection.execute(_FIRST_SETS)
-            yield connection
+            within = _open.set((run.path, memory, connection))
+            try:
+                yield connection
+            finally:
+                _open.reset(within)
     except duckdb.Error as error:
         if isinstance(error, duckdb.OutOfMemoryException) or _NO_ROOM.search(str(error)):
             raise RunFolderError(
@@ -85,13 +91,15 @@ def connect(run: RunFolder, *, memory: str = MEMORY_LIMIT) -> Iterator[duckdb.Du
         shutil.rmtree(spill, ignore_errors=True)
 
 
-def _add_asking(connection: duckdb.DuckDBPyConnection, ids: Collection[str]) -> None:
-    """The tables `asking`, prompts that ask for a label of the headline, and `all_ask`, whether every prompt of the run does."""
-    connection.execute("CREATE TEMP TABLE asking (prompt_id VARCHAR)")
-    if ids:
-        connection.execute("INSERT INTO asking SELECT unnest(?)", [sorted(ids)])
+def _add_counted(connection: duckdb.DuckDBPyConnection, ids: Collection[str]) -> None:
+    """The view `counted_images`, by the prompts that ask for a label of the headline."""
+    if not ids:
+        connection.execute("CREATE TEMP VIEW counted_images AS SELECT *, prompted AS counted FROM images")
+        return
+    connection.execute("CREATE TEMP TABLE asking AS SELECT unnest(?::VARCHAR[]) AS prompt_id", [sorted(ids)])
     every = "SELECT count(*) FROM images WHERE prompted AND prompt_id NOT IN (SELECT prompt_id FROM asking)"
-    connection.execute("CREATE TEMP TABLE all_ask AS SELECT ? AS every", [bool(ids) and scalar(connection, every) == 0])
+    connection.execute("CREATE TEMP TABLE all_ask AS SELECT ? AS every", [scalar(connection, every) == 0])
+    connection.execute(_COUNTED)
 
 
 def add_views(connection: duckdb.DuckDBPyConnection, run: RunFolder, prefix: str = "") -> None:
@@ -194,5 +202,5 @@ SPILL = ".allfour-spill"
 
 def scalar(connection: duckdb.DuckDBPyConnection, query: str, parameters: Sequence[Any] = ()) -> int:
     """The one whole number that a query gives."""
-    row: Any = connection.execute(query, list(parameters)).fetchone()
-    return int(row[0]) if row else 0
+    rows = connection.execute(query, list(parameters)).fetchall()  # a result that is not read to its end holds the connection
+    return int(rows[0][0]) if rows else 0
