@@ -202,5 +202,6 @@ SPILL = ".allfour-spill"
 
 def scalar(connection: duckdb.DuckDBPyConnection, query: str, parameters: Sequence[Any] = ()) -> int:
     """The one whole number that a query gives."""
-    rows = connection.execute(query, list(parameters)).fetchall()  # a result that is not read to its end holds the connection
+    # a result that is not read to its end holds the connection
+    rows = connection.execute(query, list(parameters)).fetchall()
     return int(rows[0][0]) if rows else 0
