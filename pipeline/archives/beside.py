@@ -22,8 +22,8 @@ from allfour.pipeline.archives.keyed import (
     TOLD_BY_PATTERN,
     Reading,
     find_reading,
-    is_below,
     not_borne,
+    paths_below,
     scope_of,
     several_folders,
 )
@@ -74,8 +74,8 @@ class Beside:
         """Images that a table names in other folders: the row by the image's path."""
         self._by_key: list[KeyTable] = []
         """Tables that name no files."""
-        self._joined: list[Reading] = []
-        """How images bear the keys of one of these."""
+        self._joined: dict[str, list[Reading]] = {}
+        """How images bear the keys of one of these, by the folder below which they do."""
         self._told: list[str] = []
         """What is said of that."""
         self.downloads: Counter[str] = Counter()
@@ -142,22 +142,24 @@ class Beside:
         named
             Folders whose names may be prompts.
         """
-        left = paths
+        ordered, left = sorted(paths), set(paths)
         for table in self._by_key:
-            scope = scope_of(table.folder, paths)
-            if not any(is_below(path, scope) for path in left):
+            scope = scope_of(table.folder, ordered)
+            below = paths_below(ordered, scope)
+            if left.isdisjoint(below):
                 continue
-            reading = find_reading(table, paths, named=named)
+            reading = find_reading(table, ordered, named=named)
             if isinstance(reading, Reading):
-                self.take_up(reading, paths)
-                left = [path for path in left if reading.key(path) is None]
+                self.take_up(reading, below)
+                left.difference_update(path for path in below if reading.key(path) is not None)
             elif scope == table.folder or "prompt" in f"{table.folder}/{table.name}".lower():
                 self.unread[table.name] = f"{reading}{TOLD_BY_PATTERN}" if reading else not_borne(table)
 
     def take_up(self, reading: Reading, paths: Sequence[str]) -> None:
         """Find the prompts of images by the keys that they bear."""
-        self._joined.append(reading)
-        self._told += [reading.told(paths), *several_folders(reading, paths)][: _MAX_TOLD - len(self._told)]
+        self._joined.setdefault(reading.scope, []).append(reading)
+        if len(self._told) < _MAX_TOLD:
+            self._told += [reading.told(paths), *several_folders(reading, paths)]
         self.unread.pop(reading.table.name, None)
         if reading.table.name not in self.tables:
             self.tables.append(reading.table.name)
@@ -250,12 +252,21 @@ class Beside:
         if found is None and plain in self._moved:
             found = self._by_file[self._moved[plain]]
         if found is None and self._joined:
-            found = next((prompt for each in self._joined if (prompt := each.prompt(path)) is not None), None)
+            found = self._by_its_key(path)
         folder = path
         while found is None and folder and self._by_folder:
             folder = folder.rpartition("/")[0]
             found = self._by_folder.get(folder)
         return found
+
+    def _by_its_key(self, path: str) -> str | None:
+        folder = path
+        while folder:
+            folder = folder.rpartition("/")[0]
+            for reading in self._joined.get(folder, ()):
+                if (prompt := reading.prompt(path)) is not None:
+                    return prompt
+        return None
 
     def unread_notes(self, covered: int) -> list[str]:
         """A word on tables that seem to hold prompts and were not understood, or that have none for an image that lies here."""

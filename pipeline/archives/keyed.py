@@ -8,6 +8,7 @@ exactly as many rows as there are numbers among the images, or its very words mu
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -60,7 +61,7 @@ class Reading:
 
     def key(self, path: str) -> str | None:
         """The key that a path bears; None for none that the table has."""
-        if not is_below(path, self.scope):
+        if not _is_below(path, self.scope):
             return None
         if self.pattern is not None:
             fields = self.pattern.fields(path)
@@ -135,7 +136,7 @@ def find_reading(
     table
         Keys and prompts.
     paths
-        Of all images that are samples.
+        Of all images that are samples, sorted.
     named
         Folders whose names may be prompts: numbers of files in several of these count their samples.
     start
@@ -146,7 +147,7 @@ def find_reading(
     The reading; a text where there are several that fit; None where there is none.
     """
     scope = scope_of(table.folder, paths)
-    below = [path for path in paths if is_below(path, scope)]
+    below = paths_below(paths, scope)
     if not below:
         return None
     tried = [below[at] for at in spread(len(below), _TRIED)]
@@ -212,14 +213,23 @@ def _counts_samples(reading: Reading, paths: Sequence[str], named: frozenset[str
 
 
 def scope_of(folder: str, paths: Sequence[str]) -> str:
-    """The nearest folder around a table that has images in it or below."""
-    while folder and not any(is_below(path, folder) for path in paths):
+    """The nearest folder around a table that has images in it or below, of sorted paths."""
+    while folder and not paths_below(paths, folder):
         folder = folder.rpartition("/")[0]
     return folder
 
 
-def is_below(path: str, folder: str) -> bool:
-    """Whether a file lies in a folder, or below it; all lie below the root."""
+def paths_below(paths: Sequence[str], folder: str) -> Sequence[str]:
+    """Those of sorted paths that lie in a folder, or below it; all lie below the root."""
+    if not folder:
+        return paths
+    return paths[bisect_left(paths, f"{folder}/") : bisect_left(paths, f"{folder}{_AFTER_SLASH}")]
+
+
+_AFTER_SLASH = chr(ord("/") + 1)
+
+
+def _is_below(path: str, folder: str) -> bool:
     return not folder or path.startswith(f"{folder}/")
 
 

@@ -46,7 +46,7 @@ def named_table(options: ArchiveOptions, paths: Sequence[str]) -> Beside:
     if options.path_pattern is not None:
         reading: Reading | str | None = _by_pattern(options.path_pattern, table, start, paths)
     else:
-        reading = find_reading(table, paths, start=start)
+        reading = find_reading(table, sorted(paths), start=start)
     if not isinstance(reading, Reading):
         why = f" ({reading})" if reading else ""
         raise _error(
