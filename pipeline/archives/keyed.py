@@ -21,6 +21,7 @@ _LEVELS = 4
 """Parts of a path, from the file's name outwards, in which a key is looked for."""
 _TRIED = 200
 """Images on which a reading is tried before it is held against all."""
+_LAST = "last"
 _FORMS: Mapping[str, re.Pattern[str]] = {
     "whole": re.compile(r"(.+)", re.DOTALL),
     "counted": re.compile(r"(.+)[-_ .]+\(?\d{1,9}\)?"),
@@ -29,8 +30,10 @@ _FORMS: Mapping[str, re.Pattern[str]] = {
         re.IGNORECASE,
     ),
     "first": re.compile(r"([^-_ .]+)[-_ .].+"),
+    _LAST: re.compile(r".*[-_ .](\d{1,9})"),
 }
-"""What of a part is the key: all of it, or what stands before the number of the sample, its seed, or anything else."""
+"""What of a part is the key: all of it, or what stands before the number of the sample, its seed, or anything else; or the number at its
+end, as in `sdxl_00012`, which must be of one image and one row each: else it may count samples."""
 _WORD_AND_NUMBER = re.compile(
     r"(?:prompt|p|id|idx|index|no|nr|image|img|pic|picture|item|case)[-_ ]?(\d{1,18})", re.IGNORECASE
 )
@@ -161,6 +164,8 @@ def find_reading(
             continue
         keys = tuple(reading.key(path) for path in below)
         borne, used = sum(key is not None for key in keys), len({*keys} - {None})
+        if reading.form == _LAST and not borne == used == len(below) == len(table.prompts):
+            continue
         fits = borne == len(below) or used == len(table.prompts)
         if not (borne == len(below) and used == len(table.prompts) and single) and _counts_samples(
             reading, below, named

@@ -94,6 +94,16 @@ class TestKeys:
         assert found == JOINED
         assert f"the numbers of the rows of {name}, counted from {start}, in their" in notes
 
+    @pytest.mark.parametrize("form", ["out/sdxl_v2_{p:05d}.png", "out/42_{p}.png", "out/{p:04d}-a-person.png"])
+    def test_rows_by_names_that_say_more(self, tmp_path: Path, form: str) -> None:
+        files = images(form, samples=1) | {"prompts.txt": "\n".join(PROMPTS).encode()}
+        assert of_folder(tmp_path, files)[0] == dict.fromkeys(PROMPTS, 1)
+
+    def test_numbers_behind_a_name_that_count_samples(self, tmp_path: Path) -> None:
+        files = {f"out/{who}_{s}.png": PICTURES[4 * p + s] for p, who in enumerate(("anna", "bob")) for s in range(4)}
+        with pytest.raises(ArchiveError, match="its 4 prompts say of no image"):
+            of_folder(tmp_path, files | {"prompts.txt": "\n".join(PROMPTS).encode()})
+
     def test_the_words_of_a_list_in_names(self, tmp_path: Path) -> None:
         files = {f"samples/{text}_{n:06d}.png": PICTURES[n] for n in range(16) for text in [PROMPTS[n // 4]]}
         found, notes = of_folder(tmp_path, files | {"all_prompts.txt": "\n".join(reversed(PROMPTS)).encode()})
