@@ -266,8 +266,8 @@ def print_calibration(result: Mapping[str, Any], out: Path, as_json: bool) -> No
             print(f"{name}: none of {entry['images']} images got a label, so its errors are unknown")
             continue
         print(
-            f"{name}: accuracy {percent(accuracy['value'], 1)} ({percent(accuracy['low'], 1)} to {percent(accuracy['high'], 1)}) of the labelled "
-            f"{percent(entry['labelled']['value'], 1)} of {entry['images']} images"
+            f"{name}: accuracy {percent(accuracy['value'], 1)} ({percent(accuracy['low'], 1)} to {percent(accuracy['high'], 1)}) among the "
+            f"{percent(entry['labelled']['value'], 1)} of {entry['images']} images that got a label"
         )
         for by, values in entry["groups"].items():
             text = ", ".join(
@@ -286,13 +286,13 @@ def print_calibration(result: Mapping[str, Any], out: Path, as_json: bool) -> No
             print(f"  temperature that fits best: {heat['value']:.3g}")
     for name in result["binding"]["margins"]:
         if name not in result["attributes"]:
-            print(f"{name}: not calibrated, because some of its labels occur on none of the images")
+            print(f"{name}: not calibrated, because some of its labels occur in none of the images")
     for name, words in result["dataset"]["words_without_label"].items():
         from allfour.pipeline.words import clean
 
         text = ", ".join(f"{clean(word, 40)} ({images})" for word, images in list(words.items())[:8])
         more = ", ..." if len(words) > 8 else ""
-        print(f"note: images are left out of {name} where their word is none of its labels: {text}{more}")
+        print(f"note: images whose word for {name} is not one of its labels are left out of it: {text}{more}")
     for warning in result["warnings"]:
         print(f"note: {warning}")
     for name, entry in (result.get("probe") or {}).items():

@@ -34,10 +34,10 @@ def test_what_was_measured_and_what_was_not_are_told_apart(tmp_path: Path) -> No
     done = CliRunner().invoke(app, [str(a) for a in (*arguments, "--out", tmp_path / "c.json")])
     assert done.exit_code == 0, done.output
     lines = done.stdout.splitlines()
-    assert any(line.startswith("gender: accuracy") and line.endswith("of 11 images") for line in lines)
+    assert any(line.startswith("gender: accuracy") and line.endswith("of 11 images that got a label") for line in lines)
     for name in ("skin_tone", "age"):
-        assert f"{name}: not calibrated, because some of its labels occur on none of the images" in lines
-    assert "note: images are left out of gender where their word is none of its labels: unknown (1)" in lines
+        assert f"{name}: not calibrated, because some of its labels occur in none of the images" in lines
+    assert "note: images whose word for gender is not one of its labels are left out of it: unknown (1)" in lines
     assert lines[-1] == f"calibration: {tmp_path / 'c.json'}"
     written = json.loads((tmp_path / "c.json").read_text())
     assert list(written["attributes"]) == ["gender"]
