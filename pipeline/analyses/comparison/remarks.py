@@ -10,11 +10,12 @@ import pyarrow.parquet as pq
 from allfour.pipeline import statistics as st
 from allfour.pipeline.analyses.comparison.comparability import LoadedRun
 from allfour.pipeline.analyses.comparison.figures import Matched, own_sets
+from allfour.pipeline.analyses.comparison.verdict import unlabelled_decide
 from allfour.pipeline.run.comparison import PairSummary
 from allfour.pipeline.run.folder import reading_table
 from allfour.pipeline.run.identities import deciding_alike
 from allfour.pipeline.run.metrics import Metrics
-from allfour.pipeline.words import level, percent, quantity
+from allfour.pipeline.words import level, percent, points, quantity
 
 
 def remarks(matched: Matched, summary: PairSummary, *, sizes: tuple[int, int]) -> list[str]:
@@ -101,6 +102,12 @@ def _of_images(matched: Matched, summary: PairSummary) -> Iterator[str]:
         yield (
             f"{percent(unclear[0])} of the images of {first.name} and {percent(unclear[1])} of those of {second.name} have no label. Part "
             "of the difference may come from how readable the images are."
+        )
+    bounds = summary.unanimity_bounds_difference
+    if bounds is not None and unlabelled_decide(summary):
+        yield (
+            "Images without a label count against unanimity. Whatever they show, the difference of all sets lies between "
+            f"{points(bounds.low)} and {points(bounds.high)} points ({level(first.metrics.summary.confidence)} interval), so it may be none."
         )
     if summary.near_copies:
         sets = sum(a.evaluated and b.evaluated for a, b in zip(matched.before, matched.after, strict=True)) - len(

@@ -14,6 +14,8 @@ from allfour.pipeline.metrics.headline import BECAUSE as OF_A_RUN
 from allfour.pipeline.metrics.headline import FEWEST_PROMPTS
 from allfour.pipeline.run.comparison import Difference, Pair, PairHeadline, PairSummary
 
+UNLABELLED_DECIDE = "unlabelled_decide"
+"""Code: limits that hold whatever images without a label show do not exclude 0, and those of the difference as it was read do."""
 VERDICTS: Mapping[str, str] = {
     "more": "more often unanimous",
     "fewer": "less often unanimous",
@@ -30,6 +32,7 @@ BECAUSE: Mapping[str, str] = {
     UNFIT: "the calibration kept with a run no longer belongs to its classifier",
     "other_classifiers": "the two runs were read by different classifiers or wordings, whose errors may differ",
     "unlabelled_differ": "the share of images without a label differs between the runs, so the accuracy of their labels may differ too",
+    UNLABELLED_DECIDE: "images without a label count against unanimity, and depending on what they show there may be no difference",
     "near_copies": "near-copies of an image were counted once",
 }
 """Code -> words, for a sentence after a colon."""
@@ -120,7 +123,17 @@ def _unequal(summary: PairSummary, matched: Matched) -> list[str]:
     unlabelled = summary.unlabelled_difference
     if unlabelled is not None and unlabelled.p_value is not None and unlabelled.p_value <= DIFFERS:
         found.append("unlabelled_differ")
+    if unlabelled_decide(summary):
+        found.append(UNLABELLED_DECIDE)
     return found
+
+
+def unlabelled_decide(summary: PairSummary) -> bool:
+    """Whether what images without a label show decides over a difference that the runs seem to have."""
+    read, bounds = summary.unanimity_all_images_difference, summary.unanimity_bounds_difference
+    if bounds is None or bounds.low is None or bounds.high is None or read.low is None or read.high is None:
+        return False
+    return bounds.low <= 0 <= bounds.high and not read.low <= 0 <= read.high
 
 
 def _verdict(head: PairHeadline, p_value: float | None, *, shown: bool) -> str:

@@ -143,13 +143,28 @@ def test_kept_calibrations_need_no_option(tmp_path: Path) -> None:
     assert "calibration_does_not_fit" in compared(runs)["summary"]["headline"]["because"]
 
 
+def test_a_difference_that_images_without_a_label_alone_make_is_said_to_be_none_perhaps(tmp_path: Path) -> None:
+    """Ten sets of one label against ten in which nobody was found: nothing is known of the second run."""
+    prompts = [f"p{k}" for k in range(10)]
+    runs = [
+        make_run(tmp_path / "a", dict.fromkeys(prompts, "WWWW")),
+        make_run(tmp_path / "b", dict.fromkeys(prompts, "NNNN")),
+    ]
+    found = compared(runs)
+    head, (pair,) = found["summary"]["headline"], found["comparisons"]
+    assert head["verdict"] == "fewer" and "unlabelled_decide" in head["because"]
+    assert any("so it may be none." in warning for warning in pair["warnings"])
+    read = make_run(tmp_path / "c", dict.fromkeys(prompts, "WWMM"))
+    assert "unlabelled_decide" not in compared([runs[0], read])["summary"]["headline"]["because"]
+
+
 def test_without_calibrations_the_first_lines_name_the_cause(tmp_path: Path) -> None:
     random = np.random.default_rng(3)
     runs = [make_run(tmp_path / "a", letters(GOOD, random)), make_run(tmp_path / "b", letters((0.87, 0.12), random))]
     done = run_comparison(runs, out=tmp_path / "out")
     lead = done.comparison["summary"]["headline"]
     assert (lead["evidence"], lead["verdict"]) == ("measured", "fewer")
-    assert lead["because"] == ["no_calibration", "unlabelled_differ"]
+    assert lead["because"] == ["no_calibration", "unlabelled_differ", "unlabelled_decide"]
     page = done.page_path.read_text()
     first_screen = page[: page.index("Prompt by prompt")]
     assert "Not corrected: without calibrations it is not known how often the classifier errs" in first_screen
