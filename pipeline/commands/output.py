@@ -138,8 +138,8 @@ def conclude_rank(summary: RankSummary | GenerationRankSummary, as_json: bool) -
     rest = (
         f"{quantity(left, thing)} of other ranks {'is' if left == 1 else 'are'} not done; the last rank to finish writes the tables and the report"
         if left
-        else f"all {thing}s are done; another process is at work in the run folder. A rank writes the tables and the report; after anything else "
-        "repeat this command"
+        else f"all {thing}s are done; another process is at work in the run folder. If it is a rank, it writes the tables and the report; if "
+        "not, repeat this command when it has ended"
     )
     print(f"rank {summary.rank} of {summary.world_size}: {done}; {rest}")
 
