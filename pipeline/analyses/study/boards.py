@@ -21,11 +21,13 @@ from allfour.pipeline.analyses.study.units import MeasuredUnit, measured_units
 from allfour.pipeline.metrics.tallies import Copies
 from allfour.pipeline.run.record import Estimate, Interval, Note
 from allfour.pipeline.run.study import Board, PairOfRuns, Ranked, Unit
-from allfour.pipeline.words import clean, quantity
+from allfour.pipeline.words import clean, percent, quantity
 
 AXES = ("generator", "prompts", "classifier")
 LEVEL = 0.05
 """Of all claims of a study together."""
+MORE_UNREADABLE = 0.05
+"""Difference between shares of images without a label from which on a board says so."""
 FEW_UNITS = 6
 """Below it no sign-flip test of a pair can come under 5%: 2 / 2^5 = 0.06."""
 
@@ -116,11 +118,29 @@ def _draft(axis: str, fixed: dict[str, str], members: list[Placed], pair_by: str
     if any(copies):
         text = f"Near-copies of an earlier image of their prompt are left out: {quantity(sum(copies), 'image')}."
         notes.append(Note(code="near_copies", text=text, about=axis))
+    notes += _readable(members, units, axis)
     pairs = [
         _pair(members, units, keys, (i, j), axis=axis, confidence=confidence)
         for i, j in itertools.combinations(range(len(members)), 2)
     ]
     return _Draft(axis, fixed, members, units, keys, len(everything) - len(keys), notes, pairs)
+
+
+def _readable(members: Sequence[Placed], units: Sequence[Mapping[str, MeasuredUnit]], axis: str) -> list[Note]:
+    """A note where runs differ in how many of their images have no label, which alone makes one seem less of one kind."""
+    shares = []
+    for run in units:
+        unlabelled, labelled = (sum(of(unit) for unit in run.values()) for of in (_unlabelled, _labelled))
+        shares.append(unlabelled / max(unlabelled + labelled, 1))
+    least, most = int(np.argmin(shares)), int(np.argmax(shares))
+    if shares[most] - shares[least] <= MORE_UNREADABLE:
+        return []
+    names = [clean(members[k].place[axis], 60) for k in (most, least)]
+    text = (
+        f"{percent(shares[most])} of the images of {names[0]} and {percent(shares[least])} of those of {names[1]} have no label. An image "
+        "without a label breaks its sets, so a run may have a lower rank for it alone."
+    )
+    return [Note(code="unlabelled_differ", text=text, about=axis)]
 
 
 def _pair(
@@ -189,6 +209,10 @@ def _first_label(unit: MeasuredUnit) -> int:
 
 def _labelled(unit: MeasuredUnit) -> int:
     return unit.images
+
+
+def _unlabelled(unit: MeasuredUnit) -> int:
+    return unit.unlabelled
 
 
 def _board(draft: _Draft, pairs: list[PairOfRuns], confidence: float) -> Board:

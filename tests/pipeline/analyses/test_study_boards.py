@@ -152,3 +152,16 @@ def test_labels_that_stand_in_another_order_in_another_run_are_matched_by_name()
     turned = two.metrics.model_copy(update={"labels": {"gender": ["man", "woman"]}})
     board = first_board(*placed(one=(one, "x"), two=(replace(two, metrics=turned), "x")))
     assert board.pairs[0].share.value == 0
+
+
+def test_a_board_says_where_runs_differ_in_how_many_images_have_no_label() -> None:
+    """A run in which nobody was found would have the lowest rank without showing anything."""
+    one, two = run("one", [8] * 8), run("two", [0] * 8)
+    blank = [
+        prompt.model_copy(update={"counts": {"no_person": 8}, "unanimous": None}) for prompt in two.metrics.prompts
+    ]
+    unread = replace(two, metrics=two.metrics.model_copy(update={"prompts": blank}))
+    board = first_board(*placed(one=(one, "x"), two=(unread, "x")))
+    assert board.runs[0].cell == "two"
+    assert board.notes[-1].text.startswith("100% of the images of two and 0% of those of one have no label.")
+    assert not first_board(*placed(one=(one, "x"), two=(two, "x"))).notes

@@ -282,13 +282,14 @@ FOLDERS = (
     "few_units",
     "not_comparable",
     "cells_missing",
+    "unlabelled_differ",
 )
 
 
 def study_of(folder: Path, *, prompts: int, others: dict[str, Any] | None = None, states: tuple[str, ...] = ("done", "done")) -> set[str]:  # fmt: skip
     """Codes of a study of two runs, of which the second has other ways and both may stand otherwise."""
     letters = {f"p{n}": "WWWM" if n % 3 else "MMMM" for n in range(prompts)}
-    runs = make_run(folder / "a", letters), make_run(folder / "b", letters, **(others or {}))
+    runs = make_run(folder / "a", letters), make_run(folder / "b", **{"prompts": letters, **(others or {})})
     cells = [
         (StudyCell.model_validate({"name": run.name, "path": "", "generator": run.name, "state": state}), run)
         for run, state in zip(runs, states, strict=True)
@@ -302,6 +303,8 @@ def test_a_study_has_its_notes_where_their_causes_are(tmp_path: Path) -> None:
     assert study_of(tmp_path / "whole", prompts=6) == set()
     assert study_of(tmp_path / "few", prompts=5) == {"few_units"}
     assert study_of(tmp_path / "lacking", prompts=6, states=("done", "failed")) == {"cells_missing"}
+    unread = {"prompts": {f"p{n}": "NNNN" for n in range(6)}}
+    assert study_of(tmp_path / "unread", prompts=6, others=unread) == {"unlabelled_differ"}
     another = {"classifier": {**CLASSIFIER, "backend": "face"}}
     assert study_of(tmp_path / "apart", prompts=6, others=another) == {"not_comparable"}
 
