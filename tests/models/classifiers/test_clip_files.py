@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import open_clip
 import pytest
 from PIL import Image
 
@@ -25,6 +24,8 @@ NAME = "tiny-for-tests"
 @pytest.fixture
 def tags(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tiny_clip: Path) -> Callable[..., Path]:
     """An architecture of open_clip's whose tags have the settings given; its weights file, which is every tag's."""
+    import open_clip
+
     architecture = {key: value for key, value in TINY_CLIP["model_cfg"].items() if key != "quick_gelu"}  # type: ignore[attr-defined]
     (tmp_path / f"{NAME}.json").write_text(json.dumps(architecture))
     weights = tiny_clip / "open_clip_model.safetensors"
@@ -84,6 +85,8 @@ def test_a_file_needs_no_tag_where_all_agree_or_there_is_none(tags: Callable[...
 def test_a_tokenizer_that_cannot_be_had_is_one_clear_error(
     tags: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    import open_clip
+
     weights = tags(one={})
 
     def offline(name: str) -> None:

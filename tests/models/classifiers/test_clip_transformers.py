@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import open_clip
 import pytest
 import torch
 import transformers
@@ -39,6 +38,8 @@ TEXT = {"hidden_size": 8, "intermediate_size": 32, "num_hidden_layers": 2, "num_
 
 def save_clips_tokenizer(folder: Path) -> None:
     """CLIP's own tokenizer, as transformers keeps it."""
+    import open_clip
+
     own = open_clip.SimpleTokenizer()
     ends = {"<start_of_text>": "<|startoftext|>", "<end_of_text>": "<|endoftext|>"}
     (folder / "vocab.json").write_text(json.dumps({ends.get(word, word): n for word, n in own.encoder.items()}))
@@ -183,6 +184,7 @@ def as_transformers(tiny: Path, folder: Path) -> Path:
 def test_one_set_of_weights_by_tag_from_a_file_and_from_both_kinds_of_folder(
     tiny_clip: Path, tmp_path: Path, images: list[Image.Image], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    import open_clip
     from safetensors.torch import load_file
 
     own = tmp_path / "open-clip"

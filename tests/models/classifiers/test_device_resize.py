@@ -7,8 +7,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from open_clip.transform import PreprocessCfg, image_transform_v2
-from torchvision.transforms import InterpolationMode, Resize
 
 from allfour.models.classifiers._clip import device_resize
 from allfour.models.classifiers._clip.device_resize import DeviceTransform, pillow_weights
@@ -19,6 +17,8 @@ SIZES = [(64, 64), (64, 96), (51, 47), (200, 40), (40, 201), (300, 500)]
 
 def steps(**settings: Any) -> list[Any]:
     """Of open_clip's transform, as far as they run on images."""
+    from open_clip.transform import PreprocessCfg, image_transform_v2
+
     made = image_transform_v2(PreprocessCfg(size=(32, 32), **settings), is_train=False).transforms
     return [step for step in made if "ToTensor" not in type(step).__name__ and "Normalize" not in type(step).__name__]
 
@@ -58,6 +58,8 @@ def test_in_parts_as_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_what_is_more_than_a_resize_and_a_crop_is_pillows(caplog: pytest.LogCaptureFixture) -> None:
+    from torchvision.transforms import InterpolationMode, Resize
+
     padded = DeviceTransform(steps(resize_mode="longest"), CPU)
     assert not padded.takes(64, 64)
     other = DeviceTransform([Resize(32, InterpolationMode.LANCZOS), *steps()[1:]], CPU)
