@@ -42,6 +42,8 @@ class ManifestReader:
         self._whole = name.endswith(".json")
         self._table = name.endswith(".parquet")
         self._comma: str | None = None
+        self._wide: bool | None = None
+        """Whether it is UTF-16; None where nobody has looked."""
 
     @property
     def has_nulls(self) -> bool:
@@ -62,11 +64,12 @@ class ManifestReader:
     def _opened(self) -> BinaryIO:
         """The file; one of UTF-16 that says so by its mark, as spreadsheets save it, as UTF-8."""
         stream = open_binary(self._file)
-        if self._table:
+        if self._table or self._wide is False:
             return stream
-        mark = stream.read(2)
-        stream.seek(0)
-        if mark not in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+        if self._wide is None:  # looked at once: at an address it costs a request
+            self._wide = stream.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+            stream.seek(0)
+        if not self._wide:
             return stream
         with stream:
             content = stream.read(_MAX_UTF16_BYTES + 1)
