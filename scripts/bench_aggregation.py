@@ -179,7 +179,7 @@ def main() -> None:
 
             result["metrics"] = in_child(measured)
             result["report"] = in_child(rendered)
-            result["spill_left"] = (run.path / ".allfour-spill").exists()
+            result["spill_left"] = any(run.path.glob("*.allfour-spill"))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     put_out(result, options.out)

@@ -142,7 +142,7 @@ class Plane:
         from allfour.pipeline.commands.progress import Reporter
 
         report_module.measure(Job(self.run, CONFIG, self.attributes, Reporter(quiet=True)))
-        return {"spill_left": (self.run.path / ".allfour-spill").exists()}
+        return {"spill_left": any(self.run.path.glob("*.allfour-spill"))}
 
     def report(self) -> dict[str, Any]:
         """report.html."""

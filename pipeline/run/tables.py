@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import re
-import shutil
 from collections.abc import Collection, Iterator, Sequence
 from contextvars import ContextVar
 from pathlib import Path
@@ -20,6 +19,7 @@ from allfour.models.attributes import PRESENCE
 from allfour.pipeline.run.database import database, literal
 from allfour.pipeline.run.folder import RunFolder
 from allfour.pipeline.run.labels import IMAGE_LABEL_SQL
+from allfour.pipeline.run.writing import aside_folder, sweep_beside
 
 # earlier versions gave such rows an id that a prompt may bear; an empty text beside it no prompt has
 _PROMPTED = "(prompt_id <> '' AND NOT (prompt_id = 'no-prompt' AND prompt = ''))"
@@ -53,7 +53,7 @@ _open: ContextVar[tuple[Path, str, duckdb.DuckDBPyConnection] | None] = ContextV
 
 @contextlib.contextmanager
 def connect(run: RunFolder, *, memory: str = MEMORY_LIMIT) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A DuckDB connection with the views below; it spills to the run folder and leaves nothing there.
+    """A DuckDB connection with the views below; it spills to a folder of its own in the run folder and leaves nothing there.
 
     `images` (with `prompted`), `scores`, `labels` (a row per image and attribute), `counted_images` (images with `counted`: whether the
     headline rests on them, which it does not on prompts that ask for its labels, unless all do), and `first_sets(size)`: per prompt how
@@ -64,10 +64,8 @@ def connect(run: RunFolder, *, memory: str = MEMORY_LIMIT) -> Iterator[duckdb.Du
     if known is not None and known[:2] == (run.path, memory):
         yield known[2]
         return
-    spill = run.path / SPILL
-    shutil.rmtree(spill, ignore_errors=True)  # of a process that was killed
     try:
-        with database(spill=spill, memory=memory) as connection:
+        with _spill(run.path) as spill, database(spill=spill, memory=memory) as connection:
             add_views(connection, run)
             _add_counted(connection, run.header().asking)
             connection.execute(_FIRST_SETS)
@@ -87,8 +85,21 @@ def connect(run: RunFolder, *, memory: str = MEMORY_LIMIT) -> Iterator[duckdb.Du
         raise RunFolderError(
             f"{run.path}: images.parquet or scores.parquet cannot be read ({str(error).splitlines()[0][:200]}). {_MEND}"
         ) from None
-    finally:
-        shutil.rmtree(spill, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _spill(folder: Path) -> Iterator[Path]:
+    """Where one connection may spill to, which is made when that is needed. Others may count in the same run meanwhile.
+
+    What killed processes left is removed. Where nothing can be written, as in somebody else's run, it is only a name.
+    """
+    with contextlib.ExitStack() as stack:
+        place = folder
+        if folder.is_dir():
+            sweep_beside(folder / SPILL)
+            with contextlib.suppress(OSError):
+                place = stack.enter_context(aside_folder(folder / SPILL))
+        yield place / SPILL
 
 
 def _add_counted(connection: duckdb.DuckDBPyConnection, ids: Collection[str]) -> None:
