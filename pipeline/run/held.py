@@ -59,7 +59,7 @@ def held(folder: Path, *, shared: bool, option: str | None) -> Iterator[None]:
             + (f"or {other}" if other else "and repeat the command")
         ) from None
     with file:
-        locks.sign(file, shared=shared)
+        locks.sign(file, folder / locks.NAME, shared=shared)
         try:
             yield
         except BaseException:

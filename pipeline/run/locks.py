@@ -26,7 +26,10 @@ NAME = ".lock"
 _SIGNED = re.compile(r"(?:(?:[0-9a-f-]{36}|\?)\n)*")
 _SIGNATURES = 16 * 2**10
 """Bytes of a lock's file that are looked at."""
-
+_BY = "-by-"
+"""In the name of a file beside a lock's, between the lock's name and a machine."""
+_UNKNOWN = "unknown"
+_MACHINE = re.compile(rf"[0-9a-f-]{{36}}|{_UNKNOWN}")
 
 _PAUSES = (0.02, 0.02, 0.04, 0.1, 0.3)
 """Seconds between tries: a look takes microseconds, but the process that looks may be put aside in the middle of it."""
@@ -101,21 +104,35 @@ def machine() -> str | None:
         return None
 
 
-def sign(file: IO[str], *, shared: bool = False) -> None:
-    """Write into a lock that is held on which machine: alone, or beside the others that share it. Unsigned, it still locks.
+def sign(file: IO[str], path: Path, *, shared: bool = False) -> None:
+    """Write down on which machine a lock is held: in its file where it is held alone, and else in a file beside it. Unsigned, it still locks.
 
-    A file that holds anything else, or has another name too, is somebody else's, and stays as it is.
+    Machines that share a lock may sign at once, and on a network disk one would write over what another has just written: there only
+    the making of a file is safe from that. A lock's file that holds anything else, or has another name too, is somebody else's, and
+    stays as it is.
     """
     own = machine() or "?"
     with contextlib.suppress(OSError, UnicodeDecodeError):
         before = file.read(_SIGNATURES)
-        if not _SIGNED.fullmatch(before) or os.fstat(file.fileno()).st_nlink != 1 or (shared and own in before.split()):
+        if not _SIGNED.fullmatch(before) or os.fstat(file.fileno()).st_nlink != 1:
             return
-        file.seek(0, os.SEEK_END if shared else os.SEEK_SET)
-        if not shared:
-            file.truncate()
+        if shared:
+            if own not in before.split():
+                path.with_name(f"{path.name}{_BY}{own.replace('?', _UNKNOWN)}").touch(exist_ok=False)
+            return
+        for signature in _beside(path):
+            with contextlib.suppress(OSError):
+                signature.unlink()
+        file.seek(0)
+        file.truncate()
         file.write(own + "\n")
         file.flush()
+
+
+def _beside(path: Path) -> list[Path]:
+    """The files beside a lock's that machines which share it have signed by. Raises OSError."""
+    found = [one for one in path.parent.glob(f"{path.name}{_BY}*") if _MACHINE.fullmatch(one.name.rpartition(_BY)[2])]
+    return [one for one in found if stat.S_ISREG(one.lstat().st_mode) and not one.lstat().st_size]
 
 
 def held(path: Path) -> bool | None:
@@ -132,7 +149,7 @@ def held(path: Path) -> bool | None:
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             return None
-        signed = set(os.read(descriptor, _SIGNATURES).decode("ascii", "replace").split())
+        inside = os.read(descriptor, _SIGNATURES).decode("ascii", "replace")
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
@@ -140,6 +157,12 @@ def held(path: Path) -> bool | None:
         return None
     finally:
         os.close(descriptor)
+    if not _SIGNED.fullmatch(inside):
+        return None
+    try:
+        signed = {*inside.split(), *(one.name.rpartition(_BY)[2] for one in _beside(path))}
+    except OSError:  # one is taken away at this very moment
+        return None
     return False if signed == {machine()} else None
 
 
