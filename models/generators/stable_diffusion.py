@@ -42,6 +42,8 @@ from allfour.models.settings import Block, FolderOrName, LocalPath, Readiness, n
 
 _LOG = logging.getLogger(__name__)
 _PACKAGES = ("torch", "diffusers", "transformers", "pillow")
+_TRIAL = "a photo"
+"""The prompt of a batch that nobody sees."""
 
 Batch = list[tuple[GenerationRequest, Finish]]
 
@@ -256,10 +258,22 @@ class StableDiffusion:
         if not self._prompts.once or not lanes.fits(self._pipe, images=self._batch_size or 1, pixels=self._cost()[1]):
             return 0
         cores = min(int(torch.get_num_threads()), lanes.MOST)
-        if cores > 1 and not lanes.products_agree(self._pipe, images=self._batch_size or 1):
+        if cores > 1 and not self._products_agree():
             return 0
         lanes.as_by_several_cores(self._pipe)
         return cores
+
+    def _products_agree(self) -> bool:
+        """Whether a batch's products are the same on one core: see `lanes.products_agree`."""
+        batch = [GenerationRequest("trial", k, _TRIAL, seed=k) for k in range(self._batch_size or 1)]
+        self._prompts.arguments([_TRIAL])  # before, since a prompt is encoded by itself, however many draw
+        try:
+            return lanes.products_agree(self._pipe, partial(self._run, batch, self._pipe, num_inference_steps=1))
+        except Exception as error:  # whatever it is, the images will say so
+            _LOG.debug("no batches side by side: %s: %s", type(error).__name__, first_line(error))
+            return False
+        finally:
+            self._prompts.forget()
 
     # --- identity --------------------------------------------------------------------------------------------------
 
@@ -435,8 +449,8 @@ class StableDiffusion:
         for part in parts:
             yield from self._attempt(part, pipe)
 
-    def _run(self, batch: Sequence[GenerationRequest], pipe: Any) -> ImageBatch:
-        """Start a batch on the device; returns when its work is queued (on a CPU, when it is done)."""
+    def _run(self, batch: Sequence[GenerationRequest], pipe: Any, **changes: Any) -> ImageBatch:
+        """Start a batch on the device, under settings with `changes`; returns when its work is queued (on a CPU, when it is done)."""
         import torch
 
         padded = list(batch)
@@ -445,7 +459,8 @@ class StableDiffusion:
         generators = [torch.Generator(device="cpu").manual_seed(request.seed) for request in padded]
         texts = self._prompts.arguments([request.prompt for request in padded])
         drawn = generators if len(generators) > 1 else generators[0]  # some pipelines take no list, and some schedulers
-        result = pipe(**texts, **self._settings.given(), **self._extra, generator=drawn, output_type="pt")
+        settings = self._settings.given() | changes
+        result = pipe(**texts, **settings, **self._extra, generator=drawn, output_type="pt")
         flagged = getattr(result, "nsfw_content_detected", None)
         return ImageBatch(batch, pipelines.images_of(result), flagged, self._checker)
 

@@ -26,8 +26,6 @@ LARGEST = 2**17
 """Pixels of a batch, such as 8 of 128 x 128: larger ones keep the cores busy together, and would fill the memory side by side."""
 _ROWS = 4
 """Products of a multiple of so many rows are the same on one core and on two."""
-_TOKENS = (1, 4, 16, 64, 77)
-"""Rows of an image that products are tried with: one, squares of a picture's side, and a prompt's words."""
 _SINGLE = 20_480
 """Numbers of a single image's layer beyond which PyTorch gives it to oneDNN."""
 
@@ -37,35 +35,37 @@ def fits(pipe: Any, *, images: int, pixels: int) -> bool:
     return type(pipe).__name__ in STATELESS and images % _ROWS == 0 and images * pixels <= LARGEST
 
 
-def products_agree(pipe: Any, *, images: int) -> bool:
-    """Whether matrix products as large as this pipeline's come out on one core as on all of them, to the last bit.
+def products_agree(pipe: Any, draw: Callable[[], Any]) -> bool:
+    """Whether the matrix products that `draw` asks of the pipeline's layers come out on one core as on all of them, to the last bit.
 
-    They do on AMD's processors. Which code a library takes on others, and in which order that sums up, is not ours to know.
+    `draw` draws a batch in a few steps. Which code a library takes for a product of given sizes, and in which order that sums up, is
+    not ours to know: on AMD's processors they agree; on Intel's most do, but for products of a few rows.
     """
     import torch
 
-    layers = [
-        layer
+    found: dict[tuple[Any, ...], tuple[Any, Any, Any]] = {}
+
+    def keep(layer: Any, given: tuple[Any, ...], made: Any) -> None:
+        found.setdefault((*layer.weight.shape, layer.bias is None, *given[0].shape), (layer, given[0], made))
+
+    hooks = [
+        layer.register_forward_hook(keep)
         for part in pipe.components.values()
         if isinstance(part, torch.nn.Module)
         for layer in part.modules()
         if isinstance(layer, torch.nn.Linear) and layer.weight.dtype == torch.float32
     ]
     several = torch.get_num_threads()
-    drawn = torch.Generator().manual_seed(0)
+    # The batch by one core, and only its products by all: a batch by all is hundreds of steps for which they wait for each other.
+    torch.set_num_threads(1)
+    try:
+        draw()
+    finally:
+        torch.set_num_threads(several)
+        for hook in hooks:
+            hook.remove()
     with torch.inference_mode():
-        tried = [
-            (layer, values[: images * tokens])
-            for layer in {tuple(layer.weight.shape): layer for layer in layers}.values()
-            for values in [torch.randn(images * max(_TOKENS), layer.in_features, generator=drawn)]
-            for tokens in _TOKENS
-        ]
-        together = [layer(values) for layer, values in tried]
-        torch.set_num_threads(1)  # once: waking threads takes longer than what these have to do
-        try:
-            return all(torch.equal(layer(values), both) for (layer, values), both in zip(tried, together, strict=True))
-        finally:
-            torch.set_num_threads(several)
+        return all(torch.equal(layer(given), made) for layer, given, made in found.values())
 
 
 def as_by_several_cores(pipe: Any) -> None:

@@ -66,6 +66,10 @@ class PromptEncoder:
             plain["negative_prompt"] = [self._negative] * len(prompts)
         return plain
 
+    def forget(self) -> None:
+        """Drop what was encoded so far."""
+        self._stored.clear()
+
     def _how(self) -> tuple[list[str], dict[str, Any]]:
         """Names of the embeddings, in the order in which `encode_prompt` gives them, and its options; no names where the pipeline
         does it in a way that we do not know."""

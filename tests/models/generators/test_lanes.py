@@ -40,7 +40,7 @@ def _products_agree() -> None:
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        if not lanes.products_agree(make(SANDBOX)._pipe, images=BATCH):
+        if not make(SANDBOX)._products_agree():
             pytest.skip(
                 "this processor sums matrix products in another order on one core: nothing is drawn side by side"
             )
@@ -133,10 +133,27 @@ def test_where_products_differ_all_cores_draw_together(
     with monkeypatch.context() as patch:
         patch.setattr(torch.nn.Linear, "forward", forward)
         generator = make(tiny)
-    assert generator._cores == 0 and alone.index(True) == len(alone) - 1 > 0  # the first that differs settles it
+    assert generator._cores == 0 and alone[-2:] == [True, False]  # the first that differs settles it
     assert torch.get_num_threads() == 2
     assert len(by_key(generator.generate(REQUESTS))) == len(REQUESTS)
     assert "side_by_side" not in generator.facts()
+
+
+def test_a_model_that_cannot_draw_says_so_by_its_images(
+    cores: Callable[[int], None], tiny: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cores(2)
+
+    def broken(*_: Any, **__: Any) -> Any:
+        raise ValueError("a hole in the paper")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(lanes, "products_agree", broken)
+        generator = make(tiny)
+    assert generator._cores == 0 and not generator._prompts._stored
+    monkeypatch.setattr(generator, "_run", broken)
+    outcomes = by_key(generator.generate(REQUESTS[:2])).values()
+    assert [o.error for o in outcomes if isinstance(o, Failed)] == ["ValueError: a hole in the paper"] * 2
 
 
 def test_a_failure_in_one_lane_is_that_image_alone(
