@@ -162,13 +162,15 @@ def _read_addresses(paths: Sequence[str], limit: int) -> list[bytes | BaseExcept
 def _members(  # noqa: PLR0917
     container: str, stream: BinaryIO, names: Sequence[str], limit: int, options: ArchiveOptions, budget: Budget
 ) -> Iterator[tuple[str, bytes]]:
-    from allfour.pipeline.archives.arrow import FILE_MAGIC, STREAM_MAGIC  # a run's own files lie in no container
+    # a run's own files lie in no container
+    from allfour.pipeline.archives.arrow import FILE_MAGIC, STREAM_MAGIC
+    from allfour.pipeline.archives.json_pictures import ENDINGS
 
     head = stream.read(4)
     stream.seek(0)
     if head == b"PK\x03\x04":
         found = _zip_members(container, stream, names, limit)
-    elif head in (b"PAR1", FILE_MAGIC[:4], STREAM_MAGIC):
+    elif head in (b"PAR1", FILE_MAGIC[:4], STREAM_MAGIC) or address_path(container).lower().endswith(ENDINGS):
         found = _parquet_rows(container, stream, names, limit, options)
     else:
         found = _tar_members(container, stream, names, limit, budget)

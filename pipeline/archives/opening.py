@@ -11,6 +11,7 @@ from pathlib import Path
 from allfour.errors import ArchiveError
 from allfour.pipeline.archives.base import ArchiveSource, NoImagesError
 from allfour.pipeline.archives.folder import LocalTree
+from allfour.pipeline.archives.json_pictures import holds_pictures, pictures_of_folder
 from allfour.pipeline.archives.kinds import Kind, is_hidden, kind_of
 from allfour.pipeline.archives.listing import Tree
 from allfour.pipeline.archives.manifest import ManifestSource
@@ -57,6 +58,8 @@ def open_plain(location: str | os.PathLike[str], options: ArchiveOptions) -> Arc
     if scheme_of(text) is None:
         text = str(Path(text).expanduser())
     files = expand(text)
+    if options.layout == "auto" and len(files) == 1 and scheme_of(files[0]) is None and Path(files[0]).is_dir():
+        files = [pictures_of_folder(Path(files[0])) or files[0]]
     layout = _layout(text, files, options)
     if layout in ("folder", "run") and len(files) > 1:
         raise ArchiveError(f"{show_address(text)} matches {len(files)} folders or images; give the folder above them")
@@ -125,7 +128,7 @@ def _kind(file: str) -> str:
     if not is_folder:
         for kind, suffixes in _SUFFIXES.items():
             if name.endswith(suffixes):
-                return kind
+                return "parquet" if scheme_of(file) is None and holds_pictures(file) else kind
     if scheme_of(file) is not None:
         return _remote_kind(file)
     path = Path(file)

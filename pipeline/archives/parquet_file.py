@@ -1,4 +1,4 @@
-"""One parquet or arrow file with images inside: its rows, their images, prompts and further columns."""
+"""One parquet, arrow or JSON file with images inside: its rows, their images, prompts and further columns."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from allfour.errors import ArchiveError
 from allfour.pipeline.archives.arrow import FILE_MAGIC, STREAM_MAGIC, ArrowFile
 from allfour.pipeline.archives.base import NO_PROMPT_ID
 from allfour.pipeline.archives.columns import is_data
+from allfour.pipeline.archives.json_pictures import ENDINGS, arrow_of
 from allfour.pipeline.archives.metadata import LACKING, find_prompt, prompt_in_image
 from allfour.pipeline.archives.naming import NO_SAMPLE_HINT
 from allfour.pipeline.archives.options import ArchiveOptions
@@ -53,6 +54,10 @@ class ParquetFile:
         try:
             head = self._stream.read(len(FILE_MAGIC))
             self._stream.seek(0)
+            if address_path(file).lower().endswith(ENDINGS):
+                with self._stream as stream:
+                    self._stream = arrow_of(stream, file)
+                head = FILE_MAGIC
             arrow = head == FILE_MAGIC or head.startswith(STREAM_MAGIC)
             self._table: pq.ParquetFile | ArrowFile = (
                 ArrowFile(self._stream) if arrow else pq.ParquetFile(self._stream, memory_map=False, pre_buffer=False)
