@@ -60,6 +60,8 @@ class Beside:
         """What images are called that no table names as they lie: their path by a key of a table; None for a key of several."""
         self.tables: list[str] = []
         """Names of those that said something."""
+        self.read: set[str] = set()
+        """Where these lie."""
         self.customary = False
         """Whether one of them has a name that such tables customarily have."""
         self.of_prompts = False
@@ -94,7 +96,7 @@ class Beside:
                 each[1].name,
             )
         )
-        paths = [(f"{folder}/{entry.name}" if folder else entry.name, entry.size) for folder, entry in tables]
+        paths = [(_path(folder, entry.name), entry.size) for folder, entry in tables]
         contents = tree.read_all(paths, limit=MAX_TABLE_BYTES) if paths else iter(())
         for (folder, entry), content in zip(tables, contents, strict=True):
             if isinstance(content, bytes):
@@ -161,6 +163,7 @@ class Beside:
         if len(self._told) < _MAX_TOLD:
             self._told += [reading.told(paths), *several_folders(reading, paths)]
         self.unread.pop(reading.table.name, None)
+        self.read.add(_path(reading.table.folder, reading.table.name))
         if reading.table.name not in self.tables:
             self.tables.append(reading.table.name)
         self.customary = True
@@ -235,6 +238,7 @@ class Beside:
             self._by_key.append(table)
         if understood:
             self.tables.append(name)
+            self.read.add(_path(folder, name))
             lines = extension(name) == "txt" and len(self._named) > files
             self.customary = self.customary or is_customary(name) or lines
 
@@ -364,6 +368,10 @@ def missing_note(missing: int, of: int, example: str, table: str) -> str:
     """What a source says of files that a table names and that are not there."""
     are = "is" if missing == 1 else "are"
     return f"{quantity(missing, 'file')} of the {of:,} that {table} names, such as {example}, {are} missing: not there to be scored"
+
+
+def _path(folder: str, name: str) -> str:
+    return f"{folder}/{name}" if folder else name
 
 
 def _limit(name: str) -> int:

@@ -11,7 +11,7 @@ import re
 import zlib
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
@@ -97,7 +97,12 @@ class Directory:
 class Listing:
     directories: list[Directory]
     images: int
-    notes: list[str] = field(default_factory=list)
+    ignored: list[str] = field(default_factory=list)
+    """What is said of files that are not taken for images."""
+    inside: list[str] = field(default_factory=list)
+    """Archives inside the tree, which are not opened, and tables that have the ending of one."""
+    unasked: list[str] = field(default_factory=list)
+    """What is said of images that are no samples."""
     tables: list[tuple[str, FileEntry]] = field(default_factory=list)
     """Files that may say which prompts images have, by the folder that they lie in."""
     lone_captions: list[str] = field(default_factory=list)
@@ -108,6 +113,10 @@ class Listing:
     """A file named as an image, in a form that is not read."""
     doubtful_captions: str = ""
     """What is said where the captions of a folder may lie in one of several."""
+
+    def notes(self, read: Collection[str] = ()) -> list[str]:
+        """What is said of the files. Tables inside that were `read` were opened."""
+        return [*self.ignored, *_not_opened([path for path in self.inside if path not in read]), *self.unasked]
 
     @property
     def captioned(self) -> int:
@@ -218,11 +227,20 @@ def list_tree(tree: Tree, book: PromptBook, *, asked: bool = True, cut_grids: bo
     directories.sort(key=lambda directory: (path_key(directory.path), directory.path, directory.lacks))
     _number(directories, tree.root_name, book)
     total = sum(len(directory.names) for directory in directories)
-    notes = [f"{count:,} {what}" for what, count in sorted(counts.items())]
-    notes += _not_opened(inside)
+    ignored = [f"{count:,} {what}" for what, count in sorted(counts.items())]
     without = Counter(part.lacks for part in directories for _ in part.names if part.lacks)
-    notes += [f"{count:,} without a prompt, not scored: {what}" for what, count in sorted(without.items())]
-    return Listing(directories, total, notes, tables, sorted(lone), sorted(told), min(sidecars, default=""), doubtful)
+    return Listing(
+        directories,
+        total,
+        ignored=ignored,
+        inside=inside,
+        unasked=[f"{count:,} without a prompt, not scored: {what}" for what, count in sorted(without.items())],
+        tables=tables,
+        lone_captions=sorted(lone),
+        may_tell=sorted(told),
+        sidecar=min(sidecars, default=""),
+        doubtful_captions=doubtful,
+    )
 
 
 def _find_captions(directories: list[Directory], apart: Mapping[str, set[str]]) -> str:

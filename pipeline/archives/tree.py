@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from allfour.errors import ArchiveError
@@ -16,6 +17,7 @@ from allfour.pipeline.archives.base import (
 )
 from allfour.pipeline.archives.beside import Beside
 from allfour.pipeline.archives.counting import MAX_CAPTIONS, Counted, copies_note
+from allfour.pipeline.archives.kinds import extension
 from allfour.pipeline.archives.listing import (
     Listing,
     Tree,
@@ -114,7 +116,7 @@ class TreeSource:
             asked = self._options.prompt_from != "auto"
             listing = list_tree(self._tree, self._options.book(), asked=asked, cut_grids=self._options.cuts)
             if not listing.images:
-                seen = "; ".join(listing.notes) or "it is empty"
+                seen = "; ".join(listing.notes()) or "it is empty"
                 raise NoImagesError(
                     f"no images in {self._location} ({seen}). Expected PROMPT/INDEX.png or any depth of folders, "
                     "with the prompt taken from the folder that an image lies in"
@@ -220,6 +222,13 @@ class TreeSource:
                 self._tables = Beside.of_tree(self._tree, self.listing(), asked=asked)
         return self._tables
 
+    def _tables_read(self, listing: Listing) -> set[str]:
+        """Files of the tree that were read as tables of prompts."""
+        if self._options.prompt_table is None:
+            return self._beside().read if any(extension(path) == "parquet" for path in listing.inside) else set()
+        given = escape_name(str(Path(self._options.prompt_table).resolve()))
+        return {path for path in listing.inside if self._tree.show(path) == given}
+
     def shards(self) -> Iterator[Shard]:
         prompt_from = self.prompt_from()
         prompt = self._beside().prompt if prompt_from == "table" else None
@@ -246,7 +255,7 @@ class TreeSource:
         prompt_from = self.prompt_from()
         probe, counted = self._probe(), self.counted()
         with_prompt = self._taken(probe, prompt_from)
-        notes = list(listing.notes)
+        notes = listing.notes(self._tables_read(listing))
         if prompt_from == "folder":
             notes += filter(None, [alike_note(self._prompts(listing))])
         else:

@@ -77,6 +77,7 @@ class TestKeys:
         found, notes = of_folder(tmp_path, images(form) | {name: content})
         assert found == JOINED
         assert f"of {name.rpartition('/')[2]} in their" in notes and "'a photo of a nurse'" in notes
+        assert "not opened" not in notes
 
     @pytest.mark.parametrize("start", [0, 1])
     @pytest.mark.parametrize("form", ["out/{p:05d}_{s}.png", "out/{p}/samples/{s:04d}.png"])
@@ -276,6 +277,13 @@ class TestPromptTable:
     def test_rows_of_a_list_that_has_more(self, tmp_path: Path, form: str, options: dict[str, str]) -> None:
         found, notes = self.joined(tmp_path, form, self.MANY, "list.txt", **options)
         assert found == JOINED and "list.txt (archive.prompt_table)" in notes
+
+    def test_one_in_parquet_among_the_images_is_no_archive(self, tmp_path: Path) -> None:
+        table, form = tmp_path / "archive" / "list.parquet", "a nurse/{p}_{s}.png"
+        files: Files = images(form) | {"list.parquet": in_parquet(), "a nurse/other.parquet": b"PAR1"}
+        found, notes = of_folder(tmp_path, files, prompt_table=str(table), path_pattern="{key}_{index}")
+        assert found == JOINED
+        assert "1 .parquet archives inside the tree, not opened" in notes and "such as a nurse/other.parquet" in notes
 
     def test_keys_of_a_column_that_is_named(self, tmp_path: Path) -> None:
         content = table("x{}", "case,wording")
