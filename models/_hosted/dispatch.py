@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Iterator
 from typing import TypeVar
 
 from allfour.models._hosted.asking import Asker, CallResult
@@ -17,6 +17,7 @@ from allfour.models._hosted.workers import Workers
 
 O = TypeVar("O", bound=Order)  # noqa: E741 (an order)
 R = TypeVar("R")
+_Workers = Workers[tuple[Call, Group[O]], CallResult[O, R]]
 
 _GRACE_SECONDS = 10.0
 """How long a caller that walks away waits for answers under way, which are paid for and are kept when they come."""
@@ -54,28 +55,16 @@ def dispatch(
         After every outcome that stands.
     """
     source = iter(groups)
-    workers: Workers[tuple[Call, Group[O]], CallResult[O, R]] = Workers(settings.concurrency, asker.ask)
+    workers: _Workers[O, R] = Workers(settings.concurrency, asker.ask)
     reason: NoFurtherError | None = None
     try:
         # in here, since no block may begin with a loop: a signal could leave it without its end (tests/test_signals.py)
         waiting: deque[Group[O]] = deque()
         while True:
-            while reason is None and workers.busy < settings.concurrency:
-                group = waiting.popleft() if waiting else next(source, None)
-                if group is None:
-                    break
-                room = ledger.affordable()
-                if room is not None:
-                    room -= asker.not_reserved
-                    if room <= 0:
-                        waiting.appendleft(group)
-                        if not workers.busy:  # while a call is under way, a refusal may still give its price back
-                            reason = NoFurtherError(budget_reached(ledger, settings), budget=True)
-                        break
-                    group, rest = group.split(room)
-                    if rest:
-                        waiting.appendleft(rest)
-                workers.submit(asker.new_call(group))
+            if reason is None and not _hand_out(
+                asker, workers, waiting=waiting, source=source, ledger=ledger, settings=settings
+            ):
+                reason = NoFurtherError(budget_reached(ledger, settings), budget=True)
             if not workers.busy:
                 break
             result = workers.next(timeout=0.2)
@@ -95,6 +84,33 @@ def dispatch(
         _let_answers_arrive(asker, _GRACE_SECONDS)
     if reason is not None:
         raise reason
+
+
+def _hand_out(
+    asker: Asker[O, R],
+    workers: _Workers[O, R],
+    *,
+    waiting: deque[Group[O]],
+    source: Iterator[Group[O]],
+    ledger: Ledger,
+    settings: Connection,
+) -> bool:
+    """Give groups to workers that are free. False where no money is left for any and none can come back."""
+    while workers.busy < settings.concurrency:
+        group = waiting.popleft() if waiting else next(source, None)
+        if group is None:
+            return True
+        affordable = ledger.affordable()
+        if affordable is not None:
+            room = affordable - asker.not_reserved
+            if room <= 0:
+                waiting.appendleft(group)
+                return workers.busy > 0  # while a call is under way, a refusal may still give its price back
+            group, rest = group.split(room)
+            if rest:
+                waiting.appendleft(rest)
+        workers.submit(asker.new_call(group))
+    return True
 
 
 def budget_reached(ledger: Ledger, settings: Connection) -> str:
