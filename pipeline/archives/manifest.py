@@ -23,25 +23,15 @@ from numpy.typing import NDArray
 
 from allfour.errors import ArchiveError
 from allfour.pipeline.archives.base import INDEX_STRIDE, NO_PROMPT_ID, ArchivedImage, ArchiveItem, ArchiveSummary, Shard
-from allfour.pipeline.archives.columns import (
-    DOWNLOAD_FIRST,
-    PATH_NAMES,
-    PROMPT_NAMES,
-    URL_NAMES,
-    is_data,
-    pick,
-    suggestion,
-    whole_number,
-)
+from allfour.pipeline.archives.columns import DOWNLOAD_FIRST
 from allfour.pipeline.archives.counting import Counted, copies_note
 from allfour.pipeline.archives.folder import read_file
+from allfour.pipeline.archives.manifest_parsing import RowParser
 from allfour.pipeline.archives.manifest_reading import ManifestReader
 from allfour.pipeline.archives.manifest_rows import (
     MISSING,
-    OTHERS,
     Columns,
     Piece,
-    Row,
     as_json,
     extra_of,
     file_stamp,
@@ -49,18 +39,15 @@ from allfour.pipeline.archives.manifest_rows import (
     key_of,
     near,
 )
-from allfour.pipeline.archives.naming import may_be_no_sample, no_sample_notes, prompt_in_name
+from allfour.pipeline.archives.naming import may_be_no_sample, no_sample_notes
 from allfour.pipeline.archives.options import ArchiveOptions
-from allfour.pipeline.archives.parquet_columns import bytes_in_text
 from allfour.pipeline.archives.probing import spread
-from allfour.pipeline.archives.remote import RemoteTree, address_path, scheme_of, show_address, stamp_of
-from allfour.pipeline.archives.text import Prompt, PromptBook, clean_text, cut_note, escape_name, is_nothing
-from allfour.pipeline.archives.tree_reading import find_shard, prompt_in_path
+from allfour.pipeline.archives.remote import RemoteTree, scheme_of, show_address, stamp_of
+from allfour.pipeline.archives.text import PromptBook, cut_note, escape_name
+from allfour.pipeline.archives.tree_reading import find_shard
 
 MAX_ASKED = 256
 """Files at an address that a summary asks for."""
-_GIVE_THE_FOLDER = "; or, where images bear the number or the id of a row in their names, rescore their folder with archive.prompt_table set to this file"
-_BY_PATH = ("folder", "name", "path")
 
 
 def _twice(keys: array[int]) -> NDArray[np.uint64]:
@@ -106,6 +93,7 @@ class ManifestSource:
         self._shown = show_address(self._file)
         self._folder = os.path.join(os.path.dirname(self._file), "")  # noqa: PTH118, PTH120
         self._reader = ManifestReader(self._file)
+        self._parser = RowParser(self._file, options, self._reader)
         self._scanned: _Scan | None = None
         self._asked: tuple[int, int] | None = None
 
@@ -128,7 +116,7 @@ class ManifestSource:
         pending: list[tuple[ArchivedImage, str]] = []
         rows = self._reader.rows(start["names"], offset=start["offset"], line=start["line"])
         for _, row in zip(range(start["rows"]), rows, strict=False):
-            prompt, index, group, seed = self._parsed(row, columns, book)
+            prompt, index, group, seed = self._parser.parsed(row, columns, book)
             if index is None or prompt.id == NO_PROMPT_ID:
                 index = shard.ordinal * INDEX_STRIDE + counted[prompt.id]
                 counted[prompt.id] += 1
@@ -140,7 +128,7 @@ class ManifestSource:
                 path=self._show(named),
                 group=group or prompt.group,
                 seed=seed,
-                extra=prompt.with_cut({**self._fields(named), **extra_of(row, columns)}),
+                extra=prompt.with_cut({**self._parser.fields(named), **extra_of(row, columns)}),
             )
             pending.append((image, named))
             if len(pending) >= 256:
@@ -203,7 +191,9 @@ class ManifestSource:
                 "than one image does"
             )
         if lacking := scan.counted.lacking:
-            notes.append(f"{lacking:,} of {scan.images:,} rows have no prompt: {self._lacks()}; they are not scored")
+            notes.append(
+                f"{lacking:,} of {scan.images:,} rows have no prompt: {self._parser.lacks()}; they are not scored"
+            )
         return notes
 
     def _missing(self, scan: _Scan) -> tuple[int, int]:
@@ -240,14 +230,6 @@ class ManifestSource:
             return []
         return no_sample_notes((row.values[scan.columns.path] for row in self._reader.rows()), scan.images)
 
-    def _lacks(self) -> str:
-        """Why rows of this manifest have no prompt."""
-        found = {
-            "name": "its name holds none",
-            "path": f"its path does not match path_pattern {self._options.path_pattern}",
-        }
-        return found.get(self._options.prompt_from, "the column holds a word for nothing (nan, None, NULL), or data")
-
     # --- the pass over all rows --------------------------------------------------------------------------------------
 
     def _scan(self) -> _Scan:
@@ -280,8 +262,8 @@ class ManifestSource:
         for row in self._reader.rows():
             if columns is None:
                 names = list(row.values)
-                columns = self._columns(names)
-            prompt, index, _, _ = self._parsed(row, columns, book)
+                columns = self._parser.columns(names)
+            prompt, index, _, _ = self._parser.parsed(row, columns, book)
             path = row.values[columns.path]
             if index is not None and prompt.id != NO_PROMPT_ID:
                 keys.append(key_of(prompt.id, index))
@@ -345,7 +327,7 @@ class ManifestSource:
             return
         seen: dict[tuple[str, int], int] = {}
         for row in self._reader.rows():
-            prompt, index, _, _ = self._parsed(row, columns, book)
+            prompt, index, _, _ = self._parser.parsed(row, columns, book)
             assert index is not None
             if key_of(prompt.id, index) not in doubles:
                 continue
@@ -356,107 +338,6 @@ class ManifestSource:
                     f"is image {index} of the prompt {prompt.text!r}, and so is line {earlier}. Give each image its "
                     f"own {columns.index}, or leave that column out: images are then counted in the order of the rows",
                 )
-
-    def _columns(self, names: Sequence[str]) -> Columns:
-        options = self._options
-        where = f"{self._shown}, line 1"
-        path = pick(names, PATH_NAMES, options.image_column, what="path", where=where, option="image_column")
-        if path is None:
-            if any(name.lower() in URL_NAMES for name in names):
-                raise ArchiveError(f"{where}: no column 'path', but one of addresses. {DOWNLOAD_FIRST}")
-            keyed = pick(names, PROMPT_NAMES, options.prompt_column, what="", where=where, option="prompt_column")
-            raise ArchiveError(
-                f"{where}: no column 'path'. {suggestion('path', names)}. Or set image_column"
-                f"{_GIVE_THE_FOLDER if keyed is not None and not self._remote else ''}"
-            )
-        prompt = None
-        if options.prompt_from not in _BY_PATH:
-            prompt = pick(
-                names, PROMPT_NAMES, options.prompt_column, what="prompt", where=where, option="prompt_column"
-            )
-            if prompt is None and "prompt_id" not in names:
-                raise ArchiveError(
-                    f"{where}: no column 'prompt'. {suggestion('prompt', names)}. Or set prompt_column; or "
-                    "prompt_from: folder, to take the folder in each path"
-                )
-        others = {name: pick(names, (name,), None, what=name, where=where, option="") for name in OTHERS}
-        return Columns(path=path, prompt=prompt, **others)
-
-    def _parsed(
-        self, row: Row, columns: Columns, book: PromptBook
-    ) -> tuple[Prompt, int | None, str | None, int | None]:
-        """Prompt, index, group and seed of a row.
-
-        Raises
-        ------
-        ArchiveError
-            If one of them is missing or makes no sense, with the line.
-        """
-        values = row.values
-        path = values.get(columns.path, "")
-        if not path.strip():
-            raise self._reader.error(row.line, f"has no {columns.path}")
-        if _may_be_data(path) and bytes_in_text(path) is not None:
-            raise self._reader.error(
-                row.line,
-                f"has an image itself, as text, in {columns.path}: a manifest names files. Write the table as a parquet, whose columns of "
-                "base64 and data: texts are read",
-            )
-        named = values.get(columns.prompt_id or "", "").strip()
-        text = values.get(columns.prompt or "", "").strip()
-        fields: Mapping[str, str] = {}
-        if columns.prompt is None and not named and self._options.prompt_from in ("name", "path"):
-            prompt, fields = self._by_path(path, book)
-        elif columns.prompt is None and not named:
-            folder = path.rstrip("/").rpartition("/")[0].rpartition("/")[2]
-            prompt = book.from_name(
-                folder or address_path(self._file).rpartition("/")[0].rpartition("/")[2] or "images"
-            )
-        elif (text or self._reader.has_nulls) and not named and (is_nothing(text) or is_data(text)):
-            prompt = Prompt(NO_PROMPT_ID, "")
-        elif not text and not named:
-            raise self._reader.error(row.line, f"has no {columns.prompt}")
-        elif named:
-            known = book.from_name(named)
-            found = book.from_text(text) if text else known
-            prompt = Prompt(known.id, clean_text(text) if text else known.text, known.group, found.cut_from)
-        else:
-            prompt = book.from_text(text)
-        index: int | None = None
-        if columns.index is not None:
-            index = whole_number(values.get(columns.index, ""))
-            if index is None or index < 0:
-                shown = escape_name(values.get(columns.index, ""))[:40]
-                raise self._reader.error(row.line, f"has {columns.index} '{shown}': expected a whole number from 0 on")
-        seed: int | None = None
-        if columns.seed is not None and values.get(columns.seed, "").strip():
-            seed = whole_number(values[columns.seed])
-            if seed is None:
-                shown = escape_name(values[columns.seed])[:40]
-                raise self._reader.error(row.line, f"has {columns.seed} '{shown}': expected a whole number, or nothing")
-        group = values.get(columns.group or "", "").strip()
-        if fields:
-            seed = whole_number(fields.get("seed")) if seed is None else seed
-            group = group or fields.get("group", "")
-        return prompt, index, (clean_text(group) or None) if group else None, seed
-
-    def _fields(self, path: str) -> dict[str, str]:
-        """What the path says besides the prompt, with prompt_from: path."""
-        if self._options.prompt_from != "path":
-            return {}
-        fields = prompt_in_path(path.replace("\\", "/"), self._options.path_pattern or "")[1]
-        return {name: value for name, value in fields.items() if name not in ("seed", "group")}
-
-    def _by_path(self, path: str, book: PromptBook) -> tuple[Prompt, Mapping[str, str]]:
-        """The prompt that a file's name or path holds, and the fields of the path."""
-        path = path.replace("\\", "/")
-        text: str | None
-        fields: dict[str, str] = {}
-        if self._options.prompt_from == "name":
-            text = prompt_in_name(path.rpartition("/")[2])
-        else:
-            text, fields, _ = prompt_in_path(path, self._options.path_pattern or "")
-        return (book.from_name(text) if text else Prompt(NO_PROMPT_ID, "")), fields
 
     # --- files -------------------------------------------------------------------------------------------------------
 
@@ -477,7 +358,7 @@ class ManifestSource:
                 content = read_file(self._local_path(named), limit=limit)
             data, error = (None, content) if isinstance(content, str) else (content, None)
             if image.prompt_id == NO_PROMPT_ID:
-                data, error = None, error or f"no prompt: {self._lacks()}"
+                data, error = None, error or f"no prompt: {self._parser.lacks()}"
             yield ArchiveItem(image, data, error)
 
     def _local_path(self, named: str) -> str:
@@ -494,8 +375,3 @@ class ManifestSource:
         return escape_name(
             named if scheme_of(named) not in (None, "file") else os.path.normpath(self._local_path(named))
         )
-
-
-def _may_be_data(path: str) -> bool:
-    """Whether a column may hold an image itself, as text: paths are shorter, or have an ending."""
-    return path.startswith("data:") or (len(path) > 100 and "." not in path)
