@@ -2,8 +2,8 @@
 
 Verbs
     audit (audit_ranks, audit_until, audit_each are its `--rank`, `--until` and `--each`), rescore, relabel (relabel_grid: `--grid`),
-    report, compare, export, calibrate, review (review_draw draws the sample), study (study_money: its one sum), plan, view
-    (view_live: runs that work), weights, init, doctor
+    report, compare, export, calibrate, review (review_draw draws the sample), study (study_money: its one sum; study_estimates: what is left),
+    plan, view (view_live: runs that work), weights, init, doctor
 Signatures that typer reads, beside pipeline/cli.py
     result_options, study_options, each_options; options holds what several share
 Steps that verbs share, in their order

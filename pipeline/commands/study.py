@@ -26,22 +26,19 @@ from allfour.pipeline.commands.audit import audit
 from allfour.pipeline.commands.options import default_run_folder
 from allfour.pipeline.commands.progress import Reporter
 from allfour.pipeline.commands.rescore import rescore
+from allfour.pipeline.commands.study_estimates import CELLS, cell_folder, images_left, makers, price_of
 from allfour.pipeline.commands.study_money import Purse, booked
 from allfour.pipeline.config import load_attributes
 from allfour.pipeline.config.study import CellPlan, Study
-from allfour.pipeline.generation.existing import read_outcomes
 from allfour.pipeline.generation.plan import make_plan
 from allfour.pipeline.metrics.asked_for import asked_of
 from allfour.pipeline.metrics.calibration import check_calibration
 from allfour.pipeline.report.study_page import PAGE, render_study
-from allfour.pipeline.run.documents import read_header
 from allfour.pipeline.run.folder import RunFolder
 from allfour.pipeline.run.record import STUDY_FILE
 from allfour.pipeline.run.study import StudyCell, StudyResult
 from allfour.pipeline.run.writing import sweep_beside, write_atomic, write_json
-from allfour.pipeline.words import grouped, quantity, seconds_text
 
-CELLS = "cells"
 ALLFOUR = [sys.executable, "-P", "-m", "allfour"]
 """The command in a process of its own."""
 
@@ -63,22 +60,6 @@ class StudySummary:
     def missing(self) -> int:
         """Images of all cells that were requested and have no score."""
         return sum(cell.accounting.missing for cell in self.result.cells if cell.accounting is not None)
-
-
-@dataclass(frozen=True, slots=True)
-class CellEstimate:
-    """What a cell has still to do."""
-
-    cell: CellPlan
-    makes: bool
-    """Whether it makes images; else it reads those of another cell."""
-    images: int
-    existing: int
-    cost: float | None
-    """None where no price is known, or nothing costs."""
-    currency: str | None
-    seconds: float | None
-    """By what earlier cells of the generator took; None before there are any."""
 
 
 def run_study(study: Study, out: Path, reporter: Reporter, *, overwrite: bool = False) -> StudySummary:
@@ -170,14 +151,6 @@ def _cell(plan: CellPlan, out: Path, error: str | None) -> StudyCell:
 # --- cells -----------------------------------------------------------------------------------------------------------
 
 
-def makers(study: Study) -> list[CellPlan]:
-    """The cells that make images: the first of every generator and prompt set."""
-    first: dict[tuple[str, str], CellPlan] = {}
-    for cell in study.cells:
-        first.setdefault((cell.generator, cell.prompts), cell)
-    return list(first.values())
-
-
 def _make(
     study: Study, out: Path, reporter: Reporter, purse: Purse, failed: dict[str, str], *, overwrite: bool
 ) -> None:
@@ -198,7 +171,7 @@ def _make(
             reporter.note(f"{cell.name} (generating, {number} of {len(todo) - len(at_once)})")
             with _noted(cell, failed), purse.lent(cell) as limited:
                 _write_config(limited, out)
-                audit(limited.config, _folder(out, cell), reporter, cell.calibration, overwrite=overwrite)
+                audit(limited.config, cell_folder(out, cell), reporter, cell.calibration, overwrite=overwrite)
         spent = None
         while waiting:
             for cell, made in waiting:
@@ -229,7 +202,7 @@ def _read(study: Study, out: Path, reporter: Reporter, failed: dict[str, str], *
         with _noted(cell, failed):
             config = cell.config.model_copy(update={"generator": None})
             _write_config(CellPlan(cell.generator, cell.prompts, cell.classifier, config, cell.calibration), out)
-            place, run = str(_folder(out, source).path), _folder(out, cell)
+            place, run = str(cell_folder(out, source).path), cell_folder(out, cell)
             rescore(
                 config, place, run, reporter, cell.calibration, overwrite=overwrite or _read_before_move(run, source)
             )
@@ -248,10 +221,6 @@ def _noted(cell: CellPlan, failed: dict[str, str]) -> Iterator[None]:
         yield
     except AllfourError as error:
         failed[cell.name] = str(error)
-
-
-def _folder(out: Path, cell: CellPlan) -> RunFolder:
-    return RunFolder(out / CELLS / cell.name)
 
 
 def _write_config(cell: CellPlan, out: Path) -> Path:
@@ -292,7 +261,7 @@ class _Children:
     def audit(self, cell: CellPlan, out: Path, overwrite: bool) -> None:
         """One cell. Raises ConfigError with what it printed where it could not be done."""
         command = [
-            *ALLFOUR, "audit", "--config", str(_write_config(cell, out)), "--run", str(_folder(out, cell).path),
+            *ALLFOUR, "audit", "--config", str(_write_config(cell, out)), "--run", str(cell_folder(out, cell).path),
             *(["--calibration", str(cell.calibration)] if cell.calibration is not None else []), *(["--overwrite"] if overwrite else []),
         ]  # fmt: skip
         with self._guard:
@@ -322,116 +291,18 @@ def _last_error(lines: Sequence[str]) -> str | None:
     return "\n".join([first.removeprefix("error: "), *takewhile(lambda line: line.startswith("  "), rest)])
 
 
-# --- money and time --------------------------------------------------------------------------------------------------
+def default_name(name: str) -> str:
+    """A study's name, safe as a folder's."""
+    return default_run_folder(name).name
 
 
 def _purse(study: Study, out: Path) -> Purse:
     return Purse(
         study.config.max_cost,
         makers(study),
-        spent=lambda cell: booked(cell, _folder(out, cell)),
-        needed=lambda cell: _images_left(cell, out) * _price(cell),
+        spent=lambda cell: booked(cell, cell_folder(out, cell)),
+        needed=lambda cell: images_left(cell, out) * price_of(cell),
     )
-
-
-def _images_left(cell: CellPlan, out: Path) -> int:
-    return max(0, len(make_plan(cell.config).requests) - _images_on_record(out / CELLS / cell.name))
-
-
-def _price(cell: CellPlan) -> float:
-    price = cell.config.generator.price() if cell.config.generator is not None else None
-    return price[0] if price is not None else 0.0
-
-
-def estimates(study: Study, out: Path) -> list[CellEstimate]:
-    """What every cell has still to do; nothing is made, and nothing asked."""
-    made = {(cell.generator, cell.prompts): cell for cell in makers(study)}
-    paces = _paces(study, out)
-    found = []
-    for cell in study.cells:
-        images = len(make_plan(cell.config).requests)
-        makes = made[cell.generator, cell.prompts] is cell
-        done = _images_on_record(out / CELLS / cell.name) if makes else 0
-        left = max(0, images - done) if makes else 0
-        price = cell.config.generator.price() if cell.config.generator is not None else None
-        pace = paces.get(cell.generator)
-        found.append(
-            CellEstimate(
-                cell, makes, images, done,
-                cost=None if price is None else left * price[0],
-                currency=price[1] if price is not None else None,
-                seconds=None if pace is None else left * pace,
-            )
-        )  # fmt: skip
-    return found
-
-
-def _images_on_record(folder: Path) -> int:
-    """Images and refusals on record."""
-    if not folder.is_dir():
-        return 0
-    lines, _ = read_outcomes(RunFolder(folder))
-    return len({line.key for line in lines})
-
-
-def _paces(study: Study, out: Path) -> dict[str, float]:
-    """Generator -> seconds per image, by the cells that it has made."""
-    found: dict[str, list[tuple[float, int]]] = {}
-    for cell in makers(study):
-        try:
-            header = read_header(out / CELLS / cell.name)
-        except AllfourError:
-            continue
-        stage = header.stages.get("images")
-        images = header.counts.get("generated")
-        if stage is not None and stage.seconds and isinstance(images, int) and images:
-            found.setdefault(cell.generator, []).append((stage.seconds, images))
-    return {name: sum(s for s, _ in rows) / sum(n for _, n in rows) for name, rows in found.items()}
-
-
-def estimate_entry(entry: CellEstimate) -> dict[str, object]:
-    """One line of `--dry-run --json`."""
-    return {
-        "cell": entry.cell.name, "makes": entry.makes, "images": entry.images, "existing": entry.existing,
-        "cost": entry.cost, "currency": entry.currency, "seconds": entry.seconds,
-    }  # fmt: skip
-
-
-def default_name(name: str) -> str:
-    """A study's name, safe as a folder's."""
-    return default_run_folder(name).name
-
-
-def estimate_lines(study: Study, found: Sequence[CellEstimate]) -> Iterator[str]:
-    """What `--dry-run` prints."""
-    width = max(len(e.cell.name) for e in found)
-    yield f"{study.config.name}: {quantity(len(found), 'cell')}"
-    for entry in found:
-        if entry.makes:
-            left = entry.images - min(entry.existing, entry.images)
-            what = f"{grouped(left)} of {quantity(entry.images, 'image')} to make"
-            what += f", about {entry.cost:.2f}{_currency(entry)}" if entry.cost else ""
-            what += f", about {seconds_text(entry.seconds)}" if entry.seconds else ""
-        else:
-            what = f"{quantity(entry.images, 'image')} to score, made by another cell"
-        yield f"  {entry.cell.name:<{width}}  {what}"
-    total = sum(max(0, e.images - e.existing) for e in found if e.makes)
-    costs = [e.cost for e in found if e.makes and e.cost is not None]
-    times = [e.seconds for e in found if e.makes]
-    line = f"in all: {quantity(total, 'image')} to make, {quantity(sum(e.images for e in found), 'image')} to score"
-    if costs:
-        line += f", about {sum(costs):.2f}{_currency(next(e for e in found if e.cost is not None))}"
-        line += f" of at most {study.config.max_cost:g}" if study.config.max_cost is not None else ""
-    known = [t for t in times if t is not None]
-    if known and len(known) == len(times):
-        line += f", about {seconds_text(sum(known))} if made one after the other"
-    else:
-        line += "; the time is not known until each generator has made the images of one cell"
-    yield line
-
-
-def _currency(entry: CellEstimate) -> str:
-    return f" {entry.currency}" if entry.currency else ""
 
 
 def study_lines(summary: StudySummary) -> Iterator[str]:

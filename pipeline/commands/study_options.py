@@ -173,16 +173,17 @@ def study(
         from allfour.pipeline.commands import output
         from allfour.pipeline.commands import study as studies
         from allfour.pipeline.commands.progress import Reporter
+        from allfour.pipeline.commands.study_estimates import estimate_entry, estimate_lines, estimates
         from allfour.pipeline.config.study import load_study
 
         found = load_study(file, overrides)
         folder = out if out is not None else Path("studies") / studies.default_name(found.config.name)
         if dry_run:
-            left = studies.estimates(found, folder)
+            left = estimates(found, folder)
             if as_json:
-                print(json.dumps([studies.estimate_entry(entry) for entry in left], indent=1))
+                print(json.dumps([estimate_entry(entry) for entry in left], indent=1))
             else:
-                for line in studies.estimate_lines(found, left):
+                for line in estimate_lines(found, left):
                     print(line)
             return
         summary = studies.run_study(found, folder, Reporter(quiet=as_json), overwrite=overwrite)
