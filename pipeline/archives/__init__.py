@@ -5,8 +5,8 @@ A name is imported when it is first used: whoever needs to know what a shard is 
 Common
     base (the interface), opening (location -> source), options, kinds (what a file is), remote (addresses), decoding (bytes -> RGB), budget
 Trees of files
-    tree, tree_reading, tree_notes, listing, entries, folder, zip; whose prompt an image has: naming, captions, caption_folders, beside and beside_rows
-    (tables beside images), keyed, key_tables and named_table (prompts by key), text
+    tree, tree_reading, tree_notes, listing, listing_shards, entries, folder, zip; whose prompt an image has: naming, captions,
+    caption_folders, beside and beside_rows (tables beside images), keyed, key_tables and named_table (prompts by key), text
 Tars
     tar, tar_opening, tar_stream, tar_survey, tar_names, tar_aside
 Tables

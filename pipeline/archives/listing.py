@@ -1,22 +1,18 @@
-"""The listing of a tree of files, whatever it lies in: which are images, whose prompt they are, and where shards end.
+"""The listing of a tree of files, whatever it lies in: which are images, and whose prompt they are.
 
 Only metadata is held, by columns: about 100 bytes a file.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
-import zlib
 from array import array
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
-from allfour.errors import ArchiveError
-from allfour.pipeline.archives.base import NO_PROMPT_ID, Shard
+from allfour.pipeline.archives.base import NO_PROMPT_ID
 from allfour.pipeline.archives.caption_folders import CaptionFolders, bears, captions_apart
 from allfour.pipeline.archives.captions import CAPTION_EXTENSIONS
 from allfour.pipeline.archives.decoding import sniff_format
@@ -24,7 +20,6 @@ from allfour.pipeline.archives.entries import FileEntry
 from allfour.pipeline.archives.kinds import UNDECODED_EXTENSIONS, Kind, extension, kind_of
 from allfour.pipeline.archives.naming import (
     GRID_NAME,
-    NAMELESS,
     derived_folder,
     may_be_caption,
     names_no_prompt,
@@ -148,21 +143,6 @@ class Listing:
     def nameless(self) -> int:
         """How many samples lie in folders whose names are no prompts."""
         return sum(len(part.names) for part in self.directories if part.nameless and not part.lacks)
-
-
-class ChunkPart(NamedTuple):
-    """Images of one folder that belong to one shard."""
-
-    path: str
-    names: list[str]
-    sizes: list[int]
-    indexes: list[int]
-    lacks: str = ""
-    """Why these have no prompt, where they have none."""
-    prompts: list[str | None] | None = None
-    """Their prompts, where a table beside them says which."""
-    captions: str | None = None
-    """The folder that their captions lie in, where that is another one."""
 
 
 def prompt_name(path: str, root_name: str) -> str:
@@ -416,64 +396,3 @@ def _rising_numbers(parts: list[Directory]) -> array[int] | None:
                 return None
             numbers.append(number)
     return numbers
-
-
-def cut(listing: Listing, size: int) -> Iterator[list[tuple[Directory, int, int]]]:
-    """Pieces of `size` images in reading order: (folder, start, stop)."""
-    piece: list[tuple[Directory, int, int]] = []
-    room = size
-    for directory in listing.directories:
-        start = 0
-        while start < len(directory.names):
-            stop = min(len(directory.names), start + room)
-            piece.append((directory, start, stop))
-            room -= stop - start
-            start = stop
-            if not room:
-                yield piece
-                piece, room = [], size
-    if piece:
-        yield piece
-
-
-def shard_of(
-    piece: list[tuple[Directory, int, int]],
-    *,
-    id_: str,
-    ordinal: int,
-    salt: str = "",
-    by_folder: bool = True,
-    prompt: Callable[[str], str | None] | None = None,
-) -> Shard:
-    """A shard with its fingerprint over path, size, stamp and index, and its own part of the listing as payload.
-
-    `by_folder` is whether folders name the prompts; `prompt` gives those of a table beside the images, by their path.
-    """
-    digest = hashlib.sha256(salt.encode())
-    parts = []
-    for directory, start, stop in piece:
-        sizes, indexes = directory.sizes[start:stop].tolist(), list(directory.indexes[start:stop])
-        names = directory.names[start:stop]
-        part: list[Any] = [directory.path, names, sizes, indexes]
-        lacks = directory.lacks
-        if by_folder and directory.nameless:
-            lacks = lacks or NAMELESS.format(name=escape_name(directory.path.rpartition("/")[2]))
-        if prompt is not None:
-            part += [lacks, [prompt(directory.join(name)) for name in names]]
-        elif directory.captions is not None:
-            part += [lacks, None, directory.captions]
-        elif lacks:
-            part.append(lacks)
-        parts.append(part)
-        digest.update(json.dumps([*parts[-1], list(directory.stamps[start:stop])]).encode())
-    payload = zlib.compress(json.dumps(parts, separators=(",", ":")).encode(), 1)
-    images = sum(stop - start for _, start, stop in piece)
-    return Shard(id=id_, ordinal=ordinal, fingerprint=digest.hexdigest(), images=images, payload=payload)
-
-
-def chunk_of(shard: Shard) -> list[ChunkPart]:
-    """The part of the listing that a shard carries."""
-    try:
-        return [ChunkPart(*part) for part in json.loads(zlib.decompress(shard.payload))]
-    except (zlib.error, ValueError, TypeError) as error:
-        raise ArchiveError(f"shard {shard.id} does not carry a readable listing; list the archive again") from error

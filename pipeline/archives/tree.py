@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,17 +20,14 @@ from allfour.pipeline.archives.kinds import extension
 from allfour.pipeline.archives.listing import (
     Listing,
     Tree,
-    chunk_of,
-    cut,
     list_tree,
     prompt_name,
-    shard_of,
 )
+from allfour.pipeline.archives.listing_shards import chunk_of, cut, shard_of
 from allfour.pipeline.archives.named_table import named_table
 from allfour.pipeline.archives.naming import (
     is_download_name,
     names_no_prompt,
-    prompt_in_name,
     service_prompt,
 )
 from allfour.pipeline.archives.options import ArchiveOptions, PromptFrom
@@ -45,7 +41,14 @@ from allfour.pipeline.archives.text import (
     cut_note,
     escape_name,
 )
-from allfour.pipeline.archives.tree_notes import counted_names, several_parents
+from allfour.pipeline.archives.tree_notes import (
+    counted_names,
+    folder_above,
+    in_reach,
+    not_understood,
+    several_parents,
+    telling_name,
+)
 from allfour.pipeline.archives.tree_reading import (
     caption_path,
     find_shard,
@@ -55,10 +58,6 @@ from allfour.pipeline.archives.tree_reading import (
     shard_id,
 )
 from allfour.pipeline.words import quantity
-
-_WORDS = re.compile(r"[^\W\d_]+")
-_WORDS_OF_A_PROMPT = 3
-"""Words that a file's name has at least, to be said to hold a prompt."""
 
 
 class TreeSource:
@@ -166,14 +165,14 @@ class TreeSource:
             return "metadata"
         if listing.captioned and self._captions_speak(listing):
             return "caption"
-        name = self._telling_name(listing)
+        name = telling_name(listing)
         how = f", name to take them from files' names such as {escape_name(name)[:120]!r}" if name else ""
         raise ArchiveError(
             f"nothing in {self._location} says which prompt an image was made for: its folders have names such as "
             f"{self._a_name(listing)!r}, there are no captions or tables of prompts that are understood, and the images looked at hold none. "
-            f"{''.join(f'{note}. ' for note in self._not_understood(listing))}"
+            f"{''.join(f'{note}. ' for note in not_understood(listing, self._beside()))}"
             f"Name the folders as prompts, or set archive.prompt_from: folder to take their names as they are{how}, or path with "
-            f"archive.path_pattern{self._folder_above(listing)}"
+            f"archive.path_pattern{folder_above(listing)}"
         )
 
     def _captions_speak(self, listing: Listing) -> bool:
@@ -181,32 +180,6 @@ class TreeSource:
         parts = [part for part in listing.directories if not part.lacks and part.captions is not None]
         first = [part.join(name) for part in parts for name in part.names[:PROBED]][:PROBED]
         return not parts or any(self._text(path, "caption") for path in first)
-
-    def _not_understood(self, listing: Listing) -> list[str]:
-        """What lies beside the images, seems to hold their prompts and does not say which is whose."""
-        beside = self._beside()
-        notes = beside.unread_notes(beside.covered(listing))
-        if (told := listing.may_tell) and not listing.captioned and not beside.tables and not notes:
-            notes.append(
-                f"{escape_name(told[0])} may hold prompts, in a form that says of no image which is its own: a metadata.csv beside the "
-                "images, with the columns file_name and text, would say"
-            )
-        if listing.doubtful_captions:
-            notes.append(listing.doubtful_captions)
-        if (name := listing.sidecar) and not listing.captioned and not beside.tables:
-            notes.append(
-                f"{escape_name(name)}, and others named as images are, may hold prompts, in a form that is not read (.txt and .json are)"
-            )
-        return notes
-
-    def _folder_above(self, listing: Listing) -> str:
-        """The pattern by which the folders one level up name the prompts, where these read as prompts."""
-        above = [prompt_name(part.path.rpartition("/")[0], "") for part in listing.directories if part.nameless]
-        if not above or any(not name or names_no_prompt(name) for name in above):
-            return ""
-        return (
-            f": '{{prompt}}/{{folder}}/{{image}}' takes the folders above them, such as {escape_name(above[0])[:120]!r}"
-        )
 
     def _a_name(self, listing: Listing) -> str:
         part = next((part for part in listing.directories if part.nameless), listing.directories[0])
@@ -353,7 +326,7 @@ class TreeSource:
         listing, prompt_from = self.listing(), self.prompt_from()
         notes: list[str] = []
         if prompt_from == "folder":
-            notes += self._in_reach(listing)
+            notes += in_reach(listing, self._beside(), self._probe())
             notes += self._one_name(listing) + counted_names(listing)
             if listing.nameless:
                 notes.append(
@@ -394,41 +367,6 @@ class TreeSource:
         return [
             f"all images lie in one folder, and its name, {clean_text(escape_name(name))[:120]!r}, is taken for their one prompt"
         ]
-
-    def _in_reach(self, listing: Listing) -> list[str]:
-        """Prompts beside and in the images, where folders' names are taken."""
-        notes = []
-        if listing.captioned:
-            notes.append(
-                f"{listing.captioned:,} images have a caption file beside them; prompts are taken from the folders. "
-                "prompt_from: caption takes them from the captions"
-            )
-        if covered := self._beside().covered(listing):
-            table = escape_name(self._beside().tables[0])
-            notes.append(
-                f"{table} beside the images has prompts for {covered:,} of them; prompts are taken from the folders. "
-                "prompt_from: table takes them from it"
-            )
-        notes += [f"{note}. Prompts are taken from the folders" for note in self._not_understood(listing)]
-        if name := self._telling_name(listing):
-            notes.append(
-                f"the files' names, such as {escape_name(name)[:120]!r}, may hold prompts; these are taken from the folders. "
-                "prompt_from: name takes them from the names"
-            )
-        probe = self._probe()
-        if probe.in_metadata:
-            such = f", such as {probe.example[:80]!r}" if probe.example else ""
-            notes.append(
-                f"{probe.in_metadata} of the {probe.images} images looked at hold a prompt in their metadata{such}; prompts are taken from "
-                "the folders. prompt_from: metadata takes them from the images"
-            )
-        return notes
-
-    def _telling_name(self, listing: Listing) -> str | None:
-        """A file's name, where most of the first ones read as prompts."""
-        first = [name for part in listing.directories if not part.lacks for name in part.names[:PROBED]][:PROBED]
-        telling = [name for name in first if len(_WORDS.findall(prompt_in_name(name) or "")) >= _WORDS_OF_A_PROMPT]
-        return telling[0] if 2 * len(telling) > len(first) else None
 
     def _prompts(self, listing: Listing) -> Iterator[Prompt]:
         book = self._options.book()

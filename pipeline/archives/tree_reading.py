@@ -10,7 +10,8 @@ from allfour.errors import ArchiveError
 from allfour.pipeline.archives.base import INDEX_STRIDE, NO_PROMPT_ID, ArchivedImage, ArchiveItem, Shard
 from allfour.pipeline.archives.captions import CAPTION_EXTENSIONS, caption_in_file
 from allfour.pipeline.archives.columns import whole_number
-from allfour.pipeline.archives.listing import ChunkPart, Tree, prompt_name
+from allfour.pipeline.archives.listing import Tree, prompt_name
+from allfour.pipeline.archives.listing_shards import ChunkPart
 from allfour.pipeline.archives.metadata import LACKING, find_prompt
 from allfour.pipeline.archives.naming import PathPattern, prompt_in_name
 from allfour.pipeline.archives.options import ArchiveOptions
