@@ -16,7 +16,7 @@ Runs of allfour
 Prompts in pictures
     metadata, carriers (where texts lie), dialects (who wrote them), stealth, comfy, comfy_text, comfy_drawn
 Grids of pictures
-    tiles (cut), seams, seam_lines, seam_pixels, seam_rules, seam_strips
+    tiles (cut), seams, seam_gutters, seam_lines, seam_pixels, seam_places, seam_rules, seam_strips
 Around any source
     limited (a first look), marked (groups of people), probing and probed (looks before reading), counting, unprompted, camera_raw
 Single images again

@@ -15,7 +15,7 @@ from allfour.pipeline.archives.budget import Budget, open_stored
 from allfour.pipeline.archives.folder import read_file
 from allfour.pipeline.archives.options import ArchiveOptions
 from allfour.pipeline.archives.remote import address_path, filesystem, open_binary, scheme_of
-from allfour.pipeline.archives.seams import Box
+from allfour.pipeline.archives.seam_places import Box
 from allfour.pipeline.archives.text import escape_name, unescape_name
 from allfour.pipeline.archives.tiles import cut_again, split_tile, tile_path
 

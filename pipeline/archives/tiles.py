@@ -15,7 +15,8 @@ from PIL import Image
 from allfour.errors import ArchiveError
 from allfour.pipeline.archives.base import ArchivedImage, ArchiveItem, ArchiveSource, ArchiveSummary, HasDoubts, Shard
 from allfour.pipeline.archives.decoding import UnreadableImage, decode
-from allfour.pipeline.archives.seams import MAX_PARTS, Box, Grid, even_grid, find_grid
+from allfour.pipeline.archives.seam_places import Box
+from allfour.pipeline.archives.seams import MAX_PARTS, Grid, even_grid, find_grid
 from allfour.pipeline.archives.unprompted import NOT_ONE
 
 AUTO = "auto"

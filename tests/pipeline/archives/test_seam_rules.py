@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from allfour.pipeline.archives.seam_lines import BESIDE, SeamLine, Windows
-from allfour.pipeline.archives.seam_pixels import nearest, pixels_of
+from allfour.pipeline.archives.seam_pixels import PictureLines, nearest, pixels_of
 from allfour.pipeline.archives.seam_rules import (
     is_clear_at_a_quarter,
     is_square_of_four,
@@ -20,7 +20,7 @@ from allfour.pipeline.archives.seam_rules import (
     may_repeat,
 )
 from allfour.pipeline.archives.seam_strips import shows_four
-from allfour.pipeline.archives.seams import _Looked, find_grid
+from allfour.pipeline.archives.seams import find_grid
 
 SEAM, PLAIN, CROSSED = Windows(0.9, 0.0), Windows(0.0, 0.0), Windows(0.0, 0.7)
 
@@ -117,13 +117,13 @@ def test_lines_are_those_of_the_picture_in_whatever_memory_it_lies(monkeypatch: 
     image = Image.fromarray(pixels)
     assert pixels_of(image).shape == (70, 90, 4)  # without a copy
     for _ in range(2):
-        looked = _Looked(image)
-        assert (looked._strip(0, 30, 40) == pixels[30:40]).all()
-        assert (looked._strip(1, 30, 40) == pixels[:, 30:40].swapaxes(0, 1)).all()
-        assert (looked._lines(0, 30, 40) == pixels[30:40]).all()
-        assert (looked._lines(1, 30, 40) == pixels[:, 30:40].swapaxes(0, 1)).all()
-        assert (looked._few(0, 30, 40, places=48) == pixels[30:40, nearest(90, 48)]).all()
-        assert (looked._few(1, 30, 40, places=48) == pixels[nearest(70, 48), 30:40].swapaxes(0, 1)).all()
+        lines = PictureLines(image)
+        assert (lines.strip(0, 30, 40) == pixels[30:40]).all()
+        assert (lines.strip(1, 30, 40) == pixels[:, 30:40].swapaxes(0, 1)).all()
+        assert (lines.lines(0, 30, 40) == pixels[30:40]).all()
+        assert (lines.lines(1, 30, 40) == pixels[:, 30:40].swapaxes(0, 1)).all()
+        assert (lines.few(0, 30, 40, places=48) == pixels[30:40, nearest(90, 48)]).all()
+        assert (lines.few(1, 30, 40, places=48) == pixels[nearest(70, 48), 30:40].swapaxes(0, 1)).all()
 
         def pieces(*_: object) -> None:
             raise ValueError("Image is in multiple array blocks")
