@@ -7,6 +7,7 @@ interval in simulated audits.
 from allfour.pipeline.statistics.added_variance import square_and_add
 from allfour.pipeline.statistics.calibration_fit import CalibrationFit, calibration_fit
 from allfour.pipeline.statistics.confusion import Confusion
+from allfour.pipeline.statistics.corrected_difference import corrected_difference, error_that_explains
 from allfour.pipeline.statistics.correction import (
     CONTRADICTED,
     CORRECTED,
@@ -15,16 +16,7 @@ from allfour.pipeline.statistics.correction import (
     corrected_unanimity,
 )
 from allfour.pipeline.statistics.coverage import CoverageWarning, comparison_coverage_warnings, coverage_warnings
-from allfour.pipeline.statistics.difference import (
-    Difference,
-    DifferenceBounds,
-    ReadImages,
-    UnanimityDifference,
-    corrected_difference,
-    error_that_explains,
-    mean_difference,
-    unanimity_difference,
-)
+from allfour.pipeline.statistics.difference import DifferenceBounds, UnanimityDifference, unanimity_difference
 from allfour.pipeline.statistics.group_mix import GroupMix, group_mix
 from allfour.pipeline.statistics.homogeneity import group_homogeneity
 from allfour.pipeline.statistics.identification import (
@@ -69,10 +61,12 @@ from allfour.pipeline.statistics.paired import (
     prompt_differences,
     sign_flip_test,
 )
+from allfour.pipeline.statistics.paired_means import Difference, mean_difference
 from allfour.pipeline.statistics.ppi import Agreement, PoweredEstimate, agreement, powered_mean
 from allfour.pipeline.statistics.ranking import RankInterval, alike_groups, rank_intervals
 from allfour.pipeline.statistics.rate_difference import rate_difference
 from allfour.pipeline.statistics.rates import rate_over_prompts
+from allfour.pipeline.statistics.read_images import ReadImages
 from allfour.pipeline.statistics.unanimity import (
     Resolve,
     UnanimityBounds,

@@ -6,14 +6,9 @@ import numpy as np
 import numpy.typing as npt
 
 from allfour.pipeline.statistics.arrays import FloatArray, IntArray, as_whole_numbers
-from allfour.pipeline.statistics.difference import (
-    MAX_DEALT,
-    Difference,
-    mean_and_error,
-    mean_difference,
-    share_step,
-)
+from allfour.pipeline.statistics.difference import MAX_DEALT
 from allfour.pipeline.statistics.paired import sign_flip_test
+from allfour.pipeline.statistics.paired_means import Difference, mean_and_error, mean_difference, share_step
 
 
 def rate_difference(

@@ -7,14 +7,10 @@ import pytest
 from scipy import stats
 
 from allfour.pipeline.statistics import Confusion
-from allfour.pipeline.statistics.difference import (
-    ReadImages,
-    corrected_difference,
-    dealt_test,
-    error_that_explains,
-    mean_difference,
-    unanimity_difference,
-)
+from allfour.pipeline.statistics.corrected_difference import corrected_difference, error_that_explains
+from allfour.pipeline.statistics.difference import dealt_test, unanimity_difference
+from allfour.pipeline.statistics.paired_means import mean_difference
+from allfour.pipeline.statistics.read_images import ReadImages
 
 
 def read(women, images, confusion=None, unread=0):
