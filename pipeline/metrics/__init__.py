@@ -1,7 +1,7 @@
 """Decisions into figures.
 
 The whole
-    compute (metrics.json from the tables), tallies (counts per prompt), set_table (counts over sets), chance (what they are measured against)
+    compute (metrics.json from the tables), tallies (counts per prompt), whole_sets (all sets of a prompt), set_table (counts over sets), chance (what they are measured against)
 The first line
     headline, headline_sets, included (wording and classifier in its interval)
 The classifier's error

@@ -7,31 +7,11 @@ from dataclasses import dataclass, field
 
 import pyarrow as pa
 
+from allfour.pipeline.metrics.whole_sets import unanimous_sets
 from allfour.pipeline.run.columns import ImageStatus
 from allfour.pipeline.run.folder import RunFolder
-from allfour.pipeline.run.labels import SET_LABEL_SQL
 from allfour.pipeline.run.repeats import repeated_rows
 from allfour.pipeline.run.tables import connect, count_together, scalar
-
-_GAPS = 'SELECT prompt_id FROM images GROUP BY prompt_id HAVING min("index") <> 0 OR max("index") >= count(*)'
-"""Prompts whose images are not numbered 0, 1, 2, ...: in all others a number is a position."""
-
-_SETS = f"""
-WITH gaps AS ({_GAPS}),
-ranked AS (SELECT prompt_id, "index", row_number() OVER (PARTITION BY prompt_id ORDER BY "index") AS rank FROM images
-  WHERE prompt_id IN (FROM gaps))
-SELECT prompt_id, count(*) FROM (
-  SELECT prompt_id, "index" // $size AS block FROM labels WHERE attribute = $attribute AND prompt_id NOT IN (FROM gaps) GROUP BY ALL
-  HAVING count(*) = $size AND {SET_LABEL_SQL} IS NOT NULL)
-GROUP BY ALL
-UNION ALL
-SELECT prompt_id, count(*) FROM (
-  SELECT r.prompt_id, (r.rank - 1) // $size AS block
-  FROM ranked r LEFT JOIN labels l ON r.prompt_id = l.prompt_id AND r."index" = l."index" AND l.attribute = $attribute
-  GROUP BY ALL HAVING count(*) = $size AND {SET_LABEL_SQL} IS NOT NULL)
-GROUP BY ALL
-"""  # noqa: S608 (constants of the run's rules)
-"""Prompt id -> whole sets of one label."""
 
 
 @dataclass(slots=True)
@@ -112,12 +92,15 @@ def tally(run: RunFolder, *, attributes: list[str], set_size: int) -> Tallies:
             if in_set:
                 prompts[prompt_id].set_labels.setdefault(attribute, {})[label] = in_set
         if any(prompt.requested >= 2 * set_size for prompt in prompts.values()):
+            unanimous = unanimous_sets(
+                connection,
+                {prompt.id: prompt.requested for prompt in prompts.values()},
+                attribute=attributes[0],
+                labels={label for prompt in prompts.values() for label in prompt.labels.get(attributes[0], {})},
+                size=set_size,
+            )
             for prompt in prompts.values():
-                prompt.sets = prompt.requested // set_size, 0
-            for prompt_id, unanimous in connection.execute(
-                _SETS, {"size": set_size, "attribute": attributes[0]}
-            ).fetchall():
-                prompts[prompt_id].sets = prompts[prompt_id].requested // set_size, unanimous
+                prompt.sets = prompt.requested // set_size, unanimous[prompt.id]
         joint = {}
         for other in attributes[1:]:
             rows = count_together(connection, (attributes[0], other), "label0, label1, count(*)")

@@ -7,6 +7,7 @@ differ; `ambiguous` where one of them is and the others do not differ already.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,11 +29,8 @@ END
 """
 """Over the persons of one image."""
 
-SET_LABEL_SQL = f"""
-CASE WHEN count(*) = count(label) FILTER (label NOT IN ('{AMBIGUOUS}', '{NO_PERSON}', '{MIXED}', '{UNREADABLE}'))
-  AND min(label) = max(label) THEN min(label) END
-"""
-"""Over the images of one set, those without a row of labels among them as NULL: the label that every image shows, or NULL."""
+NO_SET_LABEL = frozenset({AMBIGUOUS, NO_PERSON, MIXED, UNREADABLE})
+"""What an image may have in place of a label that a set could share."""
 
 
 def image_label(decisions: Iterable[str]) -> str:
@@ -67,3 +65,18 @@ def image_codes(code: NDArray[np.int16], times: NDArray[np.int64]) -> NDArray[np
         [(most >= 0) & (most != least), unclear, most >= 0], [MIXED_CODE, AMBIGUOUS_CODE, most], NO_PERSON_CODE
     )
     return result.astype(np.int16)
+
+
+def sets_of_one_label(code: NDArray[np.signedinteger[Any]], size: int) -> int:
+    """How many whole sets show one label in every image.
+
+    Parameters
+    ----------
+    code
+        [images] position in the labels, or a negative number where an image has none of them (see `NO_SET_LABEL`); a set is `size`
+        images, one after the other, and what is left at the end is none.
+    size
+        At least one.
+    """
+    sets = code[: len(code) // size * size].reshape(-1, size)
+    return int(np.count_nonzero((sets[:, 0] >= 0) & (sets == sets[:, :1]).all(axis=1)))

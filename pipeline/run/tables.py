@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
@@ -216,3 +216,13 @@ def scalar(connection: duckdb.DuckDBPyConnection, query: str, parameters: Sequen
     # a result that is not read to its end holds the connection
     rows = connection.execute(query, list(parameters)).fetchall()
     return int(rows[0][0]) if rows else 0
+
+
+def batches(
+    connection: duckdb.DuckDBPyConnection, query: str, parameters: Mapping[str, Any]
+) -> Iterator[pa.RecordBatch]:
+    """The rows of a query as they come, in no memory for those that have gone by."""
+    try:
+        yield from pa.RecordBatchReader.from_stream(connection.sql(query, params=dict(parameters)))
+    except (pa.ArrowException, OSError) as error:
+        raise duckdb.Error(str(error)) from None  # what the database raises while rows are taken comes by way of Arrow
