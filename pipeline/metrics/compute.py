@@ -32,7 +32,7 @@ from allfour.pipeline.run.metrics import (
 )
 from allfour.pipeline.run.record import FORMAT, Note
 
-METRICS_VERSION = 16
+METRICS_VERSION = 17
 """Raise it when the same tables would give other numbers: it is part of the stage's fingerprint."""
 
 
@@ -172,7 +172,7 @@ def _doubts(sets: HeadlineSets, correction: Correction) -> list[st.CoverageWarni
         set_size=sets.set_size,
         labels=len(sets.labels),
         share=share,
-        unanimity=sets.estimate.interval,
+        unanimity=sets.estimate.seen,
         first_set=sets.interval,
         other_images=other_images,
         confusion=correction.confusion,

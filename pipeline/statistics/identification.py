@@ -22,6 +22,7 @@ from allfour.pipeline.statistics.arrays import (
     check_confidence,
     check_set_size,
 )
+from allfour.pipeline.statistics.bounded_mean import bounded_mean
 from allfour.pipeline.statistics.intervals import effective_size, wilson_limit
 from allfour.pipeline.statistics.rates import rate_over_prompts
 from allfour.pipeline.statistics.roots import root_between
@@ -107,13 +108,26 @@ def identified_mean(
     ValueError
         If the values are of different lengths, or a lower one is above an upper one.
     """
+    return _identified(least, most, independent=independent, images=images, lowest=lowest, confidence=confidence)[0]
+
+
+def _identified(
+    least: npt.ArrayLike,
+    most: npt.ArrayLike,
+    *,
+    independent: float | None,
+    images: float,
+    lowest: float,
+    confidence: float,
+) -> tuple[IdentifiedInterval, float]:
+    """Return what `identified_mean` does, and how many standard errors away its limits are."""
     check_confidence(confidence)
     ends = [as_values(least, name="least"), as_values(most, name="most")]
     if len(ends[0]) != len(ends[1]) or (ends[0] > ends[1] + 1e-9).any():
         raise ValueError("least and most must hold one value per prompt each, and least may nowhere be above most")
     prompts = len(ends[0])
     if not prompts:
-        return IdentifiedInterval(None, None, 0.0, 1.0, 0)
+        return IdentifiedInterval(None, None, 0.0, 1.0, 0), 0.0
     span = 1 - lowest
     flips = prompts if independent is None else independent
     means = [min(max((float(values.mean()) - lowest) / span, 0.0), 1.0) for values in ends]
@@ -132,7 +146,7 @@ def identified_mean(
     low = 0.0 if means[0] == 0 else float(wilson_limit(means[0], sizes[0], -c))
     high = 1.0 if means[1] == 1 else float(wilson_limit(means[1], sizes[1], c))
     at = [lowest + span * value for value in (*means, low, high)]
-    return IdentifiedInterval(at[0], at[1], at[2], at[3], prompts)
+    return IdentifiedInterval(at[0], at[1], at[2], at[3], prompts), c
 
 
 def identified_unanimity(
@@ -144,6 +158,9 @@ def identified_unanimity(
     confidence: float = 0.95,
 ) -> IdentifiedInterval:
     """Return limits for mean unanimity, whatever the images without a label show.
+
+    With more images than a set has, the limits are those of `bounded_mean`, below from the lower values and above from the upper ones,
+    each at the probability that as many standard errors have as `imbens_manski` says.
 
     Parameters
     ----------
@@ -180,14 +197,18 @@ def identified_unanimity(
     if (images == set_size).all():
         return identified_mean(least, most, confidence=confidence)
     even = _even_split(int(images.min()), labels=table.shape[1], set_size=set_size)
-    return identified_mean(
+    lowest = 0.0 if (open_ + closed).any() else even
+    found, c = _identified(
         least,
         most,
         independent=float((images / set_size).sum()),
         images=float(images.sum()),
-        lowest=0.0 if (open_ + closed).any() else even,
+        lowest=lowest,
         confidence=confidence,
     )
+    at = float(2 * special.ndtr(c) - 1)
+    low = bounded_mean(least, lowest=lowest, confidence=at).low
+    return replace(found, low=low, high=bounded_mean(most, lowest=lowest, confidence=at).high)
 
 
 def identified_share(

@@ -26,6 +26,7 @@ from allfour.pipeline.statistics.arrays import (
     check_set_size,
 )
 from allfour.pipeline.statistics.binomial import binom_pmf, binom_test
+from allfour.pipeline.statistics.bounded_mean import METHOD, bounded_mean
 from allfour.pipeline.statistics.intervals import Interval, mean_over_prompts
 
 Resolve = Literal["against", "for", "exclude"]
@@ -47,6 +48,9 @@ class UnanimityEstimate:
     """Prompts that had enough images."""
     left_out: int
     """Prompts with fewer images than a set has."""
+    seen: Interval | None = None
+    """The same mean, with limits from the spread between prompts as it was seen: nothing is allowed for kinds of prompts that were not
+    drawn, so they tell whether these prompts differ from chance. None of a corrected figure."""
 
 
 @dataclass(frozen=True)
@@ -205,7 +209,8 @@ def unanimity(
 
     Returns
     -------
-    The estimate; where every prompt has exactly one set its interval is Wilson's of the count.
+    The estimate; where every prompt has exactly one set its interval is Wilson's of the count. With more images it is that of
+    `bounded_mean`, between the unanimity of an even split of the fewest images (0 where an unresolved image counts against) and 1.
 
     Raises
     ------
@@ -219,19 +224,20 @@ def unanimity(
     values, table, images = values[known], table[known], images[known]
     left_out = int((~known).sum())
     if not len(values):
-        return UnanimityEstimate(Interval(None, 0.0, 1.0, "wilson-clustered"), 0, left_out)
+        nothing = Interval(None, 0.0, 1.0, METHOD)
+        return UnanimityEstimate(nothing, 0, left_out, nothing)
     if (images == set_size).all():
         # Every value is 0 or 1, so this is Wilson's interval of the count, and is called so.
-        interval = mean_over_prompts(values, confidence=confidence)
-        return UnanimityEstimate(Interval(interval.value, interval.low, interval.high, "wilson"), len(values), left_out)
+        found = mean_over_prompts(values, confidence=confidence)
+        interval = Interval(found.value, found.low, found.high, "wilson")
+        return UnanimityEstimate(interval, len(values), left_out, interval)
     sets = float((images / set_size).sum())
     # An even split is the least unanimous; with an unresolved image against, a prompt may fall to 0.
     certain = resolve != "against" or not np.any(unresolved)
     lowest = _even_split_unanimity(int(images.min()), labels=table.shape[1], set_size=set_size) if certain else 0.0
-    interval = mean_over_prompts(
-        values, independent=sets, most=float(images.sum()), lowest=lowest, confidence=confidence
-    )
-    return UnanimityEstimate(interval, len(values), left_out)
+    seen = mean_over_prompts(values, independent=sets, most=float(images.sum()), lowest=lowest, confidence=confidence)
+    interval = bounded_mean(values, lowest=lowest, confidence=confidence)
+    return UnanimityEstimate(interval, len(values), left_out, seen)
 
 
 def unanimity_bounds(counts: npt.ArrayLike, *, unresolved: npt.ArrayLike, set_size: int = 4) -> UnanimityBounds:

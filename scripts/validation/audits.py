@@ -5,59 +5,42 @@ The first audit of every setting is repeated through the public functions and mu
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
-from scipy import special
 
 from allfour.pipeline.statistics import (
     Confusion,
+    Interval,
     corrected_share,
     corrected_unanimity,
     coverage_warnings,
     mean_share,
-    subset_unanimity,
     unanimity,
 )
 from allfour.pipeline.statistics.arrays import IntArray
 from allfour.pipeline.statistics.compositions import apportion, compositions, set_probabilities, set_scores
 from allfour.pipeline.statistics.confusion import decision_scores
 from allfour.pipeline.statistics.correction import confidence_draws, least_doubt, normal_draws
-from allfour.pipeline.statistics.intervals import effective_size, wilson_limit
 from scripts.validation.settings import SET_SIZE, Limits, Result, Setting, intervals, summarise, truths
 
 
 def raw_limits(women: IntArray, images: int) -> dict[str, Limits]:
     """Return value and limits per audit, as `mean_share` and `unanimity` do for one."""
-    prompts = women.shape[1]
-    rows = np.column_stack([np.arange(images + 1), images - np.arange(images + 1)])
-    lowest = float(subset_unanimity([[images // 2, images - images // 2]], set_size=SET_SIZE)[0])
-    together = images == SET_SIZE
-    limits: dict[str, Limits] = {"share": share_limits(women, images)}
-    values = {
-        "unanimity": (
-            subset_unanimity(rows, set_size=SET_SIZE),
-            prompts if together else prompts * images / SET_SIZE,
-            np.inf if together else prompts * images,
-            0.0 if together else lowest,
+    return {
+        "share": _once(women, images, mean_share),
+        # neither depends on which of the two labels an image has
+        "unanimity": _once(
+            np.minimum(women, images - women), images, lambda rows: unanimity(rows, set_size=SET_SIZE).interval
         ),
     }
-    for name, (table, independent, most, low) in values.items():
-        scaled = np.clip((table[women] - low) / (1 - low), 0, 1)
-        mean = scaled.mean(axis=1)
-        size = effective_size(mean, scaled.var(axis=1, ddof=1), prompts=prompts, independent=independent, most=most)
-        z = float(special.ndtri(0.975))
-        lower = np.where(mean == 0, 0.0, wilson_limit(mean, size, -z))
-        upper = np.where(mean == 1, 1.0, wilson_limit(mean, size, z))
-        limits[name] = (low + (1 - low) * mean, low + (1 - low) * lower, low + (1 - low) * upper)
-    return limits
 
 
-def share_limits(women: IntArray, images: int) -> Limits:
-    """Return value and limits of the mean share per audit; audits with the same counts in another order are one."""
+def _once(women: IntArray, images: int, estimate: Callable[[IntArray], Interval]) -> Limits:
+    """Return value and limits per audit; audits with the same counts in another order are one."""
     found, place = np.unique(np.sort(women, axis=1), axis=0, return_inverse=True)
-    each = [mean_share(np.column_stack([row, images - row])) for row in found]
+    each = [estimate(np.column_stack([row, images - row])) for row in found]
     table = np.array([[one.value, one.low, one.high] for one in each], dtype=np.float64)[place.ravel()]
     return table[:, 0], table[:, 1], table[:, 2]
 

@@ -91,7 +91,7 @@ def check_abstention(setting: Setting, audits: int, *, draws: int, random: np.ra
         estimate = corrected_unanimity(table, confusion=confusion, set_size=SET_SIZE, draws=draws, seed=audit).interval
         for name, interval in (("share", share), ("unanimity", estimate)):
             found[name].append((np.nan if interval.value is None else interval.value, interval.low, interval.high))
-        raw = unanimity(table[:, :2], set_size=SET_SIZE, unresolved=table[:, 2]).interval
+        raw = unanimity(table[:, :2], set_size=SET_SIZE, unresolved=table[:, 2]).seen
         warnings = coverage_warnings(
             prompts=setting.prompts,
             unanimity=raw,

@@ -179,6 +179,7 @@ RUNS: dict[str, tuple[Callable[[], Metrics], set[str]]] = {
     "all alike": (lambda: run([{"woman": 4}, {"man": 4}] * 20), {"agreement"}),
     "one label is rare": (lambda: run([{"woman": 4}] * 35 + [{"woman": 2, "man": 2}] * 5), {"rare-label"}),
     "made to differ": (lambda: run([{"woman": 4}] + [{"woman": 2, "man": 2}] * 59), {"below-chance"}),
+    "made to differ, as all images and not first sets show": (lambda: run([{"woman": 8, "man": 8}] * 30 + [{"woman": 9, "man": 7}] * 10, first={place: {"woman": 4} if place < 5 else {"woman": 2, "man": 2} for place in range(40)}), {"below-chance"}),
     "even draws": (lambda: run([{"woman": 4}] * 3 + [{"man": 4}] * 2 + [{"woman": 2, "man": 2}] * 20 + [{"woman": 3, "man": 1}] * 15), {"near-chance"}),
     "a short prompt": (lambda: run([*mixed(), {"woman": 3}]), {"prompts_left_out"}),
     "images refused": (lambda: run([*mixed(), {"woman": 3, "refused": 1}]), {"images_missing"}),

@@ -199,5 +199,5 @@ def test_prompts_that_agree_by_chance_count_for_no_more_than_their_images():
     assert position * (1 - position) * 20 / (values.var(ddof=1) / (1 - lowest) ** 2) > 2 * 1280
     size = 1280 * (1.959964 / 2.093024) ** 2
     limits = [lowest + (1 - lowest) * float(wilson_limit(position, size, side)) for side in (-1.959964, 1.959964)]
-    interval = unanimity(counts).interval
+    interval = unanimity(counts).seen
     assert [interval.low, interval.high] == pytest.approx(limits, rel=1e-4)
