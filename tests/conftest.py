@@ -23,7 +23,7 @@ from tests import origin
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")  # processes that compile side by side import torch first
-os.environ.setdefault("TORCHINDUCTOR_VEC_ISA_OK", "1")  # what a CPU lists it can do: no program is compiled to try that
+os.environ.setdefault("TORCHINDUCTOR_VEC_ISA_OK", "0")  # plain loops: no program is compiled to try what a CPU can do
 os.fsync = os.fstat  # type: ignore[assignment]  # no test cuts the power, so nothing waits for a disk; a closed descriptor stays an error
 
 typer.testing._get_command = functools.cache(typer.testing._get_command)  # type: ignore[attr-defined]  # an app is the same in every test
