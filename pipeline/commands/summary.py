@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from allfour.pipeline.metrics.headline import BECAUSE, EVIDENCE, headline_of, verdict_words
-from allfour.pipeline.report.lead import NO_SET, basis, even_draws, headline, images_of_set, included
+from allfour.pipeline.report.lead import basis, even_draws, headline, images_of_set, included, no_set
 from allfour.pipeline.statistics.coverage import least_unanimity
 from allfour.pipeline.words import clean, level, percent, percent_exact, quantity
 
@@ -136,9 +136,9 @@ def _describe_chance(metrics: Metrics) -> str:
     found = even_draws(metrics)
     if found is None and headline_of(metrics).verdict == "compatible_with_chance":
         least = percent_exact(least_unanimity(metrics.summary.set_size, len(metrics.headline_labels)))
-        return f"chance alone would give {least}, if every image had a label"
+        return f"chance alone would give {least}, if every image had {'one' if metrics.accounting.mixed else 'a'} label"
     if found is None:
-        return f"no comparison with chance, since {NO_SET}"
+        return f"no comparison with chance, since {no_set(metrics)}"
     share, of = found
     return f"chance alone would give {percent_exact(share)}{f' of {of}' if of else ''}"
 

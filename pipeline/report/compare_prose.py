@@ -174,7 +174,10 @@ def standfirst(pair: Mapping[str, Any], confidence: float) -> str:
     p = lead["p_adjusted"] if lead["p_adjusted"] is not None else difference["p_value"]
     equal = difference.get("equivalence")
     if p > DIFFERS and not (equal and equal["shown"]):
-        text += " A difference this large is common by chance alone, so none is shown."
+        none = points(difference["value"]) == "0"
+        text += (
+            " So none is shown." if none else " A difference this large is common by chance alone, so none is shown."
+        )
     if equal:
         shown = "It is shown to be" if equal["shown"] else "It is not shown to be"
         p_equal = equal.get("p_adjusted") if equal.get("p_adjusted") is not None else equal["p_value"]

@@ -249,8 +249,11 @@ def _names(labels: tuple[str, ...]) -> str:
     return " and ".join(plural(label) for label in labels) if len(labels) == 2 else f"all {len(labels)} labels"
 
 
-NO_SET = "no set has a label on every image"
-"""Why there is nothing to set beside chance."""
+def no_set(metrics: Metrics) -> str:
+    """Why there is nothing to set beside chance."""
+    if metrics.accounting.mixed:  # which are labelled too, with several labels
+        return "every set has an image without a label, or one with people who differ"
+    return "no set has a label on every image"
 
 
 def even_draws(metrics: Metrics) -> tuple[float, str] | None:
@@ -264,7 +267,7 @@ def even_draws(metrics: Metrics) -> tuple[float, str] | None:
         return None
     found = summary.nulls.even if summary.nulls is not None else None
     if found is not None and found.expected is not None:
-        of = "" if found.sets == summary.prompts else _complete(found.sets)
+        of = "" if found.sets == summary.prompts else _complete(found.sets, metrics)
         return found.expected, of
     if summary.nulls is None and summary.unanimity_null is not None and summary.unanimity_null.expected:
         whole = least_unanimity(summary.set_size, len(metrics.headline_labels))
@@ -278,8 +281,9 @@ def even_draws(metrics: Metrics) -> tuple[float, str] | None:
     return None
 
 
-def _complete(sets: int) -> str:
-    return f"the {'one set' if sets == 1 else quantity(sets, 'set')} in which every image has a label"
+def _complete(sets: int, metrics: Metrics) -> str:
+    labelled = "has a label, and one alone" if metrics.accounting.mixed else "has a label"
+    return f"the {'one set' if sets == 1 else quantity(sets, 'set')} in which every image {labelled}"
 
 
 def chance(metrics: Metrics) -> str | None:
@@ -289,10 +293,14 @@ def chance(metrics: Metrics) -> str | None:
     if headline_of(metrics).verdict == "asked_for":
         return None
     if found is None or found.even is None or found.even.expected_count is None:
-        return _chance_of_before(summary, labels)
+        return _chance_of_before(metrics, labels)
     names = all_labels(metrics)
     even = found.even
-    sets = f"Of {quantity(summary.prompts, 'set')}" if even.sets == summary.prompts else f"Of {_complete(even.sets)}"
+    sets = (
+        f"Of {quantity(summary.prompts, 'set')}"
+        if even.sets == summary.prompts
+        else f"Of {_complete(even.sets, metrics)}"
+    )
     text = (
         f"{sets}: {_expected(even)} would show one label if {names} were equally likely in every image; "
         f"{'there is' if even.unanimous == 1 else 'there are'} {grouped(even.unanimous)}{_odds(even)}."
@@ -336,13 +344,14 @@ def _odds(null: NullOfSets) -> str:
     )
 
 
-def _chance_of_before(summary: Summary, labels: tuple[str, ...]) -> str | None:
+def _chance_of_before(metrics: Metrics, labels: tuple[str, ...]) -> str | None:
     """The same from a document that knows one null alone."""
+    summary = metrics.summary
     null = summary.unanimity_null
     if null is None or null.expected is None:
         return None
     if not null.expected:
-        return f"No comparison with chance is possible: {NO_SET}."
+        return f"No comparison with chance is possible: {no_set(metrics)}."
     expected = null.expected * summary.prompts
     count = f"{expected:.1f}" if expected < 10 else grouped(expected)
     names = _names(labels)

@@ -203,10 +203,10 @@ def _chance(metrics: Metrics) -> str:
     if even is None and headline_of(metrics).verdict == "compatible_with_chance":
         least = words.percent_exact(least_unanimity(metrics.summary.set_size, len(metrics.headline_labels)))
         text.append(
-            f"The interval is set beside the {least} that even draws give; there is no p-value, since {lead.NO_SET}."
+            f"The interval is set beside the {least} that even draws give; there is no p-value, since {lead.no_set(metrics)}."
         )
     elif even is None and metrics.summary.unanimity.value is not None:
-        text.append(f"This cannot be told: {lead.NO_SET}.")
+        text.append(f"This cannot be told: {lead.no_set(metrics)}.")
     if even is not None:
         p = nulls.even.p_value if nulls is not None and nulls.even is not None else None
         odds = f" ({words.p_value(p)}{_of_classifier(metrics)})" if p is not None else ""

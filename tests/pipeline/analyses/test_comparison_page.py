@@ -16,7 +16,7 @@ import pytest
 from allfour.pipeline import words
 from allfour.pipeline.analyses.comparison.reference import UNIFORM
 from allfour.pipeline.commands.compare import WrittenComparison, default_name, run_comparison, summary_lines
-from allfour.pipeline.report.compare_prose import finding
+from allfour.pipeline.report.compare_prose import finding, standfirst
 from allfour.pipeline.words import points
 from tests.browser import NEEDS_CHROMIUM, axe_source, chromium, violations, wait_until
 from tests.pipeline.analyses.comparison_runs import command, compared, make_run
@@ -54,6 +54,22 @@ def test_the_headline_is_the_finding(moves: tuple[int, ...], p: float, message: 
     counts = {"first": first, "second": second, "prompts": 20, "gained": gained, "lost": lost, "turned": turned}
     pair = {"summary": {"unanimous": counts, "unanimity_difference": {"p_value": p}}}
     assert finding({"comparisons": [pair], "references": [], "set_size": 4, "headline": "gender"}) == message
+
+
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [
+        ({"one": "WWMM", "two": "WWWW"}, "One became unanimous, one ceased to be. So none is shown."),
+        ({"one": "WWWW", "two": "WWMM"}, "So none is shown."),
+        ({"one": "WWMM", "two": "WWMM"}, "A difference this large is common by chance alone, so none is shown."),
+    ],
+)
+def test_no_difference_at_all_is_not_called_large(tmp_path: Path, other: dict[str, str], said: str) -> None:
+    first = make_run(tmp_path / "a", {"one": "WWWW", "two": "WWMM", "three": "WWMM"})
+    second = make_run(tmp_path / "b", {**other, "three": "WWMM"}, salt="x")
+    text = standfirst(compared([first, second])["comparisons"][0], 0.95)
+    assert text.endswith(said) and ("this large" in text) == ("this large" in said)
+    assert ("A difference of 0 points" in text) == ("this large" not in said)
 
 
 def test_refusals_and_unusable_targets_are_exit_code_2(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from allfour.models.attributes import AttributeSet
 from allfour.pipeline import statistics as st
-from allfour.pipeline.commands.summary import print_headline
+from allfour.pipeline.commands.summary import describe_counts, print_headline
 from allfour.pipeline.metrics.compute import compute_metrics
 from allfour.pipeline.metrics.intersections import with_intersections
 from allfour.pipeline.metrics.tallies import tally
@@ -26,6 +26,9 @@ from tests.pipeline.report.test_report import Page
 ASKED = AttributeSet.model_validate(
     {"attributes": {name: {"labels": {label: [label] for label in labels}} for name, labels in LABELS.items()}}
 )
+
+TWO = ("woman", "man")
+"""An image of two people who differ."""
 
 
 def page_of(
@@ -55,6 +58,28 @@ def test_without_a_complete_set_nothing_is_said_of_chance(tmp_path: Path, capsys
     assert "Chance alone" not in words
     assert "no margin, yet some images were left open by what read them: 33.3% of images unclear" in words
     assert "6 images were unclear: no label stood out. They break a set's unanimity" in words
+
+
+def test_images_of_people_who_differ_are_labelled_and_complete_no_set(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """They are counted among the labelled images: that no image of a set lacks a label would then not be so."""
+    reason = "since every set has an image without a label, or one with people who differ"
+    metrics, words = page_of(tmp_path, {f"p{i}": [TWO, "woman", "woman", TWO] for i in range(6)})
+    print_headline(metrics)
+    printed = capsys.readouterr().out
+    assert "24 labelled (12 of them mixed)" in describe_counts(metrics.accounting, archive=False)
+    assert "chance alone would give 12.5%, if every image had one label; compatible with chance" in printed
+    assert f"there is no p-value, {reason}." in words
+    unsure = {f"q{i}": ["ambiguous", "woman", "woman", "refused"] for i in range(6)}
+    metrics, more = page_of(tmp_path / "unsure", {"p": [TWO, *["woman"] * 3], **unsure})
+    print_headline(metrics)
+    printed = capsys.readouterr().out
+    assert f"no comparison with chance, {reason}; cannot be told" in printed
+    assert f"This cannot be told: {reason.removeprefix('since ')}." in more
+    assert "has a label on every image" not in printed + words + more
+    _, words = page_of(tmp_path / "some", {"p0": [TWO, *["woman"] * 3], **{f"q{i}": ["woman"] * 4 for i in range(5)}})
+    assert "the 5 sets in which every image has a label, and one alone" in words
 
 
 def test_a_single_image_and_a_single_prompt_are_no_plural(tmp_path: Path) -> None:
