@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
+from collections.abc import Iterator
 
 
 @functools.cache
@@ -12,6 +14,20 @@ def granted_cores() -> int:
     from joblib.externals.loky import cpu_count
 
     return max(1, int(cpu_count()))
+
+
+@contextlib.contextmanager
+def on_one_core() -> Iterator[None]:
+    """Within it, what torch computes in the thread that calls is computed by one core, as by each of many workers: by several it may differ
+    in its last bits."""
+    import torch
+
+    several = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(several)
 
 
 def choose_device(name: str) -> str:

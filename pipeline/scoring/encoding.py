@@ -21,7 +21,15 @@ from allfour.models.classifiers.base import (
 )
 from allfour.pipeline.archives.base import ArchiveItem
 from allfour.pipeline.config import ScoringConfig
-from allfour.pipeline.scoring.groups import Encode, Listed, Pool, encoded_group, group_size, listed_groups
+from allfour.pipeline.scoring.groups import (
+    Encode,
+    Listed,
+    Pool,
+    encoded_group,
+    group_size,
+    listed_groups,
+    one_core_each,
+)
 from allfour.pipeline.scoring.precision import CHECKED, BeyondBandError, Doubt
 from allfour.pipeline.scoring.rows import Row, decode_row, listed_row, settle
 from allfour.pipeline.scoring.staged import Batch, Preparation
@@ -130,12 +138,10 @@ def by_groups(
     would hold it up at each of its barriers. Neither the groups nor what is encoded anew together depend on the number of workers, so
     neither do the results.
     """
-    full: Encode = (
-        classifier.encode_on_one_core if workers and isinstance(classifier, ParallelEncoder) else classifier.encode
-    )
+    full: Encode = classifier.encode_on_one_core if isinstance(classifier, ParallelEncoder) else classifier.encode
     encode = full
     if doubt is not None and isinstance(classifier, HalfEncoder):
-        encode = partial(classifier.encode_in_half, one_core=workers > 0)
+        encode = partial(classifier.encode_in_half, one_core=True)
 
     def work(number: int, listed: Listed) -> Found:
         group = doubt.measured.ahead.take(listed) if doubt is not None else None
@@ -150,7 +156,7 @@ def by_groups(
     size = group_size(config)
     told = 0
     _ = classifier.embedding_dim  # found out once, not by every worker at once
-    with Pool(workers, window=workers + 1) as pool:
+    with one_core_each(classifier, workers), Pool(workers, window=workers + 1) as pool:
         second = _SecondPass(pool, full, size)
         for number, group in enumerate(listed_groups(items, rows, size)):
             yield from second.after(pool.submit(work, number, group))

@@ -9,13 +9,15 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 import numpy as np
 
-from allfour.models.classifiers.base import ByteArray, EmbeddingClassifier, FloatArray
+from allfour.models.classifiers.base import ByteArray, EmbeddingClassifier, FloatArray, ParallelEncoder
+from allfour.models.devices import on_one_core
 from allfour.pipeline.archives.base import ArchiveItem
 from allfour.pipeline.config import ScoringConfig
 from allfour.pipeline.scoring.people import prepare
@@ -125,6 +127,13 @@ class Ahead:
 
     def __reduce__(self) -> tuple[type[Ahead], tuple[()]]:
         return Ahead, ()  # elsewhere they are encoded again, to the same figures
+
+
+def one_core_each(classifier: EmbeddingClassifier, workers: int) -> AbstractContextManager[None]:
+    """What holds while groups are encoded, so that figures are the same to the last bit with workers and without: these have one core each."""
+    if workers or not isinstance(classifier, ParallelEncoder):
+        return nullcontext()
+    return on_one_core()
 
 
 class Pool:

@@ -41,7 +41,17 @@ from allfour.pipeline.run.folder import fingerprint
 from allfour.pipeline.run.identities import reading
 from allfour.pipeline.run.writing import write_first
 from allfour.pipeline.scoring.closeness import in_doubt, leads
-from allfour.pipeline.scoring.groups import Ahead, Encode, Group, Listed, Pool, encoded_group, group_size, listed_groups
+from allfour.pipeline.scoring.groups import (
+    Ahead,
+    Encode,
+    Group,
+    Listed,
+    Pool,
+    encoded_group,
+    group_size,
+    listed_groups,
+    one_core_each,
+)
 
 MEASURED, SPREAD = 128, 8
 """Images that are encoded both ways beforehand, and the shards that they are the first of."""
@@ -185,18 +195,15 @@ def _measured(
     assert isinstance(classifier, HalfEncoder)
     workers = config.workers if config.workers is not None else granted_cores()
     size = group_size(config)
-    one_core = workers > 0
-    full: Encode = (
-        classifier.encode_on_one_core if one_core and isinstance(classifier, ParallelEncoder) else classifier.encode
-    )
+    full: Encode = classifier.encode_on_one_core if isinstance(classifier, ParallelEncoder) else classifier.encode
     half = partial(
-        encoded_group, classifier=classifier, encode=partial(classifier.encode_in_half, one_core=one_core),
+        encoded_group, classifier=classifier, encode=partial(classifier.encode_in_half, one_core=True),
         size=size, max_pixels=config.max_pixels,
     )  # fmt: skip
     _ = classifier.embedding_dim  # found out once, not by every worker at once
     groups: list[Group] = []
     of_shard: list[int] = []
-    with Pool(workers, window=workers + 1) as pool:
+    with one_core_each(classifier, workers), Pool(workers, window=workers + 1) as pool:
         for number, listed in _first_groups(source, chosen, size):
             of_shard.append(number)
             groups += pool.submit(half, listed)

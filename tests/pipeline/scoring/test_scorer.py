@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from allfour.models.attributes import AttributeSet
@@ -126,6 +127,29 @@ def test_results_do_not_depend_on_workers(clip: Counting, picture: Callable[...,
     other = score_shard(items, classifier=clip, config=ScoringConfig(batch_size=3, workers=workers))
     assert one.scores.equals(other.scores)
     assert one.images.equals(other.images)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_groups_are_encoded_on_one_core_each(
+    clip: Counting, picture: Callable[..., Image.Image], workers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By several cores an embedding may differ in its last bits; who scores without threads has the same ones."""
+    cores: list[int] = []
+
+    def encode(self: Counting, batch: Any) -> Any:
+        cores.append(torch.get_num_threads())
+        return ClipClassifier.encode(self, batch)
+
+    monkeypatch.setattr(Counting, "encode", encode)
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        items = [item(i, png(picture(i))) for i in range(7)]
+        score_shard(items, classifier=clip, config=ScoringConfig(batch_size=3, workers=workers))
+        assert cores == [1] * 3
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_embeddings_are_unit_vectors_in_half_precision(clip: Counting, picture: Callable[..., Image.Image]) -> None:
