@@ -7,6 +7,7 @@ import numpy as np
 from scripts.validation.evidence import LABELS, calibration_of, read_of
 from scripts.validation.faults import rows as faults
 from scripts.validation.labelled import World, row
+from scripts.validation.near_mix import near_mix
 
 
 def test_the_simulated_calibration_has_the_bands_of_the_simulated_runs() -> None:
@@ -36,3 +37,9 @@ def test_labels_of_a_part_widen_nothing_where_errors_are_alike() -> None:
     assert found.width_whole > found.width_plain
     none = row(World(20, 4, 0.25, 0.6, cue=True), 2, np.random.default_rng(3))  # 20 labelled images
     assert none.width == none.width_plain == none.width_whole and none.named == 1.0
+
+
+def test_a_mix_near_the_calibration_s_own_is_mostly_not_seen_and_the_range_beside_it_holds() -> None:
+    found = near_mix(12)
+    assert found.audits == 12 and 0.4 < found.as_it_is <= 1.0
+    assert found.held <= found.range_held and found.range_held > 0.9
