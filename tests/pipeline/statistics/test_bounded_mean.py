@@ -1,5 +1,8 @@
 """Limits of a mean of values with two ends, against Jeffreys' interval of a count and against random weights."""
 
+import doctest
+import sys
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -51,6 +54,16 @@ def test_where_all_values_are_at_one_end_it_is_wilsons_interval_of_so_many_promp
     assert bounded_mean([0.2] * 20, lowest=0.2).low == 0.2
 
 
+def test_many_different_values_are_taken_together_without_loss(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = np.random.default_rng(1).random(4000) ** 4
+    found = bounded_mean(values)
+    monkeypatch.setattr("allfour.pipeline.statistics.bounded_mean._MOST_POINTS", 10_000)
+    one_by_one = bounded_mean(values)
+    assert found != one_by_one
+    assert [found.low, found.high] == pytest.approx([one_by_one.low, one_by_one.high], abs=1e-6)
+    assert found.value == one_by_one.value
+
+
 def test_no_prompts_say_nothing_and_a_value_outside_is_refused() -> None:
     assert (bounded_mean([]).value, bounded_mean([]).low, bounded_mean([]).high) == (None, 0.0, 1.0)
     with pytest.raises(ValueError, match="lie between"):
@@ -84,7 +97,9 @@ def test_an_even_generator_pays_no_more_than_a_kind_that_was_not_drawn_asks_for(
     assert found.low > 0.1
 
 
-def test_the_example_of_the_documentation() -> None:
+def test_the_examples_of_the_documentation() -> None:
+    # the package has a function of the module's name
+    assert doctest.testmod(sys.modules[bounded_mean.__module__]).failed == 0
     found = unanimity([[women, 16 - women] for women in (6, 7, 8, 9, 10)] * 2)
     assert found.seen is not None
     assert [found.interval.value, found.interval.low, found.interval.high] == pytest.approx(
