@@ -5,7 +5,7 @@ The first audit of every setting is repeated through the public functions and mu
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,22 +27,29 @@ from scripts.validation.settings import SET_SIZE, Limits, Result, Setting, inter
 
 
 def raw_limits(women: IntArray, images: int) -> dict[str, Limits]:
-    """Return value and limits per audit, as `mean_share` and `unanimity` do for one."""
-    return {
-        "share": _once(women, images, mean_share),
-        # neither depends on which of the two labels an image has
-        "unanimity": _once(
-            np.minimum(women, images - women), images, lambda rows: unanimity(rows, set_size=SET_SIZE).interval
-        ),
-    }
+    """Return value and limits per audit, as `mean_share` and `unanimity` do for one.
+
+    `seen` are the limits of unanimity from the spread between prompts as it was seen, by which a run is warned about.
+    """
+    # unanimity does not depend on which of the two labels an image has
+    fewer = np.minimum(women, images - women)
+    share = _once(women, images, lambda rows: (mean_share(rows),))[0]
+    agreeing, seen = _once(fewer, images, _unanimity)
+    return {"share": share, "unanimity": agreeing, "seen": seen}
 
 
-def _once(women: IntArray, images: int, estimate: Callable[[IntArray], Interval]) -> Limits:
-    """Return value and limits per audit; audits with the same counts in another order are one."""
+def _unanimity(rows: IntArray) -> tuple[Interval, Interval]:
+    found = unanimity(rows, set_size=SET_SIZE)
+    assert found.seen is not None
+    return found.interval, found.seen
+
+
+def _once(women: IntArray, images: int, estimate: Callable[[IntArray], Sequence[Interval]]) -> list[Limits]:
+    """Return value and limits per audit, of each estimate; audits with the same counts in another order are one."""
     found, place = np.unique(np.sort(women, axis=1), axis=0, return_inverse=True)
     each = [estimate(np.column_stack([row, images - row])) for row in found]
-    table = np.array([[one.value, one.low, one.high] for one in each], dtype=np.float64)[place.ravel()]
-    return table[:, 0], table[:, 1], table[:, 2]
+    table = np.array([[(e.value, e.low, e.high) for e in one] for one in each], dtype=np.float64)[place.ravel()]
+    return [(part[:, 0], part[:, 1], part[:, 2]) for part in np.swapaxes(table, 0, 1)]
 
 
 def corrected_limits(
@@ -108,7 +115,7 @@ def check_raw(setting: Setting, audits: int, random: np.random.Generator) -> Ite
         coverage_warnings(
             prompts=setting.prompts,
             share=intervals(limits["share"], a),
-            unanimity=intervals(limits["unanimity"], a),
+            unanimity=intervals(limits["seen"], a),
             other_images=other_images(women[a], setting),
         )
         for a in range(sample)
@@ -173,7 +180,7 @@ def is_warned(
     warnings = coverage_warnings(
         prompts=setting.prompts,
         share=intervals(raw["share"], audit),
-        unanimity=intervals(raw["unanimity"], audit),
+        unanimity=intervals(raw["seen"], audit),
         other_images=other_images(women[audit], setting),
         confusion=Confusion.from_rates(sensitivity=(sensitive, each), specificity=(specific, each)),
         corrected_unanimity=intervals(limits["unanimity"], audit),
