@@ -28,7 +28,7 @@ from allfour.pipeline.run.held import held
 from allfour.pipeline.run.journal import Journal
 from allfour.pipeline.run.record import FORMAT, STUDY_FILE
 from allfour.pipeline.run.seal import sealed, unsealed
-from allfour.pipeline.run.writing import write_json
+from allfour.pipeline.run.writing import sweep_beside, write_json
 
 IMAGES_STAGE = "images"
 TABLE_STAGES = ("scores", "metrics", "report")
@@ -72,6 +72,8 @@ def reading_table(path: Path) -> Iterator[None]:
 
 
 _TEMP_NAME = re.compile(r"\.tmp-[0-9a-f]{12}-.+", re.DOTALL)
+SPILL = ".allfour-spill"
+"""What the folders are called that counting spills to."""
 _WRITTEN = ("images/*", "parts", "embeddings", "ranks", "report", "review")
 """Folders of a run in which files are written, beside itself."""
 
@@ -87,6 +89,7 @@ def sweep_temp_files(folder: Path) -> None:
         return
     if not isinstance(header, dict) or header.get("format") != FORMAT:
         return
+    sweep_beside(folder / SPILL)  # not under the lock: others may be counting
     for aside in folder.glob(".tmp-*-report"):  # pages that were not put in their place
         if _TEMP_NAME.fullmatch(aside.name) and not aside.is_symlink() and aside.is_dir():
             shutil.rmtree(aside, ignore_errors=True)

@@ -17,7 +17,7 @@ from allfour.errors import RunFolderError
 from allfour.files import open_regular
 from allfour.models.attributes import PRESENCE
 from allfour.pipeline.run.database import database, literal
-from allfour.pipeline.run.folder import RunFolder
+from allfour.pipeline.run.folder import SPILL, RunFolder
 from allfour.pipeline.run.labels import IMAGE_LABEL_SQL
 from allfour.pipeline.run.writing import aside_folder, sweep_beside
 
@@ -206,9 +206,6 @@ def _check_table(path: Path) -> None:
         raise RunFolderError(f"{path} is missing: repeat the command that made the run") from None
     except (pa.ArrowException, OSError) as error:
         raise RunFolderError(f"{path} cannot be read ({str(error).splitlines()[0][:200]}). {_MEND}") from None
-
-
-SPILL = ".allfour-spill"
 
 
 def scalar(connection: duckdb.DuckDBPyConnection, query: str, parameters: Sequence[Any] = ()) -> int:

@@ -11,8 +11,8 @@ import duckdb
 import pytest
 
 from allfour.errors import RunFolderError
-from allfour.pipeline.run.folder import RunFolder
-from allfour.pipeline.run.tables import SPILL, connect, scalar
+from allfour.pipeline.run.folder import SPILL, RunFolder, sweep_temp_files
+from allfour.pipeline.run.tables import connect, scalar
 from tests.pipeline.analyses.comparison_runs import make_run
 
 
@@ -89,7 +89,8 @@ def test_who_counts_in_the_same_run_leaves_what_others_have_spilled(runs: list[R
     assert sorted(runs[0].path.iterdir()) == before
 
 
-def test_what_a_killed_process_has_spilled_is_removed(runs: list[RunFolder]) -> None:
+@pytest.mark.parametrize("by_a_count", [True, False])
+def test_what_a_killed_process_has_spilled_is_removed(runs: list[RunFolder], by_a_count: bool) -> None:
     before = sorted(runs[0].path.iterdir())
     child = os.fork()
     if child == 0:
@@ -98,8 +99,15 @@ def test_what_a_killed_process_has_spilled_is_removed(runs: list[RunFolder]) -> 
             os.kill(os.getpid(), signal.SIGKILL if spilled(runs[0]) else signal.SIGTERM)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
     assert len(spilled(runs[0])) == 1
-    with connect(runs[0]):
-        pass
+    if by_a_count:
+        with connect(runs[0]):
+            pass
+    else:
+        with connect(runs[0], memory="40MB") as at_work:
+            spill_something(at_work)
+            sweep_temp_files(runs[0].path)
+            assert len(spilled(runs[0])) == 1
+            assert scalar(at_work, "SELECT count(*) FROM spilled") == ROWS
     assert sorted(runs[0].path.iterdir()) == before
 
 
