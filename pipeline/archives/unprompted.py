@@ -56,12 +56,12 @@ def why_missing(table: Path, *, most: int = 5, most_others: int = 3) -> Reasons:
     """
     import duckdb
 
-    from allfour.pipeline.run.database import literal
+    from allfour.pipeline.run.database import database, literal
 
     try:
         with open_regular(table):  # a pipe would be waited on for ever
             pass
-        with duckdb.connect(config={"memory_limit": _MEMORY, "temp_directory": ""}) as connection:
+        with database(spill=None, memory=_MEMORY) as connection:
             connection.execute(_COUNTED.format(table=literal(table)), {"lacks": LACKS_PROMPT, "grid": NOT_ONE})
             grids, unprompted, others = (
                 connection.execute(_COMMONEST, [kind, limit]).fetchall()

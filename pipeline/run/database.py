@@ -14,13 +14,14 @@ _idle: list[duckdb.DuckDBPyConnection] = []
 
 
 @contextlib.contextmanager
-def database(*, spill: Path, memory: str) -> Iterator[duckdb.DuckDBPyConnection]:
+def database(*, spill: Path | None, memory: str) -> Iterator[duckdb.DuckDBPyConnection]:
     """A connection to an empty database: what is made in it must be TEMP, and is gone at the end.
 
     Parameters
     ----------
     spill
-        Folder for what does not fit into memory; DuckDB makes it when it first needs it.
+        Folder for what does not fit into memory; DuckDB makes it when it first needs it. With None there is none, and what
+        does not fit is an error.
     memory
         DuckDB's own share, such as "1GB". Its default would be most of the machine.
     """
@@ -33,14 +34,14 @@ def database(*, spill: Path, memory: str) -> Iterator[duckdb.DuckDBPyConnection]
     except BaseException:
         kept.close()
         raise
-    if _idle or spill.exists():
+    if _idle or (spill and spill.exists()):
         kept.close()
     else:
         _idle.append(kept)
 
 
-def _with_spill(spill: Path) -> duckdb.DuckDBPyConnection:
-    setting = f"SET temp_directory = {quoted(str(spill))}"
+def _with_spill(spill: Path | None) -> duckdb.DuckDBPyConnection:
+    setting = f"SET temp_directory = {quoted(str(spill or ''))}"
     with contextlib.suppress(IndexError):
         kept = _idle.pop()
         try:

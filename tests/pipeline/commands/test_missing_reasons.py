@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -14,6 +15,7 @@ import pytest
 from allfour.pipeline.archives.unprompted import LACKS_PROMPT, NOT_ONE, Reasons, why_missing
 from allfour.pipeline.commands.summary import print_missing
 from allfour.pipeline.run.columns import IMAGES_SCHEMA
+from allfour.pipeline.run.database import database
 from allfour.pipeline.run.writing import write_table
 
 
@@ -56,6 +58,16 @@ def test_each_kind_of_reason_is_counted_apart_and_as_many_as_asked_for_are_told(
     write_table(table, nameless)
     found = why_missing(table)
     assert (found.grids, found.unprompted) == ({}, {"no caption": 2})
+
+
+def test_reasons_are_counted_in_the_database_that_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with database(spill=tmp_path / "spill", memory="100MB"):
+        pass
+    monkeypatch.setattr(
+        duckdb, "connect", lambda *_, **__: pytest.fail("another is made, which takes longer than to count")
+    )
+    for _ in range(2):
+        assert why_missing(_table(tmp_path, [("unreadable", "cut short")])).others == {("unreadable", "cut short"): 1}
 
 
 def test_a_table_that_cannot_be_read_says_nothing(tmp_path: Path) -> None:

@@ -52,6 +52,18 @@ def test_one_that_has_spilled_or_failed_is_not_kept(tmp_path: Path) -> None:
     assert module._idle == []
 
 
+def test_without_a_folder_what_does_not_fit_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with database(spill=tmp_path / "spill", memory="100MB"):
+        pass
+    with pytest.raises(duckdb.OutOfMemoryException), database(spill=None, memory="40MB") as connection:
+        connection.execute("CREATE TEMP TABLE rows AS SELECT hash(range) FROM range(6_000_000)")
+    assert list(tmp_path.iterdir()) == []
+    with database(spill=None, memory="40MB"):
+        pass
+    assert len(module._idle) == 1
+
+
 def test_a_table_that_is_replaced_is_read_anew(tmp_path: Path) -> None:
     path, new = tmp_path / "t.parquet", tmp_path / "new.parquet"
     for value in (1, 2):
