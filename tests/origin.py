@@ -13,6 +13,9 @@ import sys
 
 __all__ = ["prepare"]
 
+LATER = ("open_clip", "diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion")
+"""What tests import as they run, and of all tests some in every worker."""
+
 
 def prepare(config, specs) -> None:  # type: ignore[no-untyped-def]  # a door imports no types
     """Let the workers of these specifications of pytest-xdist be forked from an origin, which ends with the session.
@@ -31,7 +34,8 @@ def prepare(config, specs) -> None:  # type: ignore[no-untyped-def]  # a door im
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(address)
         listener.listen()
-        code = f"from tests.origin import serve; serve({listener.fileno()}, {config.args!r})"
+        later = LATER if config.args == config.getini("testpaths") else ()
+        code = f"from tests.origin import serve; serve({listener.fileno()}, {config.args!r}, {later!r})"
         origin = subprocess.Popen(
             [sys.executable, "-c", code],
             pass_fds=[listener.fileno()],
@@ -49,14 +53,17 @@ def prepare(config, specs) -> None:  # type: ignore[no-untyped-def]  # a door im
     config.add_cleanup(end)
 
 
-def serve(listening: int, tests: list[str]) -> None:
-    """Collect these tests, then fork a worker for each door that opens, until the session's end of standard input is closed."""
+def serve(listening: int, tests: list[str], later: tuple[str, ...]) -> None:
+    """Collect these tests, then fork a worker for each door that opens, until the session's end of standard input is closed.
+
+    What they import `later` is imported as well, where it is installed.
+    """
     import select
     import signal
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the session and its workers
     listener = socket.socket(fileno=listening)
-    if not _collect(tests):
+    if not _collect(tests, later):
         return
     while True:
         ready, _, _ = select.select([listener, sys.stdin], [], [])
@@ -74,9 +81,11 @@ def serve(listening: int, tests: list[str]) -> None:
         door.close()
 
 
-def _collect(tests: list[str]) -> bool:
+def _collect(tests: list[str], later: tuple[str, ...]) -> bool:
     """Import what these tests need; False where pytest could not begin, which each worker then says by itself."""
+    import contextlib
     import gc
+    import importlib
 
     import pytest
 
@@ -92,6 +101,9 @@ def _collect(tests: list[str]) -> bool:
         return False
     from tests import warmed  # noqa: F401
 
+    for name in later:
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
     gc.collect()
     gc.freeze()
     return True
