@@ -420,6 +420,16 @@ def test_injection_run_is_inert(tabs: Tabs, which: str, request: pytest.FixtureR
     found.quiet()
 
 
+def test_axe_finds_what_is_there(tabs: Tabs, tmp_path: Path) -> None:
+    (tmp_path / "page.html").write_text(
+        '<!DOCTYPE html><html lang="en"><title>x</title><main><h1>x</h1><p style="color: #eee">pale</p><img src="data:,"></main>'
+    )
+    page = tabs.apart(tmp_path / "page.html").page
+    page.evaluate(axe_source())
+    assert violations(page) == [("serious", "color-contrast", ["p"]), ("critical", "image-alt", ["img"])]
+    page.context.close()
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing(tabs: Tabs, full: Path, scheme: str) -> None:
     axe = axe_source()
