@@ -242,7 +242,8 @@ def markdown(report: dict[str, Any]) -> str:
     lines = [
         "# Validation of the sandbox", "",
         "A drawn world with a planted bias, measured against its own truth. Nothing here is a finding about any real model or people;",
-        "labels are perceived presentation of drawings. Written by `scripts/validate_sandbox.py`. Intervals are 95% Wilson.", "",
+        "labels are perceived presentation of drawings. Written by `scripts/validate_sandbox.py`. Intervals are 95%: Wilson's, and of",
+        "unanimity those of [values with two ends](method.md#mean-of-values-with-two-ends).", "",
         f"Made on {report['machine']}, torch {report['torch']}.", "",
         f"## Sandbox CLIP on {c['renders']} fresh renders", "", _row("question", "right", "wanted"), _row("---", "---", "---"),
         *(_row(n, _percent(c[n]), w) for n, w in (("gender", ">= 97%"), ("skin_tone", ">= 95%"), ("age", ">= 90%"), ("presence", ">= 99%"))),
