@@ -17,6 +17,10 @@ _NEARLY = 1 + 1e-7
 """Outcomes that are this much likelier than what was seen are taken as equally likely: they differ by rounding alone."""
 
 
+_NOTHING = 800.0
+"""The chance exp(-800) is 0 in double precision, whose least number is exp(-744.4); what is between them is for rounding."""
+
+
 def binom_pmf(successes: npt.ArrayLike, trials: npt.ArrayLike, probability: npt.ArrayLike) -> Any:
     """Chance of exactly so many successes; the three are broadcast, and one number of each gives a number."""
     k, n, p = _as_floats(successes, trials, probability)
@@ -38,6 +42,22 @@ def binom_sf(successes: npt.ArrayLike, trials: npt.ArrayLike, probability: npt.A
     inside = (k >= 0) & (k < n)
     found = np.clip(_law("sf")(np.where(inside, np.floor(k), 0.0), n, p), 0.0, 1.0)
     return np.where(inside, found, np.where(k < 0, 1.0, 0.0))[()]
+
+
+def binom_span(trials: int, probability: float) -> tuple[int, int]:
+    """First and last outcome whose chance is more than 0 in double precision, or one a little further out; `trials` is at least 1.
+
+    An outcome has a chance of at most exp(-trials * KL(outcome / trials || probability)) (Chernoff), which grows towards the mean.
+    """
+
+    def possible(outcome: int) -> bool:
+        share = outcome / trials
+        divergence = special.rel_entr(share, probability) + special.rel_entr(1 - share, 1 - probability)
+        return bool(trials * divergence < _NOTHING)
+
+    mean = math.floor(probability * trials)
+    first = _first(possible, 0, mean)
+    return first, _first(lambda outcome: not possible(outcome), min(mean + 1, trials), trials + 1) - 1
 
 
 def binom_test(successes: int, trials: int, probability: float = 0.5) -> float:

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from scipy import special
 
 from allfour.pipeline.statistics.arrays import FloatArray, as_counts, check_confidence
-from allfour.pipeline.statistics.binomial import binom_pmf
+from allfour.pipeline.statistics.binomial import binom_pmf, binom_span
 from allfour.pipeline.statistics.intervals import Interval, mean_over_prompts
 from allfour.pipeline.statistics.rates import rate_over_prompts
 
@@ -263,13 +263,20 @@ def _floor(images: int, measure: Measure, reference: tuple[float, ...]) -> float
 
 @lru_cache(maxsize=4096)
 def _floors(images: int, reference: tuple[float, ...]) -> dict[Measure, float]:
-    """Of every measure: the chances, which take longest where a prompt has many images, are theirs together."""
+    """Of every measure: the chances, which take longest where a prompt has many images, are theirs together.
+
+    Chances far from the mean are 0, and there is no need to compute them. Their places are kept, since a shorter sum is rounded
+    otherwise.
+    """
     shares = np.array(reference)
-    count = np.arange(images + 1)
     totals: dict[Measure, float] = dict.fromkeys(MEASURES, 0.0)
     for share in np.unique(shares):
-        probability = binom_pmf(count, images, share)
+        first, last = binom_span(images, float(share))
+        inside, count = slice(first, last + 1), np.arange(first, last + 1)
+        probability, terms = np.zeros(images + 1), np.zeros(images + 1)
+        probability[inside] = binom_pmf(count, images, share)
         observed, alike = count[:, np.newaxis] / images, int((shares == share).sum())
         for measure in MEASURES:
-            totals[measure] += float(probability @ _terms(observed, np.array([share]), measure)[:, 0]) * alike
+            terms[inside] = _terms(observed, np.array([share]), measure)[:, 0]
+            totals[measure] += float(probability @ terms) * alike
     return {measure: total * _scale(shares, measure) for measure, total in totals.items()}

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import special, stats
 
-from allfour.pipeline.statistics.binomial import binom_cdf, binom_pmf, binom_sf, binom_test
+from allfour.pipeline.statistics.binomial import binom_cdf, binom_pmf, binom_sf, binom_span, binom_test
 from allfour.pipeline.statistics.unanimity import benjamini_hochberg
 
 SHARES = [0.0, 1e-300, 1e-9, 1 / 8, 0.13, 1 / 3, 0.5, 2 / 3, 0.9, 1 - 1e-12, 1.0]
@@ -18,6 +18,17 @@ def test_chances_are_those_of_scipy(trials: int) -> None:
     for ours, theirs in ((binom_pmf, stats.binom.pmf), (binom_cdf, stats.binom.cdf), (binom_sf, stats.binom.sf)):
         np.testing.assert_array_equal(ours(counts, trials, SHARES), theirs(counts, trials, SHARES))
     assert binom_pmf(0.5, trials, 0.5) == 0
+
+
+@pytest.mark.parametrize("trials", [1, 2, 4, 97, 1000, 99_913])
+def test_outcomes_outside_the_span_have_no_chance(trials: int) -> None:
+    chances = binom_pmf(np.arange(trials + 1)[:, None], trials, SHARES).T
+    for share, chance in zip(SHARES, chances, strict=True):
+        first, last = binom_span(trials, share)
+        assert 0 <= first <= last <= trials
+        assert not chance[:first].any() and not chance[last + 1 :].any()
+    first, last = binom_span(1_000_000, 0.5)
+    assert last - first < 45 * 1000  # about 40 standard deviations to either side
 
 
 @pytest.mark.parametrize("trials", [1, 2, 4, 7, 20, 150])

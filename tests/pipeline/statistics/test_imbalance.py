@@ -7,9 +7,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import special
 
+from allfour.pipeline.statistics.binomial import binom_pmf
 from allfour.pipeline.statistics.imbalance import (
     MEASURES,
+    _floors,
     absent_labels,
     imbalance,
     imbalance_floor,
@@ -56,6 +59,24 @@ def test_scores_lie_between_even_and_one_label_only(counts, measure):
     even, only = imbalance_scores([[1] * labels, [5] + [0] * (labels - 1)], measure=measure)
     assert even == pytest.approx(0, abs=1e-12)
     assert -1e-12 <= score <= only + 1e-12
+
+
+@pytest.mark.parametrize("images", [1, 4, 1000, 100_003])
+def test_chances_of_nothing_are_left_out_and_no_bit_changes(images, monkeypatch):
+    shares, count = (0.1, 0.25, 0.65), np.arange(images + 1)
+    whole = {
+        share: (binom_pmf(count, images, share), special.rel_entr(count / images, np.array([share])))
+        for share in shares
+    }
+    expected = 0.0
+    for chances, terms in whole.values():
+        expected += float(chances @ terms)
+    asked = []
+    monkeypatch.setitem(
+        _floors.__wrapped__.__globals__, "binom_pmf", lambda k, n, p: (asked.append(len(k)), binom_pmf(k, n, p))[1]
+    )
+    assert _floors.__wrapped__(images, shares)["kl_divergence"] == expected
+    assert max(asked) < 100 + 45 * math.sqrt(images)
 
 
 def test_floor_is_taken_off():
