@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests import light_processes
 from tests.attack.__main__ import main
 
 
+@pytest.mark.slow
 def test_the_short_round() -> None:
     done = light_processes.start("--seed", "1", before=_nothing, main=main, OMP_NUM_THREADS=1).wait(timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr

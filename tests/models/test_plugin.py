@@ -71,6 +71,7 @@ def ended(project: Path) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.slow
 def test_it_audits_by_config_alone(project: Path, ended: dict[str, Any]) -> None:
     assert ended["audit"]["code"] == 0, ended["audit"]["err"]
     header = json.loads((project / "run" / "run.json").read_text())

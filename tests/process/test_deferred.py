@@ -238,6 +238,7 @@ print(json.dumps([real, bare, stats.norm.cdf(0.0), listed, allowed]))
 
 
 @with_pinned("scipy", "torch", "transformers")
+@pytest.mark.slow
 def test_drawing_and_reading_wait_for_none_of_it() -> None:
     done = subprocess.run([sys.executable, "-c", STARTED], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -48,6 +48,7 @@ def utkface() -> Mapping[str, Any]:
     return {"attributes": attributes, "classifier": classifier, "dataset": dataset, "tables": tables}
 
 
+@pytest.mark.slow
 def test_photo_clip_reproduces_its_card(utkface: Mapping[str, Any]) -> None:
     attributes = AttributeSet.model_validate(
         {"templates": ["a photo of {}"], "attributes": {name: {"labels": labels} for name, (_, labels) in CARD.items()}}
@@ -83,6 +84,7 @@ def test_groups_against_a_count_by_hand(utkface: Mapping[str, Any]) -> None:
         assert wanted["margin"] is None or wanted["error_then"] <= wanted["error"]
 
 
+@pytest.mark.slow
 def test_the_probe_is_no_worse_on_gender_and_better_on_race_and_age(utkface: Mapping[str, Any], tmp_path: Path) -> None:
     fitted = fit_probe(utkface["dataset"], utkface["tables"], utkface["classifier"], folds=3)
     report = fitted.report

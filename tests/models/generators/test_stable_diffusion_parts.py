@@ -223,6 +223,7 @@ def shallow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @COMPILER
+@pytest.mark.slow
 def test_a_compiled_network_draws_the_same_but_for_rounding(shallow: Path) -> None:
     eager = configured(shallow, batch_size=4)
     compiled = configured(shallow, batch_size=4, compile=True)

@@ -109,6 +109,7 @@ def relabelled(run: Path, changed: dict[str, Any], folder: Path) -> dict[str, An
     return dict(json.loads((folder / "metrics.json").read_text()))
 
 
+@pytest.mark.slow
 def test_every_setting_is_what_relabel_gives(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     encoded: list[int] = []
     real = ClipEncoder.encode

@@ -196,6 +196,7 @@ def test_a_ledger_that_is_gone_is_no_second_budget(config: Path, tmp_path: Path,
     assert server.total_billed == 10
 
 
+@pytest.mark.slow
 def test_what_was_paid_for_is_not_bought_again_under_other_settings(
     config: Path, tmp_path: Path, server: LoopbackImageServer
 ) -> None:

@@ -57,6 +57,7 @@ def tables(run: Path) -> tuple[Any, ...]:
     )
 
 
+@pytest.mark.slow
 def test_audit(tmp_path: Path, config: Path) -> None:
     whole = tmp_path / "whole"
     assert allfour("audit", "--config", config, "--run", whole, fsyncs=tmp_path / "count") == 3  # one image is refused
@@ -78,6 +79,7 @@ def test_audit(tmp_path: Path, config: Path) -> None:
         assert not list(run.rglob(".tmp-*"))
 
 
+@pytest.mark.slow
 def test_rescore(tmp_path: Path, config: Path) -> None:
     archive = tmp_path / "archive"
     for prompt in ("a", "b"):

@@ -270,6 +270,7 @@ def allfour(*arguments: Any, kill_at: int = 0, fsyncs: Path | None = None) -> li
     return light_processes.run(*arguments, KILL_AT=kill_at, FSYNCS=fsyncs or "")
 
 
+@pytest.mark.slow
 def test_overwrite_is_killed_and_finished(tmp_path: Path, config: Path) -> None:
     """Without --overwrite again it is finished too, or refused with what it would lose; `report` never mixes the two."""
     old, whole = tmp_path / "old", tmp_path / "whole"

@@ -232,6 +232,7 @@ def test_one_cap_holds_over_all_cells_and_more_money_ends_the_study(
     assert sum(cell.spent["spent"] for cell in second.result.cells if cell.spent) == 12
 
 
+@pytest.mark.slow
 def test_hosted_cells_are_made_at_once_and_one_that_is_finished_takes_no_part_of_the_money(
     study_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -254,6 +254,7 @@ def test_a_run_that_works_shows_counts_and_pictures_and_loads_itself_again(live_
 
 @pytest.mark.browser
 @NEEDS_CHROMIUM
+@pytest.mark.slow
 def test_axe_finds_nothing_on_the_index_and_on_a_live_page_and_reloading_can_be_paused(
     server: IndexServer, live_server: IndexServer
 ) -> None:

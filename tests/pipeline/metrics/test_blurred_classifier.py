@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import pytest
 from safetensors.torch import load_file, save_file
 
 from allfour.models.generators.base import Generated, GenerationRequest, image_seed
@@ -97,6 +98,7 @@ def holds(interval: Mapping[str, float], value: float) -> bool:
     return interval["low"] <= value <= interval["high"]
 
 
+@pytest.mark.slow
 def test_only_the_corrected_unanimity_holds_the_planted_value_of_a_blurred_classifier(tmp_path: Path) -> None:
     sharp, work = audited(tmp_path / "sharp", clip=SANDBOX_CLIP, seed=0)
     assert work == {"generated": 384, "scored": 384}

@@ -227,6 +227,7 @@ FIGURES = (
 )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_figures_copy_as_whole_svg(tabs: Tabs, full: Path) -> None:
     found = tabs.apart(full, permissions=["clipboard-read", "clipboard-write"], color_scheme="dark")
     page = found.page

@@ -343,6 +343,7 @@ def read(photographs: tuple[Path, RunConfig]) -> tuple[RunFolder, RunSummary]:
 
 
 @needs_dlib
+@pytest.mark.slow
 def test_photographs_are_read_face_by_face(
     photographs: tuple[Path, RunConfig], read: tuple[RunFolder, RunSummary], tmp_path: Path
 ) -> None:
