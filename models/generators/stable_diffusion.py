@@ -266,8 +266,8 @@ class StableDiffusion:
     def _products_agree(self) -> bool:
         """Whether a batch's products are the same on one core: see `lanes.products_agree`."""
         batch = [GenerationRequest("trial", k, _TRIAL, seed=k) for k in range(self._batch_size or 1)]
-        self._prompts.arguments([_TRIAL])  # before, since a prompt is encoded by itself, however many draw
         try:
+            self._prompts.arguments([_TRIAL])  # before, since a prompt is encoded by itself, however many draw
             return lanes.products_agree(self._pipe, partial(self._run, batch, self._pipe, num_inference_steps=1))
         except Exception as error:  # whatever it is, the images will say so
             _LOG.debug("no batches side by side: %s: %s", type(error).__name__, first_line(error))

@@ -139,8 +139,9 @@ def test_where_products_differ_all_cores_draw_together(
     assert "side_by_side" not in generator.facts()
 
 
+@pytest.mark.parametrize("place", ["lanes.products_agree", "prompts.PromptEncoder.arguments"])
 def test_a_model_that_cannot_draw_says_so_by_its_images(
-    cores: Callable[[int], None], tiny: str, monkeypatch: pytest.MonkeyPatch
+    cores: Callable[[int], None], tiny: str, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
     cores(2)
 
@@ -148,7 +149,7 @@ def test_a_model_that_cannot_draw_says_so_by_its_images(
         raise ValueError("a hole in the paper")
 
     with monkeypatch.context() as patch:
-        patch.setattr(lanes, "products_agree", broken)
+        patch.setattr(f"allfour.models.generators._diffusion.{place}", broken)
         generator = make(tiny)
     assert generator._cores == 0 and not generator._prompts._stored
     monkeypatch.setattr(generator, "_run", broken)
