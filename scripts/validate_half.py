@@ -155,7 +155,7 @@ def main() -> None:
             yield from stored(folder)
 
     for batch in batches(images(), clip):
-        tally.add(clip.encode_in_half(batch, one_core=True), clip.encode(batch))
+        tally.add(clip.encode_in_half(batch), clip.encode(batch))
         if tally.images % 10_000 < _BATCH and tally.images:
             print(f"{tally.images} images, {tally.differ} differ", file=sys.stderr, flush=True)
     found = {

@@ -110,8 +110,8 @@ class HalfEncoder(Protocol):
         """Whether this machine encodes faster so. Where it does not, `encode` does everything, and decides alike."""
         ...
 
-    def encode_in_half(self, batch: ByteArray, *, one_core: bool) -> FloatArray:
-        """As `encode`, in half precision; with `one_core` as `ParallelEncoder.encode_on_one_core`."""
+    def encode_in_half(self, batch: ByteArray) -> FloatArray:
+        """As `encode`, in half precision, and as `ParallelEncoder.encode_on_one_core` leaves the other cores to other threads."""
         ...
 
 

@@ -79,9 +79,8 @@ class OverClip:
     def settle(self, *, half: bool) -> None:
         self._encoder.settle(half=half)
 
-    def encode_in_half(self, batch: ByteArray, *, one_core: bool) -> FloatArray:
-        if one_core and torch.get_num_threads() != 1:
-            torch.set_num_threads(1)  # of the thread that calls
+    def encode_in_half(self, batch: ByteArray) -> FloatArray:
+        _on_one_core()
         return self._encoder.encode_in_half(batch)
 
     def stage(self, pictures: ByteArray) -> Any:
@@ -114,8 +113,7 @@ class OverClip:
         self._encoder.encodes_at(elsewhere)
 
     def encode_on_one_core(self, batch: ByteArray) -> FloatArray:
-        if torch.get_num_threads() != 1:
-            torch.set_num_threads(1)  # of the thread that calls
+        _on_one_core()
         return self.encode(batch)
 
     def reworded(
@@ -181,3 +179,8 @@ class ClipClassifier(OverClip):
         if asked := {name: self._text[name] for name in self._attributes.steady}:
             found |= {steadiness(name): share for name, share in self._encoder.steady(embeddings, asked).items()}
         return found
+
+
+def _on_one_core() -> None:
+    if torch.get_num_threads() != 1:
+        torch.set_num_threads(1)  # of the thread that calls

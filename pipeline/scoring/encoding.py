@@ -139,9 +139,7 @@ def by_groups(
     neither do the results.
     """
     full: Encode = classifier.encode_on_one_core if isinstance(classifier, ParallelEncoder) else classifier.encode
-    encode = full
-    if doubt is not None and isinstance(classifier, HalfEncoder):
-        encode = partial(classifier.encode_in_half, one_core=True)
+    encode = full if doubt is None or not isinstance(classifier, HalfEncoder) else classifier.encode_in_half
 
     def work(number: int, listed: Listed) -> Found:
         group = doubt.measured.ahead.take(listed) if doubt is not None else None

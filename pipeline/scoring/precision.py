@@ -197,7 +197,7 @@ def _measured(
     size = group_size(config)
     full: Encode = classifier.encode_on_one_core if isinstance(classifier, ParallelEncoder) else classifier.encode
     half = partial(
-        encoded_group, classifier=classifier, encode=partial(classifier.encode_in_half, one_core=True),
+        encoded_group, classifier=classifier, encode=classifier.encode_in_half,
         size=size, max_pixels=config.max_pixels,
     )  # fmt: skip
     _ = classifier.embedding_dim  # found out once, not by every worker at once

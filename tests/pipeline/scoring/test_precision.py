@@ -243,7 +243,7 @@ def test_a_band_is_the_largest_difference_with_room(half_on_few: None) -> None:
     pixels = np.stack(
         [clip.prepare(Image.fromarray(world.draw(world.sample_balanced(820_000_000 + n)))) for n in range(16)]
     )
-    half, full = clip.encode_in_half(pixels, one_core=False), clip.encode(pixels)
+    half, full = clip.encode_in_half(pixels), clip.encode(pixels)
     assert 0 < np.abs(half - full).max() < 0.02
     doubt = Doubt(clip, Measured(half, full))
     assert doubt.reach(half, full) == pytest.approx(1 / precision.SAFETY, rel=1e-5)

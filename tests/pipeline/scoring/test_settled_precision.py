@@ -110,9 +110,9 @@ def test_what_was_encoded_to_settle_it_is_not_encoded_again(
     encoded: list[int] = []
     in_half = ClipClassifier.encode_in_half
 
-    def counted(clip: ClipClassifier, batch: ByteArray, *, one_core: bool) -> FloatArray:
+    def counted(clip: ClipClassifier, batch: ByteArray) -> FloatArray:
         encoded.append(len(batch))
-        return in_half(clip, batch, one_core=one_core)
+        return in_half(clip, batch)
 
     monkeypatch.setattr(ClipClassifier, "encode_in_half", counted)
     runs = [RunFolder(tmp_path / name) for name in ("ahead", "in_turn")]
