@@ -22,7 +22,7 @@ from allfour.pipeline.report.opening import banner, subject
 from allfour.pipeline.report.view import kinds_by_label, page_path, ranked
 from allfour.pipeline.run.activity import Activity, activity
 from allfour.pipeline.run.documents import read_header, read_outline
-from allfour.pipeline.run.metrics import Metrics
+from allfour.pipeline.run.metrics import Metrics, Prompt
 from allfour.pipeline.run.record import STUDY_FILE
 from allfour.pipeline.run.study import StudyResult
 
@@ -33,7 +33,7 @@ _REFRESH = 5
 _MOMENT = 10.0
 """Seconds between the documents that a run writes as it ends, at most."""
 MAX_SQUARES = 60
-"""Prompts with a square of their own in a line."""
+"""Squares in a line; of a run with more prompts they are an even sample, from one end of its ranking to the other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +56,8 @@ class RunLine:
     """Whether it changes while one looks."""
     labels: tuple[str, ...] = ()
     """What the colours of the squares stand for."""
+    sampled: bool = False
+    """Whether there are fewer squares than prompts."""
 
 
 def find_runs(folder: Path) -> list[Path]:
@@ -113,9 +115,10 @@ def read_line(run_dir: Path, link: str, *, count: Callable[[], int] | None = Non
         return RunLine(name, link, what, day, state, "", -1.0, Markup(), banner(header) or "", now.working)
     at = headline_of(metrics).value
     value = -1.0 if at is None else at
+    counted = _counted(metrics)
     return RunLine(
-        name, link, what, day, "", lead.one_line(metrics), value, _squares(metrics), banner(header) or "",
-        labels=tuple(metrics.headline_labels),
+        name, link, what, day, "", lead.one_line(metrics), value, _squares(metrics, counted), banner(header) or "",
+        labels=tuple(metrics.headline_labels), sampled=len(counted) > MAX_SQUARES,
     )  # fmt: skip
 
 
@@ -148,10 +151,27 @@ def _should_have_finding(run_dir: Path, now: Activity) -> bool:
     return min(since, now.silent) > _MOMENT if written_last else not now.working
 
 
-def _squares(metrics: Metrics) -> Markup:
-    """A small square per prompt, in the colour of what all its images show."""
+def _counted(metrics: Metrics) -> list[Prompt]:
+    """The prompts that the finding counts, ranked: not those that ask for a label, nor those without a whole set."""
+    if headline_of(metrics).verdict == "asked_for":
+        return []
+    counted = {prompt.id for prompt in metrics.headline_prompts if prompt.evaluated}
+    return [prompt for prompt in ranked(metrics) if prompt.id in counted]
+
+
+def _sample(prompts: Sequence[Prompt]) -> Sequence[Prompt]:
+    """As many as have room, evenly: the first ones of a ranking would all be of one colour."""
+    if len(prompts) <= MAX_SQUARES:
+        return prompts
+    return [prompts[(2 * place + 1) * len(prompts) // (2 * MAX_SQUARES)] for place in range(MAX_SQUARES)]
+
+
+def _squares(metrics: Metrics, counted: Sequence[Prompt]) -> Markup:
+    """A small square per prompt that counts, in the colour of what all its images show."""
+    if not counted:
+        return Markup()
     kinds = kinds_by_label(metrics.headline_labels)
-    prompts = ranked(metrics)[:MAX_SQUARES]
+    prompts = _sample(counted)
     # one shape for all squares of a colour: an index over hundreds of runs has thousands of squares
     drawn: dict[str, list[str]] = {}
     for place, prompt in enumerate(prompts):
@@ -159,7 +179,7 @@ def _squares(metrics: Metrics) -> Markup:
         drawn.setdefault(kinds.get(prompt.unanimous or "", "u"), []).append(f"{corner}h9v9h-9z")
     shapes = [svg.el("path", d="".join(squares), class_=f"cell s-{kind}") for kind, squares in drawn.items()]
     text = f"{metrics.summary.unanimous} of {words.quantity(metrics.summary.prompts, 'prompt')} unanimous"
-    height = 11 * max(1, -(-len(prompts) // 20))
+    height = 11 * -(-len(prompts) // 20)
     return svg.el("svg", *shapes, class_="few", width="220", height=height, role="img", aria_label=text)
 
 
@@ -194,6 +214,7 @@ def render_index(lines: Sequence[RunLine], title: str, *, live: bool = False) ->
         title=words.clean(title, 120),
         lines=lines,
         colours=_colours(lines),
+        sampled=MAX_SQUARES if any(line.sampled for line in lines) else None,
         notices=notices_of(lines),
         refresh=_REFRESH if live and any(line.working for line in lines) else None,
     )

@@ -128,8 +128,8 @@ def _why_nothing(metrics: Metrics) -> str | None:
     accounting = metrics.accounting
     if not metrics.summary.prompts and accounting.scored:
         most = max((prompt.images for prompt in metrics.prompts), default=0)
-        smaller = f" (--set prompts.set_size={most})" if most > 1 else ""
-        return f"No prompt has more than {quantity(most, 'image')}. Make more images, or run the same command with smaller sets{smaller}."
+        smaller = f", or run the same command with smaller sets (--set prompts.set_size={most})" if most > 1 else ""
+        return f"No prompt has more than {quantity(most, 'image')}. Make more images{smaller}."
     if not accounting.scored:
         return "Every missing image is listed with its reason under “What was counted, and what was left out”."
     return None
@@ -195,6 +195,8 @@ def _words(metrics: Metrics) -> str:
 def one_line(metrics: Metrics) -> str:
     """`85% (64% to 95%), as the classifier read the images, 20 prompts, 80 images: clearly above chance`."""
     found, words = headline_of(metrics), _words(metrics)
+    if found.verdict == "nothing_read" and not metrics.summary.prompts and metrics.accounting.scored:
+        return f"no prompt has {word(metrics.summary.set_size)} images"
     if found.value is None:
         return words
     span = interval_text(found.low, found.high)
@@ -282,7 +284,7 @@ def even_draws(metrics: Metrics) -> tuple[float, str] | None:
 
 
 def _complete(sets: int, metrics: Metrics) -> str:
-    labelled = "has a label, and one alone" if metrics.accounting.mixed else "has a label"
+    labelled = "has exactly one label" if metrics.accounting.mixed else "has a label"
     return f"the {'one set' if sets == 1 else quantity(sets, 'set')} in which every image {labelled}"
 
 

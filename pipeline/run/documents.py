@@ -36,7 +36,9 @@ def read_outline(run_dir: Path) -> Metrics:
 _OUTLINE = frozenset(
     {"format", "headline", "labels", "summary", "accounting", "notes", "reference", "calibration", "review", "until"}
 )
-_OUTLINE_OF_PROMPTS = frozenset({"id", "text", "group", "images", "evaluated", "counts", "unanimous", "share"})
+_OUTLINE_OF_PROMPTS = frozenset(
+    {"id", "text", "group", "expect", "images", "evaluated", "counts", "unanimous", "share"}
+)
 
 
 def _outlined(content: dict[str, Any], only: frozenset[str]) -> dict[str, Any]:

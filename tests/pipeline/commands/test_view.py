@@ -7,12 +7,14 @@ import dataclasses
 import http.client
 import json
 import os
+import re
 import socket
 import struct
 import threading
 import types
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import EpsImagePlugin, Image
@@ -23,13 +25,18 @@ from allfour.pipeline.commands import view, view_live
 from allfour.pipeline.commands.view import IndexServer, write_index
 from allfour.pipeline.commands.view_live import WatchedRun, pace_of
 from allfour.pipeline.config import load_config
+from allfour.pipeline.metrics.asked_for import with_asked
+from allfour.pipeline.metrics.compute import compute_metrics
+from allfour.pipeline.metrics.tallies import tally
 from allfour.pipeline.report import index_page, write_report
-from allfour.pipeline.report.index_page import notices_of, read_line, render_index
+from allfour.pipeline.report.index_page import RunLine, notices_of, read_line, render_index
 from allfour.pipeline.run import activity as activity_module
 from allfour.pipeline.run.activity import activity
+from allfour.pipeline.run.asked import AskedPrompt
 from allfour.pipeline.run.folder import RunFolder
 from allfour.pipeline.run.study import StudyCell, StudyResult
 from tests.browser import NEEDS_CHROMIUM, axe_source, chromium, violations
+from tests.pipeline.metrics.test_compute import LABELS, build
 from tests.pipeline.report.fixture_run import Options, build_run
 
 NOW = 1_900_000_000.0
@@ -158,6 +165,45 @@ def test_a_notice_of_several_runs_is_said_once(tmp_path: Path) -> None:
     assert notices_of(shared) == {"Drawn world, x": "Drawn world", "y": "Note 2"}
     assert page.count("Drawn world, x") == page.count("<bdi>own</bdi>") == 1
     assert page.count("Drawn world</small>") == page.count("Note 2</small>") == 2
+
+
+def line_of(tmp_path: Path, prompts: Mapping[str, Sequence[Any]], *, asking: Sequence[str] = ()) -> RunLine:
+    """The index's line of a run with such images, some of whose prompts ask for a woman."""
+    run = build(tmp_path, dict(prompts))
+    run.update_header(name="run")
+    asked = {key: AskedPrompt(expect={"gender": "woman"}) for key in asking}
+    counted = tally(run, attributes=list(LABELS), set_size=4)
+    metrics = compute_metrics(counted, labels=LABELS, headline="gender", set_size=4, asked=asked)
+    metrics = with_asked(metrics, counted.prompts, asked)
+    write_report(run.path, metrics)
+    run.metrics_path.write_text(json.dumps(metrics.document()), encoding="utf-8")
+    return read_line(run.path, "")
+
+
+def squares(line: RunLine) -> dict[str, int]:
+    """Squares of a line, by colour."""
+    return {kind: path.count("M") for path, kind in re.findall(r'd="([^"]*)" class="cell s-(.)"', line.squares)}
+
+
+def test_squares_of_many_prompts_are_an_even_sample(tmp_path: Path) -> None:
+    """The first ones of the ranking would all be of one colour: 100 all women, and 50 all men that nobody saw."""
+    sets = [["woman"] * 4] * 100 + [["woman", "man", "man", "man"]] * 150 + [["man"] * 4] * 50
+    line = line_of(tmp_path, {f"p{number:03}": images for number, images in enumerate(sets)})
+    assert squares(line) == {"a": 20, "u": 30, "b": 10}
+    assert "of a run with more than 60 prompts, an even sample of 60 through its ranking" in render_index(
+        [line], "runs"
+    )
+
+
+def test_squares_are_of_prompts_that_the_finding_counts(tmp_path: Path) -> None:
+    """Neither those that ask for a label, nor those without a whole set."""
+    prompts = {"asks": ["woman"] * 4, "short": ["woman"], **{f"p{i}": ["man", "woman", "man", "man"] for i in range(5)}}
+    line = line_of(tmp_path / "some", prompts, asking=["asks"])
+    assert squares(line) == {"u": 5}
+    assert "even sample" not in render_index([line], "runs")
+    none = line_of(tmp_path / "none", {"short": ["woman"]})
+    assert squares(none) == {} and none.finding == "no prompt has four images"
+    assert squares(line_of(tmp_path / "all", {"asks": ["woman"] * 4}, asking=["asks"])) == {}
 
 
 def test_every_run_has_a_line_and_the_finished_one_a_link(server: IndexServer) -> None:
