@@ -58,7 +58,7 @@ BECAUSE: Mapping[str, str] = {
     "calibration_reweighted": "the calibration's groups were reweighted to the mix of groups in this run",
     "calibration_contradicted": "the images contradict the calibration",
     "corrected_refused": "too few sets have a decision on every image, so no correction was made",
-    "images_without_label": "many images have no label",
+    "images_without_label": "images without a label leave more than a tenth of the sets undecided",
     "near_copies": "some sets contain near-copies of one image, which count only once in the interval",
     "shared_images": "some images are identical byte for byte under several prompts, so they tell nothing about a prompt",
     NEARLY_SHARED: "some images are nearly the same picture under several prompts, so they tell nothing about a prompt",

@@ -168,6 +168,8 @@ class LeftOutView:
 
     sums: Sequence[tuple[str, int, Sequence[tuple[int, str]]]]
     notes: Sequence[str]
+    asked: str
+    """What became of an image first: requested, or listed in an archive."""
     missing: Sequence[ImageRecord]
     missing_total: int
     abstained: str | None
@@ -178,8 +180,10 @@ def left_out_view(material: Material) -> LeftOutView:
     """The section of a run."""
     metrics = material.metrics
     missing, total = read_missing(material.run_dir, metrics.headline, MAX_MISSING)
+    sums = prose.identities(metrics.accounting, archive=prose.of_an_archive(material.header))
     return LeftOutView(
-        sums=prose.identities(metrics.accounting, archive=prose.of_an_archive(material.header)),
+        sums=sums,
+        asked=sums[0][0],
         notes=metrics.warnings[:MAX_NOTES],
         missing=missing,
         missing_total=total,

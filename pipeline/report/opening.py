@@ -231,8 +231,12 @@ def _of_classifier(metrics: Metrics) -> str:
 def _not_seen(accounting: Accounting, *, archive: bool) -> str:
     if parts := unseen(accounting):
         return f"Of {words.quantity(accounting.requested, 'image')}: {words.join_words(parts)}."
-    total = words.quantity(accounting.requested, "image")
-    return f"None: all {total} {'listed' if archive else 'requested'} were read." if accounting.requested else ""
+    done = "listed" if archive else "requested"
+    if accounting.requested == 1:
+        return f"None: the one image {done} was read."
+    return (
+        f"None: all {words.quantity(accounting.requested, 'image')} {done} were read." if accounting.requested else ""
+    )
 
 
 def unseen(accounting: Accounting) -> list[str]:

@@ -290,8 +290,11 @@ def _frames(record: ImageRecord, people: Sequence[Person], kinds: dict[str, str]
     if not located or not record.width or not record.height:
         return None
     shapes = []
-    for person, box in located:
-        left, top, right, bottom = box
+    for person, box in located:  # who is cut off by the edge may have been framed beyond it
+        left, top = (
+            min(max(edge, 0), side - 1) for edge, side in zip(box[:2], (record.width, record.height), strict=True)
+        )
+        right, bottom = min(box[2], record.width), min(box[3], record.height)
         place = {"x": left, "y": top, "width": max(right - left, 1), "height": max(bottom - top, 1)}
         shapes.append(svg.el("rect", class_="halo", **place))
         shapes.append(svg.el("rect", class_=f"s-{kinds.get(person.decision, 'u')}", **place))

@@ -102,7 +102,7 @@ def coverage_warnings(
     elif other_images is not None and other_images < FEW_OTHER_IMAGES:
         warn(
             "rare-label",
-            f"Only {other_images} image{' has' if other_images == 1 else 's have'} a label other than the most common one. With fewer than "
+            f"{_so_few(other_images)} {'has' if other_images < 2 else 'have'} a label other than the most common one. With fewer than "
             f"{FEW_OTHER_IMAGES}, the true coverage of the intervals may be lower or higher than stated.",
         )
     least = least_unanimity(set_size, labels)
@@ -194,7 +194,7 @@ def comparison_coverage_warnings(
         found.append(
             CoverageWarning(
                 "rare-label",
-                f"One of the runs has only {min(few)} image{'' if min(few) == 1 else 's'} with a label other than the most common one. With fewer "
+                f"One of the runs has {_so_few(min(few)).lower()} with a label other than the most common one. With fewer "
                 f"than {FEW_OTHER_IMAGES}, the true coverage of the interval of a difference may be lower than stated.",
             )
         )
@@ -218,6 +218,10 @@ def is_near_chance(values: Sequence[float | None], *, set_size: int, labels: int
     """Return whether one of the unanimities is between half and twice the least that even draws give."""
     least = least_unanimity(set_size, labels)
     return any(least / 2 <= value < 2 * least for value in values if value is not None)
+
+
+def _so_few(images: int) -> str:
+    return f"Only {images} image{'' if images == 1 else 's'}" if images else "No image"
 
 
 def _alike(share: Interval | None, unanimity: Sequence[Interval | None]) -> str | None:

@@ -14,8 +14,15 @@ from typing import Any
 
 import pytest
 
+from allfour.pipeline.metrics.asked_for import with_asked
+from allfour.pipeline.metrics.compute import compute_metrics
+from allfour.pipeline.metrics.intersections import with_intersections
+from allfour.pipeline.metrics.tallies import tally
 from allfour.pipeline.report import write_report
+from allfour.pipeline.run.asked import AskedPrompt
 from tests.browser import NEEDS_CHROMIUM, axe_source, chromium, violations, wait_until
+from tests.pipeline.metrics.test_compute import LABELS as BUILT
+from tests.pipeline.metrics.test_compute import build
 from tests.pipeline.report.fixture_run import Options, build_run
 from tests.pipeline.report.full_run import full_run
 from tests.pipeline.report.printed import FORMATS, lone_headings, narrow_columns, printed
@@ -287,6 +294,54 @@ def test_another_run_is_marked_and_sorts(tabs: Tabs, full: Path) -> None:
     away = page.eval_on_selector_all(".row", "rows => rows.map(row => Number(row.dataset.away))")
     assert away == sorted(away, reverse=True)
     found.quiet()
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Prompts and lists whose names are one long word, and prompts that ask for a label."""
+    ids = ["nurse" * 12, *(f"p{number}" for number in range(5))]
+    run = build(tmp_path_factory.mktemp("unbroken"), {key: ["woman/White", "man/Black", "man/Indian", "man/White"] for key in ids}, groups=dict.fromkeys(ids[:3], "occupations" * 5))  # fmt: skip
+    run.update_header(name="unbroken", classifier={"backend": "recorded"})
+    asked = {key: AskedPrompt(expect={"gender": "woman"}) for key in ids[:2]}
+    counted = tally(run, attributes=list(BUILT), set_size=4)
+    metrics = compute_metrics(counted, labels=BUILT, headline="gender", set_size=4, asked=asked)
+    metrics = with_asked(metrics, counted.prompts, asked)
+    return write_report(run.path, with_intersections(metrics, run, counted.prompts, [("gender", "race")]))
+
+
+@pytest.mark.parametrize("width", [400, 1440])
+def test_names_without_spaces_push_no_figure_out_of_a_table(tabs: Tabs, unbroken: Path, width: int) -> None:
+    page = tabs.open(unbroken, width=width).page
+    open_all(page)
+    cut = "element => element.scrollWidth - element.clientWidth"
+    assert page.eval_on_selector("#figure-groups", cut) <= 0
+    for heat in page.locator("#heat-prompts-1 tbody tr").all():
+        assert heat.locator("td").first.bounding_box()["x"] < width / 2
+
+
+def test_buttons_lie_over_no_caption(tabs: Tabs, unbroken: Path) -> None:
+    page = tabs.open(unbroken, width=400).page
+    open_all(page)
+    over = page.evaluate(
+        """() => [...document.querySelectorAll("figure")].filter((figure) => {
+          const caption = figure.querySelector("caption"), tools = figure.querySelector(".tools")?.getBoundingClientRect();
+          if (!caption || !tools || !tools.width) return false;
+          const words = document.createRange();
+          words.selectNodeContents(caption);
+          return [...words.getClientRects()].some((line) => line.width && line.right > tools.left && line.top < tools.bottom - 4 && line.bottom > tools.top + 4
+            && line.width < caption.clientWidth);
+        }).map((figure) => figure.id)"""
+    )
+    assert over == []
+
+
+def test_what_was_asked_for_has_its_names_and_intervals_on_a_phone(tabs: Tabs, unbroken: Path) -> None:
+    page = tabs.open(unbroken, width=400).page
+    cells = page.locator("#figure-asked-1 td")
+    named = cells.evaluate_all("cells => cells.map((cell) => getComputedStyle(cell, '::before').content)")
+    assert named == ['"Shown"', '"Another label"', '"No label"', '"Refused"', '"Failed"']
+    assert all(" to " in text for text in cells.all_inner_texts())
+    assert cells.first.locator("small").is_visible()
 
 
 def test_a_square_opens_its_row_and_a_link_its_section(watched: Watched) -> None:

@@ -16,6 +16,7 @@ from allfour.pipeline.metrics.intersections import with_intersections
 from allfour.pipeline.metrics.tallies import tally
 from allfour.pipeline.report import write_report
 from allfour.pipeline.report.exports import latex_table, markdown_table
+from allfour.pipeline.report.lead import one_line
 from allfour.pipeline.report.model_card import model_index
 from allfour.pipeline.run.asked import AskedPrompt
 from allfour.pipeline.run.header import Header
@@ -79,7 +80,7 @@ def test_images_of_people_who_differ_are_labelled_and_complete_no_set(
     assert f"This cannot be told: {reason.removeprefix('since ')}." in more
     assert "has a label on every image" not in printed + words + more
     _, words = page_of(tmp_path / "some", {"p0": [TWO, *["woman"] * 3], **{f"q{i}": ["woman"] * 4 for i in range(5)}})
-    assert "the 5 sets in which every image has a label, and one alone" in words
+    assert "the 5 sets in which every image has exactly one label" in words
 
 
 def test_a_single_image_and_a_single_prompt_are_no_plural(tmp_path: Path) -> None:
@@ -91,6 +92,13 @@ def test_a_single_image_and_a_single_prompt_are_no_plural(tmp_path: Path) -> Non
     assert not any("come out alike" in note.text for note in metrics.notes)
     _, words = page_of(tmp_path / "two", {"nurse": ["woman", "woman", "woman", "ambiguous"]})
     assert "1 image was unclear: no label stood out. It breaks a set's unanimity and is in no share." in words
+    metrics, words = page_of(tmp_path / "alone", {"nurse": ["woman"]})
+    assert "No prompt has more than 1 image. Make more images." in words  # no set is smaller than two
+    assert "None: the one image requested was read." in words
+    assert one_line(metrics) == "no prompt has four images"
+    at = st.Interval(1.0, 0.2, 1.0, "wilson")
+    found = st.coverage_warnings(prompts=1, set_size=4, labels=2, share=at, unanimity=at, other_images=0)
+    assert "No image has a label other than the most common one." in " ".join(warning.message for warning in found)
 
 
 def test_what_keeps_no_embeddings_is_not_told_to_relabel_them(tmp_path: Path) -> None:
@@ -152,3 +160,23 @@ def test_more_images_than_a_set_are_not_all_of_one_label(tmp_path: Path, capsys:
     assert "first four unanimous" in latex_table(metrics)
     _, words = page_of(tmp_path / "two", {"guard": ["man", "man", "woman"]}, set_size=2)
     assert "For 1 of 1 prompt, the first two images both show one perceived gender." in words
+
+
+def test_one_open_set_of_few_is_not_called_many_images(tmp_path: Path) -> None:
+    prompts = {"open": ["woman"] * 3 + ["ambiguous"], **{f"p{i}": ["woman", "man", "man", "man"] for i in range(7)}}
+    _, words = page_of(tmp_path, prompts)
+    assert "images without a label leave more than a tenth of the sets undecided" in words
+    assert "many images" not in words
+
+
+def test_of_an_archive_images_are_listed_also_where_some_are_missing(tmp_path: Path) -> None:
+    for name, last, text in (
+        ("whole", "woman", "No listed image is missing."),
+        ("part", "unreadable", "1 listed image is missing or could not be read."),
+    ):
+        run = build(tmp_path / name, {"p": ["woman"] * 3 + [last]})
+        run.update_header(source={"layout": "folder", "location": "/x"}, attributes=ASKED.model_dump(mode="json"))
+        metrics = compute_metrics(
+            tally(run, attributes=list(LABELS), set_size=4), labels=LABELS, headline="gender", set_size=4
+        )
+        assert text in Page(write_report(run.path, metrics).read_text(encoding="utf-8")).text

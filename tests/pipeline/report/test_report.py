@@ -211,6 +211,7 @@ def test_pages_of_a_longer_run_are_removed_when_it_shrinks(tmp_path: Path) -> No
     run = build_run(tmp_path, Options(prompts=300, pictures=False))
     assert "240 of 300 prompts are shown" in Page(write_report(run).read_text(encoding="utf-8")).text
     assert [page.name for page in (run / "report").iterdir()] == ["prompts-001.html"]
+    assert "on the page of the folder report" in Page(write_report(run).read_text(encoding="utf-8")).text
     metrics = json.loads((run / "metrics.json").read_text())
     metrics["prompts"] = metrics["prompts"][:10]
     (run / "metrics.json").write_text(json.dumps(metrics))

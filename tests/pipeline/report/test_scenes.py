@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,9 @@ import pyarrow.parquet as pq
 
 from allfour.pipeline.metrics.scenes import scenes_of_run
 from allfour.pipeline.metrics.tallies import tally
-from allfour.pipeline.report import write_report
+from allfour.pipeline.report import scenes, write_report
+from allfour.pipeline.report.scenes import Person
+from allfour.pipeline.report.tables import ImageRecord
 from allfour.pipeline.run.columns import IMAGES_SCHEMA, SCORES_SCHEMA
 from allfour.pipeline.run.folder import RunFolder
 from tests.pipeline.report.fixture_run import GENDER, INJECTIONS, Options, build_run
@@ -74,6 +77,18 @@ def test_without_a_detector_nobody_was_counted(tmp_path: Path) -> None:
     assert "1 prompt asks for several people. How many their images show is not known: no detector was configured" in words  # fmt: skip
     assert "classifier.people.detector: centerface" in words
     assert "Read as a whole:" in words
+
+
+def test_a_frame_ends_where_the_picture_does() -> None:
+    """Detectors frame who is cut off by the edge beyond it, and records may say anything."""
+    record = ImageRecord(prompt_id="p", prompt="p", index=0, status="generated", width=100, height=80)
+    people = [Person((-20, 10, 30, 90), "woman"), Person((90, -5, 140, 40), "man"), Person((200, 200, 240, 260), "man")]
+    drawn = str(scenes._frames(record, people, {"woman": "a", "man": "b"}))
+    places = [
+        [int(value) for value in found]
+        for found in re.findall(r'x="(\d+)" y="(\d+)" width="(\d+)" height="(\d+)"', drawn)
+    ]
+    assert places[::2] == [[0, 10, 30, 70], [90, 0, 10, 40], [99, 79, 1, 1]]
 
 
 def test_hostile_text_stays_text(tmp_path: Path) -> None:
