@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections import Counter
@@ -12,11 +13,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from allfour.errors import ArchiveError
-from allfour.pipeline.archives.entries import SNIFF_BYTES, FileEntry
+from allfour.pipeline.archives.entries import SNIFF_BYTES, FileEntry, Lost, local_stamp
 from allfour.pipeline.archives.kinds import is_hidden
 from allfour.pipeline.archives.text import escape_name
 
-OUTSIDE = "links that lead out of the folder, not followed (a copy made with cp -rL holds what they lead to)"
+OUTSIDE = Lost("links that lead out of the folder, not followed (a copy made with cp -rL holds what they lead to)")
+NOWHERE = Lost("links that lead nowhere, not followed")
 MAX_CAPTION_BYTES = 2**20
 
 
@@ -52,7 +54,7 @@ class LocalTree:
                 if not folder:
                     raise ArchiveError(f"cannot list {escape_name(self._root)}: {error.strerror}") from error
                 example = unlisted.setdefault(error.strerror, self.show(folder))
-                notes[f"folders that cannot be listed ({error.strerror}), such as {example}"] += 1
+                notes[Lost(f"folders that cannot be listed ({error.strerror}), such as {example}")] += 1
             yield folder, files
 
     def _file(self, entry: os.DirEntry[str], notes: Counter[str]) -> FileEntry | None:
@@ -63,7 +65,7 @@ class LocalTree:
             notes["pipes, sockets or devices, not read"] += 1
             return None
         status = entry.stat(follow_symlinks=False)
-        return FileEntry(entry.name, status.st_size, status.st_mtime_ns)
+        return FileEntry(entry.name, status.st_size, local_stamp(entry.path, status))
 
     def _linked(self, entry: os.DirEntry[str], notes: Counter[str]) -> FileEntry | None:
         """The file behind a link, where it lies under the root."""
@@ -74,12 +76,12 @@ class LocalTree:
         try:
             status = os.stat(target)
         except OSError:
-            notes["links that lead nowhere, not followed"] += 1
+            notes[NOWHERE] += 1
             return None
         if not stat.S_ISREG(status.st_mode):
             notes["links to folders or devices, not followed"] += 1
             return None
-        return FileEntry(entry.name, status.st_size, status.st_mtime_ns)
+        return FileEntry(entry.name, status.st_size, local_stamp(target, status))
 
     def heads(self, paths: Sequence[str]) -> Iterator[bytes]:
         for path in paths:
@@ -100,7 +102,13 @@ class LocalTree:
 
 
 def read_file(path: str, *, limit: int) -> bytes | str:
-    """Bytes of a regular file, or the reason why there are none. Never waits on a pipe, never reads over `limit`."""
+    """Bytes of a regular file, or the reason why there are none. Never waits on a pipe, never reads over `limit`.
+
+    Raises
+    ------
+    OSError
+        This process may open no more files: it says nothing about this one.
+    """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         status = os.fstat(descriptor)
@@ -108,7 +116,12 @@ def read_file(path: str, *, limit: int) -> bytes | str:
             os.close(descriptor)
             return "no regular file"
         with open(descriptor, "rb") as file:
-            data = file.read(limit + 1) if status.st_size <= limit else b""
+            data = b""
+            if status.st_size <= limit:
+                # what is asked for is set aside at once, so no more than the file has; it may have grown meanwhile
+                data = file.read(status.st_size + 1)
+                if len(data) > status.st_size:
+                    data += file.read(limit + 1 - len(data))
             size = max(status.st_size, len(data))
             return data if size <= limit else f"{size:,} bytes are over the limit of {limit:,} bytes (max_image_bytes)"
     except FileNotFoundError:
@@ -116,4 +129,6 @@ def read_file(path: str, *, limit: int) -> bytes | str:
     except ValueError:  # a zero byte in the path
         return "no valid path"
     except OSError as error:
+        if error.errno in (errno.EMFILE, errno.ENFILE):
+            raise
         return f"cannot be read: {error.strerror}"

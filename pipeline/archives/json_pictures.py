@@ -20,6 +20,7 @@ import pyarrow as pa
 from allfour.border import read_json
 from allfour.errors import ArchiveError
 from allfour.pipeline.archives.columns import PROMPT_NAMES, column_key
+from allfour.pipeline.archives.entries import leads_to_folder
 from allfour.pipeline.archives.folder import read_file
 from allfour.pipeline.archives.kinds import IMAGE_EXTENSIONS, Kind, is_hidden, kind_of
 from allfour.pipeline.archives.manifest_lines import MAX_LIST_BYTES, as_text, flattened, objects_in
@@ -59,7 +60,11 @@ def pictures_of_folder(folder: Path) -> str | None:
         for entry in entries:
             if is_hidden(entry.name):
                 continue
-            if entry.is_dir() or kind_of(entry.name) in (Kind.IMAGE, Kind.CONTAINER) or len(tables) > _MAX_TABLES:
+            if (
+                leads_to_folder(entry)
+                or kind_of(entry.name) in (Kind.IMAGE, Kind.CONTAINER)
+                or len(tables) > _MAX_TABLES
+            ):
                 return None
             if entry.name.lower().endswith(ENDINGS):
                 tables.append(entry.path)

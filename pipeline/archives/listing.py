@@ -16,7 +16,7 @@ from allfour.pipeline.archives.base import NO_PROMPT_ID
 from allfour.pipeline.archives.caption_folders import CaptionFolders, bears, captions_apart
 from allfour.pipeline.archives.captions import CAPTION_EXTENSIONS
 from allfour.pipeline.archives.decoding import sniff_format
-from allfour.pipeline.archives.entries import FileEntry
+from allfour.pipeline.archives.entries import FileEntry, Lost
 from allfour.pipeline.archives.kinds import UNDECODED_EXTENSIONS, Kind, extension, kind_of
 from allfour.pipeline.archives.naming import (
     GRID_NAME,
@@ -94,6 +94,8 @@ class Listing:
     images: int
     ignored: list[str] = field(default_factory=list)
     """What is said of files that are not taken for images."""
+    lost: list[str] = field(default_factory=list)
+    """What is said of files that may be images and cannot be reached."""
     inside: list[str] = field(default_factory=list)
     """Archives inside the tree, which are not opened, and tables that have the ending of one."""
     unasked: list[str] = field(default_factory=list)
@@ -207,12 +209,13 @@ def list_tree(tree: Tree, book: PromptBook, *, asked: bool = True, cut_grids: bo
     directories.sort(key=lambda directory: (path_key(directory.path), directory.path, directory.lacks))
     _number(directories, tree.root_name, book)
     total = sum(len(directory.names) for directory in directories)
-    ignored = [f"{count:,} {what}" for what, count in sorted(counts.items())]
+    said = [(isinstance(what, Lost), f"{count:,} {what}") for what, count in sorted(counts.items())]
     without = Counter(part.lacks for part in directories for _ in part.names if part.lacks)
     return Listing(
         directories,
         total,
-        ignored=ignored,
+        ignored=[text for lost, text in said if not lost],
+        lost=[text for lost, text in said if lost],
         inside=inside,
         unasked=[f"{count:,} without a prompt, not scored: {what}" for what, count in sorted(without.items())],
         tables=tables,

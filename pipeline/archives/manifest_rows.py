@@ -11,6 +11,7 @@ from json.encoder import encode_basestring_ascii
 from typing import Any, NamedTuple
 
 from allfour.pipeline.archives.base import Shard
+from allfour.pipeline.archives.entries import leads_to_folder, local_stamp
 from allfour.pipeline.archives.remote import scheme_of
 from allfour.pipeline.archives.text import clean_text, escape_name
 
@@ -73,7 +74,7 @@ def file_stamp(path: str) -> tuple[int, bytes]:
         status = os.stat(path)  # noqa: PTH116  (a path may be no valid one)
     except (OSError, ValueError):
         return -1, MISSING
-    return status.st_size, f"{status.st_size} {status.st_mtime_ns}".encode()
+    return status.st_size, f"{status.st_size} {local_stamp(path, status)}".encode()
 
 
 _LOOKED_IN = 100
@@ -94,7 +95,7 @@ def near(folder: str, named: str) -> str:
     above, name = os.path.split(os.path.normpath(folder + "/".join(parts)))
     try:
         beside = os.listdir(above)  # noqa: PTH208
-        folders = [entry.name for entry in os.scandir(folder) if entry.is_dir()][:_LOOKED_IN]
+        folders = [entry.name for entry in os.scandir(folder) if leads_to_folder(entry)][:_LOOKED_IN]
     except (OSError, ValueError):
         return ""
     ended = next((each for each in sorted(beside) if each.rpartition(".")[0] == name), None)

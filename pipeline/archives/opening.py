@@ -10,6 +10,7 @@ from pathlib import Path
 
 from allfour.errors import ArchiveError
 from allfour.pipeline.archives.base import ArchiveSource, NoImagesError
+from allfour.pipeline.archives.entries import leads_to_file, leads_to_folder
 from allfour.pipeline.archives.folder import LocalTree
 from allfour.pipeline.archives.json_pictures import holds_pictures, pictures_of_folder
 from allfour.pipeline.archives.kinds import Kind, is_hidden, kind_of
@@ -147,8 +148,8 @@ def _kind(file: str) -> str:
     if (path / "dataset_dict.json").is_file():
         return "parquet"  # splits of a saved dataset
     entries = list(os.scandir(path))
-    folders = any(entry.is_dir() and not is_hidden(entry.name) for entry in entries)
-    kind = _folder_kind([entry.name for entry in entries if not entry.is_dir()], folders=folders)
+    folders = any(leads_to_folder(entry) and not is_hidden(entry.name) for entry in entries)
+    kind = _folder_kind([entry.name for entry in entries if not leads_to_folder(entry)], folders=folders)
     return _folder_kind(_containers_below(path), folders=False) if kind == "folder" and folders else kind
 
 
@@ -227,16 +228,21 @@ _CACHED = re.compile(r"(^|/)(cache|indices)-?[^/]*\.arrow$")
 """What the package `datasets` leaves in a saved dataset for itself."""
 
 
+def _is_dead_link(entry: os.DirEntry[str]) -> bool:
+    return entry.is_symlink() and not leads_to_folder(entry)
+
+
 def _inside(file: str, layout: str) -> list[str]:
     """The containers in a folder of containers; a file is itself."""
     suffixes = _SUFFIXES[layout]
     if scheme_of(file) is None and Path(file).is_dir():
-        names = [entry.name for entry in os.scandir(file) if entry.is_file()]
+        # links that lead nowhere too: whoever opens them says so
+        names = [entry.name for entry in os.scandir(file) if leads_to_file(entry) or _is_dead_link(entry)]
         if layout == "parquet" and "dataset_dict.json" in names:
             names = [
                 f"{split.name}/{each.name}"
                 for split in os.scandir(file)
-                if split.is_dir()
+                if leads_to_folder(split)
                 for each in os.scandir(split.path)
             ]
         elif not any(name.lower().endswith(suffixes) for name in names):
