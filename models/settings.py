@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,6 +79,10 @@ class Readiness:
     """What may go wrong later though the run can start."""
 
 
+_NO_MEMORY = re.compile("failed to map segment|cannot allocate memory|failed to allocate", re.IGNORECASE)
+"""What the loader of libraries says where there is no room for one that is installed."""
+
+
 @contextlib.contextmanager
 def named_if_missing(settings: BackendSettings, where: str) -> Iterator[None]:
     """Turn a failing import inside into a `ConfigError` that names the command which mends it.
@@ -90,6 +95,11 @@ def named_if_missing(settings: BackendSettings, where: str) -> Iterator[None]:
     try:
         yield
     except ImportError as error:
+        if _NO_MEMORY.search(str(error)):
+            raise ConfigError(
+                f"{where}: what it needs does not fit into the memory that this process may have ({error}). Raise the limit "
+                "(`ulimit -v`, the job's) or free some, and repeat the same command"
+            ) from error
         raise ConfigError(f"{where}: {error}. Install what it needs: pip install '{settings.needs}'") from error
 
 

@@ -20,6 +20,12 @@ from allfour.signals import Terminated, stops_on_signals
 
 _ASIDE = re.compile(r"\.tmp-[0-9a-f]{12}-(?=[^/\\]+$)")
 """What the name of a file has before it while it is written: nobody asked for that one."""
+_NO_FILES = (errno.EMFILE, errno.ENFILE)
+_NO_MEMORY = (
+    "Free some, or raise the limit (`ulimit -v`, the job's), and repeat the same command: what was finished is kept"
+)
+_OUT_OF_MEMORY = re.compile("out of memory|can't allocate memory|could not create a primitive", re.IGNORECASE)
+"""What a model's library says where there is no memory."""
 _NO_ROOM = {
     errno.ENOSPC: "the disk is full",
     errno.EDQUOT: "the disk quota is used up",
@@ -41,12 +47,23 @@ def clear_errors() -> Iterator[None]:
         code = 128 + (signal.SIGTERM if isinstance(stopped, Terminated) else signal.SIGINT)
         output.print_error("stopped by a signal; what was finished is kept. Repeat the same command to go on.", code)
         raise typer.Exit(code) from None
+    except MemoryError as error:
+        asked = " ".join(str(error).split())[:200]
+        _stop(f"there is not enough memory{f' ({asked})' if asked else ''}. {_NO_MEMORY}")
+    except RuntimeError as error:
+        if not _OUT_OF_MEMORY.search(str(error)):
+            raise
+        _stop(f"there is not enough memory ({str(error).splitlines()[0][:200]}). {_NO_MEMORY}")
     except OSError as error:
         if error.errno in _NO_ROOM:
             _stop(
                 f"{_NO_ROOM[error.errno]} ({_ASIDE.sub('', str(error.filename)) if error.filename else 'while writing'}). Free some space and repeat the same command: "
                 "it goes on"
             )
+        if error.errno in _NO_FILES:
+            _stop("too many files are open. Raise the limit (`ulimit -n`) and repeat the same command: it goes on")
+        if error.errno == errno.ENOMEM:
+            _stop(f"there is not enough memory. {_NO_MEMORY}")
         if error.filename is None or error.strerror is None:
             raise
         name = _ASIDE.sub("", str(error.filename))

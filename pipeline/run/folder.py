@@ -65,6 +65,13 @@ def reading_table(path: Path) -> Iterator[None]:
     except (pa.ArrowException, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:  # of the disk, or of what is written meanwhile
             raise
+        if isinstance(error, MemoryError):
+            raise
+        if type(error) is pa.ArrowException:  # of the machine: a thread that cannot be started
+            raise RunFolderError(
+                f"{path}: could not be read, though nothing shows that it is damaged ({str(error).splitlines()[0][:200]}). Raise the limits of "
+                "this process (`ulimit -u`, `ulimit -v`) and repeat the same command"
+            ) from None
         raise RunFolderError(
             f"{path}: cannot be read ({str(error).splitlines()[0][:200]}). Delete it and repeat the command that made the run: it makes "
             "the table again from what is kept"

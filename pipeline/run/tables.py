@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextvars import ContextVar
@@ -82,6 +83,11 @@ def connect(run: RunFolder, *, memory: str = MEMORY_LIMIT) -> Iterator[duckdb.Du
             ) from None
         if type(error) not in _DAMAGE:
             raise
+        if _OF_THE_PROCESS.search(str(error)):
+            raise RunFolderError(
+                f"{run.path}: its tables could not be read, though nothing shows that they are damaged ({str(error).splitlines()[0][:200]}). "
+                "Raise the limits of this process (`ulimit -n`, `ulimit -v`) and repeat the same command"
+            ) from None
         raise RunFolderError(
             f"{run.path}: images.parquet or scores.parquet cannot be read ({str(error).splitlines()[0][:200]}). {_MEND}"
         ) from None
@@ -189,6 +195,9 @@ def count_together(
 
 
 _NO_ROOM = re.compile(r"no space left|disk full|quota exceeded|file too large|failed to offload", re.IGNORECASE)
+_OF_THE_PROCESS = re.compile(
+    r"too many open files|cannot allocate memory|resource temporarily unavailable", re.IGNORECASE
+)
 _DAMAGE = (duckdb.Error, duckdb.InvalidInputException, duckdb.IOException, duckdb.SerializationException)
 """What damaged rows raise; the bare class is one of them."""
 _MEND = (
@@ -204,7 +213,11 @@ def _check_table(path: Path) -> None:
             pq.read_metadata(file)
     except FileNotFoundError:
         raise RunFolderError(f"{path} is missing: repeat the command that made the run") from None
+    except MemoryError:
+        raise
     except (pa.ArrowException, OSError) as error:
+        if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
+            raise
         raise RunFolderError(f"{path} cannot be read ({str(error).splitlines()[0][:200]}). {_MEND}") from None
 
 

@@ -130,6 +130,13 @@ def test_a_missing_package_is_named_with_its_command() -> None:
             import nowhere_at_all  # noqa: F401
 
 
+def test_a_package_without_room_is_not_said_to_be_missing() -> None:
+    with pytest.raises(ConfigError, match=r"does not fit into the memory.*ulimit -v") as stopped:
+        with named_if_missing(BackendSettings(), "classifier.backend=x"):
+            raise ImportError("libtorch_cpu.so: failed to map segment from shared object")
+    assert "pip" not in str(stopped.value)
+
+
 def test_a_backend_needs_no_more_than_build() -> None:
     class Plain(GeneratorSettings):
         backend: str = "plain"

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import pyarrow as pa
 import pytest
 import typer
 from typer.testing import CliRunner
@@ -19,7 +20,7 @@ from allfour.errors import RunFolderError
 from allfour.pipeline import cli
 from allfour.pipeline.cli import app
 from allfour.pipeline.commands.errors import clear_errors
-from allfour.pipeline.run.folder import RunFolder
+from allfour.pipeline.run.folder import RunFolder, reading_table
 from allfour.pipeline.run.seal import sealed
 from allfour.pipeline.run.tables import connect
 from tests.pipeline.report.fixture_run import Options, build_run
@@ -129,6 +130,36 @@ def test_no_room_is_one_error_however_the_system_calls_it(
     assert "Free some space and repeat the same command" in stderr
 
 
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (
+            OSError(errno.EMFILE, "Too many open files", "/a/0.png"),
+            "too many files are open. Raise the limit (`ulimit -n`)",
+        ),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), "there is not enough memory. Free some"),
+        (MemoryError(), "there is not enough memory. Free some"),
+        (MemoryError("Unable to allocate 9 GiB"), "there is not enough memory (Unable to allocate 9 GiB). Free some"),
+        (
+            RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"),
+            "there is not enough memory ([enf",
+        ),
+    ],
+)
+def test_a_limit_of_the_process_is_one_error(
+    error: Exception, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(typer.Exit) as stopped, clear_errors():
+        raise error
+    assert stopped.value.exit_code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_other_errors_of_a_library_are_faults() -> None:
+    with pytest.raises(RuntimeError, match="shapes"), clear_errors():
+        raise RuntimeError("shapes do not fit")
+
+
 def test_ctrl_c_while_the_command_line_is_imported_has_its_own_code() -> None:
     """And not 1, which is the code of a gate that was hit, with a traceback."""
     code = (
@@ -161,3 +192,18 @@ def test_a_disk_that_is_full_while_tables_are_read_is_no_damaged_table(
     run = build_run(tmp_path / "run", Options(prompts=3, pictures=False))
     with pytest.raises(RunFolderError, match="no room for temporary files"), connect(RunFolder(run)):
         raise kind(text)
+
+
+def test_tables_that_a_process_may_not_open_are_not_said_to_be_damaged(tmp_path: Path) -> None:
+    run = build_run(tmp_path / "run", Options(prompts=3, pictures=False))
+    with pytest.raises(RunFolderError, match="nothing shows that they are damaged") as stopped, connect(RunFolder(run)):
+        raise duckdb.IOException('IO Error: Cannot open file "scores.parquet": Too many open files')
+    assert "Delete" not in str(stopped.value)
+
+
+def test_a_table_that_a_process_cannot_read_for_want_of_threads_is_not_said_to_be_damaged(tmp_path: Path) -> None:
+    with pytest.raises(RunFolderError, match="nothing shows that it is damaged") as stopped, reading_table(tmp_path):
+        raise pa.ArrowException("Unknown error: Failed to launch worker thread: Resource temporarily unavailable")
+    assert "Delete" not in str(stopped.value)
+    with pytest.raises(MemoryError), reading_table(tmp_path):
+        raise pa.ArrowMemoryError("malloc of size 64 failed")
