@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from allfour.border import read_json
 from allfour.pipeline.archives.beside_rows import NotUnderstoodError, is_customary, table_rows
-from allfour.pipeline.archives.key_tables import KeyTable, key_table
+from allfour.pipeline.archives.key_tables import DoubledKeyError, KeyTable, key_table
 from allfour.pipeline.archives.keyed import (
     TOLD_BY_PATTERN,
     Reading,
@@ -234,8 +234,12 @@ class Beside:
         except NotUnderstoodError as error:
             self.unread[name] = str(error)
             understood = False
-        if len(self._named) == files and (table := key_table(folder, name, content)) is not None:
-            self._by_key.append(table)
+        if len(self._named) == files:
+            try:
+                table = key_table(folder, name, content)
+            except DoubledKeyError as error:
+                self.unread[name], table = str(error), None
+            self._by_key += [] if table is None else [table]
         if understood:
             self.tables.append(name)
             self.read.add(_path(folder, name))

@@ -16,7 +16,7 @@ from allfour.border import read_json
 from allfour.pipeline.archives.captions import may_be_prompt, prompt_in_object
 from allfour.pipeline.archives.columns import PATH_NAMES, PROMPT_NAMES, column_key, pick, separator_of
 from allfour.pipeline.archives.kinds import IMAGE_EXTENSIONS, extension
-from allfour.pipeline.archives.text import is_nothing
+from allfour.pipeline.archives.text import escape_name, is_nothing
 
 KEY_NAMES = (
     "prompt_id", "promptid", "prompt_index", "prompt_idx", "prompt_number", "prompt_num", "prompt_no", "id", "key", "index", "idx", "number", "num",
@@ -34,6 +34,10 @@ _LISTED = "prompt "
 """What the column of bare texts is called; the space tells it from one that somebody called so."""
 _WORDS = 3
 """Words that most texts of a list have at least, to be prompts where nothing calls them so."""
+
+
+class DoubledKeyError(Exception):
+    """A table of prompts gives one key several prompts. Says which."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +75,11 @@ def key_table(
         Whether it was named as a table of prompts: what it and its columns are called says nothing against it then.
     key_column, prompt_column
         Which they are, where a user said it; an empty key_column for rows that are counted.
+
+    Raises
+    ------
+    DoubledKeyError
+        It is one of prompts, by its name or because it was asked for, and which prompt a key stands for cannot be told.
     """
     try:
         rows = list(_rows(name, content))
@@ -95,10 +104,18 @@ def key_table(
         if any(map(is_nothing, texts)):
             return None
         return KeyTable(folder, name, None, dict(zip(map(str, range(len(texts))), texts, strict=True)))
-    distinct = {row.get(keys, "").strip() for row in rows}
-    if len(distinct) < len(rows) or max(map(len, distinct)) > _LONGEST_KEY:
+    found: dict[str, str] = {}
+    for row, text in zip(rows, texts, strict=True):
+        key = row.get(keys, "").strip()
+        if found.setdefault(key, text) == text:
+            continue
+        if asked and key:
+            raise DoubledKeyError(
+                f"its {escape_name(keys)} {escape_name(key)[:80]!r} stands in several rows, with different prompts"
+            )
         return None
-    found = {row.get(keys, "").strip(): text for row, text in zip(rows, texts, strict=True)}
+    if (len(found) < len(rows) and not asked) or max(map(len, found)) > _LONGEST_KEY:
+        return None  # what comes again in a table of anything is no key
     return KeyTable(
         folder, name, keys or "row", {key: text for key, text in found.items() if key and not is_nothing(text)}
     )

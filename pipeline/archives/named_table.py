@@ -10,7 +10,7 @@ from pathlib import Path
 from allfour.errors import ArchiveError
 from allfour.pipeline.archives.beside import MAX_TABLE_BYTES, Beside
 from allfour.pipeline.archives.folder import read_file
-from allfour.pipeline.archives.key_tables import KeyTable, key_table
+from allfour.pipeline.archives.key_tables import DoubledKeyError, KeyTable, key_table
 from allfour.pipeline.archives.keyed import Reading, find_reading, keys_by_number
 from allfour.pipeline.archives.naming import PathPattern
 from allfour.pipeline.archives.options import ArchiveOptions
@@ -71,9 +71,14 @@ def _by_pattern(pattern: str, table: KeyTable, start: int | None, paths: Sequenc
 def _table(options: ArchiveOptions, name: str, content: bytes) -> tuple[KeyTable, int | None]:
     chosen = options.key_column
     rows = _ROWS.fullmatch(chosen or "")
-    table = key_table(
-        "", name, content, asked=True, key_column="" if rows else chosen, prompt_column=options.prompt_column
-    )
+    try:
+        table = key_table(
+            "", name, content, asked=True, key_column="" if rows else chosen, prompt_column=options.prompt_column
+        )
+    except DoubledKeyError as error:
+        raise _error(
+            options, f"{error}. Leave one of them, or name the column of keys with archive.key_column"
+        ) from None
     if table is None:
         raise _error(
             options,

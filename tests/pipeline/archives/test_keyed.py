@@ -131,6 +131,17 @@ class TestKeys:
                     archive.writestr(path, data)
         assert read(where)[0] == JOINED
 
+    def test_rows_that_come_again_are_one(self, tmp_path: Path) -> None:
+        again = {"prompts.csv": table() + f"2,{PROMPTS[2]}\n".encode()}
+        assert of_folder(tmp_path, images("out/{p:05d}_{s}.png") | again)[0] == JOINED
+        assert key_table("", "data.csv", again["prompts.csv"]) is None  # nothing says that it is of prompts
+
+    def test_a_key_of_several_prompts_is_named_where_the_table_was_asked_for(self, tmp_path: Path) -> None:
+        lies = tmp_path / "list.csv"
+        lies.write_bytes(table() + b"2,another one\n")
+        with pytest.raises(ArchiveError, match=r"with different prompts\. Leave one"):
+            of_folder(tmp_path, images("out/{p:05d}_{s}.png"), prompt_table=str(lies))
+
     def test_models_that_bear_the_same_numbers_are_said(self, tmp_path: Path) -> None:
         files = {f"{model}/{p:05d}.png": PICTURES[p] for model in ("sdxl", "flux") for p in range(4)}
         found, notes = of_folder(tmp_path, files | {"prompts.csv": table()})
@@ -208,7 +219,7 @@ class TestNotJoined:
             ("prompts.csv", table().decode(), "out/4{s}_{p:03d}.png", "its id, such as '0', is not found"),
             ("classes.json", '["cat", "dog", "cow", "pig"]', "out/{p}_{s}.png", "there are no captions or tables of prompts"),
             ("classes.json", '{"0": "cat", "1": "dog", "2": "cow", "3": "pig"}', "out/{p}_{s}.png", "there are no captions or tables of prompts"),
-            ("prompts.csv", "id,prompt\n0,a nurse\n0,a doctor\n", "out/{p}_{s}.png", "prompts for files that are not here"),
+            ("prompts.csv", "id,prompt\n0,a nurse\n0,a doctor\n", "out/{p}_{s}.png", "its id '0' stands in several rows, with different prompts"),
         ],
     )  # fmt: skip
     def test_what_may_be_meant_in_several_ways_or_none(
