@@ -118,6 +118,10 @@ def check_comparable(
         raise ComparisonError("\n".join([f"{pair}:", *(f"  - {reason}" for reason in reasons)]))
 
 
+_RECORDS = "records_sha256"
+"""By which labels that were recorded elsewhere are known."""
+
+
 def _identity(run: LoadedRun) -> dict[str, Any]:
     """What decides over the probabilities, without the wording, which can be changed afterwards."""
     found = run.header.classifier if isinstance(run.header.classifier, Mapping) else {}
@@ -142,6 +146,11 @@ def _classifier_reasons(first: LoadedRun, second: LoadedRun) -> list[str]:
     if not found:
         return []
     text = "; ".join(f"{key} {_short(here)} and {_short(there)}" for key, here, there in found[:_SHOWN])
+    if [key for key, _, _ in found] == [_RECORDS]:
+        return [
+            f"their labels were recorded in two files ({text}), so that one reader made both is not known. If it is so, put the lines of both "
+            "into one file, and read either run's images with that: allfour rescore SOURCE --config CONFIG --run NEW"
+        ]
     return [
         f"another classifier read them ({text}), so part of any difference would be the classifier's. Read the images of "
         f"one again with the configuration of the other: allfour rescore {second.path} --config CONFIG --run NEW, or give a calibration of "

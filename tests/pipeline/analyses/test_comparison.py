@@ -111,6 +111,19 @@ def test_further_runs_are_compared_with_the_first(tmp_path: Path) -> None:
     assert [pair["summary"]["share_difference"]["woman"]["value"] for pair in found["comparisons"]] == [-1.0, -0.25]
 
 
+def test_labels_of_two_files_are_no_other_classifier_s_but_not_known_to_be_one_s(tmp_path: Path) -> None:
+    runs = [
+        make_run(
+            tmp_path / name,
+            {"x": "WWWW"},
+            classifier={"backend": "recorded", "made_by": "us", "records_sha256": name * 64},
+        )
+        for name in ("a", "b")
+    ]
+    with pytest.raises(ComparisonError, match="put the lines of both into one file"):
+        compared(runs)
+
+
 # --- references ------------------------------------------------------------------------------------------------------
 
 
