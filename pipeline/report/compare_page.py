@@ -89,8 +89,12 @@ def _rendered(comparison: Mapping[str, Any], paths: Sequence[Path]) -> str:
 def _facts(comparison: Mapping[str, Any], runs: Sequence[RunOnPage]) -> list[str]:
     """How much was compared."""
     pairs = comparison["comparisons"]
-    prompts = len(pairs[0]["prompts"]) if len(pairs) == 1 else len(runs[0].metrics.prompts)
-    images = sum(run.metrics.accounting.requested or run.metrics.accounting.scored for run in runs)
+    if len(pairs) == 1:  # the prompts that both have, and their images
+        rows = pairs[0]["prompts"]
+        prompts, images = len(rows), sum(row[side]["images"] for row in rows for side in ("first", "second"))
+    else:
+        prompts = len(runs[0].metrics.prompts)
+        images = sum(run.metrics.accounting.requested or run.metrics.accounting.scored for run in runs)
     each = "" if len(runs) == 1 else " in all"
     return [words.quantity(prompts, "prompt"), f"{words.quantity(images, 'image')}{each}"]
 
@@ -222,7 +226,6 @@ def _references(comparison: Mapping[str, Any]) -> dict[str, Any] | None:
         "year": note["year"],
         "label": words.plural(label),
         "sentences": [say.reference_sentence(entry) for entry in entries],
-        "without": entries[0]["summary"]["prompts_without"],
         "names": [words.run_name(entry["name"]) for entry in entries],
         "rows": shown,
         "unlisted": len(rows) - len(shown),

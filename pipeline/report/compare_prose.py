@@ -53,11 +53,18 @@ def finding(comparison: Mapping[str, Any]) -> tuple[str, str]:
     size, attribute = comparison["set_size"], label_text(comparison["headline"])
     if not pairs:
         entry = references[0]
-        gap = entry["summary"]["mean_absolute_difference"]["value"]
+        gap = entry["summary"]["mean_absolute_difference"]
         name = clean(entry["reference"]["name"], 80)
+        counted, without = entry["summary"]["prompts"], entry["summary"].get("prompts_without") or 0
+        over = (
+            f"{grouped(counted)} of {quantity(counted + without, 'prompt')}" if without else quantity(counted, "prompt")
+        )
+        if gap["value"] is None:
+            return f"No image has a label that could be set beside {name}.", ""
+        low, high, floor = (points(gap[key], sign=False) for key in ("low", "high", "floor"))
         return (
-            f"{points(gap, sign=False)} points away from {name}, on average over {quantity(entry['summary']['prompts'], 'prompt')}.",
-            "",
+            f"{points(gap['value'], sign=False)} points away from {name}, on average over {over}.",
+            f"{low} to {high} ({level(comparison['confidence'])} interval), where images so few would seem {floor} away from what they are drawn from.",
         )
     if len(pairs) > 1:
         counted = [f"{run['summary']['unanimous']} in {run_name(run['name'], 40)}" for run in comparison["runs"]]
@@ -279,8 +286,13 @@ def reference_sentence(entry: Mapping[str, Any]) -> str:
     )
     differing = summary["differing_prompts"]
     text += f"{grouped(differing)} of {quantity(summary['prompts'], 'prompt')} differ{'s' if summary['prompts'] == 1 else ''} by more than chance."  # fmt: skip
-    if entry["reference"]["name"] != "an even split":
+    even = entry["reference"]["name"] == "an even split"
+    if not even:
         text += f" {grouped(summary['further_from_even'])} {'lies' if summary['further_from_even'] == 1 else 'lie'} further from an even split than the reference does."
+    if without := summary.get("prompts_without"):
+        has, is_ = ("has", "is") if without == 1 else ("have", "are")
+        lacks = "no image with a label" if even else "no reference, or no image with a label,"
+        text += f" {quantity(without, 'prompt')} {has} {lacks} and {is_} left out."
     return text
 
 

@@ -56,6 +56,27 @@ def test_the_headline_is_the_finding(moves: tuple[int, ...], p: float, message: 
     assert finding({"comparisons": [pair], "references": [], "set_size": 4, "headline": "gender"}) == message
 
 
+def test_a_page_counts_the_images_that_it_compares(tmp_path: Path) -> None:
+    first = make_run(tmp_path / "a", {"x": "WWWW", "only-a": "WWMM"})
+    second = make_run(tmp_path / "b", {"x": "WWWM", "only-b": "WWMM", "also-b": "MMMM"})
+    page = run_comparison([first, second], out=tmp_path / "o", shared_only=True).page_path.read_text()
+    assert "<span> · 1 prompt</span><span> · 8 images in all</span>" in page
+
+
+def test_a_reference_s_headline_has_its_interval_and_the_prompts_it_leaves_out(tmp_path: Path) -> None:
+    shares = tmp_path / "reference.yaml"
+    shares.write_text("{name: r, source: s, prompts: {x: {shares: {gender: {woman: 0.5}}}}}")
+    run = make_run(tmp_path / "a", {"x": "WWWM", "y": "WWMM", "z": "WWMM"})
+    found = compared([run], reference=str(shares))
+    headline, sure = finding(found)
+    assert headline == "25 points away from r, on average over 1 of 3 prompts."
+    assert "(95% interval), where images so few would seem 19 away" in sure
+    result = command(run, "--reference", shares, "--out", tmp_path / "o")
+    assert "2 prompts have no reference, or no image with a label, and are left out." in result.output
+    nobody = compared([make_run(tmp_path / "n", {"x": "AAAA"})], reference=UNIFORM)
+    assert finding(nobody) == ("No image has a label that could be set beside an even split.", "")
+
+
 @pytest.mark.parametrize(
     ("other", "said"),
     [
