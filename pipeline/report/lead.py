@@ -85,7 +85,8 @@ def standfirst(metrics: Metrics) -> str | None:
     if lead.value is None:
         return _why_nothing(metrics)
     if lead.evidence == "measured":
-        return f"{_measured(metrics, lead)} {_asked_apart(metrics)}".strip()
+        parts = (_measured(metrics, lead), _could_stop(metrics), _asked_apart(metrics))
+        return " ".join(part for part in parts if part)
     which = (
         f", with the classifier's measured errors taken out{_prompt_by_prompt(metrics)}"
         if lead.evidence == "corrected"
@@ -95,8 +96,28 @@ def standfirst(metrics: Metrics) -> str | None:
     if lead.low is not None and lead.high is not None:
         text += f" For other prompts like these, expect {interval_text(lead.low, lead.high)} ({level(summary.confidence)} interval)."
     return " ".join(
-        part for part in (text, _if_error_differs(metrics), measured_beside(metrics), _asked_apart(metrics)) if part
+        part
+        for part in (
+            text,
+            _if_error_differs(metrics),
+            measured_beside(metrics),
+            _could_stop(metrics),
+            _asked_apart(metrics),
+        )
+        if part
     )
+
+
+def _could_stop(metrics: Metrics) -> str:
+    """That other limits stand for a run that was looked at as it grew, which the interval of a single look does not."""
+    if metrics.until is None:
+        return ""
+    found = metrics.until.figures.get("headline")
+    text = "The run could stop as soon as its question was settled"
+    if found is None or found.low is None or found.high is None:
+        return f"{text}, and for such a run this interval is too narrow."
+    what = "" if headline_of(metrics).evidence == "measured" else " of what the classifier read"
+    return f"{text}: the interval{what} that holds for such a run is {interval_text(found.low, found.high)}."
 
 
 def _prompt_by_prompt(metrics: Metrics) -> str:

@@ -53,6 +53,11 @@ def test_it_stops_when_the_question_is_settled_and_says_why(folder: Path) -> Non
     assert f"note: Stopped after 8 of 24 prompts (16 of 48 images): `{RULE}` holds; headline 5" in done.output
     found = json.loads((folder / "r" / "metrics.json").read_text())
     assert found["until"]["settled"] is True
+    first_screen = (folder / "r" / "report.html").read_text().split('<figure id="figure-sets">')[0]
+    assert (
+        "The run could stop as soon as its question was settled: the interval that holds for such a run is"
+        in first_screen
+    )
     assert [look["prompts"] for look in found["until"]["looks"]] == [4, 8]
     assert found["until"]["figures"]["headline"]["low"] > 0.5 > found["until"]["looks"][0]["figures"]["headline"]["low"]
     assert (

@@ -319,6 +319,18 @@ def test_names_without_spaces_push_no_figure_out_of_a_table(tabs: Tabs, unbroken
         assert heat.locator("td").first.bounding_box()["x"] < width / 2
 
 
+def test_buttons_of_a_folded_section_are_within_it(tabs: Tabs, report: Path) -> None:
+    page = tabs.open(report).page
+    open_all(page)
+    outside = page.evaluate(
+        """() => [...document.querySelectorAll("section .tools")].filter((tools) => {
+          const box = tools.getBoundingClientRect(), section = tools.closest("section").getBoundingClientRect();
+          return box.width && (box.top < section.top - 1 || box.bottom > section.bottom + 1);
+        }).map((tools) => tools.querySelector("button").dataset.target)"""
+    )
+    assert outside == []
+
+
 def test_buttons_lie_over_no_caption(tabs: Tabs, unbroken: Path) -> None:
     page = tabs.open(unbroken, width=400).page
     open_all(page)

@@ -22,6 +22,7 @@ from allfour.pipeline.report.html import with_code
 from allfour.pipeline.report.tables import read_missing
 from allfour.pipeline.report.view import PageBuilder, sample
 from allfour.pipeline.run.columns import IMAGES_SCHEMA, SCORES_SCHEMA, UNREADABLE
+from allfour.pipeline.run.folder import RunFolder
 from allfour.pipeline.run.metrics import Metrics, Prompt
 from tests.pipeline.report.fixture_run import INJECTIONS, Options, build_run
 
@@ -122,6 +123,13 @@ def test_hostile_run_keeps_its_markup_to_itself(tmp_path: Path) -> None:
     assert "\u202e" not in html
     assert "\x00" not in html
     assert "{{ 7*7 }}" in found.text
+
+
+def test_a_model_that_learned_a_drawn_world_may_have_learned_another(tmp_path: Path) -> None:
+    run = build_run(tmp_path, Options(drawn_world=True, references=True))
+    RunFolder(run).update_header(generator={"backend": "stable-diffusion", "model": "m"})
+    words = Page(write_report(run).read_text(encoding="utf-8")).text
+    assert "may have learned other shares than were planted." in words
 
 
 def test_drawn_world_has_its_banner_and_its_check(tmp_path: Path) -> None:
