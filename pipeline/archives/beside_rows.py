@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from allfour.border import read_json
+from allfour.pipeline.archives.arrow_values import rows_of
 from allfour.pipeline.archives.captions import caption_in_file, decoded, may_be_prompt, prompt_in_object
 from allfour.pipeline.archives.columns import PATH_NAMES, PROMPT_NAMES, column_key, pick, separator_of
 from allfour.pipeline.archives.kinds import IMAGE_EXTENSIONS, extension
@@ -72,7 +73,7 @@ def _parquet_rows(content: bytes) -> Iterator[tuple[str | None, str | None]]:
         if file is None or prompt is None:
             return
         for batch in table.iter_batches(columns=[file, prompt], use_threads=False):
-            for row in batch.to_pylist():
+            for row in rows_of(batch):
                 if row[file]:
                     yield row[file], _text_or_none(row[prompt] or "")
 

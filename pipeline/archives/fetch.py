@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
+from allfour.pipeline.archives.arrow_values import rows_of
 from allfour.pipeline.archives.budget import Budget, open_stored
 from allfour.pipeline.archives.folder import read_file
 from allfour.pipeline.archives.options import ArchiveOptions
@@ -234,7 +235,7 @@ def _parquet_rows(
             first = ends[group - 1] if group else 0
             for batch in table.batches(range(group, group + 1)):
                 for row in sorted(rows & set(range(first, first + batch.num_rows))):
-                    images = table.images(batch.slice(row - first, 1).to_pylist()[0])
+                    images = table.images(rows_of(batch.slice(row - first, 1))[0])
                     for named, number in wanted[row]:
                         data = images[number][0] if number < len(images) else None
                         if data is not None and len(data) <= limit:

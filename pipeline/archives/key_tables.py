@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from allfour.border import read_json
+from allfour.pipeline.archives.arrow_values import rows_of
 from allfour.pipeline.archives.captions import may_be_prompt, prompt_in_object
 from allfour.pipeline.archives.columns import PATH_NAMES, PROMPT_NAMES, column_key, pick, separator_of
 from allfour.pipeline.archives.kinds import IMAGE_EXTENSIONS, extension
@@ -170,7 +171,7 @@ def _parquet_rows(content: bytes) -> Iterator[dict[str, str]]:
             if pa.types.is_string(each.type) or pa.types.is_large_string(each.type) or pa.types.is_integer(each.type)
         ]
         for batch in table.iter_batches(columns=plain, use_threads=False):
-            for row in batch.to_pylist():
+            for row in rows_of(batch):
                 yield {name: "" if value is None else str(value) for name, value in row.items()}
 
 

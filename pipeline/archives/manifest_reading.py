@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from allfour.border import read_json
 from allfour.errors import ArchiveError
+from allfour.pipeline.archives.arrow_values import rows_of
 from allfour.pipeline.archives.columns import separator_of
 from allfour.pipeline.archives.kinds import IMAGE_EXTENSIONS, extension
 from allfour.pipeline.archives.manifest_lines import Lines, as_text, flattened, objects_in, spread_out
@@ -100,13 +101,13 @@ class ManifestReader:
                 number = 0
                 for batch in table.iter_batches(_BATCH_ROWS, columns=names, use_threads=False):
                     start = max(0, first - number)
-                    for values in batch.slice(start).to_pylist():
+                    for values in rows_of(batch.slice(start)):
                         row = number + start
                         yield Row(row + 1, row, {name: as_text(value) for name, value in values.items()})
                         start += 1
                     number += batch.num_rows
         except (pa.ArrowException, OSError, ValueError) as error:
-            if isinstance(error, ArchiveError):
+            if isinstance(error, ArchiveError | MemoryError):
                 raise
             raise ArchiveError(f"{self._shown} is no parquet, or is damaged") from None
 

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import pyarrow as pa
 
 from allfour.errors import ArchiveError
+from allfour.pipeline.archives.arrow_values import rows_of
 from allfour.pipeline.archives.base import (
     INDEX_STRIDE,
     NO_PROMPT_ID,
@@ -104,7 +105,7 @@ class ParquetSource:
             row = sum(table.rows_of_groups()[:first])
             try:
                 for batch in table.batches(range(first, last + 1)):
-                    for values in batch.to_pylist():
+                    for values in rows_of(batch):
                         found = table.images(values)
                         for which, (data, error) in enumerate(found):
                             prompt, data, error, extra = table.row(values, data, error)  # noqa: PLW2901
@@ -125,7 +126,7 @@ class ParquetSource:
                             yield ArchiveItem(image, data, error)
                         row += 1
             except (pa.ArrowException, OSError, ValueError) as error:
-                if isinstance(error, ArchiveError):
+                if isinstance(error, ArchiveError | MemoryError):
                     raise
                 image = ArchivedImage(
                     prompt_id=NO_PROMPT_ID,

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from allfour.errors import ArchiveError
 from allfour.pipeline.archives.arrow import ArrowFile
+from allfour.pipeline.archives.arrow_values import rows_of
 from allfour.pipeline.archives.columns import DOWNLOAD_FIRST, PATH_NAMES, PROMPT_NAMES, URL_NAMES, column_key, pick
 from allfour.pipeline.archives.decoding import sniff_format
 from allfour.pipeline.archives.options import ArchiveOptions
@@ -73,6 +74,15 @@ def _holds_images(kind: pa.DataType) -> bool:
     return _holds_bytes(kind) or (
         (pa.types.is_list(kind) or pa.types.is_large_list(kind)) and _holds_bytes(kind.value_type)
     )
+
+
+def check_named_once(schema: pa.Schema, names: Iterable[str | None], shown: str) -> None:
+    """Raise ArchiveError where a column that is used shares its name with another one."""
+    for name in names:
+        if name is not None and len(schema.get_all_field_indices(name)) > 1:
+            raise ArchiveError(
+                f"{shown}: several columns are called {escape_name(name)}, so which is meant is not said. Rename all but one of them"
+            )
 
 
 def image_columns(
@@ -154,7 +164,7 @@ def _text_columns(table: pq.ParquetFile | ArrowFile, schema: pa.Schema) -> list[
     if not names:
         return []
     for batch in table.iter_batches(1, columns=names, use_threads=False):
-        first = batch.to_pylist()[0]
+        first = rows_of(batch)[0]
         return [name for name in names if isinstance(first[name], str) and bytes_in_text(first[name]) is not None]
     return []
 

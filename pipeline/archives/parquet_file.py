@@ -13,13 +13,21 @@ import pyarrow.parquet as pq
 
 from allfour.errors import ArchiveError
 from allfour.pipeline.archives.arrow import FILE_MAGIC, STREAM_MAGIC, ArrowFile
+from allfour.pipeline.archives.arrow_values import rows_of, values_of
 from allfour.pipeline.archives.base import NO_PROMPT_ID
 from allfour.pipeline.archives.columns import is_data
 from allfour.pipeline.archives.json_pictures import ENDINGS, arrow_of
 from allfour.pipeline.archives.metadata import LACKING, find_prompt, prompt_in_image
 from allfour.pipeline.archives.naming import NO_SAMPLE_HINT
 from allfour.pipeline.archives.options import ArchiveOptions
-from allfour.pipeline.archives.parquet_columns import bytes_in_text, image_columns, is_plain, nulls_of, prompt_column
+from allfour.pipeline.archives.parquet_columns import (
+    bytes_in_text,
+    check_named_once,
+    image_columns,
+    is_plain,
+    nulls_of,
+    prompt_column,
+)
 from allfour.pipeline.archives.probing import PROBED
 from allfour.pipeline.archives.remote import address_path, open_binary, show_address
 from allfour.pipeline.archives.text import Prompt, PromptBook, clean_text, escape_name, is_nothing
@@ -72,6 +80,7 @@ class ParquetFile:
         try:
             self.image_columns = image_columns(self._table, schema, options, self._shown)
             self.prompt_column = prompt_column(schema, options, self._shown)
+            check_named_once(schema, [*self.image_columns, self.prompt_column], self._shown)
         except ArchiveError:
             self._stream.close()
             raise
@@ -104,13 +113,13 @@ class ParquetFile:
         """Every row's prompt, and digests of its images where these are few enough to be read for that."""
         if self._bytes_of_images() > _SMALL_BYTES:
             for batch in self._table.iter_batches(65_536, columns=[str(self.prompt_column)], use_threads=False):
-                yield from ((self._prompt(value)[0], []) for value in batch.column(0).to_pylist())
+                yield from ((self._prompt(value)[0], []) for value in values_of(batch.column(0)))
             return
         columns = [*self.image_columns, str(self.prompt_column)]
         for batch in self._table.iter_batches(BATCH_ROWS, columns=columns, use_threads=False):
-            for values in batch.to_pylist():
+            for values in rows_of(batch):
                 found = [data for data, _ in self.images(values) if data is not None]
-                yield self._prompt(values[self.prompt_column])[0], [hashlib.sha256(data).digest() for data in found]
+                yield self._prompt(values[columns[-1]])[0], [hashlib.sha256(data).digest() for data in found]
 
     def without_bytes(self) -> int:
         """How many images have no bytes by the file's own account; 0 where it keeps none."""
@@ -130,7 +139,7 @@ class ParquetFile:
                     pa.types.is_string(paths.type)
                     and pc.any(pc.match_substring_regex(paths, NO_SAMPLE_HINT, ignore_case=True)).as_py()
                 ):
-                    found += [value for value in paths.to_pylist() if isinstance(value, str)]
+                    found += [value for value in values_of(paths) if isinstance(value, str)]
         return found
 
     def _bytes_of_images(self) -> int:
@@ -151,14 +160,14 @@ class ParquetFile:
         if self.prompt_column is None:
             return []
         for batch in self._table.iter_batches(PROBED, columns=[self.prompt_column], use_threads=False):
-            found = [self._prompt(value)[0] for value in batch.column(0).to_pylist()]
+            found = [self._prompt(value)[0] for value in values_of(batch.column(0))]
             return list(dict.fromkeys(prompt.text for prompt in found if prompt.text))[:5]
         return []
 
     def probed(self) -> list[str]:
         """What the metadata of the first rows' images say."""
         for batch in self._table.iter_batches(PROBED, columns=self.image_columns, use_threads=False):
-            images = [data for values in batch.to_pylist() for data, _ in self.images(values)]
+            images = [data for values in rows_of(batch) for data, _ in self.images(values)]
             found = [data is not None and prompt_in_image(data) is not None for data in images]
             return metadata_note(found.count(False), len(found))
         return []

@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from allfour.pipeline.archives import INDEX_STRIDE, NO_PROMPT_ID, ArchiveError, ArchiveOptions, open_source
+from allfour.pipeline.archives.parquet_file import ParquetFile
 from tests.hostile_images import good_file
 from tests.pipeline.archives.helpers import check_contract, items_of
 from tests.pipeline.archives.test_metadata import png as png_with
@@ -138,3 +139,76 @@ def test_no_rows(tmp_path: Path) -> None:
             open_source(source).summary()
     write(tmp_path / "b.parquet", {"image": struct_of([PNG]), "prompt": ["a nurse"]})
     assert len(check_contract(open_source(tmp_path))) == 1
+
+
+def not_utf8() -> pa.Array:
+    raw = pa.array([b"a nurse", b"caf\xe9 owner", None], pa.binary())
+    return pa.Array.from_buffers(pa.string(), len(raw), raw.buffers())
+
+
+NANOSECONDS = 1_577_836_800_000_000_001
+
+
+@pytest.mark.parametrize(
+    ("column", "told"),
+    [
+        (not_utf8(), ["a nurse", "caf\\xe9 owner", None]),
+        (not_utf8().cast(pa.binary()).dictionary_encode(), None),
+        (pa.array([0, NANOSECONDS, None], pa.timestamp("ns")), ['"1970-01-01 00:00:00"', '"2020-01-01 00:00:00.000000001"', None]),
+        (pa.array([0, 10**8, None], pa.date32()), ['"1970-01-01"', None, None]),
+        (pa.array([0, 1, None], pa.timestamp("us", tz="Nowhere/Nobody")), None),
+        (pa.array([1000, 1, None], pa.duration("ns")), None),
+        (pa.array([1000, 1, None], pa.time64("ns")), None),
+    ],
+)  # fmt: skip
+def test_a_value_without_a_form_in_python_ends_no_rows(
+    tmp_path: Path, column: pa.Array, told: list[str | None] | None
+) -> None:
+    path = write(
+        tmp_path / "a.parquet", {"image": pa.array([PNG] * 3), "prompt": ["a", "b", "c"], "x": column}, group=3
+    )
+    source = open_source(path)
+    items = items_of(source)
+    assert [(item.image.prompt, item.error) for item in items] == [("a", None), ("b", None), ("c", None)]
+    for item, text in zip(items, told or (), strict=told is not None):
+        assert text is None or item.image.extra["x"] == text
+    assert source.summary().images == 3
+
+
+def test_a_prompt_and_a_name_that_are_no_utf8(tmp_path: Path) -> None:
+    names = not_utf8()
+    pictures = pa.StructArray.from_arrays([pa.array([PNG] * 3), names], ["bytes", "path"])
+    path = write(tmp_path / "a.parquet", {"image": pictures, "prompt": names})
+    source = open_source(path)
+    assert [(item.image.prompt, item.data) for item in items_of(source)[:2]] == [
+        ("a nurse", PNG),
+        ("caf\\xe9 owner", PNG),
+    ]
+    assert source.summary().prompts == 2
+
+
+def test_a_manifest_of_values_without_a_form_in_python(tmp_path: Path) -> None:
+    (tmp_path / "0.png").write_bytes(PNG)
+    names = not_utf8()
+    write(tmp_path / "a.parquet", {"path": ["0.png"] * 3, "prompt": ["a", "b", "c"], "x": names})
+    assert [item.error for item in items_of(open_source(tmp_path / "a.parquet"))] == [None] * 3
+
+
+def test_rows_that_do_not_fit_into_memory_are_not_damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = open_source(write(tmp_path / "a.parquet", {"image": pa.array([PNG] * 3), "prompt": ["a"] * 3}))
+
+    def fail(*_: object, **__: object) -> None:
+        raise pa.ArrowMemoryError("malloc of size 64 failed")
+
+    monkeypatch.setattr(ParquetFile, "batches", fail)
+    with pytest.raises(MemoryError):
+        items_of(source)
+
+
+@pytest.mark.parametrize("name", ["image", "prompt"])
+def test_two_columns_of_one_name(tmp_path: Path, name: str) -> None:
+    columns = {"image": pa.array([PNG] * 3), "prompt": pa.array(["a", "b", "c"])}
+    table = pa.Table.from_arrays([*columns.values(), columns[name]], names=[*columns, name])
+    pq.write_table(table, tmp_path / "a.parquet")
+    with pytest.raises(ArchiveError, match=f"several columns are called {name}"):
+        items_of(open_source(tmp_path / "a.parquet"))
