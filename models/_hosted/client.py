@@ -27,6 +27,7 @@ from allfour.models._hosted.deadline import came_before_its_request, hold_to_dea
 from allfour.models._hosted.errors import MAYBE_BILLED_STATUSES, Verdict
 from allfour.models._hosted.ledger import Ledger, Order
 from allfour.models._hosted.pacing import Pacer
+from allfour.models._hosted.reach import proxy_of
 
 _NOT_SENT = (
     httpx2.ConnectError,
@@ -241,6 +242,8 @@ def build_client(
             stop=stop,
             verdicts=verdicts,
             verify=_tls(),
+            trust_env=proxy_of(settings.base_url)
+            is not None,  # a proxy that is not asked need not be one that can be used
             timeout=timeout,
             follow_redirects=True,
             event_hooks={"request": [functools.partial(_dress, settings=settings, own=frozenset(headers))]},

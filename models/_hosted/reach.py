@@ -61,6 +61,17 @@ def proxy_of(base_url: str) -> str | None:
     return f"{name.upper()}_PROXY"
 
 
+def unusable_proxies(base_url: str) -> str:
+    """The variables whose proxies the HTTP library does not take: it looks at all of them, also at those before other addresses."""
+    proxies = {scheme: value for scheme, value in getproxies().items() if scheme in ("http", "https", "all")}
+    foreign = [
+        scheme for scheme, value in proxies.items() if "://" in value and not value.startswith(("http://", "https://"))
+    ]
+    return (
+        " and ".join(f"{scheme.upper()}_PROXY" for scheme in sorted(foreign)) or proxy_of(base_url) or "the environment"
+    )
+
+
 def _chain(error: BaseException) -> Iterator[BaseException]:
     current: BaseException | None = error
     for _ in range(_DEPTH):

@@ -25,13 +25,15 @@ _CONTROL = re.compile(
 
 
 def _forms(secret: str) -> set[str]:
-    """A secret as it may be spelled: itself, in an address, and in base64 of either alphabet, also behind a colon without a user."""
+    """A secret as it may be spelled: itself, all in capitals or small letters, in an address, and in base64 of either alphabet, also behind
+    a colon without a user.
+    """
     coded = {
         encode(text.encode()).decode().rstrip("=")
         for text in (secret, f":{secret}")
         for encode in (base64.b64encode, base64.urlsafe_b64encode)
     }
-    return {secret, quote(secret, safe=""), *coded}
+    return {secret, secret.upper(), secret.lower(), quote(secret, safe=""), *coded}
 
 
 class Scrubber:

@@ -14,7 +14,7 @@ from allfour.models._hosted.errors import verdict_of
 from allfour.models._hosted.ledger import Ledger
 from allfour.models._hosted.pacing import Pacer
 from allfour.models._hosted.preflight import Preflight, check_models, missing_model
-from allfour.models._hosted.reach import proxy_of
+from allfour.models._hosted.reach import unusable_proxies
 from allfour.models._hosted.secrets import Scrubber, keep_out_of_logs, read_headers, read_key
 
 if TYPE_CHECKING:
@@ -71,9 +71,8 @@ def open_session(
         ImportError,
         ValueError,
     ):  # the HTTP library's words name another package, and may hold the proxy's password
-        proxy = proxy_of(s.base_url) or "the environment"
         raise BackendError(
-            f"{s.service.setting('base_url')}: the proxy in {proxy} cannot be used. For an address that begins with socks5://, run pip install socksio; any other must begin with http:// or https://. Or unset it, or add this host to NO_PROXY."
+            f"{s.service.setting('base_url')}: the proxy in {unusable_proxies(s.base_url)} cannot be used. For an address that begins with socks5://, run pip install socksio; any other must begin with http:// or https://. Or unset it, or add this host to NO_PROXY."
         ) from None
     return Session(client, scrub, verdicts)
 

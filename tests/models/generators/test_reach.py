@@ -76,6 +76,25 @@ def test_a_proxy_in_the_environment_is_named(monkeypatch: pytest.MonkeyPatch, va
     assert "hidden-password" not in found
 
 
+def test_of_several_proxies_the_one_that_cannot_be_used_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "socksio", None)
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
+    monkeypatch.setenv("ALL_PROXY", "socks5://127.0.0.1:9")
+    assert "the proxy in ALL_PROXY cannot be used" in _said("https://images.example/v1")
+
+
+def test_a_host_that_is_exempt_needs_no_proxy_that_can_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the message about such a proxy proposes has to help; and a proxy for other addresses is none for this one."""
+    monkeypatch.setitem(sys.modules, "socksio", None)
+    monkeypatch.setenv("ALL_PROXY", "socks5://127.0.0.1:9")
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    assert "the connection was refused" in _said("http://127.0.0.1:9/v1")
+    monkeypatch.delenv("NO_PROXY")
+    monkeypatch.delenv("ALL_PROXY")
+    monkeypatch.setenv("HTTPS_PROXY", "socks5://127.0.0.1:9")
+    assert "the connection was refused" in _said("http://127.0.0.1:9/v1")
+
+
 def test_certificates_that_cannot_be_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     client._tls.cache_clear()
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "none.pem"))
