@@ -322,7 +322,7 @@ class TarSource:
                     if not hold and key.images:
                         yield key
                         key = _Key(name)
-                stream.drain()  # the checksum stands at the end
+                stream.check_end()
         except BrokenTarError as error:
             # A row that stands for all that is lost behind it, so that nothing is lost in silence.
             key.images.append(("", None, f"{error}; nothing behind this can be read"))

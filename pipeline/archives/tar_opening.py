@@ -41,7 +41,7 @@ def open_tar(
             if other is not None:
                 raise BrokenTarError(f"this is no tar but {other}")
             if head.startswith(_GZIP):
-                yield TarStream(cast(BinaryIO, _Gunzip(stream)), checked=True)
+                yield TarStream(cast(BinaryIO, _Gunzip(stream)))
             else:
                 yield TarStream(stream, by_seek=by_seek)
         except ReportedError:

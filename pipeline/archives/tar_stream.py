@@ -40,10 +40,8 @@ class TarStream:
         While iterating or reading, where the stream ends early or makes no sense.
     """
 
-    def __init__(self, stream: BinaryIO, *, by_seek: bool = False, checked: bool = False) -> None:
+    def __init__(self, stream: BinaryIO, *, by_seek: bool = False) -> None:
         self._stream = stream
-        self._checked = checked
-        """Whether the stream checks something at its end, as a gzip does."""
         self._by_seek = by_seek
         """Step over contents without reading them. A stream that ends inside one is then not noticed."""
         self._left = 0
@@ -93,10 +91,19 @@ class TarStream:
         self._unread = 0
         return data
 
-    def drain(self) -> None:
-        """Read what is left of the stream, for what it checks at its end, if it does."""
-        while self._checked and self._stream.read(_SKIP_BYTES):
-            pass
+    def check_end(self) -> None:
+        """Read what is left of the stream behind the last member: zeros, where it is whole.
+
+        Raises
+        ------
+        BrokenTarError
+            There is more, as where tars were joined (`cat a.tar b.tar`), or a gzip's checksum is wrong.
+        """
+        while data := self._stream.read(_SKIP_BYTES):
+            if data.count(0) < len(data):
+                raise BrokenTarError(
+                    "more follows its end, as where several tars were joined: unpack it with tar -xif, and give the folder"
+                )
 
     def _meta(self, size: int) -> bytes:
         if size > MAX_HEADER_BYTES:

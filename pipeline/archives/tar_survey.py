@@ -86,6 +86,8 @@ class Survey:
                         self.complete = False
                         break
                     looked.take(stream, member)
+                else:
+                    stream.check_end()
         except BrokenTarError as error:
             self.damaged += 1
             self.notes[f"tars that are damaged, such as {show_address(file)} ({error})"] += 1

@@ -303,6 +303,22 @@ class TestHostile:
         assert [item.data for item in items] == [PNG, None]
         assert "damaged at byte" in (items[1].error or "")
 
+    @pytest.mark.parametrize("packed", [False, True])
+    def test_joined_tars_are_not_left_out_in_silence(self, tmp_path: Path, packed: bool) -> None:
+        first, second = (
+            write_tar(tmp_path / f"{name}.tar", [(f"{name}/{i}.png", PNG) for i in range(2)]).read_bytes()
+            for name in "ab"
+        )
+        path = tmp_path / "joined.tar"
+        path.write_bytes(gzip.compress(first) + gzip.compress(second) if packed else first + second)
+        source = open_source(path)
+        items = check_contract(source)
+        assert [item.image.prompt for item in items] == ["a", "a", ""]
+        assert (items[2].error or "").startswith("more follows its end, as where several tars were joined")
+        assert "more follows its end" in "\n".join(source.summary().notes)
+        path.write_bytes(first + bytes(3 * 2**20))
+        assert len(items_of(open_source(path))) == 2
+
     def test_gzip_damage_and_bombs(self, tmp_path: Path) -> None:
         path = write_tar(tmp_path / "x.tar.gz", [(f"p/{i}.png", os.urandom(3000)) for i in range(4)], mode="w:gz")
         data = path.read_bytes()
