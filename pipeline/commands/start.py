@@ -16,7 +16,7 @@ from allfour.errors import RunFolderError
 from allfour.models.attributes import AttributeSet
 from allfour.pipeline.archives.base import ArchiveSource
 from allfour.pipeline.archives.remote import expand, scheme_of
-from allfour.pipeline.config import RunConfig
+from allfour.pipeline.config import RunConfig, read_yaml, resolve_path
 from allfour.pipeline.run.folder import IMAGES_STAGE, TABLE_STAGES, RunFolder, sweep_temp_files
 from allfour.pipeline.run.header import PICKED_KIND, Header
 from allfour.pipeline.run.program import git_state, package_versions
@@ -75,12 +75,20 @@ def start_run(
     before = run.header()
     if asked or before.asked:
         values["asked"] = asked
+    if config.prompts.file is not None and kind != "relabel":  # which reads no prompt set
+        values["prompt_set"] = _called(config.prompts.file)
     after = Header.model_validate({**before.document(), **values})
     forgotten: tuple[str, ...] = () if _basis(before) == _basis(after) else TABLE_STAGES
     if before.generator != after.generator:
         forgotten = (IMAGES_STAGE, *forgotten)
     run.forget_stages(*forgotten, **values)
     sweep_temp_files(run.path)
+
+
+def _called(prompts: str) -> dict[str, str]:
+    """What a prompt set says of itself. The command has read and checked it: this looks at two lines of the same text."""
+    written = read_yaml(resolve_path(prompts))
+    return {key: str(written[key]) for key in ("name", "source") if written.get(key)}
 
 
 def _basis(header: Header) -> dict[str, Any]:

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import PurePosixPath
-from typing import Any
 
 from markupsafe import Markup
 
@@ -111,15 +110,16 @@ def _display_name(location: str) -> str:
 def _facts(header: Header, metrics: Metrics) -> list[str]:
     accounting = metrics.accounting
     asked = accounting.requested or accounting.scored
-    listed = _prompt_set(header.config)
+    listed = _prompt_set(header)
     counted = f"{words.quantity(len(metrics.prompts), 'prompt')}, {words.quantity(asked, 'image')}"
     return [fact for fact in (listed, counted, _day(header.finished or header.created)) if fact]
 
 
-def _prompt_set(config: Any) -> str:
-    """The name of the prompt file, without its path."""
-    block = config.get("prompts") if isinstance(config, dict) else None
-    file = block.get("file") if isinstance(block, dict) else None
+def _prompt_set(header: Header) -> str:
+    """What the prompt set calls itself; of a run from before that was kept, the name of its file."""
+    if (name := (header.prompt_set or {}).get("name")) is not None:
+        return words.clean(name, 100)
+    file = header.block("prompts").get("file")
     return words.group_text(PurePosixPath(str(file).replace("\\", "/")).stem) if file else ""
 
 

@@ -61,6 +61,8 @@ class Header(Record):
     """States by which a backend is known again without being loaded: see `allfour.pipeline.commands.unchanged`."""
     asked: dict[str, AskedPrompt] | None = None
     """Prompt id -> its subject and the labels that it asks for, of prompts that have either."""
+    prompt_set: dict[str, str] | None = None
+    """`name` and `source` of the prompt set's file, as it calls itself; None without one."""
     counts: dict[str, Any] = Field(default_factory=dict)
     stages: dict[str, Stage] = Field(default_factory=dict)
 

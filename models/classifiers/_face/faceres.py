@@ -85,6 +85,8 @@ def _members(tarball: Path) -> list[bytes]:
                 if member.isfile() and member.name in _MEMBERS and member.size <= _MAX_MEMBER:
                     file = archive.extractfile(member)
                     found[member.name] = file.read() if file else b""
+    except FileNotFoundError:
+        raise ClassifierError(f"{tarball}: no such file") from None
     except (OSError, EOFError, tarfile.TarError) as error:
         raise ClassifierError(f"{tarball} is not an npm package: {error}") from None
     for name in _MEMBERS:

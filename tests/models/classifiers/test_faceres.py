@@ -29,9 +29,10 @@ def test_only_the_known_package_is_converted(tmp_path: Path) -> None:
     with pytest.raises(ClassifierError, match=r"faceres\.json is not the one in @vladmandic/human 3\.3\.6"):
         faceres.convert(packed(tmp_path / "other.tgz", json=b"{}", bin=b"\0" * 8))
     (tmp_path / "no.tgz").write_bytes(b"no archive")
-    for name in ("no.tgz", "absent.tgz"):
-        with pytest.raises(ClassifierError, match=f"{name} is not an npm package"):
-            faceres.convert(tmp_path / name)
+    with pytest.raises(ClassifierError, match=r"no\.tgz is not an npm package"):
+        faceres.convert(tmp_path / "no.tgz")
+    with pytest.raises(ClassifierError, match=r"absent\.tgz: no such file"):
+        faceres.convert(tmp_path / "absent.tgz")
 
 
 def tensorflow_same(image: np.ndarray, kernel: np.ndarray, stride: int) -> np.ndarray:

@@ -25,7 +25,7 @@ from allfour.pipeline.commands import rescore as rescore_module
 from allfour.pipeline.commands.progress import Reporter
 from allfour.pipeline.commands.relabel import relabel
 from allfour.pipeline.commands.relabel_grid import relabel_grid
-from allfour.pipeline.config import AttributesConfig, RunConfig
+from allfour.pipeline.config import AttributesConfig, PromptsConfig, RunConfig
 from allfour.pipeline.run.columns import SCORES_SCHEMA
 from allfour.pipeline.run.folder import RunFolder
 from allfour.pipeline.run.parquet import table_writer
@@ -121,6 +121,22 @@ def test_the_same_wording_gives_the_same_tables_and_can_be_relabelled_again(
     assert metrics[0]["headline"] == metrics[1]["headline"]
     relabel(RunFolder(tmp_path / "again"), config.attributes.file, RunFolder(tmp_path / "third"), QUIET)
     assert tables(tmp_path / "third")[1].equals(tables(tmp_path / "again")[1])  # both from the store: bit for bit
+
+
+def test_a_run_keeps_what_its_prompt_set_calls_itself(scored: tuple[Path, Path, RunConfig], tmp_path: Path) -> None:
+    """Also once the file is gone, and in a relabelled run."""
+    _, archive, config = scored
+    file = tmp_path / "prompts.yaml"
+    file.write_text("{name: Two of ours, source: we <chose> them, prompts: [{id: p0, text: a}, {id: p1, text: b}]}")
+    named = config.model_copy(update={"prompts": PromptsConfig(file=str(file))})
+    rescore_module.rescore(named, str(archive), RunFolder(tmp_path / "run"), QUIET)
+    file.unlink()
+    relabel(RunFolder(tmp_path / "run"), config.attributes.file, RunFolder(tmp_path / "again"), QUIET)
+    for name in ("run", "again"):
+        kept = json.loads((tmp_path / name / "run.json").read_text())["prompt_set"]
+        assert kept == {"name": "Two of ours", "source": "we <chose> them"}
+        page = (tmp_path / name / "report.html").read_text()
+        assert "<span> · <bdi>Two of ours</bdi></span>" in page and "we &lt;chose&gt; them" in page
 
 
 def test_another_wording_gives_the_scores_of_a_fresh_run_and_opens_no_image(
