@@ -7,6 +7,8 @@ the range, which for values of 0 and 1 is what Jeffreys' interval of a count doe
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 import numpy.typing as npt
 from scipy import special
@@ -93,6 +95,16 @@ def _together(points: FloatArray, prompts: npt.NDArray[np.int64]) -> tuple[Float
 
 
 def _quantile(points: FloatArray, prompts: npt.NDArray[np.int64], tail: float, *, span: float) -> float:
+    """`_quantile_of`, found once for the same points: a process may measure a run many times. They are `_MOST_POINTS` at most."""
+    return _kept_quantile(points.tobytes(), prompts.astype(np.int64).tobytes(), tail, span)
+
+
+@lru_cache(maxsize=1024)
+def _kept_quantile(points: bytes, prompts: bytes, tail: float, span: float) -> float:
+    return _quantile_of(np.frombuffer(points), np.frombuffer(prompts, dtype=np.int64), tail, span=span)
+
+
+def _quantile_of(points: FloatArray, prompts: npt.NDArray[np.int64], tail: float, *, span: float) -> float:
     """Return the lower quantile of the mean under random weights, with half a prompt more at 0 and half at the highest point.
 
     Parameters

@@ -7,6 +7,8 @@ prompts differ is a parameter of its own, and the interval is averaged over what
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 import numpy.typing as npt
 from scipy import special
@@ -21,6 +23,8 @@ _MEANS, _ALIKENESS = 161, 32
 _SUMMED = 64
 """Images of a prompt up to which its likelihood is a sum of logarithms; beyond, gamma functions are faster."""
 _NEGLIGIBLE = 1e-7
+_KEPT_PROMPTS = 2000
+"""Prompts up to which limits are kept: beyond, their counts would fill memory."""
 
 
 def rate_over_prompts(events: npt.ArrayLike, *, trials: npt.ArrayLike, confidence: float = 0.95) -> Interval:
@@ -80,8 +84,21 @@ def beta_binomial_limits(
 ) -> tuple[float, float]:
     """Return limits of the mean rate of beta-binomial counts, with how much prompts differ averaged out; see `rate_over_prompts`.
 
-    The quantiles are found over a coarse grid first, then over the part of it that holds the mass.
+    The quantiles are found over a coarse grid first, then over the part of it that holds the mass. A process that measures a run again,
+    or several attributes of few images, has the same counts many times: their limits are found once.
     """
+    if len(seen) > _KEPT_PROMPTS:
+        return _limits(seen, asked, confidence)
+    return _kept_limits(seen.astype(np.int64).tobytes(), asked.astype(np.int64).tobytes(), confidence)
+
+
+@lru_cache(maxsize=1024)
+def _kept_limits(seen: bytes, asked: bytes, confidence: float) -> tuple[float, float]:
+    """`_limits` of counts as bytes."""
+    return _limits(np.frombuffer(seen, dtype=np.int64), np.frombuffer(asked, dtype=np.int64), confidence)
+
+
+def _limits(seen: npt.NDArray[np.int64], asked: npt.NDArray[np.int64], confidence: float) -> tuple[float, float]:
     start, end = 0.0, 1.0
     for _ in range(3):
         edges = np.linspace(start, end, _MEANS + 1)

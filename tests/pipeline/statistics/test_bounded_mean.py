@@ -106,3 +106,12 @@ def test_the_examples_of_the_documentation() -> None:
         [0.100, 0.090, 0.295], abs=6e-4
     )
     assert [found.seen.low, found.seen.high] == pytest.approx([0.085, 0.143], abs=6e-4)
+
+
+def test_limits_of_the_same_values_are_found_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = sys.modules[bounded_mean.__module__]
+    values = [0.21, 0.34, 0.34, 0.55, 0.89]
+    found = bounded_mean(values, lowest=0.13)
+    assert bounded_mean(values, lowest=0.13, confidence=0.9).high < found.high
+    monkeypatch.setattr(module, "_quantile_of", lambda *arguments, **options: pytest.fail("they were found before"))
+    assert bounded_mean(values, lowest=0.13) == found

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import special
 
-from allfour.pipeline.statistics import mean_over_prompts, rate_over_prompts, wilson
+from allfour.pipeline.statistics import mean_over_prompts, rate_over_prompts, rates, wilson
 from allfour.pipeline.statistics.rates import beta_binomial_limits
 
 
@@ -123,3 +123,20 @@ def test_sums_of_logarithms_and_gamma_functions_agree(images: int) -> None:
 def test_one_image_of_each_prompt_has_wilson_s_limits() -> None:
     found = rate_over_prompts([1] * 3 + [0] * 5, trials=[1] * 8)
     assert (found.low, found.high) == (pytest.approx(wilson(3, 8).low), pytest.approx(wilson(3, 8).high))
+
+
+def test_limits_of_the_same_counts_are_found_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    events, trials = np.array([3, 1, 0, 2, 7, 0]), np.array([8, 8, 5, 8, 8, 9])
+    found = rate_over_prompts(events, trials=trials)
+    assert rates.beta_binomial_limits(events, trials, 0.95) == rates._limits(events, trials, 0.95)
+    assert rate_over_prompts(events, trials=trials, confidence=0.9).high < found.high
+    monkeypatch.setattr(rates, "_limits", lambda *arguments: pytest.fail("they were found before"))
+    assert rate_over_prompts(events, trials=trials) == found
+
+
+def test_of_very_many_prompts_none_are_kept() -> None:
+    before = rates._kept_limits.cache_info().currsize
+    events = np.zeros(rates._KEPT_PROMPTS + 1, dtype=np.int64)
+    events[:5] = 1
+    rate_over_prompts(events, trials=np.full(len(events), 4))
+    assert rates._kept_limits.cache_info().currsize == before
