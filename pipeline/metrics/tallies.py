@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import pyarrow as pa
 
@@ -105,17 +106,20 @@ def tally(run: RunFolder, *, attributes: list[str], set_size: int) -> Tallies:
         for other in attributes[1:]:
             rows = count_together(connection, (attributes[0], other), "label0, label1, count(*)")
             joint[attributes[0], other] = {(a, b): n for a, b, n in rows}
-        connection.register("repeated", repeated_rows([run.images_path]))
-        groups = connection.execute(
-            'SELECT list({"p": prompt_id, "i": "index"} ORDER BY file_row_number), count(*) FROM repeated'
-            " GROUP BY sha256 HAVING count(*) > 1 ORDER BY min(file_row_number) LIMIT ?",
-            [MAX_DUPLICATE_GROUPS],
-        ).fetchall()
-        duplicate_images = scalar(connection, "SELECT count(sha256) - count(DISTINCT sha256) FROM repeated")
-        shared_images = scalar(
-            connection,
-            "SELECT coalesce(sum(n), 0) FROM (SELECT count(*) AS n FROM repeated GROUP BY sha256 HAVING count(DISTINCT prompt_id) > 1)",
-        )
+        groups: list[tuple[list[dict[str, Any]], int]] = []
+        duplicate_images = shared_images = 0
+        if (repeated := repeated_rows([run.images_path])).num_rows:  # few runs have any, and a query takes its time
+            connection.register("repeated", repeated)
+            groups = connection.execute(
+                'SELECT list({"p": prompt_id, "i": "index"} ORDER BY file_row_number), count(*) FROM repeated'
+                " GROUP BY sha256 HAVING count(*) > 1 ORDER BY min(file_row_number) LIMIT ?",
+                [MAX_DUPLICATE_GROUPS],
+            ).fetchall()
+            duplicate_images = scalar(connection, "SELECT count(sha256) - count(DISTINCT sha256) FROM repeated")
+            shared_images = scalar(
+                connection,
+                "SELECT coalesce(sum(n), 0) FROM (SELECT count(*) AS n FROM repeated GROUP BY sha256 HAVING count(DISTINCT prompt_id) > 1)",
+            )
         persons = scalar(
             connection, 'SELECT count(*) FROM (SELECT DISTINCT prompt_id, "index" FROM scores WHERE person > 0)'
         )

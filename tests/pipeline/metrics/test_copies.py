@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import duckdb
 import pyarrow as pa
+import pytest
 
+from allfour.pipeline.metrics import tallies
 from allfour.pipeline.metrics.tallies import copy_counts
 from allfour.pipeline.report.view import PageBuilder
 from allfour.pipeline.run.columns import IMAGES_SCHEMA
@@ -35,6 +38,22 @@ def test_duplicates_are_named_and_none_is_dropped(tmp_path: Path) -> None:
     assert found["duplicates"] == [[{"id": "nurse", "index": i} for i in range(3)]]
     assert found["accounting"]["scored"] == 4
     assert found["summary"]["shared_images"] == 0
+
+
+def test_where_no_bytes_are_those_of_another_image_nothing_is_asked_of_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, asked, scalar = build(tmp_path, {"nurse": ["woman"] * 4}), list[str](), tallies.scalar
+
+    def noted(connection: duckdb.DuckDBPyConnection, query: str) -> int:
+        asked.append(query)
+        return scalar(connection, query)
+
+    monkeypatch.setattr(tallies, "scalar", noted)
+    found = metrics_of(run)
+    assert (found["summary"]["duplicate_images"], found["summary"]["shared_images"]) == (0, 0)
+    assert found["duplicates"] == []
+    assert asked and not [query for query in asked if "repeated" in query]
 
 
 def test_one_picture_for_several_prompts_is_said_where_the_finding_stands(tmp_path: Path) -> None:
