@@ -6,6 +6,7 @@ import json
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import yaml
@@ -243,6 +244,11 @@ def _command(header: Header) -> str | None:
 def _config_text(config: Any) -> str:
     if not config:
         return ""
-    plain = json.loads(json.dumps(config, default=str))
-    dumped = yaml.safe_dump(plain, sort_keys=False, allow_unicode=False, width=100)
+    return _as_yaml(json.dumps(config, default=str))
+
+
+@lru_cache(maxsize=64)
+def _as_yaml(document: str) -> str:
+    """Kept, since a run's report may be written many times by one process."""
+    dumped = yaml.safe_dump(json.loads(document), sort_keys=False, allow_unicode=False, width=100)
     return "\n".join(words.clean(line, 500) for line in dumped.splitlines()[:MAX_CONFIG_LINES])

@@ -17,7 +17,7 @@ import pytest
 
 from allfour.errors import RunFolderError
 from allfour.pipeline import words
-from allfour.pipeline.report import ReportError, svg, write_report
+from allfour.pipeline.report import ReportError, folded, svg, write_report
 from allfour.pipeline.report.html import with_code
 from allfour.pipeline.report.tables import read_missing
 from allfour.pipeline.report.view import PageBuilder, sample
@@ -297,3 +297,12 @@ def test_backticks_become_code_and_everything_else_is_escaped() -> None:
         "run <code>allfour plan &lt;x&gt;</code> &amp; &lt;b&gt;go&lt;/b&gt;"
     )
     assert with_code("one ` alone") == "one ` alone"
+
+
+def test_a_config_is_laid_out_once_for_all_reports_of_a_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = {"seed": 3, "archive": {"path": Path("/once"), "words": ["a", "\u00e9"]}}
+    first = folded._config_text(config)
+    assert first == 'seed: 3\narchive:\n  path: /once\n  words:\n  - a\n  - "\\xE9"'
+    assert folded._config_text(config | {"seed": 4}) == first.replace("3", "4")
+    monkeypatch.setattr(folded.yaml, "safe_dump", lambda *arguments, **options: pytest.fail("it was laid out before"))
+    assert folded._config_text(config) == first
