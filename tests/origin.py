@@ -89,6 +89,7 @@ def _collect(tests: list[str], later: tuple[str, ...]) -> bool:
 
     import pytest
 
+    gc.disable()  # all that is imported stays
     stdout, nothing = os.dup(1), os.open(os.devnull, os.O_WRONLY)
     os.dup2(nothing, 1)
     os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "1"  # counts GPUs without a context, which no process may inherit
@@ -106,6 +107,7 @@ def _collect(tests: list[str], later: tuple[str, ...]) -> bool:
             importlib.import_module(name)
     gc.collect()
     gc.freeze()
+    gc.enable()
     return True
 
 

@@ -217,6 +217,8 @@ bare = [n for n in bare_packages.BARE if type(sys.modules[n]).__name__ != "_Bare
 from scipy import stats
 listed = "_found" in vars(sys.modules["diffusers.utils.import_utils"]._package_map)
 
+import gc
+gc.disable()  # all that is imported from here on stays
 import torch
 from diffusers.models.attention import BasicTransformerBlock
 early, apart = torch._dynamo, torch.compiler.disable(lambda x: x + 1)
