@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 
 from allfour.pipeline.metrics.headline import headline_of
-from allfour.pipeline.report.lead import basis, rests_on
+from allfour.pipeline.report.lead import basis, rests_on, undecided
 from allfour.pipeline.run.header import Header
 from allfour.pipeline.run.metrics import Metrics
 from allfour.pipeline.words import clean, level
@@ -21,15 +21,19 @@ def model_index(metrics: Metrics, header: Header) -> str:
     top, lead = metrics.summary, headline_of(metrics)
     about = f"share of prompts whose {top.set_size} images all show one perceived {metrics.headline}"
     sets = rests_on(top.prompts, top.prompts * top.set_size)
+    # without it two figures of one name have two intervals, and nothing says why
+    either_way = (
+        ", counting images without a label either way" if lead.evidence == "measured" and undecided(top) else ""
+    )
     figures = [
         ("unanimity", f"{about}, measured", top.unanimity.value, top.unanimity.low, top.unanimity.high, sets),
         (
             "unanimity-headline",
-            f"{about}, {lead.evidence}",
+            f"{about}, headline of the report, {lead.evidence}",
             lead.value,
             lead.low,
             lead.high,
-            basis(metrics),
+            f"{basis(metrics)}{either_way}",
         ),
     ]
     if lead.verdict == "asked_for":  # sets that agree because they were asked to are no unanimity to quote

@@ -319,6 +319,17 @@ def test_names_without_spaces_push_no_figure_out_of_a_table(tabs: Tabs, unbroken
         assert heat.locator("td").first.bounding_box()["x"] < width / 2
 
 
+def test_numbers_of_people_can_be_read_on_a_dark_picture(tabs: Tabs, full: Path) -> None:
+    page = tabs.open(full).page
+    for number in range(page.locator(".thumb").count()):
+        page.evaluate(f"document.querySelector('.thumb[data-n=\"{number}\"]')?.click()")
+        if page.locator("#detail-people .who").count():
+            break
+    drawn = page.locator("#detail-people .who").first
+    style = drawn.evaluate("text => [getComputedStyle(text).paintOrder.split(' ')[0], getComputedStyle(text).stroke]")
+    assert style == ["stroke", "rgb(255, 255, 255)"]
+
+
 def test_buttons_of_a_folded_section_are_within_it(tabs: Tabs, report: Path) -> None:
     page = tabs.open(report).page
     open_all(page)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from allfour.models.attributes import AttributeSet
 from allfour.pipeline import statistics as st
@@ -160,6 +161,16 @@ def test_more_images_than_a_set_are_not_all_of_one_label(tmp_path: Path, capsys:
     assert "first four unanimous" in latex_table(metrics)
     _, words = page_of(tmp_path / "two", {"guard": ["man", "man", "woman"]}, set_size=2)
     assert "For 1 of 1 prompt, the first two images both show one perceived gender." in words
+
+
+def test_two_intervals_of_a_model_card_say_in_what_they_differ(tmp_path: Path) -> None:
+    prompts = {"open": ["woman"] * 3 + ["ambiguous"], **{f"p{i}": ["woman", "man", "man", "man"] for i in range(7)}}
+    metrics, _ = page_of(tmp_path, prompts)
+    plain, first = yaml.safe_load(model_index(metrics, Header()))["model-index"][0]["results"][0]["metrics"]
+    assert plain["name"].endswith("one perceived gender, measured")
+    assert first["name"].endswith("one perceived gender, headline of the report, measured")
+    assert plain["args"]["interval"].endswith("8 prompts, 32 images")
+    assert first["args"]["interval"].endswith("8 prompts, 32 images, counting images without a label either way")
 
 
 def test_one_open_set_of_few_is_not_called_many_images(tmp_path: Path) -> None:
