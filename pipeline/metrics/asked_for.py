@@ -172,7 +172,6 @@ def _differences(
                     name: st.paired_difference(
                         [values[by_label[first][s]].mean() for s in shared],
                         [values[by_label[second][s]].mean() for s in shared],
-                        resolution=1 / float(np.median(requested[requested > 0])),
                         confidence=confidence,
                     )
                     for name, values in rates.items()

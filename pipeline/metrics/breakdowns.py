@@ -50,7 +50,7 @@ def by_sets(prompts: Sequence[PromptTally], headline: str, confidence: float) ->
     if not (whole[:, 0] > 1).any():
         return None
     sets = int(whole[:, 0].sum())
-    interval = st.mean_over_prompts(whole[:, 1] / whole[:, 0], independent=sets, confidence=confidence)
+    interval = st.bounded_mean(whole[:, 1] / whole[:, 0], confidence=confidence)
     known = any(scored(p.labels.get(headline, {})) for p in prompts if p.sets[0])
     return OverPrompts(**entry_of(interval, known=known).document(), prompts=len(whole), sets=sets)
 

@@ -5,6 +5,8 @@ interval in simulated audits.
 """
 
 from allfour.pipeline.statistics.added_variance import square_and_add
+from allfour.pipeline.statistics.bounded_difference import difference_from_zero
+from allfour.pipeline.statistics.bounded_mean import bounded_mean
 from allfour.pipeline.statistics.calibration_fit import CalibrationFit, calibration_fit
 from allfour.pipeline.statistics.confusion import Confusion
 from allfour.pipeline.statistics.corrected_difference import corrected_difference, error_that_explains
@@ -128,6 +130,7 @@ __all__ = [
     "amplification",
     "at_least",
     "benjamini_hochberg",
+    "bounded_mean",
     "calibration_fit",
     "clopper_pearson",
     "comparison_coverage_warnings",
@@ -136,6 +139,7 @@ __all__ = [
     "corrected_share",
     "corrected_unanimity",
     "coverage_warnings",
+    "difference_from_zero",
     "distance_from_reference",
     "error_that_explains",
     "group_homogeneity",

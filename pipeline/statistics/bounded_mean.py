@@ -94,6 +94,32 @@ def _together(points: FloatArray, prompts: npt.NDArray[np.int64]) -> tuple[Float
     return np.bincount(place, weights=points * prompts) / many, np.rint(many).astype(np.int64)
 
 
+def chance_below(values: npt.ArrayLike, at: float, *, lowest: float = 0.0) -> float:
+    """Return the probability that the mean lies below a point, under the random weights of the lower limit of `bounded_mean`.
+
+    The lower limit is where it is (1 - confidence) / 2. For the upper limit's: the values and the point, each taken from 1.
+
+    Parameters
+    ----------
+    values, lowest
+        See `bounded_mean`; at least one value.
+    at
+        The point.
+    """
+    vector = np.clip(as_values(values, name="values"), lowest, 1.0)
+    if at <= lowest or at >= float(vector.max()):
+        return float(at > lowest)
+    points, prompts = _together(*np.unique(vector, return_counts=True))
+    return min(max(_below(*_with_unseen(points - lowest, prompts), at - lowest), 0.0), 1.0)
+
+
+def _with_unseen(points: FloatArray, prompts: npt.NDArray[np.int64]) -> tuple[FloatArray, FloatArray]:
+    """Points and their weights, with half a prompt more at 0 and half at the highest point."""
+    weights = np.concatenate([[_UNSEEN], prompts.astype(np.float64)])
+    weights[-1] += _UNSEEN
+    return np.concatenate([[0.0], points]), weights
+
+
 def _quantile(points: FloatArray, prompts: npt.NDArray[np.int64], tail: float, *, span: float) -> float:
     """`_quantile_of`, found once for the same points: a process may measure a run many times. They are `_MOST_POINTS` at most."""
     return _kept_quantile(points.tobytes(), prompts.astype(np.int64).tobytes(), tail, span)
@@ -114,9 +140,7 @@ def _quantile_of(points: FloatArray, prompts: npt.NDArray[np.int64], tail: float
     prompts
         Prompts at each.
     """
-    weights = np.concatenate([[_UNSEEN], prompts.astype(np.float64)])
-    weights[-1] += _UNSEEN
-    places = np.concatenate([[0.0], points])
+    places, weights = _with_unseen(points, prompts)
     top = float(places[-1])
 
     # Cantelli's inequality: within so many standard deviations of the mean the quantile is

@@ -5,7 +5,7 @@ there are: 4 images against 16 is a fair comparison, though single sets of the t
 
 With the error rates of a calibration on either side, each run's estimate is unbiased whatever its classifier's errors are
 (`correction.py`), and so is their difference; without, a run that is read worse seems less unanimous. Limits then carry two uncertainties:
-prompts, by Student's t, and either calibration, by draws from its posterior.
+prompts, as those of `bounded_difference`, and either calibration, by draws from its posterior.
 """
 
 from __future__ import annotations
@@ -16,11 +16,12 @@ import numpy as np
 from scipy import special
 
 from allfour.pipeline.statistics.arrays import FloatArray, check_confidence
+from allfour.pipeline.statistics.bounded_difference import bounded_difference
 from allfour.pipeline.statistics.corrected_difference import corrected_difference
 from allfour.pipeline.statistics.identification import imbens_manski
 from allfour.pipeline.statistics.paired import sign_flip_test
 from allfour.pipeline.statistics.paired_means import Difference, mean_and_error, mean_difference
-from allfour.pipeline.statistics.read_images import ReadImages, unanimity_step, with_rest
+from allfour.pipeline.statistics.read_images import ReadImages, one_set_each, unanimity_step, with_rest
 from allfour.pipeline.statistics.unanimity import subset_unanimity
 
 MAX_DEALT = 3_000_000
@@ -128,8 +129,8 @@ def _measured(
         p, test = sign_flip_test(after - before, draws=draws, seed=seed), "sign-flip"
     else:
         p, test = dealt_test(one, two, set_size=set_size, draws=draws, seed=seed), "dealt"
-    step = unanimity_step(one, two, set_size) if len(before) else None
-    return mean_difference(before, after, p_value=p, test=test, step=step, confidence=confidence, margin=margin)
+    single = one_set_each(one, two, set_size)
+    return mean_difference(before, after, p_value=p, test=test, single=single, confidence=confidence, margin=margin)
 
 
 def dealt_test(one: ReadImages, two: ReadImages, *, set_size: int = 4, draws: int = 9_999, seed: int = 0) -> float:
@@ -178,16 +179,20 @@ def dealt_test(one: ReadImages, two: ReadImages, *, set_size: int = 4, draws: in
 
 
 def _bounds(one: ReadImages, two: ReadImages, set_size: int, *, confidence: float) -> DifferenceBounds | None:
-    """Limits for the difference whatever images without a label show; see `imbens_manski`."""
+    """Limits for the difference whatever images without a label show: those of `mean_difference`, as far away as `imbens_manski` says."""
     prompts = len(one.decisions)
     if prompts < 2:
         return None
     against = [run.unanimity(set_size) for run in (one, two)]
     favour = [run.unanimity(set_size, favourable=True) for run in (one, two)]
     step = unanimity_step(one, two, set_size)
-    ends = [mean_and_error(d, step) for d in (against[1] - favour[0], favour[1] - against[0])]
-    (least, below), (most, above) = ends
+    ends = against[1] - favour[0], favour[1] - against[0]
+    (least, below), (most, above) = (mean_and_error(end, step) for end in ends)
     wide = imbens_manski(most - least, error=max(below, above), confidence=confidence)
-    quantile = (1 + confidence) / 2
-    wide *= float(special.stdtrit(prompts - 1, quantile) / special.ndtri(quantile))
-    return DifferenceBounds(least, most, max(least - wide * below, -1.0), min(most + wide * above, 1.0))
+    if one_set_each(one, two, set_size):
+        quantile = (1 + confidence) / 2
+        wide *= float(special.stdtrit(prompts - 1, quantile) / special.ndtri(quantile))
+        return DifferenceBounds(least, most, max(least - wide * below, -1.0), min(most + wide * above, 1.0))
+    at = float(2 * special.ndtr(wide) - 1)
+    low, high = (bounded_difference(end, confidence=at)[side] for side, end in enumerate(ends))
+    return DifferenceBounds(least, most, low, high)

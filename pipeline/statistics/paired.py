@@ -10,11 +10,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import special
 
 from allfour.pipeline.statistics.arrays import FloatArray, as_counts, as_values, check_confidence
 from allfour.pipeline.statistics.binomial import binom_pmf, binom_test
+from allfour.pipeline.statistics.bounded_difference import bounded_difference
 from allfour.pipeline.statistics.intervals import Interval
+from allfour.pipeline.statistics.paired_means import single_limits
 from allfour.pipeline.statistics.unanimity import benjamini_hochberg
 
 _ROUNDING = 1e-9
@@ -37,7 +38,7 @@ def paired_difference(
     first: npt.ArrayLike,
     second: npt.ArrayLike,
     *,
-    resolution: float | None = None,
+    single: bool = False,
     confidence: float = 0.95,
     draws: int = 20_000,
     seed: int = 0,
@@ -48,9 +49,8 @@ def paired_difference(
     ----------
     first, second
         One value between 0 and 1 per prompt, in the same order; leave out prompts that one run lacks.
-    resolution
-        The least difference that one image more can make: 1 / images for a share, 1 for unanimity of one set. By
-        default the smallest gap between any two of the values, 1 where all are 0 or 1.
+    single
+        Whether every value is of a single draw, 0 or 1, such as whether the one set of a prompt is unanimous.
     confidence
         Wanted coverage.
     draws, seed
@@ -67,9 +67,9 @@ def paired_difference(
 
     Notes
     -----
-    Limits are mean -+ t s / sqrt(prompts). The variance s^2 counts one pair of differences of plus and minus the
-    resolution that were not seen, so that runs that agree on all prompts are not declared equal for certain; for
-    unanimity of one set this is close to the adjusted interval of Bonett and Price.
+    Limits are those of `bounded_difference`, which allow for kinds of prompts that were not drawn. For single draws they are mean -+ t s /
+    sqrt(prompts), whose variance s^2 counts one pair of differences of plus and minus 1 that were not seen, so that runs that agree on all
+    prompts are not declared equal for certain: close to the adjusted interval of Bonett and Price.
 
     References
     ----------
@@ -86,11 +86,8 @@ def paired_difference(
     if prompts < 2:
         value = float(difference[0]) if prompts else None
         return PairedDifference(Interval(value, -1.0, 1.0, "paired"), 1.0, prompts)
-    step = least_step(np.concatenate([before, after])) if resolution is None else resolution
-    value = float(difference.mean())
-    variance = (float(((difference - value) ** 2).sum()) + 2 * step**2) / (prompts + 1)
-    margin = float(special.stdtrit(prompts - 1, (1 + confidence) / 2)) * float(np.sqrt(variance / prompts))
-    interval = Interval(value, max(value - margin, -1.0), min(value + margin, 1.0), "paired")
+    limits = single_limits(difference, confidence) if single else bounded_difference(difference, confidence=confidence)
+    interval = Interval(float(difference.mean()), *limits, "paired")
     return PairedDifference(interval, sign_flip_test(difference, draws=draws, seed=seed), prompts)
 
 

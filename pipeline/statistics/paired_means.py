@@ -1,4 +1,4 @@
-"""Means of paired differences, with Student limits and the test of equivalence; what one image more does to a pair."""
+"""Means of paired differences, with their limits and the test of equivalence; what one image more does to a pair."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import numpy.typing as npt
 from scipy import special
 
 from allfour.pipeline.statistics.arrays import FloatArray, IntArray
+from allfour.pipeline.statistics.bounded_difference import bounded_difference, difference_beyond
 from allfour.pipeline.statistics.intervals import Interval
-from allfour.pipeline.statistics.paired import least_step
 
 
 @dataclass(frozen=True)
@@ -36,15 +36,17 @@ def mean_difference(
     *,
     p_value: float,
     test: str,
-    step: float | None = None,
+    single: bool = False,
     confidence: float = 0.95,
     margin: float | None = None,
 ) -> Difference:
-    """Return a mean of paired differences with Student limits, given the p-value of its test.
+    """Return a mean of paired differences with its limits, given the p-value of its test.
 
-    See `paired_difference` for the variance, which counts one unseen pair of differences of plus and minus `step`. The test of
-    equivalence is that of two one-sided tests at the same standard error: Schuirmann, D. J. (1987). A comparison of the two one-sided
-    tests procedure and the power approach for assessing the equivalence of average bioavailability. J. Pharmacokin. Biopharm. 15, 657-680.
+    The limits are those of `bounded_difference`. Where every value is of a single draw (`single`: one image or one set of a prompt, so 0
+    or 1), nothing but the prompts tells how they differ: the limits are then Student's, with one unseen pair of differences of plus and
+    minus 1 in the variance (see `paired_difference`). The test of equivalence is that of two one-sided tests with the same distribution:
+    Schuirmann, D. J. (1987). A comparison of the two one-sided tests procedure and the power approach for assessing the equivalence of
+    average bioavailability. J. Pharmacokin. Biopharm. 15, 657-680.
     """
     one, two = np.asarray(before, dtype=np.float64), np.asarray(after, dtype=np.float64)
     prompts = len(one)
@@ -53,18 +55,29 @@ def mean_difference(
         value = None if old is None or new is None else new - old
         unknown = None if margin is None else 1.0
         return Difference(Interval(value, -1.0, 1.0, "paired"), 1.0, test, prompts, old, new, unknown)
-    mean, error = mean_and_error(two - one, least_step(np.concatenate([one, two])) if step is None else step)
-    half = float(special.stdtrit(prompts - 1, (1 + confidence) / 2)) * error
+    difference = two - one
+    low, high = (
+        single_limits(difference, confidence) if single else bounded_difference(difference, confidence=confidence)
+    )
     equal = None
     if margin is not None:
-        equal = float(
-            max(
-                special.stdtr(prompts - 1, -(mean + margin) / error),
-                special.stdtr(prompts - 1, (mean - margin) / error),
-            )
-        )
-    interval = Interval(mean, max(mean - half, -1.0), min(mean + half, 1.0), "paired")
+        equal = _single_beyond(difference, margin) if single else difference_beyond(difference, margin)
+    interval = Interval(float(difference.mean()), low, high, "paired")
     return Difference(interval, p_value, test, prompts, float(one.mean()), float(two.mean()), equal)
+
+
+def single_limits(difference: FloatArray, confidence: float) -> tuple[float, float]:
+    """Return Student's limits of a mean of differences of -1, 0 and 1, with one unseen pair of -1 and 1 counted in; see `paired_difference`."""
+    mean, error = mean_and_error(difference, 1.0)
+    half = float(special.stdtrit(len(difference) - 1, (1 + confidence) / 2)) * error
+    return max(mean - half, -1.0), min(mean + half, 1.0)
+
+
+def _single_beyond(difference: FloatArray, margin: float) -> float:
+    """Return the p-value of equivalence at the same standard error."""
+    mean, error = mean_and_error(difference, 1.0)
+    free = len(difference) - 1
+    return float(max(special.stdtr(free, -(mean + margin) / error), special.stdtr(free, (mean - margin) / error)))
 
 
 def share_step(one: IntArray, two: IntArray) -> float:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
+
 import numpy as np
 import numpy.typing as npt
 
 from allfour.pipeline.statistics.arrays import FloatArray, IntArray, as_whole_numbers
 from allfour.pipeline.statistics.difference import MAX_DEALT
+from allfour.pipeline.statistics.intervals import Interval
 from allfour.pipeline.statistics.paired import sign_flip_test
 from allfour.pipeline.statistics.paired_means import Difference, mean_and_error, mean_difference, share_step
+from allfour.pipeline.statistics.rates import rate_over_prompts
 
 
 def rate_difference(
@@ -22,10 +27,13 @@ def rate_difference(
 ) -> Difference:
     """Return the mean over prompts of second / its trials less first / its trials.
 
-    Where both runs have as many images of every prompt, a prompt's difference is symmetric if nothing changed: signs are flipped, and the
-    unseen pair of differences that the limits count is one image of the median number. Where they have not, few images against many make
-    differences that are mostly small and seldom large the other way: then images are dealt anew to the two runs, as in `dealt_test`, and
-    the unseen pair is as large as the largest effect of one image.
+    Where both runs have as many images of every prompt, a prompt's difference is symmetric if nothing changed: signs are flipped. Where
+    they have not, few images against many make differences that are mostly small and seldom large the other way: then images are dealt
+    anew to the two runs, as in `dealt_test`.
+
+    Two kinds of limits allow for kinds of prompts that were not drawn: those of `mean_difference`, which know that prompts are the same, and
+    those that add what either run's own limits (`rate_over_prompts`) leave open, which know how far rates of prompts like these spread.
+    On either side the narrower holds.
 
     Parameters
     ----------
@@ -49,21 +57,39 @@ def rate_difference(
     one, two = (side[known] for side in events)
     images = (asked[0][known], asked[1][known])
     rates: list[FloatArray] = [side / of for side, of in zip((one, two), images, strict=True)]
-    step = share_step(*images)
     if np.array_equal(*images):
         p, test = sign_flip_test(rates[1] - rates[0], draws=draws, seed=seed), "sign-flip"
     else:
-        p, test = _dealt(one, two, images, step=step, draws=draws, seed=seed), "dealt"
-    return mean_difference(rates[0], rates[1], p_value=p, test=test, step=step, confidence=confidence)
+        p, test = _dealt(one, two, images, draws=draws, seed=seed), "dealt"
+    single = bool(len(one)) and images[0].max() == images[1].max() == 1
+    found = mean_difference(rates[0], rates[1], p_value=p, test=test, single=single, confidence=confidence)
+    if single or len(one) < 2:
+        return found
+    own = [
+        rate_over_prompts(side, trials=of, confidence=confidence) for side, of in zip((one, two), images, strict=True)
+    ]
+    return replace(found, interval=_no_wider(found.interval, *own))
 
 
-def _dealt(
-    one: IntArray, two: IntArray, images: tuple[IntArray, IntArray], *, step: float, draws: int, seed: int
-) -> float:
+def _no_wider(paired: Interval, first: Interval, second: Interval) -> Interval:
+    """Return limits of a difference that are nowhere further than those of two runs that have nothing to do with each other.
+
+    A limit of the difference is as far away as the two runs' own limits, squared and added: Newcombe, R. G. (1998). Interval estimation
+    for the difference between independent proportions. Statistics in Medicine 17, 873-890.
+    """
+    if paired.value is None or first.value is None or second.value is None:
+        return paired
+    below = math.hypot(second.value - second.low, first.high - first.value)
+    above = math.hypot(second.high - second.value, first.value - first.low)
+    return replace(paired, low=max(paired.low, paired.value - below), high=min(paired.high, paired.value + above))
+
+
+def _dealt(one: IntArray, two: IntArray, images: tuple[IntArray, IntArray], *, draws: int, seed: int) -> float:
     """The p-value of `dealt_test`, of rates."""
     prompts = len(one)
     if prompts < 2:
         return 1.0
+    step = share_step(*images)
     mean, error = mean_and_error(two / images[1] - one / images[0], step)
     random = np.random.default_rng(seed)
     times = int(max(199, min(draws, MAX_DEALT // prompts)))

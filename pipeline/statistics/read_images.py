@@ -72,6 +72,11 @@ def unanimity_step(one: ReadImages, two: ReadImages, set_size: int) -> float:
     return 1.0 if min(one.images.min(), two.images.min()) == set_size else max(least_step(side) for side in values)
 
 
+def one_set_each(one: ReadImages, two: ReadImages, set_size: int) -> bool:
+    """Whether both runs have just a set of every prompt, so that its unanimity is 0 or 1."""
+    return bool((one.images == set_size).all() and (two.images == set_size).all())
+
+
 def with_rest(run: ReadImages) -> IntArray:
     """Return images per prompt and label, and in one more column those without a label."""
     labelled = run.decisions[:, : run.labels]

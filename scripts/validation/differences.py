@@ -215,7 +215,7 @@ def _sets_of_other_size(prompts: int, random: np.random.Generator) -> Judged:
     share = random.beta(*POPULATIONS["mixed (U)"], size=prompts)
     runs = [ReadImages(_read(share, n, PERFECT, random), 2) for n in (4, 16)]
     sets = [run.decisions[:, :2].max(axis=1) == run.images for run in runs]
-    plain = mean_difference(*sets, p_value=mcnemar(*sets), test="mcnemar", step=1.0)
+    plain = mean_difference(*sets, p_value=mcnemar(*sets), test="mcnemar", single=True)
     truth, _, now, _, p = _plain_and_now(runs[0], runs[1], random)
     return truth, plain.interval, now, plain.p_value, p
 
@@ -281,7 +281,7 @@ def _refused(name: str, prompts: int, pairs: int, random: np.random.Generator, *
         rate = random.beta(0.2, 1.8, size=prompts) / 2
         refused = [random.binomial(8, p) / 8 for p in (rate, factor * rate)]
         p = sign_flip_test(refused[1] - refused[0], draws=1_999, seed=_seed(random))
-        found = mean_difference(*refused, p_value=p, test="sign-flip", step=1 / 8)
+        found = mean_difference(*refused, p_value=p, test="sign-flip")
         rejected.append(p <= 0.05)
         covered.append(found.interval.low <= 0.05 * (factor - 1) <= found.interval.high)
     return Row(name, prompts, pairs, None, None, float(np.mean(covered)), float(np.mean(rejected)))

@@ -204,12 +204,11 @@ def check_paired(setting: Setting, audits: int, random: np.random.Generator) -> 
             paired_difference(
                 women[0] / setting.images,
                 women[1] / setting.images,
-                resolution=1 / setting.images,
                 draws=_FLIPS,
                 seed=audit,
             ),
             paired_difference(counts[0], counts[1], draws=_FLIPS, seed=audit),
-            paired_difference(sets[0].astype(float), sets[1].astype(float), resolution=1.0, draws=_FLIPS, seed=audit),
+            paired_difference(sets[0].astype(float), sets[1].astype(float), single=True, draws=_FLIPS, seed=audit),
         )
         for name, one in zip(names, found, strict=True):
             limits[name].append((one.interval.value or 0.0, one.interval.low, one.interval.high))

@@ -180,7 +180,7 @@ def _first_sets(matched: Matched) -> Difference:
         np.array(two, float),
         p_value=st.mcnemar(one, two),
         test="mcnemar",
-        step=1.0,
+        single=True,
         confidence=matched.confidence,
         margin=matched.margin,
     )

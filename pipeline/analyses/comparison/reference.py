@@ -29,7 +29,6 @@ from allfour.pipeline.run.comparison import (
 )
 from allfour.pipeline.run.metrics import Metrics
 from allfour.pipeline.run.record import Interval
-from allfour.pipeline.statistics.arrays import IntArray
 
 UNIFORM = "uniform"
 """The built-in reference: every label as likely as any other."""
@@ -147,7 +146,7 @@ def _against_attribute(
         label=labels[0],
         prompts=int(known.sum()),
         mean_absolute_difference=_distance(found),
-        share_difference=_signed(given[known], measured[known], labels, images=totals[known], confidence=confidence),
+        share_difference=_signed(given[known], measured[known], labels, confidence=confidence),
         differing_prompts=int((np.nan_to_num(q_values, nan=1.0) <= FALSE_DISCOVERY_RATE).sum()),
         further_from_even=int(further[known].sum()),
     )
@@ -166,16 +165,13 @@ def _distance(found: st.ReferenceDistance) -> Distance:
     )
 
 
-def _signed(
-    given: Floats, measured: Floats, labels: Sequence[str], *, images: IntArray, confidence: float
-) -> dict[str, Difference]:
+def _signed(given: Floats, measured: Floats, labels: Sequence[str], *, confidence: float) -> dict[str, Difference]:
     """Measured less reference share of each label, mean over prompts."""
-    step = 1 / float(np.median(images)) if len(images) else 1.0
     result = {}
     for column, label in enumerate(labels):
         p = st.sign_flip_test(measured[:, column] - given[:, column], draws=flips(len(given)))
         found = st.mean_difference(
-            given[:, column], measured[:, column], p_value=p, test="sign-flip", step=step, confidence=confidence
+            given[:, column], measured[:, column], p_value=p, test="sign-flip", confidence=confidence
         )
         result[label] = entry_of(found)
     return result

