@@ -34,6 +34,8 @@ class MeasuredUnit:
     """Images of each label, of all its prompts."""
     unlabelled: int
     prompts: int
+    sizes: tuple[int, ...] = ()
+    """Images of each prompt, labelled or not, in rising order."""
     copies: int = 0
     """Near-copies of an earlier image of their prompt: in no other figure of the unit."""
 
@@ -83,6 +85,7 @@ def _unit(key: str, prompts: Sequence[Prompt], metrics: Metrics, labels: Sequenc
         counts=tuple(int(n) for n in counts.sum(axis=0)),
         unlabelled=int(np.maximum(images - labelled, 0).sum()),
         prompts=len(prompts),
+        sizes=tuple(sorted(images.tolist())),
         copies=int(copied.sum()),
     )
 

@@ -77,6 +77,25 @@ def test_variants_of_one_subject_are_paired_and_the_difference_has_its_sign() ->
     assert board.units[1].texts == ["text 1", "text 1-diverse"]
 
 
+def test_subjects_with_other_numbers_of_images_are_not_tested_by_flips_of_signs() -> None:
+    """Of 20 subjects of two prompts, four in five always of one label and the others even, flips called 24% of equal runs different."""
+    random = np.random.default_rng(5)
+    subjects = [f"s{k // 2}" for k in range(40)]
+    called = flipped = 0
+    for _ in range(40):
+        share = np.where(random.random(40) < 0.2, 0.5, 1.0)
+        few, many = (
+            run("m", random.binomial(n, share).tolist(), images=n, variant=f"-{n}", subjects=subjects) for n in (4, 16)
+        )
+        boards, _, _ = boards_of(placed(m_a=(few, "a"), m_b=(many, "b")), pair_by="subject", confidence=0.95)
+        units = [list(measured_units(r.metrics, by="subject").values()) for r in (few, many)]
+        flipped += (
+            st.sign_flip_test([b.unanimous - a.unanimous for a, b in zip(*units, strict=True)], draws=999) <= 0.05
+        )
+        called += (boards[0].pairs[0].p_value or 0.0) <= 0.05
+    assert flipped >= 5 and called <= 3
+
+
 def test_prompts_that_are_not_paired_by_anything_are_told_of_and_nothing_is_compared() -> None:
     boards, notes, tests = boards_of(
         placed(m_a=(run("m", [8] * 6), "a"), m_b=(run("m", [8] * 6, variant="-b"), "b")), pair_by="id", confidence=0.95
