@@ -31,6 +31,7 @@ from allfour.pipeline.archives.manifest_reading import ManifestReader
 from allfour.pipeline.archives.manifest_rows import (
     MISSING,
     Columns,
+    FirstSaid,
     Piece,
     as_json,
     extra_of,
@@ -45,6 +46,7 @@ from allfour.pipeline.archives.probing import spread
 from allfour.pipeline.archives.remote import RemoteTree, scheme_of, show_address, stamp_of
 from allfour.pipeline.archives.text import PromptBook, cut_note, escape_name
 from allfour.pipeline.archives.tree_reading import find_shard
+from allfour.pipeline.words import quantity
 
 MAX_ASKED = 256
 """Files at an address that a summary asks for."""
@@ -76,6 +78,10 @@ class _Scan:
     derived: int
     """Rows whose file's name may be that of a grid, a mask or the like."""
     kept: tuple[str, ...]
+    texts: Mapping[str, str]
+    """Prompts by their id that rows give several texts: one that is not the first."""
+    groups: Mapping[str, str]
+    """Prompts that rows put into several groups: one that is not the first."""
 
 
 class ManifestSource:
@@ -190,6 +196,17 @@ class ManifestSource:
                 f"{scan.doubles:,} of {scan.images:,} rows name a file that an earlier row names: copies fill sets without saying more "
                 "than one image does"
             )
+        if scan.texts:
+            id_, text = next(iter(scan.texts.items()))
+            notes.append(
+                f"{quantity(len(scan.texts), 'prompt id stands', 'prompt ids stand')} for several prompts, such as "
+                f"{escape_name(id_)[:80]!r}, also of {text[:80]!r}: the images of one id are one prompt, under its first text"
+            )
+        if scan.groups:
+            group = next(iter(scan.groups.values()))
+            notes.append(
+                f"{quantity(len(scan.groups), 'prompt is', 'prompts are')} in several groups, such as one also in {group[:80]!r}: the first counts"
+            )
         if lacking := scan.counted.lacking:
             notes.append(
                 f"{lacking:,} of {scan.images:,} rows have no prompt: {self._parser.lacks()}; they are not scored"
@@ -258,12 +275,17 @@ class ManifestSource:
         examples: list[str] = []
         piece = Piece(hashlib.sha256(salt.encode()))
         named = array("Q")
+        texts, groups = FirstSaid(), FirstSaid()
         missing, addresses, derived, last = 0, 0, 0, -1
         for row in self._reader.rows():
             if columns is None:
                 names = list(row.values)
                 columns = self._parser.columns(names)
-            prompt, index, _, _ = self._parser.parsed(row, columns, book)
+            prompt, index, group, _ = self._parser.parsed(row, columns, book)
+            if columns.prompt_id is not None:
+                texts.add(prompt.id, prompt.text)
+            if group is not None and prompt.id != NO_PROMPT_ID:
+                groups.add(prompt.id, group)
             path = row.values[columns.path]
             if index is not None and prompt.id != NO_PROMPT_ID:
                 keys.append(key_of(prompt.id, index))
@@ -310,6 +332,8 @@ class ManifestSource:
             doubles=len(_twice(named)),
             derived=derived,
             kept=tuple(name for name in names if name not in used),
+            texts=texts.others,
+            groups=groups.others,
         )
 
     def _addressed(self, example: str) -> str:

@@ -65,6 +65,20 @@ def _pairs(names: tuple[str, ...]) -> str:
     return f"[{', '.join(f'[{name}, %s]' for name in escaped)}]"
 
 
+class FirstSaid:
+    """Whether all rows of a prompt say the same of it; case and white space aside."""
+
+    def __init__(self) -> None:
+        self._first: dict[str, int] = {}
+        self.others: dict[str, str] = {}
+        """Of prompts of which rows say several things, the first that is not the first."""
+
+    def add(self, prompt_id: str, said: str) -> None:
+        key = key_of(" ".join(said.casefold().split()))
+        if self._first.setdefault(prompt_id, key) != key:
+            self.others.setdefault(prompt_id, said)
+
+
 MISSING = b"missing"
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from allfour.pipeline.archives import ArchiveError, ArchiveOptions, open_source
-from allfour.pipeline.archives.base import INDEX_STRIDE
+from allfour.pipeline.archives.base import INDEX_STRIDE, HasDoubts
 from allfour.pipeline.archives.manifest_rows import as_json
 from tests.hostile_images import good_file
 from tests.pipeline.archives.helpers import check_contract, items_of, rows, write_tree
@@ -210,3 +210,18 @@ class TestErrors:
     def test_one_document_named_as_lines(self, tmp_path: Path, text: str) -> None:
         assert "line 1 is no JSON" in problem(manifest(tmp_path, text, "m.jsonl"))
         assert "name it .json" in problem(tmp_path / "m.jsonl")
+
+
+def test_an_id_of_several_prompts_and_a_prompt_of_several_groups_are_said(tmp_path: Path) -> None:
+    text = "path,prompt_id,prompt,group\n0.png,a,a nurse,she\n1.png,a,A  nurse,she\n2.png,b,a cook,he\n"
+    source = open_source(manifest(tmp_path, text))
+    assert isinstance(source, HasDoubts)
+    assert not [note for note in source.doubts() if "several" in note]
+    source = open_source(manifest(tmp_path, text + "3.png,a,a pilot,he\n4.png,a,a judge,he\n", images=5))
+    assert isinstance(source, HasDoubts)
+    said = [note for note in source.doubts() if "several" in note]
+    assert said == [
+        "1 prompt id stands for several prompts, such as 'a', also of 'a pilot': the images of one id are one prompt, under its first text",
+        "1 prompt is in several groups, such as one also in 'he': the first counts",
+    ]
+    assert set(said) <= set(source.summary().notes)
