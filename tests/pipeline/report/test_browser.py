@@ -7,7 +7,7 @@ import io
 import json
 import urllib.parse
 import xml.etree.ElementTree as ET
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -85,14 +85,18 @@ class Tabs:
     def __init__(self, browser: Any) -> None:
         self._browser, self._shared = browser, Watched(None)
 
-    def open(self, path: Path, *, width: int = VIEWPORT["width"]) -> Watched:
+    def open(
+        self, path: Path, *, width: int = VIEWPORT["width"], scheme: str = "null", permissions: Sequence[str] = ()
+    ) -> Watched:
         """The page in the tab, as a reader opens it."""
         shared = self._shared
         if shared.page is None or shared.page.is_closed():
             shared = self._shared = self._made({})
+        shared.page.context.clear_permissions()
+        shared.page.context.grant_permissions(list(permissions))
         shared.page.goto("about:blank")
         shared.page.set_viewport_size({**VIEWPORT, "width": width})
-        shared.page.emulate_media(media="null")
+        shared.page.emulate_media(media="null", color_scheme=scheme)
         shared.requests.clear()
         shared.complaints.clear()
         shared.page.goto(path.resolve().as_uri())
@@ -236,7 +240,7 @@ FIGURES = (
 
 @pytest.mark.slow
 def test_figures_copy_as_whole_svg(tabs: Tabs, full: Path) -> None:
-    found = tabs.apart(full, permissions=["clipboard-read", "clipboard-write"], color_scheme="dark")
+    found = tabs.open(full, permissions=["clipboard-read", "clipboard-write"], scheme="dark")
     page = found.page
     open_all(page)
     for target in FIGURES:
@@ -253,11 +257,10 @@ def test_figures_copy_as_whole_svg(tabs: Tabs, full: Path) -> None:
         assert root.findall(".//{http://www.w3.org/2000/svg}text"), target
         assert page.evaluate("document.documentElement.dataset.theme") is None, target
     found.quiet()
-    page.context.close()
 
 
 def test_tables_copy_as_csv(tabs: Tabs, report: Path) -> None:
-    found = tabs.apart(report, permissions=["clipboard-read", "clipboard-write"])
+    found = tabs.open(report, permissions=["clipboard-read", "clipboard-write"])
     found.page.click("[data-copy=csv][data-target=figure-sure]")
     wait_until(found.page, "document.getElementById('toast').textContent !== ''")
     lines = found.page.evaluate("navigator.clipboard.readText()").splitlines()
@@ -274,7 +277,6 @@ def test_tables_copy_as_csv(tabs: Tabs, report: Path) -> None:
     assert {row["unanimous"] for row in rows} == {"man"}
     assert all(0 <= float(row["share_woman"]) <= 1 and row["count_man"].isdigit() for row in rows)
     found.quiet()
-    found.page.context.close()
 
 
 def test_every_part_of_the_page_is_in_the_navigation(tabs: Tabs, full: Path) -> None:
@@ -503,10 +505,9 @@ def test_axe_finds_what_is_there(tabs: Tabs, tmp_path: Path) -> None:
     (tmp_path / "page.html").write_text(
         '<!DOCTYPE html><html lang="en"><title>x</title><main><h1>x</h1><p style="color: #eee">pale</p><img src="data:,"></main>'
     )
-    page = tabs.apart(tmp_path / "page.html").page
+    page = tabs.open(tmp_path / "page.html").page
     page.evaluate(axe_source())
     assert violations(page) == [("serious", "color-contrast", ["p"]), ("critical", "image-alt", ["img"])]
-    page.context.close()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
