@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import struct
 import zipfile
 import zlib
@@ -203,7 +204,12 @@ class TestNamesOfOtherSystems:
             assert self.told(tmp_path, raw, struct.pack("<HH", 0x7075, len(field)) + field) == found
 
     def test_a_damaged_field_beside_the_name(self, tmp_path: Path) -> None:
-        assert self.told(tmp_path, "é/0.png".encode(), struct.pack("<HH", 0x7075, 3) + b"abc") == "é"
+        damaged = struct.pack("<HH", 0x7075, 3) + b"abc"
+        if "filename_crc" in inspect.signature(zipfile.ZipInfo._decodeExtra).parameters:  # newer Pythons read the field
+            with pytest.raises(ArchiveError, match=r"a\.zip is no zip, .* or is damaged"):
+                self.told(tmp_path, "é/0.png".encode(), damaged)
+        else:
+            assert self.told(tmp_path, "é/0.png".encode(), damaged) == "é"
 
 
 class TestParts:
