@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import _thread
 import dis
-from collections.abc import Iterator
+import random
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import CodeType
+from types import CodeType, FrameType
+
+import pytest
 
 import allfour
+from allfour.signals import Terminated, stops_on_signals
 from tests.places import REPOSITORY
 
 PROBE = """
@@ -40,8 +48,9 @@ def _functions(code: CodeType) -> Iterator[CodeType]:
 def _skipped(source: str, name: str) -> list[str]:
     """Functions with a block whose first instruction is where a loop in it begins anew.
 
-    CPython (3.11 at least) raises what a signal brings as it jumps back, and looks one instruction before the place it jumps to for
-    a handler: before the block, so that neither `except` nor `finally` of it sees the error.
+    CPython 3.11 and 3.12 raise what a signal brings as they jump back, and look one instruction before the place they jump to for a
+    handler: before the block, so that neither `except` nor `finally` of it sees the error. `stops_on_signals` waits for another moment,
+    but whoever calls `allfour` from Python has signals of their own.
     """
     found = []
     for code in _functions(compile(source, name, "exec")):
@@ -55,6 +64,8 @@ def _skipped(source: str, name: str) -> list[str]:
 
 
 def test_no_block_begins_with_a_loop_that_a_signal_can_leave_without_its_end() -> None:
+    if sys.version_info >= (3, 13):
+        pytest.skip("this Python looks for the handler at the jump itself")
     assert _skipped(PROBE, "probe") == ["probe: begins_with_it"]
     folders = [REPOSITORY / name for name in ("allfour", "models", "pipeline")]
     files = [path for folder in folders for path in folder.rglob("*.py")]
@@ -62,3 +73,82 @@ def test_no_block_begins_with_a_loop_that_a_signal_can_leave_without_its_end() -
     assert [
         one for path in files if "while True" in (text := path.read_text()) for one in _skipped(text, path.name)
     ] == []
+
+
+ENDED: list[str] = []
+"""What the blocks below have done in their end, last."""
+
+
+STEPS = [0]
+
+
+def every_other() -> bool:
+    STEPS[0] += 1
+    return STEPS[0] % 2 == 0
+
+
+def begins_with_a_loop() -> None:
+    try:
+        while True:
+            if every_other():
+                continue
+    finally:
+        ENDED.append("end")
+
+
+def comes_to_a_loop() -> None:
+    try:
+        number = 0
+        while number == 0:
+            if every_other():
+                continue
+    finally:
+        ENDED.append("end")
+
+
+def loops_in_a_loop() -> None:
+    try:
+        number = 0
+        while number >= 0:
+            for number in range(3):
+                if number == 1:
+                    break
+    finally:
+        ENDED.append("end")
+
+
+@pytest.mark.parametrize("block", [begins_with_a_loop, comes_to_a_loop, loops_in_a_loop])
+def test_no_signal_passes_by_the_end_of_a_block(block: Callable[[], None]) -> None:
+    """Of 60 that strike at moments of chance. If each raised at once, some would pass by: of the first block's end on Python 3.11 and 3.12,
+    of the others on 3.13, of all on 3.14."""
+    draw, struck = random.Random(0), 0
+    before = signal.getsignal(signal.SIGTERM)
+    for _ in range(60):
+        ENDED.clear()
+        wait = 0.001 + draw.random() / 1e4
+
+        def strike(wait: float = wait) -> None:
+            time.sleep(wait)
+            signal.raise_signal(signal.SIGTERM)
+
+        with pytest.raises(Terminated) as stopped, stops_on_signals():
+            _thread.start_new_thread(strike, ())
+            block()
+        if any(entry.name == block.__name__ for entry in stopped.traceback):
+            struck += 1
+            assert ENDED == ["end"]
+    assert struck > 30
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_signal_that_was_put_off_comes_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    def once(frame: FrameType) -> bool:
+        monkeypatch.setattr("allfour.signals._passes_by_a_handler", lambda frame: False)
+        return True
+
+    monkeypatch.setattr("allfour.signals._passes_by_a_handler", once)
+    done = []
+    with pytest.raises(KeyboardInterrupt), stops_on_signals():
+        signal.raise_signal(signal.SIGINT)
+        done.append("the last of it")
+    assert done == ["the last of it"]
