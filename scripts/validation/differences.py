@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
-from scipy import optimize
+from scipy import optimize, special
 
 from allfour.pipeline.statistics import (
     Confusion,
@@ -22,11 +22,12 @@ from allfour.pipeline.statistics import (
     holm,
     mcnemar,
     mean_difference,
-    paired_difference,
     sign_flip_test,
     unanimity_difference,
 )
 from allfour.pipeline.statistics.arrays import FloatArray, IntArray
+from allfour.pipeline.statistics.paired import least_step
+from allfour.pipeline.statistics.paired_means import mean_and_error
 from scripts.validation.evidence import GROWN, YOUNG, drawn_cells
 from scripts.validation.settings import POPULATIONS, SET_SIZE
 
@@ -152,10 +153,10 @@ def _error(
         ReadImages(_read(after, 16, two, random), 2, 0, second),
     )
     found = corrected_difference(*runs, draws=DRAWS, shared_calibration=shared, seed=_seed(random))
-    plain = paired_difference(*(run.unanimity(SET_SIZE) for run in runs), draws=FLIPS, seed=_seed(random))
+    plain, p_value = _before(*(run.unanimity(SET_SIZE) for run in runs), seed=_seed(random))
     assert found is not None
     truth = _HALFWAY if halfway else 0.0
-    return truth, plain.interval, found.interval, plain.p_value, found.p_value
+    return truth, plain, found.interval, p_value, found.p_value
 
 
 def _groups(prompts: int, random: np.random.Generator) -> Judged:
@@ -206,8 +207,17 @@ def _unequal(prompts: int, random: np.random.Generator, population: str, *, anew
 def _plain_and_now(first: ReadImages, second: ReadImages, random: np.random.Generator) -> Judged:
     seed = _seed(random)
     now = unanimity_difference(first, second, test_draws=FLIPS, seed=seed).measured
-    plain = paired_difference(first.unanimity(SET_SIZE), second.unanimity(SET_SIZE), draws=FLIPS, seed=seed)
-    return 0.0, plain.interval, now.interval, plain.p_value, now.p_value
+    plain, p_value = _before(first.unanimity(SET_SIZE), second.unanimity(SET_SIZE), seed=seed)
+    return 0.0, plain, now.interval, p_value, now.p_value
+
+
+def _before(first: FloatArray, second: FloatArray, *, seed: int) -> tuple[Interval, float]:
+    """Student limits, with one unseen pair of differences of plus and minus the least gap between values, and flips of signs."""
+    difference = second - first
+    mean, error = mean_and_error(difference, least_step(np.concatenate([first, second])))
+    half = float(special.stdtrit(len(difference) - 1, 0.975)) * error
+    interval = Interval(mean, max(mean - half, -1.0), min(mean + half, 1.0), "paired")
+    return interval, sign_flip_test(difference, draws=FLIPS, seed=seed)
 
 
 def _sets_of_other_size(prompts: int, random: np.random.Generator) -> Judged:

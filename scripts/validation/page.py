@@ -18,6 +18,8 @@ def reason(result: Result) -> str:
     mean = truths(setting.population)["share"]
     rare = min(mean, 1 - mean) * setting.images * setting.prompts
     conservative = result.coverage > HIGH
+    if conservative and "difference" in result.estimate and "first set" not in result.estimate:
+        return "limits allow for prompts of a kind that was not drawn"
     if setting.prompts < 10:
         if conservative:
             return "5 prompts: their spread is hardly known, and limits allow for it"

@@ -65,6 +65,9 @@ def test_every_miss_has_a_reason():
     few = Result(Setting("near 0", 4, 5, None, None, None), "share", 100, 0.03, 0.99, 0.0, 0.01, 0.3, 1.0)
     assert not few.reached
     assert reason(few).startswith("5 prompts")
+    apart = Setting("near 0.5", 64, 150, None, None, None, effect="none")
+    wide = Result(apart, "share difference", 100, 0.0, 0.99, 0.01, 0.0, 0.3, 1.0)
+    assert reason(wide).startswith("limits allow for prompts")
 
 
 def test_rival_estimators_are_right_without_error_and_with_many_images():
