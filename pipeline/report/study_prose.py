@@ -26,7 +26,7 @@ METHOD = (
     "Each run is one cell: a generator, a prompt set and a classifier. Runs are compared over the prompts that all of them have. "
     "Prompts are paired by subject or id, so that differences between prompts do not count. The figure that is ranked is the share of "
     "all sets that could be drawn from a prompt's images and show one perceived label, as a mean over prompts; an image without a label "
-    "breaks its sets, and near-copies of an earlier image are left out.",
+    "breaks its sets, though the interval counts it either way, and near-copies of an earlier image are left out.",
     "Two runs are compared by a permutation test over prompts, which flips the signs of their differences; where the runs have different "
     "numbers of images, it deals the images out anew. The tests are adjusted for every pair of the whole study (Holm 1979). A rank is an "
     "interval: of m runs, one that is shown to be above k others has at least rank k + 1, and one that is shown to be below k others has "

@@ -262,9 +262,20 @@ def _board(draft: _Draft, pairs: list[PairOfRuns], confidence: float) -> Board:
 
 
 def _unanimity(row: Sequence[MeasuredUnit], set_size: int, confidence: float) -> Interval:
-    """With the limits of a report where every unit is one prompt."""
+    """With the limits of a report where every unit is one prompt; whatever the images without a label show."""
+    values = [unit.unanimous for unit in row]
     if any(unit.prompts > 1 for unit in row):
-        return Interval.of(st.bounded_mean([unit.unanimous for unit in row], confidence=confidence))
+        least = st.bounded_mean(values, confidence=confidence)
+        most = st.bounded_mean([unit.unanimous_at_most for unit in row], confidence=confidence)
+        return Interval(value=least.value, low=least.low, high=most.high)
+    if any(unit.unlabelled for unit in row):
+        identified = st.identified_unanimity(
+            np.array([unit.counts for unit in row], dtype=np.int64),
+            unlabelled=[unit.unlabelled for unit in row],
+            set_size=set_size,
+            confidence=confidence,
+        )
+        return Interval(value=identified.least, low=identified.low, high=identified.high)
     found = st.unanimity(
         np.array([unit.counts for unit in row], dtype=np.int64),
         set_size=set_size,

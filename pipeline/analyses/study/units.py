@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -38,6 +39,8 @@ class MeasuredUnit:
     """Images of each prompt, labelled or not, in rising order."""
     copies: int = 0
     """Near-copies of an earlier image of their prompt: in no other figure of the unit."""
+    unanimous_at_most: float = math.nan
+    """`unanimous` if every image without a label matches the rest of its prompt's."""
 
 
 def measured_units(
@@ -69,7 +72,10 @@ def _unit(key: str, prompts: Sequence[Prompt], metrics: Metrics, labels: Sequenc
     counts = np.maximum(label_counts(prompts, headline, labels, headline) - of_labels, 0)
     images = np.array([prompt.images for prompt in prompts], dtype=np.int64) - copied
     labelled = counts.sum(axis=1)
-    unanimous = st.subset_unanimity(counts, set_size=size, unresolved=np.maximum(images - labelled, 0))
+    unlabelled = np.maximum(images - labelled, 0)
+    unanimous = st.subset_unanimity(counts, set_size=size, unresolved=unlabelled)
+    matching = counts.copy()
+    matching[np.arange(len(counts)), counts.argmax(axis=1)] += unlabelled
     with np.errstate(invalid="ignore"):
         shares = counts[:, 0] / labelled
     shown = {prompt.unanimous for prompt in prompts}
@@ -87,6 +93,7 @@ def _unit(key: str, prompts: Sequence[Prompt], metrics: Metrics, labels: Sequenc
         prompts=len(prompts),
         sizes=tuple(sorted(images.tolist())),
         copies=int(copied.sum()),
+        unanimous_at_most=_mean(st.subset_unanimity(matching, set_size=size)),
     )
 
 

@@ -184,3 +184,17 @@ def test_a_board_says_where_runs_differ_in_how_many_images_have_no_label() -> No
     assert board.runs[0].cell == "two"
     assert board.notes[-1].text.startswith("100% of the images of two and 0% of those of one have no label.")
     assert not first_board(*placed(one=(one, "x"), two=(two, "x"))).notes
+
+
+@pytest.mark.parametrize("subjects", [None, ["x", "x", "y", "y", "z", "z"]])
+def test_an_interval_counts_images_without_a_label_either_way(subjects: list[str] | None) -> None:
+    blind, seen = (run(name, [4] * 6, images=4, subjects=subjects) for name in "ab")
+    prompts = [prompt.model_copy(update={"counts": {}, "unanimous": None}) for prompt in blind.metrics.prompts]
+    blind = replace(blind, metrics=blind.metrics.model_copy(update={"prompts": prompts}))
+    (board,), _, _ = boards_of(
+        placed(a=(blind, ""), b=(seen, "")), pair_by="subject" if subjects else "id", confidence=0.95
+    )
+    low, high = (next(one.unanimity for one in board.runs if one.level == level) for level in "ab")
+    assert (low.value, low.low, low.high) == (0.0, 0.0, 1.0)
+    assert high.value == 1.0
+    assert 0.2 < high.low < 0.8
