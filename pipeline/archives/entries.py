@@ -22,7 +22,7 @@ class FileEntry(NamedTuple):
 
 
 class Lost(str):
-    """What is said of files that may be images and cannot be reached: before a run too, not only where an archive is looked at."""
+    """What is said of files that may be images, or hold some, and are not read: before a run too, not only where an archive is looked at."""
 
     __slots__ = ()
 

@@ -94,7 +94,7 @@ class Listing:
     images: int
     ignored: list[str] = field(default_factory=list)
     """What is said of files that are not taken for images."""
-    lost: list[str] = field(default_factory=list)
+    lost: list[Lost] = field(default_factory=list)
     """What is said of files that may be images and cannot be reached."""
     inside: list[str] = field(default_factory=list)
     """Archives inside the tree, which are not opened, and tables that have the ending of one."""
@@ -111,9 +111,13 @@ class Listing:
     doubtful_captions: str = ""
     """What is said where the captions of a folder may lie in one of several."""
 
-    def notes(self, read: Collection[str] = ()) -> list[str]:
-        """What is said of the files. Tables inside that were `read` were opened."""
-        return [*self.ignored, *_not_opened([path for path in self.inside if path not in read]), *self.unasked]
+    def notes(self) -> list[str]:
+        """What is said of files that are no images, and of images that are no samples."""
+        return [*self.ignored, *self.unasked]
+
+    def left_out(self, read: Collection[str] = ()) -> list[Lost]:
+        """What is said of files that may be images, or hold some, and are not read. Tables inside that were `read` were opened."""
+        return [*self.lost, *_not_opened([path for path in self.inside if path not in read])]
 
     @property
     def captioned(self) -> int:
@@ -215,7 +219,7 @@ def list_tree(tree: Tree, book: PromptBook, *, asked: bool = True, cut_grids: bo
         directories,
         total,
         ignored=[text for lost, text in said if not lost],
-        lost=[text for lost, text in said if lost],
+        lost=[Lost(text) for lost, text in said if lost],
         inside=inside,
         unasked=[f"{count:,} without a prompt, not scored: {what}" for what, count in sorted(without.items())],
         tables=tables,
@@ -353,12 +357,14 @@ def _is_inside(entry: FileEntry) -> bool:
     return kind_of(entry.name) is Kind.CONTAINER and entry.name.lower() != "metadata.parquet"
 
 
-def _not_opened(paths: Sequence[str]) -> list[str]:
+def _not_opened(paths: Sequence[str]) -> list[Lost]:
     """What is said of archives inside a tree, by their endings."""
     count = Counter(map(extension, paths))
     first = {ending: min(path for path in paths if extension(path) == ending) for ending in count}
     return [
-        f"{count[ending]:,} .{ending} archives inside the tree, not opened: {_how(ending)}, such as {escape_name(first[ending])}"
+        Lost(
+            f"{count[ending]:,} .{ending} archives inside the tree, not opened: {_how(ending)}, such as {escape_name(first[ending])}"
+        )
         for ending in sorted(count)
     ]
 

@@ -115,7 +115,7 @@ class TreeSource:
             asked = self._options.prompt_from != "auto"
             listing = list_tree(self._tree, self._options.book(), asked=asked, cut_grids=self._options.cuts)
             if not listing.images:
-                seen = "; ".join([*listing.notes(), *listing.lost]) or "it is empty"
+                seen = "; ".join([*listing.notes(), *listing.left_out()]) or "it is empty"
                 raise NoImagesError(
                     f"no images in {self._location} ({seen}). Expected PROMPT/INDEX.png or any depth of folders, "
                     "with the prompt taken from the folder that an image lies in"
@@ -228,7 +228,7 @@ class TreeSource:
         prompt_from = self.prompt_from()
         probe, counted = self._probe(), self.counted()
         with_prompt = self._taken(probe, prompt_from)
-        notes = listing.notes(self._tables_read(listing))
+        notes = listing.notes()
         if prompt_from == "folder":
             notes += filter(None, [alike_note(self._prompts(listing))])
         else:
@@ -324,7 +324,7 @@ class TreeSource:
     def doubts(self) -> list[str]:
         """What a user should know before a run: prompts in reach that are not taken, images without any, names under several parents."""
         listing, prompt_from = self.listing(), self.prompt_from()
-        notes = list(listing.lost)
+        notes: list[str] = [*listing.left_out(self._tables_read(listing))]
         if prompt_from == "folder":
             notes += in_reach(listing, self._beside(), self._probe())
             notes += self._one_name(listing) + counted_names(listing)

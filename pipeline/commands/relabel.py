@@ -99,7 +99,7 @@ def relabel(
         identity = {**classifier.identity(), "encoder": dict(encoder)}
         start_run(
             out, config, attributes, kind="relabel", asked=header.asked, relabelled_from=origin,
-            **{key: getattr(header, key) for key in ("generator", "source", "spent", "prompt_set") if key in header.model_fields_set},
+            **{key: getattr(header, key) for key in ("generator", "source", "left_out", "spent", "prompt_set") if key in header.model_fields_set},
         )  # fmt: skip
         stage = fingerprint(SCORING_VERSION, identity, attributes.model_dump(mode="json"), [p.manifest for p in parts])
         scored = 0

@@ -16,7 +16,7 @@ from allfour.pipeline.metrics.calibration import Calibration, run_calibration_of
 from allfour.pipeline.metrics.compute import METRICS_VERSION, compute_metrics
 from allfour.pipeline.metrics.headline import with_headline
 from allfour.pipeline.metrics.intersections import chosen, with_intersections
-from allfour.pipeline.metrics.notes import asked_notes, gate_notes, wording_notes
+from allfour.pipeline.metrics.notes import asked_notes, gate_notes, left_out_notes, wording_notes
 from allfour.pipeline.metrics.scenes import scene_notes, scenes_of_run
 from allfour.pipeline.metrics.tallies import copy_counts, sure_counts, tally
 from allfour.pipeline.metrics.withheld import withheld_of_run
@@ -146,7 +146,7 @@ def _counted(job: Job, header: Header, known: Calibration | None, about_it: Sequ
         labels=attributes.labels(attributes.headline),
         confidence=config.statistics.confidence,
     )
-    notes = [*about_it, *scene_notes(scenes), *asked_notes(header.account)]
+    notes = [*about_it, *scene_notes(scenes), *left_out_notes(header.left_out), *asked_notes(header.account)]
     if (header.classifier or {}).get("backend") == "clip":
         notes += [*gate_notes(attributes, metrics.accounting), *wording_notes(attributes)]
     words = load_word_lists(config.rewriting.file)

@@ -10,6 +10,7 @@ from pathlib import Path
 from allfour.errors import UsageError
 from allfour.pipeline.archives import open_source
 from allfour.pipeline.archives.base import ArchiveSource, HasDoubts, Shard
+from allfour.pipeline.archives.entries import Lost
 from allfour.pipeline.archives.limited import LimitedSource
 from allfour.pipeline.archives.marked import MarkedSource
 from allfour.pipeline.archives.options import ArchiveOptions
@@ -74,10 +75,15 @@ def rescore(
     with run.lock():
         check_kind(run, "rescore")
         check_source(run, source, overwrite=overwrite)
-        start_run(run, config, job.attributes, kind="rescore", asked=job.asked, source=dict(source.identity()))
-        if isinstance(source, HasDoubts):
-            for doubt in source.doubts():
-                reporter.note(doubt)
+        doubts = source.doubts() if isinstance(source, HasDoubts) else []
+        left_out = [str(doubt) for doubt in doubts if isinstance(doubt, Lost)]
+        made_from = {
+            "source": dict(source.identity()),
+            **({"left_out": left_out} if left_out or run.header().left_out else {}),
+        }
+        start_run(run, config, job.attributes, kind="rescore", asked=job.asked, **made_from)
+        for doubt in doubts:
+            reporter.note(doubt)
         scored = score(job, source, own_images=False, engine_name=engine_name)
         scored += rescore_more(job, source, location, whole=limit is None, engine_name=engine_name)
         return finish_run(job, work={"scored": scored})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from allfour.models.attributes import PRESENCE, AttributeSet
@@ -154,6 +154,21 @@ def _shared(images: int) -> str:
         f" {images:,} {'is' if images == 1 else 'are'} byte-identical to an image of another prompt. Such an image may be a placeholder for one that "
         "was withheld, or the service ignored the prompt. They are scored like all others, so look at them."
     )
+
+
+def left_out_notes(left_out: Sequence[str] | None) -> list[Note]:
+    """What the archive has that may be images and was not read.
+
+    Parameters
+    ----------
+    left_out
+        Of the run's header.
+    """
+    if not left_out:
+        return []
+    return [
+        Note(code="archive_left_out", text=f"No figure is of what was left out of the archive: {'; '.join(left_out)}.")
+    ]
 
 
 _REASONS_SHOWN = 5

@@ -53,6 +53,8 @@ class Header(Record):
     spent: dict[str, Any] | None = None
     source: dict[str, Any] | None = None
     """Identity of the archive of images that existed."""
+    left_out: list[str] | None = None
+    """What the source has that may be images, or hold some, and was not read: archives inside a folder, links, folders that are shut."""
     classifier: dict[str, Any] | None = None
     account: dict[str, Any] | None = None
     """What a classifier that is asked over a network was asked and what it cost, and why images have no reading."""

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from allfour.pipeline.archives import NO_PROMPT_ID, ArchiveError, ArchiveOptions, open_source
+from allfour.pipeline.archives.base import HasDoubts
 from allfour.pipeline.archives.decoding import UnreadableImage, decode
 from allfour.pipeline.archives.text import clean_text, escape_name, natural_key, unescape_name
 from allfour.pipeline.archives.unprompted import LACKS_PROMPT, why_missing
@@ -106,7 +107,10 @@ class TestWhatCounts:
         assert "1 .csv files" in notes
         assert "1 hidden or system files" in notes
         assert "2 hidden or system folders" in notes
-        assert "1 .zip archives inside the tree, not opened" in notes
+        note = "1 .zip archives inside the tree, not opened: rescore them by themselves, such as q.zip"
+        assert source.summary().notes.count(note) == 1
+        assert isinstance(source, HasDoubts)
+        assert source.doubts()[:1] == [note]
 
     def test_whatever_is_named_as_an_image_has_a_row(self, tmp_path: Path) -> None:
         write_tree(tmp_path, {"p/0.png": b"", "p/1.JPG": b"junk", "p/2.heic": b"\0\0\0\x18ftypheic", "p/3.webp": PNG})

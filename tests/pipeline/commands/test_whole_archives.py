@@ -63,6 +63,44 @@ def scores_by_path(run: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     return {key[r["prompt_id"], r["index"]]: r for r in images}, {key[k]: r for k, r in scores.items()}
 
 
+def test_what_is_left_out_of_a_folder_is_said_before_a_run_and_in_its_notes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(build_module, "build_classifier", lambda config, attributes: Colours(attributes))
+    (tmp_path / "attributes.yaml").write_text("attributes: {gender: {labels: {woman: [w], man: [m]}}}\n")
+    config = RunConfig.model_validate(
+        {"classifier": {"backend": "face"}, "attributes": {"file": str(tmp_path / "attributes.yaml")}}
+    )
+    folder = tmp_path / "images" / "a nurse"
+    folder.mkdir(parents=True)
+    for number in range(4):
+        (folder / f"{number}.png").write_bytes(picture(number))
+    run = RunFolder(tmp_path / "run")
+
+    def notes() -> tuple[list[str], list[str]]:
+        said: list[str] = []
+        reporter = Reporter(quiet=True)
+        monkeypatch.setattr(reporter, "note", said.append)
+        result = rescore_module.rescore(config, str(tmp_path / "images"), run, reporter)
+        return said, [note.text for note in result.metrics.notes if note.code == "archive_left_out"]
+
+    assert notes()[1] == []
+    (folder / "more.zip").write_bytes(b"x")
+    (folder / "beside.parquet").write_bytes(b"x")
+    (folder / "4.png").symlink_to("nowhere.png")
+    said, noted = notes()
+    left_out = [
+        "1 links that lead nowhere, not followed",
+        "1 .parquet archives inside the tree, not opened: rescore them by themselves, such as a nurse/beside.parquet",
+        "1 .zip archives inside the tree, not opened: rescore them by themselves, such as a nurse/more.zip",
+    ]
+    assert said[:3] == left_out
+    assert noted == [f"No figure is of what was left out of the archive: {'; '.join(left_out)}."]
+    for path in folder.glob("[4a-z]*"):
+        path.unlink()
+    assert notes()[1] == []
+
+
 def test_2000_damaged_files_among_400_good_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(build_module, "build_classifier", lambda config, attributes: Colours(attributes))
     (tmp_path / "attributes.yaml").write_text("attributes: {gender: {labels: {woman: [w], man: [m]}}}\n")

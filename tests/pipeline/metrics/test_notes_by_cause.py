@@ -23,7 +23,7 @@ from allfour.pipeline.metrics.asked_for import asked_notes
 from allfour.pipeline.metrics.calibration import run_calibration_of
 from allfour.pipeline.metrics.compute import compute_metrics
 from allfour.pipeline.metrics.notes import asked_notes as unread_notes
-from allfour.pipeline.metrics.notes import gate_notes, wording_notes
+from allfour.pipeline.metrics.notes import gate_notes, left_out_notes, wording_notes
 from allfour.pipeline.metrics.scenes import scene_notes
 from allfour.pipeline.metrics.tallies import PromptTally, Tallies
 from allfour.pipeline.run.asked import AskedPrompt
@@ -254,6 +254,7 @@ PARTS: dict[str, tuple[list[Note], list[Note]]] = {
     "presence_gate": (gate_notes(GATED, read_of_ten(5)), gate_notes(GATED, read_of_ten(4))),
     "asking_stopped": (unread_notes({"stopped": "It costs too much."}), unread_notes({"stopped": None})),
     "images_unread": (unread_notes({"unread": {"no answer": 2}}), unread_notes({"unread": {}})),
+    "archive_left_out": (left_out_notes(["1 .zip archives inside the tree, not opened"]), left_out_notes([])),
     "nobody_counted": (scene_notes(scene(None)), scene_notes(None)),
     "few_people_found": (
         scene_notes(scene("centerface", one_person=3)),
