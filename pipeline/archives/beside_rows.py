@@ -79,9 +79,8 @@ def _parquet_rows(content: bytes) -> Iterator[tuple[str | None, str | None]]:
 
 
 def _csv_rows(text: str, name: str) -> Iterator[tuple[str | None, str | None]]:
-    header = text.lstrip().partition("\n")[0]
     rows = csv.reader(
-        io.StringIO(text, newline=None), delimiter="\t" if extension(name) == "tsv" else separator_of(header)
+        io.StringIO(text, newline=None), delimiter="\t" if extension(name) == "tsv" else separator_of(text)
     )
     names = next((row for row in rows if row and not row[0].startswith("sep=")), [])
     if len(names) == 2 and [extension(each) in IMAGE_EXTENSIONS for each in names] == [True, False]:  # no header

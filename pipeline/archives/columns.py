@@ -39,8 +39,12 @@ def column_key(name: str) -> str:
     return re.sub(r"[\s_-]+", "_", name.strip().lower())
 
 
-def separator_of(header: str) -> str:
-    """What parts the columns of a header: commas, or where it has none the semicolons, tabs or bars that it has most of."""
+_LINE_END = re.compile(r"[\r\n]")
+
+
+def separator_of(text: str) -> str:
+    """What parts the columns of a table, by its header: commas, or where this has none the semicolons, tabs or bars that it has most of."""
+    header = _LINE_END.split(text.lstrip("\r\n "), maxsplit=1)[0]
     if header.startswith("sep=") and len(header.rstrip()) == len("sep=") + 1:
         return header.rstrip()[-1]
     return "," if "," in header else max(",;\t|", key=header.count)

@@ -143,7 +143,7 @@ def _rows(name: str, content: bytes) -> Iterator[dict[str, str]]:
         return
     text = content.decode("utf-16" if content.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig")
     if ending in ("csv", "tsv"):
-        yield from _csv_rows(text, "\t" if ending == "tsv" else separator_of(text.lstrip().partition("\n")[0]))
+        yield from _csv_rows(text, "\t" if ending == "tsv" else separator_of(text))
     elif ending == "txt":
         lines = text.rstrip().splitlines()
         numbered = [match for line in lines if (match := _NUMBERED.fullmatch(line))]

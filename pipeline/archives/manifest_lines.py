@@ -13,17 +13,22 @@ from allfour.pipeline.archives.columns import PATH_NAMES, PROMPT_NAMES, column_k
 from allfour.pipeline.archives.kinds import IMAGE_EXTENSIONS, extension
 
 MAX_LINE_BYTES = 2**20
+READ_BYTES = 2**18
 
 
 class Lines:
-    """Lines of text from bytes, with the offset and number of the one that comes next."""
+    """Lines of text from bytes, with the offset and number of the one that comes next; `returns`: they may end in a bare carriage return
+    too, as older spreadsheets write them."""
 
-    def __init__(self, stream: BinaryIO, shown: str, *, offset: int, line: int) -> None:
+    def __init__(self, stream: BinaryIO, shown: str, *, offset: int, line: int, returns: bool = False) -> None:
         self._stream = stream
         self._shown = shown
         self.offset = self.last_offset = offset
         self.line = self.last_line = line
         self._buffer, self._start = b"", 0
+        self._returns = returns
+        self._next = {b"\n": -1, b"\r": -1}
+        """Where each stands next in the buffer; its length where it does not. Found once for many lines, which may all end in the other."""
         if offset:
             stream.seek(offset)
 
@@ -53,17 +58,31 @@ class Lines:
         return ArchiveError(f"{self._shown}: line {self.last_line} {what}")
 
     def _next_line(self) -> bytes:
-        stop = self._buffer.find(b"\n", self._start) + 1
+        stop = self._end()
         while not stop and len(self._buffer) - self._start <= MAX_LINE_BYTES:
-            more = self._stream.read(2**18)
-            held = len(self._buffer) - self._start
+            more = self._stream.read(READ_BYTES)
             self._buffer, self._start = self._buffer[self._start :] + more, 0
+            self._next = dict.fromkeys(self._next, -1)
             if not more:
                 break
-            stop = self._buffer.find(b"\n", held) + 1
+            stop = self._end()
         stop = stop or len(self._buffer)
         line, self._start = self._buffer[self._start : stop], stop
         return line
+
+    def _end(self) -> int:
+        """Where the next line ends; 0 where the buffer does not show it."""
+        feed = self._find(b"\n")
+        stop = feed + 1 if feed < len(self._buffer) else 0
+        if not self._returns or (found := self._find(b"\r")) >= feed or found + 1 == feed:
+            return stop
+        return found + 1 if found + 1 < len(self._buffer) else 0  # a line feed may follow
+
+    def _find(self, mark: bytes) -> int:
+        if self._next[mark] < self._start:
+            found = self._buffer.find(mark, self._start)
+            self._next[mark] = len(self._buffer) if found < 0 else found
+        return self._next[mark]
 
 
 MAX_LIST_BYTES = 2**30

@@ -59,7 +59,7 @@ class ManifestReader:
             if self._whole or self._table:
                 yield from self._listed_rows(stream, offset) if self._whole else self._table_rows(stream, offset)
                 return
-            lines = Lines(stream, self._shown, offset=offset, line=line)
+            lines = Lines(stream, self._shown, offset=offset, line=line, returns=not self._json)
             yield from self._json_rows(lines) if self._json else self._csv_rows(lines, list(names))
 
     def _opened(self) -> BinaryIO:
@@ -167,8 +167,8 @@ class ManifestReader:
             return "\t"
         if self._comma is None:
             with self._opened() as stream:
-                header = stream.read(4096).partition(b"\n")[0]
-            self._comma = separator_of(header.decode("utf-8-sig", "replace"))
+                start = stream.read(4096)
+            self._comma = separator_of(start.decode("utf-8-sig", "replace"))
         return self._comma
 
     def error(self, line: int, what: str) -> ArchiveError:

@@ -67,6 +67,11 @@ def test_rows_are_found_by_hash_or_by_the_end_of_a_path(tmp_path: Path) -> None:
     assert seen(classifier, "doctor/0.png", "2" * 64) == [woman]
 
 
+def test_lines_that_end_in_bare_returns(tmp_path: Path) -> None:
+    classifier = recorded(tmp_path / "r.csv", "path,gender\r0.png,woman\r1.png,man\r")
+    assert seen(classifier, "1.png", SHA) == [{"gender": {"woman": 0.0, "man": 1.0}}]
+
+
 def test_probabilities_persons_boxes_and_silence(tmp_path: Path) -> None:
     text = (
         "path,person,box,gender:woman,gender:man,age,note\n"

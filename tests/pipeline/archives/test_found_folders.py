@@ -136,6 +136,10 @@ class TestTables:
     def test_as_spreadsheets_write_them(self, tmp_path: Path, mark: str, encoding: str) -> None:
         assert self.table(tmp_path, self.csv(mark).encode(encoding))[0] == {ROWS[0][1]: 4, ROWS[7][1]: 4}
 
+    def test_lines_that_end_in_bare_returns(self, tmp_path: Path) -> None:
+        text = self.csv(";", prompt="prompt;note").replace('"\r\n', '";"one, alone"\r').replace("\r\n", "\r")
+        assert self.table(tmp_path, text.encode())[0] == {ROWS[0][1]: 4, ROWS[7][1]: 4}
+
     @pytest.mark.parametrize(
         ("file", "prompt"),
         [("Image Name", "Input Prompt"), ("image-path", "text prompt"), ("output_path", "PROMPT "), ("img", "prompts")],

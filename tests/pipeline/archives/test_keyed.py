@@ -50,6 +50,9 @@ def in_parquet() -> bytes:
     return file.getvalue()
 
 
+BARE_RETURNS = "id;prompt;note\r{}".format(
+    "".join(f'{number};"{text}";"one, alone"\r' for number, text in enumerate(PROMPTS))
+).encode()
 HEIM = json.dumps([{"id": f"id{n}", "input": {"text": text}, "references": []} for n, text in enumerate(PROMPTS)])
 ROWS = "Prompt\tCategory\n" + "".join(f"{text}\tPeople\n" for text in PROMPTS)
 
@@ -60,6 +63,7 @@ class TestKeys:
         [
             ("prompts.csv", table(), "out/{p:05d}_{s}.png"),
             ("prompts.csv", table(), "out/{p:05d}/{s}.png"),
+            ("prompts.csv", BARE_RETURNS, "out/{p:05d}/{s}.png"),
             ("prompts.csv", table("p{:03d}"), "sdxl/p{p:03d}/{s}.png"),
             ("prompts.csv", table("p{}"), "out/p{p}-{s}.png"),
             ("prompts.csv", table(columns="index,prompt"), "out/prompt_{p}_seed{s}.png"),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from allfour.pipeline.archives import ArchiveError, ArchiveOptions, open_source
+from allfour.pipeline.archives import ArchiveError, ArchiveOptions, manifest_lines, open_source
 from allfour.pipeline.archives.base import INDEX_STRIDE, HasDoubts
 from allfour.pipeline.archives.manifest_rows import as_json
 from tests.hostile_images import good_file
@@ -138,6 +138,23 @@ class TestFiles:
         path = manifest(tmp_path, marked.encode(encoding), name)
         items = check_contract(open_source(path, options=ArchiveOptions(shard_size=1)))
         assert [item.image.prompt for item in items] == ["une infirmière", "ਊ看護師"]
+
+    @pytest.mark.parametrize("read_at_once", [2**18, 1])
+    def test_lines_that_end_in_bare_returns(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, read_at_once: int
+    ) -> None:
+        """As older spreadsheets write them, which have line feeds within cells; one that begins between two reads is two ends or one."""
+        monkeypatch.setattr(manifest_lines, "READ_BYTES", read_at_once)
+        text = 'path;prompt\r0.png;"a nurse,\nat work"\r\n1.png;"a\rnurse"\r2.png;a doctor\r'
+        path = manifest(tmp_path, text)
+        items = check_contract(open_source(path, options=ArchiveOptions(shard_size=1)))
+        assert [(Path(item.image.path).name, item.image.prompt) for item in items] == [
+            ("0.png", "a nurse, at work"),
+            ("1.png", "a nurse"),
+            ("2.png", "a doctor"),
+        ]
+        path.write_text("path,prompt\r0.png,a\r\r1.png,b,c\r", newline="")
+        assert "line 4 has 3 fields, and the header 2 columns" in problem(path)
 
     def test_what_spreadsheets_and_pandas_leave(self, tmp_path: Path) -> None:
         path = manifest(tmp_path, "path,prompt,seed,index\n0.png,a,42.0,1.0\n1.png,a,,2.0\n,,,\n , ,,\n")
