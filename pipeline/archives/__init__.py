@@ -10,7 +10,7 @@ Trees of files
 Tars
     tar, tar_opening, tar_stream, tar_survey, tar_names, tar_aside
 Tables
-    manifest, manifest_parsing, manifest_reading, manifest_lines, manifest_rows; parquet, parquet_file, parquet_columns, arrow, arrow_values, json_pictures; columns (by customary names)
+    manifest, manifest_parsing, manifest_reading, manifest_lines, manifest_rows; parquet, parquet_file, parquet_columns, arrow, arrow_kinds, arrow_values, json_pictures; columns (by customary names)
 Runs of allfour
     run_images
 Prompts in pictures

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from allfour.border import read_json
+from allfour.pipeline.archives.arrow_kinds import is_text
 from allfour.pipeline.archives.arrow_values import rows_of
 from allfour.pipeline.archives.captions import caption_in_file, decoded, may_be_prompt, prompt_in_object
 from allfour.pipeline.archives.columns import PATH_NAMES, PROMPT_NAMES, column_key, pick, separator_of
@@ -63,11 +64,7 @@ def lines_of_files(content: bytes) -> list[tuple[str | None, str | None]]:
 
 def _parquet_rows(content: bytes) -> Iterator[tuple[str | None, str | None]]:
     with pq.ParquetFile(pa.BufferReader(content)) as table:
-        texts = [
-            each.name
-            for each in table.schema_arrow
-            if pa.types.is_string(each.type) or pa.types.is_large_string(each.type)
-        ]
+        texts = [each.name for each in table.schema_arrow if is_text(each.type)]
         file = pick(texts, PATH_NAMES, None, what="", where="", option="")
         prompt = pick(texts, PROMPT_NAMES, None, what="", where="", option="")
         if file is None or prompt is None:

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from allfour.border import read_json
+from allfour.pipeline.archives.arrow_kinds import is_text, plain_kind
 from allfour.pipeline.archives.arrow_values import rows_of
 from allfour.pipeline.archives.captions import may_be_prompt, prompt_in_object
 from allfour.pipeline.archives.columns import PATH_NAMES, PROMPT_NAMES, column_key, pick, separator_of
@@ -166,9 +167,7 @@ def _csv_rows(text: str, separator: str) -> Iterator[dict[str, str]]:
 def _parquet_rows(content: bytes) -> Iterator[dict[str, str]]:
     with pq.ParquetFile(pa.BufferReader(content)) as table:
         plain = [
-            each.name
-            for each in table.schema_arrow
-            if pa.types.is_string(each.type) or pa.types.is_large_string(each.type) or pa.types.is_integer(each.type)
+            each.name for each in table.schema_arrow if is_text(each.type) or pa.types.is_integer(plain_kind(each.type))
         ]
         for batch in table.iter_batches(columns=plain, use_threads=False):
             for row in rows_of(batch):

@@ -13,12 +13,12 @@ import pyarrow.parquet as pq
 
 from allfour.border import read_json
 from allfour.errors import ArchiveError
+from allfour.pipeline.archives.arrow_kinds import is_plain
 from allfour.pipeline.archives.arrow_values import rows_of
 from allfour.pipeline.archives.columns import separator_of
 from allfour.pipeline.archives.kinds import IMAGE_EXTENSIONS, extension
 from allfour.pipeline.archives.manifest_lines import Lines, as_text, flattened, objects_in, spread_out
 from allfour.pipeline.archives.manifest_rows import Row
-from allfour.pipeline.archives.parquet_columns import is_plain
 from allfour.pipeline.archives.remote import address_path, open_binary, show_address
 from allfour.pipeline.archives.text import escape_name
 

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 
 from allfour.errors import ArchiveError
 from allfour.pipeline.archives.arrow import ArrowFile
+from allfour.pipeline.archives.arrow_kinds import is_list, is_plain, is_text, may_be_files
 from allfour.pipeline.archives.arrow_values import rows_of
 from allfour.pipeline.archives.columns import DOWNLOAD_FIRST, PATH_NAMES, PROMPT_NAMES, URL_NAMES, column_key, pick
 from allfour.pipeline.archives.decoding import sniff_format
@@ -38,21 +39,7 @@ def _holds_bytes(kind: pa.DataType) -> bool:
     if pa.types.is_struct(kind):
         at = kind.get_field_index("bytes")
         return at >= 0 and _holds_bytes(kind.field(at).type)
-    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
-
-
-def is_plain(kind: pa.DataType) -> bool:
-    """Whether a column holds texts, numbers or dates."""
-    if pa.types.is_dictionary(kind):
-        kind = kind.value_type
-    return bool(
-        pa.types.is_string(kind)
-        or pa.types.is_large_string(kind)
-        or pa.types.is_integer(kind)
-        or pa.types.is_floating(kind)
-        or pa.types.is_boolean(kind)
-        or pa.types.is_temporal(kind)
-    )
+    return may_be_files(kind)
 
 
 _NUMBERED = re.compile(r"(image|img|picture|photo|sample|output)s?[_ -]?\d{1,3}", re.IGNORECASE)
@@ -71,9 +58,7 @@ def bytes_in_text(text: str) -> bytes | None:
 
 
 def _holds_images(kind: pa.DataType) -> bool:
-    return _holds_bytes(kind) or (
-        (pa.types.is_list(kind) or pa.types.is_large_list(kind)) and _holds_bytes(kind.value_type)
-    )
+    return _holds_bytes(kind) or (is_list(kind) and _holds_bytes(kind.value_type))
 
 
 def check_named_once(schema: pa.Schema, names: Iterable[str | None], shown: str) -> None:
@@ -110,7 +95,7 @@ def image_columns(
         )
     if any(column_key(name) in URL_NAMES for name in schema.names):
         raise ArchiveError(f"{shown}: no column holds images, but one holds addresses of images. {DOWNLOAD_FIRST}")
-    if named := [item.name for item in schema if column_key(item.name) in PATH_NAMES and pa.types.is_string(item.type)]:
+    if named := [item.name for item in schema if column_key(item.name) in PATH_NAMES and is_text(item.type)]:
         raise ArchiveError(
             f"{shown}: no column holds images; {escape_name(named[0])} names files, which are read by a manifest: write the table as .csv "
             "where these paths hold"
@@ -142,9 +127,7 @@ def names_files(file: str, options: ArchiveOptions) -> bool:
             schema = table.schema_arrow
             if any(_holds_images(each.type) for each in schema) or _text_columns(table, schema):
                 return False
-            texts = [
-                each.name for each in schema if pa.types.is_string(each.type) or pa.types.is_large_string(each.type)
-            ]
+            texts = [each.name for each in schema if is_text(each.type)]
     except (pa.ArrowException, OSError, ValueError):
         return False
     named = options.image_column in texts or any(column_key(name) in PATH_NAMES for name in texts)
@@ -154,8 +137,7 @@ def names_files(file: str, options: ArchiveOptions) -> bool:
 
 def _text_columns(table: pq.ParquetFile | ArrowFile, schema: pa.Schema) -> list[str]:
     """Columns of an image's name whose first text is an image in base64."""
-    texts = (pa.types.is_string, pa.types.is_large_string)
-    names = [item.name for item in schema if any(test(item.type) for test in texts)]
+    names = [item.name for item in schema if is_text(item.type)]
     names = [
         name
         for name in names

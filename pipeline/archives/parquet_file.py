@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from allfour.errors import ArchiveError
 from allfour.pipeline.archives.arrow import FILE_MAGIC, STREAM_MAGIC, ArrowFile
+from allfour.pipeline.archives.arrow_kinds import is_list, is_plain, is_text
 from allfour.pipeline.archives.arrow_values import rows_of, values_of
 from allfour.pipeline.archives.base import NO_PROMPT_ID
 from allfour.pipeline.archives.columns import is_data
@@ -24,7 +25,6 @@ from allfour.pipeline.archives.parquet_columns import (
     bytes_in_text,
     check_named_once,
     image_columns,
-    is_plain,
     nulls_of,
     prompt_column,
 )
@@ -85,8 +85,7 @@ class ParquetFile:
             self._stream.close()
             raise
         used = {*self.image_columns, self.prompt_column}
-        self._listed = any(pa.types.is_list(kind := schema.field(name).type) or pa.types.is_large_list(kind)
-                           for name in self.image_columns)  # fmt: skip
+        self._listed = any(is_list(schema.field(name).type) for name in self.image_columns)
         self.several = self._listed or len(self.image_columns) > 1
         """Whether a row holds several images: they are `ROW.0`, `ROW.1`, ..."""
         self.images_per_row = None if self._listed else len(self.image_columns)
@@ -135,10 +134,10 @@ class ParquetFile:
                 continue
             for batch in self._table.iter_batches(65_536, columns=[f"{name}.path"], use_threads=False):
                 paths = pc.struct_field(batch.column(0), "path")
-                if (
-                    pa.types.is_string(paths.type)
-                    and pc.any(pc.match_substring_regex(paths, NO_SAMPLE_HINT, ignore_case=True)).as_py()
-                ):
+                if not is_text(paths.type):
+                    break
+                paths = paths.cast(pa.large_string())
+                if pc.any(pc.match_substring_regex(paths, NO_SAMPLE_HINT, ignore_case=True)).as_py():
                     found += [value for value in values_of(paths) if isinstance(value, str)]
         return found
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from pathlib import Path
 
 import pyarrow as pa
@@ -11,7 +12,7 @@ import pytest
 from allfour.pipeline.archives import INDEX_STRIDE, NO_PROMPT_ID, ArchiveError, ArchiveOptions, open_source
 from allfour.pipeline.archives.parquet_file import ParquetFile
 from tests.hostile_images import good_file
-from tests.pipeline.archives.helpers import check_contract, items_of
+from tests.pipeline.archives.helpers import check_contract, items_of, write_tree
 from tests.pipeline.archives.test_metadata import png as png_with
 
 PNG = good_file(0, "png")
@@ -60,6 +61,62 @@ def test_column_of_bytes(tmp_path: Path, kind: pa.DataType) -> None:
         "9,000 bytes are over the limit of 8,000 bytes (max_image_bytes)",
     ]
     assert items[0].image.prompt == "a nurse"
+
+
+PADDED = [good_file(number, "png").ljust(4_000, b"\0") for number in range(2)]
+TEXTS = pa.array(["a nurse", "a cto"])
+PATHS = pa.array(["0.png", "0_mask.png"])
+HELD = {
+    "fixed in size": pa.array(PADDED, pa.binary(4_000)),
+    "views": pa.array(PADDED, pa.binary_view()),
+    "a dictionary": pa.array(PADDED, pa.large_binary()).dictionary_encode(),
+    "structs of views": pa.StructArray.from_arrays([pa.array(PADDED, pa.binary_view()), PATHS.cast(pa.string_view())], ["bytes", "path"]),
+    "structs of fixed size": pa.StructArray.from_arrays([pa.array(PADDED, pa.binary(4_000)), PATHS.dictionary_encode()], ["bytes", "path"]),
+    "lists of one length": pa.array([[data] for data in PADDED], pa.list_(pa.binary(), 1)),
+    "views of lists": pa.array([[data] for data in PADDED], pa.list_view(pa.binary())),
+    "views of large lists of views": pa.array([[data] for data in PADDED], pa.large_list_view(pa.binary_view())),
+    "base64 in views": pa.array([base64.b64encode(data).decode() for data in PADDED], pa.string_view()),
+    "base64 in a dictionary": pa.array([base64.b64encode(data).decode() for data in PADDED]).dictionary_encode(),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("ending", ["parquet", "arrow"])
+@pytest.mark.parametrize("held", HELD)
+def test_layouts_of_a_column_of_images(tmp_path: Path, held: str, ending: str) -> None:
+    """Beside a digest, which is bytes of one size too and no image, and a text of a kind that is kept."""
+    digest = pa.array([bytes(64), bytes(64)], pa.binary(64))
+    table = pa.table({"pixels" if "base64" not in held else "image": HELD[held], "prompt": TEXTS.cast(pa.string_view()), "sha": digest, "model": TEXTS.dictionary_encode()})  # fmt: skip
+    if ending == "parquet":
+        pq.write_table(table, tmp_path / "a.parquet")
+    else:
+        with pa.ipc.new_file(str(tmp_path / "a.arrow"), table.schema) as writer:
+            writer.write_table(table)
+    source = open_source(tmp_path / f"a.{ending}")
+    items = check_contract(source)
+    assert [item.data for item in items] == PADDED
+    assert [(item.image.prompt, item.image.extra) for item in items] == [
+        ("a nurse", {"model": "a nurse"}),
+        ("a cto", {"model": "a cto"}),
+    ]
+    notes = "\n".join(source.summary().notes)
+    assert "columns of bytes, lists or structs are not kept: sha" in notes
+    assert ("1 of 2 rows name a picture that is" in notes) == held.startswith("structs")
+
+
+@pytest.mark.parametrize("kind", [pa.string_view(), pa.large_string(), pa.dictionary(pa.int32(), pa.string())])
+@pytest.mark.parametrize("columns", [("file_name", "prompt"), ("prompt_id", "prompt")])
+def test_layouts_of_texts_in_tables(tmp_path: Path, kind: pa.DataType, columns: tuple[str, str]) -> None:
+    """A manifest, a table beside images by file, and one by number: categories of pandas are a dictionary."""
+    for at in range(2):
+        write_tree(tmp_path / "images", {f"images/{at}.png": PNG})
+    first = ["images/0.png", "images/1.png"] if columns[0] == "file_name" else ["0", "1"]
+    arrays = [pa.array(values).cast(kind) for values in (first, TEXTS.to_pylist())]
+    write(tmp_path / "images" / "prompts.parquet", dict(zip(columns, arrays, strict=True)))
+    where = [tmp_path / "images"]
+    if columns[0] == "file_name":
+        where.append(where[0] / "prompts.parquet")
+    for each in where:
+        assert [item.image.prompt for item in check_contract(open_source(each))] == TEXTS.to_pylist()
 
 
 def test_missing_prompts(tmp_path: Path) -> None:
