@@ -12,6 +12,7 @@ from typing import Any, Literal
 from allfour.border import read_json
 from allfour.errors import BackendError
 from allfour.files import read_regular
+from allfour.models.generators._diffusion.memory import first_line
 
 Offload = Literal["none", "model", "sequential"]
 
@@ -163,10 +164,16 @@ def pipeline_class(diffusers: Any, folder: Path) -> Any:
     Raises
     ------
     BackendError
-        The installed diffusers does not know it, or it makes no image from a text alone.
+        The installed diffusers does not know it or cannot import it, or it makes no image from a text alone.
     """
     name = class_name(folder)
-    found = (None if name in OF_THEMSELVES else _mapped(name)) or getattr(diffusers, name, None)
+    try:
+        found = (None if name in OF_THEMSELVES else _mapped(name)) or getattr(diffusers, name, None)
+    except RuntimeError as error:  # a class is imported when it is asked for, and what it needs may be broken here
+        reason = first_line(error.__cause__ or error)
+        raise BackendError(
+            f"stable-diffusion: {name} cannot be imported here: {reason}. Mend that, or use another model"
+        ) from error
     if lacking := [package for package in getattr(found, "_backends", ()) if importlib.util.find_spec(package) is None]:
         raise BackendError(
             f"stable-diffusion: {name} needs {', '.join(lacking)}, which is not installed: pip install {' '.join(lacking)}"
@@ -187,9 +194,9 @@ OF_THEMSELVES = frozenset({"StableDiffusionPipeline", "StableDiffusionXLPipeline
 
 def _mapped(name: str) -> Any:
     """The class that diffusers' map of tasks gives for a folder's class; None where it gives none."""
-    from diffusers.pipelines.auto_pipeline import AUTO_TEXT2IMAGE_PIPELINES_MAPPING, _get_task_class
-
     try:
+        from diffusers.pipelines.auto_pipeline import AUTO_TEXT2IMAGE_PIPELINES_MAPPING, _get_task_class
+
         return _get_task_class(AUTO_TEXT2IMAGE_PIPELINES_MAPPING, name, throw_error_if_not_exist=False)
     except Exception:  # the map is the library's own affair, and the folder's class needs none
         return None
