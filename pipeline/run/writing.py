@@ -8,14 +8,12 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
-import math
 import os
 import re
 import secrets
 import shutil
 import stat
 from collections.abc import Callable, Iterator, Mapping
-from json.encoder import encode_basestring
 from pathlib import Path
 from typing import IO, Any
 
@@ -195,36 +193,7 @@ def write_first(path: Path, data: bytes, *, whole: Callable[[], bool]) -> None:
 
 def json_bytes(value: Any) -> bytes:
     """Indented JSON; not-a-number is refused, since it is no JSON."""
-    try:
-        text = _indented(value, "\n")
-    except (TypeError, RecursionError):
-        text = json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False)
-    return (text + "\n").encode("utf-8", "replace")
-
-
-def _indented(value: Any, line: str) -> str:
-    """What `json.dumps` gives with `indent=1`, which makes a generator for every value and takes twice as long.
-
-    Raises
-    ------
-    TypeError
-        Something is in it that needs `json.dumps` itself: a number that is not finite, a key that is no text, a class of its own.
-    """
-    kind = type(value)
-    if kind is str:
-        return encode_basestring(value)
-    if kind is dict and value:
-        inner = line + " "
-        pairs = [f"{encode_basestring(key)}: {_indented(part, inner)}" for key, part in value.items()]
-        return "{" + inner + ("," + inner).join(pairs) + line + "}"
-    if (kind is list or kind is tuple) and value:
-        inner = line + " "
-        return "[" + inner + ("," + inner).join([_indented(part, inner) for part in value]) + line + "]"
-    if kind is int or (kind is float and math.isfinite(value)):
-        return repr(value)
-    if value is None or kind is bool or kind in (dict, list, tuple):
-        return json.dumps(value)
-    raise TypeError(kind)
+    return (json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode("utf-8", "replace")
 
 
 def write_json(path: Path, value: Any) -> None:

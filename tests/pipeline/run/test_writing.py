@@ -3,26 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from allfour.pipeline.run import locks
-from allfour.pipeline.run.writing import (
-    atomic_file,
-    json_bytes,
-    sweep_beside,
-    whole_folder,
-    write_atomic,
-    write_together,
-)
+from allfour.pipeline.run.writing import atomic_file, sweep_beside, whole_folder, write_atomic, write_together
 
 
 def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
@@ -158,41 +147,3 @@ def test_files_that_belong_together_are_never_of_two_writings(tmp_path: Path, mo
         patched.setattr("allfour.pipeline.run.writing.write_atomic", lambda *_: (_ for _ in ()).throw(OSError("full")))
         write_together(tmp_path / "new", {"a.json": b"1"})
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
-
-
-VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
-    lambda inner: st.lists(inner) | st.tuples(inner, inner) | st.dictionaries(st.text() | st.integers(), inner),
-)
-
-
-def by_json(value: Any) -> bytes:
-    return (json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode("utf-8", "replace")
-
-
-@given(VALUES)
-@settings(max_examples=40)
-def test_json_is_that_of_the_standard_library(value: Any) -> None:
-    assert json_bytes(value) == by_json(value)
-
-
-def test_what_is_no_json_is_refused_as_the_standard_library_does(monkeypatch: pytest.MonkeyPatch) -> None:
-    for bad in (float("nan"), [float("-inf")], {"a": {1, 2}}, {(1, 2): 3}):
-        with pytest.raises((TypeError, ValueError)) as ours:
-            json_bytes({"at": bad})
-        with pytest.raises(type(ours.value)) as theirs:
-            by_json({"at": bad})
-        assert str(ours.value) == str(theirs.value)
-    round_and_round: list[Any] = []
-    round_and_round.append(round_and_round)
-    with pytest.raises(ValueError, match="Circular"):
-        json_bytes(round_and_round)
-
-    def generators(*arguments: Any, **options: Any) -> None:
-        raise AssertionError("what metrics.json holds needs no generator for each value")
-
-    monkeypatch.setattr(json.encoder, "_make_iterencode", generators)
-    assert (
-        json_bytes({"a": [1, 0.5, None, True, "\u00e9"], "b": {}})
-        == '{\n "a": [\n  1,\n  0.5,\n  null,\n  true,\n  "\u00e9"\n ],\n "b": {}\n}\n'.encode()
-    )
