@@ -118,6 +118,9 @@ def _layout(location: str, files: Sequence[str], options: ArchiveOptions) -> str
     return kinds.pop()
 
 
+_ONE_IMAGE = "it is one image: give the folder that it lies in"
+
+
 def _kind(file: str) -> str:
     name = address_path(file).lower()
     if scheme_of(file) is None and not Path(file).exists():
@@ -134,9 +137,7 @@ def _kind(file: str) -> str:
         return _remote_kind(file)
     path = Path(file)
     if not is_folder:
-        what = (
-            "it is one image: give the folder that it lies in" if kind_of(path.name) is Kind.IMAGE else _expected(name)
-        )
+        what = _ONE_IMAGE if kind_of(path.name) is Kind.IMAGE else _expected(name)
         raise ArchiveError(f"cannot read {show_address(file)}: {what}")
     if is_run_folder(path):
         return "run"
@@ -221,6 +222,9 @@ def _remote_kind(file: str) -> str:
             "address ends as their names do; for another name set archive.layout"
         )
     names, folders = RemoteTree(file).top()
+    own = address_path(file).rpartition("/")[2]
+    if names == [own] and not folders and kind_of(own) is Kind.IMAGE:  # a key is listed as what it holds
+        raise ArchiveError(f"cannot read {show_address(file)}: {_ONE_IMAGE}")
     return _folder_kind(names, folders=folders)
 
 

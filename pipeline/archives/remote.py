@@ -48,9 +48,13 @@ def scheme_of(location: str) -> str | None:
 
 
 def show_address(location: str) -> str:
-    """An address or path as text, without credentials."""
-    if scheme_of(location) is None:
+    """An address or path as text, without credentials. A key in an object store may hold `?` and `#` as any other character."""
+    scheme = scheme_of(location)
+    if scheme is None:
         return escape_name(location)
+    if scheme in ("s3", "gs", "gcs"):
+        bucket, slash, key = location.partition("://")[2].partition("/")
+        return escape_name(f"{scheme}://{bucket.rpartition('@')[2]}{slash}{key}")
     parts = urlsplit(location)
     return escape_name(urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", "")))
 

@@ -72,6 +72,24 @@ def upload(fs: Any, root: str, files: dict[str, bytes]) -> None:
 
 
 class TestS3:
+    def test_keys_hold_any_character(self, s3: Any, tmp_path: Path) -> None:
+        """Whatever is one in an address of the web: rows, runs and errors would name another object, or several by one name."""
+        odd = "a photo #1? of 50%2F+ é"
+        upload(s3, f"archives/odd/{odd}", {"0 x.png": PNG, "1#?%2F+&=%.png": JPG})
+        tar = write_tar(tmp_path / "0.tar", [("0.png", PNG), ("0.txt", b"a nurse")])
+        upload(s3, "archives", {f"odd-tars/{odd}.tar": tar.read_bytes()})
+        for address in ("s3://archives/odd", f"s3://archives/odd/{odd}"):
+            source = open_source(address)
+            assert source.identity()["location"] == address
+            paths = [item.image.path for item in check_contract(source)]
+            assert paths == [f"s3://archives/odd/{odd}/{name}" for name in ("0 x.png", "1#?%2F+&=%.png")]
+        (item,) = check_contract(open_source(f"s3://archives/odd-tars/{odd}.tar"))
+        assert item.image.path == f"s3://archives/odd-tars/{odd}.tar::0.png"
+        assert show_address(f"s3://key:secret@archives/{odd}") == f"s3://archives/{odd}"
+        with pytest.raises(ArchiveError, match="it is one image: give the folder that it lies in") as caught:
+            open_source(f"s3://archives/odd/{odd}/1#?%2F+&=%.png")
+        assert str(caught.value).startswith(f"cannot read s3://archives/odd/{odd}/1#?%2F+&=%.png:")
+
     def test_a_folder_as_the_local_one(self, s3: Any, tmp_path: Path) -> None:
         upload(s3, "archives/tree", TREE)
         options = ArchiveOptions(shard_size=2)
