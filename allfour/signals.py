@@ -10,7 +10,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from types import FrameType
+from types import CodeType, FrameType
 
 _PATIENCE, _LATER = 0.2, 0.0005
 """Seconds for which an error may be put off, and until it is tried again."""
@@ -37,7 +37,8 @@ def leave_at_once() -> None:
 def stops_on_signals() -> Iterator[None]:
     """SIGTERM raises `Terminated` in the main thread, and Ctrl-C KeyboardInterrupt. Nothing changes in other threads.
 
-    Where the error would leave a block without its `finally`, its `except` or the end of its `with`, it comes a moment later.
+    Where the error would leave a block without its `finally` or the end of its `with`, or a lock that is held for ever, it comes a moment
+    later.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -51,10 +52,9 @@ def stops_on_signals() -> Iterator[None]:
         nonlocal latest
         now = time.monotonic()
         latest = latest or now + _PATIENCE
-        if frame is not None and now < latest and _passes_by_a_handler(frame):
-            _thread.start_new_thread(
-                _again, (number,)
-            )  # no lock, which the frame might hold, unlike a threading.Thread
+        if frame is not None and now < latest and _tears_a_block(frame):
+            # with no lock, which the frame might hold, unlike a threading.Thread
+            _thread.start_new_thread(_again, (number,))
             return
         latest = 0.0
         raise errors[number]
@@ -71,19 +71,58 @@ def stops_on_signals() -> Iterator[None]:
 
 def _again(number: int) -> None:
     time.sleep(_LATER)
-    signal.raise_signal(number)
+    main = threading.main_thread().ident
+    assert main is not None
+    signal.pthread_kill(main, number)  # to the thread that heeds signals, which may wait for something by now
 
 
-def _passes_by_a_handler(frame: FrameType) -> bool:
-    """Whether an error that is raised in this frame now may not see the block that it stands in.
+def _tears_a_block(frame: FrameType) -> bool:
+    """Whether an error that is raised in this frame now may leave a block without its end, or a lock without its block.
 
-    CPython looks for signals where a loop jumps back. Up to 3.12 the error is then taken to come from the instruction before the
-    place that is jumped to, and from 3.13 on from the jump, which the compiler counts to no block.
+    CPython looks for signals after a call, at the start of a function, and where a loop jumps back.
     """
+    above: FrameType | None = frame
+    while above is not None:
+        if above.f_code.co_name in ("__enter__", "__exit__"):  # as of the condition in a threading.Event
+            return True
+        above = above.f_back
     code, at = frame.f_code, frame.f_lasti
-    if not code.co_exceptiontable or "JUMP_BACKWARD" not in dis.opname[code.co_code[at]]:
+    doing = dis.opname[code.co_code[at]]
+    if not code.co_exceptiontable:
         return False
+    if "JUMP_BACKWARD" in doing:
+        return _jumps_unseen(code, at)
+    return doing.startswith("CALL") and _comes_to_a_block(code, at)
+
+
+def _jumps_unseen(code: CodeType, at: int) -> bool:
+    """Whether a loop jumps back inside a block whose handler does not see it.
+
+    Up to 3.12 the error is taken to come from the instruction before the place that is jumped to, and from 3.13 on from the jump, which
+    the compiler counts to no block.
+    """
     jump = next(one for one in dis.get_instructions(code) if one.offset == at)
+    return len({_handler(code, place) for place in (at, jump.argval - 2, jump.argval)}) > 1
+
+
+def _comes_to_a_block(code: CodeType, at: int) -> bool:
+    """Whether what was called stands right before a block, as `lock.acquire()`, or the `__enter__` of a `with` from 3.14 on."""
+    own = _handler(code, at)
+    for one in dis.get_instructions(code):
+        if one.offset <= at:
+            continue
+        if _handler(code, one.offset) not in (own, None):
+            return True
+        if one.opname not in _KEEPS and not one.opname.startswith("STORE_"):
+            break
+    return False
+
+
+_KEEPS = ("NOP", "POP_TOP")
+"""What does nothing but keep or drop what a call gave, like every STORE."""
+
+
+def _handler(code: CodeType, at: int) -> int | None:
+    """Where an error at an instruction is handled."""
     blocks = dis._parse_exception_table(code)  # type: ignore[attr-defined]
-    places = (at, jump.argval - 2, jump.argval)
-    return len({next((b.target for b in blocks if b.start <= place < b.end), None) for place in places}) > 1
+    return next((block.target for block in blocks if block.start <= at < block.end), None)

@@ -7,6 +7,7 @@ import dis
 import random
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -117,13 +118,35 @@ def loops_in_a_loop() -> None:
         ENDED.append("end")
 
 
-@pytest.mark.parametrize("block", [begins_with_a_loop, comes_to_a_loop, loops_in_a_loop])
-def test_no_signal_passes_by_the_end_of_a_block(block: Callable[[], None]) -> None:
-    """Of 60 that strike at moments of chance. If each raised at once, some would pass by: of the first block's end on Python 3.11 and 3.12,
-    of the others on 3.13, of all on 3.14."""
-    draw, struck = random.Random(0), 0
-    before = signal.getsignal(signal.SIGTERM)
-    for _ in range(60):
+LOCK, EVENT = threading.Lock(), threading.Event()
+HELD = {"holds_by_with": LOCK, "holds_by_hand": LOCK, "sets_an_event": EVENT._cond._lock}  # type: ignore[attr-defined]
+
+
+def holds_by_with() -> None:
+    while True:
+        with LOCK:
+            every_other()
+
+
+def holds_by_hand() -> None:
+    while True:
+        LOCK.acquire()
+        try:
+            every_other()
+        finally:
+            LOCK.release()
+
+
+def sets_an_event() -> None:
+    while True:
+        EVENT.set()
+        EVENT.clear()
+
+
+def struck(block: Callable[[], None], times: int) -> Iterator[bool]:
+    """After each of so many SIGTERMs at moments of chance, whether it came in the block."""
+    draw = random.Random(0)
+    for _ in range(times):
         ENDED.clear()
         wait = 0.001 + draw.random() / 1e4
 
@@ -134,19 +157,33 @@ def test_no_signal_passes_by_the_end_of_a_block(block: Callable[[], None]) -> No
         with pytest.raises(Terminated) as stopped, stops_on_signals():
             _thread.start_new_thread(strike, ())
             block()
-        if any(entry.name == block.__name__ for entry in stopped.traceback):
-            struck += 1
-            assert ENDED == ["end"]
-    assert struck > 30
+        yield any(entry.name == block.__name__ for entry in stopped.traceback)
+
+
+@pytest.mark.parametrize("block", [begins_with_a_loop, comes_to_a_loop, loops_in_a_loop])
+def test_no_signal_passes_by_the_end_of_a_block(block: Callable[[], None]) -> None:
+    """If each raised at once, some would pass by: of the first block's end on Python 3.11 and 3.12, of the others' on 3.13, of all on 3.14."""
+    before, inside = signal.getsignal(signal.SIGTERM), 0
+    for came in struck(block, 30):
+        inside += came
+        assert not came or ENDED == ["end"]
+    assert inside > 10
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.mark.parametrize("block", [holds_by_with, holds_by_hand, sets_an_event])
+def test_no_signal_leaves_a_lock_held(block: Callable[[], None]) -> None:
+    """If each raised at once, a third of them would, on any Python (`with`: on 3.14), and whoever wants the lock next would wait for ever."""
+    for _ in struck(block, 30):
+        assert not HELD[block.__name__].locked()
 
 
 def test_a_signal_that_was_put_off_comes_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     def once(frame: FrameType) -> bool:
-        monkeypatch.setattr("allfour.signals._passes_by_a_handler", lambda frame: False)
+        monkeypatch.setattr("allfour.signals._tears_a_block", lambda frame: False)
         return True
 
-    monkeypatch.setattr("allfour.signals._passes_by_a_handler", once)
+    monkeypatch.setattr("allfour.signals._tears_a_block", once)
     done = []
     with pytest.raises(KeyboardInterrupt), stops_on_signals():
         signal.raise_signal(signal.SIGINT)
