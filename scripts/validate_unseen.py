@@ -8,6 +8,7 @@ Writes docs/validation-unseen.md; some minutes of a core:
 from __future__ import annotations
 
 import argparse
+import contextlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from itertools import product, repeat
@@ -63,10 +64,12 @@ def subjects_row(number: int, audits: int) -> list[tuple[float, float]]:
 
 def page(audits: int, jobs: int = 1) -> str:
     """The page, from so many audits of a cell."""
-    with ProcessPoolExecutor(jobs) as pool:
+    with contextlib.ExitStack() as stack:
+        # one job needs no other process
+        each: Callable[..., Any] = map if jobs == 1 else stack.enter_context(ProcessPoolExecutor(jobs)).map
 
         def rows(of: Callable[[int, int], list[Any]], number: int) -> list[list[Any]]:
-            return list(pool.map(of, range(number), repeat(audits)))
+            return list(each(of, range(number), repeat(audits)))
 
         sets = rows(sets_row, len(unseen.POPULATIONS) * len(SETS))
         corrected = rows(corrected_row, len(unseen.POPULATIONS) * len(RIGHT) * len(IMAGES))
