@@ -47,23 +47,28 @@ def stops_on_signals() -> Iterator[None]:
     if signal.getsignal(signal.SIGINT) not in (signal.SIG_IGN, None):
         errors[signal.SIGINT] = KeyboardInterrupt
     latest = 0.0
+    raised: type[KeyboardInterrupt] | None = None
 
     def stop(number: int, frame: FrameType | None) -> None:
-        nonlocal latest
+        nonlocal latest, raised
         now = time.monotonic()
         latest = latest or now + _PATIENCE
         if frame is not None and now < latest and _tears_a_block(frame):
             # with no lock, which the frame might hold, unlike a threading.Thread
             _thread.start_new_thread(_again, (number,))
             return
-        latest = 0.0
-        raise errors[number]
+        latest, raised = 0.0, errors[number]
+        raise raised
 
     before = {number: signal.signal(number, stop) for number in errors}
     try:
         yield
         while latest:  # one that was put off comes now
             time.sleep(_LATER)
+    except RuntimeError as error:
+        if raised is None or "interrupted" not in str(error):
+            raise
+        raise raised from error  # DuckDB raises an error of its own where a signal strikes in a query
     finally:
         for number, handler in before.items():
             signal.signal(number, handler if handler is not None else signal.SIG_DFL)

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import CodeType, FrameType
 
+import duckdb
 import pytest
 
 import allfour
@@ -189,3 +190,13 @@ def test_a_signal_that_was_put_off_comes_at_the_end(monkeypatch: pytest.MonkeyPa
         signal.raise_signal(signal.SIGINT)
         done.append("the last of it")
     assert done == ["the last of it"]
+
+
+def test_a_signal_in_a_query_is_a_signal() -> None:
+    def strike() -> None:
+        time.sleep(0.05)
+        signal.raise_signal(signal.SIGTERM)
+
+    with pytest.raises(Terminated), stops_on_signals(), duckdb.connect() as connection:
+        _thread.start_new_thread(strike, ())
+        connection.execute("SELECT count(*) FROM range(20000) a, range(20000) b WHERE a.range * b.range = 7").fetchall()
