@@ -54,9 +54,10 @@ def stops_on_signals() -> Iterator[None]:
         now = time.monotonic()
         latest = latest or now + _PATIENCE
         if frame is not None and now < latest and _tears_a_block(frame):
-            # with no lock, which the frame might hold, unlike a threading.Thread
-            _thread.start_new_thread(_again, (number,))
-            return
+            with contextlib.suppress(RuntimeError):  # no thread can be started: it is raised now
+                # with no lock, which the frame might hold, unlike a threading.Thread
+                _thread.start_new_thread(_again, (number,))
+                return
         latest, raised = 0.0, errors[number]
         raise raised
 
