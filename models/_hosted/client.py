@@ -242,8 +242,8 @@ def build_client(
             stop=stop,
             verdicts=verdicts,
             verify=_tls(),
-            trust_env=proxy_of(settings.base_url)
-            is not None,  # a proxy that is not asked need not be one that can be used
+            # a proxy that is not asked need not be one that can be used
+            trust_env=proxy_of(settings.base_url) is not None,
             timeout=timeout,
             follow_redirects=True,
             event_hooks={"request": [functools.partial(_dress, settings=settings, own=frozenset(headers))]},
