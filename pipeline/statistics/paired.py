@@ -13,9 +13,8 @@ import numpy.typing as npt
 
 from allfour.pipeline.statistics.arrays import FloatArray, as_counts, as_values, check_confidence
 from allfour.pipeline.statistics.binomial import binom_pmf, binom_test
-from allfour.pipeline.statistics.bounded_difference import bounded_difference
 from allfour.pipeline.statistics.intervals import Interval
-from allfour.pipeline.statistics.paired_means import single_limits
+from allfour.pipeline.statistics.paired_means import mean_difference
 from allfour.pipeline.statistics.unanimity import benjamini_hochberg
 
 _ROUNDING = 1e-9
@@ -81,14 +80,9 @@ def paired_difference(
     before, after = as_values(first, name="first"), as_values(second, name="second")
     if before.shape != after.shape:
         raise ValueError(f"both runs need the same prompts, got {len(before)} and {len(after)} values")
-    difference = after - before
-    prompts = len(difference)
-    if prompts < 2:
-        value = float(difference[0]) if prompts else None
-        return PairedDifference(Interval(value, -1.0, 1.0, "paired"), 1.0, prompts)
-    limits = single_limits(difference, confidence) if single else bounded_difference(difference, confidence=confidence)
-    interval = Interval(float(difference.mean()), *limits, "paired")
-    return PairedDifference(interval, sign_flip_test(difference, draws=draws, seed=seed), prompts)
+    p_value = sign_flip_test(after - before, draws=draws, seed=seed)
+    found = mean_difference(before, after, p_value=p_value, test="sign-flip", single=single, confidence=confidence)
+    return PairedDifference(found.interval, found.p_value, found.prompts)
 
 
 def sign_flip_test(differences: npt.ArrayLike, *, draws: int = 20_000, seed: int = 0) -> float:

@@ -57,7 +57,7 @@ def mean_difference(
         return Difference(Interval(value, -1.0, 1.0, "paired"), 1.0, test, prompts, old, new, unknown)
     difference = two - one
     low, high = (
-        single_limits(difference, confidence) if single else bounded_difference(difference, confidence=confidence)
+        _single_limits(difference, confidence) if single else bounded_difference(difference, confidence=confidence)
     )
     equal = None
     if margin is not None:
@@ -66,7 +66,7 @@ def mean_difference(
     return Difference(interval, p_value, test, prompts, float(one.mean()), float(two.mean()), equal)
 
 
-def single_limits(difference: FloatArray, confidence: float) -> tuple[float, float]:
+def _single_limits(difference: FloatArray, confidence: float) -> tuple[float, float]:
     """Return Student's limits of a mean of differences of -1, 0 and 1, with one unseen pair of -1 and 1 counted in; see `paired_difference`."""
     mean, error = mean_and_error(difference, 1.0)
     half = float(special.stdtrit(len(difference) - 1, (1 + confidence) / 2)) * error
