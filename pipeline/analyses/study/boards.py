@@ -268,21 +268,13 @@ def _unanimity(row: Sequence[MeasuredUnit], set_size: int, confidence: float) ->
         least = st.bounded_mean(values, confidence=confidence)
         most = st.bounded_mean([unit.unanimous_at_most for unit in row], confidence=confidence)
         return Interval(value=least.value, low=least.low, high=most.high)
-    if any(unit.unlabelled for unit in row):
-        identified = st.identified_unanimity(
-            np.array([unit.counts for unit in row], dtype=np.int64),
-            unlabelled=[unit.unlabelled for unit in row],
-            set_size=set_size,
-            confidence=confidence,
-        )
-        return Interval(value=identified.least, low=identified.low, high=identified.high)
-    found = st.unanimity(
+    found = st.identified_unanimity(
         np.array([unit.counts for unit in row], dtype=np.int64),
+        unlabelled=[unit.unlabelled for unit in row],
         set_size=set_size,
-        unresolved=np.array([unit.unlabelled for unit in row], dtype=np.int64),
         confidence=confidence,
     )
-    return Interval.of(found.interval)
+    return Interval(value=found.least, low=found.low, high=found.high)
 
 
 def _share(row: Sequence[MeasuredUnit], confidence: float) -> Interval:
