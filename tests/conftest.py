@@ -79,7 +79,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_collection_finish() -> None:
     """What was imported stays: no search for garbage goes through it again, and those that are left come seldom."""
     gc.freeze()
-    gc.set_threshold(20_000, *gc.get_threshold()[1:])
+    gc.set_threshold(100_000, 20, 50)
     atexit.register(gc.unfreeze)  # a package may look at the end whether all of it was taken down
 
 
