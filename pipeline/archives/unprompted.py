@@ -23,7 +23,7 @@ SELECT kind, status, reason, count(*) AS images FROM (
     CASE WHEN starts_with(error, $lacks) THEN 'unprompted' WHEN starts_with(error, $grid) THEN 'grid' ELSE 'other' END AS kind,
     CASE kind WHEN 'unprompted' THEN substr(error, length($lacks) + 1) WHEN 'grid' THEN substr(error, length($grid) + 1)
       ELSE regexp_replace(error, ' \\[[^\\]]*\\]$', '') END AS reason
-  FROM read_parquet({table}) WHERE error <> '' AND ((kind = 'unprompted') <= (prompt = '')) AND ((kind = 'grid') <= (prompt <> ''))
+  FROM {table} WHERE error <> '' AND ((kind = 'unprompted') <= (prompt = '')) AND ((kind = 'grid') <= (prompt <> ''))
 ) GROUP BY ALL
 """
 """A request's id, which no two errors have in common, ends an error in brackets."""
@@ -56,13 +56,13 @@ def why_missing(table: Path, *, most: int = 5, most_others: int = 3) -> Reasons:
     """
     import duckdb
 
-    from allfour.pipeline.run.database import database, literal
+    from allfour.pipeline.run.database import database, parquet_rows
 
     try:
         with open_regular(table):  # a pipe would be waited on for ever
             pass
         with database(spill=None, memory=_MEMORY) as connection:
-            connection.execute(_COUNTED.format(table=literal(table)), {"lacks": LACKS_PROMPT, "grid": NOT_ONE})
+            connection.execute(_COUNTED.format(table=parquet_rows(table)), {"lacks": LACKS_PROMPT, "grid": NOT_ONE})
             grids, unprompted, others = (
                 connection.execute(_COMMONEST, [kind, limit]).fetchall()
                 for kind, limit in (("grid", most), ("unprompted", most), ("other", most_others))

@@ -70,6 +70,16 @@ def quoted(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
-def literal(path: Path) -> str:
-    """A path as an SQL string that DuckDB takes literally where it expects a pattern, in which `[` or `*` mean more."""
-    return quoted("".join(f"[{c}]" if c in "*?[" else c for c in str(path)))
+def parquet_rows(path: Path, *, numbered: bool = False) -> str:
+    """SQL for the rows of one file with the columns that it has, wherever it lies. A view takes no parameters.
+
+    DuckDB takes a path for a pattern, in which `[` or `*` mean more and `~` is somebody's home, and a folder called `decision=man` for a
+    column that all rows in it share, in place of the one in the file.
+
+    Parameters
+    ----------
+    numbered
+        With a column more, `file_row_number`, from 0.
+    """
+    literal = quoted("".join(f"[{c}]" if c in "*?[" else c for c in str(path.absolute())))
+    return f"read_parquet({literal}, hive_partitioning = false, file_row_number = {str(numbered).lower()})"

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from allfour.errors import RunFolderError
 from allfour.files import open_regular
 from allfour.models.attributes import PRESENCE
-from allfour.pipeline.run.database import database, literal
+from allfour.pipeline.run.database import database, parquet_rows
 from allfour.pipeline.run.folder import SPILL, RunFolder
 from allfour.pipeline.run.labels import IMAGE_LABEL_SQL
 from allfour.pipeline.run.writing import aside_folder, sweep_beside
@@ -127,11 +127,9 @@ def add_views(connection: duckdb.DuckDBPyConnection, run: RunFolder, prefix: str
     for path in (run.images_path, run.scores_path):
         _check_table(path)
     run.check_tables(run.images_path, run.scores_path)
-    images, scores = literal(run.images_path), literal(run.scores_path)  # a view takes no parameters
-    connection.execute(
-        f"CREATE TEMP VIEW {prefix}images AS SELECT *, {_PROMPTED} AS prompted FROM read_parquet({images}, file_row_number = true)"  # noqa: S608
-    )
-    connection.execute(f"CREATE TEMP VIEW {prefix}scores AS SELECT * FROM read_parquet({scores})")  # noqa: S608
+    images, scores = parquet_rows(run.images_path, numbered=True), parquet_rows(run.scores_path)
+    connection.execute(f"CREATE TEMP VIEW {prefix}images AS SELECT *, {_PROMPTED} AS prompted FROM {images}")  # noqa: S608
+    connection.execute(f"CREATE TEMP VIEW {prefix}scores AS SELECT * FROM {scores}")  # noqa: S608
     # a row per image and attribute is its label already: no grouping of everything by everything
     several = scalar(connection, f"SELECT coalesce(max(person), 0) FROM {prefix}scores") > 0  # noqa: S608
     labels = (_PERSONS if several else _ONE_PERSON).format(scores=f"{prefix}scores")

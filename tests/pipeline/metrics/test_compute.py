@@ -364,6 +364,13 @@ def test_paths_with_marks_of_sql_and_globs(tmp_path: Path) -> None:
     assert metrics_of(build(folder, {"nurse": ["woman"] * 4}))["summary"]["unanimous"] == 1
 
 
+def test_folders_called_like_values_change_no_figure(tmp_path: Path) -> None:
+    """Whatever reads tables in partitions takes `decision=man` in a path for what every row says."""
+    prompts = {"nurse": ["woman", "man"] * 2, "maestro": ["man"] * 4}
+    plain, odd = (metrics_of(build(tmp_path / folder, prompts)) for folder in ("plain", "decision=man/status=failed"))
+    assert odd == plain and plain["summary"]["unanimous"] == 1
+
+
 def test_rows_without_a_prompt_are_counted_and_are_no_prompt(tmp_path: Path) -> None:
     found = metrics_of(build(tmp_path, {"nurse": ["woman"] * 4, NO_PROMPT_ID: ["unreadable"] * 5}))
     assert found["accounting"]["unreadable"] == 5

@@ -9,7 +9,7 @@ import duckdb
 import pytest
 
 from allfour.pipeline.run import database as module
-from allfour.pipeline.run.database import database
+from allfour.pipeline.run.database import database, parquet_rows
 
 
 @pytest.fixture(autouse=True)
@@ -84,3 +84,15 @@ def test_a_forked_process_has_one_of_its_own(tmp_path: Path) -> None:
             found = connection.execute("SELECT count(*) FROM range(500_000)").fetchone()
         os._exit(0 if found == (500_000,) and len(module._idle) == 1 else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+@pytest.mark.parametrize("folder", ["x=7", "~", "~x", "it's [odd]*?", "a{b,c}", "http:", "a\\b"])
+def test_a_file_is_read_as_it_is_wherever_it_lies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path(folder).mkdir()
+    duckdb.sql("COPY (SELECT 1 AS x) TO 't.parquet' (FORMAT parquet)")
+    path = Path("t.parquet").rename(Path(folder, "t.parquet"))
+    with database(spill=tmp_path / "spill", memory="100MB") as connection:
+        rows = connection.execute(f"FROM {parquet_rows(path)} UNION ALL FROM {parquet_rows(path)}").fetchall()
+        numbered = connection.execute(f"FROM {parquet_rows(path, numbered=True)}").fetchall()
+    assert rows == [(1,), (1,)] and numbered == [(1, 0)]
