@@ -6,6 +6,7 @@ from allfour import NOT_INSTALLED
 from allfour.process.collecting import collect_seldom
 from allfour.process.ending import end
 from allfour.process.own_process import begin_command
+from allfour.process.standard import fill_closed_streams
 from allfour.signals import leave_at_once
 
 
@@ -26,6 +27,7 @@ def command() -> None:
     SystemExit
         The command is done.
     """
+    fill_closed_streams()
     leave_at_once()
     begin_command()
     collect_seldom()

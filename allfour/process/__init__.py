@@ -7,6 +7,8 @@ deferred, bare_packages, frames
     what is not foreseen, the real module or the whole package takes the place, and only time is lost. With `ALLFOUR_PLAIN_IMPORTS=1` in the
     environment a command imports as any program does. tests/process has them on packages made up for it, and fails where a sandbox audit
     loads what is listed; with a new version of a package, that is the test to look at.
+standard
+    Standard streams that came closed.
 collecting
     The garbage collector, seldom while packages are imported.
 ending

@@ -9,6 +9,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Iterator
+from pathlib import Path
 from typing import NoReturn
 
 import typer
@@ -24,6 +25,7 @@ _NO_FILES = (errno.EMFILE, errno.ENFILE)
 _NO_MEMORY = (
     "Free some, or raise the limit (`ulimit -v`, the job's), and repeat the same command: what was finished is kept"
 )
+_NO_FOLDER = "the current directory no longer exists: it was removed or replaced. Go to one that does (`cd`), and repeat the same command"
 _OUT_OF_MEMORY = re.compile("out of memory|can't allocate memory|could not create a primitive", re.IGNORECASE)
 """What a model's library says where there is no memory."""
 _NO_ROOM = {
@@ -33,9 +35,20 @@ _NO_ROOM = {
 }
 
 
+def _lost_folder() -> bool:
+    """Whether the current directory was removed: then no relative path leads anywhere, and libraries that ask for it fail."""
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        return True
+    return False
+
+
 @contextlib.contextmanager
 def clear_errors() -> Iterator[None]:
     """Turn the errors that carry their own mend into exit code 2, without a traceback."""
+    if _lost_folder():
+        _stop(_NO_FOLDER)
     try:
         with stops_on_signals():
             yield
@@ -65,6 +78,8 @@ def clear_errors() -> Iterator[None]:
         if error.errno == errno.ENOMEM:
             _stop(f"there is not enough memory. {_NO_MEMORY}")
         if error.filename is None or error.strerror is None:
+            if _lost_folder():  # while the command worked
+                _stop(_NO_FOLDER)
             raise
         name = _ASIDE.sub("", str(error.filename))
         _stop(f"{name}: {error.strerror}. Make it readable and writable, or name another place, and repeat")

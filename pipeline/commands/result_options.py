@@ -283,9 +283,10 @@ def view(
 @weights.command("list")
 def list_weights(as_json: JsonOption = False) -> None:
     """List the weights that can be fetched by name, their terms, and whether they are here."""
-    from allfour.pipeline.commands.weights import listing
+    with clear_errors():
+        from allfour.pipeline.commands.weights import listing
 
-    output.print_weights(listing(), as_json)
+        output.print_weights(listing(), as_json)
 
 
 @weights.command("get")

@@ -6,14 +6,19 @@ import io
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
+import typer
 
+from allfour.pipeline.commands.errors import clear_errors
 from allfour.pipeline.commands.streams import _errors
+from tests import light_processes
 
 WORK = """
 import sys
+import tempfile
 from allfour.pipeline import cli
 from allfour.pipeline.cli import app
 from allfour.pipeline.commands.errors import clear_errors
@@ -87,3 +92,29 @@ def test_lost_standard_error_stops_nothing(tmp_path: Path, full: int) -> None:
 def test_what_an_encoding_lacks_is_printed_as_an_escape(encoding: str, errors: str, printed: bytes) -> None:
     errors = _errors(io.TextIOWrapper(io.BytesIO(), encoding=encoding, errors=errors))
     assert "\u2212 ü \udcff".encode(encoding, errors) == printed
+
+
+def _in_a_folder_that_is_gone() -> None:
+    folder = tempfile.mkdtemp()
+    os.chdir(folder)
+    Path(folder).rmdir()
+
+
+@pytest.mark.parametrize(
+    "arguments", [("report", "/nowhere"), ("init", "--out", "/nowhere/mine.yaml"), ("weights", "list")]
+)
+def test_a_current_directory_that_is_gone_is_one_error(arguments: tuple[str, ...]) -> None:
+    done = light_processes.run(*arguments, before=_in_a_folder_that_is_gone)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: the current directory no longer exists")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_current_directory_that_goes_while_a_command_works_is_one_error(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(typer.Exit), clear_errors():
+        tmp_path.rmdir()
+        Path("x").absolute()
+    assert "the current directory no longer exists" in capsys.readouterr().err
