@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import unicodedata
 from collections.abc import Callable
 from typing import Any
 
@@ -28,6 +29,19 @@ def valid_text(text: str) -> str:
     ('caf\\xe9', 'a\\ufffdb\\ufffd')
     """
     return _INVALID.sub(REPLACEMENT, text) if _INVALID.search(text) else text
+
+
+_BLANKS = frozenset("\u115f\u1160\u2800\u3164\uffa0")
+"""Letters and a pattern of no dots, by their categories, of which nothing is seen."""
+
+
+def is_blank(text: str) -> bool:
+    """Whether nothing of a text can be seen: white space, marks of width and direction, fillers. Such a text is no prompt.
+
+    >>> [is_blank(text) for text in ("", " \u200b", "\u3164", "*", "\u060c")]
+    [True, True, True, False, False]
+    """
+    return all(char in _BLANKS or unicodedata.category(char) in ("Zs", "Zl", "Zp", "Cc", "Cf") for char in text)
 
 
 def read_json(data: bytes | str, *, parse_constant: Callable[[str], Any] | None = None) -> Any:

@@ -8,6 +8,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Container, Iterable, Mapping
 
+from allfour.border import is_blank
 from allfour.errors import ArchiveError
 
 _KIND_WORDS = (
@@ -44,12 +45,12 @@ NAMELESS = "the folder {name!r} names no prompt (archive.prompt_from: folder tak
 
 
 def names_no_prompt(name: str) -> bool:
-    """Whether a folder's name says when, where or what kind of files, and not what was asked for.
+    """Whether a folder's name says when, where or what kind of files, and not what was asked for, or is blank.
 
     >>> [names_no_prompt(name) for name in ("2023-05-01", "00012", "samples", "src", "a_nurse")]
     [True, True, True, True, False]
     """
-    return bool(_NO_PROMPT.fullmatch(_COPY.sub("", name.strip())))
+    return bool(_NO_PROMPT.fullmatch(_COPY.sub("", name.strip()))) or (name != "" and is_blank(name))
 
 
 # --- pictures that are no samples ------------------------------------------------------------------------------------

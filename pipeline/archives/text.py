@@ -7,6 +7,7 @@ import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from allfour.border import is_blank
 from allfour.pipeline.config.ids import prompt_id_for
 
 MAX_PROMPT_CHARS = 10_000
@@ -69,9 +70,11 @@ _LONGEST_NOTHING = max(map(len, _NOTHINGS))
 
 
 def is_nothing(text: str) -> bool:
-    """Whether a text is a word that tables have for "nothing", which is not a prompt."""
+    """Whether a text is blank, or a word that tables have for "nothing": neither is a prompt."""
     text = text.strip()
-    return len(text) <= _LONGEST_NOTHING and text.casefold() in _NOTHINGS  # folding makes no text shorter
+    if len(text) <= _LONGEST_NOTHING and text.casefold() in _NOTHINGS:  # folding makes no text shorter
+        return True
+    return not text.isascii() and is_blank(text)
 
 
 _DIGITS = re.compile(r"[0-9]+")

@@ -21,6 +21,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from allfour.border import is_blank
 from allfour.models.attributes import Name
 from allfour.models.settings import Block, LocalPath
 from allfour.pipeline.config.ids import prompt_id_for
@@ -49,7 +50,7 @@ class Prompt(Block):
     @field_validator("text")
     @classmethod
     def _says_something(cls, text: str) -> str:
-        if not text.strip():
+        if is_blank(text):
             raise ValueError("a prompt without a word: leave it out")
         return text
 

@@ -38,7 +38,7 @@ class TestNames:
         "name",
         ["2023-05-01", "20230501", "2023-05-01_10-15-30", "00012", "7", "samples", "src", "Content", "train", "images", "txt2img-images",
          "part-000001", "seed_3", "outputs", "New folder (2)", "5f0c1a2b-0000-4000-8000-000000000000", "validation_images", "sdxl_outputs",
-         "checkpoint-1000", "cfg7.5", "512x512", "0-99", "rank0", "dall-e 2", "epoch=3"],
+         "checkpoint-1000", "cfg7.5", "512x512", "0-99", "rank0", "dall-e 2", "epoch=3", " ", "\u200b", "\u2028", "\u3164"],
     )  # fmt: skip
     def test_none(self, name: str) -> None:
         assert names_no_prompt(name)

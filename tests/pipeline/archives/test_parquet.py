@@ -119,8 +119,9 @@ def test_layouts_of_texts_in_tables(tmp_path: Path, kind: pa.DataType, columns: 
         assert [item.image.prompt for item in check_contract(open_source(each))] == TEXTS.to_pylist()
 
 
-def test_missing_prompts(tmp_path: Path) -> None:
-    columns = {"image": struct_of([PNG, PNG]), "prompt": ["a nurse", None]}
+@pytest.mark.parametrize("missing", [None, "\u200b", "\u3164 \u2060"])
+def test_missing_prompts(tmp_path: Path, missing: str | None) -> None:
+    columns = {"image": struct_of([PNG, PNG]), "prompt": ["a nurse", missing]}
     items = check_contract(open_source(write(tmp_path / "a.parquet", columns)))
     assert (items[1].image.prompt_id, items[1].error) == (NO_PROMPT_ID, "no prompt: the column is empty in this row")
     notes = open_source(tmp_path / "a.parquet").summary().notes

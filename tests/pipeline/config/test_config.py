@@ -254,9 +254,10 @@ def test_a_pattern_is_told_in_words_and_what_follows_from_a_mistake_is_not_told(
     ]
 
 
-def test_a_prompt_without_a_word_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("text", ["  ", "\\u200b", "\\u3164 \\u00ad"])
+def test_a_prompt_without_a_word_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "p.yaml"
-    path.write_text('name: p\nprompts: [a nurse, "  "]\n')
+    path.write_text(f'name: p\nprompts: [a nurse, "{text}"]\n')
     with pytest.raises(ConfigError, match=r"prompts\.1\.text: a prompt without a word"):
         load_prompts(path)
 
