@@ -15,7 +15,7 @@ from allfour.border import read_json
 from allfour.pipeline.archives.arrow_kinds import is_text
 from allfour.pipeline.archives.arrow_values import rows_of
 from allfour.pipeline.archives.captions import caption_in_file, decoded, may_be_prompt, prompt_in_object
-from allfour.pipeline.archives.columns import PATH_NAMES, PROMPT_NAMES, column_key, pick, separator_of
+from allfour.pipeline.archives.columns import PATH_NAMES, PROMPT_NAMES, column_key, parted_by, pick, separator_of
 from allfour.pipeline.archives.kinds import IMAGE_EXTENSIONS, extension
 from allfour.pipeline.archives.text import escape_name, is_nothing
 
@@ -51,7 +51,8 @@ def table_rows(name: str, content: bytes) -> Iterator[tuple[str | None, str | No
 
 
 _OF_A_FILE = re.compile(
-    rf"\s*\"?(\S[^\t|]*?\.(?:{'|'.join(sorted(IMAGE_EXTENSIONS))}))(?:#\d+)?\"?\s*[\t,:;|=]\s*(\S.*)", re.IGNORECASE
+    rf"\s*\"?(\S[^\t|]*?\.(?:{'|'.join(sorted(IMAGE_EXTENSIONS))}))(?:#\d+)?\"?{parted_by(',:;|=')}(\S.*)",
+    re.IGNORECASE,
 )
 
 

@@ -39,6 +39,14 @@ def column_key(name: str) -> str:
     return re.sub(r"[\s_-]+", "_", name.strip().lower())
 
 
+def parted_by(marks: str) -> str:
+    """An expression of what parts two fields of a line: one of some marks with white space around it, or white space with a tab in it.
+
+    Written plainly, as white space, a mark and white space, it would look at a line of tabs in every way of parting that.
+    """
+    return rf"(?:\s*+[{marks}]\s*+(?=\S)|(?=[^\S\t]*\t)\s*+)"
+
+
 _LINE_END = re.compile(r"[\r\n]")
 
 

@@ -16,7 +16,7 @@ from allfour.border import read_json
 from allfour.pipeline.archives.arrow_kinds import is_text, plain_kind
 from allfour.pipeline.archives.arrow_values import rows_of
 from allfour.pipeline.archives.captions import may_be_prompt, prompt_in_object
-from allfour.pipeline.archives.columns import PATH_NAMES, PROMPT_NAMES, column_key, pick, separator_of
+from allfour.pipeline.archives.columns import PATH_NAMES, PROMPT_NAMES, column_key, parted_by, pick, separator_of
 from allfour.pipeline.archives.kinds import IMAGE_EXTENSIONS, extension
 from allfour.pipeline.archives.text import escape_name, is_nothing
 
@@ -29,7 +29,7 @@ _OF_PROMPTS = re.compile(r".*(?:prompt|caption).*", re.IGNORECASE)
 FEWEST_ROWS = 2
 _LONGEST_KEY = 255
 """Of a part of a path; longer texts are images, in base64, or words."""
-_NUMBERED = re.compile(r"\s*(\d{1,9})\s*[\t,:;|.)]\s*(\S.*)")
+_NUMBERED = re.compile(rf"\s*(\d{{1,9}}){parted_by(',:;|.)')}(\S.*)")
 """A line such as `12: a photo of a nurse`."""
 _KEY, _INPUT = "id", "input"
 _LISTED = "prompt "

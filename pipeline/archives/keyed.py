@@ -24,9 +24,9 @@ _TRIED = 200
 _LAST = "last"
 _FORMS: Mapping[str, re.Pattern[str]] = {
     "whole": re.compile(r"(.+)", re.DOTALL),
-    "counted": re.compile(r"(.+)[-_ .]+\(?\d{1,9}\)?"),
+    "counted": re.compile(r"(.+)[-_ .]\(?\d{1,9}\)?"),
     "labelled": re.compile(
-        r"(.+?)[-_ .]+(?:seed|sample|s|img|image|n|v|var|variant|copy|rep|gen|run|trial|idx)[-_ ]?\d{1,12}",
+        r"(.(?:.*?[^-_ .])??)[-_ .]++(?:seed|sample|s|img|image|n|v|var|variant|copy|rep|gen|run|trial|idx)[-_ ]?\d{1,12}",
         re.IGNORECASE,
     ),
     "first": re.compile(r"([^-_ .]+)[-_ .].+"),

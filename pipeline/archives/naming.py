@@ -12,17 +12,22 @@ from allfour.border import is_blank
 from allfour.errors import ArchiveError
 
 _KIND_WORDS = (
+    r"(?:camera|google|saved|my) (?:[ ]|-|_) (?:roll|photos|pictures|images) | "
     r"samples? | train(?:ing)? | test(?:ing)? | val(?:id(?:ation)?)? | dev | eval(?:uation)? | inference | images? | imgs? | pictures? | "
     r"pics? | photos? | outputs? | out | results? | data(?:set)? | datasets | generated | generations? | gen | grids? | all | default | "
     r"misc | other | final | real | fake | baseline | ours | saved? | raw | png | jpe?g | webp | downloads? | uploads? | exports? | "
     r"archives? | assets? | media | static | public | screenshots? | tmp | temp | masks? | depths? | thumbnails? | thumbs? | previews? | "
     r"src | sources? | contents? | files? | folders? | galler(?:y|ies) | albums? | collections? | dcim | backups? | takeout | "
-    r"(?:camera|google|saved|my) (?:[ ]|-|_) (?:roll|photos|pictures|images) | bilder | fotos | im[aá]genes | descargas | t[eé]l[eé]chargements | "
+    r"bilder | fotos | im[aá]genes | descargas | t[eé]l[eé]chargements | "
     r"originals? | upscaled | txt2img | img2img | extras | text2img | t2i | i2i | stable[-_ ]?diffusion | sdxl | "
     r"sd(?:[-_ ]?(?:1[._]?[45]|2(?:[._]?[01])?|3(?:[._]?5)?))? | dall[-_ .·]?e(?:[-_ ]?[23])? | "
     r"midjourney | flux | imagen | kandinsky | pixart"
 )
 """Words of folders that say what kind of files lie there, or what made them."""
+_KIND = rf"(?>(?:{_KIND_WORDS})(?=[-_\ ]|\Z))"
+"""One of them, whole and read in one way: `sd-15` is a word, and a word and a number, which doubles the ways with each that follows."""
+_LONGEST = 1_000
+"""Characters of a name that is looked at: no file system has longer ones, and a member of a tar may have a million."""
 _NO_PROMPT = re.compile(
     rf"""(?:
       \d+ | (?:19|20)\d\d[-_. ]?\d\d(?:[-_. ]?\d\d)?(?:[-_ T.]\d\d[-_.:h]?\d\d(?:[-_.:m]?\d\d)?)?
@@ -31,7 +36,7 @@ _NO_PROMPT = re.compile(
          folder|album)s?[-_ .=]?\d+(?:[-_.]\d+)?
     | (?:model|method|variant)[-_ ][a-z] | (?:photos|bilder|fotos)\ (?:from|von|aus|de)\ (?:19|20)\d\d
     | \d+\s?x\s?\d+ | \d+\s?-\s?\d+
-    | (?:{_KIND_WORDS}) (?:[-_ ](?:{_KIND_WORDS}|\d+))*
+    | {_KIND} (?:[-_ ](?:{_KIND}|\d+))*
     | (?:drive-download|takeout|onedrive|wetransfer|photos|icloud\ photos)[-_ ]\d[-\dTZ_]* | icloud\ photos | wetransfer[-_].*
     | (?:new|untitled)\ folder(?:\ \(?\d+\)?)? | neuer\ ordner | nouveau\ dossier | nueva\ carpeta
     | [0-9a-f]{{8}}-[0-9a-f]{{4}}-[0-9a-f]{{4}}-[0-9a-f]{{4}}-[0-9a-f]{{12}} | [0-9a-f]{{32,64}}
@@ -50,6 +55,8 @@ def names_no_prompt(name: str) -> bool:
     >>> [names_no_prompt(name) for name in ("2023-05-01", "00012", "samples", "src", "a_nurse")]
     [True, True, True, True, False]
     """
+    if len(name) > _LONGEST:
+        return False
     return bool(_NO_PROMPT.fullmatch(_COPY.sub("", name.strip()))) or (name != "" and is_blank(name))
 
 
@@ -176,9 +183,10 @@ def may_be_caption(name: str) -> bool:
 _DALLE = re.compile(
     r"DALL.{0,2}E \d{4}-\d\d-\d\d \d\d[.:_-]\d\d[.:_-]\d\d - (.+?)(?: - Copy)?(?: \(\d+\))?", re.IGNORECASE
 )
-_COUNTED = re.compile(r"(?:(?:0\d+|\d{5,})[-_ .]+)+(?=\D)")
-"""Numbers before a prompt that count: they begin with a zero, or are too long for a year or a number of things."""
-_NUMBERED = re.compile(r"(.*\D)[-_ .]*(?:\(\d+\)|\d+)")
+_COUNTED = re.compile(r"(?:(?:0\d+|(?!0)\d{5,})[-_ .]+)+(?=\D)")
+"""Numbers before a prompt that count: they begin with a zero, or are too long for a year or a number of things. No number is both: with
+two ways to read each, a name of thirty would be tried in a billion."""
+_NUMBERED = re.compile(r"(.*\D)(?:\(\d+\)|\d+)")
 _UUID = "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 _SERVICES = (
     re.compile(rf"Default_(?P<prompt>.+?)(?:_\d+)?(?:_{_UUID})?(?:_\d+)?"),  # Leonardo

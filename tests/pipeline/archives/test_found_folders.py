@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import tarfile
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -82,6 +83,15 @@ class TestServices:
     )
     def test_folders_that_name_no_prompt(self, name: str) -> None:
         assert names_no_prompt(name)
+
+    @pytest.mark.parametrize(
+        "name", ["sd-15-" * 40 + "nurse", "00000-" * 40, "(1)" * 20_000 + "x", "-" * 100_000, "1" * 100_000 + "x"]
+    )
+    def test_time_for_a_name_is_linear(self, name: str) -> None:
+        start = time.process_time()
+        assert not names_no_prompt(name)
+        prompt_in_name(f"{name}.png")
+        assert time.process_time() - start < 1
 
 
 class TestSidecars:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import time
 import zipfile
 from collections import Counter
 from pathlib import Path
@@ -14,7 +15,9 @@ import pytest
 
 from allfour.pipeline.archives import ArchiveError, ArchiveOptions, open_source
 from allfour.pipeline.archives.beside import Beside
-from allfour.pipeline.archives.key_tables import key_table
+from allfour.pipeline.archives.beside_rows import _OF_A_FILE
+from allfour.pipeline.archives.key_tables import _NUMBERED, key_table
+from allfour.pipeline.archives.keyed import _FORMS
 from tests.hostile_images import encoded, picture
 from tests.pipeline.archives.helpers import check_contract, write_tar, write_tree
 
@@ -32,6 +35,33 @@ def read(where: Path, **options: str) -> tuple[Counter[str], str]:
 
 def of_folder(tmp_path: Path, files: Files, **options: str) -> tuple[Counter[str], str]:
     return read(write_tree(tmp_path / "archive", files), **options)
+
+
+@pytest.mark.parametrize(
+    ("line", "fields"),
+    [
+        ("0.png\ta nurse", ("0.png", "a nurse")),
+        ("0.png \t , a nurse", ("0.png", "a nurse")),
+        ("0.png , \t a nurse", ("0.png", "a nurse")),
+        ("0.png\t,", ("0.png", ",")),
+        ("0.png a nurse", None),
+        ("0.png\t", None),
+        ("0.png" + "\t" * 100_000, None),
+    ],
+)
+def test_what_parts_the_fields_of_a_line(line: str, fields: tuple[str, str] | None) -> None:
+    start = time.process_time()
+    for name, expression in (("0.png", _OF_A_FILE), ("0", _NUMBERED)):
+        match = expression.fullmatch(line.replace("0.png", name))
+        assert (match and match.groups()) == (fields and (name, fields[1]))
+    assert time.process_time() - start < 1
+
+
+@pytest.mark.parametrize("form", ["counted", "labelled"])
+def test_time_for_a_key_is_linear(form: str) -> None:
+    start = time.process_time()
+    assert _FORMS[form].fullmatch("-" * 100_000 + "x") is None
+    assert time.process_time() - start < 1
 
 
 def images(form: str, *, start: int = 0, samples: int = 4) -> Files:
