@@ -16,6 +16,8 @@ from typing import BinaryIO
 BLOCK = 512
 MAX_HEADER_BYTES = 2**20
 _SKIP_BYTES = 2**20
+_LARGEST = 2**60
+"""Bytes that a member may claim: no file has more, and no stream can be told to step over 2**63."""
 
 
 class BrokenTarError(Exception):
@@ -75,6 +77,8 @@ class TarStream:
                 continue
             if "size" in pax:
                 size = _pax_size(pax["size"])
+            if size > _LARGEST:
+                raise BrokenTarError(f"a header with a size that is none at byte {self.offset - BLOCK:,}")
             name = pax.get("path") or long_name or _ustar_name(header)
             regular = kind in (b"0", b"\0", b"7") and "GNU.sparse.realsize" not in pax and "GNU.sparse.size" not in pax
             if kind in (b"1", b"2", b"3", b"4", b"5", b"6"):

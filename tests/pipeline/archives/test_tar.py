@@ -381,6 +381,20 @@ def test_a_checksum_of_signed_bytes_holds() -> None:
         assert read_all(data) == [("p/é.png", b"data")]
 
 
+@pytest.mark.parametrize("size", [2**60 + 1, 2**63 - 1, 2**80])
+def test_a_size_that_no_file_has_breaks_the_tar(tmp_path: Path, size: int) -> None:
+    """What is stepped over is told to the system, whose numbers end at 2**63."""
+    header = bytearray(_member(b"p/1.png"))
+    header[124:136] = b"\x80" + size.to_bytes(11, "big")
+    header[148:156] = b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header)
+    good = _member(b"p/0.png", size=len(PNG)) + PNG + bytes(-len(PNG) % 512)
+    (tmp_path / "x.tar").write_bytes(good + header + bytes(1024))
+    source = open_source(tmp_path / "x.tar")
+    assert [item.data for item in check_contract(source)] == [PNG, None]
+    assert any("a header with a size that is none" in note for note in source.summary().notes)
+
+
 @pytest.mark.parametrize("kind", [b"1", b"2", b"3", b"4", b"5", b"6"])
 def test_links_devices_and_folders_have_no_content_whatever_they_state(kind: bytes) -> None:
     data = _member(b"x", kind=kind, size=512) + _member(b"p/0.png", size=4) + b"data".ljust(512, b"\0") + bytes(1024)
