@@ -147,14 +147,16 @@ class ZipTree:
 def _named(infos: Sequence[zipfile.ZipInfo]) -> dict[str, zipfile.ZipInfo]:
     """Members by name. A name that comes again is kept as another member, as NAME~2.EXT."""
     members: dict[str, zipfile.ZipInfo] = {}
+    given: dict[str, int] = {}
     for info in infos:
         name = _name_of(info)
         name = name.replace("\\", "/") if "/" not in name else name
-        at, unique = 1, name
+        at, unique = given.get(name, 1), name  # a zip may hold one name a million times
         while unique in members:
             at += 1
             stem, dot, ext = name.rpartition(".")
             unique = f"{stem}~{at}{dot}{ext}" if dot else f"{name}~{at}"
+        given[name] = at
         members[unique] = info
     return members
 

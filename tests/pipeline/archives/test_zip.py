@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import struct
+import time
 import zipfile
 import zlib
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from allfour.pipeline.archives import INDEX_STRIDE, NO_PROMPT_ID, ArchiveError, ArchiveOptions, open_source
-from allfour.pipeline.archives.zip import _overlapping
+from allfour.pipeline.archives.zip import _named, _overlapping
 from tests.hostile_images import good_file
 from tests.pipeline.archives.helpers import check_contract, items_of, rows, write_tree
 
@@ -84,6 +85,14 @@ def test_hostile_names(tmp_path: Path) -> None:
     assert len(items) == len(names) + 1
     assert all(item.data == PNG for item in items)
     assert "nurse" in {item.image.prompt for item in items}
+
+
+def test_a_name_that_comes_again_and_again() -> None:
+    names = ["p/0.png", "p/0~3.png", *["p/0.png"] * 20_000, "p/1"]
+    start = time.process_time()
+    members = list(_named([zipfile.ZipInfo(name) for name in names]))
+    assert time.process_time() - start < 2
+    assert members[:5] == ["p/0.png", "p/0~3.png", "p/0~2.png", "p/0~4.png", "p/0~5.png"] and len(members) == len(names)
 
 
 def test_sizes(tmp_path: Path) -> None:
