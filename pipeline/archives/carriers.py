@@ -10,7 +10,7 @@ import io
 import re
 import unicodedata
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +20,8 @@ from allfour.pipeline.archives.decoding import sniff_format
 
 MAX_TEXT_BYTES = 4 * 2**20
 """Longest metadata text that is looked at; ComfyUI's graphs reach some 100 KB."""
+_MAX_TEXTS_BYTES = 4 * MAX_TEXT_BYTES
+"""Of all texts of a picture: a kilobyte may hold a compressed one of a megabyte, and a file any number of these."""
 
 
 @dataclass(slots=True)
@@ -52,7 +54,7 @@ def texts_in_image(data: bytes) -> Carried:
             comment = next((segment for marker, segment in _jpeg_segments(data) if marker == _JPEG_COMMENT), b"")
             if comment:
                 carried.texts["Comment"] = comment.decode("utf-8", "replace")
-        exif, xmp = _blocks(data, kind)
+        exif, xmp = _blocks(data, kind, carried.texts)
         _take_xmp(xmp, carried)
         _take_exif(exif, carried)
     except Exception:
@@ -64,7 +66,8 @@ _JPEG_COMMENT = 0xFE
 
 
 def _png_texts(data: bytes) -> Iterator[tuple[str, str]]:
-    """Keyword and text of every text chunk, compressed ones up to MAX_TEXT_BYTES."""
+    """Keyword and text of every text chunk, compressed ones up to MAX_TEXT_BYTES; no more than _MAX_TEXTS_BYTES of them."""
+    left = _MAX_TEXTS_BYTES
     for kind, chunk in _png_chunks(data):
         if kind not in (b"tEXt", b"zTXt", b"iTXt"):
             continue
@@ -85,6 +88,9 @@ def _png_texts(data: bytes) -> Iterator[tuple[str, str]]:
                 encoding = (
                     "utf-8" if _is_utf8(text) else "latin-1"
                 )  # many programs write UTF-8 where the format has Latin-1
+            left -= len(text)
+            if left < 0:
+                return
             yield keyword.decode("latin-1"), text[:MAX_TEXT_BYTES].decode(encoding, "replace")
 
 
@@ -116,14 +122,14 @@ def _is_utf8(data: bytes) -> bool:
     return True
 
 
-def _blocks(data: bytes, kind: str | None) -> tuple[bytes, bytes]:
-    """The raw EXIF (from its TIFF header) and XMP of a file; empty where there is none."""
+def _blocks(data: bytes, kind: str | None, texts: Mapping[str, str]) -> tuple[bytes, bytes]:
+    """The raw EXIF (from its TIFF header) and XMP of a file, whose texts by key are known; empty where there is none."""
     exif = xmp = b""
     if kind == "PNG":
         for name, chunk in _png_chunks(data):
             if name == b"eXIf":
                 exif = chunk
-        xmp = dict(_png_texts(data)).get("XML:com.adobe.xmp", "").encode()
+        xmp = texts.get("XML:com.adobe.xmp", "").encode()
     elif kind == "JPEG":
         for marker, segment in _jpeg_segments(data):
             if marker == 0xE1 and segment.startswith(b"Exif\0\0"):

@@ -14,6 +14,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from allfour.pipeline.archives.captions import caption_in_file
+from allfour.pipeline.archives.carriers import texts_in_image
 from allfour.pipeline.archives.comfy import prompt_in_graph
 from allfour.pipeline.archives.dialects import prompt_in_parameters
 from allfour.pipeline.archives.metadata import prompt_in_image
@@ -194,6 +195,13 @@ class TestHostile:
         bomb = png_chunk(b"zTXt", b"parameters\0\0" + zlib.compress(b"a" * 2**25))
         found = prompt_in_image(data[:33] + bomb + data[33:])
         assert found is not None and len(found) == 2**22
+
+    def test_all_texts_of_a_picture_are_capped(self) -> None:
+        packed = zlib.compress(b"a" * 2**22)
+        chunks = b"".join(png_chunk(b"zTXt", f"key {at}\0\0".encode() + packed) for at in range(64))
+        data = encoded(picture(0), "png")
+        carried = texts_in_image(data[:33] + chunks + data[33:])
+        assert sum(map(len, carried.texts.values())) == 2**24
 
     def test_damaged_files(self) -> None:
         for file in damaged_files(200, seed=5):
