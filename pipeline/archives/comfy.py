@@ -32,7 +32,6 @@ from allfour.pipeline.archives.comfy_text import (
 
 MAX_GRAPH_CHARS = 4 * 2**20
 MAX_DEPTH = 150
-MAX_VISITS = 20_000
 _MAX_STAGE_HOPS = 8
 
 UNFOLLOWED = "a ComfyUI graph whose prompt could not be followed"
@@ -71,14 +70,31 @@ def prompt_in_graph(text: str, workflow: str | None = None) -> str | None:
     return _sent(found) if by_editor else found
 
 
-_REMARK = re.compile(r"/\*.*?\*/|//[^\n]*", re.DOTALL)
-_DRAWN_BY_CHANCE = re.compile(r"\{[^{}]*\|[^{}]*\}")
+_DRAWN_BY_CHANCE = re.compile(r"\{[^{}|]*\|[^{}]*\}")
 
 
 def _sent(text: str) -> str | None:
     """What the editor makes of a text when it sends it off: remarks go, and of choices one is drawn, which nobody knows."""
-    text = _REMARK.sub("", text).strip()
+    text = _without_remarks(text).strip()
     return None if not text or _DRAWN_BY_CHANCE.search(text) else text
+
+
+_REMARK = re.compile(r"//[^\n]*|/\*")
+
+
+def _without_remarks(text: str) -> str:
+    """A text without `// ...` and `/* ... */`. An expression for both would look through the rest of the text at each `/*` that nothing ends."""
+    parts: list[str] = []
+    at, last = 0, text.rfind("*/")
+    while (begun := _REMARK.search(text, at)) is not None:
+        end = begun.end()
+        if begun[0] == "/*":
+            end = (
+                text.find("*/", end) + 2 if end <= last else begun.start() + 1
+            )  # the slash of one without an end stays
+        parts.append(text[at : begun.start() if end > begun.start() + 1 else end])
+        at = end
+    return "".join(parts) + text[at:]
 
 
 def _loaded(text: str | None) -> Any:
@@ -126,7 +142,6 @@ class Follower:
 
     def __init__(self, graph: Graph) -> None:
         self._graph = graph
-        self._visits = 0
         self._texts: dict[tuple[str, int], tuple[str, ...]] = {}
 
     def prompt(self) -> str:
@@ -183,13 +198,12 @@ class Follower:
             if key in seen or key not in self._graph.nodes:
                 continue
             seen.add(key)
-            self._count()
-            node = self._graph.nodes[key]
+            node = self._graph.visited(key)
             makes = key != skipped and (self._is_sampler(node) or self._is_service(node))
             before = [link[0] for link in self._picture_links(node)]
             if makes and (stage := self._stage_before(node)) is not None:
                 before.append(stage)
-            if makes and not any(self._leads_to_maker(link, set(seen)) for link in before):
+            if makes and not self._leads_to_maker(before, set(seen)):
                 found[key] = None
             else:
                 pending += [(link, None) for link in before]
@@ -207,15 +221,15 @@ class Follower:
             link = link_of(inputs.get("conditioning", inputs.get("positive")))
         return None
 
-    def _leads_to_maker(self, key: str, seen: set[str]) -> bool:
-        pending = [key]
+    def _leads_to_maker(self, keys: Sequence[str], seen: set[str]) -> bool:
+        """Whether one of some nodes is a sampler or a service, or gets its picture from one, but for what was `seen`."""
+        pending = list(keys)
         while pending:
             key = pending.pop()
-            node = self._graph.nodes.get(key)
-            if key in seen or node is None:
+            if key in seen or key not in self._graph.nodes:
                 continue
             seen.add(key)
-            self._count()
+            node = self._graph.visited(key)
             if self._is_sampler(node) or self._is_service(node):
                 return True
             pending += [link[0] for link in self._picture_links(node)]
@@ -270,8 +284,7 @@ class Follower:
             key = pending.pop()
             if key not in found and key in self._graph.nodes:
                 found.add(key)
-                self._count()
-                links = (link_of(value) for value in self._graph.nodes[key].inputs.values())
+                links = (link_of(value) for value in self._graph.visited(key).inputs.values())
                 pending += [link[0] for link in links if link is not None]
         return found
 
@@ -309,10 +322,9 @@ class Follower:
         """Texts of the conditioning that comes out of a node, in order, each once."""
         if link in self._texts:
             return self._texts[link]
-        self._count()
         if depth <= 0:
             raise UnfollowedError("too deep, or a loop")
-        node = self._graph.node(link[0])
+        node = self._graph.visited(link[0])
         texts = self._texts_of(node, link[1], depth)
         self._texts[link] = texts
         return texts
@@ -352,11 +364,6 @@ class Follower:
         if strength in (0, 1) and not isinstance(strength, bool):
             return link_of(inputs.get("conditioning_to" if strength else "conditioning_from"))
         return None
-
-    def _count(self) -> None:
-        self._visits += 1
-        if self._visits > MAX_VISITS:
-            raise UnfollowedError("too large")
 
 
 _SERVICE = re.compile(

@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from allfour.pipeline.archives.comfy_text import UNNAMED, link_of
@@ -98,17 +99,26 @@ class _Scope:
             id_, output, kind = found
             if id_ == _INPUTS and scope.parent is not None:
                 name = scope.inputs[output] if 0 <= output < len(scope.inputs) else ""
-                slot = next((s for s in _slots(scope.instance) if s.get("name") == name), {})
-                if slot.get("link") is None:
-                    values = dict(_widget_values("", _slots(scope.instance), scope.instance.get("widgets_values")))
-                    return (values[name], kind) if name in values else None
-                found = scope.parent._link(slot["link"])
+                if (outside := scope._outside.get(name)) is None:
+                    return (scope._set[name], kind) if name in scope._set else None
+                found = scope.parent._link(outside)
                 scope = scope.parent
             elif id_ in scope.inside:
                 scope, found = scope.inside[id_], scope.inside[id_].leaving.get(output)
             else:
                 return [scope.prefix + id_, output], kind
         return None
+
+    @cached_property
+    def _outside(self) -> dict[str, Any]:
+        """What comes in from outside by a link: the link in the parent, by its name; the first of several."""
+        named = [slot for slot in _slots(self.instance) if isinstance(slot.get("name"), str)]
+        return {slot["name"]: slot.get("link") for slot in reversed(named)}
+
+    @cached_property
+    def _set(self) -> dict[str, Any]:
+        """What comes in and is set on the node itself."""
+        return dict(_widget_values("", _slots(self.instance), self.instance.get("widgets_values")))
 
     def _link(self, link: Any) -> _Link | None:
         return self.links.get(link) if isinstance(link, str | int) else None

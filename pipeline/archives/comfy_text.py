@@ -12,6 +12,9 @@ from allfour.pipeline.archives.text import natural_key
 MAX_TEXT_CHARS = 200_000
 """A text put together of parts may double at every node."""
 _MAX_TEXT_DEPTH = 100
+MAX_VISITS = 20_000
+_INPUTS_OF_A_VISIT = 100
+"""A node with so many inputs more costs as two visits: all of them are looked at, each time."""
 UNNAMED = "unnamed values"
 """Mark of a node of the editor's form whose values have no names there."""
 
@@ -40,7 +43,7 @@ class Node:
         return ((name, value) for name, value in self.inputs.items() if isinstance(value, str) and value.strip())
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Graph:
     """Nodes by their id, and the names of their outputs where the editor's form of the graph tells them."""
 
@@ -49,6 +52,9 @@ class Graph:
     keys: dict[int, str] = field(default_factory=dict)
     texts: dict[tuple[str, int], str] = field(default_factory=dict)
     """Texts that were made already: a node's costs once, however many take it."""
+    writers: frozenset[str] = frozenset()
+    """Nodes that another one takes a text from."""
+    visits: int = 0
 
     @classmethod
     def of(cls, value: Mapping[str, Any], outputs: Mapping[str, list[str]] | None = None) -> Graph:
@@ -58,7 +64,21 @@ class Graph:
                 inputs = node.get("inputs")
                 unnamed = bool(node.get(UNNAMED))
                 nodes[str(key)] = Node(node["class_type"], inputs if isinstance(inputs, dict) else {}, unnamed)
-        return cls(nodes, dict(outputs or {}), {id(node): key for key, node in nodes.items()})
+        writers = frozenset(
+            link[0]
+            for node in nodes.values()
+            for name, value in node.inputs.items()
+            if name.lower() in _TEXT_INPUTS and (link := link_of(value)) is not None
+        )
+        return cls(nodes, dict(outputs or {}), {id(node): key for key, node in nodes.items()}, writers=writers)
+
+    def visited(self, key: str) -> Node:
+        """A node that is to be looked at. Raises UnfollowedError where a link leads nowhere, or the graph is too large."""
+        node = self.node(key)
+        self.visits += 1 + len(node.inputs) // _INPUTS_OF_A_VISIT
+        if self.visits > MAX_VISITS:
+            raise UnfollowedError("too large")
+        return node
 
     def node(self, key: str) -> Node:
         """Raises UnfollowedError where a link leads nowhere."""
@@ -114,12 +134,7 @@ class Graph:
 
     def feeds_text(self, node: Node) -> bool:
         """Whether another node takes a text from this one: it writes prompts, it does not make pictures."""
-        key = self.keys.get(id(node))
-        return any(
-            (link := link_of(value)) is not None and link[0] == key and name.lower() in _TEXT_INPUTS
-            for other in self.nodes.values()
-            for name, value in other.inputs.items()
-        )
+        return self.keys.get(id(node)) in self.writers
 
 
 _MODEL_FIRST = re.compile(r"instantid|loader|pulid", re.IGNORECASE)
@@ -258,7 +273,7 @@ _OPAQUE = re.compile(
 )
 """Nodes whose output does not follow from what stands in the graph, or that is not known here."""
 _RANDOM = re.compile(r"wildcard|dynamicprompt|^dp[a-z]|randomprompt|combinatorial", re.IGNORECASE)
-_PENDING = re.compile(r"__[^\s_][^\s]*?__|\{[^{}]*\|[^{}]*\}|\$\{")
+_PENDING = re.compile(r"__[^\s_][^\s]*?__|\{[^{}|]*\|[^{}]*\}|\$\{")
 _JOINING = re.compile(r"concat|join|combine|merge|append|stringfunction", re.IGNORECASE)
 _PART = re.compile(r"^(text|string|str|prompt|part|input|value|txt|positive|arg)?[ _]?([a-z]|\d{1,3})$", re.IGNORECASE)
 _SEPARATORS = ("delimiter", "separator", "sep", "joiner", "concat_with", "seperator")
@@ -281,7 +296,7 @@ def text_of(graph: Graph, value: Any, depth: int = _MAX_TEXT_DEPTH) -> str:
         raise UnfollowedError("no text")
     if link in graph.texts:
         return graph.texts[link]
-    node, slot = graph.node(link[0]), link[1]
+    node, slot = graph.visited(link[0]), link[1]
     chosen = graph.chosen(node, slot)
     text = text_of(graph, list(chosen), depth - 1) if chosen else _made(graph, node, slot, depth - 1)
     if len(text) > MAX_TEXT_CHARS:
@@ -393,6 +408,8 @@ def _concatenated(graph: Graph, node: Node, depth: int) -> str:
         texts = [text.strip(" ,") if inputs.get("tidy_tags") else text.strip() for text in texts]
     if not parts:
         raise UnfollowedError(node.kind)
+    if sum(len(between) + len(text) for text in texts) > MAX_TEXT_CHARS:  # before it is made
+        raise UnfollowedError("too long")
     return between.join(text for text in texts if text.strip())
 
 
@@ -407,6 +424,8 @@ def _replaced(graph: Graph, node: Node, depth: int) -> str:
             text, old, new = (text_of(graph, inputs[name], depth) for name in (whole, find, replace))
             if re.fullmatch(r"/.*/[a-z]*", old):  # an expression
                 break
+            if old and len(text) + text.count(old) * (len(new) - len(old)) > MAX_TEXT_CHARS:  # before it is made
+                raise UnfollowedError("too long")
             return text.replace(old, new) if old else text
     raise UnfollowedError(node.kind)
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
+import tracemalloc
 from typing import Any
 
 import pytest
 
-from allfour.pipeline.archives.comfy import prompt_in_graph
+from allfour.pipeline.archives.comfy import _sent, prompt_in_graph
 from tests.pipeline.archives.comfy_graphs import NEGATIVE, NURSE, desk, encoder, node, read
 
 
@@ -321,6 +323,37 @@ class TestHostile:
             "n21": node("ConditioningSetArea", conditioning=["20", 0]),
         }
         assert read(desk(("20", 0), **pair)) is None
+
+    def test_a_large_graph_of_services_takes_linear_time(self) -> None:
+        start = time.process_time()
+        assert read({f"{i}": node("x", prompt="", a=[str(i + 1), 0]) for i in range(1_500)}) is None
+        assert time.process_time() - start < 1
+
+    def test_texts_that_grow_take_no_memory(self) -> None:
+        replaced = {"n20": node("StringReplace", string="a" * 20_000, find="a", replace="b" * 20_000)}
+        many = {f"text_{i}": ["21", 0] for i in range(1_000)}
+        joined = {"n20": node("TextConcatenate", **many), "n21": node("PrimitiveString", value="c" * 100_000)}
+        tracemalloc.start()
+        found = [read(desk(n6=encoder(["20", 0]), **nodes)) for nodes in (replaced, joined)]
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert found == [None, None] and peak < 2**24
+
+    @pytest.mark.parametrize(
+        ("text", "sent"),
+        [
+            ("a /* b */ nurse // c\n, portrait", "a  nurse \n, portrait"),
+            ("a /* nurse", "a /* nurse"),
+            ("a /*/ nurse", "a /*/ nurse"),
+            ("a // b */ /*\nnurse", "a \nnurse"),
+            ("{a|b}", None),
+            ("{a} | {b}", "{a} | {b}"),
+            ("/* " * 100_000, ("/* " * 100_000).strip()),
+            ("{" + "|" * 100_000, "{" + "|" * 100_000),
+        ],
+    )
+    def test_remarks_and_choices_of_the_editor(self, text: str, sent: str | None) -> None:
+        assert _sent(text) == sent
 
     def test_depth_and_doubling(self) -> None:
         chain = {f"n{i}": node("Reroute", value=[str(i + 1), 0]) for i in range(100, 5_000)}
