@@ -6,6 +6,7 @@ from allfour import NOT_INSTALLED
 from allfour.process.collecting import collect_seldom
 from allfour.process.ending import end
 from allfour.process.own_process import begin_command
+from allfour.process.parent import end_with_parent
 from allfour.process.standard import fill_closed_streams
 from allfour.signals import leave_at_once
 
@@ -28,6 +29,7 @@ def command() -> None:
         The command is done.
     """
     fill_closed_streams()
+    end_with_parent()
     leave_at_once()
     begin_command()
     collect_seldom()

@@ -9,6 +9,8 @@ deferred, bare_packages, frames
     loads what is listed; with a new version of a package, that is the test to look at.
 standard
     Standard streams that came closed.
+parent
+    The process that started a command, and with which it ends.
 collecting
     The garbage collector, seldom while packages are imported.
 ending

@@ -38,6 +38,7 @@ from allfour.pipeline.run.folder import RunFolder
 from allfour.pipeline.run.record import STUDY_FILE
 from allfour.pipeline.run.study import StudyCell, StudyResult
 from allfour.pipeline.run.writing import sweep_beside, write_atomic, write_json
+from allfour.process.parent import environment_of_child
 
 ALLFOUR = [sys.executable, "-P", "-m", "allfour"]
 """The command in a process of its own."""
@@ -268,7 +269,12 @@ class _Children:
             if self._stopped:
                 return
             child = subprocess.Popen(
-                command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, errors="replace"
+                command,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                text=True,
+                errors="replace",
+                env=environment_of_child(),
             )
             self._running.add(child)
         text = []
