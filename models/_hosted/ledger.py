@@ -139,6 +139,8 @@ class Ledger:
         try:
             if path is not None:
                 path.parent.mkdir(parents=True, exist_ok=True)
+                if path.is_symlink():  # a run folder may come from anywhere, and so may lead to anybody's database
+                    raise OSError("it is a link, which is not written through")
             self._db = sqlite3.connect(
                 ":memory:" if path is None else path, timeout=30, isolation_level=None, check_same_thread=False
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import re
@@ -63,7 +64,7 @@ class Journal:
     def __enter__(self) -> Journal:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         with contextlib.ExitStack() as stack:
-            file = stack.enter_context(self._path.open("a+b"))  # never truncates what a process writes that came first
+            file = stack.enter_context(self._opened())
             try:
                 locks.take(file)
             except locks.LockedError:
@@ -76,6 +77,24 @@ class Journal:
             stack.pop_all()
         self._file = file
         return self
+
+    def _opened(self) -> IO[bytes]:
+        """Its file, made where there is none; never truncates what a process writes that came first.
+
+        A link is not followed: a run folder may come from anywhere, and what is written here could be anybody's.
+        """
+        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND
+        for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC"):
+            flags |= getattr(os, name, 0)
+        try:
+            descriptor = os.open(self._path, flags, 0o666)
+        except OSError as error:
+            if error.errno != errno.ELOOP:
+                raise
+            raise RunFolderError(
+                f"{self._path}: a link, which is not written through. Put the file itself there"
+            ) from None
+        return os.fdopen(descriptor, "a+b")
 
     def __exit__(self, *_: object) -> None:
         if self._file is not None:

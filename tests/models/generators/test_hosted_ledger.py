@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from allfour.errors import BackendError
 from allfour.models._hosted.ledger import Kept, Ledger, Settlement
 from tests.models.generators.hosted_helpers import requests
 from tests.models.generators.test_openai_images_money import rows
@@ -17,6 +18,19 @@ def test_every_booking_reaches_the_disk(tmp_path: Path) -> None:
     """A power cut may not undo an intent: SQLite's FULL, which is not what it does with a write-ahead log by itself everywhere."""
     ledger = Ledger(tmp_path / "ledger.sqlite", price_nano=1, max_nano=3)
     assert ledger._db.execute("PRAGMA synchronous").fetchone() == (2,)
+
+
+def test_a_database_elsewhere_is_not_written_through_a_link(tmp_path: Path) -> None:
+    """A run folder may come from anywhere, and its ledger lead to anybody's database."""
+    mine = tmp_path / "mine.sqlite"
+    with sqlite3.connect(mine) as database:
+        database.execute("PRAGMA user_version=0")
+        database.execute("CREATE TABLE mine (x)")
+    before = mine.read_bytes()
+    (tmp_path / "ledger.sqlite").symlink_to(mine)
+    with pytest.raises(BackendError, match="a link, which is not written through"):
+        Ledger(tmp_path / "ledger.sqlite", price_nano=1, max_nano=3)
+    assert mine.read_bytes() == before
 
 
 class _Interrupted:

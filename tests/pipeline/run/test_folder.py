@@ -91,6 +91,16 @@ def refused(index: int) -> Outcome:
     return Outcome(prompt_id="a", index=index, fingerprint="f", status="refused", error="no")
 
 
+def test_a_journal_that_is_a_link_is_not_written_through(tmp_path: Path) -> None:
+    """A run folder may come from anywhere: a torn line of somebody's file would be cut off, and ours put in its place."""
+    mine = tmp_path / "profile"
+    mine.write_text("first\nlast")
+    (tmp_path / "j.jsonl").symlink_to(mine)
+    with pytest.raises(RunFolderError, match="a link, which is not written through"), Journal(tmp_path / "j.jsonl"):
+        pass
+    assert mine.read_text() == "first\nlast"
+
+
 def test_a_torn_line_is_cut_off(tmp_path: Path) -> None:
     path = tmp_path / "j.jsonl"
     with Journal(path) as journal:
