@@ -22,6 +22,8 @@ import pyarrow.parquet as pq
 
 from allfour.pipeline.run import locks
 
+_NAMED = 50
+"""Last characters of a file's name that are in that of its temp file: each may take four of the 255 bytes that a name can have."""
 _TRIES = 10
 """Times that what is written aside is made again where another process sweeps it away."""
 
@@ -81,7 +83,7 @@ def _made_aside(path: Path, make: Callable[[Path], object]) -> Iterator[Path]:
     Another process may take it for left behind (`sweep_beside`) after it is made and before it is marked: then it is made again.
     """
     for _ in range(_TRIES):
-        temp = path.parent / f".tmp-{secrets.token_hex(6)}-{path.name[-80:]}"
+        temp = path.parent / f".tmp-{secrets.token_hex(6)}-{path.name[-_NAMED:]}"
         make(temp)
         with locks.at_work(temp) as marked:
             if marked is None or (marked and temp.exists()):
@@ -157,7 +159,7 @@ def sweep_beside(path: Path) -> None:
 
     Only names that `atomic_file` and `whole_folder` give for `path`, and nothing that a process is still working on.
     """
-    name = re.compile(r"\.tmp-[0-9a-f]{12}-" + re.escape(path.name[-80:]))
+    name = re.compile(r"\.tmp-[0-9a-f]{12}-" + re.escape(path.name[-_NAMED:]))
     with contextlib.suppress(OSError):
         for temp in path.parent.glob(".tmp-*"):
             if not name.fullmatch(temp.name) or temp.is_symlink():

@@ -76,6 +76,14 @@ def test_bytes_reach_the_disk_before_the_name_does(tmp_path: Path, monkeypatch: 
     assert done == ["file of 4 bytes", "rename", "folder"]
 
 
+def test_a_name_as_long_as_a_file_system_takes(tmp_path: Path) -> None:
+    for name in ("\u540d" * 85, "a" * 255):
+        (tmp_path / f".tmp-0123456789ab-{name[-50:]}").write_text("half")
+        sweep_beside(tmp_path / name)
+        write_atomic(tmp_path / name, b"data")
+    assert sorted(len(p.name.encode()) for p in tmp_path.iterdir()) == [255, 255]
+
+
 def test_what_a_killed_process_left_of_a_file_is_swept_and_what_one_is_writing_is_not(tmp_path: Path) -> None:
     target = tmp_path / "calibration.json"
     (tmp_path / ".tmp-0123456789ab-calibration.json").write_text("half")
