@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from allfour.border import read_json
+from allfour.border import read_json, valid_text
 from allfour.errors import ArchiveError
 from allfour.files import open_regular, read_regular
 from allfour.pipeline.archives.base import DEFAULT_SHARD_SIZE, ArchivedImage, ArchiveItem, ArchiveSummary, Shard
@@ -224,17 +224,20 @@ class RunImages:
 
     def _item(self, row: dict[str, Any]) -> ArchiveItem:
         image = ArchivedImage(
-            prompt_id=row["prompt_id"],
-            prompt=row["prompt"],
+            prompt_id=valid_text(row["prompt_id"]),
+            prompt=valid_text(row["prompt"]),
             index=row["index"],
-            path=row["path"] or "",
-            group=row["group"],
+            path=valid_text(row["path"] or ""),
+            group=None if row["group"] is None else valid_text(row["group"]),
             seed=row["seed"],
-            extra=dict(row["extra"] or ()),
+            extra={valid_text(key): valid_text(value) for key, value in row["extra"] or ()},
         )
         if not row["path"]:
             return ArchiveItem(image, None, "the table names no file")
-        path = os.path.realpath(self._root / row["path"])
+        try:
+            path = os.path.realpath(self._root / row["path"])
+        except (OSError, ValueError):  # a zero byte in it
+            return ArchiveItem(image, None, "no valid path")
         if not Path(path).is_relative_to(self._root):
             return ArchiveItem(image, None, "the path leads out of the run folder")
         content = read_file(path, limit=self._max_image_bytes)

@@ -69,7 +69,8 @@ def test_paths_stay_in_the_run(tmp_path: Path) -> None:
     outside = run / "outside.png"
     inner = run / "run"
     inner.mkdir()
-    run_folder(inner, [row(0), row(1, path="../outside.png"), row(2, path=str(outside)), row(3, path=None)])
+    rows = [row(0), row(1, path="../outside.png"), row(2, path=str(outside)), row(3, path=None), row(4, path="a\0.png")]
+    run_folder(inner, rows)
     (inner / "images/nurse/0.png").unlink()
     (inner / "images/nurse/0.png").symlink_to(outside)
     assert [item.error for item in check_contract(RunImages(inner))] == [
@@ -77,6 +78,7 @@ def test_paths_stay_in_the_run(tmp_path: Path) -> None:
         "the path leads out of the run folder",
         "the path leads out of the run folder",
         "the table names no file",
+        "no valid path",
     ]
 
 
