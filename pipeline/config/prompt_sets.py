@@ -287,6 +287,8 @@ _SPOKEN_VOWEL = re.compile(r"(?:hour|honest|hono[u]?r|heir)", re.IGNORECASE)
 _SPOKEN_CONSONANT = re.compile(
     r"(?:uni(?!n[a-z]*d|m[a-z])|us[aeiu]|u[bkt][aeiou]|ur[aeiou]|eu|ew|one\b|once\b)", re.IGNORECASE
 )
+_NUMBER_VOWEL = re.compile(r"8\d*|1[18](?:\d\d|\d{3})?(?!\d)")
+"""Eight and all that begins with it; eleven and eighteen, and their hundreds and thousands."""
 _LETTER_VOWEL = "AEFHILMNORSX"
 """Letters whose names begin with a vowel."""
 
@@ -296,11 +298,15 @@ def indefinite_article(following: str) -> str:
 
     >>> [indefinite_article(w) for w in ("nurse", "engineer", "hourly worker", "university", "MRI technician", "unemployed man", "X-ray")]
     ['a', 'an', 'an', 'a', 'an', 'an', 'an']
+    >>> [indefinite_article(w) for w in ("80-year-old man", "18-year-old", "1890s portrait", "1-year-old", "100-year-old")]
+    ['an', 'an', 'an', 'a', 'a']
     """
     word = re.match(r"[\w]+", following)
     first = word[0] if word else ""
     if not first:
         return "a"
+    if first[0].isdecimal():
+        return "an" if _NUMBER_VOWEL.match(first) else "a"
     if (len(first) > 1 and first.isupper() and len(first) <= 5) or len(first) == 1:
         return "an" if first[0].upper() in _LETTER_VOWEL else "a"
     if _SPOKEN_VOWEL.match(first):

@@ -71,8 +71,8 @@ def test_a_slip_that_asks_for_millions_of_prompts_is_refused(tmp_path: Path) -> 
 
 def test_the_article_goes_by_sound() -> None:
     expected = {
-        "a": "nurse university union unicorn user European one-armed ukulele",
-        "an": "actor hour honest heir unemployed umbrella urban usher MRI X-ray onerous",
+        "a": "nurse university union unicorn user European one-armed ukulele 1-year-old 12-year-old 110-year-old 180° 70s 2180s",
+        "an": "actor hour honest heir unemployed umbrella urban usher MRI X-ray onerous 8-bit 80-year-old 11-year-old 18th 1890s 11000",
     }
     for article, words in expected.items():
         assert {word: indefinite_article(word) for word in words.split()} == dict.fromkeys(words.split(), article)
