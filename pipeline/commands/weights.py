@@ -96,5 +96,5 @@ def _packed(folder: Path) -> Path:
     found = sorted(folder.glob("*.tgz"))
     if done.returncode or not found:
         text = " ".join(done.stderr.split())[-300:]
-        raise InputError(f"npm pack {package} failed: {text or 'it text nothing'}. {elsewhere}")
+        raise InputError(f"npm pack {package} failed: {text or 'it said nothing'}. {elsewhere}")
     return found[0]
