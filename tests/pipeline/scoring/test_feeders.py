@@ -24,6 +24,7 @@ from allfour.pipeline.scoring.engines.base import DEATHS, SET_ASIDE, ScoringJob,
 from allfour.pipeline.scoring.engines.feeders import SHARDS_THAT_PAY, feeders_that_pay, threads_each
 from allfour.pipeline.scoring.engines.local import LocalEngine
 from allfour.pipeline.scoring.staged import Preparation
+from tests import forked_feeders
 from tests.lent_classifier import DEADLY, FAULTY, Lent
 from tests.light_backends import picture
 from tests.places import REPOSITORY
@@ -33,6 +34,12 @@ pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="ne
 ATTRIBUTES = AttributeSet.model_validate({"attributes": {"gender": {"labels": {"woman": ["w"], "man": ["m"]}}}})
 ONE = ScoringConfig(batch_size=2, workers=1, processes=1)
 TWO = ScoringConfig(batch_size=2, workers=2, processes=2)
+
+
+@pytest.fixture
+def forked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Processes that feed start without importing anything; without this fixture each is a Python of its own, as in use."""
+    monkeypatch.setattr(feeders.subprocess, "Popen", forked_feeders.Popen)
 
 
 @pytest.fixture
@@ -59,6 +66,7 @@ def tables(run: Path) -> list[Any]:
     return [(path.name, pq.read_table(path).to_pylist()) for path in sorted(run.rglob("*.parquet"))]
 
 
+@pytest.mark.usefixtures("forked")
 def test_tables_are_those_of_one_process_though_a_process_dies(images: Path, tmp_path: Path) -> None:
     Image.new("RGB", DEADLY, (250, 0, 0)).save(images / "p1" / "1.png")
     deaths, finished = tmp_path / "deaths", list[int]()
@@ -127,6 +135,7 @@ def test_which_pictures_go_as_they_were_decoded() -> None:
     assert sizes_of(900, 900, height=PIECE // 2000) == ".."  # too large
 
 
+@pytest.mark.usefixtures("forked")
 def test_a_shard_that_kills_every_process_is_set_aside(images: Path, tmp_path: Path) -> None:
     Image.new("RGB", DEADLY, (250, 0, 0)).save(images / "p1" / "1.png")
     store, parts = part_store(tmp_path / "run", Lent(ATTRIBUTES), TWO), tmp_path / "run" / "parts"
@@ -142,6 +151,7 @@ def test_a_shard_that_kills_every_process_is_set_aside(images: Path, tmp_path: P
     assert errors.count(SET_ASIDE) == 3
 
 
+@pytest.mark.usefixtures("forked")
 def test_an_end_is_no_death(images: Path, tmp_path: Path) -> None:
     """What stands at Ctrl-C is kept, what was under way takes its attempt back, and the next command goes on."""
     run = tmp_path / "run"
@@ -154,9 +164,8 @@ def test_an_end_is_no_death(images: Path, tmp_path: Path) -> None:
     assert not list(run.rglob("*.attempts.json"))
 
 
-def test_a_fault_is_raised_where_the_command_runs(
-    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.usefixtures("forked")
+def test_a_fault_is_raised_where_the_command_runs(images: Path, tmp_path: Path) -> None:
     Image.new("RGB", FAULTY).save(images / "p1" / "1.png")
     with pytest.raises(RuntimeError, match="a fault"):
         score(images, tmp_path / "run", TWO, Lent(ATTRIBUTES))
@@ -173,6 +182,7 @@ def memories() -> set[str]:
     return found
 
 
+@pytest.mark.usefixtures("forked")
 def test_a_process_that_cannot_be_started_leaves_none_behind(
     images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
