@@ -90,6 +90,9 @@ def test_leads_are_differences_of_logits() -> None:
 # --- runs of the sandbox's CLIP ---------------------------------------------------------------------------------------
 
 
+pytestmark = pytest.mark.usefixtures("loaded_once")
+
+
 @pytest.fixture(scope="module")
 def twice(half_config: RunConfig, drawn_archive: Path, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     run = RunFolder(tmp_path_factory.mktemp("twice") / "run")
@@ -97,11 +100,7 @@ def twice(half_config: RunConfig, drawn_archive: Path, tmp_path_factory: pytest.
     return run
 
 
-def test_decisions_are_those_of_float32(
-    half_config: RunConfig, twice: RunFolder, drawn_archive: Path, tmp_path: Path
-) -> None:
-    full = RunFolder(tmp_path / "full")
-    rescore(in_precision(half_config, "float32"), str(drawn_archive), full, Reporter(quiet=True))
+def test_decisions_are_those_of_float32(twice: RunFolder, full: RunFolder) -> None:
     assert decisions(twice) == decisions(full)
     facts = twice.header().stages["scores"].precision
     assert facts is not None
@@ -173,16 +172,15 @@ def test_relabelling_says_what_it_cannot_know(
 
 
 def test_an_image_beyond_its_band_has_its_shard_scored_in_full(
-    half_config: RunConfig, drawn_archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    half_config: RunConfig, full: RunFolder, drawn_archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(precision, "SAFETY", 0.2)
-    run, full = RunFolder(tmp_path / "run"), RunFolder(tmp_path / "full")
+    run = RunFolder(tmp_path / "run")
     rescore(half_config, str(drawn_archive), run, Reporter(quiet=True))
     facts = run.header().stages["scores"].precision
     assert facts is not None
     assert facts["shards_in_full"] > 0
     assert facts["half"] < IMAGES
-    rescore(in_precision(half_config, "float32"), str(drawn_archive), full, Reporter(quiet=True))
     assert decisions(run) == decisions(full)
 
 

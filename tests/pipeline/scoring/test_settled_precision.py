@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from allfour.errors import ClassifierError
-from allfour.models.attributes import AttributeSet
 from allfour.models.classifiers._clip import encoder as encoder_module
 from allfour.models.classifiers._clip import half as half_module
 from allfour.models.classifiers._clip.encoder import ClipEncoder, auto_precision
@@ -41,32 +40,12 @@ real_build = build.build_classifier
 
 
 @pytest.fixture(scope="module")
-def auto(half_config: RunConfig) -> Iterator[RunConfig]:
-    """As if the sandbox's CLIP and its few pictures were large enough. It is loaded once for every precision, and begins as if just loaded."""
-    loaded: dict[str, ClipClassifier] = {}
-
-    def built(config: RunConfig, attributes: AttributeSet, *, half: bool = False) -> ClipClassifier:
-        dtype = config.classifier.model_dump()["dtype"]
-        if dtype not in loaded:
-            clip = real_build(config, attributes)
-            assert isinstance(clip, ClipClassifier)
-            loaded[dtype] = clip
-        if loaded[dtype].precision_open:
-            loaded[dtype].settle(half=half)
-        return loaded[dtype]
-
+def auto(half_config: RunConfig, loaded_once: None) -> Iterator[RunConfig]:
+    """As if the sandbox's CLIP and its few pictures were large enough."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(half_module, "SMALLEST", 0)
         patch.setattr(settled_precision, "FEWEST", 48)
-        patch.setattr(build, "build_classifier", built)
         yield in_precision(half_config, "auto")
-
-
-@pytest.fixture(scope="module")
-def full(auto: RunConfig, drawn_archive: Path, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
-    run = RunFolder(tmp_path_factory.mktemp("full") / "run")
-    rescore(in_precision(auto, "float32"), str(drawn_archive), run, Reporter(quiet=True))
-    return run
 
 
 @pytest.fixture(scope="module")
