@@ -144,6 +144,15 @@ def sets_an_event() -> None:
         EVENT.clear()
 
 
+@pytest.fixture
+def turns() -> Iterator[None]:
+    """Threads take turns every 0.1 ms, not 5: so long a block goes round before the thread that strikes has its turn."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-4)
+    yield
+    sys.setswitchinterval(before)
+
+
 def struck(block: Callable[[], None], times: int) -> Iterator[bool]:
     """After each of so many SIGTERMs at moments of chance, whether it came in the block."""
     draw = random.Random(0)
@@ -161,6 +170,7 @@ def struck(block: Callable[[], None], times: int) -> Iterator[bool]:
         yield any(entry.name == block.__name__ for entry in stopped.traceback)
 
 
+@pytest.mark.usefixtures("turns")
 @pytest.mark.parametrize("block", [begins_with_a_loop, comes_to_a_loop, loops_in_a_loop])
 def test_no_signal_passes_by_the_end_of_a_block(block: Callable[[], None]) -> None:
     """If each raised at once, some would pass by: of the first block's end on Python 3.11 and 3.12, of the others' on 3.13, of all on 3.14."""
@@ -172,6 +182,7 @@ def test_no_signal_passes_by_the_end_of_a_block(block: Callable[[], None]) -> No
     assert signal.getsignal(signal.SIGTERM) is before
 
 
+@pytest.mark.usefixtures("turns")
 @pytest.mark.parametrize("block", [holds_by_with, holds_by_hand, sets_an_event])
 def test_no_signal_leaves_a_lock_held(block: Callable[[], None]) -> None:
     """If each raised at once, a third of them would, on any Python (`with`: on 3.14), and whoever wants the lock next would wait for ever."""
