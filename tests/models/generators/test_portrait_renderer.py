@@ -32,7 +32,8 @@ def requests(prompt: str, count: int = 1, *, prompt_id: str = "p") -> list[Gener
 
 
 def truths(prompt: str, count: int, *, prompt_id: str = "p") -> list[dict[str, str]]:
-    outcomes = PortraitRenderer(planted=PLANTED).generate(requests(prompt, count, prompt_id=prompt_id))
+    small = PortraitRenderer(planted=PLANTED, size=16)  # whatever its size, a portrait shows the same
+    outcomes = small.generate(requests(prompt, count, prompt_id=prompt_id))
     return [dict(o.truth or {}) for o in outcomes if isinstance(o, Generated)]
 
 

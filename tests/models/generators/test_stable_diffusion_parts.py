@@ -307,9 +307,16 @@ class SmallDevice:
         peak.bytes = self._images << 20
 
 
+@pytest.fixture(scope="module")
+def plain(folder: Path) -> dict[tuple[str, int], np.ndarray]:
+    """What is drawn in one batch."""
+    return pixels(list(configured(folder, batch_size=8).generate(REQUESTS)))
+
+
 @pytest.mark.parametrize(("free", "sizes"), [(6 << 20, [2, 4, 2]), (1 << 30, [2, 6]), (1, [2, 1, 1, 1, 1, 1, 1])])
-def test_auto_batches_start_with_two_images(folder: Path, free: int, sizes: list[int]) -> None:
-    plain = pixels(list(configured(folder, batch_size=8).generate(REQUESTS)))
+def test_auto_batches_start_with_two_images(
+    folder: Path, plain: dict[tuple[str, int], np.ndarray], free: int, sizes: list[int]
+) -> None:
     generator = configured(folder)
     generator._batch_size, generator._meter = None, SmallDevice(free)  # as on CUDA
     batches = list(generator.generate_ahead(REQUESTS))
