@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib.util
 import io
 import shutil
@@ -215,8 +216,11 @@ def test_a_checker_that_fails_on_a_batch_is_asked_image_by_image(strict: Path) -
 @pytest.fixture(scope="module")
 def shallow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A network of few layers, whose loops go to the compiler as one file: its time goes by headers, which each file reads again."""
+    import torch._inductor.compile_fx
     import torch._inductor.config
 
+    gc.collect()
+    gc.freeze()  # the compiler stays: whoever frees memory from here on need not look through it
     folder = save_stable_diffusion(tmp_path_factory.mktemp("shallow") / "pipeline", one_level=True)
     with torch._inductor.config.patch(cpp_wrapper=True, cpp_cache_precompile_headers=False):
         yield folder
