@@ -230,7 +230,7 @@ class RunImages:
             path=valid_text(row["path"] or ""),
             group=None if row["group"] is None else valid_text(row["group"]),
             seed=row["seed"],
-            extra={valid_text(key): valid_text(value) for key, value in row["extra"] or ()},
+            extra={valid_text(key): valid_text(value) for key, value in row["extra"] or () if value is not None},
         )
         if not row["path"]:
             return ArchiveItem(image, None, "the table names no file")

@@ -41,7 +41,7 @@ def test_generated_rows_in_their_order(tmp_path: Path) -> None:
     rows = [
         row(0),
         row(1, status="refused", path=None),
-        row(2, extra=[("model", "x")]),
+        row(2, extra=[("model", "x"), ("note", None)]),
         row(3, status="failed", path=None),
     ]
     source = RunImages(run_folder(tmp_path, rows), shard_size=1)
