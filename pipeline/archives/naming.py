@@ -195,7 +195,7 @@ _SERVICES = (
 )
 _NAMELESS = re.compile(
     r"(?:ChatGPT Image .{5,40}|Gemini_Generated_Image|Copilot|Designer|ideogram|OIG\d?|download|unnamed|untitled|output|result)(?:[-_. (].*)?"
-    r"|_?(?=.*\d)(?=.*[a-f])[0-9a-f-]{12,}(?:[-_ ]?\(?\d*\)?)?",
+    r"|_?(?=.*\d)(?=.*[a-f])[0-9a-f-]{12,}+(?:[-_ ]?\(?\d*\)?)?",
     re.IGNORECASE,
 )
 """What services call a picture whatever was asked for."""

@@ -85,7 +85,15 @@ class TestServices:
         assert names_no_prompt(name)
 
     @pytest.mark.parametrize(
-        "name", ["sd-15-" * 40 + "nurse", "00000-" * 40, "(1)" * 20_000 + "x", "-" * 100_000, "1" * 100_000 + "x"]
+        "name",
+        [
+            "sd-15-" * 40 + "nurse",
+            "00000-" * 40,
+            "(1)" * 20_000 + "x",
+            "-" * 100_000,
+            "1" * 100_000 + "x",
+            "a" + "0" * 100_000 + ".",
+        ],
     )
     def test_time_for_a_name_is_linear(self, name: str) -> None:
         start = time.process_time()
