@@ -6,7 +6,6 @@ import csv
 import io
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -200,46 +199,59 @@ def test_a_hostile_run_is_inert(hostile: WrittenComparison) -> None:
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with chromium() as found:
-        yield found
+def tab() -> Iterator[Any]:
+    with chromium() as browser:
+        yield browser.new_context(permissions=["clipboard-read", "clipboard-write"]).new_page()
 
 
-@dataclass
-class Watched:
-    """What a page asked for and complained of."""
+@pytest.fixture
+def page(tab: Any) -> Any:
+    """The one tab, for the pages that a test opens: a tab of its own is a process of its own."""
+    tab.set_viewport_size({"width": 1280, "height": 720})
+    tab.emulate_media(color_scheme="null")
+    return tab
 
-    seen: list[str] = field(default_factory=list)
 
-    def watch(self, page: Any) -> None:
-        page.on("request", lambda request: self.seen.append(request.url))
-        page.on("console", lambda message: self.seen.append(f"console {message.text}"))
-        page.on("pageerror", lambda error: self.seen.append(f"error {error}"))
+@pytest.fixture
+def strays(page: Any) -> Iterator[list[str]]:
+    """What the pages of a test ask for beyond their own files, and what they complain of."""
+    seen: list[str] = []
+
+    def asked(request: Any) -> None:
+        if not request.url.startswith(("file:", "data:")):
+            seen.append(request.url)
+
+    listeners = {
+        "request": asked,
+        "console": lambda message: seen.append(f"console {message.text}"),
+        "pageerror": lambda error: seen.append(f"error {error}"),
+    }
+    for event, listener in listeners.items():
+        page.on(event, listener)
+    yield seen
+    for event, listener in listeners.items():
+        page.remove_listener(event, listener)
 
 
 @pytest.mark.browser
 @NEEDS_CHROMIUM
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_nothing(browser: Any, turned: tuple[Path, Path], tmp_path: Path, scheme: str) -> None:
-    axe = axe_source()
+def test_axe_finds_nothing(page: Any, turned: tuple[Path, Path], tmp_path: Path) -> None:
     path = run_comparison(turned, out=tmp_path / "plain", reference="uniform").page_path
-    page = browser.new_page(color_scheme=scheme, bypass_csp=True)
     page.goto(path.resolve().as_uri())
     page.evaluate("document.querySelectorAll('details').forEach((details) => { details.open = true; })")
-    page.evaluate(axe)
-    assert violations(page) == []
+    page.evaluate(axe_source())
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)
+        assert violations(page) == [], scheme
 
 
 @pytest.mark.browser
 @NEEDS_CHROMIUM
 def test_the_page_in_a_browser(
-    browser: Any, turned: tuple[Path, Path], hostile: WrittenComparison, tmp_path: Path
+    page: Any, strays: list[str], turned: tuple[Path, Path], hostile: WrittenComparison, tmp_path: Path
 ) -> None:
-    pages = [run_comparison(turned, out=tmp_path / "plain").page_path, hostile.page_path]
-    for path in pages:
-        page = browser.new_page(viewport={"width": 390, "height": 800})
-        watched = Watched()
-        watched.watch(page)
+    for path in (run_comparison(turned, out=tmp_path / "plain").page_path, hostile.page_path):
+        page.set_viewport_size({"width": 390, "height": 800})
         page.goto(path.resolve().as_uri())
         for width in (320, 390, 768, 1440):
             page.set_viewport_size({"width": width, "height": 800})
@@ -249,18 +261,16 @@ def test_the_page_in_a_browser(
         page.locator(".unfold").first.click()
         assert page.locator(".row.open .row-images").first.is_visible()
         assert page.evaluate("window.pwned") is None
-        assert [url for url in watched.seen if not url.startswith(("file:", "data:"))] == []
-        page.close()
+        assert strays == []
 
 
 @pytest.mark.browser
 @NEEDS_CHROMIUM
-def test_rows_of_a_comparison_filter_copy_and_open_as_those_of_a_report(browser: Any, tmp_path: Path) -> None:
+def test_rows_of_a_comparison_filter_copy_and_open_as_those_of_a_report(
+    page: Any, strays: list[str], tmp_path: Path
+) -> None:
     runs = [build_run(tmp_path / f"run{seed}", Options(seed=seed, size=24, oddities=False)) for seed in (1, 5)]
     path = run_comparison(runs, out=tmp_path / "out").page_path
-    page = browser.new_context(permissions=["clipboard-read", "clipboard-write"]).new_page()
-    watched = Watched()
-    watched.watch(page)
     page.goto(path.resolve().as_uri())
     page.locator(".pairs a").nth(2).click()
     assert page.locator(".row.open").get_attribute("id") == (page.locator(".pairs a").nth(2).get_attribute("href") or "")[1:]  # fmt: skip
@@ -281,7 +291,7 @@ def test_rows_of_a_comparison_filter_copy_and_open_as_those_of_a_report(browser:
     assert "reads as" in message
     assert "run5" in message
     page.keyboard.press("Escape")
-    assert [seen for seen in watched.seen if not seen.startswith(("file:", "data:"))] == []
+    assert strays == []
 
 
 def test_many_prompts_are_drawn_as_a_scatter_and_several_runs_as_sections(tmp_path: Path) -> None:
