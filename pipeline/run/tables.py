@@ -8,7 +8,7 @@ import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import duckdb
 import pyarrow as pa
@@ -48,8 +48,18 @@ FROM counted_images GROUP BY prompt_id
 MEMORY_LIMIT = "1GB"
 """DuckDB's own share; what does not fit goes to the run's disk. Its default would be most of the machine."""
 
-_open: ContextVar[tuple[Path, str, duckdb.DuckDBPyConnection] | None] = ContextVar("open tables", default=None)
-"""The connection that this thread is within, of which run and with how much memory."""
+
+class _Open(NamedTuple):
+    """A connection that a thread is within."""
+
+    run: Path
+    memory: str
+    connection: duckdb.DuckDBPyConnection
+    grouped: bool
+    """Whether labels are of several rows each, and come in no order."""
+
+
+_open: ContextVar[_Open | None] = ContextVar("open tables", default=None)
 
 
 @contextlib.contextmanager
@@ -62,15 +72,15 @@ def connect(run: RunFolder, *, memory: str = MEMORY_LIMIT) -> Iterator[duckdb.Du
     Within a connection to the same run it is that one: the files are looked at once.
     """
     known = _open.get()
-    if known is not None and known[:2] == (run.path, memory):
-        yield known[2]
+    if known is not None and (known.run, known.memory) == (run.path, memory):
+        yield known.connection
         return
     try:
         with _spill(run.path) as spill, database(spill=spill, memory=memory) as connection:
-            add_views(connection, run)
+            grouped = add_views(connection, run)
             _add_counted(connection, run.header().asking)
             connection.execute(_FIRST_SETS)
-            within = _open.set((run.path, memory, connection))
+            within = _open.set(_Open(run.path, memory, connection, grouped))
             try:
                 yield connection
             finally:
@@ -119,10 +129,11 @@ def _add_counted(connection: duckdb.DuckDBPyConnection, ids: Collection[str]) ->
     connection.execute(_COUNTED)
 
 
-def add_views(connection: duckdb.DuckDBPyConnection, run: RunFolder, prefix: str = "") -> None:
+def add_views(connection: duckdb.DuckDBPyConnection, run: RunFolder, prefix: str = "") -> bool:
     """The views `images`, `scores` and `labels` of a run, under names that begin with `prefix`.
 
     `images` has a column more than its file, `prompted`: whether a prompt is known of the row. Where a container broke off, none is.
+    Returns whether some image shows several people, so that `labels` are grouped rows and come in no order.
     """
     for path in (run.images_path, run.scores_path):
         _check_table(path)
@@ -134,6 +145,7 @@ def add_views(connection: duckdb.DuckDBPyConnection, run: RunFolder, prefix: str
     several = scalar(connection, f"SELECT coalesce(max(person), 0) FROM {prefix}scores") > 0  # noqa: S608
     labels = (_PERSONS if several else _ONE_PERSON).format(scores=f"{prefix}scores")
     connection.execute(f"CREATE TEMP VIEW {prefix}labels AS {labels}")
+    return several
 
 
 _LABELS_OF = '(SELECT prompt_id, "index", label FROM labels WHERE attribute = ?)'
@@ -152,7 +164,8 @@ def count_together(
     """Count images by their labels of several attributes.
 
     Tables are written with the rows of every attribute in the same order of images: then the rows of two attributes stand side by side and
-    are read as they lie, in no memory. Whether they do is seen on the way; where they do not they are joined by prompt and index.
+    are read as they lie, in no memory. Whether they do is seen on the way; where they do not, and where several people in an image make labels
+    of several rows, they are joined by prompt and index.
 
     Parameters
     ----------
@@ -176,7 +189,8 @@ def count_together(
         for place in places
     )
     rows: list[tuple[Any, ...]] = []
-    for way in (_BY_ROW, _BY_KEY):
+    within = _open.get()
+    for way in (_BY_KEY,) if within is not None and within.grouped else (_BY_ROW, _BY_KEY):
         others = " ".join(way.format(place=place) for place in places)
         query = (
             f'SELECT {columns}, count(*) FILTER (apart) FROM (SELECT l0.prompt_id, l0."index", {labels}, {apart or "false"} AS apart'  # noqa: S608 (constants, and a number per attribute)

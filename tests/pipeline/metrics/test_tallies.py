@@ -97,3 +97,13 @@ def test_counts(
     if by_row:  # nothing is joined where rows stand side by side
         monkeypatch.setattr(tables, "_BY_KEY", "no SQL")
         assert joint_counts(run, NAMES, set_size=SIZE) == joint
+
+
+def test_with_several_people_in_an_image_rows_are_not_tried_side_by_side(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their labels are of several rows each, which come in no order."""
+    run = build(tmp_path, {"p": [("woman/White", "woman/Black"), "man/White", ("man/Black", "woman/Black"), "woman/White"]})  # fmt: skip
+    monkeypatch.setattr(tables, "_BY_ROW", "no SQL")
+    expected = {("woman", "mixed"): 1, ("man", "White"): 1, ("mixed", "Black"): 1, ("woman", "White"): 1}
+    assert tally(run, attributes=NAMES, set_size=SIZE).joint["gender", "race"] == expected
