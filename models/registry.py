@@ -43,7 +43,7 @@ GENERATORS = Kind(
     "backend",
     MappingProxyType(
         {
-            "stable-diffusion": "generators.stable_diffusion:StableDiffusionConfig",
+            "stable-diffusion": "generators.stable_diffusion_settings:StableDiffusionConfig",
             "openai-images": "generators.openai_images:OpenAIImagesConfig",
             "images-batch": "generators.images_batch:ImagesBatchConfig",
             "web-ui": "generators.web_ui:WebUIConfig",

@@ -18,7 +18,7 @@ from pydantic_core import PydanticUndefined
 from allfour.models import registry
 from allfour.models.attributes import AttributeSet, AttributeSpec, PresenceSpec
 from allfour.models.detectors.people import ByPromptsConfig, NoDetectorConfig
-from allfour.models.generators.stable_diffusion import LoraConfig, QuantizationConfig
+from allfour.models.generators.stable_diffusion_settings import LoraConfig, QuantizationConfig
 from allfour.pipeline.analyses.sensitivity_grid import Grid, PhraseVariants, TemplateVariants
 from allfour.pipeline.config import blocks as config
 from allfour.pipeline.config import prompt_sets

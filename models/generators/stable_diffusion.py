@@ -15,10 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from importlib import metadata
-from pathlib import Path
-from typing import Annotated, Any, Literal
-
-from pydantic import BeforeValidator, Field
+from typing import Any, Literal
 
 from allfour.errors import BackendError
 from allfour.models.generators._diffusion import compiling, lanes, loading, pipelines
@@ -36,9 +33,7 @@ from allfour.models.generators._diffusion.memory import (
     out_of_memory,
 )
 from allfour.models.generators._diffusion.prompts import PromptEncoder
-from allfour.models.generators._diffusion.readiness import check
-from allfour.models.generators.base import Failed, Finish, GenerationRequest, GeneratorSettings, Outcome
-from allfour.models.settings import Block, FolderOrName, LocalPath, Readiness, named_files, on_disk
+from allfour.models.generators.base import Failed, Finish, GenerationRequest, Outcome
 
 _LOG = logging.getLogger(__name__)
 _PACKAGES = ("torch", "diffusers", "transformers", "pillow")
@@ -46,80 +41,6 @@ _TRIAL = "a photo"
 """The prompt of a batch that nobody sees."""
 
 Batch = list[tuple[GenerationRequest, Finish]]
-
-
-class LoraConfig(Block):
-    """A low-rank adapter on top of a local model."""
-
-    path: LocalPath
-    weight: float = 1.0
-
-
-class QuantizationConfig(Block):
-    """Weights in fewer bits, by diffusers' PipelineQuantizationConfig."""
-
-    backend: Literal["bitsandbytes_4bit", "bitsandbytes_8bit", "torchao", "quanto"]
-    parts: tuple[str, ...] = ("transformer",)
-    """Components of the pipeline, as its model_index.json names them."""
-    args: dict[str, Any] | None = None
-    """Of the quantizer, such as {quant_type: int8wo} for torchao."""
-
-
-def _count_or_auto(value: Any) -> Any:
-    if value != "auto" and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
-        raise ValueError("must be 'auto' or a whole number from 1")
-    return value
-
-
-def _switch_or_auto(value: Any) -> Any:
-    if value != "auto" and not isinstance(value, bool):
-        raise ValueError("must be auto, true or false")
-    return value
-
-
-class StableDiffusionConfig(GeneratorSettings):
-    """Any diffusers text-to-image model, on this machine."""
-
-    backend: Literal["stable-diffusion"]
-    model: FolderOrName
-    """Folder in diffusers format, or a hub id."""
-    revision: str | None = None
-    variant: str | None = None
-    dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
-    device: str = "auto"
-    scheduler: str | None = None
-    steps: int | None = Field(default=None, ge=1, le=1000)
-    guidance_scale: float | None = Field(default=None, ge=0)
-    negative_prompt: str | None = None
-    height: int | None = Field(default=None, ge=8)
-    width: int | None = Field(default=None, ge=8)
-    batch_size: Annotated[int | Literal["auto"], BeforeValidator(_count_or_auto)] = "auto"
-    """Images at a time; `auto`: as many as fit into the GPU's free memory."""
-    compile: Annotated[bool | Literal["auto"], BeforeValidator(_switch_or_auto)] = "auto"
-    """Whether the denoising network is compiled; `auto`: on CUDA, where the run is long enough for it to pay."""
-    lora: LoraConfig | None = None
-    base: FolderOrName | None = None
-    """Where `model` is one .safetensors file: a folder or hub id of a model of the same kind."""
-    pipeline_args: dict[str, Any] | None = None
-    """Further arguments of the pipeline, such as true_cfg_scale or max_sequence_length."""
-    offload: Literal["none", "model", "sequential"] = "none"
-    """Keep weights in main memory, and bring a model, or a layer, to the GPU in its turn."""
-    quantization: QuantizationConfig | None = None
-
-    def _options(self) -> dict[str, Any]:
-        base = on_disk(self.base) if self.base is not None else None
-        return self.model_dump(exclude={"backend"}) | {"model": on_disk(self.model), "base": base}
-
-    def files(self) -> list[Path] | None:
-        more = [name for name in (self.base, self.lora and self.lora.path) if name]
-        return named_files(self.model, *more)
-
-    def build(self, *, ledger: Path | None = None) -> StableDiffusion:
-        return StableDiffusion(**self._options())
-
-    def check(self) -> Readiness:
-        """Whether the model is here and fits; nothing is loaded or downloaded."""
-        return check(**self._options())
 
 
 @dataclass(frozen=True, slots=True)
