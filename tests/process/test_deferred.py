@@ -200,7 +200,8 @@ def test_a_variable_of_the_environment_leaves_imports_as_they_are(monkeypatch: p
 
 
 STARTED = """
-import json, sys
+import gc, json, sys
+gc.disable()  # all that is imported stays
 from allfour.process import bare_packages, deferred, own_process
 own_process.begin_command()
 deferred.defer()
@@ -217,8 +218,6 @@ bare = [n for n in bare_packages.BARE if type(sys.modules[n]).__name__ != "_Bare
 from scipy import stats
 listed = "_found" in vars(sys.modules["diffusers.utils.import_utils"]._package_map)
 
-import gc
-gc.disable()  # all that is imported from here on stays
 import torch
 from diffusers.models.attention import BasicTransformerBlock
 early, apart = torch._dynamo, torch.compiler.disable(lambda x: x + 1)

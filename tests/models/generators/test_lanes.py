@@ -69,29 +69,35 @@ def drawing() -> list[str]:
     return [t.name for t in threading.enumerate() if t.name.startswith("draw")]
 
 
-def one_by_one(monkeypatch: pytest.MonkeyPatch, model: str, **changes: Any) -> dict[tuple[str, int], Outcome]:
+def one_by_one(
+    monkeypatch: pytest.MonkeyPatch, model: str, requests: list[GenerationRequest] = REQUESTS, **changes: Any
+) -> dict[tuple[str, int], Outcome]:
     """As several cores draw a batch together, without anything of ours in the networks."""
     with monkeypatch.context() as patch:
         patch.setattr(lanes, "STATELESS", frozenset())
         generator = make(model, **changes)
-        outcomes = by_key(generator.generate(REQUESTS))
+        outcomes = by_key(generator.generate(requests))
     assert "side_by_side" not in generator.facts()
     return outcomes
 
 
-@pytest.mark.parametrize(("guidance", "counts"), [(1.0, (1, 2, 3)), (4.0, (2,))])
+@pytest.mark.parametrize(("guidance", "counts", "requests"), [(1.0, (1, 2, 3), REQUESTS), (4.0, (2,), REQUESTS[:10])])
 def test_side_by_side_gives_the_bytes_of_one_by_one(
-    cores: Callable[[int], None], monkeypatch: pytest.MonkeyPatch, guidance: float, counts: tuple[int, ...]
+    cores: Callable[[int], None],
+    monkeypatch: pytest.MonkeyPatch,
+    guidance: float,
+    counts: tuple[int, ...],
+    requests: list[GenerationRequest],
 ) -> None:
     cores(2)
-    together = one_by_one(monkeypatch, SANDBOX, guidance_scale=guidance)
+    together = one_by_one(monkeypatch, SANDBOX, requests, guidance_scale=guidance)
     for count in counts:
         cores(count)
         generator = make(SANDBOX, guidance_scale=guidance)
-        found = by_key(generator.generate(REQUESTS))
+        found = by_key(generator.generate(requests))
         assert found.keys() == together.keys()
         # what fills no batch is drawn by all cores, as it always was
-        same = [r.key for r in REQUESTS[: None if count == 2 else -(len(REQUESTS) % BATCH)]]
+        same = [r.key for r in requests[: None if count == 2 else -(len(requests) % BATCH)]]
         assert [key for key in same if found[key] != together[key]] == []
         assert generator.facts().get("side_by_side", 1) == count
         assert not drawing()

@@ -319,7 +319,7 @@ def test_listing_holds_little_per_file(tmp_path: Path, monkeypatch: pytest.Monke
     from allfour.pipeline.archives.folder import LocalTree
 
     def walk(self: LocalTree, notes: Counter[str]) -> object:
-        for folder in range(20):
+        for folder in range(10):
             yield f"prompt {folder}", [FileEntry(f"{number:06d}.jpg", 1000, number) for number in range(10, 1_010)]
 
     monkeypatch.setattr(LocalTree, "walk", walk)
@@ -328,8 +328,8 @@ def test_listing_holds_little_per_file(tmp_path: Path, monkeypatch: pytest.Monke
     shards = sum(shard.images or 0 for shard in source.shards())
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert shards == 20_000
-    assert peak / 20_000 < 250
+    assert shards == 10_000
+    assert peak / 10_000 < 250
 
 
 def test_what_images_without_a_prompt_lack(tmp_path: Path) -> None:
