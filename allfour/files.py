@@ -41,7 +41,10 @@ def sha256_of(path: Path) -> str:
 @contextlib.contextmanager
 def open_regular(path: Path) -> Iterator[io.BufferedReader]:
     """A regular file, open for reading. Raises OSError as `read_regular` does."""
-    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))
+    try:
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))
+    except ValueError:  # a zero byte in the name, which a table of paths may hold
+        raise OSError(errno.EINVAL, "no name of a file", str(path)) from None
     with os.fdopen(descriptor, "rb") as file:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise OSError(errno.EINVAL, "no regular file", str(path))

@@ -14,7 +14,7 @@ from allfour.errors import InputError
 from allfour.models.attributes import PRESENCE, AttributeSet
 from allfour.models.classifiers.base import Classifier
 from allfour.pipeline import statistics as st
-from allfour.pipeline.analyses.labelled_images import LabelledSet, truth_mapping
+from allfour.pipeline.analyses.labelled_images import LabelledSet, truth_mapping, whole_number
 from allfour.pipeline.metrics.calibration import FORMAT, SMALLEST_GROUP
 from allfour.pipeline.run.columns import AMBIGUOUS, MIXED, NO_PERSON, UNREADABLE
 from allfour.pipeline.run.folder import fingerprint, utc_now
@@ -239,7 +239,8 @@ def _groups(judged: Judged, dataset: LabelledSet, attributes: AttributeSet) -> d
 
 
 def _decade(word: str) -> str:
-    return f"{int(word) // 10 * 10}s" if word.isdigit() else word
+    number = whole_number(word)
+    return word if number is None else f"{number // 10 * 10}s"
 
 
 def _confusion(judged: Judged, rows: Sequence[int], labels: Sequence[str]) -> dict[str, dict[str, int]]:

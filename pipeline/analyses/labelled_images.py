@@ -148,9 +148,15 @@ def truth_mapping(attribute: str, attributes: AttributeSet) -> Callable[[str], s
     def label_of(word: str) -> str | None:
         if (found := known.get(_plain(word))) is not None:
             return found
-        return years(int(word)) if years is not None and word.isdigit() else None
+        age = whole_number(word)
+        return years(age) if years is not None and age is not None else None
 
     return label_of
+
+
+def whole_number(word: str) -> int | None:
+    """The number that a word of a data set writes in decimal digits; None where it is none, or beyond any age or year."""
+    return int(word) if word.isdecimal() and len(word) <= 18 else None
 
 
 def _plain(word: str) -> str:
