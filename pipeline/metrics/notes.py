@@ -8,6 +8,7 @@ from typing import Any
 from allfour.models.attributes import PRESENCE, AttributeSet
 from allfour.pipeline.run.metrics import Accounting, Summary
 from allfour.pipeline.run.record import Note
+from allfour.pipeline.statistics.correction import CONTRADICTED
 from allfour.pipeline.words import join_words, percent, quantity
 
 
@@ -134,6 +135,7 @@ def run_notes(summary: Summary, accounting: Accounting, *, listed: int) -> list[
                 ),
             )
         )
+    found += _beyond_its_range(summary)
     if revised := summary.revised_prompts:
         found.append(
             Note(
@@ -145,6 +147,24 @@ def run_notes(summary: Summary, accounting: Accounting, *, listed: int) -> list[
             )
         )
     return found
+
+
+def _beyond_its_range(summary: Summary) -> list[Note]:
+    """A corrected figure that was cut to 100%, though the classifier read different labels in some sets.
+
+    Where the whole interval lies beyond, the calibration is contradicted, which is said elsewhere.
+    """
+    corrected, read = summary.unanimity_corrected, summary.unanimity_all_images_identified
+    if corrected is None or corrected.value != 1 or corrected.method == CONTRADICTED:
+        return []
+    if read is None or read.most is None or read.most >= 1:
+        return []
+    text = (
+        f"The corrected unanimity is 100% because its estimate lies there or beyond. The classifier read at most {percent(read.most)} of the sets "
+        "as showing one label, whatever images without a label show. Over few prompts chance carries an estimate beyond 100%; so does a "
+        "calibration with more errors than this run has. Quote the interval, not the value."
+    )
+    return [Note(code="corrected_at_its_end", text=text, about="unanimity_corrected")]
 
 
 def _shared(images: int) -> str:

@@ -204,8 +204,9 @@ RUNS: dict[str, tuple[Callable[[], Metrics], set[str]]] = {
     "a classifier that guesses": (lambda: calibrated(ADULTS, GUESSING), {"labels_not_told_apart"}),
     "unclear where the calibration never is": (lambda: calibrated(ADULTS, NEVER_UNCLEAR), {SPREAD, "unclear_beyond_calibration", "calibration_unlike_run"}),
     "abstentions choose the prompts": (lambda: run([{"woman": 1, "no_person": 3}] * 30 + [{"man": 4}] * 8 + [{"woman": 4}] * 7, calibration=known(NEVER_UNCLEAR)), {"corrected_refused", "images_without_label"}),
-    "a correction of few prompts": (lambda: run([{"woman": 4}] * 4 + [{"man": 4}] * 3 + [{"woman": 2, "man": 2}] * 2 + [{"woman": 1, "no_person": 3}] * 3, calibration=known(NEVER_UNCLEAR, 1000)), {SPREAD, "few-prompts", "rare-label", "images_without_label"}),
+    "a correction of few prompts": (lambda: run([{"woman": 4}] * 4 + [{"man": 4}] * 3 + [{"woman": 2, "man": 2}] * 2 + [{"woman": 1, "no_person": 3}] * 3, calibration=known(NEVER_UNCLEAR, 1000)), {SPREAD, "few-prompts", "rare-label", "images_without_label", "corrected_at_its_end"}),
     "more alike than errors allow": (lambda: run([{"woman": 64}, {"man": 64}] * 20, calibration=known(WEAK_BUT_NEVER_UNCLEAR)), {SPREAD, "agreement", "calibration-contradicted", "weak-classifier"}),
+    "halves that no errors explain": (lambda: run([{"woman": 4}] * 17 + [{"man": 4}] * 16 + [{"woman": 2, "man": 2}] * 7, calibration=known(WEAK_BUT_NEVER_UNCLEAR)), {SPREAD, "calibration-contradicted", "weak-classifier"}),
     "another attribute": (lambda: run(mixed(), calibration=other_attribute()), {"not_calibrated"}),
 }
 # fmt: on
