@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import os
 import re
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +14,8 @@ from pathlib import Path
 from allfour import resources
 from allfour.errors import ConfigError
 from allfour.files import read_regular
+from allfour.models.settings import not_found
+from allfour.pipeline.config import load_prompts
 from allfour.pipeline.run.writing import sweep_beside, write_atomic
 
 
@@ -47,6 +52,28 @@ PROMPTS: Mapping[str, Choice] = {
     "adjectives": Choice("twenty adjectives of character and status", "configs/prompts/adjectives.yaml"),
     "all-occupations": Choice("all 320 words of Bolukbasi et al. 2016", "configs/prompts/bolukbasi-all.yaml"),
 }
+REFERENCES: Mapping[str, str] = {"us-labour": "configs/references/us-labour-2019.yaml"}
+"""Shares that the prompts of an answer are compared with."""
+
+
+def own_prompts(prompts: str, out: Path) -> str:
+    """How the config `out` names the prompts of an answer: a file of the working folder by its way from the config, so that it is
+    found from every folder.
+
+    Raises
+    ------
+    ConfigError
+        It is neither a key of `PROMPTS` nor the file of a prompt set.
+    """
+    if prompts in PROMPTS:
+        return prompts
+    given = Path(prompts).expanduser()
+    if given.is_file():
+        load_prompts(given.absolute())
+        return prompts if given.is_absolute() else Path(os.path.relpath(given, out.parent)).as_posix()
+    if (out.parent / given).is_file() or resources.packaged(given) is not None:
+        return prompts  # as every relative path in a config: beside it, or among allfour's own
+    raise ConfigError(f"--prompts: {not_found(prompts, [given.absolute()])}. Or choose one of {', '.join(PROMPTS)}")
 
 
 def own_config(images: str, reader: str, prompts: str) -> str:
@@ -57,7 +84,7 @@ def own_config(images: str, reader: str, prompts: str) -> str:
     images, reader
         Keys of `IMAGES` and `READERS`.
     prompts
-        A key of `PROMPTS`, or a prompt set's file.
+        A key of `PROMPTS`, or a prompt set's file as the config is to name it (`own_prompts`).
 
     Raises
     ------
@@ -65,7 +92,7 @@ def own_config(images: str, reader: str, prompts: str) -> str:
         An answer is none of those.
     """
     source, read = _chosen("images", images, IMAGES), _chosen("reader", reader, READERS)
-    listed = PROMPTS[prompts].config if prompts in PROMPTS else prompts
+    listed = PROMPTS[prompts].config if prompts in PROMPTS else _scalar(prompts)
     lines = [
         f"# Images: {source.what}.",
         f"# Read by: {read.what}.",
@@ -76,6 +103,8 @@ def own_config(images: str, reader: str, prompts: str) -> str:
         given = _text(source.config)
         lines += ["seed: 0                # another seed makes other images", _prompts_block(listed), ""]
         lines += [*_head(given), *filter(None, [_block(given, "notice")]), _block(given, "generator"), ""]
+        if prompts in REFERENCES:
+            lines += [f"reference: {{file: {REFERENCES[prompts]}}}  # marked beside the measured shares; no target", ""]
     else:
         lines += [
             f"prompts: {{file: {listed}, set_size: 4}}  # text and group of the prompts that folder names and captions match",
@@ -88,6 +117,11 @@ def own_config(images: str, reader: str, prompts: str) -> str:
         _block(reading, "attributes"),
     ]
     return "\n".join(line for line in lines if line is not None) + "\n"
+
+
+def _scalar(text: str) -> str:
+    """A text as a value of YAML, in quotes where it could be read as something else."""
+    return text if re.fullmatch(r"[A-Za-z_./][\w./~-]*", text) else json.dumps(text, ensure_ascii=False)
 
 
 def _prompts_block(listed: str) -> str:
@@ -134,6 +168,7 @@ def write_config(path: Path, text: str) -> None:
 
 def next_steps(path: Path, images: str) -> list[str]:
     """What to type next."""
-    verb = f"allfour rescore FOLDER --config {path}" if images == "archive" else f"allfour audit --config {path}"
+    config = shlex.quote(str(path))
+    verb = f"allfour rescore FOLDER --config {config}" if images == "archive" else f"allfour audit --config {config}"
     first = f"{verb} --dry-run" if images == "archive" else f"{verb} --limit 8"
-    return [f"allfour doctor --config {path}", first, verb]
+    return [f"allfour doctor --config {config}", first, verb]

@@ -59,8 +59,9 @@ def init(
         prompts = prompts or _asked(
             "Which prompts? One of these, or a file of your own.", starting.PROMPTS, "experiment"
         )
-        starting.write_config(out, starting.own_config(images, reader, prompts))
-        load_config(out)  # names what is wrong with an answer, such as a prompt set that is not there
+        # what is wrong with an answer is said before a file stands, which the next try could not replace
+        starting.write_config(out, starting.own_config(images, reader, starting.own_prompts(prompts, out)))
+        load_config(out)
         print(f"wrote {out}. Next:")
         for command in starting.next_steps(out, images):
             print(f"  {command}")

@@ -53,6 +53,37 @@ def test_an_answer_that_is_none_is_named(tmp_path: Path, option: str, message: s
     assert message in found.stderr
 
 
+def test_a_prompt_set_of_ones_own_is_found_from_every_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my, prompts: 1.yaml").write_text("name: mine\nprompts: [a nurse]\n")
+    answers = ["--images", "archive", "--reader", "face", "--prompts"]
+    found = run.invoke(app, ["init", "--out", "a folder/own.yaml", *answers, "my, prompts: 1.yaml"])
+    assert found.exit_code == 0, found.stderr
+    assert "allfour doctor --config 'a folder/own.yaml'" in found.stdout
+    monkeypatch.chdir("/")
+    named = load_config(tmp_path / "a folder" / "own.yaml").prompts.file
+    assert load_prompts(named or "").name == "mine"
+
+
+def test_prompts_that_are_not_there_leave_no_config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    found = run.invoke(app, ["init", "--images", "sandbox", "--prompts", "us-labor.yaml"])
+    assert found.exit_code == 2
+    assert "--prompts: us-labor.yaml: no such file" in found.stderr
+    assert "experiment, us-labour" in found.stderr
+    (tmp_path / "lists.yaml").write_text("- a nurse\n")
+    assert run.invoke(app, ["init", "--images", "sandbox", "--prompts", "lists.yaml"]).exit_code == 2
+    assert not (tmp_path / "allfour.yaml").exists()
+
+
+def test_us_labour_is_compared_with_labour_statistics(tmp_path: Path) -> None:
+    path = tmp_path / "own.yaml"
+    path.write_text(own_config("hosted", "face", "us-labour"), encoding="utf-8")
+    config = load_config(path)
+    assert config.reference is not None
+    assert config.reference.file.endswith("us-labour-2019.yaml")
+
+
 def test_an_error_under_json_is_json_on_stdout() -> None:
     found = run.invoke(app, ["audit", "--config", "no-such.yaml", "--json"])
     assert found.exit_code == 2
