@@ -6,6 +6,7 @@ Every function takes `as_json` where the command has --json, and prints either l
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
@@ -317,7 +318,7 @@ def print_drawn(drawn: Drawn, run: Path, as_json: bool) -> None:
             "of the figures that a review corrects"
         )
     print(
-        f"open {drawn.page} in a browser and label the images; then read the exported file: allfour review {run} --import FILE.csv"
+        f"open {drawn.page} in a browser and label the images; then read the exported file: allfour review {shlex.quote(str(run))} --import FILE.csv"
     )
 
 
@@ -334,7 +335,7 @@ def print_imported(imported: ImportedReview, run: Path, as_json: bool) -> None:
     if imported.report:
         print(f"report: {imported.report}")
     else:
-        print(f"report: none yet, as the run has no metrics.json; `allfour report {run}` writes both")
+        print(f"report: none yet, as the run has no metrics.json; `allfour report {shlex.quote(str(run))}` writes both")
 
 
 def print_weights(entries: Sequence[Entry], as_json: bool) -> None:

@@ -43,7 +43,7 @@ class Task:
         self._name, self._total, self._bar, self._quiet = name, total, bar, quiet
         self.money: Callable[[int], str | None] | None = None
         """What was spent so far, in words, where it costs, by the number of items that are left."""
-        self._done = 0
+        self._done = self._stood = 0
         self._started = self._shown_at = time.monotonic()
         self._money_text = ""
         self._id = bar.add_task(_markup(name), total=total) if bar else None
@@ -51,6 +51,7 @@ class Task:
     def skip(self, count: int) -> None:
         """Work that stood already: part of the count, not of the speed."""
         self._done += count
+        self._stood += count
         self._started = time.monotonic()
         if self._bar is not None and self._id is not None:
             self._bar.update(self._id, completed=self._done)
@@ -78,16 +79,18 @@ class Task:
         self._shown_at = time.monotonic()
         elapsed = self._shown_at - self._started
         line = f"{self._name}: {self._done}" + (f" of {self._total}" if self._total is not None else "")
-        if self._total and self._done and elapsed > 0:
-            line += f", {elapsed:.0f} s, about {elapsed / self._done * self._left:.0f} s left"
+        if self._total and (now := self._done - self._stood) > 0 and elapsed > 0:
+            line += f", {elapsed:.0f} s, about {elapsed / now * self._left:.0f} s left"
         if self.money is not None and (spent := self.money(self._left)):
             line += f", {spent}"
         print(line, file=sys.stderr, flush=True)
 
     def finish(self) -> None:
         if self._bar is None and not self._quiet:
-            elapsed = time.monotonic() - self._started
-            print(f"{self._name}: {self._done} in {elapsed:.1f} s", file=sys.stderr, flush=True)
+            now, elapsed = self._done - self._stood, time.monotonic() - self._started
+            stood = f"{self._stood} done already" if self._stood else ""
+            line = ", ".join(filter(None, [f"{now} in {elapsed:.1f} s" if now or not stood else "", stood]))
+            print(f"{self._name}: {line}", file=sys.stderr, flush=True)
 
 
 class Reporter:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,7 +58,7 @@ def stored_encoder(run: RunFolder, header: Header) -> Mapping[str, Any]:
             )
         raise RunFolderError(
             f"{run.path}: its classifier ({backend}) keeps no embeddings, so there is nothing to relabel. Score the images with a "
-            f"CLIP: `allfour rescore {run.path} --config configs/rescore.yaml`"
+            f"CLIP: `allfour rescore {shlex.quote(str(run.path))} --config configs/rescore.yaml`"
         )
     return encoder
 

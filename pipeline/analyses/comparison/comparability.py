@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -153,7 +154,7 @@ def _classifier_reasons(first: LoadedRun, second: LoadedRun) -> list[str]:
         ]
     return [
         f"another classifier read them ({text}), so part of any difference would be the classifier's. Read the images of "
-        f"one again with the configuration of the other: allfour rescore {second.path} --config CONFIG --run NEW, or give a calibration of "
+        f"one again with the configuration of the other: allfour rescore {shlex.quote(str(second.path))} --config CONFIG --run NEW, or give a calibration of "
         "either classifier: --calibration-a FILE --calibration-b FILE"
     ]
 
@@ -169,8 +170,8 @@ def _reading_reasons(first: LoadedRun, second: LoadedRun) -> list[str]:
 
 def _mend(first: LoadedRun, second: LoadedRun) -> str:
     return (
-        f"Ask both the same: allfour relabel {second.path} --attributes FILE, with the attributes file of {first.name}, needs no "
-        f"image; where a run keeps no embeddings, allfour rescore {second.path} --config CONFIG --run NEW"
+        f"Ask both the same: allfour relabel {shlex.quote(str(second.path))} --attributes FILE, with the attributes file of {first.name}, needs no "
+        f"image; where a run keeps no embeddings, allfour rescore {shlex.quote(str(second.path))} --config CONFIG --run NEW"
     )
 
 
