@@ -111,9 +111,9 @@ def not_found(path: str | Path, places: list[Path]) -> str:
 def _closest(path: str | Path, places: list[Path]) -> str:
     """A hint: the closest name in one of the folders."""
     for folder in (place.parent for place in places):
-        names = sorted(p.name for p in folder.iterdir() if p.suffix == Path(path).suffix) if folder.is_dir() else []
-        if close := difflib.get_close_matches(Path(path).name, names, n=1):
-            return f". Did you mean {Path(path).parent / close[0]}?"
+        beside = sorted(p.stem for p in folder.iterdir() if p.suffix == Path(path).suffix) if folder.is_dir() else []
+        if close := difflib.get_close_matches(Path(path).stem, beside, n=1):  # endings alike are no likeness
+            return f". Did you mean {Path(path).parent / (close[0] + Path(path).suffix)}?"
     return ""
 
 

@@ -58,7 +58,8 @@ def _mend(settings: Connection, served: Sequence[str]) -> str:
     fitting = [m for m in listed if service.likely is None or service.likely.search(m)] or list(listed)
     if not fitting:
         return f"Set {wanted} to a model that the server has. {service.hint}".rstrip()
-    close = difflib.get_close_matches(settings.model, fitting, n=1, cutoff=0.5)
+    longer = [m for m in fitting if m.startswith(settings.model)]  # a name without its variant or date
+    close = longer[:1] or difflib.get_close_matches(settings.model, fitting, n=1, cutoff=0.5)
     named = [*close, *(m for m in fitting if m not in close)][:_NAMED_AT_MOST]
     more = f" and {len(fitting) - len(named)} more" if len(fitting) > len(named) else ""
     guess = f" (did you mean {close[0]}?)" if close else ""

@@ -166,4 +166,9 @@ def _backend(noun: str, settings: BackendSettings, name: str, ready: Callable[[]
     except AllfourError as error:
         return Check(f"{noun} {name}", "missing", str(error))
     state: State = "missing" if not answer.ok else "warning" if answer.warnings else "ok"
-    return Check(f"{noun} {name}", state, "; ".join([answer.message, *answer.warnings]), answer.mend or "")
+    return Check(
+        f"{noun} {name}",
+        state,
+        "; ".join([answer.message.removesuffix(".") if answer.warnings else answer.message, *answer.warnings]),
+        answer.mend or "",
+    )

@@ -71,7 +71,8 @@ def own_prompts(prompts: str, out: Path) -> str:
     if given.is_file():
         load_prompts(given.absolute())
         return prompts if given.is_absolute() else Path(os.path.relpath(given, out.parent)).as_posix()
-    if (out.parent / given).is_file() or resources.packaged(given) is not None:
+    ours = resources.packaged(given)
+    if (out.parent / given).is_file() or (ours is not None and ours.is_file()):
         return prompts  # as every relative path in a config: beside it, or among allfour's own
     raise ConfigError(f"--prompts: {not_found(prompts, [given.absolute()])}. Or choose one of {', '.join(PROMPTS)}")
 

@@ -295,5 +295,6 @@ def share_of_text(text: str) -> float:
     except ValueError:
         raise UsageError(f"{text!r}: write a share, such as 0.6 or 60%") from None
     if not 0 <= value <= 1:
-        raise UsageError(f"{text!r}: a share lies between 0 and 1; write 60% or 0.6")
+        right = f"write {value:g}% or {value / 100:g}" if 0 < value <= 100 else "write a share, such as 0.6 or 60%"
+        raise UsageError(f"{text!r}: a share lies between 0 and 1; {right}")
     return value

@@ -97,7 +97,11 @@ def plan(
     ] = None,
     images: Annotated[
         list[int] | None,
-        typer.Option("--images", metavar="N", help="Images per prompt to consider. Repeatable. Default: 4, 8, 16."),
+        typer.Option(
+            "--images",
+            metavar="N",
+            help="Images per prompt to consider. Repeatable. Default: one, two and four sets, such as 4, 8, 16.",
+        ),
     ] = None,
     prompts: Annotated[
         int, typer.Option("--prompts", min=2, metavar="N", help="Prompts that you have: also say what these give.")

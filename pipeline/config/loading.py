@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import json
+import re
 import stat
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,6 +23,8 @@ from allfour.pipeline.config.paths import resolve_path
 from allfour.pipeline.config.prompt_sets import PromptFile, PromptSet, WordFile, WordList
 from allfour.pipeline.config.validation import models_at, tag_of, validate
 
+_FIELD = re.compile(r"\{[a-z_]+\}")
+"""A pattern that is one field, such as `{prompt}`; to YAML it would be a block with a key and no value."""
 _TAGS = ("backend", "detector")
 """Keys that say which kind of block it is."""
 
@@ -43,7 +47,9 @@ def apply_overrides(data: dict[str, Any], overrides: list[str]) -> dict[str, Any
         if not sign or not all(parts):
             raise ConfigError(f"--set {override!r}: write it as path.to.key=value")
         try:
-            value = yaml.safe_load(text) if text.strip() else None
+            value = (
+                yaml.safe_load(text) if text.strip() and not _FIELD.fullmatch(text.strip()) else text.strip() or None
+            )
         except (yaml.YAMLError, ValueError):
             value = text  # what is no YAML is taken as plain text
         except RecursionError:
@@ -100,7 +106,15 @@ def find_config(path: Path, folder: str = "configs", *, ours: bool = False) -> P
             raise ConfigError(
                 f"{path}: {place} is {what}. Name a YAML file; one that a pipe gives must be written to a file first"
             )
-    raise ConfigError(not_found(path, places))
+    raise ConfigError(f"{not_found(path, places)}{_closest_packaged(path, folder) if name != path else ''}")
+
+
+def _closest_packaged(path: Path, folder: str) -> str:
+    """A hint for a bare name: the packaged one that is closest, or where they are listed."""
+    known = resources.packaged(Path(folder))
+    names = sorted(p.stem for p in known.glob("*.yaml")) if known is not None else []
+    close = difflib.get_close_matches(path.name, names, n=1)
+    return f". Did you mean {close[0]}, which comes with allfour?" if close else ""
 
 
 def _mode(path: Path) -> int:
@@ -190,7 +204,14 @@ def load_prompts(path: str | Path) -> PromptSet:
         It is not a prompt set, or a list of words that it names is none.
     """
     resolved = resolve_path(path)
-    data = read_yaml(resolved)
+    try:
+        data = read_yaml(resolved)
+    except ConfigError as error:
+        if "at the top level, found" not in str(error):
+            raise
+        raise ConfigError(
+            f"{error}. A prompt set is YAML: `name: NAME`, and under `prompts:` a line `- TEXT` for each prompt"
+        ) from None
     if not {"templates", "variables"} & set(data):  # most sets: every prompt is checked once
         return validate(PromptSet, data, where=str(resolved))
     written = validate(PromptFile, data, where=str(resolved), context=context_of(resolved))

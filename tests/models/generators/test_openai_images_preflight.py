@@ -55,6 +55,11 @@ def test_an_unknown_model_ends_in_one_error(server: LoopbackImageServer) -> None
     assert not server.asked
 
 
+def test_a_name_without_its_variant_is_close_to_the_whole_name(server: LoopbackImageServer) -> None:
+    found = make(server, model="gpt-image-2.5").preflight()
+    assert "did you mean gpt-image-2.5-flare?" in (found.mend or "")
+
+
 def test_a_model_that_the_list_leaves_out_but_the_server_has(server: LoopbackImageServer) -> None:
     server.models_reply = (200, "application/json", json.dumps({"data": [{"id": "other"}]}).encode())
     assert make(server, model="sdxl-turbo").preflight().ok

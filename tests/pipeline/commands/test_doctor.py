@@ -15,8 +15,9 @@ from allfour.errors import ClassifierError, with_choices
 from allfour.models.classifiers import clip_weights
 from allfour.models.classifiers.clip import ClipEncoder
 from allfour.models.classifiers.linear_probe import Probe
+from allfour.models.settings import Readiness
 from allfour.pipeline.commands import output
-from allfour.pipeline.commands.doctor import Check, diagnose, verdict
+from allfour.pipeline.commands.doctor import Check, _backend, diagnose, verdict
 from allfour.pipeline.config import RunConfig
 
 TAG = {"backend": "clip", "model": "ViT-L-14", "pretrained": "openai"}
@@ -168,3 +169,9 @@ def test_the_further_lines_of_a_check_stand_below_its_first(capsys: pytest.Captu
     assert [line.index(text) for line, text in zip(rest, ("- find", "- do"), strict=True)] == [
         first.index("lost") + 2
     ] * 2
+
+
+def test_a_sentence_that_a_warning_follows_does_not_end_twice() -> None:
+    settings = RunConfig.model_validate({"classifier": TAG}).classifier
+    found = _backend("classifier", settings, "clip", lambda: Readiness(False, "It is away.", "Call it.", ("no price",)))
+    assert (found.found, found.mend) == ("It is away; no price", "Call it.")

@@ -40,6 +40,7 @@ def test_a_width_is_planned_for_and_errors_of_the_classifier_widen_shares() -> N
     ("options", "message"),
     [
         (["--against", "185%"], "a share lies between"),
+        (["--width", "20"], "write 20% or 0.2"),
         (["--against", "60%"], "cannot be told apart"),
         (["--unanimity", "10%"], "12.5%"),
         (["--images", "2"], "a set has 4 images"),

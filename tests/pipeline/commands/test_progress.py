@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from allfour.pipeline.commands import progress
-from allfour.pipeline.commands.output import print_drawn
 from allfour.pipeline.commands.progress import Reporter
 
 PIPELINE = Path(__file__).parents[3] / "pipeline"
@@ -43,11 +42,6 @@ def test_nothing_made_has_no_speed(clock: list[float], capsys: pytest.CaptureFix
     assert capsys.readouterr().err == "generating: 80 done already\nscoring: 0 in 0.0 s\n"
 
 
-def test_a_run_whose_name_has_a_space_is_in_quotes_where_a_command_names_it(capsys: pytest.CaptureFixture[str]) -> None:
-    from allfour.pipeline.commands.review_draw import Drawn
-
-    drawn = Drawn(id="1", page=Path("my run/review.html"), images=4, units=4, population=4, kind="image", beyond=0)
-    print_drawn(drawn, Path("my run"), as_json=False)
-    assert "allfour review 'my run' --import FILE.csv" in capsys.readouterr().out
+def test_commands_that_messages_name_have_the_run_in_quotes() -> None:
     bare = re.compile(r"allfour [a-z]+ \{(?:run|second)(?:\.path)?\}")
     assert not [p.name for p in PIPELINE.rglob("*.py") if bare.search(p.read_text(encoding="utf-8"))]

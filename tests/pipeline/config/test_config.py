@@ -387,3 +387,26 @@ def test_huge_values_give_short_errors(tmp_path: Path, value: str) -> None:
     with pytest.raises(ConfigError) as error:
         load_config(write(tmp_path, GOOD + f"scoring: {{batch_size: {value}}}\n"))
     assert len(str(error.value)) < 600
+
+
+def test_the_closest_bundled_config_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(
+        ConfigError, match=r"dalle-2: no such file\. .* Did you mean dalle2, which comes with allfour\?$"
+    ):
+        load_config(Path("dalle-2"))
+    (tmp_path / "st.yaml").write_text("")  # nothing like it but for its ending
+    with pytest.raises(ConfigError, match=r"COPY\.yaml$"):
+        load_config(Path("COPY.yaml"))
+
+
+def test_a_pattern_of_one_field_is_a_text(tmp_path: Path) -> None:
+    path = write(tmp_path, GOOD)
+    config = load_config(path, ["archive.path_pattern={key}", "archive.prompt_from=path"])
+    assert config.archive.path_pattern == "{key}"
+
+
+@pytest.mark.parametrize("text", ["- a nurse\n", "a nurse\na doctor\n", "id,text\nnurse,a nurse\n"])
+def test_a_list_of_prompts_is_told_how_a_set_is_written(tmp_path: Path, text: str) -> None:
+    with pytest.raises(ConfigError, match=r"run\.yaml: must hold a mapping.* A prompt set is YAML: `name: NAME`"):
+        load_prompts(write(tmp_path, text))
