@@ -34,7 +34,10 @@ from allfour.pipeline.report.html import environment
 from allfour.pipeline.run.program import package_versions
 
 typer.main.get_command = functools.cache(typer.main.get_command)
-typer.main.get_command(cli.app)
+_command = typer.main.get_command(cli.app)
+for _each in (_command, *getattr(_command, "commands", {}).values()):
+    for _option in _each.params:
+        getattr(_option, "get_runtime_param", lambda: None)()  # which older typers do not have
 package_versions()
 start.git_state = functools.cache(start.git_state)
 start.git_state()
