@@ -18,11 +18,13 @@ from typing import Any
 from allfour.errors import ClassifierError
 from allfour.models.classifiers._clip import tokenizers
 from allfour.models.classifiers._clip.rules import (
+    LENGTH,
     Rule,
     any_of,
     check_declared,
     flag,
     hold,
+    in_patches,
     mapping,
     number,
     one_of,
@@ -73,7 +75,7 @@ _VISION: dict[str, Rule] = {
     "timm_drop_path": or_none(number(0, 1)),
 }
 _TEXT: dict[str, Rule] = {
-    "context_length": whole(1, 65_536),
+    "context_length": LENGTH,
     "vocab_size": whole(1, 2_000_000),
     "hf_tokenizer_name": or_none(word(r"[A-Za-z0-9_./-]{0,200}")),
     "tokenizer_mode": or_none(one_of("", "clips")),
@@ -163,11 +165,12 @@ class FolderConfig:
     def check_size(self, weights: Path) -> None:
         """Raise ClassifierError where the config describes far more weights than the file holds, before they are allocated."""
         text, vision = self.model["text_cfg"], self.model["vision_cfg"]
-        width = text.get("width", 512)
-        declared = width * (text.get("vocab_size", 49_408) + text.get("context_length", 77))
-        declared += text.get("layers", 12) * 4 * width * width
-        if not vision.get("timm_model_name") and isinstance(vision.get("layers", 12), int):
-            declared += vision.get("layers", 12) * 4 * vision.get("width", 768) ** 2
+        declared = text.get("width", 512) * (text.get("vocab_size", 49_408) + text.get("context_length", 77))
+        declared += _in_blocks(text, width=512)
+        if "multimodal_cfg" in self.model:
+            declared += _in_blocks({**self.model["multimodal_cfg"], "mlp_ratio": 4}, width=512)
+        if not vision.get("timm_model_name"):
+            declared += _in_resnet(vision) if isinstance(vision.get("layers"), list) else _in_vit(vision)
         check_declared(weights, declared, CONFIG_NAME, reader="open_clip")
 
     def build(self, weights: Path) -> tuple[Any, Any]:
@@ -207,6 +210,26 @@ class FolderConfig:
             options.pop("strip_sep_token", None)
             return _own_tokenizer(length, json.dumps(options))
         return tokenizers.load(self._folder, context_length=length, mode=text.get("tokenizer_mode"), options=options)
+
+
+def _in_blocks(tower: Mapping[str, Any], *, width: int) -> int:
+    """Values of a transformer's layers, at least; `width` is open_clip's where the config leaves it out."""
+    width = tower.get("width", width)
+    return int(tower.get("layers", 12)) * width * (4 * width + 2 * int(width * tower.get("mlp_ratio", 4)))
+
+
+def _in_vit(vision: Mapping[str, Any]) -> int:
+    """Values of a vision transformer, at least."""
+    positions, pixels = in_patches(vision.get("image_size", 224), vision.get("patch_size", 16))
+    return int(vision.get("width", 768)) * (positions + 3 * pixels) + _in_blocks(vision, width=768)
+
+
+def _in_resnet(vision: Mapping[str, Any]) -> int:
+    """Values of a CLIP's ResNet, at least: three convolutions a block, and the attention that pools them."""
+    width, side = vision.get("width", 768), vision.get("image_size", 224)
+    blocks = sum(number * 14 * (width << stage) ** 2 for stage, number in enumerate(vision["layers"]))
+    pooled, across = 32 * width, (side if isinstance(side, int) else min(side)) // 32
+    return int(blocks + pooled * (across**2 + 3 * pooled))
 
 
 @functools.lru_cache(maxsize=4)

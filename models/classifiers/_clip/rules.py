@@ -53,6 +53,10 @@ def mapping(keys: Mapping[str, Rule]) -> Rule:
     return lambda value: isinstance(value, dict) and all(key in keys and keys[key](value[key]) for key in value)
 
 
+LENGTH = whole(1, 8192)
+"""Of a text, in tokens. A text tower's mask has its square of values, and is in no file that it could be compared with."""
+
+
 def read_mapping(path: Path, what: str) -> dict[str, Any]:
     """A JSON file of a model folder. Raises ClassifierError where it is not there, or is not a mapping; FileNotFoundError is the caller's."""
     try:
@@ -94,3 +98,9 @@ def check_declared(weights: Path, declared: int, config: str, *, reader: str) ->
         raise ClassifierError(
             f"{weights}: {reader} cannot load these weights: {config} describes at least {declared:,} values, but the file has only {size:,} bytes. Get the file again"
         )
+
+
+def in_patches(image: int | list[int], patch: int | list[int]) -> tuple[int, int]:
+    """Patches of an image, and pixels of a patch, by sides that are one number, or height and width."""
+    image, patch = ([side, side] if isinstance(side, int) else side for side in (image, patch))
+    return (image[0] // patch[0]) * (image[1] // patch[1]), patch[0] * patch[1]

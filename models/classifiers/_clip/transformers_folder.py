@@ -15,11 +15,13 @@ from typing import Any
 from allfour.errors import ClassifierError
 from allfour.models.classifiers._clip import tokenizers
 from allfour.models.classifiers._clip.rules import (
+    LENGTH,
     Rule,
     any_of,
     check_declared,
     flag,
     hold,
+    in_patches,
     mapping,
     number,
     one_of,
@@ -47,7 +49,7 @@ _TOWER: dict[str, Rule] = {
 _TEXT: dict[str, Rule] = {
     **_TOWER,
     "vocab_size": whole(1, 2_000_000),
-    "max_position_embeddings": whole(1, 65_536),
+    "max_position_embeddings": LENGTH,
     "eos_token_id": or_none(_TOKEN),
 }
 _VISION: dict[str, Rule] = {**_TOWER, "image_size": _SIDE, "patch_size": _SIDE, "num_channels": whole(3, 3)}
@@ -213,7 +215,10 @@ class TransformersFolder:
 
     def _check_size(self, weights: Path) -> None:
         """Raise ClassifierError where the config describes far more weights than the file holds, before they are allocated."""
-        declared = self._text.get("vocab_size", 0) * self._text.get("hidden_size", 768)
+        positions, pixels = in_patches(self._vision.get("image_size", 224), self._vision.get("patch_size", 16))
+        declared = self._vision.get("hidden_size", 768) * (positions + 3 * pixels)
+        words = self._text.get("vocab_size", 0) + self._text.get("max_position_embeddings", 64)
+        declared += words * self._text.get("hidden_size", 768)
         for tower in (self._text, self._vision):
             width = tower.get("hidden_size", 768)
             declared += (
@@ -304,6 +309,10 @@ def _shared(tower: Mapping[str, Any]) -> dict[str, Any]:
     """What open_clip calls the same in both towers. What is its default is left out, as its own configs do."""
     found: dict[str, Any] = {"width": tower["hidden_size"], "layers": tower["num_hidden_layers"]}
     ratio = tower["intermediate_size"] / tower["hidden_size"]
+    if (
+        int(tower["hidden_size"] * ratio) < tower["intermediate_size"]
+    ):  # how open_clip takes it back; 44 * (60 / 44) is below 60
+        ratio = math.nextafter(ratio, math.inf)
     if ratio != 4:
         found["mlp_ratio"] = ratio
     if tower["layer_norm_eps"] != 1e-5:

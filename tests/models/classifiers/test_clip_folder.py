@@ -68,6 +68,7 @@ def test_no_code_of_the_folder_runs(tiny_clip: Path, tmp_path: Path, kwargs: dic
         ("text_cfg", "tokenizer_kwargs", {"bpe_path": "/etc/passwd"}),
         ("text_cfg", "layers", 10**9),
         ("text_cfg", "vocab_size", 1_999_999),
+        ("text_cfg", "context_length", 20_000),
         ("vision_cfg", "timm_model_name", "local-dir:/tmp/evil"),
         ("vision_cfg", "image_size", 10**7),
         ("vision_cfg", "width", "64"),
@@ -86,6 +87,25 @@ def test_what_is_not_listed_is_refused_by_name(
     with pytest.raises(ClassifierError, match=key if value != 1_999_999 else "describes at least"):
         load(folder_of(tiny_clip, tmp_path / "m", change))
     assert time.process_time() - started < 5
+
+
+@pytest.mark.parametrize(
+    ("where", "said"),
+    [
+        ("vision_cfg", {"image_size": 8192, "patch_size": 1}),
+        ("vision_cfg", {"image_size": [32, 32], "patch_size": [8192, 8192]}),
+        ("vision_cfg", {"layers": [1, 1, 1, 1], "width": 2048}),
+        ("vision_cfg", {"layers": [512, 512, 512, 512]}),
+        ("vision_cfg", {"mlp_ratio": 64, "layers": 512}),
+        ("multimodal_cfg", {"width": 4096, "layers": 512}),
+    ],
+)
+def test_no_part_of_a_network_is_made_far_larger_than_the_file(
+    tiny_clip: Path, tmp_path: Path, where: str, said: dict[str, Any]
+) -> None:
+    folder = folder_of(tiny_clip, tmp_path / "m", lambda config: config["model_cfg"].setdefault(where, {}).update(said))
+    with pytest.raises(ClassifierError, match="describes at least"):
+        load(folder)
 
 
 def test_preprocessing_is_held_to_its_keys(tiny_clip: Path, tmp_path: Path) -> None:

@@ -54,7 +54,14 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(1)
     config = transformers.CLIPConfig(
         text_config={**TEXT, "projection_dim": 32, "hidden_act": "gelu", "eos_token_id": 49407, "layer_norm_eps": 1e-6},
-        vision_config={**VISION, "projection_dim": 32, "hidden_act": "gelu"},
+        # a width whose 60 / 44 of it open_clip would round down to 59
+        vision_config={
+            **VISION,
+            "hidden_size": 44,
+            "intermediate_size": 60,
+            "projection_dim": 32,
+            "hidden_act": "gelu",
+        },
         projection_dim=32,
     )
     transformers.CLIPModel(config).save_pretrained(folder)
@@ -234,6 +241,8 @@ def changed(folder: Path, target: Path, name: str, change: Callable[[dict[str, A
         ("config.json", lambda c: c.update(auto_map={"AutoModel": "evil.Evil"}), r"config\.json: auto_map"),
         ("config.json", lambda c: c["vision_config"].update(window=7), r"vision_config\.window \(its value: 7\) is not passed on"),
         ("config.json", lambda c: c["text_config"].update(vocab_size=1_999_999), r"describes at least"),
+        ("config.json", lambda c: c["text_config"].update(max_position_embeddings=20_000), r"max_position_embeddings"),
+        ("config.json", lambda c: c["vision_config"].update(patch_size=8192), r"describes at least"),
         ("config.json", lambda c: c["text_config"].update(hidden_act="quick_gelu"), r"different activations"),
         ("config.json", lambda c: c["vision_config"].update(num_hidden_layers=3), r"no vision_model\.encoder\.layers\.2"),
         ("config.json", lambda c: c["vision_config"].update(num_hidden_layers=1), r"which no CLIP in transformers' format has"),
