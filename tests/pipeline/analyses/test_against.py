@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import shutil
@@ -36,33 +37,43 @@ LATER = {"a": [90, 91, 10, 11], "b": [20, 21, 22, 23], "c": [64, 65, 66, 67, 30]
 Score = Callable[..., RunFolder]
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where `score` keeps its archives, and the runs as they were when they were scored."""
+    return tmp_path_factory.mktemp("made")
+
+
 @pytest.fixture
-def score(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Score:
+def score(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Score:
     """Score an archive of grey pictures: the grey in percent is the probability of `woman`; 45 to 55 are unclear."""
     monkeypatch.setattr(build_module, "build_classifier", lambda config, attributes: LightClassifier(attributes))
 
     def run(name: str, greys: dict[str, list[int]], **changes: Any) -> RunFolder:
-        archive = tmp_path / f"{name}-archive"
-        for prompt, values in greys.items():
-            (archive / prompt).mkdir(parents=True)
-            for index, value in enumerate(values):
-                level = round(value * 2.55)
-                Image.new("RGB", (8, 8), (level, level, level)).save(archive / prompt / f"{index}.png")
-        asked = {"attributes": {"gender": {"margin": 0.1, "labels": {"woman": ["woman"], "man": ["man"]}}}}
-        (tmp_path / "gender.yaml").write_text(yaml.safe_dump(asked, sort_keys=False))
-        config = RunConfig.model_validate(
-            {
-                "name": name,
-                "classifier": {"backend": "face"},
-                "attributes": {"file": str(tmp_path / "gender.yaml")},
-                **changes,
-            }
-        )
-        folder = RunFolder(tmp_path / name)
-        rescore_module.rescore(config, str(archive), folder, Reporter(quiet=True))
-        return folder
+        place = made / hashlib.sha256(json.dumps([name, greys, changes]).encode()).hexdigest()[:16]
+        if not place.is_dir():
+            scored(place, name, greys, changes)
+        return RunFolder(shutil.copytree(place / name, tmp_path / name))
 
     return run
+
+
+def scored(place: Path, name: str, greys: dict[str, list[int]], changes: dict[str, Any]) -> None:
+    for prompt, values in greys.items():
+        (place / "archive" / prompt).mkdir(parents=True)
+        for index, value in enumerate(values):
+            level = round(value * 2.55)
+            Image.new("RGB", (8, 8), (level, level, level)).save(place / "archive" / prompt / f"{index}.png")
+    asked = {"attributes": {"gender": {"margin": 0.1, "labels": {"woman": ["woman"], "man": ["man"]}}}}
+    (place / "gender.yaml").write_text(yaml.safe_dump(asked, sort_keys=False))
+    config = RunConfig.model_validate(
+        {
+            "name": name,
+            "classifier": {"backend": "face"},
+            "attributes": {"file": str(place / "gender.yaml")},
+            **changes,
+        }
+    )
+    rescore_module.rescore(config, str(place / "archive"), RunFolder(place / name), Reporter(quiet=True))
 
 
 def command(*arguments: Any) -> Any:

@@ -45,33 +45,48 @@ class Reads(LightClassifier):
         return [type(found)({"gender": {"woman": p, "man": 1 - p}})]
 
 
+@pytest.fixture(scope="module")
+def made() -> dict[tuple[str, Path, float], Path]:
+    """Runs as they were when they were scored, by name, archive and shift."""
+    return {}
+
+
 @pytest.fixture
-def score(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+def score(
+    made: dict[tuple[str, Path, float], Path],
+    tmp_path_factory: pytest.TempPathFactory,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Any:
     """Score an archive of grey pictures: grey / 255 is the probability of `woman`."""
 
-    def run(name: str, archive: Path, *, shift: float = 0.0, labels: tuple[str, str] = ("woman", "man")) -> RunFolder:
-        asked = {"attributes": {"gender": {"margin": 0.1, "labels": {label: [label] for label in labels}}}}
-        (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(asked, sort_keys=False))
-        config = RunConfig.model_validate(
-            {"name": name, "classifier": {"backend": "face"}, "attributes": {"file": str(tmp_path / f"{name}.yaml")}}
-        )
-        monkeypatch.setattr(build_module, "build_classifier", lambda config, attributes: Reads(attributes, shift))
-        rescore_module.rescore(config, str(archive), RunFolder(tmp_path / name), QUIET)
-        return RunFolder(tmp_path / name)
+    def run(name: str, archive: Path, *, shift: float = 0.0) -> RunFolder:
+        if (name, archive, shift) not in made:
+            folder = tmp_path_factory.mktemp("made")
+            asked = {"attributes": {"gender": {"margin": 0.1, "labels": {"woman": ["woman"], "man": ["man"]}}}}
+            (folder / f"{name}.yaml").write_text(yaml.safe_dump(asked, sort_keys=False))
+            config = RunConfig.model_validate(
+                {"name": name, "classifier": {"backend": "face"}, "attributes": {"file": str(folder / f"{name}.yaml")}}
+            )
+            monkeypatch.setattr(build_module, "build_classifier", lambda config, attributes: Reads(attributes, shift))
+            rescore_module.rescore(config, str(archive), RunFolder(folder / name), QUIET)
+            made[name, archive, shift] = folder / name
+        return RunFolder(shutil.copytree(made[name, archive, shift], tmp_path / name))
 
     return run
 
 
-@pytest.fixture
-def archive(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Greys in percent. The last of `b` is a copy of its first; `short` has no whole set."""
+    folder = tmp_path_factory.mktemp("archive")
     greys = {"a": [90, 91, 92, 93], "b": [20, 21, 22, 20], "c": [64, 61, 62, 52], "short": [48, 80]}
     for prompt, values in greys.items():
-        (tmp_path / "archive" / prompt).mkdir(parents=True)
+        (folder / prompt).mkdir()
         for index, value in enumerate(values):
             level = round(value * 2.55)
-            Image.new("RGB", (8, 8), (level, level, level)).save(tmp_path / "archive" / prompt / f"{index}.png")
-    return tmp_path / "archive"
+            Image.new("RGB", (8, 8), (level, level, level)).save(folder / prompt / f"{index}.png")
+    return folder
 
 
 def written(run: RunFolder) -> dict[str, Any]:

@@ -162,8 +162,7 @@ def test_the_schema_refuses_what_is_wrong(run: Path, path: tuple[Any, ...], valu
     for key in path[:-1]:
         node = node[key]
     node[path[-1]] = value
-    with pytest.raises(jsonschema.ValidationError):
-        schema().validate(broken)
+    assert not schema().is_valid(broken)
 
 
 def test_every_injection_is_in_the_hostile_run(hostile: Path) -> None:

@@ -216,8 +216,8 @@ def test_paths_that_are_no_local_pictures_leave_a_blank(tmp_path: Path, path: st
 
 
 def test_pages_of_a_longer_run_are_removed_when_it_shrinks(tmp_path: Path) -> None:
-    run = build_run(tmp_path, Options(prompts=300, pictures=False))
-    assert "240 of 300 prompts are shown" in Page(write_report(run).read_text(encoding="utf-8")).text
+    run = build_run(tmp_path, Options(prompts=241, pictures=False))
+    assert "240 of 241 prompts are shown" in Page(write_report(run).read_text(encoding="utf-8")).text
     assert [page.name for page in (run / "report").iterdir()] == ["prompts-001.html"]
     assert "on the page of the folder report" in Page(write_report(run).read_text(encoding="utf-8")).text
     metrics = json.loads((run / "metrics.json").read_text())

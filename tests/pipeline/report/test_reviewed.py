@@ -188,5 +188,4 @@ def test_the_schema_refuses_a_wrong_review(run: RunFolder, path: tuple[Any, ...]
     for key in path[:-1]:
         node = node[key]
     node[path[-1]] = value
-    with pytest.raises(jsonschema.ValidationError):
-        schema().validate(broken)
+    assert not schema().is_valid(broken)
