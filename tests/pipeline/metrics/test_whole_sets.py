@@ -19,24 +19,26 @@ from allfour.pipeline.run.tables import SPILL, batches, connect
 from tests.pipeline.metrics.test_compute import build
 
 IMAGES = 200_000
+LABELS = ["woman", "man", AMBIGUOUS]
 
 
 def drawn(folder: Path, index: np.ndarray) -> tuple[RunFolder, np.ndarray]:
-    """A run of three prompts whose images lie between each other, with these numbers; and the labels, [prompts, images]."""
+    """A run of three prompts whose images lie between each other, with these numbers; and the places of their labels, [prompts, images]."""
     run = RunFolder(folder)
     folder.mkdir()
-    labels = np.random.default_rng(5).choice(["woman", "man", AMBIGUOUS], p=[0.6, 0.35, 0.05], size=(3, IMAGES))
-    ids = np.tile(["p", "q", "r"], IMAGES)
-    both = {"prompt_id": ids, "index": np.repeat(index, 3)}
-    images = both | {"prompt": ids, "status": np.full(len(ids), "generated")}
+    labels = np.random.default_rng(5).choice(3, p=[0.6, 0.35, 0.05], size=(3, IMAGES))
+    rows = 3 * IMAGES
+    ids = pa.array(["p", "q", "r"]).take(pa.array(np.tile(np.arange(3), IMAGES)))
+    both = {"prompt_id": ids, "index": pa.array(np.repeat(index, 3))}
+    images = both | {"prompt": ids, "status": pa.repeat("generated", rows)}
     scores = both | {
-        "person": np.zeros(len(ids), np.int32),
-        "attribute": np.full(len(ids), "gender"),
-        "decision": labels.T.ravel(),
+        "person": pa.repeat(pa.scalar(0, pa.int32()), rows),
+        "attribute": pa.repeat("gender", rows),
+        "decision": pa.array(LABELS).take(pa.array(labels.T.ravel())),
     }
     for path, schema, columns in ((run.images_path, IMAGES_SCHEMA, images), (run.scores_path, SCORES_SCHEMA, scores)):
-        rows = [pa.array(columns[f.name], f.type) if f.name in columns else pa.nulls(len(ids), f.type) for f in schema]
-        pq.write_table(pa.table(rows, schema=schema), path)
+        table = [columns[f.name] if f.name in columns else pa.nulls(rows, f.type) for f in schema]
+        pq.write_table(pa.table(table, schema=schema), path)
     return run, labels
 
 
@@ -46,11 +48,11 @@ def test_many_sets_do_not_pass_through_the_disk(tmp_path: Path, monkeypatch: pyt
     run, labels = drawn(tmp_path / "run", index // 10 * INDEX_STRIDE + index % 10 if anew else index)
     monkeypatch.setattr(whole_sets, "_RANKED", "no SQL")
     blocks = labels.reshape(3, -1, 4)
-    expected = ((blocks == blocks[..., :1]).all(axis=-1) & (blocks[..., 0] != AMBIGUOUS)).sum(axis=1).tolist()
+    expected = (
+        ((blocks == blocks[..., :1]).all(axis=-1) & (blocks[..., 0] != LABELS.index(AMBIGUOUS))).sum(axis=1).tolist()
+    )
     with connect(run, memory="16MB") as connection:
-        found = unanimous_sets(
-            connection, dict.fromkeys("pqr", IMAGES), attribute="gender", labels=["woman", "man", AMBIGUOUS], size=4
-        )
+        found = unanimous_sets(connection, dict.fromkeys("pqr", IMAGES), attribute="gender", labels=LABELS, size=4)
         assert not [*run.path.rglob(SPILL)]
     assert found == dict(zip("pqr", expected, strict=True))
 
