@@ -4,6 +4,7 @@ With FSYNCS=file it writes there how many there were; PAUSE is the seconds that 
 
 from __future__ import annotations
 
+import functools
 import io
 import json
 import os
@@ -22,6 +23,7 @@ from allfour.models.classifiers.base import PersonScores
 from allfour.models.generators.base import Failed, Finish, Generated, GenerationRequest, Outcome, Refused
 
 
+@functools.lru_cache(maxsize=4096)
 def picture(seed: int) -> bytes:
     """A PNG whose mean colour follows the seed."""
     random = np.random.default_rng(seed)
