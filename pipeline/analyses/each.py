@@ -8,6 +8,7 @@ another wording or by another classifier, says what that one reads.
 from __future__ import annotations
 
 import contextlib
+import shlex
 from collections import Counter
 from dataclasses import dataclass
 from typing import Any
@@ -87,7 +88,7 @@ def asked_of_each(run: RunFolder) -> Asked | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError, RecursionError, UsageError):
-        again = f"allfour audit --each EXPR --run {run.path}"
+        again = f"allfour audit --each EXPR --run {shlex.quote(str(run.path))}"
         raise RunFolderError(
             f"{path}: not what was asked of each prompt, or damaged. Remove it, or repeat `{again}`"
         ) from None

@@ -5,7 +5,6 @@ Images are matched by the hash of their bytes. RUN/second-opinion.json holds the
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -71,7 +70,7 @@ def write_second_opinion(run: RunFolder, other: RunFolder) -> None:
     if not pairs:
         raise RunFolderError(
             f"{other.path} holds none of the images of {run.path} (they are matched by the sha256 of their bytes). Let another "
-            f"classifier read these very images: allfour rescore {shlex.quote(str(run.path))} --config configs/rescore-face.yaml --run NEW"
+            f"classifier read these very images: allfour rescore {run.header().to_reread(run.path)} --config configs/rescore-face.yaml --run NEW"
         )
     own, second = run.header(), other.header()
     SECOND_OPINION.write(
@@ -118,7 +117,7 @@ def _check(run: RunFolder, other: RunFolder, attributes: AttributeSet, others: A
     if run.path.resolve() == other.path.resolve() or _alike(run, other):
         raise RunFolderError(
             f"{other.path} was read by the same classifier in the same words, which is no second opinion. Take another: "
-            f"allfour rescore {shlex.quote(str(run.path))} --config configs/rescore-face.yaml --run NEW"
+            f"allfour rescore {run.header().to_reread(run.path)} --config configs/rescore-face.yaml --run NEW"
         )
     if name not in others.attributes:
         raise RunFolderError(

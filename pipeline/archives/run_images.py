@@ -117,9 +117,7 @@ class RunImages:
     @property
     def elsewhere(self) -> str | None:
         """Where the images lie that the run has read, in another run or archive; None of a run that made its own."""
-        header = RunFolder(self._run_dir).header()
-        where = header.relabelled_from if header.kind == "relabel" else (header.source or {}).get("location")
-        return str(where) if header.kind in ("relabel", "rescore") and where else None
+        return RunFolder(self._run_dir).header().images_elsewhere
 
     def identity(self) -> Mapping[str, str]:
         return {"layout": "run", "location": escape_name(str(self._run_dir)), "shard_size": str(self._shard_size)}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field
@@ -67,6 +69,16 @@ class Header(Record):
     """`name` and `source` of the prompt set's file, as it calls itself; None without one."""
     counts: dict[str, Any] = Field(default_factory=dict)
     stages: dict[str, Stage] = Field(default_factory=dict)
+
+    @property
+    def images_elsewhere(self) -> str | None:
+        """Where the images lie that the run has read, in another run or archive; None of a run that made its own."""
+        where = self.relabelled_from if self.kind == "relabel" else (self.source or {}).get("location")
+        return str(where) if self.kind in ("relabel", "rescore") and where else None
+
+    def to_reread(self, run: Path) -> str:
+        """What to type after `allfour rescore` to have the run's images read again: its folder, or what it has read."""
+        return shlex.quote(str(self.images_elsewhere or run))
 
     @property
     def asking(self) -> frozenset[str]:

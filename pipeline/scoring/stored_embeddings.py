@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,12 +52,12 @@ def stored_encoder(run: RunFolder, header: Header) -> Mapping[str, Any]:
         if backend == "judge":
             raise RunFolderError(
                 f"{run.path}: a judge keeps answers and no embeddings, so other questions are to be asked anew: `allfour rescore "
-                f"{run.path} --config CONFIG --set attributes.file=FILE --run NEW`. Other margins alone cost nothing: repeat the command "
+                f"{run.header().to_reread(run.path)} --config CONFIG --set attributes.file=FILE --run NEW`. Other margins alone cost nothing: repeat the command "
                 "that made the run with them, and the answers that it holds are used"
             )
         raise RunFolderError(
             f"{run.path}: its classifier ({backend}) keeps no embeddings, so there is nothing to relabel. Score the images with a "
-            f"CLIP: `allfour rescore {shlex.quote(str(run.path))} --config configs/rescore.yaml`"
+            f"CLIP: `allfour rescore {run.header().to_reread(run.path)} --config configs/rescore.yaml`"
         )
     return encoder
 

