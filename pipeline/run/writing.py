@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
 import json
 import os
 import re
@@ -193,14 +194,27 @@ def write_first(path: Path, data: bytes, *, whole: Callable[[], bool]) -> None:
         aside.unlink(missing_ok=True)
 
 
+_JSON = json.JSONEncoder(indent=1, ensure_ascii=False, allow_nan=False)
+_PIECES = 2_000
+"""Of a document's text, written at a time: of metrics.json there are some 800 for each prompt, which together take nine times its bytes."""
+
+
 def json_bytes(value: Any) -> bytes:
     """Indented JSON; not-a-number is refused, since it is no JSON."""
-    return (json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode("utf-8", "replace")
+    return b"".join(_json_parts(value))
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write `json_bytes` atomically."""
-    write_atomic(path, json_bytes(value))
+    """Write `json_bytes` atomically, a part at a time."""
+    with atomic_file(path) as file:
+        for part in _json_parts(value):
+            file.write(part)
+
+
+def _json_parts(value: Any) -> Iterator[bytes]:
+    pieces = itertools.chain(_JSON.iterencode(value), ("\n",))
+    while part := list(itertools.islice(pieces, _PIECES)):
+        yield "".join(part).encode("utf-8", "replace")
 
 
 def write_table(path: Path, table: pa.Table) -> None:

@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import stat
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from allfour.pipeline.run import locks
-from allfour.pipeline.run.writing import atomic_file, sweep_beside, whole_folder, write_atomic, write_together
+from allfour.pipeline.run.writing import (
+    atomic_file,
+    json_bytes,
+    sweep_beside,
+    whole_folder,
+    write_atomic,
+    write_json,
+    write_together,
+)
 
 
 def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
@@ -155,3 +165,26 @@ def test_files_that_belong_together_are_never_of_two_writings(tmp_path: Path, mo
         patched.setattr("allfour.pipeline.run.writing.write_atomic", lambda *_: (_ for _ in ()).throw(OSError("full")))
         write_together(tmp_path / "new", {"a.json": b"1"})
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_document_is_written_without_its_text_in_memory(tmp_path: Path) -> None:
+    """With one prompt per image, metrics.json has a hundred thousand entries; its text in pieces once took nine times its bytes."""
+    document = {"prompts": [{"id": f"p{n}", "share": {"value": n / 7, "low": None}} for n in range(8_000)]}
+    path = tmp_path / "metrics.json"
+    tracemalloc.start()
+    write_json(path, document)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < path.stat().st_size
+    assert path.read_bytes() == (json.dumps(document, indent=1) + "\n").encode()
+
+
+def test_what_is_no_json_leaves_the_old_document(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.json"
+    write_json(path, {"text": "caf\u00e9 \ud800"})
+    before = path.read_bytes()
+    assert before == json_bytes({"text": "caf\u00e9 \ud800"}) == '{\n "text": "caf\u00e9 ?"\n}\n'.encode()
+    with pytest.raises(ValueError, match="JSON compliant"):
+        write_json(path, {"prompts": list(range(20_000)), "value": float("nan")})
+    assert path.read_bytes() == before
+    assert [p.name for p in path.parent.iterdir()] == ["metrics.json"]
