@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -41,6 +42,11 @@ def prompt_entries(
     even_p, even_q = st.share_tests(counts[:, 0], trials=totals, reference=1 / len(names))
     beside = _beside_reference(prompts, counts, labels=names, headline=headline, reference=reference)
     copied, copied_in_sets = copied_labels(prompts, names, copies)
+
+    @functools.cache  # prompts of few images have few different counts, and records are frozen
+    def share(successes: int, trials: int) -> Interval:
+        return Interval.of(st.wilson(successes, trials, confidence=confidence))
+
     return [
         Prompt(
             id=prompt.id,
@@ -51,14 +57,11 @@ def prompt_entries(
             counts=_counts(prompt, headline, names),
             unanimous=names[unanimous[row]] if unanimous[row] >= 0 else None,
             unanimity_possible=bool(possible[row]),
-            share={
-                label: Interval.of(st.wilson(int(counts[row, i]), int(totals[row]), confidence=confidence))
-                for i, label in enumerate(names)
-            },
+            share={label: share(int(counts[row, i]), int(totals[row])) for i, label in enumerate(names)},
             p_value=_number(even_p[row]),
             q_value=_number(even_q[row]),
             attributes={
-                name: _prompt_attribute(prompt, name, own, set_size=set_size, confidence=confidence)
+                name: _prompt_attribute(prompt, name, own, set_size=set_size, share=share)
                 for name, own in labels.items()
                 if name != headline
             },
@@ -108,7 +111,7 @@ def _near_copies(number: int, *, in_set: int) -> dict[str, int]:
 
 
 def _prompt_attribute(
-    prompt: PromptTally, name: str, labels: Sequence[str], *, set_size: int, confidence: float
+    prompt: PromptTally, name: str, labels: Sequence[str], *, set_size: int, share: Callable[[int, int], Interval]
 ) -> PromptAttribute:
     found = prompt.labels.get(name, {})
     total = sum(found.get(label, 0) for label in labels)
@@ -116,6 +119,6 @@ def _prompt_attribute(
     sole = next((label for label in labels if in_set.get(label, 0) == set_size), None)  # None where the set lacks one
     return PromptAttribute(
         counts={key: found.get(key, 0) for key in (*labels, AMBIGUOUS, NO_PERSON, MIXED, UNREADABLE)},
-        share={label: Interval.of(st.wilson(found.get(label, 0), total, confidence=confidence)) for label in labels},
+        share={label: share(found.get(label, 0), total) for label in labels},
         all_one=sole,
     )

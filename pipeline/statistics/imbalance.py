@@ -182,7 +182,8 @@ def imbalance(
         np.clip(scores[known] / most, 0.0, 1.0), independent=float(images.sum()), confidence=confidence
     )
     value = float(scores[known].mean())
-    floors = [imbalance_floor(int(n), labels=len(shares), measure=measure, reference=shares) for n in images[known]]
+    checked = tuple(shares.tolist())
+    floors = [_floor(n, measure, checked) for n in images[known].tolist()]
     floor = float(np.mean(floors))
     score = Interval(value, unit.low * most, unit.high * most, unit.method)
     excess = Interval(value - floor, score.low - floor, score.high - floor, unit.method)
