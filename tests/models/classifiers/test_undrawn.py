@@ -44,5 +44,5 @@ def test_a_file_that_lacks_weights_is_no_model(tiny_clip: Path, tmp_path: Path) 
     tensors = load_file(tiny_clip / "open_clip_model.safetensors")
     del tensors["text_projection"]
     save_file(tensors, tmp_path / "weights.safetensors")
-    with pytest.raises(RuntimeError, match="Missing key.*text_projection"):
+    with pytest.raises(RuntimeError, match=r"Missing key.*text_projection"):
         FolderConfig(tiny_clip).build(tmp_path / "weights.safetensors")
