@@ -89,6 +89,9 @@ def _dealt(one: IntArray, two: IntArray, images: tuple[IntArray, IntArray], *, d
     prompts = len(one)
     if prompts < 2:
         return 1.0
+    if (images[0] + images[1] - one - two).tolist() < (one + two).tolist():
+        # the test of what did not happen is the same one, and of two labels each is the other's rest: both are dealt alike
+        one, two = images[0] - one, images[1] - two
     step = share_step(*images)
     mean, error = mean_and_error(two / images[1] - one / images[0], step)
     random = np.random.default_rng(seed)
