@@ -53,8 +53,13 @@ for _loader in (_UniqueKeyLoader, _FastLoader):
     _loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _construct_mapping)
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
+def read_yaml(path: Path, *, mend: str = "") -> dict[str, Any]:
     """A YAML file whose top level is a mapping.
+
+    Parameters
+    ----------
+    mend
+        A sentence for whoever gives a list or a text in its place: how such a file is written.
 
     Raises
     ------
@@ -78,7 +83,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(data, dict):
-        raise ConfigError(f"{path}: must hold a mapping at the top level, found {type(data).__name__}")
+        found = f"{path}: must hold a mapping at the top level, found {type(data).__name__}"
+        raise ConfigError(f"{found}. {mend}" if mend else found)
     check_values(data, where=str(path))
     return data
 

@@ -87,12 +87,12 @@ def _without_remarks(text: str) -> str:
     parts: list[str] = []
     at, last = 0, text.rfind("*/")
     while (begun := _REMARK.search(text, at)) is not None:
-        end = begun.end()
-        if begun[0] == "/*":
-            end = (
-                text.find("*/", end) + 2 if end <= last else begun.start() + 1
-            )  # the slash of one without an end stays
-        parts.append(text[at : begun.start() if end > begun.start() + 1 else end])
+        start, end = begun.span()
+        if begun[0] == "/*" and end > last:  # none that has an end: it stays
+            start = end
+        elif begun[0] == "/*":
+            end = text.index("*/", end) + 2
+        parts.append(text[at:start])
         at = end
     return "".join(parts) + text[at:]
 

@@ -166,9 +166,5 @@ def _backend(noun: str, settings: BackendSettings, name: str, ready: Callable[[]
     except AllfourError as error:
         return Check(f"{noun} {name}", "missing", str(error))
     state: State = "missing" if not answer.ok else "warning" if answer.warnings else "ok"
-    return Check(
-        f"{noun} {name}",
-        state,
-        "; ".join([answer.message.removesuffix(".") if answer.warnings else answer.message, *answer.warnings]),
-        answer.mend or "",
-    )
+    said = "; ".join([answer.message.removesuffix("."), *answer.warnings]) if answer.warnings else answer.message
+    return Check(f"{noun} {name}", state, said, answer.mend or "")

@@ -47,9 +47,8 @@ def apply_overrides(data: dict[str, Any], overrides: list[str]) -> dict[str, Any
         if not sign or not all(parts):
             raise ConfigError(f"--set {override!r}: write it as path.to.key=value")
         try:
-            value = (
-                yaml.safe_load(text) if text.strip() and not _FIELD.fullmatch(text.strip()) else text.strip() or None
-            )
+            said = text.strip()
+            value = said if _FIELD.fullmatch(said) else yaml.safe_load(text) if said else None
         except (yaml.YAMLError, ValueError):
             value = text  # what is no YAML is taken as plain text
         except RecursionError:
@@ -110,7 +109,7 @@ def find_config(path: Path, folder: str = "configs", *, ours: bool = False) -> P
 
 
 def _closest_packaged(path: Path, folder: str) -> str:
-    """A hint for a bare name: the packaged one that is closest, or where they are listed."""
+    """A hint for a bare name: the packaged one that is closest; empty where none is close."""
     known = resources.packaged(Path(folder))
     names = sorted(p.stem for p in known.glob("*.yaml")) if known is not None else []
     close = difflib.get_close_matches(path.name, names, n=1)
@@ -204,14 +203,9 @@ def load_prompts(path: str | Path) -> PromptSet:
         It is not a prompt set, or a list of words that it names is none.
     """
     resolved = resolve_path(path)
-    try:
-        data = read_yaml(resolved)
-    except ConfigError as error:
-        if "at the top level, found" not in str(error):
-            raise
-        raise ConfigError(
-            f"{error}. A prompt set is YAML: `name: NAME`, and under `prompts:` a line `- TEXT` for each prompt"
-        ) from None
+    data = read_yaml(
+        resolved, mend="A prompt set is YAML: `name: NAME`, and under `prompts:` a line `- TEXT` for each prompt"
+    )
     if not {"templates", "variables"} & set(data):  # most sets: every prompt is checked once
         return validate(PromptSet, data, where=str(resolved))
     written = validate(PromptFile, data, where=str(resolved), context=context_of(resolved))

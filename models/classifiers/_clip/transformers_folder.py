@@ -309,9 +309,8 @@ def _shared(tower: Mapping[str, Any]) -> dict[str, Any]:
     """What open_clip calls the same in both towers. What is its default is left out, as its own configs do."""
     found: dict[str, Any] = {"width": tower["hidden_size"], "layers": tower["num_hidden_layers"]}
     ratio = tower["intermediate_size"] / tower["hidden_size"]
-    if (
-        int(tower["hidden_size"] * ratio) < tower["intermediate_size"]
-    ):  # how open_clip takes it back; 44 * (60 / 44) is below 60
+    # open_clip takes it back so, and 44 * (60 / 44) is below 60
+    if int(tower["hidden_size"] * ratio) < tower["intermediate_size"]:
         ratio = math.nextafter(ratio, math.inf)
     if ratio != 4:
         found["mlp_ratio"] = ratio
